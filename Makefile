@@ -1,0 +1,55 @@
+# `make demo` and `make test` are all a newcomer needs: the first run creates .venv from constraints.txt.
+# `make clean` leaves .venv alone; delete the folder to start over.
+
+VENV := .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
+PYTEST_ARGS ?= -n auto
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint types bench goldens constraints clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.dev ## sample logs into ./demo_lake, then questions to it
+	@scripts/demo
+
+test: $(VENV)/.dev ## every test; PYTEST_ARGS="-k waf" for some
+	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff and mypy
+	@$(VENV)/bin/python -m ruff check .
+	@$(MAKE) --no-print-directory types
+
+types: $(VENV)/.dev ## mypy --strict over the packages
+	@$(VENV)/bin/python -m mypy
+
+bench: $(VENV)/.bench ## records per second, stage by stage
+	@$(VENV)/bin/python -m bench
+
+goldens: $(VENV)/.dev ## rewrite sample_logs/**/*.expected.json; the review is `git diff`
+	@$(VENV)/bin/python -m pytest tests/test_golden.py --update-golden
+
+constraints: ## constraints.txt anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
+	    --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
+
+clean: ## what building and running left behind
+	rm -rf build dist demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The environment: made once, and again when the requirements change.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing ocsf-lake into $(VENV) ..." >&2
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(PIP_INSTALL) --editable '.[dev,bench]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "ocsf-lake needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV)

@@ -31,7 +31,7 @@ SPAN_SECONDS = 2 * 86_400
 FILE_WINDOW_SECONDS = 900
 LATE_SHARE = 0.01
 ERROR_SHARE = 0.055
-BURST_SHARE = 0.66  # a caller tends to repeat its last call, mostly on the same things
+BURST_SHARE = 0.72  # a caller tends to repeat its last call, mostly on the same things
 
 _TEAMS = (
     "orders", "billing", "search", "ledger", "media", "pricing", "identity", "fraud", "maps", "catalog",
@@ -126,7 +126,7 @@ class Scene:
         self.keys = [_uuid(place) for _ in range(30)]
         self.endpoints = [f"vpce-0{_hex(place, 16)}" for _ in range(6)]
         self.users = [(p, _key(place, "AIDA"), _key(place, "AKIA")) for p in _PEOPLE]
-        self.callers = [self._session() for _ in range(80)] + [self._user() for _ in range(40)]
+        self.callers = [self._session() for _ in range(75)] + [self._user() for _ in range(45)]
         self.callers += [self._federated() for _ in range(8)] + [self._foreign() for _ in range(6)]
         self.people = [self._session(console=True) for _ in range(14)] + [self._user(console=True) for _ in range(4)]
         self.services = [self._service(f"{s}.amazonaws.com") for s in _SERVICES]
@@ -251,7 +251,7 @@ class Scene:
     def caller(self, by: str) -> Caller:
         """A caller that may make a call of this kind."""
         rng = self.rng
-        if by == "service" or (by == "anyone" and rng.random() < 0.17):
+        if by == "service" or (by == "anyone" and rng.random() < 0.22):
             return rng.choice(self.services)
         if by in ("console", "person"):
             return self.root if rng.random() < 0.02 else rng.choice(self.people)

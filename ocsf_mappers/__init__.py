@@ -1,0 +1,35 @@
+"""Mappers from raw logs to OCSF events: bytes and Arrow in, OCSF Arrow out.
+
+Pure: no network, clock, environment or files of its own. A mapper is written with the names below; a run is
+`Engine(registry.load("aws_cloudtrail")).map(...)`.
+"""
+
+from ocsf_mappers.engine import Engine, Mapped, RawObject
+from ocsf_mappers.expr import coalesce, col, sql, when
+from ocsf_mappers.mapper import EventMap, Fields, Mapper, Product, object_key
+from ocsf_mappers.readers import Delimited, DelimitedInJson, Envelope, JsonRecords, ParquetRows
+from ocsf_mappers.record import JSON, text_struct
+from ocsf_mappers.schema import DEFAULT_VERSION
+
+__all__ = [
+    "DEFAULT_VERSION",
+    "JSON",
+    "Delimited",
+    "DelimitedInJson",
+    "Engine",
+    "Envelope",
+    "EventMap",
+    "Fields",
+    "JsonRecords",
+    "Mapped",
+    "Mapper",
+    "ParquetRows",
+    "Product",
+    "RawObject",
+    "coalesce",
+    "col",
+    "object_key",
+    "sql",
+    "text_struct",
+    "when",
+]

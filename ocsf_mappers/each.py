@@ -1,0 +1,79 @@
+"""JSON arrays of objects, mapped element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+import pyarrow as pa
+
+from ocsf_mappers import expr as e
+from ocsf_mappers import render, sqltext
+from ocsf_mappers.columns import Leaf, column
+from ocsf_mappers.record import Path
+
+
+def _inside(path: Path) -> str:
+    return "item." + ".".join(sqltext.name(step) for step in path)
+
+
+def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
+    """SQL for the list of objects, in the table's type; elements that map to nothing are left out.
+
+    Args:
+        expr: The expression.
+        outer: SQL for the columns outside.
+        kind: The table's type of the list.
+    """
+    leaves = {}
+    for path, inner in expr.fields:
+        sql = render.value(inner, _inside)
+        leaves[path] = Leaf(sql, "" if isinstance(inner, e.Literal) else f"({sql}) IS NOT NULL")
+    element = column(pa.field("element", kind.value_type), "element", {f"element.{path}": leaf for path, leaf in leaves.items()})
+    parsed = f"from_json({render.value(expr.inner, outer)}, {_spec(expr)})"
+    return (
+        f"list_filter(list_transform({parsed}, lambda item: {element.sql}), "
+        f"lambda item: item IS NOT NULL)::{sqltext.duckdb_type(kind)}"
+    )
+
+
+def element_leftover(expr: e.Each, outer: render.Resolver) -> str:
+    """SQL that is true where some element holds a value that the mapping does not carry over."""
+    array = render.value(expr.inner, outer)
+    named = {column.parts for column in _columns(expr)}
+    names = sqltext.texts(sorted({parts[0] for parts in named}))
+    strange = (
+        f"list_bool_or(list_transform(from_json({array}, '[\"JSON\"]'), "
+        f"lambda item: json_type(item) <> 'OBJECT' OR NOT list_has_all({names}, json_keys(item))))"
+    )
+    unused = [test for parts in sorted(named) if (test := _unused(expr, parts))]
+    tests = [f"json_type({array}) <> 'ARRAY'", f"coalesce({strange}, false)"]
+    if unused:
+        parsed = f"from_json({array}, {_spec(expr)})"
+        tests.append(f"coalesce(list_bool_or(list_transform({parsed}, lambda item: {' OR '.join(unused)})), false)")
+    return "(" + " OR ".join(tests) + ")"
+
+
+def _unused(expr: e.Each, parts: Path) -> str | None:
+    """SQL that is true where an element's member is there and no field uses it; None when one always does."""
+    uses = [use for _, inner in expr.fields for use in render.consumed(inner, _inside) if use.path == parts]
+    conditions = [use.condition for use in uses if not use.keys]
+    if None in conditions:
+        return None
+    used = " OR ".join(f"({condition})" for condition in conditions) or "false"
+    return f"({_inside(parts)} IS NOT NULL AND ({used}) IS NOT TRUE)"
+
+
+def _columns(expr: e.Each) -> Iterable[e.Column]:
+    for _, inner in expr.fields:
+        yield from e.columns(inner)
+
+
+def _spec(expr: e.Each) -> str:
+    spec: dict[str, object] = {}
+    for found in _columns(expr):
+        level = spec
+        for step in found.parts[:-1]:
+            level = level.setdefault(step, {})  # type: ignore[assignment]
+        level[found.parts[-1]] = "VARCHAR"
+    return sqltext.text(orjson.dumps([spec]).decode())

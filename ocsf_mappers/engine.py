@@ -1,0 +1,284 @@
+"""Runs a mapper over raw records: Arrow in, OCSF events out.
+
+Mapping is a pure function of the records, the object they came from, the mapper and the OCSF version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_mappers import sqltext, tables
+from ocsf_mappers.check import table_names
+from ocsf_mappers.compile import BatchShape, Compiler
+from ocsf_mappers.mapper import Mapper
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
+from ocsf_mappers.schema import DEFAULT_VERSION
+
+REJECTS = pa.schema(
+    [
+        pa.field("source_object", pa.string()),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_record", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("raw", pa.string()),
+    ]
+)
+"""Records that became no event: where they stood, why, and their text."""
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """Where records come from: what provenance says, and what the object's own name says of region and account."""
+
+    uri: str
+    etag: str = ""
+    region: str | None = None
+    account: str | None = None
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What became of some records.
+
+    `events` has the lake table's columns and `_table`, its name, one row per event in the order of the records;
+    `read` = rows of `events` + rows of `rejects` + `dropped`.
+    """
+
+    events: pa.Table
+    rejects: pa.Table
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed_casts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def read(self) -> int:
+        """How many records and lines this accounts for."""
+        return len(self.events) + len(self.rejects) + self.dropped.total()
+
+
+class Engine:
+    """Maps records of one source to one OCSF version.
+
+    Not for several threads at once: make one per thread.
+    """
+
+    def __init__(self, mapper: Mapper, version: str = DEFAULT_VERSION, *, validate: bool = True) -> None:
+        self.mapper = mapper
+        self.version = version
+        self.validate = validate
+        self.table = tables.get(table_names(mapper)[0])
+        self.fingerprint = fingerprint(mapper, version)
+        self._queries: dict[BatchShape, str] = {}
+        self._duckdb = duckdb.connect(
+            config={
+                "threads": 1,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "preserve_insertion_order": True,
+            }
+        )
+        self._duckdb.execute("SET TimeZone = 'UTC'")
+
+    def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
+        """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""
+        dropped: Counter[str] = Counter()
+        bad: list[dict[str, object]] = []
+        groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table]]] = {}
+        for raw_object, chunk in parts:
+            dropped.update(chunk.dropped)
+            bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
+            if len(chunk.records):
+                groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
+        mapped = [self._map(_Batch(found)) for found in groups.values()]
+        events = pa.concat_tables([found.events for found in mapped] or [self._no_events()])
+        rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
+        failed = sum((found.failed_casts for found in mapped), Counter())
+        return Mapped(events, rejects, dropped, failed)
+
+    def _no_events(self) -> pa.Table:
+        return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
+
+    def _map(self, batch: _Batch) -> Mapped:
+        try:
+            return self._run(batch)
+        except (duckdb.InvalidInputException, duckdb.DataError) as error:
+            if batch.is_json and (split := self._malformed(batch)) is not None:
+                good, rejects = split
+                mapped = self._map(good) if len(good) else Mapped(self._no_events(), REJECTS.empty_table())
+                return _joined([mapped, Mapped(self._no_events(), rejects)])
+            if len(batch) == 1:
+                return Mapped(self._no_events(), batch.rejects([str(error).splitlines()[0]]))
+        # Some record cannot be computed: halve until it stands alone.
+        middle = len(batch) // 2
+        return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
+
+    def _malformed(self, batch: _Batch) -> tuple[_Batch, pa.Table] | None:
+        self._duckdb.register("batch", batch.records)
+        valid = self._duckdb.sql("SELECT json_valid(_raw) AS valid FROM batch").to_arrow_table()["valid"]
+        if pc.all(valid).as_py():
+            return None
+        broken = batch.filter(pc.invert(valid))
+        return batch.filter(valid), broken.rejects(["the record is not valid JSON"] * len(broken))
+
+    def _run(self, batch: _Batch) -> Mapped:
+        self._duckdb.register("batch", batch.records)
+        shape = batch.shape(self.mapper, careful=batch.is_json and self._needs_care(batch))
+        if shape not in self._queries:
+            self._queries[shape] = Compiler(self.mapper, self.version, shape, validate=self.validate).sql()
+        found = self._duckdb.sql(self._queries[shape]).to_arrow_table()
+        failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)
+        problems = found["_problems"]
+        rejects = REJECTS.empty_table()
+        if problems.null_count < len(problems):
+            invalid = pc.is_valid(problems)
+            broken = batch.filter(invalid)
+            rejects = broken.rejects(["; ".join(said) for said in problems.filter(invalid).to_pylist()])
+            found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
+        return Mapped(self._events(found, batch), rejects, failed_casts=failed)
+
+    def _needs_care(self, batch: _Batch) -> bool:
+        """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""
+        shape = self.mapper.shape
+        mistyped = " OR ".join(
+            f"(len(k[{number}]) = 0 AND json_type(_raw, {sqltext.text(json_path(path))}) NOT IN ('OBJECT', 'NULL'))"
+            for number, path in enumerate(shape.objects, start=1)
+        )
+        census = self._duckdb.sql(
+            f"SELECT k, bool_or({mistyped}) AS mistyped "
+            f"FROM (SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch) GROUP BY k"
+        ).to_arrow_table()
+        if pc.any(census["mistyped"]).as_py():
+            return True
+        declared = [set(names) for names in shape.objects.values()]
+        for keys in census["k"].to_pylist():
+            for names, known in zip(keys, declared, strict=True):
+                if names and (len(set(names)) < len(names) or not known.issuperset(names)):
+                    return True
+        return False
+
+    def _events(self, found: pa.Table, batch: _Batch) -> pa.Table:
+        columns = {
+            "source_object": batch.per_object([raw_object.uri for raw_object in batch.objects]),
+            "source_etag": batch.per_object([raw_object.etag for raw_object in batch.objects]),
+            "source_record": found["_record"],
+            "mapper_version": pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(found)), [self.fingerprint]),
+        }
+        arrays = []
+        for target in self.table.arrow:
+            values = columns.get(target.name)
+            values = found[target.name] if values is None else values
+            arrays.append(_as_map(values) if pa.types.is_map(target.type) else values)
+        names = [*self.table.arrow.names, "_table"]
+        return pa.table([*arrays, found["_table"]], names=names)
+
+
+class _Batch:
+    """Records with the same columns, from one or several objects."""
+
+    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table]]) -> None:
+        self.objects = [raw_object for raw_object, _ in parts]
+        tagged = []
+        for number, (_, records) in enumerate(parts):
+            tagged.append(records.append_column("_object", pa.repeat(pa.scalar(number, pa.int32()), len(records))))
+        self.records = pa.concat_tables(tagged)
+        self.source_columns = [name for name in self.records.column_names if not name.startswith("_")]
+        self.is_json = "_raw" in self.records.column_names
+        for name in OBJECT_KEY_COLUMNS:
+            values = [getattr(raw_object, name) for raw_object in self.objects]
+            if any(values):
+                self.records = self.records.append_column(f"_key_{name}", self.per_object(values).cast(pa.string()))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def _with(self, records: pa.Table) -> _Batch:
+        other = object.__new__(_Batch)
+        other.objects, other.records = self.objects, records
+        other.source_columns, other.is_json = self.source_columns, self.is_json
+        return other
+
+    def slice(self, start: int, length: int | None = None) -> _Batch:
+        """Some of the rows."""
+        return self._with(self.records.slice(start, length))
+
+    def filter(self, mask: pa.ChunkedArray) -> _Batch:
+        """The rows where the mask is true."""
+        return self._with(self.records.filter(mask))
+
+    def per_object(self, values: Sequence[str | None]) -> pa.ChunkedArray:
+        """A value of each row's object, as a dictionary column."""
+        dictionary = pa.array(values, pa.string())
+        chunks = [pa.DictionaryArray.from_arrays(chunk, dictionary) for chunk in self.records["_object"].chunks]
+        return pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
+
+    def shape(self, mapper: Mapper, *, careful: bool) -> BatchShape:
+        """What the compiler has to know of the columns."""
+        present = set(self.records.column_names)
+        keys = tuple(name for name in OBJECT_KEY_COLUMNS if f"_key_{name}" in present)
+        if self.is_json:
+            return BatchShape(object_key=keys, envelope="_envelope" in present, careful=careful)
+        declared = {path[0] for path in mapper.shape.leaves}
+        extras = tuple(name for name in self.source_columns if name not in declared)
+        return BatchShape(frozenset(declared & present), extras, keys)
+
+    def rejects(self, reasons: Sequence[str]) -> pa.Table:
+        """Every row as a reject, with its reason."""
+        return pa.table(
+            {
+                "source_object": self.per_object([raw_object.uri for raw_object in self.objects]).cast(pa.string()),
+                "source_etag": self.per_object([raw_object.etag for raw_object in self.objects]).cast(pa.string()),
+                "source_record": self.records["_record"],
+                "reason": pa.array(reasons, pa.string()),
+                "raw": self._raw(),
+            }
+        )
+
+    def _raw(self) -> pa.ChunkedArray:
+        if self.is_json:
+            return self.records["_raw"]
+        values = [pc.fill_null(self.records[name], "-") for name in self.source_columns]
+        return pc.binary_join_element_wise(*values, " ")
+
+
+def _reject(raw_object: RawObject, record: int, reason: str, text: str) -> dict[str, object]:
+    return {
+        "source_object": raw_object.uri,
+        "source_etag": raw_object.etag,
+        "source_record": record,
+        "reason": reason,
+        "raw": text,
+    }
+
+
+def _joined(parts: Sequence[Mapped]) -> Mapped:
+    return Mapped(
+        pa.concat_tables([part.events for part in parts], promote_options="permissive"),
+        pa.concat_tables([part.rejects for part in parts]),
+        failed_casts=sum((part.failed_casts for part in parts), Counter()),
+    )
+
+
+def _as_map(entries: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of {key, value} as maps: the same buffers under another type."""
+    chunks = []
+    for chunk in entries.chunks:
+        pairs = chunk.values
+        chunks.append(pa.MapArray.from_arrays(chunk.offsets, pairs.field("key"), pairs.field("value")))
+    return pa.chunked_array(chunks, tables.TEXT_MAP)
+
+
+def fingerprint(mapper: Mapper, version: str) -> str:
+    """Name of the mapper as it is now: OCSF version and a digest of the query, so that every change shows."""
+    columns = frozenset(path[0] for path in mapper.shape.leaves)
+    shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, (), OBJECT_KEY_COLUMNS))
+    digest = hashlib.sha256()
+    for shape in shapes:
+        digest.update(Compiler(mapper, version, shape).sql().encode())
+    return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"

@@ -1,0 +1,198 @@
+"""JSON documents taken apart into the text of their records, without reading the records.
+
+Whole documents go through msgspec, which checks the syntax and finds the boundaries in C. A document that does not parse
+is salvaged: its records are found by their brackets, so that one bad record costs only itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+KEPT_BYTES = 1 << 20
+"""Of text that is not a record, this much is kept in quarantine."""
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_LIST_END = re.compile(rb"\]\s*\}?\s*\Z")
+_FIRST_KEY = re.compile(rb'\{\s*"[^"\\]{1,64}"\s*:')
+
+
+@dataclass
+class Piece:
+    """Records found in some bytes, in order, and the text in which none was found.
+
+    `bad` holds (position among the records and bad texts, reason, text).
+    """
+
+    records: Sequence[msgspec.Raw | bytes] = ()
+    bad: list[tuple[int, str, bytes]] = field(default_factory=list)
+
+
+def text_array(records: Sequence[msgspec.Raw | bytes]) -> pa.Array:
+    """JSON texts as one Arrow column, copied once. The bytes may not be UTF-8: cast to string to find out."""
+    lengths = pa.array(map(len, map(memoryview, records)), pa.int64())
+    ends = pc.cumulative_sum(lengths).cast(pa.int32())
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(records))]
+    return pa.Array.from_buffers(pa.binary(), len(records), buffers)
+
+
+def split(data: bytes, lists: Sequence[str]) -> Piece:
+    """The records of one whole object.
+
+    Args:
+        data: JSON: a document with the records in a list, an array, one record, or records line by line.
+        lists: Names of the members that hold the records, such as `Records`.
+    """
+    body = data.strip()
+    if not body:
+        return Piece()
+    for attempt in (_document, _lines):
+        try:
+            return Piece(attempt(body, lists))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue
+    return salvage(body, lists)
+
+
+def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
+    if body.startswith(b"["):
+        return _RAWS.decode(body)
+    members = _MEMBERS.decode(body)
+    for name in lists:
+        if name in members and bytes(memoryview(members[name])[:1]) == b"[":
+            return _RAWS.decode(members[name])
+    return [msgspec.Raw(body)]
+
+
+def _lines(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
+    records = _RAW.decode_lines(body)
+    if not any(b'"' + name.encode() + b'"' in body for name in lists):
+        return records
+    return [inner for record in records for inner in _document(bytes(record), lists)]
+
+
+def salvage(data: bytes, lists: Sequence[str]) -> Piece:
+    """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
+    start = _list_start(data, lists)
+    first_key = _FIRST_KEY.search(data, start)
+    piece = Piece(records := [])
+    position, mark = start, start
+    while (begin := data.find(b"{", position)) >= 0:
+        end = _closing(data, begin)
+        if end is None:
+            resume = data.find(first_key.group(), begin + 1) if first_key else -1
+            stop = resume if resume >= 0 else len(data)
+            _strange(piece, data[mark:stop], "JSON is broken: no closing bracket before the next record or the end")
+            position = mark = stop
+            continue
+        _strange(piece, data[mark:begin], "text that is no JSON record")
+        records.append(data[begin:end])
+        position = mark = end
+    _strange(piece, data[mark:], "text that is no JSON record")
+    return piece
+
+
+def _list_start(data: bytes, lists: Sequence[str]) -> int:
+    names = b"|".join(re.escape(name.encode()) for name in lists)
+    found = re.match(rb'\s*\{[^{}\[\]]{0,4096}?"(?:' + names + rb')"\s*:\s*\[', data) if lists else None
+    return found.end() if found else 0
+
+
+def _closing(data: bytes, begin: int) -> int | None:
+    """Where the object that begins here ends; None when its brackets do not close."""
+    open_brackets: list[int] = []
+    for token in _TOKEN.finditer(data, begin):
+        mark = data[token.start()]
+        if mark in b"{[":
+            open_brackets.append(mark)
+        elif mark in b"}]":
+            if not open_brackets or (open_brackets.pop() == 0x7B) != (mark == 0x7D):
+                return None
+            if not open_brackets:
+                return token.end()
+    return None
+
+
+def _strange(piece: Piece, text: bytes, reason: str) -> None:
+    text = text.strip(b" \t\r\n,")
+    if text and text.strip(b"]} \t\r\n"):
+        piece.bad.append((len(piece.records) + len(piece.bad), reason, text[:KEPT_BYTES]))
+
+
+class Windows:
+    """A document too large to hold, split window by window.
+
+    A window is cut at the last place where all before it parses as whole records, which a parser decides: brackets
+    inside strings cannot mislead it.
+    """
+
+    def __init__(self, lists: Sequence[str], window_bytes: int) -> None:
+        self.lists = lists
+        self.window_bytes = window_bytes
+
+    def pieces(self, blocks: Iterator[bytes], head: bytes) -> Iterator[Piece]:
+        """Pieces of the document that begins with `head`; the last one may be damaged."""
+        window = bytearray(head)
+        start = _list_start(bytes(window[:8192]), self.lists)
+        inside = start > 0 or window.lstrip().startswith(b"[")
+        if inside:
+            del window[: start or window.index(b"[") + 1]
+        cut: Callable[[bytearray], int] = _record_cut if inside else _line_cut
+        for block in blocks:
+            window += block
+            if len(window) < self.window_bytes:
+                continue
+            end = cut(window)
+            if end == 0 and len(window) >= 4 * self.window_bytes:
+                yield salvage(bytes(window), ())
+                window.clear()
+            elif end:
+                yield self._piece(bytes(window[:end]), inside)
+                del window[:end]
+        tail = bytes(window)
+        yield self._tail(tail) if inside else split(tail, self.lists)
+
+    def _piece(self, text: bytes, inside: bool) -> Piece:
+        return split(b"[" + text.strip(b" \t\r\n,") + b"]", ()) if inside else split(text, self.lists)
+
+    def _tail(self, text: bytes) -> Piece:
+        if (end := _LIST_END.search(text)) is not None:
+            try:
+                return Piece(_RAWS.decode(b"[" + text[: end.start()].strip(b" \t\r\n,") + b"]"))
+            except (msgspec.DecodeError, RecursionError):
+                pass
+        return salvage(text, ())
+
+
+def _line_cut(window: bytearray) -> int:
+    return window.rfind(b"\n") + 1
+
+
+def _record_cut(window: bytearray) -> int:
+    """The end of the last whole record that is followed by another one; 0 when none is found."""
+    found = _FIRST_KEY.search(window)
+    if found is None:
+        return 0
+    key, stop = found.group(), len(window)
+    for _ in range(64):
+        stop = window.rfind(key, 0, stop)
+        if stop <= 0:
+            return 0
+        before = bytes(window[:stop]).rstrip()
+        if not before.endswith(b","):
+            continue
+        try:
+            _RAWS.decode(b"[" + before.strip(b" \t\r\n,") + b"]")
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        return stop
+    return 0

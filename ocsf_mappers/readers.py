@@ -1,0 +1,479 @@
+"""An object's bytes as batches of raw records, with their numbers in the object.
+
+A reader never stops at a bad record: what it cannot read travels beside the records, with the reason and the text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.json_split import KEPT_BYTES, Piece, Windows, split, text_array
+from ocsf_mappers.streams import Blocks
+
+WINDOW_BYTES = 32 << 20
+"""An object is held in memory up to this size and read window by window beyond it."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A record that could not be read: its number in the object (from 1), why, and its text."""
+
+    record: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some of an object's records.
+
+    `records` has `_record` (int64, the number in the object) and either `_raw` (JSON text, with `_envelope` where the
+    record came inside another document) or one text column per field. `dropped` counts lines that are no records.
+    """
+
+    records: pa.Table
+    bad: Sequence[Bad] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def read(self) -> int:
+        """How many records and lines this chunk accounts for."""
+        return len(self.records) + len(self.bad) + sum(self.dropped.values())
+
+
+class Reader(Protocol):
+    """One delivery format."""
+
+    @property
+    def label(self) -> str:
+        """What the format is called in documentation."""
+
+    def accepts(self, head: bytes) -> bool:
+        """Whether an object that begins like this is in the format."""
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """The object's records; the last chunk says what was damaged."""
+
+
+def bad_text(raw: bytes) -> str:
+    """Bytes as text for quarantine: not more than a megabyte, what is not UTF-8 escaped as \\xNN."""
+    return raw[:KEPT_BYTES].decode("utf-8", errors="backslashreplace")
+
+
+def _failure(error: ReadError, records_before: int) -> Chunk:
+    empty = pa.table({"_record": pa.array([], pa.int64())})
+    return Chunk(empty, [Bad(records_before + 1, str(error), "")])
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A document around a record, as other AWS services pass records on.
+
+    Args:
+        marker: Member that tells the envelope from a bare record.
+        member: Member that holds the record: an object, or JSON text in a string.
+    """
+
+    marker: str
+    member: str
+
+
+@dataclass(frozen=True)
+class JsonRecords:
+    """JSON: `{"Records": [...]}`, an array, JSON lines, one document, or records inside envelopes.
+
+    Args:
+        lists: Names of the members that hold lists of records.
+        envelopes: Documents that a record may come in.
+    """
+
+    lists: tuple[str, ...] = ("Records",)
+    envelopes: tuple[Envelope, ...] = ()
+    label: str = "JSON"
+
+    def accepts(self, head: bytes) -> bool:
+        """JSON begins with a bracket; an empty object has no records in any format."""
+        return head.lstrip()[:1] in (b"{", b"[", b"")
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """Chunks of JSON text."""
+        number = 0
+        for piece, error in self._pieces(blocks):
+            for chunk in self._chunks(piece, number):
+                number += chunk.read
+                yield chunk
+            if error is not None:
+                yield _failure(error, number)
+
+    def _pieces(self, blocks: Blocks) -> Iterator[tuple[Piece, ReadError | None]]:
+        held = bytearray()
+        failed: list[ReadError] = []
+        stream = _until_error(iter(blocks), failed)
+        for block in stream:
+            held += block
+            if len(held) >= WINDOW_BYTES:
+                for piece in Windows(self.lists, WINDOW_BYTES).pieces(stream, bytes(held)):
+                    yield piece, None
+                held.clear()
+                break
+        yield split(bytes(held), self.lists), failed[0] if failed else None
+
+    def _chunks(self, piece: Piece, before: int) -> Iterator[Chunk]:
+        if not piece.records and not piece.bad:
+            return
+        taken = {before + 1 + position for position, _, _ in piece.bad}
+        total = len(piece.records) + len(piece.bad)
+        numbers = pa.array(range(before + 1, before + 1 + total), pa.int64())
+        if taken:
+            numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
+        bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
+        raw = text_array(piece.records) if piece.records else pa.array([], pa.binary())
+        texts, numbers, not_utf8 = _utf8(raw, numbers)
+        records = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}))
+        yield Chunk(records, sorted([*bad, *not_utf8], key=lambda item: item.record))
+
+    def _unwrapped(self, records: pa.Table) -> pa.Table:
+        for envelope in self.envelopes:
+            marked = pc.match_substring(records["_raw"], f'"{envelope.marker}"')
+            if not pc.any(marked).as_py():
+                continue
+            raw, around = _unwrap(records["_raw"].to_pylist(), envelope)
+            records = records.set_column(1, "_raw", pa.array(raw, pa.string()))
+            if any(around):
+                records = records.append_column("_envelope", pa.array(around, pa.string()))
+        return records
+
+
+def _unwrap(texts: list[str], envelope: Envelope) -> tuple[list[str], list[str | None]]:
+    raw: list[str] = []
+    around: list[str | None] = []
+    for text in texts:
+        inner = _inner(text, envelope)
+        raw.append(text if inner is None else inner[0])
+        around.append(None if inner is None else inner[1])
+    return raw, around
+
+
+def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
+    """The record inside an envelope and the envelope without it; None when the text is a bare record."""
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    if envelope.marker not in members or envelope.member not in members:
+        return None
+    held = bytes(members.pop(envelope.member))
+    record = msgspec.json.decode(held, type=str) if held.startswith(b'"') else held.decode()
+    return record, msgspec.json.encode(members).decode()
+
+
+def _utf8(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
+    """The texts that are UTF-8, their numbers, and the others as bad records."""
+    try:
+        return raw.cast(pa.string()), numbers, []
+    except pa.ArrowInvalid:
+        pass
+    keep, bad = [], []
+    for number, item in zip(numbers.to_pylist(), raw.to_pylist(), strict=True):
+        try:
+            item.decode()
+            keep.append(True)
+        except UnicodeDecodeError as error:
+            keep.append(False)
+            bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the record", bad_text(item)))
+    mask = pa.array(keep, pa.bool_())
+    return raw.filter(mask).cast(pa.string()), numbers.filter(mask), bad
+
+
+def _until_error(blocks: Iterator[bytes], failed: list[ReadError]) -> Iterator[bytes]:
+    """The blocks until one cannot be read; the error is put into `failed`."""
+    try:
+        yield from blocks
+    except ReadError as error:
+        failed.append(error)
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Text lines of values between one separator; a header line names the columns, in any order.
+
+    Args:
+        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same.
+        default: Names of the columns when there is no header line.
+        null: What stands for a missing value.
+    """
+
+    columns: tuple[str, ...]
+    default: tuple[str, ...]
+    sep: str = " "
+    null: str = "-"
+    label: str = "text with a header line"
+
+    def accepts(self, head: bytes) -> bool:
+        """Anything that is text."""
+        return b"\0" not in head[:4096]
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
+        failed: list[ReadError] = []
+        line, names, header = 1, self.default, b""
+        for text in _whole_lines(_until_error(iter(blocks), failed)):
+            for part in self._between_headers(text):
+                if (found := self._header(part)) is not None:
+                    header_line, _, part = part.partition(b"\n")
+                    if line > 1:
+                        yield Chunk(_no_lines(), dropped={"repeated header line": 1})
+                    names, header = found, header_line
+                    line += 1
+                if part:
+                    chunk, lines = self._chunk(part, names, line)
+                    yield chunk
+                    line += lines
+        if failed:
+            yield _failure(failed[0], line - 1)
+        del header
+
+    def _between_headers(self, text: bytes) -> Iterator[bytes]:
+        """The text cut before each line that names columns instead of holding values."""
+        start = 0
+        for found in self._header_start.finditer(text):
+            if self._header(text[found.start() : found.start() + 8192]) is not None:
+                if found.start() > start:
+                    yield text[start : found.start()]
+                start = found.start()
+        yield text[start:]
+
+    @property
+    def _header_start(self) -> re.Pattern[bytes]:
+        names = "|".join(re.escape(name).replace("_", "[-_]") for name in self.columns)
+        return re.compile(rf"(?m)^(?:{names})(?={re.escape(self.sep)}|\r?$)".encode())
+
+    def _header(self, text: bytes) -> tuple[str, ...] | None:
+        """The column names that the first line gives, or None when it holds values."""
+        first = text.partition(b"\n")[0].strip(b"\r")
+        words = first.decode("utf-8", errors="replace").split(self.sep)
+        names = tuple(word.lower().replace("-", "_") for word in words)
+        known = sum(name in self.columns for name in names)
+        return names if known * 2 > len(names) and len(set(names)) == len(names) else None
+
+    def _chunk(self, text: bytes, names: tuple[str, ...], line: int) -> tuple[Chunk, int]:
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return self._chunk_by_line(text, names, line)
+        bad: list[Bad] = []
+
+        def invalid(row: pyarrow.csv.InvalidRow) -> str:
+            reason = f"{row.actual_columns} values where the header names {row.expected_columns}"
+            bad.append(Bad(line + row.number - 1, reason, row.text))
+            return "skip"
+
+        parsed = pa.csv.read_csv(
+            io.BytesIO(text),
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=self.sep,
+                quote_char=False,
+                escape_char=False,
+                ignore_empty_lines=False,
+                invalid_row_handler=invalid,
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.string() for name in names},
+                strings_can_be_null=True,
+                null_values=[self.null],
+                check_utf8=False,
+            ),
+        )
+        lines = len(parsed) + len(bad)
+        numbers = pa.array(range(line, line + lines), pa.int64())
+        if bad:
+            taken = pa.array([item.record for item in bad], pa.int64())
+            numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
+        records = parsed.append_column("_record", numbers)
+        blank = pc.equal(parsed[0], "")
+        for name in names[1:]:
+            if not pc.any(blank).as_py():
+                break
+            blank = pc.and_(blank, pc.equal(parsed[name], ""))
+        dropped = {}
+        if blanks := pc.sum(blank).as_py():
+            records = records.filter(pc.invert(pc.fill_null(blank, False)))
+            dropped["blank line"] = blanks
+        return Chunk(records, bad, dropped), lines
+
+    def _chunk_by_line(self, text: bytes, names: tuple[str, ...], line: int) -> tuple[Chunk, int]:
+        """The slow way, for text that is not all UTF-8: bad lines are set apart, the rest is read as usual."""
+        good: list[bytes] = []
+        numbers: list[int] = []
+        bad: list[Bad] = []
+        lines = text.removesuffix(b"\n").split(b"\n")
+        for number, item in enumerate(lines, start=line):
+            try:
+                item.decode()
+            except UnicodeDecodeError as error:
+                bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the line", bad_text(item)))
+            else:
+                good.append(item)
+                numbers.append(number)
+        if not good:
+            return Chunk(_no_lines(), bad), len(lines)
+        chunk, _ = self._chunk(b"\n".join(good) + b"\n", names, 1)
+        real = pa.array(numbers, pa.int64())
+        position = chunk.records.schema.get_field_index("_record")
+        moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
+        records = chunk.records.set_column(position, "_record", moved)
+        others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
+        return Chunk(records, sorted([*bad, *others], key=lambda item: item.record), chunk.dropped), len(lines)
+
+
+def _no_lines() -> pa.Table:
+    return pa.table({"_record": pa.array([], pa.int64())})
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes in pieces that end at a line's end, each of some megabytes."""
+    held = b""
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield held + block[:end]
+            held = block[end:]
+        else:
+            held += block
+        if len(held) > 4 * WINDOW_BYTES:
+            raise ReadError(f"a line is longer than {4 * WINDOW_BYTES} bytes")
+    if held:
+        yield held
+
+
+@dataclass(frozen=True)
+class DelimitedInJson:
+    """The same text log as JSON lines: whole lines inside CloudWatch Logs documents, or members named like the fields.
+
+    Args:
+        text: How the lines themselves are read.
+        lists: Names of members that hold lists of CloudWatch log events.
+        message: Member that holds a line.
+    """
+
+    text: Delimited
+    lists: tuple[str, ...] = ("logEvents",)
+    message: str = "message"
+    label: str = "JSON lines (CloudWatch Logs, Firehose)"
+
+    def accepts(self, head: bytes) -> bool:
+        """JSON begins with a bracket."""
+        return head.lstrip()[:1] in (b"{", b"[")
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """Chunks of text columns; records are numbered in the order they stand in the object."""
+        for chunk in JsonRecords(self.lists).read(blocks):
+            yield from self._columns(chunk)
+
+    def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
+        # This format is rare and small, so its records are read one by one.
+        groups: dict[tuple[str, ...], list[tuple[int, list[str | None]]]] = {}
+        bad, dropped = list(chunk.bad), Counter(chunk.dropped)
+        rows = zip(chunk.records["_record"].to_pylist(), _raws(chunk.records), strict=True)
+        for number, raw in rows:
+            members = msgspec.json.decode(raw)
+            if not isinstance(members, dict):
+                bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
+            elif members.get("messageType") == "CONTROL_MESSAGE":
+                dropped["CloudWatch Logs control message"] += 1
+            else:
+                names, values = self._fields(members)
+                if len(names) != len(values):
+                    reason = f"{len(values)} values where the default format has {len(names)}"
+                    bad.append(Bad(number, reason, raw[:KEPT_BYTES]))
+                else:
+                    groups.setdefault(names, []).append((number, values))
+        yield Chunk(_no_lines(), bad, dropped)
+        for names, found in groups.items():
+            columns = {"_record": pa.array([number for number, _ in found], pa.int64())}
+            for position, name in enumerate(names):
+                columns[name] = pa.array([values[position] for _, values in found], pa.string())
+            yield Chunk(pa.table(columns))
+
+    def _fields(self, members: Mapping[str, object]) -> tuple[tuple[str, ...], list[str | None]]:
+        line = members.get(self.message)
+        if isinstance(line, str):
+            rest = {f"cloudwatch.{name}": value for name, value in members.items() if name != self.message}
+            values = [None if word == self.text.null else word for word in line.split(self.text.sep)]
+            if len(values) != len(self.text.default):
+                return self.text.default, values
+            return (*self.text.default, *rest), [*values, *(_as_text(value) for value in rest.values())]
+        names = tuple(name.lower().replace("-", "_") for name in members)
+        if len(set(names)) != len(names):
+            names = tuple(members)
+        texts = [_as_text(value) for value in members.values()]
+        return names, [None if text == self.text.null else text for text in texts]
+
+
+def _raws(records: pa.Table) -> list[str]:
+    return records["_raw"].to_pylist() if "_raw" in records.column_names else []
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """Parquet: one record a row; every column is read as text.
+
+    Args:
+        zero_padded: Column -> number of digits, for identifiers that a writer stored as numbers.
+        nulls: Texts that stand for a missing value.
+    """
+
+    zero_padded: Mapping[str, int] = field(default_factory=dict)
+    nulls: tuple[str, ...] = ("-", "None")
+    label: str = "Parquet"
+
+    def accepts(self, head: bytes) -> bool:
+        """Parquet files begin with PAR1."""
+        return head.startswith(b"PAR1")
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """Chunks of text columns; records are numbered by row."""
+        number = 0
+        try:
+            blocks.file.seek(0)
+            for batch in pa.parquet.ParquetFile(blocks.file).iter_batches(batch_size=65_536):
+                columns = {"_record": pa.array(range(number + 1, number + 1 + len(batch)), pa.int64())}
+                for name, values in zip(batch.schema.names, batch.columns, strict=True):
+                    key = name.lower().replace("-", "_")
+                    columns[key] = self._text(key, values)
+                number += len(batch)
+                yield Chunk(pa.table(columns))
+        except (pa.ArrowException, OSError) as error:
+            yield _failure(ReadError(f"the Parquet file is damaged: {error}"), number)
+
+    def _text(self, name: str, values: pa.Array) -> pa.Array:
+        kind = values.type
+        if pa.types.is_floating(kind):
+            whole = pc.cast(pc.floor(values), pa.int64(), safe=False)
+            values = pc.if_else(pc.equal(pc.floor(values), values), whole.cast(pa.string()), values.cast(pa.string()))
+        elif pa.types.is_timestamp(kind):
+            values = pc.divide(values.cast(pa.timestamp("us")).cast(pa.int64()), 1_000_000).cast(pa.string())
+        elif pa.types.is_nested(kind):
+            values = pa.array([_as_text(item) for item in values.to_pylist()], pa.string())
+        else:
+            values = values.cast(pa.string())
+        if name in self.zero_padded and not pa.types.is_string(kind):
+            values = pc.utf8_lpad(values, width=self.zero_padded[name], padding="0")
+        return pc.if_else(pc.is_in(values, pa.array(self.nulls)), pa.scalar(None, pa.string()), values)

@@ -1,0 +1,133 @@
+"""The shape of a source's records: which members are declared, and where each stands in a query.
+
+A record type is an Arrow struct. `pa.string()` is a value read as text, `JSON` an open-ended value kept as JSON text, a
+nested `pa.struct` an object whose members are declared in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import orjson
+import pyarrow as pa
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.errors import MappingError, nearest
+
+JSON = pa.json_(pa.utf8())
+"""An open-ended member: anything that JSON can hold, kept as JSON text."""
+
+OBJECT_KEY = "@key"
+"""First step of the columns that come from the object's own name instead of the record."""
+
+OBJECT_KEY_COLUMNS = ("region", "account")
+
+FLATTEN_DEPTH = 6
+"""Objects inside an unmapped value are flattened this deep; what lies deeper stays JSON text under its key."""
+
+Path = tuple[str, ...]
+
+
+def text_struct(names: str) -> pa.DataType:
+    """A record type of text members, named in one string with spaces between."""
+    return pa.struct([pa.field(name, pa.string()) for name in names.split()])
+
+
+@dataclass(frozen=True)
+class RecordShape:
+    """A record type, taken apart."""
+
+    type: pa.DataType
+
+    @cached_property
+    def leaves(self) -> Mapping[Path, bool]:
+        """Every declared member that holds a value, in order, and whether it is JSON."""
+        return dict(_leaves((), self.type))
+
+    @cached_property
+    def objects(self) -> Mapping[Path, tuple[str, ...]]:
+        """Every declared object (the record itself is `()`), with the names of its members."""
+        return dict(_objects((), self.type))
+
+    def check(self, path: Path) -> None:
+        """Refuse a column that the record does not declare.
+
+        Raises:
+            MappingError: The path is unknown, or an object where a value is needed.
+        """
+        if path in self.leaves or (path[0] == OBJECT_KEY and path[1:] in {(name,) for name in OBJECT_KEY_COLUMNS}):
+            return
+        dotted = ".".join(path)
+        if path in self.objects:
+            raise MappingError(f"{dotted} is an object with declared members; name one of them")
+        known = [".".join(leaf) for leaf in self.leaves]
+        raise MappingError(f"the record has no column {dotted!r}{nearest(dotted, known)}")
+
+    @cached_property
+    def json_spec(self) -> str:
+        """The declaration that DuckDB's `from_json` takes, as a string literal."""
+        return sqltext.text(orjson.dumps(_json_spec(self.type)).decode())
+
+    @cached_property
+    def object_paths(self) -> str:
+        """JSON paths of the declared objects, as a list literal for `json_keys`."""
+        return "[" + ", ".join(sqltext.text(json_path(path)) for path in self.objects) + "]"
+
+
+def json_path(path: Path) -> str:
+    """A DuckDB JSON path to a declared member."""
+    return "$" + "".join(f'."{step}"' for step in path)
+
+
+def _leaves(path: Path, kind: pa.DataType) -> Iterator[tuple[Path, bool]]:
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves((*path, field.name), field.type)
+    else:
+        yield path, kind == JSON
+
+
+def _objects(path: Path, kind: pa.DataType) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    if pa.types.is_struct(kind):
+        yield path, tuple(field.name for field in kind)
+        for field in kind:
+            yield from _objects((*path, field.name), field.type)
+
+
+def _json_spec(kind: pa.DataType) -> object:
+    if pa.types.is_struct(kind):
+        return {field.name: _json_spec(field.type) for field in kind}
+    return "JSON" if kind == JSON else "VARCHAR"
+
+
+def flatten(value: str, prefix: str | None, skip: str | None = None, depth: int = FLATTEN_DEPTH) -> str:
+    """SQL for the `unmapped` entries of one JSON value: dotted keys, a list of {key, value}.
+
+    Objects are taken apart. Everything else is one entry: scalars as their text, arrays as JSON text; null and `{}`
+    give none. An object that repeats a key cannot be taken apart without loss and stays JSON text.
+
+    Args:
+        value: SQL of the JSON value.
+        prefix: SQL of the key to stand before the members' own; None for members of the record itself.
+        skip: SQL list of member names to leave out at this level.
+        depth: Levels of objects to take apart.
+    """
+    own = prefix or sqltext.text("")
+    scalar = f"[{{'key': {own}, 'value': json_extract_string({value}, '$')}}]"
+    if depth == 0:
+        return f"CASE WHEN json_type({value}) <> 'NULL' THEN {scalar} END"
+    key, member = f"k{depth}", f"m{depth}"
+    keys = f"json_keys({value})"
+    wanted = keys if skip is None else f"list_filter({keys}, lambda {key}: NOT list_contains({skip}, {key}))"
+    found = f"json_extract({value}, '/' || replace(replace({key}, '~', '~0'), '/', '~1'))"
+    dotted = f"{member}[1]" if prefix is None else f"{prefix} || '.' || {member}[1]"
+    inner = flatten(f"{member}[2]::JSON", dotted, None, depth - 1)
+    pairs = f"list_transform({wanted}, lambda {key}: [{key}, {found}::VARCHAR])"
+    return (
+        f"CASE json_type({value}) WHEN 'NULL' THEN NULL WHEN 'OBJECT' THEN "
+        f"CASE WHEN len({keys}) = list_unique({keys}) "
+        f"THEN flatten(list_transform({pairs}, lambda {member}: {inner})) "
+        f"ELSE {scalar} END ELSE {scalar} END"
+    )

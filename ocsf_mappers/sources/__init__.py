@@ -1,0 +1,1 @@
+"""One module per kind of log, named `vendor_product`; each exports `MAPPER`."""

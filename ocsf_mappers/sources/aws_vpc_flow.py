@@ -1,0 +1,114 @@
+"""Amazon VPC Flow Logs -> OCSF Network Activity [4001].
+
+Format: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
+Record: one line per flow and aggregation interval. `start` and `end` are Unix seconds, UTC; `bytes` and `packets` count
+that interval only; `-` is null. The header line names the fields, in the order that the flow log's owner chose; logs
+in CloudWatch have no header and the default fields. NODATA and SKIPDATA lines carry no flow: of their endpoints only
+the network interface is known. Transit gateway flow logs share the format and have no `action`.
+"""
+
+from ocsf_mappers import (
+    Delimited,
+    DelimitedInJson,
+    EventMap,
+    Mapper,
+    ParquetRows,
+    Product,
+    coalesce,
+    col,
+    object_key,
+    text_struct,
+    when,
+)
+
+DEFAULT_FIELDS = "version account_id interface_id srcaddr dstaddr srcport dstport protocol packets bytes start end action log_status"
+"""The fields of version 2, which a flow log has when its owner chose none."""
+
+FIELDS = f"""{DEFAULT_FIELDS}
+    vpc_id subnet_id instance_id tcp_flags type pkt_srcaddr pkt_dstaddr
+    region az_id sublocation_type sublocation_id
+    pkt_src_aws_service pkt_dst_aws_service flow_direction traffic_path
+    ecs_cluster_arn ecs_cluster_name ecs_container_instance_arn ecs_container_instance_id ecs_container_id
+    ecs_second_container_id ecs_service_name ecs_task_definition_arn ecs_task_arn ecs_task_id reject_reason
+    resource_id encryption_status interface_type
+    resource_type tgw_id tgw_attachment_id tgw_src_vpc_account_id tgw_dst_vpc_account_id tgw_src_vpc_id tgw_dst_vpc_id
+    tgw_src_subnet_id tgw_dst_subnet_id tgw_src_eni tgw_dst_eni tgw_src_az_id tgw_dst_az_id tgw_pair_attachment_id
+    packets_lost_no_route packets_lost_blackhole packets_lost_mtu_exceeded packets_lost_ttl_expired"""
+
+BOUNDARIES = {
+    "1": "Same VPC",
+    "2": "Internet/VPC Gateway",
+    "3": "Virtual Private Gateway",
+    "4": "Intra-region VPC",
+    "5": "Inter-region VPC",
+    "6": "Local Gateway",
+    "7": "Gateway VPC",
+    "8": "Internet Gateway",
+}
+PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
+
+TEXT = Delimited(columns=tuple(FIELDS.split()), default=tuple(DEFAULT_FIELDS.split()))
+
+inbound, outbound = col.flow_direction == "ingress", col.flow_direction == "egress"
+undirected = ~coalesce(col.flow_direction, "-").is_in("ingress", "egress")
+no_source, no_destination = coalesce(col.pkt_srcaddr, col.srcaddr).is_null(), coalesce(col.pkt_dstaddr, col.dstaddr).is_null()
+
+MAPPER = Mapper(
+    name="aws_vpc_flow",
+    product=Product("Amazon VPC", feature="Flowlogs"),
+    readers=[
+        ParquetRows(zero_padded={"account_id": 12, "tgw_src_vpc_account_id": 12, "tgw_dst_vpc_account_id": 12}),
+        DelimitedInJson(TEXT),
+        TEXT,
+    ],
+    record=text_struct(FIELDS),
+    table="vpc_flow",
+    observables={"src_endpoint.instance_uid": "Resource UID", "dst_endpoint.instance_uid": "Resource UID"},
+    events=[
+        EventMap("network_activity", profiles=("cloud", "security_control"), fields={
+            # classification
+            "activity_id":    col.action.replace(ACCEPT="Traffic", REJECT="Refuse"),
+            "severity_id":    "Informational",
+            "status_code":    col.log_status,
+            "status_detail":  col.reject_reason,
+            # occurrence
+            "time":           coalesce(col.start.epoch_seconds(), col.end.epoch_seconds()),
+            "start_time":     col.start.epoch_seconds(),
+            "end_time":       col.end.epoch_seconds(),
+            # context
+            "metadata.product.version": col.version,
+            "cloud.provider":    "AWS",
+            "cloud.account.uid": coalesce(col.account_id, object_key.account),
+            "cloud.region":      coalesce(col.region, object_key.region),
+            "cloud.zone":        col.az_id,
+            # what the security group or network ACL did
+            "action_id":      col.action.replace(ACCEPT="Allowed", REJECT="Denied"),
+            "disposition_id": col.action.replace(ACCEPT="Allowed", REJECT="Blocked"),
+            # primary: pkt_* is the packet's own address where a gateway or load balancer stands between
+            "src_endpoint.ip":               coalesce(col.pkt_srcaddr, col.srcaddr),
+            "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
+            "src_endpoint.port":             col.srcport,
+            "src_endpoint.svc_name":         col.pkt_src_aws_service,
+            "src_endpoint.interface_uid":    when(outbound | (undirected & no_source)).then(col.interface_id),
+            "src_endpoint.vpc_uid":          when(outbound).then(col.vpc_id),
+            "src_endpoint.subnet_uid":       when(outbound).then(col.subnet_id),
+            "src_endpoint.instance_uid":     when(outbound).then(col.instance_id),
+            "dst_endpoint.ip":               coalesce(col.pkt_dstaddr, col.dstaddr),
+            "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
+            "dst_endpoint.port":             col.dstport,
+            "dst_endpoint.svc_name":         col.pkt_dst_aws_service,
+            "dst_endpoint.interface_uid":    when(inbound | (undirected & no_destination)).then(col.interface_id),
+            "dst_endpoint.vpc_uid":          when(inbound).then(col.vpc_id),
+            "dst_endpoint.subnet_uid":       when(inbound).then(col.subnet_id),
+            "dst_endpoint.instance_uid":     when(inbound).then(col.instance_id),
+            "connection_info.direction_id":  col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
+            "connection_info.protocol_num":  col.protocol,
+            "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOLS)).then(col.protocol.replace(PROTOCOLS)),
+            "connection_info.protocol_ver":  col.type,
+            "connection_info.tcp_flags":     col.tcp_flags,
+            "connection_info.boundary_id":   col.traffic_path.replace(BOUNDARIES),
+            "traffic.bytes":   col.bytes,
+            "traffic.packets": col.packets,
+        }),
+    ],
+)

@@ -44,5 +44,7 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
 
 def typed(leaf: Leaf, kind: pa.DataType) -> str:
     """A leaf in the column's exact type."""
-    value = "NULL" if leaf.present is None and not leaf.weak else leaf.sql
-    return f"({value})::{sqltext.duckdb_type(kind)}"
+    if leaf.present is None and not leaf.weak:
+        return f"NULL::{sqltext.duckdb_type(kind)}"
+    # A struct has its type from its members.
+    return leaf.sql if pa.types.is_struct(kind) else f"({leaf.sql})::{sqltext.duckdb_type(kind)}"

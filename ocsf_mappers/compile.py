@@ -1,33 +1,31 @@
-"""A mapper and an OCSF version, compiled to one DuckDB query.
+"""A mapper and an OCSF version, compiled to one DuckDB query and the plan that puts its result together.
 
-The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order:
-the columns of the lake table, then `_object`, `_record` (where the record came from), `_table` (the lake table it
-belongs to), `_failed` (attributes whose cast failed) and `_problems` (why the event is invalid OCSF, null when valid).
-
-It is built in layers, each a subquery over the one before:
+The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order. It
+is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
-    chosen    `em`, the event map that takes the record, and `_table`
-    texts     x0, x1...: each mapped attribute before its cast
-    values    v0, v1...: the same after its cast
-    events    the table's columns: structs, enum ids and siblings, observables, unmapped
+    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
+    texts     x0, x1...: attributes that are cast, before the cast
+    vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
+    events    what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid (_problems)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ocsf_mappers import captions, render, schema, sqltext, tables, validate
 from ocsf_mappers import expr as e
-from ocsf_mappers import render, schema, sqltext, tables, validate
 from ocsf_mappers.check import column_type, table_names
-from ocsf_mappers.columns import NEVER, Leaf, column, typed
 from ocsf_mappers.each import element_leftover, render_each
 from ocsf_mappers.errors import MappingError
+from ocsf_mappers.program import EVENT_MAP, Caption, Observable, Program
 from ocsf_mappers.record import OBJECT_KEY, Path
+from ocsf_mappers.render import ABSENT
 from ocsf_mappers.unmapped import Leftovers
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ OBSERVABLE_TYPES = frozenset(range(1, 11))
 """Observables are made of the values whose OCSF type marks them: the ten of 1.1.0 (hostname, IP, MAC, user name, email,
 URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user agents,
 marked later, would double the column for little."""
-
-DERIVED = ("category_name", "category_uid", "class_name", "class_uid", "type_name", "type_uid")
 
 
 @dataclass(frozen=True)
@@ -67,141 +63,165 @@ class Mapped:
     attribute: schema.Attribute
     expr: e.Expr
 
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same for every record."""
+        items = self.expr.items if isinstance(self.expr, e.ListOf) else (self.expr,)
+        return all(isinstance(item, e.Literal) for item in items)
 
-class Compiler:
-    """Compiles one mapper for one OCSF version and one shape of batch."""
 
-    def __init__(self, mapper: Mapper, version: str, batch: BatchShape, *, validate: bool = True) -> None:
+def compile_mapper(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool = True) -> Program:
+    """The program that maps batches of this shape; `validated` makes it find invalid events."""
+    return _Compiler(mapper, version, batch).program(validated=validated)
+
+
+class _Compiler:
+    def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
-        self.validate = validate
         self.batch = batch
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
         self.table = tables.get(table_names(mapper)[0])
         self.mapped = [self._mapped(event) for event in mapper.events]
-        self.paths = list(dict.fromkeys(path for fields in self.mapped for path in fields))
-
-    # -- reading the record -------------------------------------------------------------------------------------------
-    def column(self, path: Path) -> str:
-        """SQL for a source column; a text log without that column reads as null."""
-        if path[0] == OBJECT_KEY:
-            return f"_key_{path[1]}" if path[1] in self.batch.object_key else "NULL::VARCHAR"
-        if self.batch.columns is None:
-            return "r." + ".".join(sqltext.name(step) for step in path)
-        return sqltext.name(path[0]) if path[0] in self.batch.columns else "NULL::VARCHAR"
-
-    def readable(self, expr: e.Expr) -> bool:
-        """Whether the batch holds anything that the expression reads."""
-        named = [column.parts for column in e.columns(expr)]
-        return not named or any(self.column(parts) != "NULL::VARCHAR" for parts in named)
+        self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:
-        """The event map's fields that this version knows, machine-made ones first."""
+        """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
         product = self.mapper.product
-        fields: dict[str, object] = {
+        machine = {
             "metadata.product.name": product.name,
             "metadata.product.vendor_name": product.vendor,
             "metadata.product.feature.name": product.feature,
             "metadata.version": self.schema.version,
             "metadata.profiles": list(event.all_profiles),
-            **event.fields,
         }
         found = {}
-        for path, given in fields.items():
+        for path, given in {**machine, **event.fields}.items():
             if given is None:
                 continue
             try:
-                chain = self.schema.resolve(event.event_class, path, event.all_profiles)
+                attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
             except MappingError:
-                continue  # check.py has made sure that some shipped version knows the path
-            found[path] = Mapped(chain[-1], e.as_expr(given))
+                continue  # `check` has made sure that some shipped version knows the path
+            mapped = Mapped(attribute, e.as_expr(given))
+            if self._readable(mapped.expr) or attribute.required:
+                found[path] = mapped
         return found
 
+    def _stored(self, path: str) -> bool:
+        return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
+
+    # -- reading the record -------------------------------------------------------------------------------------------
+    def column(self, path: Path) -> str:
+        """SQL for a source column."""
+        if path[0] == OBJECT_KEY:
+            return f"_key_{path[1]}" if path[1] in self.batch.object_key else ABSENT
+        if self.batch.columns is None:
+            return "r." + ".".join(sqltext.name(step) for step in path)
+        return sqltext.name(path[0]) if path[0] in self.batch.columns else ABSENT
+
+    def _readable(self, expr: e.Expr) -> bool:
+        """Whether the batch holds anything that the expression reads."""
+        named = [column.parts for column in e.columns(expr)]
+        return not named or any(self.column(parts) != ABSENT for parts in named)
+
     # -- merging event maps -------------------------------------------------------------------------------------------
-    def by_event_map(self, choices: list[str | None]) -> str:
+    def _choice(self, choices: list[str | None]) -> str:
         """SQL that picks, row by row, what the record's event map says."""
         if len(set(choices)) == 1:
             return choices[0] or "NULL"
         branches = " ".join(f"WHEN {number} THEN {sql}" for number, sql in enumerate(choices) if sql is not None)
-        return f"CASE em {branches} END"
+        return f"CASE {EVENT_MAP} {branches} END"
 
-    def only(self, numbers: list[int], sql: str | None) -> str | None:
+    def _only(self, numbers: list[int], sql: str | None) -> str | None:
         """A condition restricted to some event maps; None is always."""
         if len(numbers) == len(self.classes):
             return sql
-        chosen = f"em IN ({', '.join(str(number) for number in numbers)})"
+        chosen = f"{EVENT_MAP} IN ({', '.join(str(number) for number in numbers)})"
         return chosen if sql is None else f"({chosen} AND ({sql}))"
 
-    # -- values -------------------------------------------------------------------------------------------------------
-    @cached_property
-    def numbers(self) -> dict[str, int]:
-        """The number of each mapped path: x0/v0 is the first."""
-        return {path: number for number, path in enumerate(self.paths)}
+    def _everywhere(self, path: str) -> list[Mapped | None]:
+        return [fields.get(path) for fields in self.mapped]
 
-    def _is_caption(self, mapped: Mapped) -> bool:
-        return mapped.attribute.enum is not None and self.schema.scalar(mapped.attribute).base == "integer_t"
+    def _any(self, path: str) -> Mapped:
+        return next(mapped for mapped in self._everywhere(path) if mapped is not None)
 
-    def _text(self, mapped: Mapped, path: str) -> str | None:
-        if not self.readable(mapped.expr):
-            return None
-        if isinstance(mapped.expr, e.Each):
-            return render_each(mapped.expr, self.column, self.arrow_type(path))
-        if mapped.attribute.is_array and isinstance(mapped.expr, e.Column | e.Json):
-            return f"from_json({render.value(mapped.expr, self.column)}, '[\"VARCHAR\"]')"
-        return render.value(mapped.expr, self.column)
-
-    def arrow_type(self, path: str) -> pa.DataType | None:
-        """The table's type at an OCSF path, None where the table has no such column."""
-        return column_type(self.table, path)
-
-    def texts(self) -> Iterator[str]:
-        """Projections x0, x1...: each mapped attribute before its cast."""
-        for path, number in self.numbers.items():
-            choices = [self._text(fields[path], path) if path in fields else None for fields in self.mapped]
-            yield f"{self.by_event_map(choices)} AS x{number}"
-
+    # -- kinds of attributes ------------------------------------------------------------------------------------------
     def _kind(self, path: str) -> str:
-        """The scalar base of a path, `list` for lists, `caption` for enum ids."""
-        mapped = next(fields[path] for fields in self.mapped if path in fields)
+        """`constant`, `caption`, `list`, or the scalar base of the attribute's OCSF type."""
+        mapped = self._any(path)
+        if all(found is None or found.constant for found in self._everywhere(path)):
+            return "constant"
         if mapped.attribute.is_array:
             return "list"
-        return "caption" if self._is_caption(mapped) else self.schema.scalar(mapped.attribute).base
+        base = self.schema.scalar(mapped.attribute).base
+        return "caption" if mapped.attribute.enum is not None and base == "integer_t" else base
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each path."""
+        return {path: self._kind(path) for path in self.paths}
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each path that the query computes: x0/v0 is the first."""
+        return {path: number for number, path in enumerate(p for p in self.paths if self.kinds[p] != "constant")}
 
     @cached_property
     def casts(self) -> dict[str, str]:
         """Paths whose text is cast and may fail, with the cast."""
-        found = {}
+        found = {path: _cast(self.kinds[path], f"x{number}") for path, number in self.numbers.items()}
+        return {path: cast for path, cast in found.items() if cast is not None}
+
+    def _is_time(self, path: str) -> bool:
+        return self.kinds[path] in ("timestamp_t", "datetime_t")
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def _text(self, path: str, mapped: Mapped | None) -> str | None:
+        if mapped is None:
+            return None
+        if isinstance(mapped.expr, e.Each):
+            return render_each(mapped.expr, self.column, column_type(self.table, path))
+        if self.kinds[path] == "caption":
+            return captions.id_sql(mapped.expr, mapped.attribute, self.column)
+        if self.kinds[path] == "list" and not isinstance(mapped.expr, e.ListOf):
+            return f"from_json({render.value(mapped.expr, self.column)}, '[\"VARCHAR\"]')"
+        return render.value(mapped.expr, self.column)
+
+    def _texts(self) -> Iterator[str]:
+        for path in self.casts:
+            yield f"{self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])} AS x{self.numbers[path]}"
+
+    def _values(self) -> Iterator[str]:
         for path, number in self.numbers.items():
-            if cast := _cast(self._kind(path), f"x{number}", self._constant(path)):
-                found[path] = cast
-        return found
+            cast = self.casts.get(path)
+            yield f"{cast or self._choice([self._text(path, found) for found in self._everywhere(path)])} AS v{number}"
 
-    def _constant(self, path: str) -> bool:
-        return all(isinstance(fields[path].expr, e.Literal) for fields in self.mapped if path in fields)
+    def _events(self) -> Iterator[str]:
+        yield "*"
+        failed = self._failed()
+        yield f"({' OR '.join(failed.values()) or 'false'}) AS failing"
+        for path in self.paths:
+            if self.kinds[path] == "caption" and (text := self._other_text(path)):
+                yield f"CASE WHEN v{self.numbers[path]} = {captions.OTHER} THEN {text} END AS o{self.numbers[path]}"
+    def _other_text(self, path: str) -> str | None:
+        """The text of a caption that the enum does not know; None when an expression gives only known ones."""
+        found = self._everywhere(path)
+        if all(mapped is None or _known_captions(mapped) for mapped in found):
+            return None
+        return self._choice([render.value(mapped.expr, self.column) if mapped else None for mapped in found])
 
-    def _times(self, path: str) -> bool:
-        return self._kind(path) in ("timestamp_t", "datetime_t")
-
-    def values(self) -> Iterator[str]:
-        """Projections v0, v1...: each mapped attribute after its cast. Times are microseconds since 1970."""
+    def _failed(self) -> dict[str, str]:
+        """For each path that is cast, SQL that is true where the cast failed."""
+        tests = {path: f"(x{self.numbers[path]} IS NOT NULL AND v{self.numbers[path]} IS NULL)" for path in self.casts}
         for path, number in self.numbers.items():
-            yield f"{self.casts.get(path, f'x{number}')} AS v{number}"
-
-    def _failed_tests(self) -> dict[str, str]:
-        tests = {}
-        for path, number in self.numbers.items():
-            if path in self.casts:
-                tests[path] = f"(x{number} IS NOT NULL AND v{number} IS NULL)"
-            elif self._times(path):
-                inputs = [self._time_input(fields[path].expr) if path in fields else None for fields in self.mapped]
-                given = self.by_event_map(inputs)
+            if self._is_time(path):
+                given = self._choice([self._time_input(mapped.expr) if mapped else None for mapped in self._everywhere(path)])
                 tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
         return tests
 
     def _time_input(self, expr: e.Expr) -> str | None:
         """The text that a time is made of."""
-        if not self.readable(expr):
-            return None
         match expr:
             case e.Epoch(inner) | e.Iso8601(inner):
                 return render.value(inner, self.column)
@@ -211,175 +231,54 @@ class Compiler:
             case _:
                 return None
 
-    # -- columns ------------------------------------------------------------------------------------------------------
-    def leaves(self) -> dict[str, Leaf]:
-        """Every value that may stand in a column, by OCSF path."""
-        found: dict[str, Leaf] = {}
-        for path, number in self.numbers.items():
-            kind = self._kind(path)
-            if kind == "caption":
-                found |= self._caption_leaves(path, f"v{number}")
-            elif self._times(path):
-                base = path.removesuffix("_dt")
-                present = self._presence(path, f"v{number}")
-                found[base] = Leaf(f"v{number} // 1000", present)
-                found[f"{base}_dt"] = Leaf(f"make_timestamptz(v{number})", present)
-            else:
-                found[path] = Leaf(f"v{number}", self._presence(path, f"v{number}"))
-        return found | self._class_leaves(found) | self._duration(found)
-
-    def _presence(self, path: str, sql: str) -> str | None:
-        given = [fields.get(path) for fields in self.mapped]
-        if not any(mapped and self.readable(mapped.expr) for mapped in given):
-            return None
-        constant = all(mapped and isinstance(mapped.expr, e.Literal | e.ListOf) for mapped in given)
-        plain = constant and all(not list(e.columns(mapped.expr)) for mapped in given if mapped)
-        return "" if plain else f"{sql} IS NOT NULL"
-
-    def _caption_leaves(self, path: str, sql: str) -> dict[str, Leaf]:
-        """An enum id from its caption, and the sibling text beside it."""
-        ids: list[str | None] = []
-        siblings: list[str | None] = []
-        required = False
-        for fields in self.mapped:
-            mapped = fields.get(path)
-            if mapped is None:
-                ids.append(None)
-                siblings.append(None)
-                continue
-            required = mapped.attribute.required
-            ids.append(_enum_id(mapped, sql))
-            siblings.append(f"coalesce({sql}, 'Unknown')" if required else sql)
-        attribute = next(fields[path].attribute for fields in self.mapped if path in fields)
-        present = self._presence(path, sql)
-        weak = required and present != ""
-        if required and present is None:
-            ids, siblings = ["0" if found else None for found in ids], ["'Unknown'" if s else None for s in siblings]
-        leaves = {path: Leaf(self.by_event_map(ids), present, weak)}
-        if attribute.sibling:
-            sibling = ".".join([*path.split(".")[:-1], attribute.sibling])
-            if sibling not in self.numbers:
-                leaves[sibling] = Leaf(self.by_event_map(siblings), present, weak)
-        return leaves
-
-    def _class_leaves(self, leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
-        activity = leaves["activity_id"].sql
-        name = leaves["activity_name"].sql
-        caption = f"CASE {activity} WHEN 99 THEN 'Other' ELSE {name} END"
-        classes = self.classes
-        texts = sqltext.text
-        return {
-            "class_uid": Leaf(self.by_event_map([str(found.uid) for found in classes]), ""),
-            "class_name": Leaf(self.by_event_map([texts(found.caption) for found in classes]), ""),
-            "category_uid": Leaf(self.by_event_map([str(found.category_uid) for found in classes]), ""),
-            "category_name": Leaf(self.by_event_map([texts(found.category_name) for found in classes]), ""),
-            "type_uid": Leaf(
-                self.by_event_map([f"{found.uid * 100}::BIGINT + {activity}" for found in classes]), ""
-            ),
-            "type_name": Leaf(
-                self.by_event_map([f"{texts(found.caption + ': ')} || {caption}" for found in classes]), ""
-            ),
-        }
-
-    def _duration(self, leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
-        """Milliseconds from start to end, where a class has both."""
-        start, end = leaves.get("start_time", NEVER), leaves.get("end_time", NEVER)
-        if "duration" in leaves or start.present is None or end.present is None:
-            return {}
-        span = f"({end.sql}) - ({start.sql})"
-        return {"duration": Leaf(f"CASE WHEN {span} BETWEEN 0 AND 2147483647 THEN {span} END", f"{span} IS NOT NULL")}
-
-    def columns(self) -> Iterator[str]:
-        """Projections of the table's columns, in its order; provenance is added by the engine."""
-        leaves = self.leaves()
-        leaves["unmapped"] = Leaf(self._unmapped(), "x")
-        leaves["observables"] = Leaf(self._observables(leaves), "x")
-        leaves["region"] = self._partition_value(leaves.get("cloud.region", NEVER), r"^[a-z0-9-]{1,32}$")
-        leaves["accountid"] = self._partition_value(leaves.get("cloud.account.uid", NEVER), r"^[0-9]{12}$")
-        for field in self.table.arrow:
-            if field.name in tables.PROVENANCE.names:
-                continue
-            built = column(field, field.name, leaves)
-            yield f"{typed(built, field.type)} AS {sqltext.name(field.name)}"
-
-    def _partition_value(self, leaf: Leaf, pattern: str) -> Leaf:
-        """A value that may enter a path: the event's own where it is well formed, else `unknown`."""
-        if leaf.present is None:
-            return Leaf("'unknown'", "")
-        safe = f"CASE WHEN regexp_full_match({leaf.sql}, {sqltext.text(pattern)}) THEN {leaf.sql} ELSE 'unknown' END"
-        return Leaf(safe, "")
-
-    # -- unmapped and observables -------------------------------------------------------------------------------------
-    def _unmapped(self) -> str:
+    # -- what is left over --------------------------------------------------------------------------------------------
+    @cached_property
+    def _leftovers(self) -> Leftovers:
         leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
-        for path, number in self.numbers.items():
+        for path in self.paths:
             for use, events in self._uses(path):
-                if path in self.casts or self._times(path):
-                    use = render.Consumption(use.path, use.keys, render.both(use.condition, f"v{number} IS NOT NULL"))
-                leftovers.use(use.path, use.keys, self.only(events, use.condition))
-        return leftovers.sql()
+                may_fail = path in self.casts or self._is_time(path)
+                condition = self._only(events, use.condition)
+                leftovers.use(use.path, use.keys, condition, f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+        return leftovers
 
-    def _uses(self, path: str) -> Iterator[tuple[render.Consumption, list[int]]]:
+    def _uses(self, path: str) -> Iterable[tuple[render.Consumption, list[int]]]:
         """What a path consumes, with the event maps that agree on it."""
-        if self.arrow_type(path) is None and self.arrow_type(f"{path}_dt") is None:
-            return
         grouped: dict[render.Consumption, list[int]] = {}
-        for number, fields in enumerate(self.mapped):
-            if path not in fields:
+        for number, mapped in enumerate(self._everywhere(path)):
+            if mapped is None:
                 continue
-            expr = fields[path].expr
-            found = render.consumed(expr, self.column)
-            if isinstance(expr, e.Each) and isinstance(expr.inner, e.Column):
-                whole = f"NOT {element_leftover(expr, self.column)}"
-                found = iter([render.Consumption(expr.inner.parts, (), whole)])
+            found = render.consumed(mapped.expr, self.column)
+            if isinstance(mapped.expr, e.Each) and isinstance(mapped.expr.inner, e.Column):
+                whole = f"NOT {element_leftover(mapped.expr, self.column)}"
+                found = iter([render.Consumption(mapped.expr.inner.parts, (), whole)])
             for use in found:
                 grouped.setdefault(use, []).append(number)
-        yield from grouped.items()
+        return grouped.items()
 
-    def _observables(self, leaves: Mapping[str, Leaf]) -> str:
-        captions = self.schema.observable_captions
-        singles: list[str] = []
-        lists: list[str] = []
-        for path, kind in self._observable_paths():
-            label = f"'type': {sqltext.text(captions[kind])}, 'type_id': {kind}::INTEGER"
-            owner = self._list_owner(path)
-            if owner is None:
-                if leaves[path].present is not None:
-                    singles.append(f"{{'name': {sqltext.text(path)}, 'value': {leaves[path].sql}, {label}}}")
-                continue
-            if leaves.get(owner, NEVER).present is None:
-                continue
-            member = ".".join(["item", *(sqltext.name(step) for step in path.split(".")[len(owner.split(".")) :])])
-            name = f"{owner}[]{path[len(owner) :]}"
-            lists.append(
-                f"list_transform(list_filter({leaves[owner].sql}, lambda item: {member} IS NOT NULL), "
-                f"lambda item: {{'name': {sqltext.text(name)}, 'value': {member}, {label}}})"
-            )
-        kept = f"list_filter([{', '.join(singles)}], lambda item: item.value IS NOT NULL)" if singles else "[]"
-        return f"list_concat({', '.join([kept, *lists])})" if lists else kept
+    # -- observables --------------------------------------------------------------------------------------------------
+    def _observables(self) -> list[Observable]:
+        labels = self.schema.observable_captions
+        found = []
+        for path, kind in sorted(self._marked().items()):
+            owner = next((name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))), None)
+            members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
+            name = path if owner is None else f"{owner}[]{path[len(owner) :]}"
+            found.append(Observable(name, owner or path, members, labels[kind], kind))
+        return found
 
-    def _list_owner(self, path: str) -> str | None:
-        steps = path.split(".")
-        for length in range(1, len(steps) + 1):
-            owner = ".".join(steps[:length])
-            if pa.types.is_list(self.arrow_type(owner)):
-                return owner
-        return None
-
-    def _observable_paths(self) -> list[tuple[str, int]]:
-        """OCSF paths that hold observables and their type ids, sorted by path."""
-        marked: dict[str, int] = {}
+    def _marked(self) -> dict[str, int]:
+        """OCSF paths that hold observables, and their type ids."""
         by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
-        for event in self.mapper.events:
-            for path, given in event.fields.items():
-                inner = [f"{path}.{name}" for name, _ in given.fields] if isinstance(given, e.Each) else [path]
+        marked: dict[str, int] = {}
+        for event, fields in zip(self.mapper.events, self.mapped, strict=True):
+            for path, mapped in fields.items():
+                inner = [f"{path}.{name}" for name, _ in mapped.expr.fields] if isinstance(mapped.expr, e.Each) else [path]
                 for leaf in inner:
-                    kind = self._observable_kind(event, leaf)
-                    if caption := self.mapper.observables.get(leaf):
-                        kind = by_caption[caption]
-                    if kind in OBSERVABLE_TYPES and self.arrow_type(leaf) is not None:
+                    kind = by_caption.get(self.mapper.observables.get(leaf, "")) or self._observable_kind(event, leaf)
+                    if kind in OBSERVABLE_TYPES and column_type(self.table, leaf) is not None:
                         marked[leaf] = kind
-        return sorted(marked.items())
+        return marked
 
     def _observable_kind(self, event: EventMap, path: str) -> int | None:
         try:
@@ -388,37 +287,94 @@ class Compiler:
             return None
         return self.schema.scalar(attribute).observable if attribute.object is None else None
 
-    # -- the query ----------------------------------------------------------------------------------------------------
-    def sql(self) -> str:
-        """The whole query over `batch`."""
-        failed = self._failed_tests()
-        names = ", ".join(f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in failed.items())
-        listed = f"list_filter([{names}], lambda item: item IS NOT NULL)"
-        failing = f"CASE WHEN {' OR '.join(failed.values())} THEN {listed} END" if failed else "NULL"
-        columns = [*self.columns(), "_object", "_record", "_table", f"({failing})::VARCHAR[] AS _failed"]
-        if self.batch.careful:
-            columns.append("_repeated")
-        problems = "NULL"
-        if self.validate:
-            problems = validate.problems(self.schema, self._events(), self.table.arrow)
-        if self.batch.careful:
-            problems = f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END"
-        layers = [
-            self._records(),
-            f"SELECT *, {self._event_map()} AS em, {self._table()} AS _table FROM records",
-            f"SELECT *, {', '.join(self.texts())} FROM chosen",
-            f"SELECT *, {', '.join(self.values())} FROM texts",
-            f"SELECT {', '.join(columns)} FROM vals",
-        ]
-        names_of_layers = ("records", "chosen", "texts", "vals", "events")
-        parts = ",\n".join(
-            f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in zip(names_of_layers, layers, strict=True)
+    # -- the program --------------------------------------------------------------------------------------------------
+    def program(self, *, validated: bool) -> Program:
+        """The query and the plan for its result."""
+        kinds, numbers = self.kinds, self.numbers
+        constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
+        siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
+        fixed_captions = {path for path in constants if self._any(path).attribute.enum and path.endswith("_id")}
+        for path in fixed_captions:
+            constants |= self._constant_sibling(path)
+        program = Program(
+            sql="",
+            constants={**self._class_constants(), **constants},
+            values={path: f"v{number}" for path, number in numbers.items() if kinds[path] != "caption" and not self._is_time(path)},
+            times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self._is_time(path)},
+            captions=siblings,
+            class_captions=[(found.caption, found.uid) for found in self.classes],
+            leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
+            observables=self._observables(),
         )
-        return f"WITH {parts}\nSELECT *, ({problems})::VARCHAR[] AS _problems FROM events"
+        return Program(**{**vars(program), "sql": self._sql(program, validated=validated)})
 
-    def _events(self) -> list[tuple[schema.EventClass, tuple[str, ...]]]:
-        pairs = zip(self.classes, self.mapper.events, strict=True)
-        return [(found, event.all_profiles) for found, event in pairs]
+    def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
+        return [None if mapped is None else _constant(mapped) for mapped in self._everywhere(path)]
+
+    def _constant_sibling(self, path: str) -> dict[str, list[str | int | bool | list[str] | None]]:
+        sibling = self._sibling_path(path)
+        if sibling is None:
+            return {}
+        found = self._everywhere(path)
+        return {sibling: [str(m.expr.value) if m and isinstance(m.expr, e.Literal) else None for m in found]}
+
+    def _sibling_path(self, path: str) -> str | None:
+        """The path of an id's sibling, None when there is none or an event map fills it itself."""
+        sibling = self._any(path).attribute.sibling
+        found = ".".join([*path.split(".")[:-1], sibling]) if sibling else None
+        return None if found in self.paths else found
+
+    def _caption(self, path: str) -> Caption:
+        found = self._everywhere(path)
+        labels = [{int(k): v for k, v in (m.attribute.enum or {}).items()} if m else {} for m in found]
+        return Caption(
+            column=f"v{self.numbers[path]}",
+            other=f"o{self.numbers[path]}" if self._other_text(path) else None,
+            captions=labels,
+            sibling=self._sibling_path(path),
+            weak=self._any(path).attribute.required and "." in path,
+        )
+
+    def _class_constants(self) -> dict[str, list[str | int]]:
+        return {
+            "class_uid": [found.uid for found in self.classes],
+            "class_name": [found.caption for found in self.classes],
+            "category_uid": [found.category_uid for found in self.classes],
+            "category_name": [found.category_name for found in self.classes],
+        }
+
+    def _sql(self, program: Program, *, validated: bool) -> str:
+        layers = {
+            "records": self._records(),
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM records",
+            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
+            "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
+            "events": f"SELECT {', '.join(self._events())} FROM vals",
+        }
+        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
+        failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
+        listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
+        columns = [
+            *("_object", "_record", "_table", EVENT_MAP),
+            *(f"v{number}" for number in self.numbers.values()),
+            *(f"{caption.other}::VARCHAR AS {caption.other}" for caption in program.captions.values() if caption.other),
+            *(f"{sql} AS u{number}" for number, (_, sql) in enumerate(self._leftovers.singles())),
+            f"{self._leftovers.more('failing')} AS _more",
+            f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
+            f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
+        ]
+        return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
+
+    def _problems(self) -> str:
+        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
+        columns = _Flat(self)
+        found = [
+            validate.for_class(check, EVENT_MAP, [number], len(events))
+            for number, (event_class, profiles) in enumerate(events)
+            for check in validate.class_checks(self.schema, event_class, profiles, self.table.arrow, columns.of(number))
+        ]
+        problems = validate.listing(validate.merged(found), warnings=False)
+        return f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
 
     def _records(self) -> str:
         if self.batch.columns is not None:
@@ -441,9 +397,7 @@ class Compiler:
     def _event_map(self) -> str:
         tests = [event.where for event in self.mapper.events]
         branches = " ".join(
-            f"WHEN {render.value(test, self.column)} THEN {number}"
-            for number, test in enumerate(tests)
-            if test is not None
+            f"WHEN {render.value(test, self.column)} THEN {number}" for number, test in enumerate(tests) if test is not None
         )
         return f"(CASE {branches} ELSE {len(tests) - 1} END)::TINYINT" if branches else "0::TINYINT"
 
@@ -451,10 +405,68 @@ class Compiler:
         return render.value(e.as_expr(self.mapper.table), self.column)
 
 
-def _cast(kind: str, text: str, constant: bool) -> str | None:
+class _Flat:
+    """The query's flat columns, as the validator sees them for one event map.
+
+    What the compiler makes itself (constants, enum ids, class and type uids, lists gathered later) is right by
+    construction and needs no test at run time; what comes from the record does.
+    """
+
+    def __init__(self, compiler: _Compiler, number: int = 0) -> None:
+        self.compiler = compiler
+        self.mapped = compiler.mapped[number]
+
+    def of(self, number: int) -> _Flat:
+        """The same columns for another event map."""
+        return _Flat(self.compiler, number)
+
+    def _leaf(self, path: str) -> str | None:
+        names = (path, path.removesuffix("_dt"), f"{path}_dt")
+        return next((name for name in names if name in self.mapped and name in self.compiler.kinds), None)
+
+    def value(self, path: str) -> str:
+        """SQL for a value; times are milliseconds."""
+        leaf = self._leaf(path)
+        number = self.compiler.numbers.get(leaf or "")
+        if leaf is None or number is None:
+            return "NULL"
+        return f"(v{number} // 1000)" if self.compiler._is_time(leaf) else f"v{number}"
+
+    def absent(self, path: str) -> str:
+        """SQL that is true where there is nothing at the path: `true` or `false` where that is known beforehand."""
+        if path in MACHINE_MADE:
+            return "false"
+        leaf = self._leaf(path)
+        if leaf is not None:
+            if self.compiler.kinds[leaf] == "constant":
+                return "false"
+            required_id = self.compiler.kinds[leaf] == "caption" and self.mapped[leaf].attribute.required
+            return "false" if required_id else f"v{self.compiler.numbers[leaf]} IS NULL"
+        if (owner := self._id_of_sibling(path)) is not None:
+            return self.absent(owner)
+        below = [name for name in self.mapped if name.startswith(f"{path}.") and not self._weak(name)]
+        return validate.every([self.absent(name) for name in below if name in self.compiler.kinds])
+
+    def _weak(self, path: str) -> bool:
+        return self.compiler.kinds.get(path) == "caption" and self.mapped[path].attribute.required and "." in path
+
+    def _id_of_sibling(self, path: str) -> str | None:
+        ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)
+        return next((name for name in ids if self.compiler._sibling_path(name) == path), None)
+
+    def proven(self, path: str) -> bool:
+        """Whether a value at this path needs no test because the compiler made it."""
+        leaf = self._leaf(path)
+        return leaf is None or self.compiler.kinds[leaf] in ("constant", "caption") or leaf != path
+
+
+MACHINE_MADE = frozenset({
+    *("category_name", "category_uid", "class_name", "class_uid", "type_name", "type_uid", "unmapped", "observables"),
+})  # fmt: skip
+
+
+def _cast(kind: str, text: str) -> str | None:
     """A cast from text that gives null unless the text is exactly how the value would be written; None needs none."""
-    if constant:
-        return None
     match kind:
         case "integer_t":
             return _number(text, "INTEGER")
@@ -473,13 +485,34 @@ def _number(text: str, kind: str) -> str:
     return f"CASE WHEN {number}::VARCHAR = {text} THEN {number} END"
 
 
-def _enum_id(mapped: Mapped, sql: str) -> str:
-    """SQL for the id of a caption: null stays null (0 where OCSF requires the attribute), unknown text is 99."""
-    enum = mapped.attribute.enum or {}
-    ids = {caption: number for number, caption in enum.items()}
-    null = "0" if mapped.attribute.required and "0" in enum else "NULL"
-    other = "99" if "99" in enum else "NULL"
-    if isinstance(mapped.expr, e.Literal):
-        return ids.get(str(mapped.expr.value), other)
-    branches = " ".join(f"WHEN {sqltext.text(caption)} THEN {number}" for caption, number in ids.items())
-    return f"CASE WHEN {sql} IS NULL THEN {null} ELSE CASE {sql} {branches} ELSE {other} END END"
+def _constant(mapped: Mapped) -> str | int | bool | list[str]:
+    if isinstance(mapped.expr, e.ListOf):
+        return [str(item.value) for item in mapped.expr.items if isinstance(item, e.Literal)]
+    value = mapped.expr.value if isinstance(mapped.expr, e.Literal) else ""
+    if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
+        return captions.constant_id(mapped.attribute, str(value))
+    return value
+
+
+def _known_captions(mapped: Mapped) -> bool:
+    """Whether the expression gives only captions of the enum, whatever the record holds."""
+    known = captions.enum_ids(mapped.attribute)
+    return _closed(mapped.expr, known)
+
+
+def _closed(expr: e.Expr, known: Mapping[str, int]) -> bool:
+    match expr:
+        case e.Literal(value):
+            return value in known
+        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
+            return otherwise is not None and all(new in known for _, new in pairs) and _closed(otherwise, known)
+        case e.Case(branches, default):
+            return all(_closed(then, known) for _, then in branches) and (default is None or _closed(default, known))
+        case _:
+            return False
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    steps = path.split(".")
+    for length in range(1, len(steps) + 1):
+        yield ".".join(steps[:length])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import orjson
 import pyarrow as pa
 
 from ocsf_mappers import expr as e
@@ -14,7 +13,8 @@ from ocsf_mappers.record import Path
 
 
 def _inside(path: Path) -> str:
-    return "item." + ".".join(sqltext.name(step) for step in path)
+    # Not a struct of declared members: DuckDB's struct names ignore case, and logs hold both `ARN` and `arn`.
+    return f"json_extract_string(item, {sqltext.pointer(*path)})"
 
 
 def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
@@ -30,7 +30,7 @@ def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
         sql = render.value(inner, _inside)
         leaves[path] = Leaf(sql, "" if isinstance(inner, e.Literal) else f"({sql}) IS NOT NULL")
     element = column(pa.field("element", kind.value_type), "element", {f"element.{path}": leaf for path, leaf in leaves.items()})
-    parsed = f"from_json({render.value(expr.inner, outer)}, {_spec(expr)})"
+    parsed = _elements(render.value(expr.inner, outer))
     return (
         f"list_filter(list_transform({parsed}, lambda item: {element.sql}), "
         f"lambda item: item IS NOT NULL)::{sqltext.duckdb_type(kind)}"
@@ -43,14 +43,13 @@ def element_leftover(expr: e.Each, outer: render.Resolver) -> str:
     named = {column.parts for column in _columns(expr)}
     names = sqltext.texts(sorted({parts[0] for parts in named}))
     strange = (
-        f"list_bool_or(list_transform(from_json({array}, '[\"JSON\"]'), "
+        f"list_bool_or(list_transform({_elements(array)}, "
         f"lambda item: json_type(item) <> 'OBJECT' OR NOT list_has_all({names}, json_keys(item))))"
     )
     unused = [test for parts in sorted(named) if (test := _unused(expr, parts))]
     tests = [f"json_type({array}) <> 'ARRAY'", f"coalesce({strange}, false)"]
     if unused:
-        parsed = f"from_json({array}, {_spec(expr)})"
-        tests.append(f"coalesce(list_bool_or(list_transform({parsed}, lambda item: {' OR '.join(unused)})), false)")
+        tests.append(f"coalesce(list_bool_or(list_transform({_elements(array)}, lambda item: {' OR '.join(unused)})), false)")
     return "(" + " OR ".join(tests) + ")"
 
 
@@ -69,11 +68,5 @@ def _columns(expr: e.Each) -> Iterable[e.Column]:
         yield from e.columns(inner)
 
 
-def _spec(expr: e.Each) -> str:
-    spec: dict[str, object] = {}
-    for found in _columns(expr):
-        level = spec
-        for step in found.parts[:-1]:
-            level = level.setdefault(step, {})  # type: ignore[assignment]
-        level[found.parts[-1]] = "VARCHAR"
-    return sqltext.text(orjson.dumps([spec]).decode())
+def _elements(array: str) -> str:
+    return f"from_json({array}, '[\"JSON\"]')"

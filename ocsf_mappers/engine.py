@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import sqltext, tables
+from ocsf_mappers.assemble import Assembler
 from ocsf_mappers.check import table_names
-from ocsf_mappers.compile import BatchShape, Compiler
+from ocsf_mappers.compile import BatchShape, compile_mapper
 from ocsf_mappers.mapper import Mapper
+from ocsf_mappers.program import Program
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
@@ -63,6 +65,10 @@ class Mapped:
         return len(self.events) + len(self.rejects) + self.dropped.total()
 
 
+class _BadData(Exception):
+    """A value in the batch that the query cannot compute with."""
+
+
 class Engine:
     """Maps records of one source to one OCSF version.
 
@@ -75,7 +81,7 @@ class Engine:
         self.validate = validate
         self.table = tables.get(table_names(mapper)[0])
         self.fingerprint = fingerprint(mapper, version)
-        self._queries: dict[BatchShape, str] = {}
+        self._programs: dict[BatchShape, Program] = {}
         self._duckdb = duckdb.connect(
             config={
                 "threads": 1,
@@ -97,7 +103,7 @@ class Engine:
             if len(chunk.records):
                 groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
         mapped = [self._map(_Batch(found)) for found in groups.values()]
-        events = pa.concat_tables([found.events for found in mapped] or [self._no_events()])
+        events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
         return Mapped(events, rejects, dropped, failed)
@@ -106,15 +112,16 @@ class Engine:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
 
     def _map(self, batch: _Batch) -> Mapped:
+        if not len(batch):
+            return Mapped(self._no_events(), REJECTS.empty_table())
         try:
             return self._run(batch)
-        except (duckdb.InvalidInputException, duckdb.DataError) as error:
+        except _BadData as error:
             if batch.is_json and (split := self._malformed(batch)) is not None:
                 good, rejects = split
-                mapped = self._map(good) if len(good) else Mapped(self._no_events(), REJECTS.empty_table())
-                return _joined([mapped, Mapped(self._no_events(), rejects)])
+                return _joined([self._map(good), Mapped(self._no_events(), rejects)])
             if len(batch) == 1:
-                return Mapped(self._no_events(), batch.rejects([str(error).splitlines()[0]]))
+                return Mapped(self._no_events(), batch.rejects([str(error)]))
         # Some record cannot be computed: halve until it stands alone.
         middle = len(batch) // 2
         return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
@@ -130,9 +137,10 @@ class Engine:
     def _run(self, batch: _Batch) -> Mapped:
         self._duckdb.register("batch", batch.records)
         shape = batch.shape(self.mapper, careful=batch.is_json and self._needs_care(batch))
-        if shape not in self._queries:
-            self._queries[shape] = Compiler(self.mapper, self.version, shape, validate=self.validate).sql()
-        found = self._duckdb.sql(self._queries[shape]).to_arrow_table()
+        if shape not in self._programs:
+            self._programs[shape] = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
+        program = self._programs[shape]
+        found = self._rows(program.sql)
         failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)
         problems = found["_problems"]
         rejects = REJECTS.empty_table()
@@ -141,7 +149,15 @@ class Engine:
             broken = batch.filter(invalid)
             rejects = broken.rejects(["; ".join(said) for said in problems.filter(invalid).to_pylist()])
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
-        return Mapped(self._events(found, batch), rejects, failed_casts=failed)
+        return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
+
+    def _rows(self, query: str) -> pa.Table:
+        """The query's rows. What fails while it is bound is our mistake; what fails while it runs is the data's."""
+        relation = self._duckdb.sql(query)
+        try:
+            return relation.to_arrow_table()
+        except (duckdb.InvalidInputException, duckdb.DataError) as error:
+            raise _BadData(str(error).splitlines()[0]) from error
 
     def _needs_care(self, batch: _Batch) -> bool:
         """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""
@@ -150,10 +166,10 @@ class Engine:
             f"(len(k[{number}]) = 0 AND json_type(_raw, {sqltext.text(json_path(path))}) NOT IN ('OBJECT', 'NULL'))"
             for number, path in enumerate(shape.objects, start=1)
         )
-        census = self._duckdb.sql(
+        census = self._rows(
             f"SELECT k, bool_or({mistyped}) AS mistyped "
             f"FROM (SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch) GROUP BY k"
-        ).to_arrow_table()
+        )
         if pc.any(census["mistyped"]).as_py():
             return True
         declared = [set(names) for names in shape.objects.values()]
@@ -163,20 +179,46 @@ class Engine:
                     return True
         return False
 
-    def _events(self, found: pa.Table, batch: _Batch) -> pa.Table:
-        columns = {
+    def _events(self, program: Program, found: pa.Table, batch: _Batch) -> pa.Table:
+        provenance = {
             "source_object": batch.per_object([raw_object.uri for raw_object in batch.objects]),
             "source_etag": batch.per_object([raw_object.etag for raw_object in batch.objects]),
             "source_record": found["_record"],
-            "mapper_version": pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(found)), [self.fingerprint]),
+            "mapper_version": _repeated(self.fingerprint, len(found)),
         }
-        arrays = []
-        for target in self.table.arrow:
-            values = columns.get(target.name)
-            values = found[target.name] if values is None else values
-            arrays.append(_as_map(values) if pa.types.is_map(target.type) else values)
-        names = [*self.table.arrow.names, "_table"]
-        return pa.table([*arrays, found["_table"]], names=names)
+        own = [field for field in self.table.arrow if field.name not in provenance]
+        arrays = Assembler(program, found).columns(own)
+        columns = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
+        return pa.table({name: columns[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
+
+
+def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables of events one after the other; columns coded differently are brought to plain text first."""
+    parts = [part for part in parts if len(part)] or list(parts[:1])
+    for name in parts[0].column_names:
+        kinds = {part.schema.field(name).type for part in parts}
+        if len(kinds) == 1:
+            continue
+        plain = _plain(parts[0].schema.field(name).type)
+        parts = [
+            part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts
+        ]
+    return pa.concat_tables(parts)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without dictionaries, at any depth."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
+    return pa.list_(_plain(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
+def _repeated(text: str, length: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), length), pa.array([text]))
 
 
 class _Batch:
@@ -259,19 +301,10 @@ def _reject(raw_object: RawObject, record: int, reason: str, text: str) -> dict[
 
 def _joined(parts: Sequence[Mapped]) -> Mapped:
     return Mapped(
-        pa.concat_tables([part.events for part in parts], promote_options="permissive"),
+        _stacked([part.events for part in parts]),
         pa.concat_tables([part.rejects for part in parts]),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
     )
-
-
-def _as_map(entries: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists of {key, value} as maps: the same buffers under another type."""
-    chunks = []
-    for chunk in entries.chunks:
-        pairs = chunk.values
-        chunks.append(pa.MapArray.from_arrays(chunk.offsets, pairs.field("key"), pairs.field("value")))
-    return pa.chunked_array(chunks, tables.TEXT_MAP)
 
 
 def fingerprint(mapper: Mapper, version: str) -> str:
@@ -280,5 +313,5 @@ def fingerprint(mapper: Mapper, version: str) -> str:
     shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, (), OBJECT_KEY_COLUMNS))
     digest = hashlib.sha256()
     for shape in shapes:
-        digest.update(Compiler(mapper, version, shape).sql().encode())
+        digest.update(repr(compile_mapper(mapper, version, shape)).encode())
     return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"

@@ -102,32 +102,30 @@ def _json_spec(kind: pa.DataType) -> object:
     return "JSON" if kind == JSON else "VARCHAR"
 
 
-def flatten(value: str, prefix: str | None, skip: str | None = None, depth: int = FLATTEN_DEPTH) -> str:
-    """SQL for the `unmapped` entries of one JSON value: dotted keys, a list of {key, value}.
+def flatten(pairs: str, depth: int = FLATTEN_DEPTH) -> str:
+    """SQL for the `unmapped` entries of JSON values: dotted keys, a list of {key, value}.
 
     Objects are taken apart. Everything else is one entry: scalars as their text, arrays as JSON text; null and `{}`
     give none. An object that repeats a key cannot be taken apart without loss and stays JSON text.
 
     Args:
-        value: SQL of the JSON value.
-        prefix: SQL of the key to stand before the members' own; None for members of the record itself.
-        skip: SQL list of member names to leave out at this level.
+        pairs: SQL of a list of {key, prefix, value, skip}: `key` names the value itself, `prefix` stands before the
+            names of its members, `value` is JSON, `skip` lists members to leave out (null: none).
         depth: Levels of objects to take apart.
     """
-    own = prefix or sqltext.text("")
-    scalar = f"[{{'key': {own}, 'value': json_extract_string({value}, '$')}}]"
+    item, name = f"p{depth}", f"k{depth}"
+    one = f"[{{'key': {item}.key, 'value': json_extract_string({item}.value, '$')}}]"
     if depth == 0:
-        return f"CASE WHEN json_type({value}) <> 'NULL' THEN {scalar} END"
-    key, member = f"k{depth}", f"m{depth}"
-    keys = f"json_keys({value})"
-    wanted = keys if skip is None else f"list_filter({keys}, lambda {key}: NOT list_contains({skip}, {key}))"
-    found = f"json_extract({value}, '/' || replace(replace({key}, '~', '~0'), '/', '~1'))"
-    dotted = f"{member}[1]" if prefix is None else f"{prefix} || '.' || {member}[1]"
-    inner = flatten(f"{member}[2]::JSON", dotted, None, depth - 1)
-    pairs = f"list_transform({wanted}, lambda {key}: [{key}, {found}::VARCHAR])"
+        return f"flatten(list_transform({pairs}, lambda {item}: {one}))"
+    found = f"json_extract({item}.value, '/' || replace(replace({name}, '~', '~0'), '/', '~1'))"
+    member = (
+        f"{{'key': {item}.prefix || {name}, 'prefix': {item}.prefix || {name} || '.', 'value': {found}, "
+        "'skip': NULL::VARCHAR[]}"
+    )
+    wanted = f"list_filter(json_keys({item}.value), lambda {name}: list_contains({item}.skip, {name}) IS NOT TRUE)"
+    inner = flatten(f"list_transform({wanted}, lambda {name}: {member})", depth - 1)
+    unique = f"len(json_keys({item}.value)) = list_unique(json_keys({item}.value))"
     return (
-        f"CASE json_type({value}) WHEN 'NULL' THEN NULL WHEN 'OBJECT' THEN "
-        f"CASE WHEN len({keys}) = list_unique({keys}) "
-        f"THEN flatten(list_transform({pairs}, lambda {member}: {inner})) "
-        f"ELSE {scalar} END ELSE {scalar} END"
+        f"flatten(list_transform({pairs}, lambda {item}: CASE json_type({item}.value) WHEN 'NULL' THEN [] "
+        f"WHEN 'OBJECT' THEN CASE WHEN {unique} THEN {inner} ELSE {one} END ELSE {one} END))"
     )

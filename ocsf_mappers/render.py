@@ -12,6 +12,9 @@ from ocsf_mappers.record import Path
 Resolver = Callable[[Path], str]
 """SQL for a column path."""
 
+ABSENT = "NULL::VARCHAR"
+"""What a resolver gives for a column that the batch does not have."""
+
 
 def value(expr: e.Expr, column: Resolver) -> str:
     """SQL for the expression's value: text unless the expression says otherwise."""

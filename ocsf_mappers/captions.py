@@ -1,0 +1,59 @@
+"""Enum ids from captions: an expression that gives a caption, as SQL that gives the id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ocsf_mappers import expr as e
+from ocsf_mappers import render, sqltext
+from ocsf_mappers.schema import Attribute
+
+OTHER = 99
+"""OCSF's id for text that the enum does not know; the sibling keeps the text."""
+
+
+def enum_ids(attribute: Attribute) -> dict[str, int]:
+    """The ids of an attribute's enum by caption."""
+    return {caption: int(key) for key, caption in (attribute.enum or {}).items()}
+
+
+def constant_id(attribute: Attribute, caption: str) -> int:
+    """The id of a caption that is the same for every record."""
+    return enum_ids(attribute).get(caption, OTHER)
+
+
+def id_sql(expr: e.Expr, attribute: Attribute, column: render.Resolver) -> str:
+    """SQL for the id: null stays null (0 where OCSF requires the attribute), unknown text is 99."""
+    ids = enum_ids(attribute)
+    found = _id(expr, ids, column)
+    return f"coalesce({found}, 0)::SMALLINT" if attribute.required and 0 in ids.values() else f"({found})::SMALLINT"
+
+
+def _id(expr: e.Expr, ids: Mapping[str, int], column: render.Resolver) -> str:
+    match expr:
+        case e.Literal(str() as caption):
+            return str(ids.get(caption, OTHER))
+        case e.Replace(inner, pairs, otherwise):
+            text = render.value(inner, column)
+            rest = _of_text(text, ids) if otherwise is None else _id(otherwise, ids, column)
+            branches = " ".join(f"WHEN {sqltext.text(old)} THEN {ids.get(new, OTHER)}" for old, new in pairs)
+            return f"CASE {text} {branches} ELSE {rest} END"
+        case e.ReplacePrefix(inner, pairs, otherwise):
+            text = render.value(inner, column)
+            branches = " ".join(
+                f"WHEN starts_with({text}, {sqltext.text(old)}) THEN {ids.get(new, OTHER)}" for old, new in pairs
+            )
+            return f"CASE WHEN {text} IS NULL THEN NULL {branches} ELSE {_id(otherwise, ids, column)} END"
+        case e.Case(branches, default):
+            parts = " ".join(
+                f"WHEN {render.value(test, column)} THEN {_id(then, ids, column)}" for test, then in branches
+            )
+            last = "" if default is None else f" ELSE {_id(default, ids, column)}"
+            return f"CASE {parts}{last} END"
+        case _:
+            return _of_text(render.value(expr, column), ids)
+
+
+def _of_text(text: str, ids: Mapping[str, int]) -> str:
+    branches = " ".join(f"WHEN {sqltext.text(caption)} THEN {number}" for caption, number in ids.items())
+    return f"CASE WHEN {text} IS NULL THEN NULL ELSE CASE {text} {branches} ELSE {OTHER} END END"

@@ -1,0 +1,69 @@
+"""What a compiled mapping is: one SQL query that gives flat columns, and how they make up the table's.
+
+DuckDB computes values; Arrow puts them together. Constants, captions and the text of class names never pass through the
+query: they are dictionaries with an index a row, which costs a byte or two where text would cost twenty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+EVENT_MAP = "_event_map"
+"""Column with the number of the event map that took the record."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """An enum id and its sibling.
+
+    Args:
+        column: Column with the id.
+        other: Column with the text of ids that are 99, None when there can be none.
+        captions: For each event map, the enum's captions by id; empty where the event map does not fill it.
+        sibling: Path of the sibling text, None when another field or nothing fills it.
+        weak: The id is a default where nothing is known, and does not make its object exist.
+    """
+
+    column: str
+    other: str | None
+    captions: Sequence[Mapping[int, str]]
+    sibling: str | None
+    weak: bool
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A value that is listed among the observables: its path, its type, and the members to go down to in a list."""
+
+    name: str
+    path: str
+    members: tuple[str, ...]
+    type: str
+    type_id: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A query over `batch` and the plan for its result.
+
+    Args:
+        sql: The query. Beside the columns named below it gives `_object`, `_record`, `_table`, `_failed`, `_problems`
+            and `_more` (further unmapped entries, null where there are none).
+        constants: Path -> the value for each event map.
+        values: Path -> column.
+        times: Path without `_dt` -> column of microseconds since 1970.
+        captions: Path of an id -> how it and its sibling come about.
+        class_captions: For each event map, the class's caption and uid.
+        leftovers: Key in `unmapped` -> column, null where there is nothing left.
+        observables: What is listed among the observables.
+    """
+
+    sql: str
+    constants: Mapping[str, Sequence[str | int | bool | Sequence[str] | None]]
+    values: Mapping[str, str]
+    times: Mapping[str, str]
+    captions: Mapping[str, Caption]
+    class_captions: Sequence[tuple[str, int]]
+    leftovers: Mapping[str, str]
+    observables: Sequence[Observable]

@@ -1,0 +1,154 @@
+"""What the mapper tests share: files through a mapper as ingest does it, and events as OCSF JSON objects."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from ocsf_mappers import Engine, Mapped, Mapper, RawObject
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.streams import Blocks, Limits
+from ocsf_mappers.tables import OUTSIDE_OCSF
+
+PROJECT = Path(__file__).resolve().parents[1]
+SAMPLE_LOGS = PROJECT / "sample_logs"
+VERSIONS = ("1.1.0", "1.5.0", "1.8.0")
+
+Json = dict[str, Any]
+
+MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
+"""Lists that say something by having no items (a DNS query without an answer)."""
+
+LAKE_COLUMNS = OUTSIDE_OCSF | {"_table"}
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Case:
+    """One sample log: `sample_logs/<source>/<name>`."""
+
+    source: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.path.name}"
+
+    @property
+    def expected(self) -> Path:
+        return self.path.with_name(f"{self.path.name.partition('.')[0]}.expected.json")
+
+
+def cases(source: str) -> list[Case]:
+    """The sample logs of a source, sorted by name."""
+    folder = SAMPLE_LOGS / source
+    found = [path for path in folder.iterdir() if path.name != "SOURCE.md" and ".expected." not in path.name]
+    return [Case(source, path) for path in sorted(found)]
+
+
+def read(mapper: Mapper, file: BinaryIO, limits: Limits | None = None) -> list[Chunk]:
+    """An object's chunks by the first reader that accepts its head."""
+    blocks = Blocks(file, limits)
+    reader = next(found for found in mapper.readers if found.accepts(blocks.head))
+    return list(reader.read(blocks))
+
+
+def read_bytes(mapper: Mapper, data: bytes, limits: Limits | None = None) -> list[Chunk]:
+    return read(mapper, io.BytesIO(data), limits)
+
+
+def map_bytes(engine: Engine, data: bytes, raw_object: RawObject | None = None, limits: Limits | None = None) -> Mapped:
+    """One object's events, read and mapped as ingest does it."""
+    where = raw_object or RawObject("memory://object")
+    return engine.map([(where, chunk) for chunk in read_bytes(engine.mapper, data, limits)])
+
+
+def read_cases(mapper: Mapper, wanted: Iterable[Case]) -> list[tuple[RawObject, Chunk]]:
+    """Every chunk of some cases, each with the object it came from."""
+    parts = []
+    for case in wanted:
+        with case.path.open("rb") as file:
+            parts += [(RawObject(case.name), chunk) for chunk in read(mapper, file)]
+    return parts
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+def plain(events: pa.Table, target: pa.Schema) -> pa.Table:
+    """The table's columns without dictionary encoding."""
+    return pa.table([events[field.name].cast(field.type) for field in target], schema=target)
+
+
+def as_events(events: pa.Table) -> list[tuple[Json, Json]]:
+    """Each row as (OCSF JSON object, what the lake adds): nulls, empty objects and empty lists left out."""
+    found = []
+    for row in events.to_pylist(maps_as_pydicts="strict"):
+        kept = _clean(row)
+        lake = {name.lstrip("_"): value for name, value in kept.items() if name in LAKE_COLUMNS}
+        found.append(({name: value for name, value in kept.items() if name not in LAKE_COLUMNS}, lake))
+    return found
+
+
+def ocsf(events: pa.Table) -> list[Json]:
+    """Each row as its OCSF JSON object alone."""
+    return [event for event, _ in as_events(events)]
+
+
+def _clean(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        cleaned = {key: _clean(item, key) for key, item in value.items()}
+        return {key: item for key, item in cleaned.items() if item is not None and item != {} and not _void(key, item)}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value
+
+
+def _void(name: str, value: Any) -> bool:
+    return value == [] and name not in MEANINGFUL_WHEN_EMPTY
+
+
+def dig(event: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    value: Any = event
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return None
+        value = value[step]
+    return value
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every scalar in a JSON value; list items share their list's path plus `[]`."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, f"{path}[]")
+    else:
+        yield path, value
+
+
+def reasons(mapped: Mapped) -> list[str]:
+    return mapped.rejects["reason"].to_pylist()
+
+
+def rejects(mapped: Mapped) -> list[Json]:
+    """Each reject without the names that only its object gives."""
+    return [
+        {"record": row["source_record"], "reason": row["reason"], "raw": row["raw"]}
+        for row in mapped.rejects.to_pylist()
+    ]
+
+
+def pretty(value: Any) -> str:
+    """JSON as goldens are written."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -99,6 +99,8 @@ class Assembler:
                 return self._type_uid()
             case "type_name":
                 return self._type_name()
+            case "duration" if {"start_time", "end_time"} <= set(program.times):
+                return self._duration()
             case "region":
                 return self._safe("cloud.region", r"^[a-z0-9-]{1,32}$")
             case "accountid":
@@ -151,6 +153,12 @@ class Assembler:
         for (label, _), captions in zip(self.program.class_captions, activity.captions, strict=True):
             texts.append({key: f"{label}: {text}" for key, text in captions.items()})
         return self._looked_up(activity, texts)
+
+    def _duration(self) -> pa.Array:
+        """Milliseconds from start to end; null where either is missing, the end is earlier, or the span too long."""
+        span = pc.subtract(self.leaf("end_time"), self.leaf("start_time"))
+        sound = pc.and_(pc.greater_equal(span, 0), pc.less(span, 2**31))
+        return pc.if_else(sound, span, pa.scalar(None, pa.int64())).cast(pa.int32())
 
     def _safe(self, path: str, pattern: str) -> pa.Array:
         """A value that may enter a path: the event's own where it is well formed, else `unknown`."""

@@ -147,7 +147,7 @@ class Engine:
         if problems.null_count < len(problems):
             invalid = pc.is_valid(problems)
             broken = batch.filter(invalid)
-            rejects = broken.rejects(["; ".join(said) for said in problems.filter(invalid).to_pylist()])
+            rejects = broken.rejects(_reasons(problems.filter(invalid), found["_failed"].filter(invalid)))
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
         return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
 
@@ -162,22 +162,20 @@ class Engine:
     def _needs_care(self, batch: _Batch) -> bool:
         """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""
         shape = self.mapper.shape
-        mistyped = " OR ".join(
-            f"(len(k[{number}]) = 0 AND json_type(_raw, {sqltext.text(json_path(path))}) NOT IN ('OBJECT', 'NULL'))"
-            for number, path in enumerate(shape.objects, start=1)
-        )
-        census = self._rows(
-            f"SELECT k, bool_or({mistyped}) AS mistyped "
-            f"FROM (SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch) GROUP BY k"
-        )
-        if pc.any(census["mistyped"]).as_py():
-            return True
+        keyed = f"(SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch)"
+        census = self._rows(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)")["k"].to_pylist()
         declared = [set(names) for names in shape.objects.values()]
-        for keys in census["k"].to_pylist():
+        for keys in census:
             for names, known in zip(keys, declared, strict=True):
                 if names and (len(set(names)) < len(names) or not known.issuperset(names)):
                     return True
-        return False
+        # No keys: an empty object, null, or another type where an object is declared.
+        doubtful = [
+            f"(len(k[{number}]) = 0 AND json_type(_raw, {sqltext.text(json_path(path))}) NOT IN ('OBJECT', 'NULL'))"
+            for number, path in enumerate(shape.objects, start=1)
+            if any(keys[number - 1] == [] for keys in census)
+        ]
+        return any(self._rows(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1").num_rows for test in doubtful)
 
     def _events(self, program: Program, found: pa.Table, batch: _Batch) -> pa.Table:
         provenance = {
@@ -215,6 +213,15 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_map(kind):
         return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
     return pa.list_(_plain(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
+def _reasons(problems: pa.ChunkedArray, failed: pa.ChunkedArray) -> list[str]:
+    """Why events are invalid, with the attributes whose text could not be read as their type."""
+    reasons = []
+    for said, names in zip(problems.to_pylist(), failed.to_pylist(), strict=True):
+        unreadable = [f"not readable as its type: {', '.join(names)}"] if names else []
+        reasons.append("; ".join([*said, *unreadable]))
+    return reasons
 
 
 def _repeated(text: str, length: int) -> pa.Array:

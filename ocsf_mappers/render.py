@@ -102,7 +102,7 @@ def _epoch(text: str, micros: int) -> str:
 
 def _iso8601(text: str) -> str:
     """Microseconds since 1970 as BIGINT; null where the text is not a date with a time, or outside years 1 to 9999."""
-    shaped = f"{text} LIKE '____-__-__T__:__%'"
+    shaped = f"({text} LIKE '____-__-__T__:__%' OR {text} LIKE '____-__-__ __:__%')"
     return f"CASE WHEN {shaped} THEN epoch_us(try_cast({text} AS TIMESTAMPTZ)) END"
 
 
@@ -125,8 +125,12 @@ def consumed(expr: e.Expr, column: Resolver, condition: str | None = None) -> It
             yield Consumption(parts, (), condition)
         case e.Json(e.Column(parts), keys):
             yield Consumption(parts, keys, condition)
-        case e.Replace(inner, _, None) | e.Epoch(inner) | e.Iso8601(inner):
+        case e.Replace(inner, _, None) | e.Epoch(inner):
             yield from consumed(inner, column, condition)
+        case e.Iso8601(inner):
+            # What is finer than a microsecond would be lost: then the text stays in `unmapped` as well.
+            whole = f"length({value(inner, column)}) <= {len('2026-01-01T00:00:00.000000Z')}"
+            yield from consumed(inner, column, both(condition, whole))
         case e.Replace(inner, pairs, _):
             known = ", ".join(sqltext.text(old) for old, _ in pairs)
             yield from consumed(inner, column, both(condition, f"{value(inner, column)} IN ({known})"))

@@ -101,7 +101,8 @@ class Leftovers:
             if not is_json or unused is None or ".".join(path) in self.dropped:
                 continue
             reference = self.column(path)
-            test = f"{reference} IS NOT NULL" + (f" AND {unused}" if unused else "")
+            # Empty objects are frequent (`"webIdFederationData": {}`) and hold nothing.
+            test = f"{reference} <> '{{}}'" + (f" AND {unused}" if unused else "")
             found.append((test, _pair(".".join(path), reference, self._taken(path))))
         return found
 

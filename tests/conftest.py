@@ -15,7 +15,9 @@ SAMPLES = "OCSF_LAKE_SAMPLES"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="rewrite sample_logs/**/*.expected.json; the review is the git diff"
+        "--update-golden",
+        action="store_true",
+        help="rewrite sample_logs/**/*.expected.json; the review is the git diff",
     )
 
 

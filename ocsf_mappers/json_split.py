@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import msgspec
 import pyarrow as pa
@@ -36,12 +37,12 @@ class Piece:
     bad: list[tuple[int, str, bytes]] = field(default_factory=list)
 
 
-def text_array(records: Sequence[msgspec.Raw | bytes]) -> pa.Array:
-    """JSON texts as one Arrow column, copied once. The bytes may not be UTF-8: cast to string to find out."""
+def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Array:
+    """JSON texts as one Arrow column over their joined bytes, which may not be UTF-8: cast to string to find out."""
     lengths = pa.array(map(len, map(memoryview, records)), pa.int64())
     ends = pc.cumulative_sum(lengths).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(records))]
+    buffers = [None, offsets.buffers()[1], pa.py_buffer(joined)]
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 
 
@@ -66,11 +67,25 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
 def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
     if body.startswith(b"["):
         return _RAWS.decode(body)
+    try:
+        document = _document_decoder(tuple(lists)).decode(body)
+    except msgspec.ValidationError:
+        pass  # a member of that name that is no list
+    else:
+        found = (getattr(document, name) for name in lists)
+        return next((records for records in found if records is not None), [msgspec.Raw(body)])
     members = _MEMBERS.decode(body)
     for name in lists:
         if name in members and bytes(memoryview(members[name])[:1]) == b"[":
             return _RAWS.decode(members[name])
     return [msgspec.Raw(body)]
+
+
+@cache
+def _document_decoder(lists: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
+    """A decoder that finds the lists of records in one pass and skips everything else."""
+    fields = [(name, list[msgspec.Raw] | None, None) for name in lists]
+    return msgspec.json.Decoder(msgspec.defstruct("Document", fields))
 
 
 def _lines(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:

@@ -119,17 +119,17 @@ class JsonRecords:
                 yield _failure(error, number)
 
     def _pieces(self, blocks: Blocks) -> Iterator[tuple[Piece, ReadError | None]]:
-        held = bytearray()
+        held: list[bytes] = []
         failed: list[ReadError] = []
         stream = _until_error(iter(blocks), failed)
         for block in stream:
-            held += block
-            if len(held) >= WINDOW_BYTES:
-                for piece in Windows(self.lists, WINDOW_BYTES).pieces(stream, bytes(held)):
+            held.append(block)
+            if sum(map(len, held)) >= WINDOW_BYTES:
+                for piece in Windows(self.lists, WINDOW_BYTES).pieces(stream, b"".join(held)):
                     yield piece, None
                 held.clear()
                 break
-        yield split(bytes(held), self.lists), failed[0] if failed else None
+        yield split(b"".join(held), self.lists), failed[0] if failed else None
 
     def _chunks(self, piece: Piece, before: int) -> Iterator[Chunk]:
         if not piece.records and not piece.bad:
@@ -140,15 +140,14 @@ class JsonRecords:
         if taken:
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
-        raw = text_array(piece.records) if piece.records else pa.array([], pa.binary())
-        texts, numbers, not_utf8 = _utf8(raw, numbers)
-        records = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}))
+        joined = b"".join(piece.records)
+        texts, numbers, not_utf8 = _utf8(text_array(piece.records, joined), numbers)
+        records = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
         yield Chunk(records, sorted([*bad, *not_utf8], key=lambda item: item.record))
 
-    def _unwrapped(self, records: pa.Table) -> pa.Table:
+    def _unwrapped(self, records: pa.Table, joined: bytes) -> pa.Table:
         for envelope in self.envelopes:
-            marked = pc.match_substring(records["_raw"], f'"{envelope.marker}"')
-            if not pc.any(marked).as_py():
+            if f'"{envelope.marker}"'.encode() not in joined:
                 continue
             raw, around = _unwrap(records["_raw"].to_pylist(), envelope)
             records = records.set_column(1, "_raw", pa.array(raw, pa.string()))
@@ -226,22 +225,38 @@ class Delimited:
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
         failed: list[ReadError] = []
-        line, names, header = 1, self.default, b""
+        line, names = 1, self.default
         for text in _whole_lines(_until_error(iter(blocks), failed)):
+            if line == 1 and (found := self._header(text)) is not None:
+                names, line = found, 2
+                text = text.partition(b"\n")[2]
+            if not text:
+                continue
+            chunk, lines = self._chunk(text, names, line)
+            if not self._holds_header(chunk, names):
+                yield chunk
+                line += lines
+                continue
             for part in self._between_headers(text):
                 if (found := self._header(part)) is not None:
-                    header_line, _, part = part.partition(b"\n")
-                    if line > 1:
-                        yield Chunk(_no_lines(), dropped={"repeated header line": 1})
-                    names, header = found, header_line
-                    line += 1
+                    yield Chunk(_no_lines(), dropped={"repeated header line": 1})
+                    names, line = found, line + 1
+                    part = part.partition(b"\n")[2]
                 if part:
                     chunk, lines = self._chunk(part, names, line)
                     yield chunk
                     line += lines
         if failed:
             yield _failure(failed[0], line - 1)
-        del header
+
+    def _holds_header(self, chunk: Chunk, names: tuple[str, ...]) -> bool:
+        """Whether some line begins like a header, as when files were put one after the other."""
+        spelled = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
+        if any(item.text.partition(self.sep)[0] in spelled for item in chunk.bad):
+            return True
+        if names[0] not in chunk.records.column_names:
+            return False
+        return bool(pc.any(pc.is_in(chunk.records[names[0]], pa.array(spelled))).as_py())
 
     def _between_headers(self, text: bytes) -> Iterator[bytes]:
         """The text cut before each line that names columns instead of holding values."""

@@ -344,9 +344,12 @@ class _Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
+        # Patterns are costly and stand in several conditions: each is tried once a record.
+        claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
+        shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
         layers = {
             "records": self._records(),
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM records",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM records",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join(self._events())} FROM vals",
@@ -363,7 +366,17 @@ class _Compiler:
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
+        for sql, name in claims.items():
+            head, mark, tail = with_layers.partition("texts AS")
+            with_layers = head + mark + tail.replace(sql, name)
+            columns = [column.replace(sql, name) for column in columns]
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
+
+    def _patterns(self) -> Iterator[str]:
+        """SQL of every pattern that the mapping tries on a column of the record."""
+        found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not isinstance(mapped.expr, e.Each))
+        tests = {render.value(test, self.column) for expr in found for test in e.tests(expr) if self._readable(test)}
+        yield from sorted(tests)
 
     def _problems(self) -> str:
         events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]

@@ -40,17 +40,17 @@ def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
 def element_leftover(expr: e.Each, outer: render.Resolver) -> str:
     """SQL that is true where some element holds a value that the mapping does not carry over."""
     array = render.value(expr.inner, outer)
-    named = {column.parts for column in _columns(expr)}
-    names = sqltext.texts(sorted({parts[0] for parts in named}))
-    strange = (
-        f"list_bool_or(list_transform({_elements(array)}, "
-        f"lambda item: json_type(item) <> 'OBJECT' OR NOT list_has_all({names}, json_keys(item))))"
+    named = sorted({column.parts for column in _columns(expr)})
+    unused = {parts: _unused(expr, parts) for parts in named}
+    always = sqltext.texts(sorted({parts[0] for parts in named if unused[parts] is None and len(parts) == 1}))
+    sometimes = sqltext.texts(sorted({parts[0] for parts in named if len(parts) == 1}))
+    tests = [f"NOT list_has_all({sometimes}, json_keys(item))", *(test for test in unused.values() if test)]
+    left = (
+        f"CASE WHEN list_has_all({always}, json_keys(item)) THEN NOT starts_with(item::VARCHAR, '{{') "
+        f"ELSE {' OR '.join(tests)} END"
     )
-    unused = [test for parts in sorted(named) if (test := _unused(expr, parts))]
-    tests = [f"json_type({array}) <> 'ARRAY'", f"coalesce({strange}, false)"]
-    if unused:
-        tests.append(f"coalesce(list_bool_or(list_transform({_elements(array)}, lambda item: {' OR '.join(unused)})), false)")
-    return "(" + " OR ".join(tests) + ")"
+    found = f"list_bool_or(list_transform({_elements(array)}, lambda item: {left}))"
+    return f"(NOT starts_with({array}::VARCHAR, '[') OR coalesce({found}, false))"
 
 
 def _unused(expr: e.Each, parts: Path) -> str | None:

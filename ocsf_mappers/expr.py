@@ -379,3 +379,11 @@ def columns(expr: Expr) -> Iterator[Column]:
         yield expr
     for child in children(expr):
         yield from columns(child)
+
+
+def tests(expr: Expr) -> Iterator[Test]:
+    """Every pattern that the expression tries."""
+    if isinstance(expr, Test) and expr.function == "regexp_matches":
+        yield expr
+    for child in children(expr):
+        yield from tests(child)

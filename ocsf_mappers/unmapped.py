@@ -73,7 +73,9 @@ class Leftovers:
             listed = ", ".join(f"CASE WHEN {test} THEN {pair} END" for test, pair in pairs)
             parts.append((some, flatten(f"list_filter([{listed}], lambda pair: pair IS NOT NULL)")))
         lists = [f"CASE WHEN {test} THEN {entries} END" for test, entries in parts]
-        return f"list_concat({', '.join(lists)})" if len(lists) > 1 else "".join(lists) or NO_ENTRIES
+        if len(lists) < 2:
+            return "".join(lists) or NO_ENTRIES
+        return f"CASE WHEN {' OR '.join(test for test, _ in parts)} THEN list_concat({', '.join(lists)}) END"
 
     def _text_columns(self) -> list[Path]:
         return [

@@ -1,0 +1,188 @@
+"""One batch from raw objects to registered files. Doing it again gives the same files under the same names."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from lake import quarantine, writer
+from lake.catalog import Definition
+from lake.lake import Lake
+from lake.ledger import Batch, Outcome, Result, State
+from lake.objects import ObjectError, ObjectRef
+from lake.parts import Assembly, Broken, Part, SetAsideError, Source
+from ocsf_mappers import Engine, Mapped, tables
+from ocsf_mappers.errors import OcsfMappersError
+
+KEPT_KEYS = 1_000
+"""Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
+OTHER_KEYS = "(other keys)"
+
+
+class CountError(OcsfMappersError):
+    """Records were lost or doubled: a defect of this program. The batch stays open and is not visible."""
+
+
+def run(batch: Batch, lake: Lake, engine: Engine) -> Result:
+    """Maps a batch, writes and registers its files, marks it done.
+
+    Raises:
+        CountError: What was read is not what came out.
+        WriteError: The lake refused a file.
+    """
+    resumed = lake.ledger.begin(batch.id) > 0
+    reached("begun", batch.id)
+    result = _result(batch, lake, engine)
+    _check(batch, result)
+    reached("written", batch.id)
+    if resumed:
+        written = {file.path for file in result.files}
+        lake.store.remove(path for path in lake.store.with_prefix(batch.id) if path not in written)
+    _register(batch, lake, result)
+    reached("registered", batch.id)
+    lake.ledger.finish(batch, result)
+    reached("done", batch.id)
+    return result
+
+
+def reached(step: str, batch_id: str) -> None:
+    """Called between the steps of a batch; does nothing. Tests interrupt a run here."""
+
+
+def _result(batch: Batch, lake: Lake, engine: Engine) -> Result:
+    unreadable: dict[ObjectRef, str] = {}
+    while True:
+        attempt = _Attempt(batch, lake, engine, unreadable)
+        try:
+            return attempt.run()
+        except Broken as broken:
+            # Some of its records may be in files by now. Without it those files come out anew, under the same names.
+            unreadable[broken.ref] = broken.reason
+            lake.store.remove(file.path for file in attempt.result.files)
+
+
+class _Attempt:
+    def __init__(self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str]) -> None:
+        self.batch = batch
+        self.lake = lake
+        self.engine = engine
+        self.source = Source(engine.mapper, lake.settings)
+        self.result = Result({ref: Outcome() for ref in batch.members})
+        for ref, reason in unreadable.items():
+            self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)
+        self._dropped: Counter[str] = Counter()
+        self._failed_casts: Counter[str] = Counter()
+        self._unmapped: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
+
+    def run(self) -> Result:
+        began = time.monotonic()
+        for part in self._parts():
+            self._write(part)
+        self.result.events_by_class = dict(sorted(self._classes.items()))
+        self.result.dropped = dict(sorted(self._dropped.items()))
+        self.result.failed_casts = dict(sorted(self._failed_casts.items()))
+        self.result.unmapped_keys = dict(sorted(_most(self._unmapped).items()))
+        self.result.seconds = round(time.monotonic() - began, 3)
+        return self.result
+
+    def _parts(self) -> Iterator[Part]:
+        assembly = Assembly(self.lake.settings)
+        for ref, outcome in self.result.outcomes.items():
+            if outcome.state is State.FAILED:
+                continue
+            given = False
+            try:
+                for piece in self.source.pieces(ref):
+                    outcome.counts.read += piece.chunk.read
+                    outcome.counts.dropped += sum(piece.chunk.dropped.values())
+                    given = True
+                    yield from assembly.add(piece)
+            except SetAsideError as aside:
+                outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
+            except ObjectError as error:
+                if given:
+                    raise Broken(ref, str(error)) from error
+                outcome.state, outcome.reason = State.FAILED, str(error)
+        yield from assembly.rest()
+
+    def _write(self, part: Part) -> None:
+        mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
+        self._count(part, mapped)
+        settings, store = self.lake.settings, self.lake.store
+        self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
+        self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
+        reached("part", self.batch.id)
+
+    def _count(self, part: Part, mapped: Mapped) -> None:
+        by_uri = {piece.ref.uri: self.result.outcomes[piece.ref].counts for piece in part.pieces}
+        for uri, number in _value_counts(mapped.events["source_object"]).items():
+            by_uri[uri].events += number
+        for uri, number in _value_counts(mapped.rejects["source_object"]).items():
+            by_uri[uri].quarantined += number
+        self._dropped += mapped.dropped
+        self._failed_casts += mapped.failed_casts
+        self._classes.update(_value_counts(mapped.events["class_name"]))
+        self._unmapped.update(_value_counts(_unmapped_keys(mapped.events["unmapped"])))
+        if len(self._unmapped) > 16 * KEPT_KEYS:
+            self._unmapped = _most(self._unmapped)
+
+
+def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for chunk in column.chunks:
+        # Counted by index: Arrow's own count goes wrong where a dictionary holds a value twice.
+        plain = not pa.types.is_dictionary(chunk.type)
+        found = (chunk if plain else chunk.indices).value_counts()
+        values = found.field(0) if plain else chunk.dictionary.take(found.field(0))
+        for value, number in zip(values.to_pylist(), found.field(1).to_pylist(), strict=True):
+            counts[value] += number
+    return counts
+
+
+def _unmapped_keys(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The keys of all rows' maps, one after the other."""
+    chunks = []
+    for chunk in column.chunks:
+        first, last = chunk.offsets[0].as_py(), chunk.offsets[-1].as_py()
+        chunks.append(chunk.keys.slice(first, last - first))
+    return pa.chunked_array(chunks, column.type.key_type)
+
+
+def _most(counts: Counter[str]) -> Counter[str]:
+    if len(counts) <= KEPT_KEYS + 1:
+        return counts
+    kept = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
+    kept[OTHER_KEYS] += counts.total() - kept.total()
+    return kept
+
+
+def _check(batch: Batch, result: Result) -> None:
+    wrong = [
+        f"{ref.uri}: {counts}" for ref, outcome in result.outcomes.items() if not (counts := outcome.counts).balanced
+    ]
+    rows = sum(file.rows for file in result.files)
+    total = result.counts
+    if wrong or not total.balanced or rows != total.events + total.quarantined:
+        raise CountError(
+            f"{total} in the batch and {rows} rows in its files do not agree; {'; '.join(wrong[:5])}",
+            batch=batch.id,
+            source=batch.source,
+        )
+
+
+def _register(batch: Batch, lake: Lake, result: Result) -> None:
+    for name in sorted({file.partition.table for file in result.files}):
+        lake.catalog.create_or_evolve(definition(name))
+    lake.catalog.register(batch.id, result.files)
+
+
+def definition(table: str) -> Definition:
+    """What the catalog has to know of one of the lake's tables."""
+    if table == quarantine.TABLE:
+        return Definition(table, quarantine.PREFIX, quarantine.SCHEMA, quarantine.PARTITION_KEYS)
+    found = tables.get(table)
+    return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)

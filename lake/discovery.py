@@ -1,0 +1,151 @@
+"""What an object's key and first bytes say: source, account, region, day.
+
+A key says what AWS wrote into it; anyone may have named a file, so each value is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from ocsf_mappers import Mapper
+from ocsf_mappers.streams import Blocks, Limits
+
+CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
+
+HEAD_BYTES = 256 << 10
+"""Of an object, this much is looked at to tell its source."""
+
+_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_DAY = re.compile(r"\d{8}")
+
+_KEYS = tuple(
+    (source, re.compile(pattern))
+    for source, pattern in (
+        (
+            CLOUDTRAIL,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>CloudTrail[^/]*)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            VPC_FLOW,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcflowlogs)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            VPC_FLOW,
+            r"/aws-account-id=(?P<account>[^/]+)/aws-service=(?P<kind>vpcflowlogs)/aws-region=(?P<region>[^/]+)/"
+            r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/",
+        ),
+        (
+            CLOUDTRAIL,
+            r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+        ),
+        (
+            VPC_FLOW,
+            r"/(?P<account>\d{12})_(?P<kind>vpcflowlogs)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+        ),
+    )
+)  # fmt: skip
+
+_VPC_LINE = re.compile(
+    rb"[2-9] (?:\d{12}|unknown|-) eni-[0-9a-z]+(?: \S+){7} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)"
+)
+_VPC_WORDS = frozenset(["srcaddr", "dstaddr", "pkt_srcaddr", "interface_id", "log_status", "srcport", "action"])
+_JSON_MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    (CLOUDTRAIL, re.compile(rb'"(?:eventSource|eventVersion|CloudTrailEvent|insightDetails)"\s*:')),
+    (CLOUDTRAIL, re.compile(rb'\A\s*\{\s*"(?:Records|Events)"\s*:\s*\[\s*\]')),
+    (VPC_FLOW, re.compile(rb'"message"\s*:\s*"' + _VPC_LINE.pattern)),
+    (VPC_FLOW, re.compile(rb'"(?:interface[-_]id|srcaddr)"\s*:')),
+    (VPC_FLOW, re.compile(rb'"messageType"\s*:\s*"CONTROL_MESSAGE"')),
+)
+_DIGEST = re.compile(rb'\A\s*\{[^{}\[\]]*"digestStartTime"\s*:')
+DIGEST_REASON = "a digest proves other files and holds no events"
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What an object's key says; None where it says nothing, or nothing believable.
+
+    Args:
+        source: Name of the source.
+        account: Twelve digits.
+        region: AWS's name of the region.
+        day: Day of delivery, `YYYYMMDD`, UTC.
+    """
+
+    source: str | None = None
+    account: str | None = None
+    region: str | None = None
+    day: str | None = None
+
+
+def of_key(uri: str) -> KeyFacts:
+    """Source, account, region and day from the names of folders and file."""
+    path = "/" + unquote(uri.partition("://")[2] or uri).lstrip("/")
+    for source, pattern in _KEYS:
+        if found := pattern.search(path):
+            named = found.groupdict()
+            day = named.get("date") or "".join(named[part] for part in ("year", "month", "day"))
+            return KeyFacts(
+                source, _checked(_ACCOUNT, named["account"]), _checked(_REGION, named["region"]), _checked(_DAY, day)
+            )
+    return KeyFacts()
+
+
+def _checked(pattern: re.Pattern[str], value: str) -> str | None:
+    return value if pattern.fullmatch(value) else None
+
+
+def of_content(head: bytes) -> str | None:
+    """The source whose records begin like this; None when it is none that is known.
+
+    Args:
+        head: First bytes, decompressed; more of them tell more.
+    """
+    if head.lstrip()[:1] in (b"{", b"["):
+        return next((source for source, mark in _JSON_MARKS if mark.search(head)), None)
+    first = head.lstrip().partition(b"\n")[0].strip()
+    if _VPC_LINE.fullmatch(first):
+        return VPC_FLOW
+    words = {word.lower().replace("-", "_") for word in first.decode("utf-8", errors="replace").split()}
+    return VPC_FLOW if len(words & _VPC_WORDS) >= 2 else None
+
+
+def of_parquet(columns: list[str]) -> str | None:
+    """The source that has these columns."""
+    names = {name.lower().replace("-", "_") for name in columns}
+    return VPC_FLOW if len(names & _VPC_WORDS) >= 3 else None
+
+
+def digest_reason(head: bytes) -> str | None:
+    """Why an object that begins like this is set aside: CloudTrail's digests hold no events."""
+    return DIGEST_REASON if _DIGEST.match(head[:8192]) else None
+
+
+def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
+    """Why an object of this name holds no records of the log in whose tree it lies, or None."""
+    path = unquote(uri)
+    return next((reason for text, reason in mapper.set_aside.items() if text in path), None)
+
+
+def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
+    """The source of an object whose name says nothing, from its beginning.
+
+    Args:
+        file: The raw object; it is read from here on.
+        limits: How far it may grow when it is decompressed.
+    """
+    blocks = Blocks(file, limits)
+    if not blocks.head.startswith(b"PAR1"):
+        return of_content(blocks.head[:HEAD_BYTES])
+    try:
+        return of_parquet(pa.parquet.read_schema(file).names)
+    except (pa.ArrowException, OSError):
+        return None

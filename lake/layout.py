@@ -1,0 +1,74 @@
+"""Where things lie in a lake: names of folders and files, none of which holds text that came with a log.
+
+```
+<lake>/aws/VPC_FLOW/2.0/region=eu-west-1/accountId=111122223333/eventDay=20250311/<batch>-<part>-<class>.parquet
+<lake>/_quarantine/source=aws_vpc_flow/day=20250311/<batch>-<part>.parquet
+<lake>/_ledger/ledger.db      <lake>/_catalog/catalog.db
+```
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+UNKNOWN = "unknown"
+"""Stands in a path for a value that is missing or malformed."""
+
+QUARANTINE = "quarantine"
+QUARANTINE_PREFIX, LEDGER_PATH, CATALOG_PATH = "_quarantine", "_ledger/ledger.db", "_catalog/catalog.db"
+PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}
+"""Partition key in the catalog -> its spelling in paths."""
+
+MS_PER_DAY = 86_400_000
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_ACCOUNT = re.compile(r"\d{12}|external(_[A-Za-z0-9-]{1,64})?")
+_FIRST_DAY, _LAST_DAY = 0, (datetime(9999, 12, 31, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """One partition of one table.
+
+    Args:
+        table: Name of the table.
+        values: Values of its partition keys, in order.
+    """
+
+    table: str
+    values: tuple[str, ...]
+
+
+def region(value: str | None) -> str:
+    """The region as it may stand in a path."""
+    return value if value and _REGION.fullmatch(value) else UNKNOWN
+
+
+def account(value: str | None) -> str:
+    """The account as it may stand in a path: twelve digits, or Security Lake's `external_<id>`."""
+    return value if value and value.isascii() and _ACCOUNT.fullmatch(value) else UNKNOWN
+
+
+def event_day(day: int | None) -> str:
+    """`YYYYMMDD` of a number of days since 1970-01-01; `unknown` before that and after the year 9999."""
+    if day is None or not _FIRST_DAY <= day <= _LAST_DAY:
+        return UNKNOWN
+    return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).strftime("%Y%m%d")
+
+
+def folder(prefix: str, keys: Sequence[str], values: Sequence[str]) -> str:
+    """Path of a partition below the lake's root."""
+    steps = [f"{PATH_KEYS[key]}={value}" for key, value in zip(keys, values, strict=True)]
+    return "/".join([prefix, *steps])
+
+
+def event_file(batch_id: str, part: int, class_uid: int) -> str:
+    """Name of the file of one part's events of one class in a partition."""
+    return f"{batch_id}-{part:05d}-{class_uid}.parquet"
+
+
+def quarantine_file(batch_id: str, part: int) -> str:
+    """Name of the file of one part's rejects."""
+    return f"{batch_id}-{part:05d}.parquet"

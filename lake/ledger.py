@@ -1,0 +1,394 @@
+"""The ledger: which objects have been seen, which batches they went into, and what became of them.
+
+An object is known by URI and ETag. Every change of state is one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from lake.database import connect, insert, select_in
+from lake.objects import ObjectRef
+from lake.writer import FileInfo
+
+METADATA = sa.MetaData()
+
+OBJECTS = sa.Table(
+    "objects",
+    METADATA,
+    sa.Column("uri", sa.Text, primary_key=True),
+    sa.Column("etag", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("stamp", sa.Text, nullable=False, default=""),
+    sa.Column("source", sa.Text),
+    sa.Column("batch_id", sa.Text, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
+    sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
+    sa.Column("reason", sa.Text),
+)
+BATCHES = sa.Table(
+    "batches",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("mapper_version", sa.Text, nullable=False),
+    sa.Column("ocsf_version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("objects", sa.BigInteger, nullable=False),
+    sa.Column("bytes_in", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
+    sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events_by_class", sa.Text, nullable=False, default="{}"),
+    sa.Column("dropped_reasons", sa.Text, nullable=False, default="{}"),
+    sa.Column("failed_casts", sa.Text, nullable=False, default="{}"),
+    sa.Column("unmapped_keys", sa.Text, nullable=False, default="{}"),
+    sa.Column("bytes_out", sa.BigInteger, nullable=False, default=0),
+    sa.Column("seconds", sa.Float, nullable=False, default=0.0),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("done_at", sa.Text),
+    sa.Column("reason", sa.Text),
+)
+FILES = sa.Table(
+    "files",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, nullable=False, index=True),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("partition", sa.Text, nullable=False),
+    sa.Column("class_uid", sa.Integer),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)
+
+
+class State(StrEnum):
+    """How far an object or a batch has come.
+
+    planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
+    tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
+    """
+
+    PLANNED = "planned"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    SET_ASIDE = "set_aside"
+
+
+SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
+"""States in which an object is not planned again."""
+
+
+@dataclass
+class Counts:
+    """What became of records: `read == events + quarantined + dropped`."""
+
+    read: int = 0
+    events: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record that was read is accounted for."""
+        return self.read == self.events + self.quarantined + self.dropped
+
+    def add(self, other: Counts) -> None:
+        """Counts those of another as well."""
+        self.read += other.read
+        self.events += other.events
+        self.quarantined += other.quarantined
+        self.dropped += other.dropped
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Objects of one source that are mapped together.
+
+    Args:
+        id: Hash of the members' URIs and ETags, the mapper's version and the OCSF version.
+        source: Name of the source.
+        mapper_version: Fingerprint of the mapper.
+        ocsf_version: OCSF version of the events.
+        members: The objects, sorted.
+        attempts: How often work on it was begun.
+    """
+
+    id: str
+    source: str
+    mapper_version: str
+    ocsf_version: str
+    members: tuple[ObjectRef, ...]
+    attempts: int = 0
+
+    @property
+    def bytes_in(self) -> int:
+        """Size of the members as they are stored."""
+        return sum(member.size for member in self.members)
+
+
+@dataclass
+class Outcome:
+    """What became of one object of a batch."""
+
+    counts: Counts = field(default_factory=Counts)
+    state: State = State.DONE
+    reason: str | None = None
+
+
+@dataclass
+class Result:
+    """What became of a batch.
+
+    Args:
+        outcomes: Of each member.
+        files: What was written, in order.
+        events_by_class: Events per class name.
+        dropped: Dropped lines per reason.
+        failed_casts: Failed casts per OCSF path.
+        unmapped_keys: Events per key in `unmapped`.
+        seconds: Time it took.
+    """
+
+    outcomes: dict[ObjectRef, Outcome]
+    files: list[FileInfo] = field(default_factory=list)
+    events_by_class: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    failed_casts: dict[str, int] = field(default_factory=dict)
+    unmapped_keys: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> Counts:
+        """Of all members together."""
+        total = Counts()
+        for outcome in self.outcomes.values():
+            total.add(outcome.counts)
+        return total
+
+    @property
+    def bytes_out(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+class Ledger:
+    """The ledger of one lake.
+
+    Args:
+        url: SQLAlchemy URL of the database; tables that are missing are made.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = connect(url, METADATA)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+    def etags(self) -> dict[tuple[str, int, str], str]:
+        """URI, size and stamp of local files seen before -> ETag."""
+        columns = (OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag)
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(*columns).where(OBJECTS.c.stamp != "", OBJECTS.c.etag != ""))
+            return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
+
+    def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
+        """State and batch of the objects that the ledger knows."""
+        with self.engine.connect() as connection:
+            return _states(connection, refs)
+
+    def plan(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Writes batches and their members; batches of which a member was planned meanwhile are left out.
+
+        Returns:
+            The batches written.
+        """
+        written = []
+        with self.engine.begin() as connection:
+            for batch in batches:
+                known = _states(connection, batch.members)
+                if any(state in SETTLED for state, _ in known.values()):
+                    continue
+                now = _now()
+                _upsert(
+                    connection, BATCHES, ("id",),
+                    [{
+                        "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+                        "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": now, "reason": None,
+                    }],
+                )  # fmt: skip
+                self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                written.append(batch)
+        return written
+
+    def note(self, refs: Sequence[ObjectRef], state: State, reason: str, source: str | None = None) -> None:
+        """Records objects that go into no batch."""
+        with self.engine.begin() as connection:
+            self._put(connection, refs, state, source, None, reason)
+
+    def _put(
+        self, connection: sa.Connection, refs: Sequence[ObjectRef], state: State, source: str | None,
+        batch_id: str | None, reason: str | None,
+    ) -> None:  # fmt: skip
+        rows = [
+            {
+                "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": source,
+                "batch_id": batch_id, "state": state, "reason": reason,
+            }
+            for ref in refs
+        ]  # fmt: skip
+        _upsert(connection, OBJECTS, ("uri", "etag"), rows)
+
+    def open_batches(self, ids: Iterable[str] | None = None) -> list[Batch]:
+        """Batches that are not done, by id, with the members they were planned with.
+
+        Args:
+            ids: Only these; None for all.
+        """
+        with self.engine.connect() as connection:
+            query = sa.select(BATCHES).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+            rows = connection.execute(query).mappings().all()
+            wanted = None if ids is None else set(ids)
+            return [_batch(connection, row) for row in rows if wanted is None or row["id"] in wanted]
+
+    def is_done(self, batch_id: str) -> bool:
+        """Whether a batch has been finished, by whomever."""
+        with self.engine.connect() as connection:
+            state = connection.scalar(sa.select(BATCHES.c.state).where(BATCHES.c.id == batch_id))
+            return bool(state == State.DONE)
+
+    def begin(self, batch_id: str) -> int:
+        """Counts an attempt at a batch.
+
+        Returns:
+            How many attempts there were before.
+        """
+        with self.engine.begin() as connection:
+            before = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch_id)) or 0
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch_id).values(attempts=before + 1))
+            return int(before)
+
+    def finish(self, batch: Batch, result: Result) -> None:
+        """Marks a batch done, with its counts and files, in one transaction."""
+        with self.engine.begin() as connection:
+            total = result.counts
+            connection.execute(
+                sa.update(BATCHES)
+                .where(BATCHES.c.id == batch.id)
+                .values(
+                    state=State.DONE, read=total.read, events=total.events, quarantined=total.quarantined,
+                    dropped=total.dropped, events_by_class=_json(result.events_by_class),
+                    dropped_reasons=_json(result.dropped), failed_casts=_json(result.failed_casts),
+                    unmapped_keys=_json(result.unmapped_keys), bytes_out=result.bytes_out, seconds=result.seconds,
+                    done_at=_now(), reason=None,
+                )
+            )  # fmt: skip
+            rows = [
+                {
+                    "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
+                    "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
+                    "read": outcome.counts.read, "events": outcome.counts.events,
+                    "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
+                }
+                for ref, outcome in result.outcomes.items()
+            ]  # fmt: skip
+            _upsert(connection, OBJECTS, ("uri", "etag"), rows)
+            connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+            if result.files:
+                connection.execute(sa.insert(FILES), [_file_row(batch.id, file) for file in result.files])
+
+    def fail(self, batch_id: str, reason: str) -> None:
+        """Notes why work on a batch stopped; it stays open."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.update(BATCHES)
+                .where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+                .values(state=State.FAILED, reason=reason)
+            )
+
+    def discard(self, batch_id: str) -> None:
+        """Forgets an open batch, so that its members are planned anew."""
+        with self.engine.begin() as connection:
+            members = OBJECTS.c.batch_id == batch_id
+            connection.execute(sa.delete(OBJECTS).where(members, OBJECTS.c.state == State.PLANNED))
+            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE))
+
+    def arrow(self, name: str) -> pa.Table:
+        """One table of the ledger: `objects`, `batches` or `files`."""
+        table = METADATA.tables[name]
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+        columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+        arrays = [
+            pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
+        ]
+        return pa.table(arrays, names=[column.name for column in table.columns])
+
+
+def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    if isinstance(kind, sa.Integer):
+        return pa.int64()
+    return pa.float64() if isinstance(kind, sa.Float) else pa.string()
+
+
+def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
+    wanted = {ref.key for ref in refs}
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
+    rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
+    return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
+
+
+def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
+    query = (
+        sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
+        .where(OBJECTS.c.batch_id == row["id"])
+        .order_by(OBJECTS.c.uri, OBJECTS.c.etag)
+    )
+    members = tuple(ObjectRef(*found) for found in connection.execute(query))
+    return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+
+
+def _file_row(batch_id: str, file: FileInfo) -> dict[str, object]:
+    return {
+        "path": file.path,
+        "batch_id": batch_id,
+        "table_name": file.partition.table,
+        "partition": "/".join(file.partition.values),
+        "class_uid": file.class_uid,
+        "rows": file.rows,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+    }
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    statement = insert(connection, table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+
+
+def _json(counts: Mapping[str, int]) -> str:
+    return json.dumps(counts, sort_keys=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

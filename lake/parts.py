@@ -1,0 +1,137 @@
+"""Objects of a batch as parts: chunks of several objects together, as many records as one query maps well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from lake import discovery, objects
+from lake.config import Settings
+from lake.objects import ObjectError, ObjectRef
+from ocsf_mappers import Mapper, RawObject
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.readers import Bad, Chunk
+from ocsf_mappers.streams import Blocks
+
+
+class SetAsideError(Exception):
+    """The object holds no records of the log it lies among; the message says why."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some records of one object."""
+
+    ref: ObjectRef
+    raw_object: RawObject
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pieces that one query maps.
+
+    Args:
+        number: Place in the batch, from 0.
+        pieces: In the order of objects and records.
+    """
+
+    number: int
+    pieces: Sequence[Piece]
+
+
+class Broken(Exception):  # noqa: N818 - not raised to callers: it asks for the batch to be started again
+    """An object failed after some of its records had been given out, so that the parts so far are void."""
+
+    def __init__(self, ref: ObjectRef, reason: str) -> None:
+        super().__init__(reason)
+        self.ref = ref
+        self.reason = reason
+
+
+class Source:
+    """Reads the objects of a batch.
+
+    Args:
+        mapper: The source they are of.
+        settings: Bounds of parts and of decompression.
+    """
+
+    def __init__(self, mapper: Mapper, settings: Settings) -> None:
+        self.mapper = mapper
+        self.settings = settings
+
+    def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
+        """The object's records in chunks, none of them longer than a part.
+
+        Raises:
+            ObjectError: It cannot be opened, is not what was listed, or fails while it is read.
+            SetAsideError: It is a digest.
+        """
+        facts = discovery.of_key(ref.uri)
+        raw_object = RawObject(ref.uri, ref.etag, region=facts.region, account=facts.account)
+        with objects.opened(ref) as file:
+            try:
+                for chunk in self._chunks(Blocks(file, self.settings.limits)):
+                    for cut in _cut(chunk, self.settings.part_rows):
+                        yield Piece(ref, raw_object, cut)
+            except OSError as error:
+                raise ObjectError(f"reading the object failed: {error}", object=ref.uri) from error
+
+    def _chunks(self, blocks: Blocks) -> Iterator[Chunk]:
+        if reason := discovery.digest_reason(blocks.head):
+            raise SetAsideError(reason)
+        reader = next((reader for reader in self.mapper.readers if reader.accepts(blocks.head)), None)
+        if reader is None:
+            labels = ", ".join(reader.label for reader in self.mapper.readers)
+            raise ObjectError(f"the object is in none of the formats of {self.mapper.name}: {labels}")
+        number = 0
+        try:
+            for chunk in reader.read(blocks):
+                number += chunk.read
+                yield chunk
+        except ReadError as error:
+            yield Chunk(pa.table({"_record": pa.array([], pa.int64())}), [Bad(number + 1, str(error), "")])
+
+
+def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:
+    if len(chunk.records) <= rows:
+        yield chunk
+        return
+    for start in range(0, len(chunk.records), rows):
+        records = chunk.records.slice(start, rows)
+        yield Chunk(records) if start else replace(chunk, records=records)
+
+
+class Assembly:
+    """Puts pieces together to parts.
+
+    The parts depend on the pieces and the bounds alone, so that doing it again gives the same parts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.number = 0
+        self._held: list[Piece] = []
+        self._rows = 0
+        self._bytes = 0
+
+    def add(self, piece: Piece) -> Iterator[Part]:
+        """Takes a piece in; gives the part that was full before it."""
+        rows, size = piece.chunk.read, piece.chunk.records.nbytes
+        full = self._rows + rows > self.settings.part_rows or self._bytes + size > self.settings.part_bytes
+        if self._held and full:
+            yield from self.rest()
+        self._held.append(piece)
+        self._rows += rows
+        self._bytes += size
+
+    def rest(self) -> Iterator[Part]:
+        """The last part, if anything is left."""
+        if self._held:
+            part = Part(self.number, self._held)
+            self.number += 1
+            self._held, self._rows, self._bytes = [], 0, 0
+            yield part

@@ -1,0 +1,134 @@
+"""The lake as SQL: every table by name, over exactly the files that the catalog knows.
+
+Region, account and event day are text, and a condition on them opens only the files of their partitions. A query sees
+the lake's files and no others, and cannot change them.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lake import layout, ledger, quarantine
+from lake.batch import definition
+from lake.catalog import Definition
+from lake.config import Settings
+from lake.lake import Lake, opened
+from ocsf_mappers import sqltext, tables
+from ocsf_mappers.errors import ConfigError
+
+GLUE_DATABASE, GLUE_TABLE = "amazon_security_lake_glue_db", "amazon_security_lake_table"
+"""Names in the queries that AWS publishes for Security Lake; the region follows, and the table's suffix."""
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
+
+
+def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The rows of one query.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError("a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN")
+    relation = connection.sql(sql)
+    return relation.to_arrow_table()
+
+
+def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        return False
+    if statements[0].type != duckdb.StatementType.EXPLAIN:
+        return bool(statements[0].type == duckdb.StatementType.SELECT)
+    # EXPLAIN ANALYZE runs what it explains.
+    explain = _EXPLAIN.match(sql)
+    return explain is not None and _reads(connection, sql[explain.end() :])
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection, closed at the end; see `connect`."""
+    with closing(connect(settings)) as connection:
+        yield connection
+
+
+def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that shows the lake as it is now; later batches need a new one.
+
+    Tables: those of the lake; `quarantine`; `ledger_batches`, `ledger_objects`, `ledger_files`; Security Lake's names
+    (`vpc_flow_2_0`, and per region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+    """
+    with opened(settings) as lake:
+        connection = duckdb.connect(
+            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        )
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            if not lake.store.is_local:
+                connection.register_filesystem(lake.store.fs)
+            paths: list[str] = []
+            for name in [*tables.load(), quarantine.TABLE]:
+                paths += _create(connection, lake, definition(name))
+            for name in ledger.METADATA.tables:
+                connection.register(f"ledger_{name}", lake.ledger.arrow(name))
+            _restrict(connection, paths)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _create(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition) -> list[str]:
+    """Makes the view of a table; gives the paths of its files, as DuckDB knows them."""
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    paths = [place(name) for name in lake.catalog.files(table.name)]
+    keys = [key for key in table.keys if key not in table.schema.names]
+    if paths:
+        types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
+        # A key that is a column too (region, accountid) keeps the column's place and name.
+        renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
+        connection.execute(
+            f"CREATE VIEW {sqltext.name(table.name)} AS SELECT * RENAME ({renamed}) "
+            f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
+        )
+    else:
+        schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
+        connection.register(table.name, schema.empty_table())
+    if table.name in tables.load():
+        _alias(connection, lake, table.name, bool(paths))
+    return paths
+
+
+def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled: bool) -> None:
+    suffix = tables.get(name).security_lake
+    if suffix is None:
+        return
+    connection.execute(f"CREATE VIEW {sqltext.name(suffix)} AS FROM {sqltext.name(name)}")
+    regions = {partition.values[0] for partition in lake.catalog.partitions(name)} if filled else set()
+    for region in sorted(regions - {layout.UNKNOWN}):
+        words = region.replace("-", "_")
+        database, table = sqltext.name(f"{GLUE_DATABASE}_{words}"), sqltext.name(f"{GLUE_TABLE}_{words}_{suffix}")
+        rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}")
+        connection.execute(f"CREATE VIEW {table} AS {rows}")
+        connection.execute(f"CREATE VIEW {database}.{table} AS {rows}")
+
+
+def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Nothing but these files can be opened from here on, and no setting changed."""
+    spill = Path(tempfile.gettempdir()) / "ocsf-lake-query"
+    connection.execute(f"SET temp_directory = {sqltext.text(str(spill))}")
+    connection.execute(f"SET allowed_paths = {sqltext.texts(paths)}")
+    for setting in ("python_enable_replacements", "enable_external_access"):
+        connection.execute(f"SET {setting} = false")
+    connection.execute("SET lock_configuration = true")

@@ -1,0 +1,83 @@
+"""The lake's files: put whole, named relative to the lake's root, on any file system of fsspec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from lake import objects
+from ocsf_mappers.errors import WriteError
+
+
+class Store:
+    """The folder or bucket prefix that holds a lake.
+
+    Args:
+        uri: Root of the lake.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.fs, self.root = objects.filesystem(uri)
+        self.is_local = objects.is_local(self.fs)
+
+    def path(self, name: str) -> str:
+        """Path of a file on the file system, without protocol."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def uri(self, name: str) -> str:
+        """URI of a file."""
+        return str(self.fs.unstrip_protocol(self.path(name)))
+
+    def put(self, name: str, data: pa.Buffer) -> None:
+        """Writes a file so that its name never stands for half of it. A file of this name is replaced.
+
+        Raises:
+            WriteError: The file system refused.
+        """
+        path = self.path(name)
+        try:
+            if self.is_local:
+                _put_local(Path(path), data)
+            else:
+                # memory:// and object stores show an object once it is whole.
+                self.fs.pipe_file(path, data.to_pybytes())
+        except OSError as error:
+            raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
+
+    def size(self, name: str) -> int | None:
+        """Size of a file, None when there is none."""
+        try:
+            return int(self.fs.info(self.path(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def with_prefix(self, prefix: str) -> list[str]:
+        """Names of all files whose last step begins with a text, or with a dot and that text, as unfinished ones do."""
+        if not self.fs.exists(self.root):
+            return []
+        return sorted(
+            path[len(self.path("")) :]
+            for path in self.fs.find(self.root)
+            if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
+        )
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files; those that are gone already count as removed."""
+        for name in names:
+            try:
+                self.fs.rm_file(self.path(name))
+            except FileNotFoundError:
+                continue
+
+
+def _put_local(path: Path, data: pa.Buffer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

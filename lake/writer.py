@@ -1,0 +1,181 @@
+"""Events to Parquet: one file per table, class and partition, sorted by time, the same bytes for the same events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake import layout
+from lake.config import Settings
+from lake.layout import Partition
+from lake.store import Store
+from ocsf_mappers import tables
+
+TABLE_COLUMN = "_table"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One Parquet file of the lake.
+
+    Args:
+        path: Below the lake's root.
+        partition: The table and partition it belongs to.
+        class_uid: OCSF class of its events; None for rejects.
+        rows: Number of rows.
+        bytes: Size.
+        sha256: Checksum of its bytes, in hex.
+        min_time: Earliest `time`, epoch milliseconds; None for rejects.
+        max_time: Latest `time`.
+    """
+
+    path: str
+    partition: Partition
+    class_uid: int | None
+    rows: int
+    bytes: int
+    sha256: str
+    min_time: int | None = None
+    max_time: int | None = None
+
+
+def write(events: pa.Table, store: Store, settings: Settings, batch_id: str, part: int) -> list[FileInfo]:
+    """Writes the events of one part.
+
+    Args:
+        events: The columns of a lake table and `_table`, as `Engine.map` gives them.
+        store: The lake's files.
+        settings: Form of the files.
+        batch_id: Batch the events belong to.
+        part: Number of the part in the batch.
+
+    Returns:
+        What was written, in the order of tables, partitions and classes.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    written = []
+    for partition, class_uid, rows in split(events):
+        table = tables.get(partition.table)
+        folder = layout.folder(table.prefix, tables.PARTITION_KEYS, partition.values)
+        path = f"{folder}/{layout.event_file(batch_id, part, class_uid)}"
+        data = encode(rows, settings, sort_by="time")
+        store.put(path, data)
+        bounds = pc.min_max(rows["time"]).as_py()
+        written.append(
+            FileInfo(
+                path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"]
+            )
+        )
+    return written
+
+
+def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
+    """The events of each table, class and partition, in their order, each sorted by time, then object, then record.
+
+    The rows have the table's exact types and the partition's own region and account.
+    """
+    if not len(events):
+        return
+    groups, numbers = _groups(events)
+    order = pa.table(
+        {
+            "group": numbers,
+            "time": events["time"],
+            "object": _ranks(events["source_object"]),
+            "record": events["source_record"],
+        }
+    )
+    ordered = pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names])
+    events = events.take(ordered)
+    runs = pc.run_end_encode(numbers.take(ordered))
+    start = 0
+    for end, number in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+        partition, class_uid = groups[number]
+        yield partition, class_uid, _rows(events.slice(start, end - start), partition)
+        start = end
+
+
+def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], pa.Array]:
+    """The groups of rows that share a file, sorted, and the number of each row's group."""
+    days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32())
+    columns = [events[TABLE_COLUMN], events["class_uid"], events["region"], events["accountid"], days]
+    code, distinct = None, []
+    for column in columns:
+        encoded = _encoded(column)
+        distinct.append(encoded.dictionary.to_pylist())
+        own = encoded.indices.cast(pa.int64())
+        code = own if code is None else pc.add(pc.multiply(code, len(distinct[-1])), own)
+    combined = _encoded(code)
+    found = []
+    for value in combined.dictionary.to_pylist():
+        picked = []
+        for values in reversed(distinct):
+            value, index = divmod(value, len(values))
+            picked.append(values[index])
+        day, account, region, class_uid, table = picked
+        keys = (layout.region(region), layout.account(account), layout.event_day(day))
+        found.append((Partition(table, keys), class_uid))
+    groups = sorted(set(found))
+    rank = {group: number for number, group in enumerate(groups)}
+    return groups, pa.array([rank[group] for group in found], pa.int32()).take(combined.indices)
+
+
+def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """A column as one dictionary array, null among its values."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        if column.null_count or column.dictionary.null_count:
+            column = column.cast(column.type.value_type)
+        else:
+            return column
+    return column.dictionary_encode(null_encoding="encode")
+
+
+def _ranks(column: pa.ChunkedArray) -> pa.Array:
+    """The place of each value among the sorted values."""
+    encoded = _encoded(column)
+    values = encoded.dictionary.to_pylist()
+    rank = {value: number for number, value in enumerate(sorted(values))}
+    return pa.array([rank[value] for value in values], pa.int32()).take(encoded.indices)
+
+
+def _rows(events: pa.Table, partition: Partition) -> pa.Table:
+    table = tables.get(partition.table)
+    constant = dict(zip(tables.PARTITION_KEYS, partition.values, strict=True))
+    columns = []
+    for field in table.arrow:
+        if (value := constant.get(field.name)) is not None:
+            columns.append(pa.repeat(pa.scalar(value, field.type), len(events)))
+        else:
+            column = events[field.name]
+            columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.table(columns, schema=table.arrow)
+
+
+def encode(rows: pa.Table, settings: Settings, sort_by: str | None = None) -> pa.Buffer:
+    """A Parquet file of these rows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows,
+        sink,
+        row_group_size=settings.row_group_rows,
+        compression="zstd",
+        compression_level=settings.compression_level,
+        data_page_size=settings.data_page_bytes,
+        store_schema=False,
+        sorting_columns=pq.SortingColumn.from_ordering(rows.schema, [(sort_by, "ascending")]) if sort_by else None,
+    )
+    return sink.getvalue()
+
+
+def checksum(data: pa.Buffer) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -81,7 +81,7 @@ class Engine:
         self.validate = validate
         self.table = tables.get(table_names(mapper)[0])
         self.fingerprint = fingerprint(mapper, version)
-        self._programs: dict[BatchShape, Program] = {}
+        self._programs: dict[BatchShape, tuple[Program, duckdb.DuckDBPyRelation]] = {}
         self._duckdb = duckdb.connect(
             config={
                 "threads": 1,
@@ -137,10 +137,8 @@ class Engine:
     def _run(self, batch: _Batch) -> Mapped:
         self._duckdb.register("batch", batch.records)
         shape = batch.shape(self.mapper, careful=batch.is_json and self._needs_care(batch))
-        if shape not in self._programs:
-            self._programs[shape] = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
-        program = self._programs[shape]
-        found = self._rows(program.sql)
+        program, relation = self._program(shape)
+        found = _rows(relation)
         failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)
         problems = found["_problems"]
         rejects = REJECTS.empty_table()
@@ -151,19 +149,18 @@ class Engine:
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
         return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
 
-    def _rows(self, query: str) -> pa.Table:
-        """The query's rows. What fails while it is bound is our mistake; what fails while it runs is the data's."""
-        relation = self._duckdb.sql(query)
-        try:
-            return relation.to_arrow_table()
-        except (duckdb.InvalidInputException, duckdb.DataError) as error:
-            raise _BadData(str(error).splitlines()[0]) from error
+    def _program(self, shape: BatchShape) -> tuple[Program, duckdb.DuckDBPyRelation]:
+        """The program for batches of this shape, bound once; it reads whatever is registered as `batch` when it runs."""
+        if shape not in self._programs:
+            program = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
+            self._programs[shape] = program, self._duckdb.sql(program.sql)
+        return self._programs[shape]
 
     def _needs_care(self, batch: _Batch) -> bool:
         """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""
         shape = self.mapper.shape
         keyed = f"(SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch)"
-        census = self._rows(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)")["k"].to_pylist()
+        census = self._query(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)")["k"].to_pylist()
         declared = [set(names) for names in shape.objects.values()]
         for keys in census:
             for names, known in zip(keys, declared, strict=True):
@@ -175,7 +172,10 @@ class Engine:
             for number, path in enumerate(shape.objects, start=1)
             if any(keys[number - 1] == [] for keys in census)
         ]
-        return any(self._rows(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1").num_rows for test in doubtful)
+        return any(self._query(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1").num_rows for test in doubtful)
+
+    def _query(self, query: str) -> pa.Table:
+        return _rows(self._duckdb.sql(query))
 
     def _events(self, program: Program, found: pa.Table, batch: _Batch) -> pa.Table:
         provenance = {
@@ -188,6 +188,14 @@ class Engine:
         arrays = Assembler(program, found).columns(own)
         columns = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
         return pa.table({name: columns[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
+
+
+def _rows(relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    """A query's rows. What fails while it is bound is our mistake; what fails while it runs is the data's."""
+    try:
+        return relation.to_arrow_table()
+    except (duckdb.InvalidInputException, duckdb.DataError) as error:
+        raise _BadData(str(error).splitlines()[0]) from error
 
 
 def _stacked(parts: Sequence[pa.Table]) -> pa.Table:

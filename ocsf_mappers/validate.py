@@ -89,7 +89,7 @@ class Check:
     def inside(self, items: str, variable: str) -> Check:
         """The same check, made on every element of a list."""
         test = f"list_bool_or(list_transform({items}, lambda {variable}: {self.test}))"
-        return Check(self.path, test, self.says, None, self.warning)
+        return Check(self.path, test, self.says.strip(), None, self.warning)
 
 
 Event = tuple[schema.EventClass, tuple[str, ...]]

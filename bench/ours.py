@@ -6,7 +6,13 @@ Each function gives the number of records read. Quarantined records count; the r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from unittest import mock
+
+from lake import config
+from lake import ingest as lake_ingest
+from ocsf_mappers import Engine
 
 
 def ingest_cloudtrail(files: Sequence[Path], lake_dir: Path, validate: bool) -> int:
@@ -17,7 +23,7 @@ def ingest_cloudtrail(files: Sequence[Path], lake_dir: Path, validate: bool) -> 
         lake_dir: Empty folder; everything written below it counts as output.
         validate: Check the events against their OCSF class.
     """
-    raise NotImplementedError
+    return _ingest("aws_cloudtrail", files, lake_dir, validate)
 
 
 def ingest_vpc_flow(files: Sequence[Path], lake_dir: Path, validate: bool) -> int:
@@ -28,4 +34,11 @@ def ingest_vpc_flow(files: Sequence[Path], lake_dir: Path, validate: bool) -> in
         lake_dir: Empty folder; everything written below it counts as output.
         validate: Check the events against their OCSF class.
     """
-    raise NotImplementedError
+    return _ingest("aws_vpc_flow", files, lake_dir, validate)
+
+
+def _ingest(source: str, files: Sequence[Path], lake_dir: Path, validate: bool) -> int:
+    # Users cannot turn validation off; only the measurement of its price does.
+    with mock.patch.object(lake_ingest, "Engine", partial(Engine, validate=validate)):
+        summary = lake_ingest.ingest([str(file) for file in files], config.load(lake=str(lake_dir)), source=source)
+    return summary.counts.read

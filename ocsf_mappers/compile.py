@@ -204,6 +204,9 @@ class _Compiler:
         for path in self.paths:
             if self.kinds[path] == "caption" and (text := self._other_text(path)):
                 yield f"CASE WHEN v{self.numbers[path]} = {captions.OTHER} THEN {text} END AS o{self.numbers[path]}"
+        for number, pair in enumerate(self._leftovers.pairs()):
+            yield f"{pair} AS j{number}"
+
     def _other_text(self, path: str) -> str | None:
         """The text of a caption that the enum does not know; None when an expression gives only known ones."""
         found = self._everywhere(path)
@@ -362,7 +365,7 @@ class _Compiler:
             *(f"v{number}" for number in self.numbers.values()),
             *(f"{caption.other}::VARCHAR AS {caption.other}" for caption in program.captions.values() if caption.other),
             *(f"{sql} AS u{number}" for number, (_, sql) in enumerate(self._leftovers.singles())),
-            f"{self._leftovers.more('failing')} AS _more",
+            f"{self._leftovers.more('failing', [f'j{n}' for n in range(len(self._leftovers.pairs()))])} AS _more",
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]

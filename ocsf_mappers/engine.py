@@ -90,7 +90,7 @@ class Engine:
                 "preserve_insertion_order": True,
             }
         )
-        self._duckdb.execute("SET TimeZone = 'UTC'")
+        self._duckdb.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
 
     def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
         """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ocsf_mappers import expr as e
@@ -85,8 +86,18 @@ def _replace(text: str, pairs: tuple[tuple[str, str], ...], otherwise: str | Non
 
 
 def _replace_prefix(text: str, pairs: tuple[tuple[str, str], ...], otherwise: str) -> str:
-    branches = " ".join(f"WHEN starts_with({text}, {sqltext.text(old)}) THEN {sqltext.text(new)}" for old, new in pairs)
-    return f"CASE WHEN {text} IS NULL THEN NULL {branches} ELSE {otherwise} END"
+    quoted = [(old, sqltext.text(new)) for old, new in pairs]
+    return f"CASE WHEN {text} IS NULL THEN NULL {by_prefix(text, quoted)} ELSE {otherwise} END"
+
+
+def by_prefix(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """`WHEN ... THEN ...` branches by how the text starts; the first of the pairs (prefix, SQL) that fits wins."""
+    pattern = "^(" + "|".join(re.escape(old) for old, _ in pairs) + ")"
+    prefix = f"regexp_extract({text}, {sqltext.text(pattern)}, 1)"
+    grouped: dict[str, list[str]] = {}
+    for old, new in pairs:
+        grouped.setdefault(new, []).append(sqltext.text(old))
+    return " ".join(f"WHEN {prefix} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
 
 
 LAST_SECOND = 253_402_300_799

@@ -58,20 +58,23 @@ class Leftovers:
                 found.append((".".join(path), f"CASE WHEN {unused} THEN {reference} END" if unused else reference))
         return found + [(name, sqltext.name(name)) for name in self.batch.extras]
 
-    def more(self, failing: str) -> str:
+    def pairs(self) -> list[str]:
+        """SQL for each JSON value that is left over in some rows (see `flatten`), null in the others."""
+        return [f"CASE WHEN {test} THEN {pair} END" for test, pair in (*self._json_values(), *self._undeclared())]
+
+    def more(self, failing: str, pairs: list[str]) -> str:
         """SQL for further entries, a list of {key, value}, null where there are none: failed casts and JSON.
 
         Args:
             failing: SQL that is true where a cast failed.
+            pairs: Columns with what `pairs` computes.
         """
         parts = []
         if rescued := ", ".join(self._rescued()):
-            kept = f"list_filter([{rescued}], lambda item: item.value IS NOT NULL)"
-            parts.append((failing, kept))
-        if pairs := [*self._json_values(), *self._undeclared()]:
-            some = " OR ".join(f"({test})" for test, _ in pairs)
-            listed = ", ".join(f"CASE WHEN {test} THEN {pair} END" for test, pair in pairs)
-            parts.append((some, flatten(f"list_filter([{listed}], lambda pair: pair IS NOT NULL)")))
+            parts.append((failing, f"list_filter([{rescued}], lambda item: item.value IS NOT NULL)"))
+        if pairs:
+            some = " OR ".join(f"{pair} IS NOT NULL" for pair in pairs)
+            parts.append((some, flatten(f"list_filter([{', '.join(pairs)}], lambda pair: pair IS NOT NULL)")))
         lists = [f"CASE WHEN {test} THEN {entries} END" for test, entries in parts]
         if len(lists) < 2:
             return "".join(lists) or NO_ENTRIES

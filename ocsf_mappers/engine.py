@@ -91,6 +91,8 @@ class Engine:
             }
         )
         self._duckdb.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
+        self._duckdb.execute("SET disabled_optimizers = 'in_clause'")
 
     def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
         """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""

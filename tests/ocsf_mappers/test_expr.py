@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ocsf_mappers import coalesce, col, expr, sql, when
+from ocsf_mappers.errors import MappingError
+
+
+def test_an_expression_has_no_truth_value() -> None:
+    with pytest.raises(MappingError, match="no truth value"):
+        bool(col.a == "x")
+    with pytest.raises(MappingError, match="when"):
+        _ = col.a and col.b
+
+
+@pytest.mark.parametrize("value", [None, 1.5, {"a": 1}, object()], ids=["None", "float", "dict", "object"])
+def test_a_value_without_a_meaning_is_refused(value: object) -> None:
+    with pytest.raises(MappingError, match="cannot stand in a mapping"):
+        expr.as_expr(value)
+
+
+def test_an_expression_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        col.a.parts = ("b",)  # type: ignore[misc]
+
+
+def test_members_are_named_by_dot_or_bracket() -> None:
+    assert col.a.b.parts == col["a"]["b"].parts == ("a", "b")
+    assert col["detail-type"].parts == ("detail-type",)
+
+
+def test_a_column_is_no_container_by_accident() -> None:
+    with pytest.raises(AttributeError):
+        col.a.__iter__  # noqa: B018 - the look-up is the test
+
+
+def test_columns_names_every_column_read_conditions_included() -> None:
+    value = when((col.a == "x") & ~col.b.is_null()).then(coalesce(col.c, col.d.json("k"))).otherwise([col.e, "y"])
+    assert [column.parts[0] for column in expr.columns(value)] == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (col.a.replace(x="y", otherwise=col.b), ["a", "b"]),
+        (col.a.replace_prefix({"x": "y"}, otherwise=col.b), ["a", "b"]),
+        (col.a.extract("(x)"), ["a"]),
+        (col.a.epoch_seconds(), ["a"]),
+        (col.a.epoch_millis(), ["a"]),
+        (col.a.iso8601(), ["a"]),
+        (col.a.is_in("x", "y") | col.b.matches("x"), ["a", "b"]),
+        (col.a.contains("x") | col.b.starts_with("x") | col.c.ends_with("x"), ["a", "b", "c"]),
+        (sql("{0} || {1}", reads=[col.a, col.b]), ["a", "b"]),
+        (col.a != col.b, ["a", "b"]),
+    ],
+)
+def test_every_word_of_the_vocabulary_knows_what_it_reads(value: expr.Expr, read: list[str]) -> None:
+    assert [column.parts[0] for column in expr.columns(value)] == read

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocsf_mappers import Delimited, streams
+from ocsf_mappers import Delimited, Engine, streams
 from ocsf_mappers.json_split import Windows, split
 from ocsf_mappers.streams import Blocks
-from tests.ocsf_mappers.test_semantics import run_json
+from tests.ocsf_mappers.test_semantics import json_engine, map_json
 from tests.support import leaves, ocsf
 
 bounded = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -79,10 +80,15 @@ def test_windows_give_what_json_gives(
     assert found == records
 
 
+@cache
+def _engine() -> Engine:
+    return json_engine({})
+
+
 @settings(bounded, max_examples=25)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=6))
 def test_unmapped_loses_no_leaf(members: list[dict[str, Any]]) -> None:
-    mapped = run_json({}, *(f'"new": {json.dumps(item)}' for item in members))
+    mapped = map_json(_engine(), *(f'"new": {json.dumps(item)}' for item in members))
     assert mapped.read == len(members) == len(mapped.events)
     for item, event in zip(members, ocsf(mapped.events), strict=True):
         unmapped = event.get("unmapped", {})

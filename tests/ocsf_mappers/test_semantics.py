@@ -278,7 +278,8 @@ RECORD = pa.struct(
 )
 
 
-def run_json(fields: dict[str, Any], *records: str, **more: Any) -> Mapped:
+def json_engine(fields: dict[str, Any]) -> Engine:
+    """A mapper of small JSON records."""
     base = {
         "activity_id": when(col.time == "").then("Create").otherwise("Read"),
         "severity_id": "Informational",
@@ -295,13 +296,20 @@ def run_json(fields: dict[str, Any], *records: str, **more: Any) -> Mapped:
         record=RECORD,
         events=[EventMap("api_activity", base | fields)],
         table="cloud_trail_mgmt",
-        **more,
     )
+    return Engine(mapper)
+
+
+def run_json(fields: dict[str, Any], *records: str) -> Mapped:
+    return map_json(json_engine(fields), *records)
+
+
+def map_json(engine: Engine, *records: str) -> Mapped:
     raw = pa.array(
         ['{"time": "2026-02-03T08:15:30Z"' + (", " + text if text else "") + "}" for text in records], pa.string()
     )
     table = pa.table({"_record": pa.array(range(1, len(records) + 1), pa.int64()), "_raw": raw})
-    return Engine(mapper).map([(RawObject("memory://x"), Chunk(table))])
+    return engine.map([(RawObject("memory://x"), Chunk(table))])
 
 
 def left(*records: str, **fields: Any) -> list[Json]:

@@ -22,7 +22,7 @@ LONG_PATTERN = 40
 
 DERIVED = (
     "Not in the tables, because the engine derives it: ids, names and captions beside ids (`activity_name`, "
-    "`type_uid`, `class_name`...), `*_dt` beside times, `metadata.product`, `metadata.profiles` and `metadata.version`, "
+    "`type_uid`, `class_name`...), `*_dt` beside times, `metadata.product`, `metadata.profiles`, `metadata.version`, "
     "`observables`, and `unmapped` with everything that nothing below reads."
 )
 

@@ -1,0 +1,1 @@
+"""The command line, and the flows that run on a schedule: thin wrappers over plain functions of lake/."""

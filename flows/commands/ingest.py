@@ -1,0 +1,170 @@
+"""`ocsf-lake ingest`."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows import output, terminal
+from flows.settings import JsonOption, LakeOption, VersionOption, settings
+
+if TYPE_CHECKING:
+    from lake.ingest import NotRead, SourceSummary, Summary
+
+EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
+
+SHOWN_OBJECTS = 3
+"""Of the objects skipped or failed for the same reason, so many are named; --json names all."""
+
+Arguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[SOURCE] URI...",
+        help="Folders, globs, files. A first word that is the name of a source says what they hold; without it each "
+        "object's name or content does.",
+        show_default=False,
+    ),
+]
+
+
+def ingest(
+    arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False
+) -> None:
+    """Bring what is new at the URIs into the lake.
+
+    Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
+    command again never counts a record twice.
+    """
+    found = settings(lake, ocsf_version)
+    source, uris = split(arguments)
+    from lake.ingest import ingest as run
+
+    try:
+        with terminal.progress_bar("ingesting") as progress:
+            summary = run(uris, found, source, progress)
+    except KeyboardInterrupt:
+        terminal.say("stopped; the same command continues where this one was")
+        raise
+    if as_json:
+        output.print_json(as_dict(summary))
+    else:
+        show(summary)
+    tell(summary)
+    raise typer.Exit(exit_code(summary))
+
+
+def split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The source, if the first word names one, and the URIs.
+
+    Raises:
+        ConfigError: A source without a URI, or a first word that looks like a misspelled source.
+    """
+    from ocsf_mappers import registry
+    from ocsf_mappers.errors import ConfigError, nearest
+
+    first, *rest = arguments
+    names = registry.names()
+    if first in names and not rest:
+        raise ConfigError(f"{first} is the name of a source: say what to ingest, as in `ocsf-lake ingest {first} URI`")
+    if first in names:
+        return first, rest
+    is_uri = "://" in first or set(first) & set("*?[") or Path(first).exists()
+    if not is_uri and (hint := nearest(first, names)):
+        raise ConfigError(f"there is nothing at {first!r}, and no source of that name{hint}")
+    return None, arguments
+
+
+def exit_code(summary: Summary) -> int:
+    """1 when an object failed, or when objects were named and none was of any use."""
+    from lake.ledger import State
+
+    states = Counter(item.state for item in summary.not_read)
+    useless = bool(states[State.SKIPPED]) and not summary.sources and not summary.known
+    return int(bool(states[State.FAILED]) or useless)
+
+
+# -- what was done ----------------------------------------------------------------------------------------------------
+def as_dict(summary: Summary) -> dict[str, Any]:
+    """The run in JSON's types."""
+    return {
+        "listed": summary.listed,
+        "known": summary.known,
+        "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
+        "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
+        "busy_batches": summary.busy,
+    }
+
+
+def _source_dict(found: SourceSummary) -> dict[str, Any]:
+    return {
+        "objects": found.objects,
+        "records": found.counts.read,
+        "events": found.counts.events,
+        "events_by_class": dict(found.events_by_class.most_common()),
+        "quarantined": found.counts.quarantined,
+        "dropped": dict(found.dropped.most_common()),
+        "failed_casts": dict(found.failed_casts.most_common()),
+        "unmapped_keys": dict(found.unmapped_keys.most_common()),
+        "bytes_in": found.bytes_in,
+        "bytes_out": found.bytes_out,
+        "files": found.files,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "unmapped keys", "in", "out", "seconds"]
+
+
+def show(summary: Summary) -> None:
+    """The closing table, and below it what was not read."""
+    from lake.ledger import State
+
+    if summary.sources:
+        output.print_table(COLUMNS, [_row(name, found) for name, found in sorted(summary.sources.items())])
+    groups: dict[tuple[str, str], list[NotRead]] = {}
+    for item in summary.not_read:
+        groups.setdefault((item.state, item.reason), []).append(item)
+    for (state, reason), items in sorted(groups.items()):
+        said = state.replace("_", " ")
+        lines = [f"{terminal.plural(len(items), 'object')} {said}: {reason}"]
+        if state != State.SET_ASIDE:
+            lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
+            lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
+        sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+
+
+def _row(name: str, found: SourceSummary) -> list[object]:
+    classes = output.Lines(f"{number:,} {caption}" for caption, number in found.events_by_class.most_common())
+    counts = found.counts
+    return [
+        name,
+        terminal.count(found.objects),
+        terminal.count(counts.read),
+        classes,
+        terminal.count(counts.quarantined),
+        terminal.count(counts.dropped),
+        terminal.count(len(found.unmapped_keys)),
+        terminal.size(found.bytes_in),
+        terminal.size(found.bytes_out),
+        terminal.duration(found.seconds),
+    ]
+
+
+def tell(summary: Summary) -> None:
+    """What to know about the run, and what to do next."""
+    listed = terminal.plural(summary.listed, "object")
+    terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    if not summary.sources and not summary.busy:
+        terminal.say("nothing new was read")
+    if summary.busy:
+        terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
+    if summary.counts.quarantined:
+        terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
+    from lake.ledger import State
+
+    if any(item.state is State.FAILED for item in summary.not_read):
+        terminal.say("objects that failed are tried again by the next run")

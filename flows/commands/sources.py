@@ -1,0 +1,66 @@
+"""`ocsf-lake sources` and `ocsf-lake explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flows import output
+from flows.settings import JsonOption, SourceArgument, VersionOption, settings, source
+
+SOURCES_EXAMPLE = "ocsf-lake sources"
+EXPLAIN_EXAMPLE = "ocsf-lake explain aws_vpc_flow"
+
+
+def sources(as_json: JsonOption = False) -> None:
+    """List the sources with formats, OCSF classes and tables."""
+    found = described()
+    if as_json:
+        output.print_json(found)
+        return
+    rows = [
+        [item["source"], item["product"], *(output.Lines(item[name]) for name in ("formats", "classes", "tables"))]
+        for item in found
+    ]
+    output.print_table(["source", "product", "formats", "OCSF classes", "tables"], rows)
+
+
+def described() -> list[dict[str, Any]]:
+    """Every registered source: name, product, and lists of formats, classes and tables."""
+    from ocsf_mappers import registry, schema
+    from ocsf_mappers.check import table_names
+
+    facts = schema.load()
+    found = []
+    for name in registry.names():
+        mapper = registry.load(name)
+        product = mapper.product
+        classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
+        found.append(
+            {
+                "source": name,
+                "product": " ".join(filter(None, [product.vendor, product.name, product.feature])),
+                "formats": [reader.label for reader in mapper.readers],
+                "classes": [f"{item.caption} [{item.uid}]" for item in classes],
+                "tables": table_names(mapper),
+            }
+        )
+    return found
+
+
+def explain(
+    source_name: SourceArgument,
+    sql: Annotated[bool, typer.Option("--sql", help="The DuckDB query that the mapping compiles to.")] = False,
+    ocsf_version: VersionOption = None,
+) -> None:
+    """Print a source's mapping as Markdown.
+
+    It says where each OCSF attribute comes from, and what the OCSF version lacks.
+    """
+    mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
+    from ocsf_mappers import explain as explained
+
+    made = explained.query if sql else explained.markdown
+    sys.stdout.write(made(mapper, found.ocsf_version))

@@ -1,0 +1,82 @@
+"""What commands say beside their data: messages and progress on stderr, amounts that people read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lake.ingest import OnProgress, Progress
+
+_MARKS = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+"""Marks that change how the text around them is shown: directions, ends of lines and paragraphs."""
+STEERING = (*range(0x20), *range(0x7F, 0xA0), *_MARKS)
+"""Characters by which the text of a log could move the cursor, change colours or hide what stands beside it."""
+_NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+_ESCAPES = {code: _NAMED.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}") for code in STEERING}
+
+
+def escaped(text: str) -> str:
+    """The text with control characters spelled out, an escape as `\\x1b`."""  # noqa: D301 - shown as it is printed
+    return text.translate(_ESCAPES)
+
+
+def say(message: str) -> None:
+    """A message on stderr."""
+    sys.stderr.write(f"{escaped(message)}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def progress_bar(doing: str) -> Iterator[OnProgress | None]:
+    """A bar on stderr while the block runs; None where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+
+        def update(done: Progress) -> None:
+            bar.update(task, total=done.of_bytes_in, completed=done.bytes_in)
+
+        yield update
+
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+
+
+class Amount(str):
+    """A number made readable, such as `1,049` or `2.4 MB`; tables put it to the right."""
+
+    __slots__ = ()
+
+
+def count(number: int) -> Amount:
+    """`1,049`."""
+    return Amount(f"{number:,}")
+
+
+def size(number: int) -> Amount:
+    """`2.4 MB`."""
+    if number < 1_000:
+        return Amount(f"{number} B")
+    step = min((len(str(number)) - 1) // 3, len(_UNITS))
+    value = number / 1_000**step
+    return Amount(f"{value:.1f} {_UNITS[step - 1]}" if value < 9.95 else f"{value:.0f} {_UNITS[step - 1]}")
+
+
+def duration(seconds: float) -> Amount:
+    """Seconds with one decimal."""
+    return Amount(f"{seconds:,.1f}")
+
+
+def plural(number: int, word: str, words: str | None = None) -> str:
+    """`1 object`, `2 objects`."""
+    return f"{number:,} {word if number == 1 else words or word + 's'}"

@@ -80,8 +80,10 @@ class _Attempt:
 
     def run(self) -> Result:
         began = time.monotonic()
-        for part in self._parts():
+        parts = self._parts()
+        while (part := next(parts, None)) is not None:
             self._write(part)
+            del part  # before the next one is read: a part is the largest thing in memory
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))

@@ -44,10 +44,10 @@ class Catalog(Protocol):
     """What a catalog does; each call can be repeated without effect."""
 
     def create_or_evolve(self, definition: Definition) -> None:
-        """Makes a table, or adds the columns that it lacks.
+        """Makes a table, or adds the columns and members of structs that it lacks.
 
         Raises:
-            WriteError: A column has another type in the catalog.
+            WriteError: Something has another type in the catalog.
         """
 
     def register(self, batch_id: str, files: Sequence[FileInfo]) -> None:
@@ -117,11 +117,14 @@ class LocalCatalog:
             row = connection.execute(sa.select(TABLES).where(TABLES.c.name == definition.name)).mappings().first()
             columns = dict(json.loads(row["columns"])) if row else {}
             for name, kind in definition.columns:
-                if columns.setdefault(name, kind) != kind:
+                known = columns.get(name, kind)
+                if known != kind and not _extends(tables.parse_hive_type(kind), tables.parse_hive_type(known)):
                     raise WriteError(
-                        f"column {name} is {columns[name]} in the catalog and {kind} in the lake's schema",
+                        f"column {name} is {known} in the catalog and {kind} in the lake's schema; members and "
+                        "columns can be added, not changed",
                         table=definition.name,
                     )
+                columns[name] = kind
             values = {
                 "name": definition.name,
                 "prefix": definition.prefix,
@@ -184,6 +187,16 @@ class LocalCatalog:
                 elif found != size:
                     problems.append(f"{path}: has {found} bytes, {size} were written")
         return problems
+
+
+def _extends(new: pa.DataType, known: pa.DataType) -> bool:
+    """Whether a type has all that another one has; structs may have gained members."""
+    if pa.types.is_struct(new) and pa.types.is_struct(known):
+        members = {field.name: field.type for field in new}
+        return all(field.name in members and _extends(members[field.name], field.type) for field in known)
+    if pa.types.is_list(new) and pa.types.is_list(known):
+        return _extends(new.value_type, known.value_type)
+    return bool(new == known)
 
 
 def _take_out(connection: sa.Connection, batch_id: str) -> None:

@@ -42,13 +42,13 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
-    part_bytes: int = Field(64 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    part_bytes: int = Field(48 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
     max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")
 
-    compression_level: int = Field(3, ge=1, le=22, description="Level of zstd in Parquet files.")
+    compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
     data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")
 

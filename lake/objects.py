@@ -7,6 +7,7 @@ that an object written anew under its old name is another object.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def _ref(fs: Any, info: dict[str, Any], uri: str, known: KnownEtag | None) -> Ob
         return ObjectRef(uri, str(etag).strip('"'), size)
     stamp = ""
     try:
-        stamp = _stamp(info["name"]) if is_local(fs) else ""
+        stamp = _stamp(Path(info["name"]).stat()) if is_local(fs) else ""
         if stamp and known is not None and (etag := known(uri, size, stamp)):
             return ObjectRef(uri, etag, size, stamp)
         return ObjectRef(uri, _md5(fs, info["name"]), size, stamp)
@@ -136,8 +137,7 @@ def _ref(fs: Any, info: dict[str, Any], uri: str, known: KnownEtag | None) -> Ob
         return ObjectRef(uri, "", size, stamp)
 
 
-def _stamp(path: str) -> str:
-    status = Path(path).stat()
+def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
@@ -154,38 +154,31 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
     """The object's bytes, raw.
 
     Raises:
-        ObjectError: It vanished, is closed to us, or is not the object that was listed.
+        ObjectError: It vanished, is closed to us, is not the object that was listed, or was written to meanwhile.
     """
     try:
         fs, path = filesystem(ref.uri)
+        local = is_local(fs)
+        same = local or _same(fs, path, ref)
         # fsspec's own wrapper of local files costs a Python call per read.
-        file = Path(path).open("rb") if is_local(fs) else fs.open(path, "rb")  # noqa: SIM115 - closed below
+        file = Path(path).open("rb") if local else fs.open(path, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
     except OSError as error:
         raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
     with file:
-        try:
-            same = _same(fs, path, ref)
-        except OSError as error:
-            raise ObjectError(f"the object cannot be read: {error}", object=ref.uri) from error
+        before = _stamp(os.fstat(file.fileno())) if local else ""
+        if local and before != ref.stamp:
+            same = _md5(fs, path) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
         yield file
+        if local and _stamp(os.fstat(file.fileno())) != before:
+            raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
 
 
 def _same(fs: Any, path: str, ref: ObjectRef) -> bool:
-    if ref.stamp and is_local(fs) and _stamp(path) == ref.stamp:
-        return True
     info = fs.info(path)
     if etag := info.get("ETag") or info.get("etag"):
         return str(etag).strip('"') == ref.etag
     return _md5(fs, path) == ref.etag
-
-
-def absolute(uri: str) -> str:
-    """The URI with its protocol, local paths made absolute."""
-    fs, path = filesystem(uri)
-    return str(fs.unstrip_protocol(path))
-
-

@@ -120,7 +120,8 @@ class Assembly:
 
     def add(self, piece: Piece) -> Iterator[Part]:
         """Takes a piece in; gives the part that was full before it."""
-        rows, size = piece.chunk.read, piece.chunk.records.nbytes
+        rows = piece.chunk.read
+        size = piece.chunk.records.nbytes + sum(len(bad.text) for bad in piece.chunk.bad)
         full = self._rows + rows > self.settings.part_rows or self._bytes + size > self.settings.part_bytes
         if self._held and full:
             yield from self.rest()

@@ -1,0 +1,116 @@
+"""What keys and first bytes say."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lake import discovery
+from lake.discovery import KeyFacts
+from ocsf_mappers import registry
+from ocsf_mappers.streams import Limits
+from tests.lake.conftest import HEADER, call, flow
+
+SAMPLES = Path(__file__).parents[2] / "sample_logs"
+
+
+@pytest.mark.parametrize(
+    ("uri", "facts"),
+    [
+        (
+            "s3://b/AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/p/AWSLogs/o-abc123/111122223333/CloudTrail-Insight/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "file:///d/AWSLogs/111122223333/vpcflowlogs/eu-west-1/2025/03/11/09/x.log.gz",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/aws-account-id=111122223333/aws-service=vpcflowlogs/aws-region=eu-west-1/"
+            "year=2025/month=03/day=11/hour=09/x.log.parquet",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "memory://flat/111122223333_CloudTrail_us-gov-west-1_20250311T0905Z_ab_c.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "us-gov-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_vpcflowlogs_eu-west-1_fl-0a1b_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/..%2F..%2Fetc/CloudTrail/eu-west-1/2025/03/11/x",
+            KeyFacts(),
+        ),
+        (
+            "s3://b/AWSLogs/12345/CloudTrail/EU_WEST'1/2025/03/11/x",
+            KeyFacts("aws_cloudtrail", None, None, "20250311"),
+        ),
+        ("s3://b/logs/app.json", KeyFacts()),
+    ],
+)  # fmt: skip
+def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> None:
+    assert discovery.of_key(uri) == facts
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (json.dumps({"Records": [call(1)]}), "aws_cloudtrail"),
+        (json.dumps({"Records": []}), "aws_cloudtrail"),
+        (json.dumps(call(1)), "aws_cloudtrail"),
+        (json.dumps({"Events": [{"EventId": "1", "CloudTrailEvent": json.dumps(call(1))}]}), "aws_cloudtrail"),
+        (json.dumps({"version": "0", "detail-type": "AWS API Call", "detail": call(1)}), "aws_cloudtrail"),
+        (HEADER + "\n" + flow(1), "aws_vpc_flow"),
+        (flow(1) + "\n", "aws_vpc_flow"),
+        ("2 unknown eni-1 - - - - - - - 1 2 - NODATA", "aws_vpc_flow"),
+        (json.dumps({"timestamp": 1, "message": flow(1)}), "aws_vpc_flow"),
+        (json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": flow(1)}]}), "aws_vpc_flow"),
+        ('{"hello": "world"}', None),
+        ("127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326", None),
+        ("", None),
+        ("\0\1\2", None),
+    ],
+)
+def test_the_first_bytes_tell_the_source(text: str, source: str | None) -> None:
+    assert discovery.of_bytes(io.BytesIO(text.encode()), Limits()) == source
+
+
+def test_parquet_is_told_by_its_columns() -> None:
+    def parquet(*names: str) -> io.BytesIO:
+        sink = io.BytesIO()
+        pq.write_table(pa.table({name: ["x"] for name in names}), sink)
+        sink.seek(0)
+        return sink
+
+    assert discovery.of_bytes(parquet("account_id", "srcaddr", "dstaddr", "action"), Limits()) == "aws_vpc_flow"
+    assert discovery.of_bytes(parquet("a", "b"), Limits()) is None
+    assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
+
+
+@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_vpc_flow"])
+def test_every_sample_is_told_by_its_content(source: str) -> None:
+    wrong = []
+    for path in sorted((SAMPLES / source).iterdir()):
+        if path.name.endswith((".md", ".expected.json")) or not path.stat().st_size:
+            continue
+        with path.open("rb") as file:
+            if discovery.of_bytes(file, Limits()) != source:
+                wrong.append(path.name)
+    assert wrong == []
+
+
+def test_digests_are_set_aside_by_name_and_by_content() -> None:
+    mapper = registry.load("aws_cloudtrail")
+    key = "s3://b/AWSLogs/1/CloudTrail-Digest/eu-west-1/2025/03/11/x.json.gz"
+    assert "digest" in (discovery.set_aside_reason(key, mapper) or "")
+    assert discovery.set_aside_reason(key.replace("-Digest", ""), mapper) is None
+    assert discovery.digest_reason(b'{"awsAccountId":"1","digestStartTime":"2025"}')
+    assert discovery.digest_reason(b'{"Records":[{"requestParameters":{"digestStartTime":"2025"}}]}') is None

@@ -1,0 +1,153 @@
+"""Queries see what is registered, prune by partition, and touch nothing else."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from lake import config, quarantine, query
+from lake.config import Settings
+from lake.lake import opened
+from ocsf_mappers import tables
+from ocsf_mappers.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def lake(whole: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with query.connected(config.load(lake=str(whole))) as connection:
+        yield connection
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[object, ...]]:
+    return connection.execute(sql).fetchall()
+
+
+def files_scanned(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, int]:
+    plan = rows(connection, f"EXPLAIN {sql}")[0][1]
+    found = next(line for line in str(plan).splitlines() if "Scanning Files" in line)
+    scanned, _, of = found.strip(" │").removeprefix("Scanning Files: ").partition("/")
+    return int(scanned), int(of)
+
+
+def test_partition_keys_are_text_under_both_spellings(lake: duckdb.DuckDBPyConnection) -> None:
+    columns = "accountid, accountId, region, eventday, eventDay, typeof(accountid)"
+    assert rows(lake, f"SELECT DISTINCT {columns} FROM vpc_flow ORDER BY ALL") == [
+        ("012345678901", "012345678901", "eu-west-1", "20250311", "20250311", "VARCHAR"),
+        ("111122223333", "111122223333", "eu-west-1", "20250311", "20250311", "VARCHAR"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["accountid = '012345678901'", "region = 'us-east-1'", "eventday >= '20250312'", "accountId IN ('0', '1')"],
+)
+def test_conditions_on_partition_keys_open_only_their_files(lake: duckdb.DuckDBPyConnection, condition: str) -> None:
+    for table in ("cloud_trail_mgmt", "cloud_trail_mgmt_2_0"):
+        scanned, of = files_scanned(lake, f"SELECT max(time), max(api.operation) FROM {table} WHERE {condition}")
+        assert scanned < of
+
+
+def test_text_that_was_dictionary_encoded_is_plain_text(lake: duckdb.DuckDBPyConnection) -> None:
+    types = dict(row[:2] for row in rows(lake, "DESCRIBE cloud_trail_mgmt"))
+    assert types["source_object"] == types["class_name"] == types["accountid"] == "VARCHAR"
+    assert types["time_dt"] == "TIMESTAMP WITH TIME ZONE"
+    assert types["unmapped"] == "MAP(VARCHAR, VARCHAR)"
+    assert 'feature' in str(types["metadata"])
+    assert "ENUM" not in str(types)
+
+
+def test_a_table_without_data_is_an_empty_table_with_its_columns(lake: duckdb.DuckDBPyConnection) -> None:
+    full = [row[:2] for row in rows(lake, "DESCRIBE cloud_trail_mgmt")]
+    assert [row[:2] for row in rows(lake, "DESCRIBE s3_data")] == full
+    assert rows(lake, "SELECT count(*) FROM s3_data WHERE eventday = '20250311'") == [(0,)]
+    assert rows(lake, "SELECT count(*) FROM s3_data_2_0") == [(0,)]
+
+
+def test_an_empty_lake_has_every_table(settings: Callable[..., Settings]) -> None:
+    with query.connected(settings()) as connection:
+        for table in [*tables.load(), "quarantine", "ledger_batches", "ledger_objects", "ledger_files"]:
+            assert rows(connection, f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+def test_security_lakes_names_show_one_region(lake: duckdb.DuckDBPyConnection) -> None:
+    name = "amazon_security_lake_table_us_east_1_cloud_trail_mgmt_2_0"
+    assert rows(lake, f"SELECT count(*) FROM {name}") == [(40,)]
+    assert rows(lake, f"SELECT count(*) FROM amazon_security_lake_glue_db_us_east_1.{name}") == [(40,)]
+    assert rows(lake, "SELECT count(*) FROM cloud_trail_mgmt_2_0") == [(80,)]
+
+
+def test_files_that_are_not_registered_are_not_seen(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    path = next((copy / "aws" / "VPC_FLOW").rglob("*.parquet"))
+    shutil.copy(path, path.with_name("stranger.parquet"))
+    with query.connected(config.load(lake=str(copy))) as connection:
+        assert rows(connection, "SELECT count(*) FROM vpc_flow") == [(60,)]
+
+
+def test_a_dropped_batch_is_not_seen(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    settings = config.load(lake=str(copy))
+    with opened(settings) as found:
+        files = found.ledger.arrow("files").to_pylist()
+        found.catalog.drop(next(file["batch_id"] for file in files if file["table_name"] == "vpc_flow"))
+        assert len(found.catalog.partitions("vpc_flow")) == 1
+    with query.connected(settings) as connection:
+        assert rows(connection, "SELECT count(*) FROM vpc_flow") == [(30,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        "ATTACH '/tmp/x.db'",
+        "COPY (SELECT 1) TO '/tmp/ocsf-lake-test.csv'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+    ],
+)
+def test_nothing_else_can_be_opened(lake: duckdb.DuckDBPyConnection, sql: str) -> None:
+    with pytest.raises(duckdb.Error, match=r"disabled by configuration|locked"):
+        lake.execute(sql).fetchall()
+
+
+def test_the_lakes_own_ledger_is_no_open_book(lake: duckdb.DuckDBPyConnection, whole: Path) -> None:
+    with pytest.raises(duckdb.Error, match="disabled"):
+        lake.execute(f"SELECT * FROM read_blob('{whole}/_ledger/ledger.db')").fetchall()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE x AS SELECT 1", "SELECT 1; SELECT 2", "", "COPY vpc_flow TO 'x'", "DROP VIEW vpc_flow",
+        "EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1",
+    ],
+)  # fmt: skip
+def test_run_takes_one_statement_that_reads(lake: duckdb.DuckDBPyConnection, sql: str) -> None:
+    with pytest.raises(ConfigError, match="one statement that reads"):
+        query.run(lake, sql)
+
+
+@pytest.mark.parametrize(
+    "sql", ["FROM vpc_flow", "DESCRIBE vpc_flow", "SHOW TABLES", "EXPLAIN ANALYZE FROM vpc_flow", "VALUES (1)"]
+)
+def test_run_gives_rows(lake: duckdb.DuckDBPyConnection, sql: str) -> None:
+    assert len(query.run(lake, sql)) > 0
+
+
+def test_quarantine_is_grouped_and_shown(lake: duckdb.DuckDBPyConnection) -> None:
+    groups = quarantine.listed(lake)
+    assert [(group.source, group.records, group.first_record) for group in groups] == [("aws_cloudtrail", 1, 21)] * 2
+    assert groups[0].example == '{"eventName": "no time"}'
+    assert quarantine.listed(lake, "aws_vpc_flow") == []
+    shown = quarantine.shown(lake, source_object=groups[1].source_object)
+    assert [(item.raw, item.reason) for item in shown] == [(groups[1].example, groups[1].reason)]
+    assert rows(lake, "SELECT DISTINCT source, day, ocsf_version FROM quarantine") == [
+        ("aws_cloudtrail", "20250311", "1.1.0")
+    ]
+    assert len(quarantine.shown(lake, limit=1)) == 1

@@ -136,7 +136,7 @@ class _Attempt:
 def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
     counts: Counter[str] = Counter()
     for chunk in column.chunks:
-        # Counted by index: Arrow's own count goes wrong where a dictionary holds a value twice.
+        # Counted by index: a dictionary may hold a value twice, and decoding it costs more than counting.
         plain = not pa.types.is_dictionary(chunk.type)
         found = (chunk if plain else chunk.indices).value_counts()
         values = found.field(0) if plain else chunk.dictionary.take(found.field(0))

@@ -7,11 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 PYTEST_ARGS ?= -n auto
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types bench goldens constraints clean
+.PHONY: help demo test lint types docs-check bench goldens constraints clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.dev ## sample logs into ./demo_lake, then questions to it
 	@scripts/demo
@@ -25,6 +25,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 
 types: $(VENV)/.dev ## mypy --strict over the packages
 	@$(VENV)/bin/python -m mypy
+
+docs-check: $(VENV)/.dev ## links, commands and generated tables in the documentation
+	@$(VENV)/bin/python scripts/docs_check
 
 bench: $(VENV)/.bench ## records per second, stage by stage
 	@$(VENV)/bin/python -m bench

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from flows.commands import ingest, map, quarantine, query, sources, status, validate
-from flows.terminal import escaped
+from flows.terminal import say
 
 HINTS = {
     "WriteError": "mend that and run the same command again: it continues where this one stopped",
@@ -23,6 +23,7 @@ HINTS = {
     "MappingError": "the mapper has to be corrected; CONTRIBUTING.md says how they are written",
 }
 """Error -> the next step, where the message does not name it."""
+TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
 
 app = typer.Typer(
     name="ocsf-lake",
@@ -99,15 +100,12 @@ def told(error: Exception) -> int | None:
 
     if isinstance(error, duckdb.Error):
         # Several lines: the message, and where in the query it is.
-        lines = str(error).rstrip().split("\n")
-        _say([f"error: {lines[0]}", *lines[1:], 'tables: `ocsf-lake query "SHOW TABLES"`; columns: `DESCRIBE <table>`'])
+        lines = f"error: {error}".rstrip().split("\n")
+        unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
+        say(*lines, *([TABLES_HINT] if unknown else []))
         return 1
     if not isinstance(error, OcsfMappersError | OSError):
         return None
     hint = next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), None)
-    _say([f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else [])])
+    say(f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else []))
     return 2 if isinstance(error, ConfigError) else 1
-
-
-def _say(lines: list[str]) -> None:
-    sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))

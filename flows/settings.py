@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LakeOption = Annotated[
     str | None,
     typer.Option(
-        "--lake", metavar="URI", help="Root of the lake, a folder or URI. [env: OCSF_LAKE_LAKE; default: ./lake]"
+        "--lake", metavar="URI", help="Root of the lake, a folder or URI. [env: OCSF_LAKE_LAKE; default: ./ocsf_lake]"
     ),
 ]
 VersionOption = Annotated[
@@ -33,9 +33,15 @@ def settings(lake: str | None = None, ocsf_version: str | None = None) -> Settin
     Raises:
         ConfigError: Some setting is unknown or has no valid value.
     """
-    from lake import config
+    import tomllib
 
-    return config.load(lake=lake, ocsf_version=ocsf_version)
+    from lake import config
+    from ocsf_mappers.errors import ConfigError
+
+    try:
+        return config.load(lake=lake, ocsf_version=ocsf_version)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{config.FILE} is not TOML: {error}") from error
 
 
 def settings_of_lake(lake: str | None) -> Settings:

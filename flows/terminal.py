@@ -23,9 +23,10 @@ def escaped(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def say(message: str) -> None:
-    """A message on stderr."""
-    sys.stderr.write(f"{escaped(message)}\n")
+def say(*lines: str) -> None:
+    """A message on stderr, after the data that was printed before it."""
+    sys.stdout.flush()
+    sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
     sys.stderr.flush()
 
 

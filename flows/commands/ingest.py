@@ -166,5 +166,8 @@ def tell(summary: Summary) -> None:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from lake.ledger import State
 
-    if any(item.state is State.FAILED for item in summary.not_read):
+    states = {item.state for item in summary.not_read}
+    if State.SKIPPED in states:
+        terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
+    if State.FAILED in states:
         terminal.say("objects that failed are tried again by the next run")

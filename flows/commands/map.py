@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from flows import output, terminal
+from flows import files, output, terminal
 from flows.settings import SourceArgument, VersionOption, settings, source
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ SHOWN_REJECTS = 100
 MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 """Lists that say something by having no items: a DNS query without an answer."""
 
-FileArgument = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="A log file, or - for stdin.", exists=True, dir_okay=False, allow_dash=True),
-]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A log file, or - for stdin.")]
 
 
 def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: VersionOption = None) -> None:
@@ -42,7 +38,7 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     """
     mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
     told = _Told()
-    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
+    with files.opened(file) as stream:
         mapped = _mapped(mapper, found, file, stream)
         output.print_json_lines(line for part in mapped for line in _lines(part, told))
     if told.rejects > SHOWN_REJECTS:
@@ -69,9 +65,8 @@ def _mapped(mapper: Mapper, found: Settings, file: Path, stream: BinaryIO) -> It
     from lake import discovery
     from ocsf_mappers import Engine, RawObject
 
-    name = "-" if str(file) == "-" else file.absolute().as_uri()
-    facts = discovery.of_key(name)
-    raw_object = RawObject(name if name != "-" else "stdin", region=facts.region, account=facts.account)
+    facts = discovery.of_key(str(file.absolute()))
+    raw_object = RawObject("stdin" if file == files.STDIN else str(file), region=facts.region, account=facts.account)
     engine = Engine(mapper, found.ocsf_version)
     for chunk in _chunks(mapper, found, raw_object, stream):
         yield engine.map([(raw_object, chunk)])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lake import quarantine
 
 LIST_EXAMPLE = "ocsf-lake quarantine list --lake demo_lake"
 SHOW_EXAMPLE = "ocsf-lake quarantine show --source aws_vpc_flow --limit 3 --lake demo_lake"
@@ -25,34 +33,31 @@ app = typer.Typer(
 
 def list_reasons(source: SourceOption = None, lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """List the reasons, with the number of records and the first of them."""
-    found = _ask(
-        lake,
-        f"""
-        SELECT source, reason, count(*) AS records, count(DISTINCT source_object) AS objects,
-               min_by(source_object, (source_object, source_record)) AS first_object,
-               min_by(source_record, (source_object, source_record)) AS first_record
-        FROM quarantine WHERE {_of_source(source)} GROUP BY source, reason ORDER BY records DESC, source, reason
-        """,
-    )
+    found = settings_of_lake(lake)
+    from lake import quarantine
+    from lake import query as lake_query
+
+    with lake_query.connected(found) as connection:
+        groups = quarantine.listed(connection, source)
     if as_json:
-        output.print_json(found)
+        output.print_json([asdict(group) for group in groups])
         return
-    columns = ["source", "records", "objects", "first in", "record", "reason"]
-    rows = [
-        [
-            item["source"],
-            terminal.count(item["records"]),
-            terminal.count(item["objects"]),
-            item["first_object"].rpartition("/")[2],
-            item["first_record"],
-            item["reason"],
-        ]
-        for item in found
-    ]
-    if rows:
-        output.print_table(columns, rows)
-    else:
+    if not groups:
         terminal.say("no records are in quarantine")
+        return
+    output.print_table(
+        ["source", "records", "object", "first", "reason"],
+        [
+            [
+                group.source,
+                terminal.count(group.records),
+                group.source_object.rpartition("/")[2],
+                group.first_record,
+                group.reason,
+            ]
+            for group in groups
+        ],
+    )
 
 
 def show(
@@ -63,37 +68,37 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show records with their text, by object and number in it."""
-    from ocsf_mappers import sqltext
-
-    where = f"{_of_source(source)} AND contains(source_object, {sqltext.text(part)})"
-    order = "ORDER BY source, source_object, source_record"
-    found = _ask(lake, f"SELECT * FROM quarantine WHERE {where} {order} LIMIT {limit + 1}")
-    shown = found[:limit]
-    if as_json:
-        output.print_json(shown)
-    else:
-        for item in shown:
-            lines = [
-                f"{item['source_object']}: record {item['source_record']} ({item['source']})",
-                f"  {item['reason']}",
-                f"  {item['raw']}",
-            ]
-            sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
-    if not found:
-        terminal.say("no such records are in quarantine")
-    if len(found) > limit:
-        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit gives more")
-
-
-def _ask(lake: str | None, sql: str) -> list[dict[str, Any]]:
     found = settings_of_lake(lake)
     from lake import query as lake_query
 
     with lake_query.connected(found) as connection:
-        return list(connection.sql(sql).to_arrow_table().to_pylist())
+        rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
+    shown = rejects[:limit]
+    if as_json:
+        output.print_json([asdict(reject) for reject in shown])
+    else:
+        for reject in shown:
+            lines = [
+                f"{reject.source_object}: record {reject.source_record} ({reject.source})",
+                f"  {reject.reason}",
+                f"  {reject.raw}",
+            ]
+            sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    if not rejects:
+        terminal.say("no such records are in quarantine")
+    if len(rejects) > limit:
+        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit gives more")
 
 
-def _of_source(source: str | None) -> str:
-    from ocsf_mappers import sqltext
+def _rejects(
+    connection: duckdb.DuckDBPyConnection, part: str, source: str | None, limit: int
+) -> Iterator[quarantine.Reject]:
+    """The records of the objects whose names hold a text; more than `limit` of them may come."""
+    from lake import quarantine
 
-    return "true" if source is None else f"source = {sqltext.text(source)}"
+    if not part:
+        yield from quarantine.shown(connection, source, limit=limit)
+        return
+    groups = quarantine.listed(connection, source)
+    for held in sorted({(group.source, group.source_object) for group in groups if part in group.source_object}):
+        yield from quarantine.shown(connection, *held, limit=limit)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import output, terminal
+from flows import files, output, terminal
 from flows.settings import settings
 
 if TYPE_CHECKING:
@@ -28,16 +28,8 @@ PARQUET_ROWS = 65_536
 
 
 def validate(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...",
-            help="JSON lines, a JSON array, or Parquet; - is stdin.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-            show_default=False,
-        ),
+    names: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSON lines, a JSON array, or Parquet; - is stdin.")
     ],
     warnings: Annotated[bool, typer.Option("--warnings", help="Also what is doubtful.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
@@ -50,7 +42,7 @@ def validate(
     counts = Counter[str]()
     found = settings()
     listed: list[dict[str, object]] = []
-    for file in files:
+    for file in names:
         for finding in findings(file, found, counts):
             counts["warnings" if finding.warning else "errors"] += 1
             if finding.warning and not warnings:
@@ -88,7 +80,7 @@ def findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Find
     from ocsf_mappers.errors import ReadError
     from ocsf_mappers.streams import Blocks
 
-    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
+    with files.opened(file) as stream:
         data = b"".join(Blocks(io.BytesIO(stream.read()), found.limits))
     if data.startswith(PARQUET):
         yield from _parquet(data, file, counts)

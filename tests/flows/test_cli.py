@@ -1,0 +1,360 @@
+"""The contract of the command line: data on stdout, messages on stderr, 0 done, 1 failed, 2 misused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows import cli
+from lake import config, ingest
+from ocsf_mappers.errors import MappingError, WriteError
+from tests.flows.conftest import RunCommand
+from tests.flows.support import environment
+from tests.support import PROJECT, SAMPLE_LOGS
+
+LOGIN = str(SAMPLE_LOGS / "aws_cloudtrail/console_login_success.json")
+SHORT_LINE = str(SAMPLE_LOGS / "aws_vpc_flow/short_line.log")
+VERSION_5 = str(SAMPLE_LOGS / "aws_vpc_flow/version_5.log")
+
+
+def commands() -> dict[str, str]:
+    """Every command and its example."""
+    found = {}
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{name} {key}": value.epilog for key, value in inner.items()} if inner else {name: command.epilog}
+    return {name: epilog.partition("Example:\n")[2] for name, epilog in found.items()}
+
+
+# -- help -------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "sample_logs").symlink_to(SAMPLE_LOGS)
+    return folder
+
+
+def test_every_example_runs(folder_of_examples: Path) -> None:
+    for name, example in commands().items():
+        assert name in example
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", example],
+            cwd=folder_of_examples, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in commands() if f"`ocsf-lake {name}" not in readme] == []
+
+
+def test_every_help_page_ends_with_its_example(ocsf_lake: RunCommand) -> None:
+    for name, example in commands().items():
+        run = ocsf_lake(*name.split(), "--help")
+        assert run.code == 0
+        assert run.out.rstrip().endswith(example.splitlines()[-1].strip())
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    heavy = "duckdb", "lake", "numpy", "ocsf_mappers", "prefect", "pyarrow", "pydantic_settings", "sqlalchemy"
+    code = f"import sys, flows.cli\nsys.exit(' '.join(set({heavy!r}) & set(sys.modules)) or 0)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_help_names_the_defaults_that_are_in_force(ocsf_lake: RunCommand) -> None:
+    fields = config.Settings.model_fields
+    shown = " ".join(ocsf_lake("ingest", "--help").out.split())
+    for name in ("lake", "ocsf_version"):
+        assert f"[env: OCSF_LAKE_{name.upper()}; default: {fields[name].default}]" in shown
+
+
+def test_a_command_that_does_not_exist_is_misuse(ocsf_lake: RunCommand) -> None:
+    assert ocsf_lake("nonsense").code == 2
+    assert ocsf_lake("query").code == 2
+
+
+# -- ingest -----------------------------------------------------------------------------------------------------------
+def test_ingest_prints_a_table_on_stdout_and_messages_on_stderr(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("ingest", LOGIN)
+    assert run.code == 0
+    heading, _, row, *_ = run.out.splitlines()
+    assert heading.split()[:4] == ["source", "objects", "records", "events"]
+    assert row.split()[0] == "aws_cloudtrail"
+    assert "1 object found, 0 of them known from earlier runs" in run.err
+
+
+def test_ingest_again_reads_nothing(ocsf_lake: RunCommand) -> None:
+    ocsf_lake("ingest", LOGIN)
+    run = ocsf_lake("ingest", LOGIN, "--json")
+    found = json.loads(run.out)
+    assert (run.code, found["listed"], found["known"], found["sources"]) == (0, 1, 1, {})
+    assert "nothing new was read" in run.err
+
+
+def test_ingest_counts_every_record(ocsf_lake: RunCommand) -> None:
+    found = json.loads(ocsf_lake("ingest", SHORT_LINE, "--json").out)["sources"]["aws_vpc_flow"]
+    assert found["records"] == found["events"] + found["quarantined"] + sum(found["dropped"].values())
+    assert found["quarantined"] == 1
+
+
+def test_a_first_word_is_a_source_only_when_one_has_that_name(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.json").write_bytes(Path(LOGIN).read_bytes())
+    assert ocsf_lake("ingest", "aws_cloudtrail", "logs").code == 0
+    assert ocsf_lake("ingest", "logs", LOGIN).code == 0
+
+
+def test_a_misspelled_source_gets_the_nearest_name(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("ingest", "aws_vpcflow", VERSION_5)
+    assert run.code == 2
+    said = "there is nothing at 'aws_vpcflow', and no source of that name; did you mean 'aws_vpc_flow'?"
+    assert run.err == f"error: {said}\n"
+
+
+def test_a_source_alone_is_misuse_that_names_the_next_step(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("ingest", "aws_vpc_flow")
+    assert run.code == 2
+    assert "`ocsf-lake ingest aws_vpc_flow URI`" in run.err
+
+
+def test_ingest_of_nothing_known_fails_and_says_what_it_skipped(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no log\n")
+    run = ocsf_lake("ingest", "notes.txt")
+    assert run.code == 1
+    assert "1 object skipped: neither the name nor the content is of a known source" in run.out
+    assert "notes.txt" in run.out
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+def test_options_win_over_variables_and_variables_over_the_file(
+    ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ocsf-lake.toml").write_text('lake = "from_file"\n')
+    ocsf_lake("ingest", LOGIN)
+    monkeypatch.setenv("OCSF_LAKE_LAKE", "from_variable")
+    ocsf_lake("ingest", LOGIN)
+    ocsf_lake("ingest", LOGIN, "--lake", "from_option")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"from_file", "from_variable", "from_option"}
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"), [("lake = [", "ocsf-lake.toml is not TOML"), ("lak = 'x'", "did you mean 'lake'?")]
+)
+def test_a_wrong_settings_file_is_one_line(ocsf_lake: RunCommand, tmp_path: Path, toml: str, said: str) -> None:
+    (tmp_path / "ocsf-lake.toml").write_text(toml)
+    run = ocsf_lake("status")
+    assert run.code == 2
+    assert said in run.err
+    assert run.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["status"], ["quarantine", "list"], ["quarantine", "show"]])
+def test_a_lake_that_is_not_there_is_not_made_by_looking(
+    ocsf_lake: RunCommand, tmp_path: Path, command: list[str]
+) -> None:
+    run = ocsf_lake(*command, "--lake", "nowhere")
+    assert run.code == 2
+    assert "ocsf-lake ingest URI --lake nowhere" in run.err
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- query ------------------------------------------------------------------------------------------------------------
+STEERING = "SELECT 'a' || chr(27) || '[31m' || chr(155) || chr(8238) AS x, 'one' || chr(10) || 'two' AS y"
+
+
+def test_a_table_shows_control_characters_spelled_out(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", STEERING, "--lake", str(ready_lake))
+    assert run.out.splitlines()[2].split() == [r"a\x1b[31m\x9b\u202e", r"one\ntwo"]
+
+
+def test_json_is_an_array_of_objects_without_a_raw_control_character(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", STEERING, "--lake", str(ready_lake), "--format", "json")
+    assert json.loads(run.out) == [{"x": "a\x1b[31m\x9b\u202e", "y": "one\ntwo"}]
+    assert run.out.isascii()
+
+
+def test_csv_keeps_text_as_it_is(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT 'a,\"b' AS x, NULL AS y, {'k': [1, 2]} AS z, true AS t, TIMESTAMPTZ '2026-03-18 02:11:07Z' AS at"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake), "--format", "csv")
+    assert list(csv.reader(io.StringIO(run.out))) == [
+        ["x", "y", "z", "t", "at"],
+        ['a,"b', "", '{"k": [1, 2]}', "true", "2026-03-18T02:11:07Z"],
+    ]
+
+
+def test_json_has_what_json_can_hold(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT sum(1) AS n, 'nan'::DOUBLE AS d, 1.5::DECIMAL(5,2) AS e, MAP {'a': 1} AS m, 1 AS same, 2 AS same"
+    (row,) = json.loads(ocsf_lake("query", sql, "--lake", str(ready_lake), "--format", "json").out)
+    assert row == {"n": 1, "d": None, "e": 1.5, "m": {"a": 1}, "same": 1, "same_2": 2}
+
+
+def test_a_long_table_is_cut_and_says_so(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", "FROM range(1001)", "--lake", str(ready_lake))
+    assert "1,000 of 1,001 rows shown" in run.err
+    assert run.out.splitlines()[-1].strip() == "999"
+
+
+def test_wrong_sql_shows_where_and_never_a_traceback(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", "SELECT nonsense FROM vpc_flow_2_0", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert run.err.startswith("error: Binder Error")
+    assert "SHOW TABLES" in run.err
+    assert "Traceback" not in run.err
+
+
+def test_a_query_that_would_change_something_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", "DROP VIEW vpc_flow", "--lake", str(ready_lake))
+    assert (run.code, run.out) == (2, "")
+
+
+# -- map and validate -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("version", ["1.1.0", "1.5.0", "1.8.0"])
+@pytest.mark.parametrize(("source", "file"), [("aws_cloudtrail", LOGIN), ("aws_vpc_flow", VERSION_5)])
+def test_mapped_events_are_valid(ocsf_lake: RunCommand, source: str, file: str, version: str) -> None:
+    mapped = ocsf_lake("map", source, file, "--ocsf-version", version)
+    assert mapped.code == 0
+    assert {json.loads(line)["metadata"]["version"] for line in mapped.out.splitlines()} == {version}
+    run = ocsf_lake("validate", "-", "--warnings", stdin=mapped.out.encode())
+    assert (run.code, run.out) == (0, "")
+
+
+def test_map_leaves_out_nulls_and_the_columns_of_the_lake(ocsf_lake: RunCommand) -> None:
+    event = json.loads(ocsf_lake("map", "aws_vpc_flow", VERSION_5).out.splitlines()[0])
+
+    def nothing(value: object) -> bool:
+        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return value in (None, {}, []) or any(map(nothing, members))
+
+    assert not nothing(event)
+    assert not {"source_object", "accountid", "region", "_table"} & event.keys()
+
+
+def test_map_reads_stdin(ocsf_lake: RunCommand) -> None:
+    named = ocsf_lake("map", "aws_vpc_flow", VERSION_5)
+    piped = ocsf_lake("map", "aws_vpc_flow", "-", stdin=Path(VERSION_5).read_bytes())
+    assert piped.out == named.out
+
+
+def test_map_tells_rejects_on_stderr_and_goes_on(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("map", "aws_vpc_flow", SHORT_LINE)
+    assert run.code == 0
+    assert run.out
+    assert f"{SHORT_LINE}: record 2: 9 values where the header names 14" in run.err
+
+
+def test_map_fails_when_no_record_becomes_an_event(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("map", "aws_cloudtrail", "-", stdin=b'{"Records": [{"eventName": "x"}]}')
+    assert (run.code, run.out) == (1, "")
+    assert "record 1" in run.err
+
+
+def test_map_fails_on_a_file_in_another_format(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("map", "aws_cloudtrail", VERSION_5)
+    assert run.code == 1
+    assert "in none of the formats of aws_cloudtrail: JSON" in run.err
+
+
+def test_a_file_that_is_not_there_is_misuse(ocsf_lake: RunCommand) -> None:
+    assert ocsf_lake("map", "aws_vpc_flow", "nowhere.log").code == 2
+    assert ocsf_lake("validate", "nowhere.json").code == 2
+
+
+def test_validate_names_file_event_and_attribute(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    first, second = (json.loads(line) for line in ocsf_lake("map", "aws_vpc_flow", VERSION_5).out.splitlines()[:2])
+    del second["severity_id"]
+    (tmp_path / "events.json").write_text(json.dumps([first, second]))
+    run = ocsf_lake("validate", "events.json")
+    assert run.code == 1
+    assert run.out.startswith("events.json:2: severity_id: ")
+    (found,) = json.loads(ocsf_lake("validate", "events.json", "--json").out)
+    assert (found["file"], found["event"], found["level"], found["path"]) == ("events.json", 2, "error", "severity_id")
+
+
+def test_validate_reads_the_files_of_a_lake(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    files = [str(path) for path in (ready_lake / "aws").rglob("*.parquet")]
+    run = ocsf_lake("validate", *files)
+    assert (run.code, run.out) == (0, "")
+    assert "0 errors" in run.err
+
+
+# -- sources, status, quarantine --------------------------------------------------------------------------------------
+def test_sources_are_listed_with_classes_and_tables(ocsf_lake: RunCommand) -> None:
+    found = {item["source"]: item for item in json.loads(ocsf_lake("sources", "--json").out)}
+    assert found["aws_vpc_flow"]["classes"] == ["Network Activity [4001]"]
+    assert found["aws_vpc_flow"]["tables"] == ["vpc_flow"]
+    assert "aws_cloudtrail" in ocsf_lake("sources").out
+
+
+def test_an_unknown_source_names_the_nearest_and_where_to_look(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("explain", "aws_cloudtrial")
+    assert run.code == 2
+    assert "did you mean 'aws_cloudtrail'?" in run.err
+    assert "`ocsf-lake sources`" in run.err
+
+
+def test_status_says_what_the_ledger_holds(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    found = json.loads(ocsf_lake("status", "--json", "--lake", str(ready_lake)).out)
+    flows = next(item for item in found["sources"] if item["source"] == "aws_vpc_flow")
+    assert flows["objects"] == 2
+    assert flows["records"] == flows["events"] + flows["quarantined"] + flows["dropped"]
+    assert flows["quarantined"] == 1
+    assert flows["batches"] == {"done": 1}
+    sql = "SELECT max(time_dt) AS last FROM vpc_flow_2_0"
+    (row,) = json.loads(ocsf_lake("query", sql, "--format", "json", "--lake", str(ready_lake)).out)
+    assert flows["last_event"] == row["last"]
+    assert "1 done" in ocsf_lake("status", "--lake", str(ready_lake)).out
+
+
+def test_quarantine_lists_reasons_and_shows_records(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = ["--lake", str(ready_lake)]
+    (reason,) = json.loads(ocsf_lake("quarantine", "list", "--json", *lake).out)
+    assert (reason["source"], reason["records"], reason["first_record"]) == ("aws_vpc_flow", 1, 2)
+    (record,) = json.loads(ocsf_lake("quarantine", "show", "short_line", "--json", *lake).out)
+    assert record["raw"].startswith("2 123456789012 ")
+    assert record["raw"] in ocsf_lake("quarantine", "show", *lake).out
+    assert "no such records" in ocsf_lake("quarantine", "show", "version_5", *lake).err
+
+
+def test_a_record_in_quarantine_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    first, second = Path(SHORT_LINE).read_bytes().splitlines()[:2]
+    (tmp_path / "evil.log").write_bytes(b"\n".join([first, b"\x1b[2J " + second, b""]))
+    ocsf_lake("ingest", "aws_vpc_flow", "evil.log", "--lake", "evil")
+    for arguments in (["quarantine", "show"], ["quarantine", "list"], ["query", "SELECT raw FROM quarantine"]):
+        assert "\x1b" not in ocsf_lake(*arguments, "--lake", "evil").out
+    assert r"\x1b[2J" in ocsf_lake("quarantine", "show", "--lake", "evil").out
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [(WriteError("disk full"), "run the same command again"), (MappingError("no such path"), "CONTRIBUTING.md")],
+)
+def test_an_error_of_ours_is_a_line_and_a_next_step(
+    ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ingest, "ingest", fails)
+    run = ocsf_lake("ingest", LOGIN)
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith(f"error: {error}\n")
+    assert step in run.err
+
+
+def test_a_defect_is_not_hidden(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ingest, "ingest", fails)
+    with pytest.raises(ZeroDivisionError):
+        ocsf_lake("ingest", LOGIN)

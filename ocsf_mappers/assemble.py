@@ -62,7 +62,8 @@ class Assembler:
     def _present(self, path: str, leaf: pa.Array) -> pa.Array | bool:
         caption = self.program.captions.get(path) or self._caption_of_sibling(path)
         if caption is not None and caption.weak:
-            return False
+            # A default says nothing of the log, so it makes no object.
+            return pc.not_equal(self.leaf(path), 0) if path in self.program.captions else False
         if leaf.null_count == 0:
             return True
         return False if leaf.null_count == len(leaf) else pc.is_valid(leaf)
@@ -220,7 +221,9 @@ class Assembler:
             leaf = leaf.flatten()
         for member in members:
             leaf = pc.struct_field(leaf, member)
-        return leaf.cast(pa.string()), rows
+        leaf = leaf.cast(pa.string())
+        empty = pc.equal(leaf, "")
+        return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
 
 
 class _Gathered:

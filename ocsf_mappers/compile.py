@@ -150,7 +150,7 @@ class _Compiler:
     def _kind(self, path: str) -> str:
         """`constant`, `caption`, `list`, or the scalar base of the attribute's OCSF type."""
         mapped = self._any(path)
-        if all(found is None or found.constant for found in self._everywhere(path)):
+        if path != "activity_id" and all(found is None or found.constant for found in self._everywhere(path)):
             return "constant"
         if mapped.attribute.is_array:
             return "list"
@@ -170,8 +170,12 @@ class _Compiler:
     @cached_property
     def casts(self) -> dict[str, str]:
         """Paths whose text is cast and may fail, with the cast."""
-        found = {path: _cast(self.kinds[path], f"x{number}") for path, number in self.numbers.items()}
-        return {path: cast for path, cast in found.items() if cast is not None}
+        found = {}
+        for path, number in self.numbers.items():
+            limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
+            if cast := _cast(self.kinds[path], f"x{number}", limits):
+                found[path] = cast
+        return found
 
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
@@ -460,11 +464,13 @@ class _Flat:
             return "false" if required_id else f"v{self.compiler.numbers[leaf]} IS NULL"
         if (owner := self._id_of_sibling(path)) is not None:
             return self.absent(owner)
-        below = [name for name in self.mapped if name.startswith(f"{path}.") and not self._weak(name)]
-        return validate.every([self.absent(name) for name in below if name in self.compiler.kinds])
+        below = [name for name in self.mapped if name.startswith(f"{path}.") and name in self.compiler.kinds]
+        return validate.every([self._default(name) or self.absent(name) for name in below])
 
-    def _weak(self, path: str) -> bool:
-        return self.compiler.kinds.get(path) == "caption" and self.mapped[path].attribute.required and "." in path
+    def _default(self, path: str) -> str | None:
+        """SQL that is true where a required id inside an object is only its default."""
+        weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
+        return f"v{self.compiler.numbers[path]} = 0" if weak else None
 
     def _id_of_sibling(self, path: str) -> str | None:
         ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)
@@ -481,13 +487,13 @@ MACHINE_MADE = frozenset({
 })  # fmt: skip
 
 
-def _cast(kind: str, text: str) -> str | None:
+def _cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
     """A cast from text that gives null unless the text is exactly how the value would be written; None needs none."""
     match kind:
         case "integer_t":
-            return _number(text, "INTEGER")
+            return _number(text, "INTEGER", limits)
         case "long_t":
-            return _number(text, "BIGINT")
+            return _number(text, "BIGINT", limits)
         case "float_t":
             return f"try_cast({text} AS DOUBLE)"
         case "boolean_t":
@@ -496,9 +502,10 @@ def _cast(kind: str, text: str) -> str | None:
             return None
 
 
-def _number(text: str, kind: str) -> str:
+def _number(text: str, kind: str, limits: tuple[int, int] | None) -> str:
     number = f"try_cast({text} AS {kind})"
-    return f"CASE WHEN {number}::VARCHAR = {text} THEN {number} END"
+    within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
+    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {number} END"
 
 
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:

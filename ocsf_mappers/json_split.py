@@ -7,7 +7,7 @@ is salvaged: its records are found by their brackets, so that one bad record cos
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -18,10 +18,14 @@ import pyarrow.compute as pc
 KEPT_BYTES = 1 << 20
 """Of text that is not a record, this much is kept in quarantine."""
 
+RECORD_WINDOWS = 4
+"""A single record may fill this many windows."""
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+# A string that does not end takes all that follows: brackets in it must not count.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _LIST_END = re.compile(rb"\]\s*\}?\s*\Z")
 _FIRST_KEY = re.compile(rb'\{\s*"[^"\\]{1,64}"\s*:')
 
@@ -103,10 +107,10 @@ def salvage(data: bytes, lists: Sequence[str]) -> Piece:
     position, mark = start, start
     while (begin := data.find(b"{", position)) >= 0:
         end = _closing(data, begin)
-        if end is None:
-            resume = data.find(first_key.group(), begin + 1) if first_key else -1
+        resume = data.find(first_key.group(), begin + 1, end or len(data)) if first_key else -1
+        if end is None or (resume >= 0 and not _parses(data[begin:end])):
             stop = resume if resume >= 0 else len(data)
-            _strange(piece, data[mark:stop], "JSON is broken: no closing bracket before the next record or the end")
+            _strange(piece, data[mark:stop], "JSON is broken: it does not end before the next record begins")
             position = mark = stop
             continue
         _strange(piece, data[mark:begin], "text that is no JSON record")
@@ -114,6 +118,14 @@ def salvage(data: bytes, lists: Sequence[str]) -> Piece:
         position = mark = end
     _strange(piece, data[mark:], "text that is no JSON record")
     return piece
+
+
+def _parses(text: bytes) -> bool:
+    try:
+        _RAW.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _list_start(data: bytes, lists: Sequence[str]) -> int:
@@ -161,18 +173,20 @@ class Windows:
         inside = start > 0 or window.lstrip().startswith(b"[")
         if inside:
             del window[: start or window.index(b"[") + 1]
-        cut: Callable[[bytearray], int] = _record_cut if inside else _line_cut
         for block in blocks:
             window += block
             if len(window) < self.window_bytes:
                 continue
-            end = cut(window)
-            if end == 0 and len(window) >= 4 * self.window_bytes:
-                yield salvage(bytes(window), ())
-                window.clear()
-            elif end:
+            end = _record_cut(window) if inside else window.rfind(b"\n") + 1
+            if end:
                 yield self._piece(bytes(window[:end]), inside)
                 del window[:end]
+            elif (end := _closed_end(window)) > 0:
+                yield salvage(bytes(window[:end]), ())
+                del window[:end]
+            elif len(window) >= RECORD_WINDOWS * self.window_bytes:
+                yield Piece((), [(0, f"a record is longer than {len(window)} bytes", bytes(window[:KEPT_BYTES]))])
+                window.clear()
         tail = bytes(window)
         yield self._tail(tail) if inside else split(tail, self.lists)
 
@@ -188,8 +202,15 @@ class Windows:
         return salvage(text, ())
 
 
-def _line_cut(window: bytearray) -> int:
-    return window.rfind(b"\n") + 1
+def _closed_end(window: bytearray) -> int:
+    """Where the last object ends whose brackets close; 0 when the first one does not."""
+    data, end = bytes(window), 0
+    while (begin := data.find(b"{", end)) >= 0:
+        closed = _closing(data, begin)
+        if closed is None:
+            break
+        end = closed
+    return end
 
 
 def _record_cut(window: bytearray) -> int:

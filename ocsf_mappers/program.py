@@ -22,7 +22,7 @@ class Caption:
         other: Column with the text of ids that are 99, None when there can be none.
         captions: For each event map, the enum's captions by id; empty where the event map does not fill it.
         sibling: Path of the sibling text, None when another field or nothing fills it.
-        weak: The id is a default where nothing is known, and does not make its object exist.
+        weak: An id of 0 is a default where the log says nothing, and does not make its object exist.
     """
 
     column: str

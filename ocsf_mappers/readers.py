@@ -168,12 +168,15 @@ def _unwrap(texts: list[str], envelope: Envelope) -> tuple[list[str], list[str |
 
 def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
     """The record inside an envelope and the envelope without it; None when the text is a bare record."""
-    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    if envelope.marker not in members or envelope.member not in members:
-        return None
-    held = bytes(members.pop(envelope.member))
-    record = msgspec.json.decode(held, type=str) if held.startswith(b'"') else held.decode()
-    return record, msgspec.json.encode(members).decode()
+    try:
+        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        if envelope.marker not in members or envelope.member not in members:
+            return None
+        held = bytes(members.pop(envelope.member))
+        record = msgspec.json.decode(held, type=str) if held.startswith(b'"') else held.decode()
+        return record, msgspec.json.encode(members).decode()
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None  # what is wrong with it shows when it is mapped
 
 
 def _utf8(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
@@ -219,14 +222,15 @@ class Delimited:
     label: str = "text with a header line"
 
     def accepts(self, head: bytes) -> bool:
-        """Anything that is text."""
-        return b"\0" not in head[:4096]
+        """Anything that is text; a stray NUL is a matter of its line."""
+        beginning = head[:4096]
+        return beginning.count(b"\0") * 20 <= len(beginning)
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
         failed: list[ReadError] = []
         line, names = 1, self.default
-        for text in _whole_lines(_until_error(iter(blocks), failed)):
+        for text in _until_error(_whole_lines(_until_error(iter(blocks), failed)), failed):
             if line == 1 and (found := self._header(text)) is not None:
                 names, line = found, 2
                 text = text.partition(b"\n")[2]
@@ -286,6 +290,8 @@ class Delimited:
             text.decode()
         except UnicodeDecodeError:
             return self._chunk_by_line(text, names, line)
+        if b"\r" in text and text.count(b"\r") > text.count(b"\r\n"):
+            return self._chunk_by_line(text, names, line)
         bad: list[Bad] = []
 
         def invalid(row: pyarrow.csv.InvalidRow) -> str:
@@ -328,7 +334,7 @@ class Delimited:
         return Chunk(records, bad, dropped), lines
 
     def _chunk_by_line(self, text: bytes, names: tuple[str, ...], line: int) -> tuple[Chunk, int]:
-        """The slow way, for text that is not all UTF-8: bad lines are set apart, the rest is read as usual."""
+        """The slow way, for text with lines that are no UTF-8 or hold carriage returns: those are set apart."""
         good: list[bytes] = []
         numbers: list[int] = []
         bad: list[Bad] = []
@@ -339,6 +345,9 @@ class Delimited:
             except UnicodeDecodeError as error:
                 bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the line", bad_text(item)))
             else:
+                if b"\r" in item.removesuffix(b"\r"):
+                    bad.append(Bad(number, "a carriage return inside the line", bad_text(item)))
+                    continue
                 good.append(item)
                 numbers.append(number)
         if not good:
@@ -402,7 +411,11 @@ class DelimitedInJson:
         bad, dropped = list(chunk.bad), Counter(chunk.dropped)
         rows = zip(chunk.records["_record"].to_pylist(), _raws(chunk.records), strict=True)
         for number, raw in rows:
-            members = msgspec.json.decode(raw)
+            try:
+                members = msgspec.json.decode(raw)
+            except (msgspec.DecodeError, RecursionError) as error:
+                bad.append(Bad(number, f"the record is not valid JSON: {error}", raw[:KEPT_BYTES]))
+                continue
             if not isinstance(members, dict):
                 bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
             elif members.get("messageType") == "CONTROL_MESSAGE":

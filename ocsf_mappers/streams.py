@@ -7,10 +7,12 @@ their first bytes, not by name. Text in UTF-16 with a byte order mark is read as
 from __future__ import annotations
 
 import codecs
+import contextlib
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 from isal import isal_zlib
@@ -18,6 +20,12 @@ from isal import isal_zlib
 from ocsf_mappers.errors import ReadError
 
 BLOCK_BYTES = 4 << 20
+STEP_BYTES = 64 << 10
+"""Compressed bytes go in, and decompressed ones come out, in steps of this size."""
+RESCUED_STEPS = 1_024
+"""What stands before the damage is recovered byte for byte in gzip members up to this many steps (64 MB) long."""
+ZSTD_STEP_BYTES = 1 << 10
+"""zstd gives all that a step holds at once, up to 32 kB a byte."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 LAYERS = 3
 """Compressed files inside compressed files are opened this deep."""
@@ -39,15 +47,15 @@ class Limits:
 class Blocks:
     """An object's decompressed bytes, block by block.
 
-    `head` is the first block's beginning, for telling formats apart. When the object is damaged or too large, the
-    iteration gives what could be read, then raises `ReadError`. `file` is the raw file, for formats read by seeking.
+    `head` is the first block, for telling formats apart. When the object is damaged or too large, the iteration gives
+    what could be read before the damage, then raises `ReadError`. `file` is the raw file, for formats read by seeking.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits | None = None) -> None:
         self.file = file
-        self._blocks = _decoded(_limited(_decompressed(_raw(file)), file, limits or Limits()))
-        self.head = b""
+        self._blocks = _gathered(_decoded(_limited(_decompressed(_raw(file)), file, limits or Limits())))
         self._error: ReadError | None = None
+        self.head = b""
         try:
             self.head = next(self._blocks, b"")
         except ReadError as error:
@@ -61,6 +69,25 @@ class Blocks:
         yield from self._blocks
 
 
+def _gathered(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Small blocks joined to large ones; what came before an error is given before it is raised."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for block in blocks:
+            held.append(block)
+            size += len(block)
+            if size >= BLOCK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    except ReadError:
+        if held:
+            yield b"".join(held)
+        raise
+    if held:
+        yield b"".join(held)
+
+
 def _raw(file: BinaryIO) -> Iterator[bytes]:
     while block := file.read(BLOCK_BYTES):
         yield block
@@ -70,63 +97,102 @@ def _decompressed(blocks: Iterator[bytes], layers: int = LAYERS) -> Iterator[byt
     head = next(blocks, b"")
     rest = chain([head], blocks)
     if head.startswith(GZIP) and layers:
-        return _decompressed(_gunzip(rest), layers - 1)
-    if head.startswith(ZSTD) and layers:
-        return _decompressed(_unzstd(rest), layers - 1)
-    return rest
+        yield from _decompressed(_gunzip(rest), layers - 1)
+    elif head.startswith(ZSTD) and layers:
+        yield from _decompressed(_unzstd(rest), layers - 1)
+    else:
+        yield from rest
+
+
+def _steps(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for block in blocks:
+        for start in range(0, len(block), size):
+            yield block[start : start + size]
 
 
 def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
     member = isal_zlib.decompressobj(31)
-    fresh = True
-    for block in blocks:
-        data = block
+    seen: list[bytes] = []  # the member's compressed bytes, as far as they may be needed for a rescue
+    given = 0
+    for step in _steps(blocks, STEP_BYTES):
+        data = step
         while data:
-            if fresh and not data.strip(b"\0"):
+            if not seen and not data.strip(b"\0"):
                 break  # zero padding after the last member, as tar and some tools leave
-            if fresh and not data.startswith(GZIP[:1]):
+            if not seen and not data.startswith(GZIP[:1]):
                 raise ReadError("the gzip stream is followed by bytes that are not gzip")
-            fresh = False
+            if len(seen) < RESCUED_STEPS:
+                seen.append(data)
             try:
-                out = member.decompress(data, BLOCK_BYTES)
+                for out in _inflated(member, data):
+                    given += len(out)
+                    yield out
             except isal_zlib.error as error:
+                if len(seen) < RESCUED_STEPS:
+                    yield from _rescued(b"".join(seen), given)
                 raise ReadError(f"the gzip stream is corrupt: {error}") from error
-            if out:
-                yield out
-            data = member.unconsumed_tail
+            data = b""
             if member.eof:
-                data, member, fresh = member.unused_data, isal_zlib.decompressobj(31), True
-    if not fresh:
+                data, member, seen, given = member.unused_data, isal_zlib.decompressobj(31), [], 0
+    if seen:
         raise ReadError("the gzip stream is truncated: it ends before its checksum")
 
 
+def _inflated(member: Any, data: bytes) -> Iterator[bytes]:
+    while data and not member.eof:
+        out = member.decompress(data, STEP_BYTES)
+        if out:
+            yield out
+        data = member.unconsumed_tail
+
+
+def _rescued(member: bytes, given: int) -> Iterator[bytes]:
+    """What a damaged gzip member holds before the damage, without the first bytes, which were given already."""
+    inflate = zlib.decompressobj(31)
+    total = 0
+    for start in range(0, len(member), 4096):
+        before = inflate.copy()
+        step = member[start : start + 4096]
+        try:
+            out = inflate.decompress(step)
+        except zlib.error:
+            out, broken = _byte_by_byte(before, step), True
+        else:
+            broken = False
+        if total + len(out) > given:
+            yield out[max(given - total, 0) :]
+        total += len(out)
+        if broken:
+            return
+
+
+def _byte_by_byte(inflate: Any, step: bytes) -> bytes:
+    out = bytearray()
+    with contextlib.suppress(zlib.error):
+        for number in range(len(step)):
+            out += inflate.decompress(step[number : number + 1])
+    return bytes(out)
+
+
 def _unzstd(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    frames = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    with frames.stream_reader(_Joined(iter(blocks)), read_across_frames=True) as stream:  # type: ignore[arg-type]
-        while True:
+    codec = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    frame = codec.decompressobj()
+    fresh = True
+    for step in _steps(blocks, ZSTD_STEP_BYTES):
+        data = step
+        while data:
+            fresh = False
             try:
-                block = stream.read(BLOCK_BYTES)
+                out = frame.decompress(data)
             except zstandard.ZstdError as error:
                 raise ReadError(f"the zstd stream is corrupt: {error}") from error
-            if not block:
-                return
-            yield block
-
-
-class _Joined:
-    """Blocks as a file that can only be read."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._rest:
-            self._rest = next(self._blocks, b"")
-        if size < 0:
-            size = len(self._rest)
-        out, self._rest = self._rest[:size], self._rest[size:]
-        return out
+            if out:
+                yield out
+            data = b""
+            if frame.eof:
+                data, frame, fresh = frame.unused_data, codec.decompressobj(), True
+    if not fresh:
+        raise ReadError("the zstd stream is truncated: it ends inside a frame")
 
 
 def _limited(blocks: Iterator[bytes], file: BinaryIO, limits: Limits) -> Iterator[bytes]:
@@ -134,6 +200,7 @@ def _limited(blocks: Iterator[bytes], file: BinaryIO, limits: Limits) -> Iterato
     for block in blocks:
         total += len(block)
         if total > limits.max_bytes:
+            yield block[: limits.max_bytes - total]
             raise ReadError(f"the object decompresses to more than {limits.max_bytes} bytes; the rest was not read")
         consumed = max(file.tell(), 1)
         if total > limits.ratio_from_bytes and total > limits.max_ratio * consumed:
@@ -151,8 +218,10 @@ def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """UTF-8 without a byte order mark, whatever Unicode form came in."""
     head = next(blocks, b"")
     if encoding := _MARKS.get(head[:2]):
-        return _from_utf16(chain([head[2:]], blocks), encoding)
-    return chain([head.removeprefix(codecs.BOM_UTF8)], blocks)
+        yield from _from_utf16(chain([head[2:]], blocks), encoding)
+    else:
+        yield head.removeprefix(codecs.BOM_UTF8)
+        yield from blocks
 
 
 def _from_utf16(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

@@ -125,7 +125,7 @@ def checks(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) ->
         for event_class, profiles in events
         for check in class_checks(facts, event_class, profiles, columns, Nested(tuple(columns)))
     ]
-    expected = Check("class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here")
+    expected = Check("class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here", "class_uid")
     return [expected, *merged(found)]
 
 

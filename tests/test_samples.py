@@ -236,8 +236,5 @@ def test_every_explained_difference_belongs_to_a_pair() -> None:
     assert {(version, pair) for version, pair, _ in EXPLAINED} <= pairs
 
 
-@pytest.mark.xfail(
-    strict=True, reason="api.request needs a uid, and the first format has neither requestID nor eventID"
-)
 def test_records_of_the_first_format_become_events(samples: Path) -> None:
     assert NO_REQUEST_UID not in _mapped(samples, "aws_cloudtrail").rejects["reason"].to_pylist()

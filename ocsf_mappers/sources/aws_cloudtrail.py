@@ -74,7 +74,7 @@ S3_OBJECT_CALLS = (
 """Data events, told by name in records older than `managementEvent` and `eventCategory`."""
 
 IPV4 = r"^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$"
-IPV6 = r"^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){1,7}(:\d+\.\d+\.\d+\.\d+)?$"
+IPV6 = r"^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(:\d+\.\d+\.\d+\.\d+)?$"
 
 who, session = col.userIdentity, col.userIdentity.sessionContext
 source = col.sourceIPAddress
@@ -106,8 +106,9 @@ COMMON: Fields = {
     "cloud.account.uid": account,
     # who
     "actor.user.type":           who.type,
-    "actor.user.name":           coalesce(who.userName, col.additionalEventData.json("UserName"), when(nameless).then(coalesce(who.invokedBy, who.principalId, who.type))),
-    "actor.user.uid":            who.arn,
+    "actor.user.name":           coalesce(who.userName, col.additionalEventData.json("UserName")),
+    # OCSF requires a name, an id or an account of every user; a service that calls by itself has none of them
+    "actor.user.uid":            coalesce(who.arn, when(nameless).then(coalesce(who.invokedBy, who.principalId, who.type))),
     "actor.user.uid_alt":        coalesce(who.principalId, who.onBehalfOf.userId),
     "actor.user.account.uid":    who.accountId,
     "actor.user.credential_uid": coalesce(who.accessKeyId, who.credentialId),
@@ -123,7 +124,7 @@ COMMON: Fields = {
     "api.version":          col.apiVersion,
     # OCSF requires request.uid wherever there is a request; the event's own id stands in for a missing requestID
     "api.request.uid":      coalesce(col.requestID, when(~col.requestParameters.is_null()).then(col.eventID)),
-    "api.request.data":     col.requestParameters,
+    "api.request.data":     when(~col.requestID.is_null() | ~col.eventID.is_null()).then(col.requestParameters),
     "api.response.data":    col.responseElements,
     "api.response.error":   col.errorCode,
     "api.response.message": col.errorMessage,
@@ -185,12 +186,12 @@ AUTHENTICATION: Fields = COMMON | {
     "service.name":           col.eventSource,
 }  # fmt: skip
 
-INSIGHT: Fields = COMMON | {
+# Success or failure, error and address are those of the watched calls, not of the watching
+INSIGHT: Fields = {path: value for path, value in COMMON.items() if path not in ("status_id", "src_endpoint.name")} | {
     "activity_id":      col.insightDetails.eventName.replace_prefix(VERBS, otherwise=col.insightDetails.eventName),
     "metadata.product.feature.name": coalesce(col.eventCategory, "Insight"),
     "api.operation":    col.insightDetails.eventName,
     "api.service.name": col.insightDetails.eventSource,
-    "api.response.error": col.insightDetails.errorCode,
     "actor.invoked_by": "cloudtrail.amazonaws.com",
     "src_endpoint.svc_name": "cloudtrail.amazonaws.com",
 }  # fmt: skip

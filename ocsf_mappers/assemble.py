@@ -1,7 +1,7 @@
 """The table's columns put together from a query's flat ones.
 
-Structs exist where one of their members does. `unmapped` and `observables` gather, row by row, the values that are there.
-Everything works on whole columns.
+Structs exist where one of their members does. `unmapped` and `observables` gather, row by row, the values that are
+there. Everything works on whole columns.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Assembler:
     def columns(self, fields: Sequence[pa.Field]) -> list[pa.Array]:
         """One array for each field of the table."""
         special = {"unmapped": self.unmapped, "observables": self.observables}
-        return [special[field.name]() if field.name in special else self._build(field, field.name)[0] for field in fields]
+        return [
+            special[field.name]() if field.name in special else self._build(field, field.name)[0] for field in fields
+        ]
 
     # -- structs ------------------------------------------------------------------------------------------------------
     def _build(self, field: pa.Field, path: str) -> tuple[pa.Array, pa.Array | bool]:
@@ -118,7 +120,7 @@ class Assembler:
             return _dictionary(numbers, choices)
         return pa.array(choices, pa.int32()).take(pa.array(numbers))
 
-    def _ids(self, caption: Caption) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _ids(self, caption: Caption) -> Any:
         """Event map and id in one number: the row of a lookup table. A missing id is 0."""
         ids = pc.fill_null(self.column(caption.column), 0).to_numpy(zero_copy_only=False)
         return self.event_map.astype(np.int64) * 1000 + ids
@@ -146,7 +148,7 @@ class Assembler:
         return pa.array(uids[self.event_map])
 
     def _type_uid(self) -> pa.Array:
-        return pc.add(pc.multiply(self._class_uids(), 100), self.leaf("activity_id").cast(pa.int64()))
+        return pc.add(pc.multiply(self._class_uids(), 100), self.column(self.program.captions["activity_id"].column).cast(pa.int64()))
 
     def _type_name(self) -> pa.Array:
         activity = self.program.captions["activity_id"]

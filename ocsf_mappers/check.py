@@ -104,8 +104,8 @@ def _results(expr: e.Expr) -> Iterator[str | int]:
             if otherwise is not None:
                 yield from _results(otherwise)
         case e.Case(branches, default):
-            for _, value in branches:
-                yield from _results(value)
+            for _, then in branches:
+                yield from _results(then)
             if default is not None:
                 yield from _results(default)
         case e.Coalesce(items):
@@ -128,7 +128,9 @@ def _check_tables(mapper: Mapper) -> None:
             inner = [f"{path}.{name}" for name, _ in given.fields] if isinstance(given, e.Each) else [path]
             for leaf in inner:
                 if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
-                    raise MappingError(f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json")
+                    raise MappingError(
+                        f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json"
+                    )
 
 
 def column_type(table: tables.Table, path: str) -> pa.DataType | None:

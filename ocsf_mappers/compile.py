@@ -1,7 +1,7 @@
 """A mapper and an OCSF version, compiled to one DuckDB query and the plan that puts its result together.
 
-The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order. It
-is built in layers, each over the one before:
+The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
+It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
     chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
     texts     x0, x1...: attributes that are cast, before the cast
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 OBSERVABLE_TYPES = frozenset(range(1, 11))
 """Observables are made of the values whose OCSF type marks them: the ten of 1.1.0 (hostname, IP, MAC, user name, email,
-URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user agents,
-marked later, would double the column for little."""
+URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user
+agents, marked later, would double the column for little."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,8 @@ class _Compiler:
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
-            yield f"{self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])} AS x{self.numbers[path]}"
+            choices = [self._text(path, mapped) for mapped in self._everywhere(path)]
+            yield f"{self._choice(choices)} AS x{self.numbers[path]}"
 
     def _values(self) -> Iterator[str]:
         for path, number in self.numbers.items():
@@ -223,7 +224,9 @@ class _Compiler:
         tests = {path: f"(x{self.numbers[path]} IS NOT NULL AND v{self.numbers[path]} IS NULL)" for path in self.casts}
         for path, number in self.numbers.items():
             if self._is_time(path):
-                given = self._choice([self._time_input(mapped.expr) if mapped else None for mapped in self._everywhere(path)])
+                given = self._choice(
+                    [self._time_input(mapped.expr) if mapped else None for mapped in self._everywhere(path)]
+                )
                 tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
         return tests
 
@@ -280,7 +283,9 @@ class _Compiler:
         marked: dict[str, int] = {}
         for event, fields in zip(self.mapper.events, self.mapped, strict=True):
             for path, mapped in fields.items():
-                inner = [f"{path}.{name}" for name, _ in mapped.expr.fields] if isinstance(mapped.expr, e.Each) else [path]
+                inner = (
+                    [f"{path}.{name}" for name, _ in mapped.expr.fields] if isinstance(mapped.expr, e.Each) else [path]
+                )
                 for leaf in inner:
                     kind = by_caption.get(self.mapper.observables.get(leaf, "")) or self._observable_kind(event, leaf)
                     if kind in OBSERVABLE_TYPES and column_type(self.table, leaf) is not None:
@@ -306,7 +311,11 @@ class _Compiler:
         program = Program(
             sql="",
             constants={**self._class_constants(), **constants},
-            values={path: f"v{number}" for path, number in numbers.items() if kinds[path] != "caption" and not self._is_time(path)},
+            values={
+                path: f"v{number}"
+                for path, number in numbers.items()
+                if kinds[path] != "caption" and not self._is_time(path)
+            },
             times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self._is_time(path)},
             captions=siblings,
             class_captions=[(found.caption, found.uid) for found in self.classes],
@@ -381,7 +390,9 @@ class _Compiler:
 
     def _patterns(self) -> Iterator[str]:
         """SQL of every pattern that the mapping tries on a column of the record."""
-        found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not isinstance(mapped.expr, e.Each))
+        found = (
+            mapped.expr for fields in self.mapped for mapped in fields.values() if not isinstance(mapped.expr, e.Each)
+        )
         tests = {render.value(test, self.column) for expr in found for test in e.tests(expr) if self._readable(test)}
         yield from sorted(tests)
 
@@ -394,7 +405,9 @@ class _Compiler:
             for check in validate.class_checks(self.schema, event_class, profiles, self.table.arrow, columns.of(number))
         ]
         problems = validate.listing(validate.merged(found), warnings=False)
-        return f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
+        return (
+            f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
+        )
 
     def _records(self) -> str:
         if self.batch.columns is not None:
@@ -417,7 +430,9 @@ class _Compiler:
     def _event_map(self) -> str:
         tests = [event.where for event in self.mapper.events]
         branches = " ".join(
-            f"WHEN {render.value(test, self.column)} THEN {number}" for number, test in enumerate(tests) if test is not None
+            f"WHEN {render.value(test, self.column)} THEN {number}"
+            for number, test in enumerate(tests)
+            if test is not None
         )
         return f"(CASE {branches} ELSE {len(tests) - 1} END)::TINYINT" if branches else "0::TINYINT"
 

@@ -29,7 +29,9 @@ def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
     for path, inner in expr.fields:
         sql = render.value(inner, _inside)
         leaves[path] = Leaf(sql, "" if isinstance(inner, e.Literal) else f"({sql}) IS NOT NULL")
-    element = column(pa.field("element", kind.value_type), "element", {f"element.{path}": leaf for path, leaf in leaves.items()})
+    element = column(
+        pa.field("element", kind.value_type), "element", {f"element.{path}": leaf for path, leaf in leaves.items()}
+    )
     parsed = _elements(render.value(expr.inner, outer))
     return (
         f"list_filter(list_transform({parsed}, lambda item: {element.sql}), "

@@ -65,7 +65,7 @@ class Mapped:
         return len(self.events) + len(self.rejects) + self.dropped.total()
 
 
-class _BadData(Exception):
+class _BadDataError(Exception):
     """A value in the batch that the query cannot compute with."""
 
 
@@ -118,7 +118,7 @@ class Engine:
             return Mapped(self._no_events(), REJECTS.empty_table())
         try:
             return self._run(batch)
-        except _BadData as error:
+        except _BadDataError as error:
             if batch.is_json and (split := self._malformed(batch)) is not None:
                 good, rejects = split
                 return _joined([self._map(good), Mapped(self._no_events(), rejects)])
@@ -152,7 +152,7 @@ class Engine:
         return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
 
     def _program(self, shape: BatchShape) -> tuple[Program, duckdb.DuckDBPyRelation]:
-        """The program for batches of this shape, bound once; it reads whatever is registered as `batch` when it runs."""
+        """The program for batches of this shape, bound once; it reads what is registered as `batch` when it runs."""
         if shape not in self._programs:
             program = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
             self._programs[shape] = program, self._duckdb.sql(program.sql)
@@ -197,7 +197,7 @@ def _rows(relation: duckdb.DuckDBPyRelation) -> pa.Table:
     try:
         return relation.to_arrow_table()
     except (duckdb.InvalidInputException, duckdb.DataError) as error:
-        raise _BadData(str(error).splitlines()[0]) from error
+        raise _BadDataError(str(error).splitlines()[0]) from error
 
 
 def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
@@ -208,9 +208,7 @@ def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
         if len(kinds) == 1:
             continue
         plain = _plain(parts[0].schema.field(name).type)
-        parts = [
-            part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts
-        ]
+        parts = [part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts]
     return pa.concat_tables(parts)
 
 

@@ -36,20 +36,25 @@ def check_table(events: pa.Table) -> Iterator[Finding]:
         version = "metadata.version" if _has(events.schema, "metadata", "version") else "NULL"
         profiles = "metadata.profiles" if _has(events.schema, "metadata", "profiles") else "NULL"
         class_uid = "class_uid" if "class_uid" in names else "NULL"
-        yield from _check_groups(con, f"SELECT *, {version} AS _v, {class_uid} AS _c, {profiles}::VARCHAR[] AS _p FROM events", events.schema)
+        yield from _check_groups(
+            con, f"SELECT *, {version} AS _v, {class_uid} AS _c, {profiles}::VARCHAR[] AS _p FROM events", events.schema
+        )
 
 
 def check_json(lines: list[str]) -> Iterator[Finding]:
     """Findings for events as JSON text, one an item."""
     with _connection() as con:
-        table = pa.table({"_event": pa.array(range(1, len(lines) + 1), pa.int64()), "_raw": pa.array(lines, pa.string())})
+        table = pa.table(
+            {"_event": pa.array(range(1, len(lines) + 1), pa.int64()), "_raw": pa.array(lines, pa.string())}
+        )
         con.register("raw", table)
         for (number,) in con.sql("SELECT _event FROM raw WHERE NOT coalesce(json_valid(_raw), false)").fetchall():
             yield Finding(number, False, "not valid JSON")
         con.execute(
             "CREATE TEMP TABLE parsed AS SELECT _event, _raw, json_extract_string(_raw, '$.metadata.version') AS _v, "
             "json_extract_string(_raw, '$.class_uid') AS _c, "
-            "from_json(json_extract(_raw, '$.metadata.profiles'), '[\"VARCHAR\"]') AS _p FROM raw WHERE json_valid(_raw)"
+            "from_json(json_extract(_raw, '$.metadata.profiles'), '[\"VARCHAR\"]') AS _p "
+            "FROM raw WHERE json_valid(_raw)"
         )
         groups = con.sql("SELECT _v, _c, _p, count(*) FROM parsed GROUP BY ALL ORDER BY min(_event)").fetchall()
         for version, class_uid, profiles, _ in groups:
@@ -139,7 +144,10 @@ _JSON_KINDS = {
 
 
 def _check_json_group(
-    con: duckdb.DuckDBPyConnection, where: str, found: tuple[schema.Schema, schema.EventClass], profiles: tuple[str, ...]
+    con: duckdb.DuckDBPyConnection,
+    where: str,
+    found: tuple[schema.Schema, schema.EventClass],
+    profiles: tuple[str, ...],
 ) -> Iterator[Finding]:
     facts, event_class = found
     rows = con.sql(f"SELECT json_group_structure(_raw::JSON)::VARCHAR FROM parsed WHERE {where}").fetchall()
@@ -161,10 +169,10 @@ def _check_json_group(
 def _spec(
     facts: schema.Schema, holder: schema.ObjectType, structure: Mapping[str, Any], path: str
 ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
-    """How to read the members that are there, and tests (path, what is wrong, SQL) for values of the wrong JSON type."""
+    """How to read the members, and tests (path, what is wrong, SQL) for values of the wrong JSON type."""
     spec: dict[str, Any] = {}
     wrong: list[tuple[str, str, str]] = []
-    for name, _ in structure.items():
+    for name in structure:
         attribute = holder.attributes.get(name)
         here = f'{path}."{name}"' if '"' not in name else f"{path}.{name}"
         where = sqltext.text(here)
@@ -177,7 +185,9 @@ def _spec(
             wrong.append((_plain(here), "is not a list", f"json_type(_raw, {where}) NOT IN ('ARRAY', 'NULL')"))
             inner = inner[0] if isinstance(inner, list) and inner else {}
         if attribute.object is not None and members is not None:
-            below, more = _spec(facts, members, inner if isinstance(inner, dict) else {}, f"{here}[0]" if attribute.is_array else here)
+            below, more = _spec(
+                facts, members, inner if isinstance(inner, dict) else {}, f"{here}[0]" if attribute.is_array else here
+            )
             if not attribute.is_array:
                 wrong.append((_plain(here), "is not an object", f"json_type(_raw, {where}) NOT IN ('OBJECT', 'NULL')"))
                 wrong += more

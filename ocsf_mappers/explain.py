@@ -103,9 +103,7 @@ class Words:
         parts = [f"{self._whole(value)} when {self.of(test)}" for test, value in branches]
         return ", else ".join([*parts, *([self._whole(default)] if default is not None else [])])
 
-    def _replace(
-        self, name: str, inner: e.Expr, pairs: Iterable[tuple[str, str]], otherwise: e.Expr | None
-    ) -> str:
+    def _replace(self, name: str, inner: e.Expr, pairs: Iterable[tuple[str, str]], otherwise: e.Expr | None) -> str:
         olds: dict[str, list[str]] = {}
         for old, new in pairs:
             olds.setdefault(new, []).append(_quoted(old))

@@ -1,7 +1,7 @@
 """JSON documents taken apart into the text of their records, without reading the records.
 
-Whole documents go through msgspec, which checks the syntax and finds the boundaries in C. A document that does not parse
-is salvaged: its records are found by their brackets, so that one bad record costs only itself.
+Whole documents go through msgspec, which checks the syntax and finds the boundaries in C. A document that does not
+parse is salvaged: its records are found by their brackets, so that one bad record costs only itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Piece:
 
 def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Array:
     """JSON texts as one Arrow column over their joined bytes, which may not be UTF-8: cast to string to find out."""
-    lengths = pa.array(map(len, map(memoryview, records)), pa.int64())
+    lengths = pa.array(map(len, map(memoryview, records)), pa.int64())  # type: ignore[arg-type]  # Raw is a buffer
     ends = pc.cumulative_sum(lengths).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     buffers = [None, offsets.buffers()[1], pa.py_buffer(joined)]

@@ -14,7 +14,7 @@ from ocsf_mappers.expr import Column, Expr, Value
 from ocsf_mappers.readers import Reader
 from ocsf_mappers.record import OBJECT_KEY, RecordShape
 
-Fields: TypeAlias = Mapping[str, Value]
+Fields: TypeAlias = dict[str, Value]
 """OCSF attribute path -> expression. For an `_id` attribute give the caption."""
 
 

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -69,7 +68,7 @@ class Reader(Protocol):
 
 
 def bad_text(raw: bytes) -> str:
-    """Bytes as text for quarantine: not more than a megabyte, what is not UTF-8 escaped as \\xNN."""
+    r"""Bytes as text for quarantine: not more than a megabyte, what is not UTF-8 escaped as \xNN."""
     return raw[:KEPT_BYTES].decode("utf-8", errors="backslashreplace")
 
 

@@ -46,9 +46,9 @@ def value(expr: e.Expr, column: Resolver) -> str:
         case e.Coalesce(items):
             return "coalesce(" + ", ".join(value(item, column) for item in items) + ")"
         case e.Case(branches, default):
-            parts = [f"WHEN {value(test, column)} THEN {value(then, column)}" for test, then in branches]
+            whens = [f"WHEN {value(test, column)} THEN {value(then, column)}" for test, then in branches]
             last = "" if default is None else f" ELSE {value(default, column)}"
-            return f"CASE {' '.join(parts)}{last} END"
+            return f"CASE {' '.join(whens)}{last} END"
         case e.Sql(template, reads):
             return "(" + template.format(*(value(read, column) for read in reads)) + ")"
         case _:

@@ -1,7 +1,7 @@
 """Bytes of an object, decompressed in blocks, with a limit on how far they may grow.
 
-gzip (also of several members, or compressed twice, as some CloudTrail files are), zstd and plain bytes are told apart by
-their first bytes, not by name. Text in UTF-16 with a byte order mark is read as UTF-8.
+gzip (also of several members, or compressed twice, as some CloudTrail files are), zstd and plain bytes are told apart
+by their first bytes, not by name. Text in UTF-16 with a byte order mark is read as UTF-8.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
                 for out in _inflated(member, data):
                     given += len(out)
                     yield out
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # untyped in isal
                 if len(seen) < RESCUED_STEPS:
                     yield from _rescued(b"".join(seen), given)
                 raise ReadError(f"the gzip stream is corrupt: {error}") from error

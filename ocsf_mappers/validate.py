@@ -1,9 +1,9 @@
 """OCSF validation as SQL over whole batches of events.
 
 The checks are those of OCSF's own validator: unknown attribute, missing required attribute, attribute of a profile that
-is not in force, wrong type, value outside its enum or range, constraint (`at_least_one`, `just_one`), class, category and
-type uid, schema version, plausible time. Those are problems: an event with one is invalid. Regular expressions, maximum
-lengths and siblings that disagree with their ids are warnings.
+is not in force, wrong type, value outside its enum or range, constraint (`at_least_one`, `just_one`), class, category
+and type uid, schema version, plausible time. Those are problems: an event with one is invalid. Regular expressions,
+maximum lengths and siblings that disagree with their ids are warnings.
 
 A check is written against columns, so one set of checks serves a mapping query, a Parquet file and JSON read into
 columns. Objects with all members null count as absent, as they do in Parquet.
@@ -70,8 +70,8 @@ class Nested:
 class Check:
     """One way to be invalid.
 
-    `path` names the attribute, `test` is SQL that is true where it is invalid, `says` tells what is wrong; `value` is SQL
-    for the offending value, where it can be shown.
+    `path` names the attribute, `test` is SQL that is true where it is invalid, `says` tells what is wrong; `value` is
+    SQL for the offending value, where it can be shown.
     """
 
     path: str
@@ -125,7 +125,9 @@ def checks(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) ->
         for event_class, profiles in events
         for check in class_checks(facts, event_class, profiles, columns, Nested(tuple(columns)))
     ]
-    expected = Check("class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here", "class_uid")
+    expected = Check(
+        "class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here", "class_uid"
+    )
     return [expected, *merged(found)]
 
 
@@ -276,7 +278,9 @@ class _Walk:
                 head, _, _ = path.rpartition(".")
                 beside = f"{head}.{attribute.sibling}" if head else attribute.sibling
                 known = attribute.sibling is not None and at.absent(beside or "") != "true"
-                yield from self._scalar(attribute, kind, path, at.value(path), at.value(beside or "") if known else None)
+                yield from self._scalar(
+                    attribute, kind, path, at.value(path), at.value(beside or "") if known else None
+                )
             return
         members = self.facts.members(attribute)
         if members is not None and pa.types.is_struct(kind):

@@ -93,7 +93,6 @@ def test_a_gzip_with_a_wrong_checksum_is_corrupt() -> None:
     assert "corrupt" in read_until_error(bytes(packed))[1]
 
 
-@pytest.mark.xfail(strict=True, raises=ReadError, reason="the first block is decompressed in the constructor")
 def test_damage_is_an_error_of_the_reading_not_of_the_opening() -> None:
     packed = bytearray(gzip.compress(TEXT))
     packed[-6] ^= 0xFF

@@ -148,7 +148,8 @@ class Assembler:
         return pa.array(uids[self.event_map])
 
     def _type_uid(self) -> pa.Array:
-        return pc.add(pc.multiply(self._class_uids(), 100), self.column(self.program.captions["activity_id"].column).cast(pa.int64()))
+        activity = self.column(self.program.captions["activity_id"].column)
+        return pc.add(pc.multiply(self._class_uids(), 100), activity.cast(pa.int64()))
 
     def _type_name(self) -> pa.Array:
         activity = self.program.captions["activity_id"]

@@ -247,9 +247,9 @@ class _Compiler:
         leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
         for path in self.paths:
             for use, events in self._uses(path):
-                may_fail = path in self.casts or self._is_time(path)
-                condition = self._only(events, use.condition)
-                leftovers.use(use.path, use.keys, condition, f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                may_fail = path in self.casts or self.kinds[path] == "list"
+                cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
         return leftovers
 
     def _uses(self, path: str) -> Iterable[tuple[render.Consumption, list[int]]]:

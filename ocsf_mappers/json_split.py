@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 
 import msgspec
 import pyarrow as pa
@@ -71,18 +72,17 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
 def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
     if body.startswith(b"["):
         return _RAWS.decode(body)
+    if any(body.count(b'"' + name.encode() + b'"') > 1 for name in lists):
+        # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
+        raise msgspec.DecodeError("a list of records may stand there twice")
     try:
         document = _document_decoder(tuple(lists)).decode(body)
-    except msgspec.ValidationError:
-        pass  # a member of that name that is no list
-    else:
-        found = (getattr(document, name) for name in lists)
-        return next((records for records in found if records is not None), [msgspec.Raw(body)])
-    members = _MEMBERS.decode(body)
-    for name in lists:
-        if name in members and bytes(memoryview(members[name])[:1]) == b"[":
-            return _RAWS.decode(members[name])
-    return [msgspec.Raw(body)]
+        found = [records for name in lists if (records := getattr(document, name)) is not None]
+    except msgspec.ValidationError:  # a member of that name is no list
+        members = _MEMBERS.decode(body)
+        held = [members[name] for name in lists if name in members]
+        found = [_RAWS.decode(member) for member in held if bytes(memoryview(member)[:1]) == b"["]
+    return list(chain.from_iterable(found)) if found else [msgspec.Raw(body)]
 
 
 @cache

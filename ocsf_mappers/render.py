@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocsf_mappers import expr as e
 from ocsf_mappers import sqltext
@@ -123,12 +123,14 @@ def _iso8601(text: str) -> str:
 class Consumption:
     """A column that an expression uses up, where `condition` holds (None: always).
 
-    `keys` names the member of a JSON column; empty means the whole column.
+    `keys` names the member of a JSON column; empty means the whole column. `cast` is SQL for the rows where the text can
+    be read as its type (None: nothing can fail); where it cannot, the text is not carried over after all.
     """
 
     path: Path
     keys: tuple[str, ...]
     condition: str | None
+    cast: str | None = None
 
 
 def consumed(expr: e.Expr, column: Resolver, condition: str | None = None) -> Iterator[Consumption]:
@@ -138,12 +140,17 @@ def consumed(expr: e.Expr, column: Resolver, condition: str | None = None) -> It
             yield Consumption(parts, (), condition)
         case e.Json(e.Column(parts), keys):
             yield Consumption(parts, keys, condition)
-        case e.Replace(inner, _, None) | e.Epoch(inner):
+        case e.Replace(inner, _, None):
             yield from consumed(inner, column, condition)
+        case e.Epoch(inner):
+            # Each time answers for its own text: in coalesce(start, end) a good end does not carry a bad start over.
+            for use in consumed(inner, column, condition):
+                yield replace(use, cast=f"({value(expr, column)}) IS NOT NULL")
         case e.Iso8601(inner):
             # What is finer than a microsecond would be lost: then the text stays in `unmapped` as well.
             whole = f"length({value(inner, column)}) <= {len('2026-01-01T00:00:00.000000Z')}"
-            yield from consumed(inner, column, both(condition, whole))
+            for use in consumed(inner, column, both(condition, whole)):
+                yield replace(use, cast=f"({value(expr, column)}) IS NOT NULL")
         case e.Replace(inner, pairs, _):
             known = ", ".join(sqltext.text(old) for old, _ in pairs)
             yield from consumed(inner, column, both(condition, f"{value(inner, column)} IN ({known})"))

@@ -477,3 +477,13 @@ def _parquet(table: pa.Table) -> list[Chunk]:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return list(ParquetRows(zero_padded={"account_id": 12}).read(Blocks(io.BytesIO(buffer.getvalue()))))
+
+
+def test_two_lists_in_one_document_are_both_read(cloudtrail: Mapper) -> None:
+    data = json.dumps({"Records": [call(1)], "Events": [call(2)]}).encode()
+    assert [json.loads(row["_raw"]) for row in rows(read_bytes(cloudtrail, data))] == [call(1), call(2)]
+
+
+def test_a_list_that_stands_twice_is_read_twice(cloudtrail: Mapper) -> None:
+    data = f'{{"Records": [{json.dumps(call(1))}], "Records": [{json.dumps(call(2))}]}}'.encode()
+    assert [json.loads(row["_raw"]) for row in rows(read_bytes(cloudtrail, data))] == [call(1), call(2)]

@@ -446,3 +446,11 @@ def test_each_maps_the_elements_of_an_array() -> None:
     assert [event.get("resources") for event in events[1:]] == [None, *[[{"uid": "a"}]] * 3, None, None]
     kept = [bool(event.get("unmapped")) for event in events]
     assert kept == [False, False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize("start", ["99999999999999999", "abc"])
+def test_a_time_that_cannot_be_read_is_kept_although_another_stands_in(start: str) -> None:
+    fields = {"time": coalesce(col.a.epoch_seconds(), col.b.epoch_seconds()), "start_time": col.a.epoch_seconds()}
+    (event,) = ocsf(run(fields, [{"a": start, "b": "1770106500"}]).events)
+    assert event["time"] == 1770106500000
+    assert event["unmapped"]["a"] == start

@@ -417,7 +417,7 @@ class DelimitedInJson:
                 continue
             if not isinstance(members, dict):
                 bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
-            elif members.get("messageType") == "CONTROL_MESSAGE":
+            elif _is_control(members, self.message):
                 dropped["CloudWatch Logs control message"] += 1
             else:
                 names, values = self._fields(members)
@@ -446,6 +446,12 @@ class DelimitedInJson:
             names = tuple(members)
         texts = [_as_text(value) for value in members.values()]
         return names, [None if text == self.text.null else text for text in texts]
+
+
+def _is_control(members: Mapping[str, object], message: str) -> bool:
+    """Whether CloudWatch Logs wrote this to try the way: the document itself, or the log event taken out of it."""
+    line = str(members.get(message))
+    return members.get("messageType") == "CONTROL_MESSAGE" or line.startswith("CWL CONTROL MESSAGE")
 
 
 def _raws(records: pa.Table) -> list[str]:

@@ -123,8 +123,8 @@ def _iso8601(text: str) -> str:
 class Consumption:
     """A column that an expression uses up, where `condition` holds (None: always).
 
-    `keys` names the member of a JSON column; empty means the whole column. `cast` is SQL for the rows where the text can
-    be read as its type (None: nothing can fail); where it cannot, the text is not carried over after all.
+    `keys` names the member of a JSON column; empty means the whole column. `cast` is SQL for the rows where the text
+    can be read as its type (None: nothing can fail); where it cannot, the text is not carried over after all.
     """
 
     path: Path

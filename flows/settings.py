@@ -33,15 +33,9 @@ def settings(lake: str | None = None, ocsf_version: str | None = None) -> Settin
     Raises:
         ConfigError: Some setting is unknown or has no valid value.
     """
-    import tomllib
-
     from lake import config
-    from ocsf_mappers.errors import ConfigError
 
-    try:
-        return config.load(lake=lake, ocsf_version=ocsf_version)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{config.FILE} is not TOML: {error}") from error
+    return config.load(lake=lake, ocsf_version=ocsf_version)
 
 
 def settings_of_lake(lake: str | None) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.streams import Limits
 
 FILE = "ocsf-lake.toml"
+PREFIX = "OCSF_LAKE_"
+NOT_SETTINGS = frozenset(["OCSF_LAKE_SAMPLES"])
+"""Variables that begin like a setting's and are none: the folder of logs that tests read."""
 
 
 class Settings(BaseSettings):
@@ -29,7 +34,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="OCSF_LAKE_", toml_file=FILE, extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True, validate_default=True
     )
 
     lake: str = Field("./ocsf_lake", description="Root of the lake: a folder, or a URI of fsspec such as s3://bucket/lake.")
@@ -84,13 +89,26 @@ def load(**given: Any) -> Settings:
     """The settings in force; what is given here wins, None counts as not given.
 
     Raises:
-        ConfigError: Some setting is unknown or has no valid value; the message lists them all.
+        ConfigError: Some setting is unknown or has no valid value, or the file is no TOML; the message lists them all.
     """
+    problems = _unknown_variables()
+    found = None
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        found = Settings(**{name: value for name, value in given.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{FILE} is not TOML: {error}")
     except ValidationError as error:
-        problems = [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
-        raise ConfigError("; ".join(problems)) from error
+        problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
+    if found is None or problems:
+        raise ConfigError("; ".join(problems))
+    return found
+
+
+def _unknown_variables() -> list[str]:
+    """A misspelt variable would leave its setting at the default without a word: another lake, say."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"variable {name}: no such setting{nearest(name, known)}" for name in given if name not in NOT_SETTINGS]
 
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:

@@ -151,9 +151,11 @@ def ingest(
         CountError: Records were lost or doubled; nothing of that batch is visible.
     """
     mappers = {name: registry.load(name) for name in ([source] if source else registry.names())}
+    uris = list(uris)
+    objects.check(uris)
     with opened(settings) as lake:
         run = _Run(lake, mappers)
-        refs = run.listed(list(uris))
+        refs = run.listed(uris)
         found = run.planned(refs, source)
         run.work(found, progress)
         return run.summary

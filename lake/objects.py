@@ -77,6 +77,19 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
+def check(uris: Iterable[str]) -> None:
+    """Looks whether something is there, before anything is made for it.
+
+    Raises:
+        ConfigError: A URI stands for nothing.
+    """
+    for uri in uris:
+        fs, path = filesystem(uri)
+        fs.invalidate_cache()
+        if not fs.exists(path) and not _GLOB & set(path):
+            raise ConfigError(f"there is nothing at {uri!r}")
+
+
 def listed(uris: Iterable[str], known: KnownEtag | None = None) -> list[ObjectRef]:
     """The objects that the URIs stand for, each once, sorted by URI.
 

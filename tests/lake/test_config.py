@@ -38,3 +38,15 @@ def test_settings_do_not_change() -> None:
 def test_pages_cannot_be_larger_than_a_megabyte() -> None:
     with pytest.raises(ConfigError, match="data_page_bytes"):
         config.load(data_page_bytes=2 << 20)
+
+
+def test_a_misspelt_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_LAK", "elsewhere")
+    with pytest.raises(ConfigError, match=r"OCSF_LAKE_LAK: .*did you mean 'OCSF_LAKE_LAKE'"):
+        config.load()
+
+
+def test_a_broken_file_is_named() -> None:
+    Path("ocsf-lake.toml").write_text("lake = [")
+    with pytest.raises(ConfigError, match=r"ocsf-lake\.toml is not TOML"):
+        config.load()

@@ -294,8 +294,10 @@ def test_the_source_can_be_given(tmp_path: Path, settings: Make) -> None:
 
 
 def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
+    found = settings()
     with pytest.raises(ConfigError, match="nothing at"):
-        ingest.ingest([str(tmp_path / "none")], settings())
+        ingest.ingest([str(tmp_path / "none")], found)
+    assert not Path(found.lake).exists()
 
 
 def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: Make) -> None:

@@ -29,6 +29,7 @@ _RAW = msgspec.json.Decoder(msgspec.Raw)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _LIST_END = re.compile(rb"\]\s*\}?\s*\Z")
 _FIRST_KEY = re.compile(rb'\{\s*"[^"\\]{1,64}"\s*:')
+_NOT_SPACE = re.compile(rb"\S")
 
 
 @dataclass
@@ -61,7 +62,7 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
     body = data.strip()
     if not body:
         return Piece()
-    for attempt in (_document, _lines):
+    for attempt in (_document, _lines, _glued):
         try:
             return Piece(attempt(body, lists))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -99,6 +100,28 @@ def _lines(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
     return [inner for record in records for inner in _document(bytes(record), lists)]
 
 
+def _glued(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
+    """Documents with nothing between them, as Firehose delivers what CloudWatch Logs subscriptions send."""
+    if b"}{" not in body:
+        raise msgspec.DecodeError("nothing is glued together")
+    try:
+        return _lines(body.replace(b"}{", b"}\n{"), lists)
+    except msgspec.DecodeError:  # some text holds these two characters: then the brackets are counted
+        return [record for document in _cut(body) for record in _document(document, lists)]
+
+
+def _cut(body: bytes) -> Iterator[bytes]:
+    """Objects that stand one after the other, with nothing but white space between."""
+    begin = 0
+    while begin < len(body):
+        end = _closing(body, begin) if body[begin] == 0x7B else None
+        if end is None:
+            raise msgspec.DecodeError("there is more than objects")
+        yield body[begin:end]
+        rest = _NOT_SPACE.search(body, end)
+        begin = rest.start() if rest else len(body)
+
+
 def salvage(data: bytes, lists: Sequence[str]) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
     start = _list_start(data, lists)
@@ -114,10 +137,20 @@ def salvage(data: bytes, lists: Sequence[str]) -> Piece:
             position = mark = stop
             continue
         _strange(piece, data[mark:begin], "text that is no JSON record")
-        records.append(data[begin:end])
+        records += _listed(data[begin:end], lists)
         position = mark = end
     _strange(piece, data[mark:], "text that is no JSON record")
     return piece
+
+
+def _listed(text: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw | bytes]:
+    """The records in the list that an object holds, or the object itself."""
+    if any(b'"' + name.encode() + b'"' in text for name in lists):
+        try:
+            return _document(text, lists)
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    return [text]
 
 
 def _parses(text: bytes) -> bool:
@@ -182,7 +215,7 @@ class Windows:
                 yield self._piece(bytes(window[:end]), inside)
                 del window[:end]
             elif (end := _closed_end(window)) > 0:
-                yield salvage(bytes(window[:end]), ())
+                yield salvage(bytes(window[:end]), ()) if inside else split(bytes(window[:end]), self.lists)
                 del window[:end]
             elif len(window) >= RECORD_WINDOWS * self.window_bytes:
                 yield Piece((), [(0, f"a record is longer than {len(window)} bytes", bytes(window[:KEPT_BYTES]))])

@@ -84,10 +84,18 @@ class Envelope:
     Args:
         marker: Member that tells the envelope from a bare record.
         member: Member that holds the record: an object, or JSON text in a string.
+        drops: Beginning of a text in the record's place -> why such an envelope is a counted drop.
     """
 
     marker: str
     member: str
+    drops: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+CONTROL_DROP = "CloudWatch Logs control message"
+CONTROL_TEXT = "CWL CONTROL MESSAGE"
+CLOUDWATCH = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP})
+"""A CloudWatch Logs event with a JSON record as its message; subscriptions deliver lists of them in `logEvents`."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +149,41 @@ class JsonRecords:
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
         texts, numbers, not_utf8 = _utf8(text_array(piece.records, joined), numbers)
-        records = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
-        yield Chunk(records, sorted([*bad, *not_utf8], key=lambda item: item.record))
+        chunk = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
+        all_bad = sorted([*bad, *not_utf8, *chunk.bad], key=lambda item: item.record)
+        yield Chunk(chunk.records, all_bad, chunk.dropped)
 
-    def _unwrapped(self, records: pa.Table, joined: bytes) -> pa.Table:
+    def _unwrapped(self, records: pa.Table, joined: bytes) -> Chunk:
+        chunk = Chunk(records)
         for envelope in self.envelopes:
-            if f'"{envelope.marker}"'.encode() not in joined:
-                continue
-            raw, around = _unwrap(records["_raw"].to_pylist(), envelope)
-            records = records.set_column(1, "_raw", pa.array(raw, pa.string()))
-            if any(around):
-                records = records.append_column("_envelope", pa.array(around, pa.string()))
-        return records
+            if f'"{envelope.marker}"'.encode() in joined:
+                found = _unwrap(chunk.records, envelope)
+                chunk = Chunk(found.records, [*chunk.bad, *found.bad], {**chunk.dropped, **found.dropped})
+        return chunk
 
 
-def _unwrap(texts: list[str], envelope: Envelope) -> tuple[list[str], list[str | None]]:
+def _unwrap(records: pa.Table, envelope: Envelope) -> Chunk:
     raw: list[str] = []
     around: list[str | None] = []
-    for text in texts:
+    keep: list[bool] = []
+    bad: list[Bad] = []
+    dropped: Counter[str] = Counter()
+    for number, text in zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), strict=True):
         inner = _inner(text, envelope)
-        raw.append(text if inner is None else inner[0])
-        around.append(None if inner is None else inner[1])
-    return raw, around
+        keep.append(inner is None or inner[0].lstrip().startswith("{"))
+        if keep[-1]:
+            raw.append(text if inner is None else inner[0])
+            around.append(None if inner is None else inner[1])
+        elif reason := next((why for start, why in envelope.drops.items() if inner and inner[0].startswith(start)), None):
+            dropped[reason] += 1
+        else:
+            bad.append(Bad(number, f"{envelope.member} holds no JSON object", text[:KEPT_BYTES]))
+    if not all(keep):
+        records = records.filter(pa.array(keep))
+    records = records.set_column(records.column_names.index("_raw"), "_raw", pa.array(raw, pa.string()))
+    if any(around):
+        records = records.append_column("_envelope", pa.array(around, pa.string()))
+    return Chunk(records, bad, dropped)
 
 
 def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
@@ -418,7 +439,7 @@ class DelimitedInJson:
             if not isinstance(members, dict):
                 bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
             elif _is_control(members, self.message):
-                dropped["CloudWatch Logs control message"] += 1
+                dropped[CONTROL_DROP] += 1
             else:
                 names, values = self._fields(members)
                 if len(names) != len(values):
@@ -451,7 +472,7 @@ class DelimitedInJson:
 def _is_control(members: Mapping[str, object], message: str) -> bool:
     """Whether CloudWatch Logs wrote this to try the way: the document itself, or the log event taken out of it."""
     line = str(members.get(message))
-    return members.get("messageType") == "CONTROL_MESSAGE" or line.startswith("CWL CONTROL MESSAGE")
+    return members.get("messageType") == "CONTROL_MESSAGE" or line.startswith(CONTROL_TEXT)
 
 
 def _raws(records: pa.Table) -> list[str]:

@@ -199,7 +199,10 @@ class Assembler:
         columns, parents = [], []
         for observable in listed:
             values, rows = self._observed(observable.path, observable.members)
-            columns.append(values)
+            if observable.shape is not None:
+                shaped = pc.fill_null(pc.match_substring_regex(values, observable.shape), False)
+                values = pc.if_else(shaped, values, pa.scalar(None, pa.string()))
+            columns.append(_relative_names(values) if observable.relative else values)
             parents.append(rows)
         found = _gather(columns, len(self.found), parents)
         numbers = pa.array(found.numbers)
@@ -227,6 +230,15 @@ class Assembler:
         leaf = leaf.cast(pa.string())
         empty = pc.equal(leaf, "")
         return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
+
+
+def _relative_names(names: pa.Array) -> pa.Array:
+    """Absolute DNS names (`WWW.example.com.`) as other logs write them: in lower case, without the dot."""
+    absolute = pc.fill_null(pc.ends_with(names, "."), False)
+    if not pc.any(absolute).as_py():
+        return pa.nulls(len(names), pa.string())
+    bare = pc.utf8_lower(pc.utf8_slice_codeunits(names, 0, -1))
+    return pc.if_else(pc.and_(absolute, pc.not_equal(bare, "")), bare, pa.scalar(None, pa.string()))
 
 
 class _Gathered:

@@ -28,6 +28,7 @@ def check(mapper: Mapper) -> None:
     try:
         _check_events(mapper)
         _check_tables(mapper)
+        _check_observables(mapper)
         for path in mapper.drop:
             mapper.shape.check(tuple(path.split(".")))
     except OcsfMappersError as error:
@@ -53,6 +54,14 @@ def _check_events(mapper: Mapper) -> None:
                     _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
             else:
                 _check_captions(path, attribute, expr)
+
+
+def _check_observables(mapper: Mapper) -> None:
+    known = set(schema.load().observable_captions.values())
+    for path, given in mapper.observables.items():
+        for caption in [given] if isinstance(given, str) else given:
+            if caption not in known:
+                raise MappingError(f"{path}: no observable type {caption!r}{nearest(caption, known)}")
 
 
 def _resolve(event: EventMap, path: str) -> schema.Attribute:

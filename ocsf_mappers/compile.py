@@ -12,7 +12,7 @@ It is built in layers, each over the one before:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,13 @@ OBSERVABLE_TYPES = frozenset(range(1, 11))
 """Observables are made of the values whose OCSF type marks them: the ten of 1.1.0 (hostname, IP, MAC, user name, email,
 URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user
 agents, marked later, would double the column for little."""
+
+
+SHAPES = {
+    "IP Address": r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(\d{1,3}(\.\d{1,3}){3})?)$",
+    "Hostname": r"^([a-zA-Z0-9_*-]{1,63}\.)+([a-zA-Z][a-zA-Z0-9-]{0,62}\.?)?$",
+}
+"""What a value looks like where a mapper names several observable types for one path."""
 
 
 @dataclass(frozen=True)
@@ -270,26 +277,35 @@ class _Compiler:
     def _observables(self) -> list[Observable]:
         labels = self.schema.observable_captions
         found = []
-        for path, kind in sorted(self._marked().items()):
+        for path, kinds in sorted(self._marked().items()):
             owner = next((name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))), None)
             members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
             name = path if owner is None else f"{owner}[]{path[len(owner) :]}"
-            found.append(Observable(name, owner or path, members, labels[kind], kind))
+            for kind in kinds:
+                shape = SHAPES[labels[kind]] if len(kinds) > 1 else None
+                observable = Observable(name, owner or path, members, labels[kind], kind, shape)
+                found.append(observable)
+                if labels[kind] == "Hostname":
+                    found.append(replace(observable, relative=True))
         return found
 
-    def _marked(self) -> dict[str, int]:
+    def _marked(self) -> dict[str, list[int]]:
         """OCSF paths that hold observables, and their type ids."""
         by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
-        marked: dict[str, int] = {}
+        marked: dict[str, list[int]] = {}
         for event, fields in zip(self.mapper.events, self.mapped, strict=True):
             for path, mapped in fields.items():
                 inner = (
                     [f"{path}.{name}" for name, _ in mapped.expr.fields] if isinstance(mapped.expr, e.Each) else [path]
                 )
                 for leaf in inner:
-                    kind = by_caption.get(self.mapper.observables.get(leaf, "")) or self._observable_kind(event, leaf)
-                    if kind in OBSERVABLE_TYPES and column_type(self.table, leaf) is not None:
-                        marked[leaf] = kind
+                    if column_type(self.table, leaf) is None:
+                        continue
+                    given = self.mapper.observables.get(leaf, ())
+                    kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given)]
+                    kinds = kinds or [kind for kind in [self._observable_kind(event, leaf)] if kind]
+                    if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
+                        marked[leaf] = kinds
         return marked
 
     def _observable_kind(self, event: EventMap, path: str) -> int | None:

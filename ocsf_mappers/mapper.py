@@ -61,7 +61,8 @@ class Mapper:
         events: Event maps, most specific first.
         table: Name of the lake table, or an expression that gives one.
         drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
-        observables: OCSF path -> observable caption, beyond those that the schema marks.
+        observables: OCSF path -> observable caption, beyond those that the schema marks. Several captions: each value is
+            listed under the one that it looks like ("IP Address", "Hostname"), or not at all.
         set_aside: Text in an object's name -> reason, for objects in the same tree that hold no records of this log.
     """
 
@@ -72,7 +73,7 @@ class Mapper:
     events: Sequence[EventMap]
     table: Value
     drop: Mapping[str, str] = field(default_factory=dict)
-    observables: Mapping[str, str] = field(default_factory=dict)
+    observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     set_aside: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

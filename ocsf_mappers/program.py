@@ -34,13 +34,25 @@ class Caption:
 
 @dataclass(frozen=True)
 class Observable:
-    """A value that is listed among the observables: its path, its type, and the members to go down to in a list."""
+    """A value that is listed among the observables.
+
+    Args:
+        name: Path as the observable gives it, with `[]` behind lists.
+        path: Path of the column, or of the list that it stands in.
+        members: Members to go down to in the list's elements.
+        type: Caption of its type.
+        type_id: Id of its type.
+        shape: RE2 pattern of the values that are of this type; None for all.
+        relative: Whether it is the relative form of absolute DNS names, and nothing for other names.
+    """
 
     name: str
     path: str
     members: tuple[str, ...]
     type: str
     type_id: int
+    shape: str | None = None
+    relative: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,8 @@ def render_each(expr: e.Each, outer: render.Resolver, kind: pa.DataType) -> str:
         pa.field("element", kind.value_type), "element", {f"element.{path}": leaf for path, leaf in leaves.items()}
     )
     parsed = _elements(render.value(expr.inner, outer))
-    return (
-        f"list_filter(list_transform({parsed}, lambda item: {element.sql}), "
-        f"lambda item: item IS NOT NULL)::{sqltext.duckdb_type(kind)}"
-    )
+    found = f"list_filter(list_transform({parsed}, lambda item: {element.sql}), lambda item: item IS NOT NULL)"
+    return f"{f'coalesce({found}, [])' if expr.or_empty else found}::{sqltext.duckdb_type(kind)}"
 
 
 def element_leftover(expr: e.Each, outer: render.Resolver) -> str:
@@ -52,7 +50,7 @@ def element_leftover(expr: e.Each, outer: render.Resolver) -> str:
         f"ELSE {' OR '.join(tests)} END"
     )
     found = f"list_bool_or(list_transform({_elements(array)}, lambda item: {left}))"
-    return f"(NOT starts_with({array}::VARCHAR, '[') OR coalesce({found}, false))"
+    return f"(NOT regexp_matches({array}::VARCHAR, '^[[{{]') OR coalesce({found}, false))"
 
 
 def _unused(expr: e.Each, parts: Path) -> str | None:
@@ -71,4 +69,5 @@ def _columns(expr: e.Each) -> Iterable[e.Column]:
 
 
 def _elements(array: str) -> str:
-    return f"from_json({array}, '[\"JSON\"]')"
+    single = f"starts_with({array}::VARCHAR, '{{')"
+    return f"from_json(CASE WHEN {single} THEN '[' || {array} || ']' ELSE {array} END, '[\"JSON\"]')"

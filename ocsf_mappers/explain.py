@@ -60,8 +60,9 @@ class Words:
                 return self._replace("replace_prefix", inner, pairs, otherwise)
             case e.Case(branches, default):
                 return self._case(branches, default)
-            case e.Each(inner, fields):
-                return f"each({self.of(inner)}, {', '.join(f'{path}: {self.of(value)}' for path, value in fields)})"
+            case e.Each(inner, fields, or_empty):
+                members = ", ".join(f"{path}: {self.of(value)}" for path, value in fields)
+                return f"each({self.of(inner)}, {members})" + (", else []" if or_empty else "")
             case e.Sql(template, reads):
                 return f"sql({template.format(*map(self.of, reads))})"
             case _:

@@ -45,9 +45,13 @@ class Expr:
         """The first group of an RE2 pattern, null where it does not match. Consumes nothing."""
         return Extract(self, pattern)
 
-    def each(self, fields: Mapping[str, Value]) -> Expr:
-        """One object per element of a JSON array of objects; `col.x` inside means the element's member `x`."""
-        return Each(self, tuple((path, as_expr(value)) for path, value in fields.items()))
+    def each(self, fields: Mapping[str, Value], *, or_empty: bool = False) -> Expr:
+        """One object per element of a JSON array of objects; `col.x` inside means the element's member `x`.
+
+        A single object stands for a list of itself. `or_empty` gives an empty list instead of null where the record has
+        no array: for lists whose emptiness is itself an answer.
+        """
+        return Each(self, tuple((path, as_expr(value)) for path, value in fields.items()), or_empty)
 
     # -- times ------------------------------------------------------------------------------------------------------
     def epoch_seconds(self) -> Expr:
@@ -180,6 +184,7 @@ class Each(Expr):
 
     inner: Expr
     fields: tuple[tuple[str, Expr], ...]
+    or_empty: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from ocsf_mappers import Mapper
 from ocsf_mappers.streams import Blocks, Limits
 
 CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
+ROUTE53_RESOLVER = "aws_route53_resolver"
 
 HEAD_BYTES = 256 << 10
 """Of an object, this much is looked at to tell its source."""
@@ -44,6 +45,16 @@ _KEYS = tuple(
             r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/",
         ),
         (
+            # no region in these keys
+            ROUTE53_RESOLVER,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcdnsquerylogs)/[^/]+/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            ROUTE53_RESOLVER,
+            r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
+        ),
+        (
             CLOUDTRAIL,
             r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
         ),
@@ -61,6 +72,7 @@ _VPC_WORDS = frozenset(["srcaddr", "dstaddr", "pkt_srcaddr", "interface_id", "lo
 _JSON_MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     (CLOUDTRAIL, re.compile(rb'"(?:eventSource|eventVersion|CloudTrailEvent|insightDetails)"\s*:')),
     (CLOUDTRAIL, re.compile(rb'\A\s*\{\s*"(?:Records|Events)"\s*:\s*\[\s*\]')),
+    (ROUTE53_RESOLVER, re.compile(rb'"query_(?:name|timestamp)\\?"\s*:')),
     (VPC_FLOW, re.compile(rb'"message"\s*:\s*"' + _VPC_LINE.pattern)),
     (VPC_FLOW, re.compile(rb'"(?:interface[-_]id|srcaddr)"\s*:')),
     (VPC_FLOW, re.compile(rb'"messageType"\s*:\s*"CONTROL_MESSAGE"')),
@@ -93,8 +105,9 @@ def of_key(uri: str) -> KeyFacts:
         if found := pattern.search(path):
             named = found.groupdict()
             day = named.get("date") or "".join(named[part] for part in ("year", "month", "day"))
+            region = named.get("region", "")
             return KeyFacts(
-                source, _checked(_ACCOUNT, named["account"]), _checked(_REGION, named["region"]), _checked(_DAY, day)
+                source, _checked(_ACCOUNT, named["account"]), _checked(_REGION, region), _checked(_DAY, day)
             )
     return KeyFacts()
 

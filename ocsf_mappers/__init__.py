@@ -7,11 +7,12 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 from ocsf_mappers.engine import Engine, Mapped, RawObject
 from ocsf_mappers.expr import coalesce, col, sql, when
 from ocsf_mappers.mapper import EventMap, Fields, Mapper, Product, object_key
-from ocsf_mappers.readers import Delimited, DelimitedInJson, Envelope, JsonRecords, ParquetRows
+from ocsf_mappers.readers import CLOUDWATCH, Delimited, DelimitedInJson, Envelope, JsonRecords, ParquetRows
 from ocsf_mappers.record import JSON, text_struct
 from ocsf_mappers.schema import DEFAULT_VERSION
 
 __all__ = [
+    "CLOUDWATCH",
     "DEFAULT_VERSION",
     "JSON",
     "Delimited",

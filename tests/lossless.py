@@ -19,6 +19,20 @@ CAPTIONS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Traffic", "REJECT": "Refuse"},
     "flow_direction": {"ingress": "Inbound", "egress": "Outbound"},
     "additionalEventData.MFAUsed": {"Yes": "true", "No": "false"},
+    "firewall_rule_action": {"ALLOW": "Allowed", "ALERT": "Alert", "BLOCK": "Blocked"},
+    "rcode": {
+        "NOERROR": "NoError",
+        "FORMERR": "FormError",
+        "SERVFAIL": "ServError",
+        "NXDOMAIN": "NXDomain",
+        "NOTIMP": "NotImp",
+        "REFUSED": "Refused",
+        "YXDOMAIN": "YXDomain",
+        "YXRRSET": "YXRRSet",
+        "NXRRSET": "NXRRSet",
+        "NOTAUTH": "NotAuth",
+        "NOTZONE": "NotZone",
+    },
 }
 BOUNDARY_OFFSET = 3
 """OCSF's boundary ids count on from the traffic paths of a flow log."""
@@ -115,7 +129,8 @@ CONTROL = re.compile(
     r"| insightDetails\.event(Name|Source)"
     r"| .*\.creationDate | .*\.mfaAuthenticated | responseElements\.ConsoleLogin | serviceEventDetails\..*"
     r"| additionalEventData\.MFAUsed | .*\.userIdentity\.type | recipientAccountId"
-    r"| action | flow_direction | traffic_path | start | end )$"
+    r"| action | flow_direction | traffic_path | start | end"
+    r"| rcode | firewall_rule_action | query_timestamp | srcport )$"
 )
 """Values that decide how a record is mapped, or that only mean something as they are."""
 _ADDRESSES = frozenset({"srcaddr", "dstaddr", "pkt_srcaddr", "pkt_dstaddr"})

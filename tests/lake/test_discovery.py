@@ -53,6 +53,15 @@ SAMPLES = Path(__file__).parents[2] / "sample_logs"
             "s3://b/AWSLogs/12345/CloudTrail/EU_WEST'1/2025/03/11/x",
             KeyFacts("aws_cloudtrail", None, None, "20250311"),
         ),
+        (
+            "s3://b/p/AWSLogs/111122223333/vpcdnsquerylogs/vpc-0a1b/2025/03/11/"
+            "vpc-0a1b_vpcdnsquerylogs_111122223333_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_route53_resolver", "111122223333", None, "20250311"),
+        ),
+        (
+            "/flat/vpc-0a1b_vpcdnsquerylogs_111122223333_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_route53_resolver", "111122223333", None, "20250311"),
+        ),
         ("s3://b/logs/app.json", KeyFacts()),
     ],
 )  # fmt: skip
@@ -73,6 +82,8 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         ("2 unknown eni-1 - - - - - - - 1 2 - NODATA", "aws_vpc_flow"),
         (json.dumps({"timestamp": 1, "message": flow(1)}), "aws_vpc_flow"),
         (json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": flow(1)}]}), "aws_vpc_flow"),
+        ('{"srcaddr": "10.0.0.1", "vpc_id": "vpc-1", "query_name": "a.example."}', "aws_route53_resolver"),
+        ('{"timestamp": 1, "message": "{\\"query_name\\":\\"a.example.\\"}"}', "aws_route53_resolver"),
         ('{"hello": "world"}', None),
         ("127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326", None),
         ("", None),
@@ -95,7 +106,7 @@ def test_parquet_is_told_by_its_columns() -> None:
     assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
 
 
-@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_vpc_flow"])
+@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver", "aws_vpc_flow"])
 def test_every_sample_is_told_by_its_content(source: str) -> None:
     wrong = []
     for path in sorted((SAMPLES / source).iterdir()):

@@ -61,8 +61,8 @@ class Mapper:
         events: Event maps, most specific first.
         table: Name of the lake table, or an expression that gives one.
         drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
-        observables: OCSF path -> observable caption, beyond those that the schema marks. Several captions: each value is
-            listed under the one that it looks like ("IP Address", "Hostname"), or not at all.
+        observables: OCSF path -> observable caption, beyond those that the schema marks. Several captions: each value
+            is listed under the one that it looks like ("IP Address", "Hostname"), or not at all.
         set_aside: Text in an object's name -> reason, for objects in the same tree that hold no records of this log.
     """
 

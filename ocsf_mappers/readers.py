@@ -91,6 +91,10 @@ class Envelope:
     member: str
     drops: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def drop_reason(self, text: str) -> str | None:
+        """Why an envelope that holds this text is a counted drop, or None."""
+        return next((reason for beginning, reason in self.drops.items() if text.startswith(beginning)), None)
+
 
 CONTROL_DROP = "CloudWatch Logs control message"
 CONTROL_TEXT = "CWL CONTROL MESSAGE"
@@ -174,7 +178,7 @@ def _unwrap(records: pa.Table, envelope: Envelope) -> Chunk:
         if keep[-1]:
             raw.append(text if inner is None else inner[0])
             around.append(None if inner is None else inner[1])
-        elif reason := next((why for start, why in envelope.drops.items() if inner and inner[0].startswith(start)), None):
+        elif inner and (reason := envelope.drop_reason(inner[0])):
             dropped[reason] += 1
         else:
             bad.append(Bad(number, f"{envelope.member} holds no JSON object", text[:KEPT_BYTES]))

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from story import cast, cloudtrail, vpc_flow
+from story import cast, cloudtrail, resolver, vpc_flow
 from story.cast import Delivered
 
 TARGET = Path(__file__).parent / "organization"
@@ -51,13 +51,23 @@ EXPECTED: dict[str, dict[str, int]] = {
         "default, version 2: REJECT": 159,
         "default, version 2: SKIPDATA": 1,
     },
+    "Route 53 Resolver": {
+        "A: NOERROR": 556,
+        "A: NXDOMAIN": 58,
+        "A: SERVFAIL": 4,
+        "AAAA: NOERROR": 58,
+        "DNS Firewall: ALERT": 53,
+        "DNS Firewall: BLOCK": 4,
+        "MX: NOERROR": 47,
+        "PTR: NXDOMAIN": 58,
+    },
 }
 """Lines of the counts table in SOURCE.md, by log and kind; a change here is a change of the story."""
 
 
 def deliver() -> list[Delivered]:
     """Give every object of the log bucket, all logs together; a further log adds its own `deliver()` here."""
-    return cloudtrail.deliver() + vpc_flow.deliver()
+    return cloudtrail.deliver() + vpc_flow.deliver() + resolver.deliver()
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------
@@ -100,6 +110,19 @@ def flow_kind(fields: str, line: str) -> str:
     return f"{'custom, version 5' if 'vpc-id' in values else 'default, version 2'}: {kind}"
 
 
+def query_records(objects: Iterable[Delivered]) -> Iterator[dict[str, Any]]:
+    """Give the records of every Resolver query log object."""
+    for item in objects:
+        if "/vpcdnsquerylogs/" in item.key:
+            yield from (json.loads(line) for line in item.content.decode().splitlines())
+
+
+def query_kind(record: dict[str, Any]) -> str:
+    """Name the kind of a query, as the counts table does."""
+    action = record.get("firewall_rule_action")
+    return f"DNS Firewall: {action}" if action else f"{record['query_type']}: {record['rcode']}"
+
+
 def counts(objects: list[Delivered]) -> dict[str, Counter[str]]:
     """Count the records of each log by kind."""
     lines: Counter[str] = Counter()
@@ -110,6 +133,7 @@ def counts(objects: list[Delivered]) -> dict[str, Counter[str]]:
     return {
         "CloudTrail": Counter(cloudtrail_kind(record) for record in cloudtrail_records(objects)),
         "VPC Flow Logs": lines,
+        "Route 53 Resolver": Counter(query_kind(record) for record in query_records(objects)),
     }
 
 
@@ -181,6 +205,8 @@ def describe(objects: list[Delivered]) -> str:
         steps=table(("time", "log", "what happens"), *steps),
         sent=f"{intruder_bytes(objects):,}",
         calls=sum(record.get("sourceIPAddress") == cast.INTRUDER for record in cloudtrail_records(objects)),
+        tunnel=cast.TUNNEL,
+        answers=sum(cast.INTRUDER in json.dumps(record["answers"]) for record in query_records(objects)),
         lines=sum(cast.INTRUDER in line.split() for line in flow_lines(objects)),
         kinds=table(("log", "kind", "records"), *kinds),
         objects=table(("folder", "objects"), *sorted(folders(objects).items())),
@@ -229,12 +255,13 @@ The access key `{leaked}` of `ci-deploy` leaks. On {day} somebody uses it from `
 that no log mentions before or after. `ci-deploy` may manage the keys and passwords of service users, so the intruder
 makes a second key (`{backdoor}`) and a password for the idle user `svc-backup`, which may read the exports
 and change security groups (console session `{console}`), copies the customer exports, opens the bastion's
-security group `{group}`, reads the order database from the bastion, and sends the result out.
+security group `{group}`, tries a way out of the bastion through names below `{tunnel}`, reads the order
+database from the bastion, and sends the result out.
 
 {steps}
 
-Traces of `{intruder}`: {calls} CloudTrail records as source address, {lines} flow log lines, {sent} bytes
-sent from the bastion to its port 443. The stolen bucket is `{exports}`.
+Traces of `{intruder}`: {calls} CloudTrail records as source address, {lines} flow log lines, {answers} answer of a DNS
+query, {sent} bytes sent from the bastion to its port 443. The stolen bucket is `{exports}`.
 
 What resembles it and is harmless:
 
@@ -243,6 +270,9 @@ What resembles it and is harmless:
 * `ci-deploy` gets one AccessDenied in each release at 13:15, each Terraform plan one AccessDeniedException.
 * Scanners knock at ports 22 and 3389 of all public hosts all the time.
 * The office uses SSH on the bastion in working hours.
+* `web-2` asks for `weather.dyn.example.net.` at six every morning: DNS Firewall alerts on all of `dyn.example.net.`.
+* `runner-2` asks for `registry.pakcages.example.org.`, which DNS Firewall blocks: a misspelt name in a build file.
+* Names that do not exist are asked for all the time: with the network's own domain behind them, or backwards.
 * Employees' console sign-ins say `MFAUsed` No: Identity Center asked for the second factor.
 
 ## What is peculiar, on purpose
@@ -255,8 +285,9 @@ What resembles it and is harmless:
   the roles that services take are in eu-central-1.
 * Account `012345678901` begins with a zero.
 * The directory user created on Tuesday at 11:31:48 is `CreateUser` of `sso-directory.amazonaws.com`, not of IAM.
+* Query logs have no region in their keys, and the inbound endpoint's queries have no instance.
 * Digests exist for account `012345678901` and four hours of {day}; their hashes are true, their signatures not.
-* Flow logs are thinned: one five-minute file of every two hours, all files around the intrusion.
+* Flow logs and query logs are thinned: one five-minute file of every two hours, all files around the intrusion.
 
 ## Counts
 

@@ -11,14 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from ocsf_mappers import Engine, Mapped, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import lossless, ocsf_check
-from tests.support import Json, as_events, map_bytes, ocsf, read
+from tests.support import VERSIONS, Json, as_events, map_bytes, ocsf, read
 
-FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_vpc_flow": "vpcflow"}
+FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53", "aws_vpc_flow": "vpcflow"}
 Parts = list[tuple[RawObject, Chunk]]
 
 NO_ACTOR, NO_API, NO_OPERATION, NO_REQUEST_UID, NO_TIME = (
@@ -36,6 +37,7 @@ ALLOWED_REJECTS = {
             f"{NO_TIME}; not readable as its type: time": 2,
         }
     ),
+    "aws_route53_resolver": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
 }
@@ -103,13 +105,15 @@ def test_no_value_of_a_real_record_is_lost(samples: Path, source: str) -> None:
 # -- events that AWS and the OCSF maintainers have published -----------------------------------------------------------
 PAIRS = {
     "aws_cloudtrail": ("cloudtrail-api-activity", "cloudtrail-authentication", "cloudtrail-account-change"),
+    "aws_route53_resolver": ("route53",),
     "aws_vpc_flow": ("vpc-flowlogs",),
 }
-_AUTH, _ACCOUNT, _API, _FLOW = (
+_AUTH, _ACCOUNT, _API, _FLOW, _DNS = (
     "cloudtrail-authentication",
     "cloudtrail-account-change",
     "cloudtrail-api-activity",
     "vpc-flowlogs",
+    "route53",
 )
 _CLOUDTRAIL, _BOTH = (_API, _AUTH, _ACCOUNT), ("1.1.0", "1.5.0")
 
@@ -121,7 +125,13 @@ def _same(why: str, versions: Iterable[str], pairs: Iterable[str], *paths: str) 
 EXPLAINED: dict[tuple[str, str, str], str] = {
     # what we add
     **_same("the sibling id, which Security Lake leaves out", _BOTH, _CLOUDTRAIL, "status_id"),
-    **_same("the sibling id, which Security Lake leaves out", _BOTH, [_FLOW], "disposition_id"),
+    **_same("the sibling id, which Security Lake leaves out", _BOTH, [_FLOW, _DNS], "disposition_id"),
+    **_same(
+        "the name as other logs write it, to join them by",
+        _BOTH,
+        [_DNS],
+        "observable query.hostname = ip-127-0-0-62.alert.firewall.canary",
+    ),
     **_same("from start and end", _BOTH, [_FLOW], "duration"),
     **_same("the name of the protocol number", _BOTH, [_FLOW], "connection_info.protocol_name"),
     **_same("OCSF wants a service or an endpoint", _BOTH, [_AUTH], "service.name"),
@@ -233,3 +243,40 @@ def test_every_explained_difference_belongs_to_a_pair() -> None:
 
 def test_records_of_the_first_format_become_events(samples: Path) -> None:
     assert NO_REQUEST_UID not in _mapped(samples, "aws_cloudtrail").rejects["reason"].to_pylist()
+
+
+EARLIER_INPUTS = (
+    "aws-security-lake-validation/1.0.0-rc.2/ROUTE53/inputs/*.json.gz",
+    "ocsf-examples/1.0.0*/*/route53/*.raw",
+    "ocsf-examples/1.1.0/bloblang/route53/*.raw",
+    "opensearch-security-analytics/rawRoute53Doc.json",
+)
+"""Inputs published with events of earlier versions, which say other things of the same record."""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("pattern", EARLIER_INPUTS)
+def test_inputs_of_earlier_mappings_become_valid_events(samples: Path, pattern: str, version: str) -> None:
+    paths = sorted((samples / "expected").glob(pattern))
+    assert paths
+    for path in paths:
+        with path.open("rb") as file:
+            chunks = read(registry.load("aws_route53_resolver"), file)
+        mapped = _engine("aws_route53_resolver", version).map([(RawObject(path.name), chunk) for chunk in chunks])
+        # an empty file is published too
+        assert len(mapped.events) == (1 if path.stat().st_size else 0)
+        assert mapped.rejects.to_pylist() == []
+        assert [said for event in ocsf(mapped.events) if (said := ocsf_check.problems(version, event))] == []
+
+
+def test_refused_and_failed_queries_keep_the_published_codes(samples: Path) -> None:
+    inputs = sorted((samples / "expected" / "aws-security-lake-validation").rglob("route53-inputs*.json.gz"))
+    goldens = sorted((samples / "expected" / "aws-security-lake-validation").rglob("ROUTE53/example*.parquet"))
+    assert len(inputs) == len(goldens) == 4
+    for raw, golden in zip(inputs, goldens, strict=True):
+        with raw.open("rb") as file:
+            chunks = read(registry.load("aws_route53_resolver"), file)
+        mapped = _engine("aws_route53_resolver", "1.1.0").map([(RawObject(raw.name), chunk) for chunk in chunks])
+        (ours,), (theirs,) = mapped.events.to_pylist(), pq.read_table(golden).to_pylist()
+        for name in ("rcode", "rcode_id", "query", "answers", "time", "connection_info", "src_endpoint"):
+            assert ours[name] == theirs[name], name

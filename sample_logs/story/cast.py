@@ -84,6 +84,8 @@ CONSOLE_KEY = "ASIAEXAMPLECONSOLE77"  # the intruder's console session
 
 EXPORTS, ORDERS_BUCKET, RELEASES = "harbour-customer-exports", "harbour-shop-orders", "harbour-shop-releases"
 STOLEN_OBJECTS = 84
+TUNNEL, TUNNEL_NAME = "t.dyn.example.net.", "files.dyn.example.net."
+TUNNEL_QUERIES = 48
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ STEPS = {
         "02:52:08", "CloudTrail", "AuthorizeSecurityGroupIngress: port 22 of the bastion for the intruder"
     ),
     "ssh": Step("02:55:20", "VPC Flow", "first accepted SSH flow to the bastion"),
+    "tunnel": Step(
+        "02:56:10", "Resolver", f"first of {TUNNEL_QUERIES} TXT queries of the bastion below {TUNNEL}, one every 2 s"
+    ),
     "database": Step("02:58:00", "VPC Flow", "bastion reads the order database (port 5432), until 03:03:59"),
+    "address": Step("03:04:41", "Resolver", f"bastion asks for {TUNNEL_NAME} and gets the intruder's address"),
     "egress": Step("03:05:00", "VPC Flow", "bastion sends to port 443 of the intruder, until 03:24:59"),
     "last_ssh": Step("03:27:59", "VPC Flow", "end of the last SSH flow"),
     "close_group": Step("03:52:40", "CloudTrail", "RevokeSecurityGroupIngress: the rule is taken away again"),

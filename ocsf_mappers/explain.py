@@ -60,9 +60,8 @@ class Words:
                 return self._replace("replace_prefix", inner, pairs, otherwise)
             case e.Case(branches, default):
                 return self._case(branches, default)
-            case e.Each(inner, fields, or_empty):
-                members = ", ".join(f"{path}: {self.of(value)}" for path, value in fields)
-                return f"each({self.of(inner)}, {members})" + (", else []" if or_empty else "")
+            case e.Each(inner, fields):
+                return f"each({self.of(inner)}, {', '.join(f'{path}: {self.of(value)}' for path, value in fields)})"
             case e.Sql(template, reads):
                 return f"sql({template.format(*map(self.of, reads))})"
             case _:
@@ -194,7 +193,7 @@ def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schem
     for path, given in event.fields.items():
         expr = e.as_expr(given)
         if isinstance(expr, e.Each):
-            each = f"each of {_code(words.of(expr.inner))}"
+            each = f"each of {_code(words.of(expr.inner))}" + (", else an empty list" if expr.or_empty else "")
             for name, value in expr.fields:
                 note = _note(mapper, event, facts, f"{path}.{name}")
                 rows.append(_row(f"{path}[].{name}", words.of(value), "; ".join(filter(None, [each, note]))))
@@ -228,10 +227,11 @@ def _note(mapper: Mapper, event: EventMap, facts: schema.Schema, path: str) -> s
         scalar = facts.scalar(attribute)
         if scalar.base == "timestamp_t":
             notes.append(f"also {_code(attribute.name + '_dt')}")
-        observable = mapper.observables.get(path)
-        if observable is None and scalar.observable in OBSERVABLE_TYPES:
-            observable = facts.observable_captions[scalar.observable]
-        notes += [f"observable: {observable}"] if observable else []
+        given = mapper.observables.get(path, ())
+        observables = [given] if isinstance(given, str) else list(given)
+        if not observables and scalar.observable in OBSERVABLE_TYPES:
+            observables = [facts.observable_captions[scalar.observable]]
+        notes += [f"observable: {' or '.join(observables)}"] if observables else []
     return "; ".join(notes)
 
 

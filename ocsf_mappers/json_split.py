@@ -126,7 +126,8 @@ def salvage(data: bytes, lists: Sequence[str]) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
     start = _list_start(data, lists)
     first_key = _FIRST_KEY.search(data, start)
-    piece = Piece(records := [])
+    records: list[msgspec.Raw | bytes] = []
+    piece = Piece(records)
     position, mark = start, start
     while (begin := data.find(b"{", position)) >= 0:
         end = _closing(data, begin)
@@ -203,7 +204,7 @@ class Windows:
         """Pieces of the document that begins with `head`; the last one may be damaged."""
         window = bytearray(head)
         start = _list_start(bytes(window[:8192]), self.lists)
-        inside = start > 0 or window.lstrip().startswith(b"[")
+        inside = (start > 0 and not _another_follows(window)) or window.lstrip().startswith(b"[")
         if inside:
             del window[: start or window.index(b"[") + 1]
         for block in blocks:
@@ -233,6 +234,12 @@ class Windows:
             except (msgspec.DecodeError, RecursionError):
                 pass
         return salvage(text, ())
+
+
+def _another_follows(window: bytearray) -> bool:
+    """Whether a second document begins like the first: never within one, where a comma or a bracket stands before."""
+    first = _FIRST_KEY.search(window)
+    return first is not None and re.search(rb"\}\s*" + re.escape(first.group()), window) is not None
 
 
 def _closed_end(window: bytearray) -> int:

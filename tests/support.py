@@ -19,6 +19,8 @@ from ocsf_mappers.tables import OUTSIDE_OCSF
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE_LOGS = PROJECT / "sample_logs"
+SAMPLE_COUNTS = PROJECT / "tests" / "sample_counts.json"
+"""How many records tests map, by source: `own` those of `sample_logs/<source>`, `real` those outside the project."""
 VERSIONS = ("1.1.0", "1.5.0", "1.8.0")
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from ocsf_mappers import Engine, registry
-from tests.support import SAMPLE_LOGS, Case, Json, as_events, cases, pretty, read_cases, rejects
+from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, as_events, cases, pretty, read_cases, rejects
 
 CASES = [case for source in registry.names() for case in cases(source)]
 VOLATILE = frozenset({"source_object", "source_etag", "mapper_version"})
@@ -39,6 +39,18 @@ def test_a_sample_log_maps_to_its_golden(case: Case, update_golden: bool) -> Non
         case.expected.write_text(pretty(found), encoding="utf-8")
     assert case.expected.exists(), f"no golden: write it with `pytest {__name__} --update-golden`, then review it"
     assert found == json.loads(case.expected.read_text(encoding="utf-8"))
+
+
+def test_the_records_that_the_readme_counts_are_there(update_golden: bool) -> None:
+    found = {source: _records(source) for source in registry.names()}
+    counts = json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
+    if update_golden:
+        SAMPLE_COUNTS.write_text(pretty({**counts, "own": found}), encoding="utf-8")
+    assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["own"] == found
+
+
+def _records(source: str) -> int:
+    return sum(chunk.read for _, chunk in read_cases(registry.load(source), cases(source)))
 
 
 @pytest.mark.parametrize("source", registry.names())

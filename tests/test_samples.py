@@ -17,7 +17,7 @@ import pytest
 from ocsf_mappers import Engine, Mapped, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import lossless, ocsf_check
-from tests.support import VERSIONS, Json, as_events, map_bytes, ocsf, read
+from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, map_bytes, ocsf, pretty, read
 
 FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53", "aws_vpc_flow": "vpcflow"}
 Parts = list[tuple[RawObject, Chunk]]
@@ -80,6 +80,14 @@ def test_every_record_is_an_event_or_a_reject_with_a_known_reason(samples: Path,
     assert Counter(mapped.rejects["reason"].to_pylist()) == ALLOWED_REJECTS[source]
 
 
+def test_the_records_that_the_readme_counts_are_there(samples: Path, update_golden: bool) -> None:
+    found = {source: _mapped(samples, source).read for source in FOLDERS}
+    if update_golden:
+        counts = json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
+        SAMPLE_COUNTS.write_text(pretty({**counts, "real": found}), encoding="utf-8")
+    assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["real"] == found
+
+
 @pytest.mark.parametrize("source", FOLDERS)
 def test_every_event_is_valid(samples: Path, source: str) -> None:
     wrong = {
@@ -126,6 +134,7 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
     # what we add
     **_same("the sibling id, which Security Lake leaves out", _BOTH, _CLOUDTRAIL, "status_id"),
     **_same("the sibling id, which Security Lake leaves out", _BOTH, [_FLOW, _DNS], "disposition_id"),
+    **_same("an alert of DNS Firewall", ["1.5.0"], [_DNS], "is_alert"),
     **_same(
         "the name as other logs write it, to join them by",
         _BOTH,

@@ -103,6 +103,7 @@ MAPPER = Mapper(
             # what DNS Firewall did; an alert lets the query through
             "action_id":         firewall.replace(ALLOW="Allowed", ALERT="Allowed", BLOCK="Denied"),
             "disposition_id":    firewall.replace(ALLOW="Allowed", ALERT="Alert", BLOCK="Blocked"),
+            "is_alert":          when(firewall == "ALERT").then(True),
             "firewall_rule.uid": col.firewall_rule_group_id,
         }),
     ],

@@ -101,6 +101,7 @@ MAPPER = Mapper(
             "dst_endpoint.vpc_uid":          coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
             "dst_endpoint.subnet_uid":       coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
             "dst_endpoint.instance_uid":     when(inbound).then(col.instance_id),
+            "observation_point_id":          col.flow_direction.replace(egress="Source", ingress="Destination"),
             "connection_info.direction_id":  col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
             "connection_info.protocol_num":  col.protocol,
             "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOLS)).then(col.protocol.replace(PROTOCOLS)),

@@ -22,6 +22,7 @@ from tests.support import PROJECT, SAMPLE_LOGS
 LOGIN = str(SAMPLE_LOGS / "aws_cloudtrail/console_login_success.json")
 SHORT_LINE = str(SAMPLE_LOGS / "aws_vpc_flow/short_line.log")
 VERSION_5 = str(SAMPLE_LOGS / "aws_vpc_flow/version_5.log")
+FIREWALL = str(SAMPLE_LOGS / "aws_route53_resolver/firewall.jsonl")
 
 
 def commands() -> dict[str, str]:
@@ -225,6 +226,29 @@ def test_mapped_events_are_valid(ocsf_lake: RunCommand, source: str, file: str, 
     assert {json.loads(line)["metadata"]["version"] for line in mapped.out.splitlines()} == {version}
     run = ocsf_lake("validate", "-", "--warnings", stdin=mapped.out.encode())
     assert (run.code, run.out) == (0, "")
+
+
+@pytest.mark.parametrize(("version", "warnings"), [("1.1.0", 6), ("1.5.0", 0), ("1.8.0", 0)])
+def test_absolute_names_are_valid_and_at_most_a_warning(ocsf_lake: RunCommand, version: str, warnings: int) -> None:
+    mapped = ocsf_lake("map", "aws_route53_resolver", FIREWALL, "--ocsf-version", version)
+    assert {json.loads(line)["metadata"]["version"] for line in mapped.out.splitlines()} == {version}
+    assert ocsf_lake("validate", "-", stdin=mapped.out.encode()).out == ""
+    warned = ocsf_lake("validate", "-", "--warnings", stdin=mapped.out.encode())
+    assert (warned.code, warned.out.count("query.hostname")) == (0, warnings)
+
+
+@pytest.mark.parametrize("version", ["1.1.0", "1.5.0", "1.8.0"])
+def test_ingest_writes_the_version_it_is_told(ocsf_lake: RunCommand, version: str) -> None:
+    tables = {"cloud_trail_mgmt": LOGIN, "vpc_flow": VERSION_5, "route53": FIREWALL}
+    assert ocsf_lake("ingest", *tables.values(), "--lake", "lake", "--ocsf-version", version).code == 0
+    for table in tables:
+        run = ocsf_lake("query", f"SELECT DISTINCT metadata.version FROM {table}", "--lake", "lake", "--format", "csv")
+        assert run.out.splitlines()[1:] == [version]
+
+
+def test_map_keeps_an_empty_list_of_answers(ocsf_lake: RunCommand) -> None:
+    events = [json.loads(line) for line in ocsf_lake("map", "aws_route53_resolver", FIREWALL).out.splitlines()]
+    assert [event["answers"] for event in events if event["rcode"] == "NXDomain"] == [[]]
 
 
 def test_map_leaves_out_nulls_and_the_columns_of_the_lake(ocsf_lake: RunCommand) -> None:

@@ -153,8 +153,8 @@ PUBLISHED = [
     Published(
         10, "calls that were not authorised",
         "SELECT api.operation, api.response.error, actor.user.uid, src_endpoint.ip FROM {cloud_trail_mgmt}"
-        " WHERE {lately} AND api.response.error IN ('Client.UnauthorizedOperation', 'Client.InvalidPermission.NotFound',"
-        " 'Client.OperationNotPermitted', 'AccessDenied')",
+        " WHERE {lately} AND api.response.error IN ('Client.UnauthorizedOperation',"
+        " 'Client.InvalidPermission.NotFound', 'Client.OperationNotPermitted', 'AccessDenied')",
         lambda logs: [
             (call["eventName"], call["errorCode"], call["userIdentity"]["arn"], call["sourceIPAddress"])
             for call in logs.calls

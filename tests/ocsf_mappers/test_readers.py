@@ -487,3 +487,72 @@ def test_two_lists_in_one_document_are_both_read(cloudtrail: Mapper) -> None:
 def test_a_list_that_stands_twice_is_read_twice(cloudtrail: Mapper) -> None:
     data = f'{{"Records": [{json.dumps(call(1))}], "Records": [{json.dumps(call(2))}]}}'.encode()
     assert [json.loads(row["_raw"]) for row in rows(read_bytes(cloudtrail, data))] == [call(1), call(2)]
+
+
+# -- JSON records inside CloudWatch log events ------------------------------------------------------------------------
+CONTROL = {
+    "messageType": "CONTROL_MESSAGE",
+    "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking health of destination Firehose."}],
+}
+
+
+@pytest.fixture(scope="module")
+def resolver() -> Mapper:
+    return registry.load("aws_route53_resolver")
+
+
+def query(number: int, text: str = "") -> dict[str, Any]:
+    return {"query_name": f"n{number}.example.", "answers": [{"Rdata": text, "Type": "TXT"}]}
+
+
+def document(*messages: object) -> dict[str, Any]:
+    """A subscription's document; texts are messages as they are."""
+    texts = [message if isinstance(message, str) else json.dumps(message) for message in messages]
+    events = [{"id": str(number), "message": text} for number, text in enumerate(texts)]
+    return {"messageType": "DATA_MESSAGE", "logEvents": events}
+
+
+def names(chunks: list[Chunk]) -> list[str]:
+    return [json.loads(row["_raw"])["query_name"] for row in rows(chunks)]
+
+
+@pytest.mark.parametrize("between", ["", "\n", " ", "\r\n\r\n"])
+@pytest.mark.parametrize("text", ["", "}{", '"}{"', "}\n{"])
+def test_documents_are_told_apart_whatever_stands_between(resolver: Mapper, between: str, text: str) -> None:
+    documents = [CONTROL, document(query(1, text), query(2)), document(query(3, text)), CONTROL]
+    chunks = read_bytes(resolver, between.join(map(json.dumps, documents)).encode())
+    assert names(chunks) == ["n1.example.", "n2.example.", "n3.example."]
+    assert [row["_record"] for row in rows(chunks)] == [2, 3, 4]
+    assert sum(chunk.dropped["CloudWatch Logs control message"] for chunk in chunks) == 2
+    assert bad(chunks) == []
+
+
+@pytest.mark.parametrize("text", ["", "}{"])
+def test_bare_records_with_nothing_between_are_told_apart(resolver: Mapper, text: str) -> None:
+    data = "".join(json.dumps(query(number, text)) for number in range(3)).encode()
+    assert names(read_bytes(resolver, data)) == ["n0.example.", "n1.example.", "n2.example."]
+
+
+def test_a_document_that_is_cut_off_costs_only_itself(resolver: Mapper) -> None:
+    whole = [document(query(1), query(2)), document(query(3))]
+    data = "".join(map(json.dumps, [*whole, document(query(4))]))[:-30].encode()
+    chunks = read_bytes(resolver, data)
+    assert names(chunks) == ["n1.example.", "n2.example.", "n3.example."]
+    last = data[data.rindex(b'{"messageType"') :].decode()
+    assert [item.text in last for chunk in chunks for item in chunk.bad] == [True, True]
+
+
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_documents_beyond_the_window_are_told_apart(resolver: Mapper, small_window: int, between: str) -> None:
+    number = 4 * small_window // len(json.dumps(document(query(1), query(2)))) + 2
+    documents = [document(query(2 * n), query(2 * n + 1)) for n in range(number)]
+    chunks = read_bytes(resolver, between.join(map(json.dumps, documents)).encode())
+    assert len(chunks) > 1
+    assert names(chunks) == [f"n{n}.example." for n in range(2 * number)]
+
+
+def test_a_message_that_is_no_record_is_kept_with_what_stood_around_it(resolver: Mapper) -> None:
+    (chunk,) = read_bytes(resolver, json.dumps(document("no record", query(1), "[]", "7")).encode())
+    assert names([chunk]) == ["n1.example."]
+    assert bad([chunk]) == [(number, "message holds no JSON object") for number in (1, 3, 4)]
+    assert json.loads(chunk.bad[0].text) == {"id": "0", "message": "no record"}

@@ -1,0 +1,150 @@
+"""What each OCSF version gains and lacks, source by source: written to docs/ocsf-versions.md and reviewed there.
+
+`pytest tests/test_versions.py --update-golden` rewrites the page from the sample logs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from ocsf_mappers import DEFAULT_VERSION, Engine, Mapper, registry, schema
+from ocsf_mappers.check import lacking
+from tests.support import PROJECT, VERSIONS, Json, as_events, cases, leaves, read_cases
+
+PAGE = PROJECT / "docs" / "ocsf-versions.md"
+
+INTRODUCTION = f"""# What each OCSF version gains and lacks
+
+Written by `pytest tests/test_versions.py --update-golden`; do not edit. The same mappers write every version
+(`ocsf-lake ingest --ocsf-version 1.8.0`, `ocsf-lake map SOURCE FILE --ocsf-version 1.5.0`); {DEFAULT_VERSION}, which
+Security Lake has, is the default. An attribute that a version does not have is left out of its events; a value that has
+no other place in the event is then in `unmapped`. A lake has the same columns in every version.
+
+The numbers count the events of `sample_logs/<source>` that have the attribute, by version. Attributes that all versions
+have in the same events are not listed.
+"""
+
+CHANGED = "required in 1.1.0 and no longer: where the log says nothing, later versions say nothing instead of `Unknown`"
+ADDED = "new"
+NOTES = {
+    "action": CHANGED,
+    "action_id": CHANGED,
+    "is_alert": f"{ADDED}; DNS Firewall's ALERT",
+    "observation_point": f"{ADDED}; from `flow_direction`",
+    "observation_point_id": f"{ADDED}; from `flow_direction`",
+    "observables resources[].uid": "marked as an observable",
+}
+"""Attribute -> why versions differ there. A difference without a note fails: it has not been reviewed."""
+
+Row = tuple[str, str]
+
+
+@cache
+def _mapper(source: str) -> Mapper:
+    return registry.load(source)
+
+
+@cache
+def _events(source: str, version: str) -> dict[tuple[str, int], Json]:
+    mapped = Engine(_mapper(source), version).map(read_cases(_mapper(source), cases(source)))
+    return {(lake["source_object"], lake["source_record"]): event for event, lake in as_events(mapped.events)}
+
+
+def _attributes(event: Json) -> set[str]:
+    """What the event has: attributes by path, observables by name, left-over members by key."""
+    kept = {name: value for name, value in event.items() if name not in ("observables", "unmapped")}
+    found = {path for path, _ in leaves(kept)}
+    found |= {f"observables {item['name']}" for item in event.get("observables", ())}
+    return found | {f"unmapped {name}" for name in event.get("unmapped", {})}
+
+
+@cache
+def _differing(source: str) -> dict[Row, list[int]]:
+    """(class, attribute) -> events that have it, by version, where that is not the same in all versions."""
+    counted = {version: Counter[Row]() for version in VERSIONS}
+    for version, found in counted.items():
+        for event in _events(source, version).values():
+            found.update((event["class_name"], name) for name in _attributes(event))
+    rows = sorted(set().union(*counted.values()))
+    by_version = {row: [counted[version][row] for version in VERSIONS] for row in rows}
+    return {row: numbers for row, numbers in by_version.items() if len(set(numbers)) > 1}
+
+
+def _declared(source: str) -> list[str]:
+    """What the mapping names and a version lacks, in words."""
+    found: dict[Row, list[str]] = {}
+    for version in VERSIONS:
+        for row in lacking(_mapper(source), version):
+            found.setdefault(row, []).append(version)
+    return [
+        f"- `{path}` of {schema.load().event_class(name).caption} is not in {' and '.join(versions)}"
+        for (name, path), versions in sorted(found.items())
+    ]
+
+
+def _page() -> str:
+    parts = [INTRODUCTION]
+    for source in registry.names():
+        parts.append(f"\n## {source}\n")
+        declared = _declared(source)
+        parts.append("\n".join(declared) if declared else "Every attribute that the mapping names is in every version.")
+        rows = [f"| class | attribute | {' | '.join(VERSIONS)} | why |", "|---|---|" + "---:|" * len(VERSIONS) + "---|"]
+        for (name, attribute), numbers in _differing(source).items():
+            counts = " | ".join(map(str, numbers))
+            rows.append(f"| {name} | `{attribute}` | {counts} | {NOTES.get(attribute, 'not reviewed')} |")
+        same = "The events have the same attributes in every version."
+        parts.append("\n" + ("\n".join(rows) if len(rows) > 2 else same))
+    return "\n".join(parts) + "\n"
+
+
+def test_the_page_says_what_the_versions_gain_and_lack(update_golden: bool) -> None:
+    page = _page()
+    if update_golden:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page, "run `pytest tests/test_versions.py --update-golden`, then review"
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_every_difference_has_been_reviewed(source: str) -> None:
+    assert [attribute for _, attribute in _differing(source) if attribute not in NOTES] == []
+
+
+def test_every_note_is_of_a_difference() -> None:
+    found = {attribute for source in registry.names() for _, attribute in _differing(source)}
+    assert set(NOTES) - found == set()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("source", registry.names())
+def test_the_same_records_are_events_in_every_version(source: str, version: str) -> None:
+    assert _events(source, version).keys() == _events(source, DEFAULT_VERSION).keys()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("source", registry.names())
+def test_no_version_loses_a_value_that_another_has(source: str, version: str) -> None:
+    lost = {}
+    for place, event in _events(source, version).items():
+        kept = {str(value) for path, value in leaves(event)}
+        for other in VERSIONS:
+            for path, value in leaves(_events(source, other)[place]):
+                made = path in CAPTIONS or path.startswith(("metadata.version", "observables[]"))
+                if str(value) not in kept and not made and value not in (0, "Unknown"):
+                    lost[place, path] = (other, value)
+    assert lost == {}
+
+
+CAPTIONS = {"is_alert", "observation_point", "observation_point_id"}
+"""Attributes that say in OCSF's words what another attribute of the event says too."""
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_an_attribute_that_a_version_lacks_is_in_none_of_its_events(source: str) -> None:
+    for version in VERSIONS:
+        absent = {path for _, path in lacking(_mapper(source), version)}
+        found = {path for event in _events(source, version).values() for path in _attributes(event)}
+        assert {path for path in found if any(path == name or path.startswith(f"{name}.") for name in absent)} == set()

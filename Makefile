@@ -32,8 +32,9 @@ docs-check: $(VENV)/.dev ## links, commands and generated tables in the document
 bench: $(VENV)/.bench ## records per second, stage by stage
 	@$(VENV)/bin/python -m bench
 
-goldens: $(VENV)/.dev ## rewrite sample_logs/**/*.expected.json; the review is `git diff`
-	@$(VENV)/bin/python -m pytest tests/test_golden.py --update-golden
+goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`
+	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py --update-golden
+	@$(VENV)/bin/python scripts/readme_sources
 
 constraints: ## constraints.txt anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate \

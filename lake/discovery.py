@@ -18,6 +18,7 @@ from ocsf_mappers.streams import Blocks, Limits
 
 CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
 ROUTE53_RESOLVER = "aws_route53_resolver"
+GUARDDUTY = "aws_guardduty"
 
 HEAD_BYTES = 256 << 10
 """Of an object, this much is looked at to tell its source."""
@@ -55,6 +56,11 @@ _KEYS = tuple(
             r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
         ),
         (
+            GUARDDUTY,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>GuardDuty)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
             CLOUDTRAIL,
             r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
         ),
@@ -73,6 +79,9 @@ _JSON_MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     (CLOUDTRAIL, re.compile(rb'"(?:eventSource|eventVersion|CloudTrailEvent|insightDetails)"\s*:')),
     (CLOUDTRAIL, re.compile(rb'\A\s*\{\s*"(?:Records|Events)"\s*:\s*\[\s*\]')),
     (ROUTE53_RESOLVER, re.compile(rb'"query_(?:name|timestamp)\\?"\s*:')),
+    (GUARDDUTY, re.compile(rb'"source"\s*:\s*"aws\.guardduty"')),
+    (GUARDDUTY, re.compile(rb'"[aA]rn"\s*:\s*"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^"/]+/finding/')),
+    (GUARDDUTY, re.compile(rb'\A\s*\{\s*"[Ff]indings"\s*:\s*\[\s*\]')),
     (VPC_FLOW, re.compile(rb'"message"\s*:\s*"' + _VPC_LINE.pattern)),
     (VPC_FLOW, re.compile(rb'"(?:interface[-_]id|srcaddr)"\s*:')),
     (VPC_FLOW, re.compile(rb'"messageType"\s*:\s*"CONTROL_MESSAGE"')),

@@ -62,16 +62,15 @@ def connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
-    Tables: those of the lake; `quarantine`; `ledger_batches`, `ledger_objects`, `ledger_files`; Security Lake's names
-    (`vpc_flow_2_0`, and per region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`;
+    `ledger_batches`, `ledger_objects`, `ledger_files`; Security Lake's names (`vpc_flow_2_0`, and per
+    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
 
     Raises:
         ConfigError: The lake cannot be opened.
     """
     with opened(settings) as lake:
-        connection = duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
+        connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
             connection.execute("SET TimeZone = 'UTC'")
             if not lake.store.is_local:
@@ -79,6 +78,9 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
             paths: list[str] = []
             for name in [*tables.load(), quarantine.TABLE]:
                 paths += _create(connection, lake, definition(name))
+            for table in tables.load().values():
+                if table.latest is not None:
+                    connection.execute(latest_view(table, table.latest))
             for name in ledger.METADATA.tables:
                 connection.register(f"ledger_{name}", lake.ledger.arrow(name))
             _restrict(connection, paths)
@@ -107,6 +109,20 @@ def _create(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition
     if table.name in tables.load():
         _alias(connection, lake, table.name, bool(paths))
     return paths
+
+
+def latest_view(table: tables.Table, latest: tables.Latest) -> str:
+    """The statement that makes the view with the newest row of each thing; the same rows give the same view."""
+    keys = ", ".join(_path(path) for path in latest.key)
+    newest = ", ".join(f"{_path(path)} DESC NULLS LAST" for path in (*latest.newest, *tables.PROVENANCE.names))
+    return (
+        f"CREATE VIEW {sqltext.name(latest.view)} AS SELECT * FROM {sqltext.name(table.name)} "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1"
+    )
+
+
+def _path(path: str) -> str:
+    return ".".join(sqltext.name(step) for step in path.split("."))
 
 
 def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled: bool) -> None:

@@ -5,7 +5,7 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 """
 
 from ocsf_mappers.engine import Engine, Mapped, RawObject
-from ocsf_mappers.expr import coalesce, col, sql, when
+from ocsf_mappers.expr import Column, Expr, coalesce, col, element, outer, sql, when
 from ocsf_mappers.mapper import EventMap, Fields, Mapper, Product, object_key
 from ocsf_mappers.readers import CLOUDWATCH, Delimited, DelimitedInJson, Envelope, JsonRecords, ParquetRows
 from ocsf_mappers.record import JSON, text_struct
@@ -15,11 +15,13 @@ __all__ = [
     "CLOUDWATCH",
     "DEFAULT_VERSION",
     "JSON",
+    "Column",
     "Delimited",
     "DelimitedInJson",
     "Engine",
     "Envelope",
     "EventMap",
+    "Expr",
     "Fields",
     "JsonRecords",
     "Mapped",
@@ -29,7 +31,9 @@ __all__ = [
     "RawObject",
     "coalesce",
     "col",
+    "element",
     "object_key",
+    "outer",
     "sql",
     "text_struct",
     "when",

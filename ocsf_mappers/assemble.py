@@ -221,12 +221,9 @@ class Assembler:
         leaf = self.leaf(path)
         if leaf is None:
             return pa.nulls(0, pa.string()), np.zeros(0, np.int64)
-        rows = None
-        if pa.types.is_list(leaf.type):
-            rows = pc.list_parent_indices(leaf).to_numpy(zero_copy_only=False)
-            leaf = leaf.flatten()
+        leaf, rows = _flat(leaf, None)
         for member in members:
-            leaf = pc.struct_field(leaf, member)
+            leaf, rows = _flat(pc.struct_field(leaf, member), rows)
         leaf = leaf.cast(pa.string())
         empty = pc.equal(leaf, "")
         return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
@@ -239,6 +236,14 @@ def _relative_names(names: pa.Array) -> pa.Array:
         return pa.nulls(len(names), pa.string())
     bare = pc.utf8_lower(pc.utf8_slice_codeunits(names, 0, -1))
     return pc.if_else(pc.and_(absolute, pc.not_equal(bare, "")), bare, pa.scalar(None, pa.string()))
+
+
+def _flat(values: pa.Array, rows: Any) -> tuple[pa.Array, Any]:
+    """The items of a list one after the other, and the row of each; other values as they are."""
+    if not pa.types.is_list(values.type):
+        return values, rows
+    parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
+    return values.flatten(), parents if rows is None else rows[parents]
 
 
 class _Gathered:

@@ -42,6 +42,9 @@ def _id(expr: e.Expr, ids: Mapping[str, int], column: render.Resolver) -> str:
             text = render.value(inner, column)
             branches = render.by_prefix(text, [(old, str(ids.get(new, OTHER))) for old, new in pairs])
             return f"CASE WHEN {text} IS NULL THEN NULL {branches} ELSE {_id(otherwise, ids, column)} END"
+        case e.Band(inner, pairs, otherwise):
+            known = [(str(floor), str(ids.get(new, OTHER))) for floor, new in pairs]
+            return render.band(render.value(inner, column), known, _id(otherwise, ids, column))
         case e.Case(branches, default):
             parts = " ".join(
                 f"WHEN {render.value(test, column)} THEN {_id(then, ids, column)}" for test, then in branches

@@ -49,11 +49,13 @@ def _check_events(mapper: Mapper) -> None:
             expr = e.as_expr(given)
             _check_columns(mapper, expr)
             attribute = _resolve(event, path)
-            if isinstance(expr, e.Each):
-                for inner, value in expr.fields:
-                    _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
-            else:
+            if not e.parts(expr):
                 _check_captions(path, attribute, expr)
+            for inner, value in e.element_fields(expr):
+                _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
+                for column in e.columns(value):
+                    if column.parts[0] == e.OUTER:
+                        mapper.shape.check(column.parts[1:])
 
 
 def _check_observables(mapper: Mapper) -> None:
@@ -79,12 +81,13 @@ def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
     """Class and path of what the mapper maps and this OCSF version does not have."""
     found = []
     for event in mapper.events:
-        for path in event.fields:
-            try:
-                schema.load(version).resolve(event.event_class, path, event.all_profiles)
-            except MappingError:
-                found.append((event.event_class, path))
-    return found
+        for path, given in event.fields.items():
+            for name in (path, *(f"{path}.{inner}" for inner, _ in e.element_fields(e.as_expr(given)))):
+                try:
+                    schema.load(version).resolve(event.event_class, name, event.all_profiles)
+                except MappingError:
+                    found.append((event.event_class, name))
+    return list(dict.fromkeys(found))
 
 
 def _check_columns(mapper: Mapper, expr: e.Expr) -> None:
@@ -112,6 +115,9 @@ def _results(expr: e.Expr) -> Iterator[str | int]:
             yield from (new for _, new in pairs)
             if otherwise is not None:
                 yield from _results(otherwise)
+        case e.Band(_, floors, otherwise):
+            yield from (new for _, new in floors)
+            yield from _results(otherwise)
         case e.Case(branches, default):
             for _, then in branches:
                 yield from _results(then)
@@ -134,8 +140,10 @@ def _check_tables(mapper: Mapper) -> None:
         raise MappingError("the tables of one source must exist and have the same columns")
     for event in mapper.events:
         for path, given in event.fields.items():
-            inner = [f"{path}.{name}" for name, _ in given.fields] if isinstance(given, e.Each) else [path]
-            for leaf in inner:
+            inner = [
+                f"{path}.{name}" for name, value in e.element_fields(e.as_expr(given)) if not e.parts(value)
+            ]
+            for leaf in inner or [path]:
                 if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
                     raise MappingError(
                         f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json"

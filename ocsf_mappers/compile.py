@@ -21,7 +21,7 @@ import pyarrow as pa
 from ocsf_mappers import captions, render, schema, sqltext, tables, validate
 from ocsf_mappers import expr as e
 from ocsf_mappers.check import column_type, table_names
-from ocsf_mappers.each import element_leftover, render_each
+from ocsf_mappers.each import Holder, ObjectList
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.program import EVENT_MAP, Caption, Observable, Program
 from ocsf_mappers.record import OBJECT_KEY, Path
@@ -191,13 +191,22 @@ class _Compiler:
     def _text(self, path: str, mapped: Mapped | None) -> str | None:
         if mapped is None:
             return None
-        if isinstance(mapped.expr, e.Each):
-            return render_each(mapped.expr, self.column, column_type(self.table, path))
+        if e.parts(mapped.expr):
+            return self._objects(path, mapped).sql()
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.expr, mapped.attribute, self.column)
         if self.kinds[path] == "list" and not isinstance(mapped.expr, e.ListOf):
             return f"from_json({render.value(mapped.expr, self.column)}, '[\"VARCHAR\"]')"
         return render.value(mapped.expr, self.column)
+
+    def _objects(self, path: str, mapped: Mapped) -> ObjectList:
+        """A list of objects as this version and the table know it."""
+        members = self.schema.members(mapped.attribute)
+        if members is None:
+            raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
+        number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
+        known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
+        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.column, _cast)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -266,9 +275,8 @@ class _Compiler:
             if mapped is None:
                 continue
             found = render.consumed(mapped.expr, self.column)
-            if isinstance(mapped.expr, e.Each) and isinstance(mapped.expr.inner, e.Column):
-                whole = f"NOT {element_leftover(mapped.expr, self.column)}"
-                found = iter([render.Consumption(mapped.expr.inner.parts, (), whole)])
+            if e.parts(mapped.expr):
+                found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
             for use in found:
                 grouped.setdefault(use, []).append(number)
         return grouped.items()
@@ -278,9 +286,11 @@ class _Compiler:
         labels = self.schema.observable_captions
         found = []
         for path, kinds in sorted(self._marked().items()):
-            owner = next((name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))), None)
+            lists = [name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))]
+            owner = lists[0] if lists else None
             members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
-            name = path if owner is None else f"{owner}[]{path[len(owner) :]}"
+            marks = ("[]" if name in lists else "" for name in _ancestors(path))
+            name = ".".join(step + mark for step, mark in zip(path.split("."), marks, strict=True))
             for kind in kinds:
                 shape = SHAPES[labels[kind]] if len(kinds) > 1 else None
                 observable = Observable(name, owner or path, members, labels[kind], kind, shape)
@@ -295,10 +305,7 @@ class _Compiler:
         marked: dict[str, list[int]] = {}
         for event, fields in zip(self.mapper.events, self.mapped, strict=True):
             for path, mapped in fields.items():
-                inner = (
-                    [f"{path}.{name}" for name, _ in mapped.expr.fields] if isinstance(mapped.expr, e.Each) else [path]
-                )
-                for leaf in inner:
+                for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
                     if column_type(self.table, leaf) is None:
                         continue
                     given = self.mapper.observables.get(leaf, ())
@@ -406,9 +413,7 @@ class _Compiler:
 
     def _patterns(self) -> Iterator[str]:
         """SQL of every pattern that the mapping tries on a column of the record."""
-        found = (
-            mapped.expr for fields in self.mapped for mapped in fields.values() if not isinstance(mapped.expr, e.Each)
-        )
+        found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr))
         tests = {render.value(test, self.column) for expr in found for test in e.tests(expr) if self._readable(test)}
         yield from sorted(tests)
 
@@ -418,12 +423,23 @@ class _Compiler:
         found = [
             validate.for_class(check, EVENT_MAP, [number], len(events))
             for number, (event_class, profiles) in enumerate(events)
-            for check in validate.class_checks(self.schema, event_class, profiles, self.table.arrow, columns.of(number))
+            for check in validate.class_checks(
+                self.schema, event_class, profiles, self._filled(number), columns.of(number)
+            )
         ]
         problems = validate.listing(validate.merged(found), warnings=False)
         return (
             f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
         )
+
+    def _filled(self, number: int) -> pa.Schema:
+        """The table's columns, lists of objects only with the members that an event map fills: others need no check."""
+        columns = self.table.arrow
+        for path, mapped in self.mapped[number].items():
+            if e.parts(mapped.expr) and "." not in path:
+                kind = self._objects(path, mapped).filled
+                columns = columns.set(columns.get_field_index(path), pa.field(path, pa.list_(kind)))
+        return columns
 
     def _records(self) -> str:
         if self.batch.columns is not None:
@@ -560,6 +576,8 @@ def _closed(expr: e.Expr, known: Mapping[str, int]) -> bool:
             return value in known
         case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
             return otherwise is not None and all(new in known for _, new in pairs) and _closed(otherwise, known)
+        case e.Band(_, floors, otherwise):
+            return all(new in known for _, new in floors) and _closed(otherwise, known)
         case e.Case(branches, default):
             return all(_closed(then, known) for _, then in branches) and (default is None or _closed(default, known))
         case _:

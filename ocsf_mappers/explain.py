@@ -39,7 +39,13 @@ class Words:
         expr = e.as_expr(given)
         match expr:
             case e.Column(parts):
-                return ".".join(("object_key", *parts[1:]) if parts[0] == OBJECT_KEY else parts)
+                special = {OBJECT_KEY: "object_key", e.OUTER: "outer", e.ELEMENT: "element"}
+                return ".".join((special.get(parts[0], parts[0]), *parts[1:]))
+            case e.Every(inner, path):
+                return f"every({self._whole(inner)}, {path})"
+            case e.Band(inner, floors, otherwise):
+                said = ", ".join(f"from {floor} {_quoted(new)}" for floor, new in floors)
+                return f"band({self.of(inner)}: {said}, else {self._whole(otherwise)})"
             case e.Literal(constant):
                 return json.dumps(constant, ensure_ascii=False)
             case e.ListOf(items):
@@ -48,7 +54,7 @@ class Words:
                 return ".".join([self._whole(inner), *keys])
             case e.Extract(inner, pattern):
                 return f"extract({self.of(inner)}, {self._pattern(pattern)})"
-            case e.Epoch(inner, micros):
+            case e.Epoch(inner, micros, _):
                 return f"epoch_{'seconds' if micros == 1_000_000 else 'millis'}({self.of(inner)})"
             case e.Iso8601(inner):
                 return f"iso8601({self.of(inner)})"
@@ -62,7 +68,7 @@ class Words:
                 return self._case(branches, default)
             case e.Each(inner, fields):
                 return f"each({self.of(inner)}, {', '.join(f'{path}: {self.of(value)}' for path, value in fields)})"
-            case e.Sql(template, reads):
+            case e.Sql(template, reads, _):
                 return f"sql({template.format(*map(self.of, reads))})"
             case _:
                 return self._claim(expr)
@@ -192,12 +198,12 @@ def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schem
     rows = ["| OCSF attribute | from | note |", "|---|---|---|"]
     for path, given in event.fields.items():
         expr = e.as_expr(given)
-        if isinstance(expr, e.Each):
-            each = f"each of {_code(words.of(expr.inner))}" + (", else an empty list" if expr.or_empty else "")
-            for name, value in expr.fields:
+        for part in e.parts(expr):
+            each = f"each of {_code(words.of(part.inner))}" + (", else an empty list" if part.or_empty else "")
+            for name, value in part.fields:
                 note = _note(mapper, event, facts, f"{path}.{name}")
                 rows.append(_row(f"{path}[].{name}", words.of(value), "; ".join(filter(None, [each, note]))))
-        else:
+        if not e.parts(expr):
             rows.append(_row(path, words.of(expr), _note(mapper, event, facts, path)))
     yield "\n".join(rows)
 

@@ -45,18 +45,31 @@ class Expr:
         """The first group of an RE2 pattern, null where it does not match. Consumes nothing."""
         return Extract(self, pattern)
 
-    def each(self, fields: Mapping[str, Value], *, or_empty: bool = False) -> Expr:
-        """One object per element of a JSON array of objects; `col.x` inside means the element's member `x`.
+    def every(self, path: str) -> Expr:
+        """The values at a path inside a JSON column, `[]` standing for each item: `every("threats[].paths[]")`.
 
-        A single object stands for a list of itself. `or_empty` gives an empty list instead of null where the record has
-        no array: for lists whose emptiness is itself an answer.
+        For `each`; it consumes nothing, so what it reads is carried over by something else or stays in `unmapped`.
+        """
+        return Every(self, path)
+
+    def each(self, fields: Mapping[str, Value], *, or_empty: bool = False) -> Expr:
+        """One object per element of a JSON array of objects; a JSON object counts as an array of one.
+
+        Inside, `col.x` means the element's member `x`, `element` the element itself and `outer.x` the record's
+        column. An empty element (`{}`, null), one that maps to nothing, and constants alone make no object. Several
+        `each` in a list are one list of objects after the other. `or_empty` gives an empty list instead of null where
+        the record has no array: for lists whose emptiness is itself an answer.
         """
         return Each(self, tuple((path, as_expr(value)) for path, value in fields.items()), or_empty)
 
+    def band(self, floors: Mapping[int, str], *, otherwise: Value) -> Expr:
+        """The text of the highest floor that a number reaches, null where it is no number. Consumes nothing."""
+        return Band(self, tuple(sorted(floors.items(), reverse=True)), as_expr(otherwise))
+
     # -- times ------------------------------------------------------------------------------------------------------
-    def epoch_seconds(self) -> Expr:
-        """Unix seconds, UTC, as a point in time."""
-        return Epoch(self, 1_000_000)
+    def epoch_seconds(self, *, fraction: bool = False) -> Expr:
+        """Unix seconds, UTC, as a point in time; `fraction` also takes decimals, such as `1639010703.5`."""
+        return Epoch(self, 1_000_000, fraction)
 
     def epoch_millis(self) -> Expr:
         """Unix milliseconds, UTC, as a point in time."""
@@ -112,7 +125,7 @@ class Expr:
     __hash__ = object.__hash__
 
 
-Value: TypeAlias = "Expr | str | int | bool | Sequence[Expr | str]"
+Value: TypeAlias = "Expr | str | int | bool | Sequence[Expr | str | int]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -179,6 +192,23 @@ class Extract(Expr):
 
 
 @dataclass(frozen=True, eq=False)
+class Every(Expr):
+    """The values at a path through JSON arrays."""
+
+    inner: Expr
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
+class Band(Expr):
+    """A number classed by how high it is; floors are in falling order."""
+
+    inner: Expr
+    pairs: tuple[tuple[int, str], ...]
+    otherwise: Expr
+
+
+@dataclass(frozen=True, eq=False)
 class Each(Expr):
     """A JSON array of objects, mapped element by element."""
 
@@ -193,6 +223,7 @@ class Epoch(Expr):
 
     inner: Expr
     micros: int
+    fraction: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,23 +319,37 @@ class Test(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Sql(Expr):
-    """A piece of DuckDB SQL over the columns it says it reads: the way out when the vocabulary ends."""
+    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends."""
 
     template: str
-    reads: tuple[Column, ...]
+    reads: tuple[Expr, ...]
+    carries: bool = True
+
+
+ELEMENT, OUTER = "@element", "@outer"
+"""First steps of the columns that mean, inside `each`, the element itself and the record around it."""
 
 
 class _Columns:
     """`col.name` and `col["odd-name"]` name a source column."""
 
+    def __init__(self, *before: str) -> None:
+        self._before = before
+
     def __getattr__(self, name: str) -> Column:
-        return Column((name,))
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Column((*self._before, name))
 
     def __getitem__(self, name: str) -> Column:
-        return Column((name,))
+        return Column((*self._before, name))
 
 
 col = _Columns()
+outer = _Columns(OUTER)
+"""Inside `each`: the record's columns. A text is consumed where some element of the finished list holds it."""
+element = Column((ELEMENT,))
+"""Inside `each`: the element itself, a text or, of anything else, its JSON text; an empty object is null."""
 
 
 def when(condition: Expr) -> When:
@@ -317,9 +362,12 @@ def coalesce(*values: Value) -> Expr:
     return Coalesce(tuple(as_expr(value) for value in values))
 
 
-def sql(template: str, *, reads: Sequence[Column]) -> Expr:
-    """DuckDB SQL with `{0}`, `{1}`... standing for the columns read, in order: `sql("upper({0})", reads=[col.x])`."""
-    return Sql(template, tuple(reads))
+def sql(template: str, *, reads: Sequence[Expr], carries: bool = True) -> Expr:
+    """DuckDB SQL with `{0}`, `{1}`... standing for the values read, in order: `sql("upper({0})", reads=[col.x])`.
+
+    It consumes what it reads, unless `carries` says that it keeps but a part.
+    """
+    return Sql(template, tuple(reads), carries)
 
 
 def as_expr(value: object) -> Expr:
@@ -353,17 +401,18 @@ def children(expr: Expr) -> Iterator[Expr]:
         case Compare(_, left, right) | Logic(_, left, right):
             yield left
             yield right
-        case Sql(_, reads):
+        case Sql(_, reads, _):
             yield from reads
         case Replace(inner, _, otherwise):
             yield inner
             if otherwise is not None:
                 yield otherwise
-        case ReplacePrefix(inner, _, otherwise):
+        case ReplacePrefix(inner, _, otherwise) | Band(inner, _, otherwise):
             yield inner
             yield otherwise
         case (
             Json(inner)
+            | Every(inner)
             | Extract(inner)
             | Each(inner)
             | Epoch(inner)
@@ -384,6 +433,25 @@ def columns(expr: Expr) -> Iterator[Column]:
         yield expr
     for child in children(expr):
         yield from columns(child)
+
+
+def parts(expr: Expr) -> tuple[Each, ...]:
+    """The `each` that make up a list of objects; empty for every other expression."""
+    match expr:
+        case Each():
+            return (expr,)
+        case ListOf(items) if items and all(isinstance(item, Each) for item in items):
+            return tuple(item for item in items if isinstance(item, Each))
+        case _:
+            return ()
+
+
+def element_fields(expr: Expr) -> Iterator[tuple[str, Expr]]:
+    """Path inside the element and value of everything that a list of objects maps, lists inside it entered."""
+    for part in parts(expr):
+        for path, value in part.fields:
+            yield path, value
+            yield from ((f"{path}.{inner}", given) for inner, given in element_fields(value))
 
 
 def tests(expr: Expr) -> Iterator[Test]:

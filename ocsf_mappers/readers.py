@@ -109,10 +109,14 @@ class JsonRecords:
     Args:
         lists: Names of the members that hold lists of records.
         envelopes: Documents that a record may come in.
+        pascal_case: Member that some deliveries write with a capital, such as `SchemaVersion`; the names of all members
+            of such a record, at any depth, then lose the capital they begin with. Names that hold other signs than
+            letters, digits and `_` stay as they are: they are data, not names.
     """
 
     lists: tuple[str, ...] = ("Records",)
     envelopes: tuple[Envelope, ...] = ()
+    pascal_case: str | None = None
     label: str = "JSON"
 
     def accepts(self, head: bytes) -> bool:
@@ -155,7 +159,17 @@ class JsonRecords:
         texts, numbers, not_utf8 = _utf8(text_array(piece.records, joined), numbers)
         chunk = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
         all_bad = sorted([*bad, *not_utf8, *chunk.bad], key=lambda item: item.record)
-        yield Chunk(chunk.records, all_bad, chunk.dropped)
+        yield Chunk(self._camel_case(chunk.records), all_bad, chunk.dropped)
+
+    def _camel_case(self, records: pa.Table) -> pa.Table:
+        if self.pascal_case is None:
+            return records
+        spelled = pc.match_substring_regex(records["_raw"], rf'"{self.pascal_case}"\s*:')
+        if not pc.any(spelled).as_py():
+            return records
+        pairs = zip(records["_raw"].to_pylist(), spelled.to_pylist(), strict=True)
+        renamed = pa.array([_lower_names(text) if capital else text for text, capital in pairs], pa.string())
+        return records.set_column(1, "_raw", renamed)
 
     def _unwrapped(self, records: pa.Table, joined: bytes) -> Chunk:
         chunk = Chunk(records)
@@ -164,6 +178,15 @@ class JsonRecords:
                 found = _unwrap(chunk.records, envelope)
                 chunk = Chunk(found.records, [*chunk.bad, *found.bad], {**chunk.dropped, **found.dropped})
         return chunk
+
+
+_CAPITAL_NAME = re.compile(r"""(?<!\\)"([A-Z])(\w*"\s*:)""", re.ASCII)
+"""A member's name with a capital. A quote without a backslash before it, and a name, a quote and a colon behind it, can
+only be where a name begins: behind a closing quote no letter may follow."""
+
+
+def _lower_names(text: str) -> str:
+    return _CAPITAL_NAME.sub(lambda found: f'"{found[1].lower()}{found[2]}', text)
 
 
 def _unwrap(records: pa.Table, envelope: Envelope) -> Chunk:

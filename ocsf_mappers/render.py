@@ -39,8 +39,12 @@ def value(expr: e.Expr, column: Resolver) -> str:
         case e.Extract(inner, pattern):
             found = f"regexp_extract({value(inner, column)}, {sqltext.text(pattern)}, 1)"
             return f"nullif({found}, '')"
-        case e.Epoch(inner, micros):
-            return _epoch(value(inner, column), micros)
+        case e.Band(inner, pairs, otherwise):
+            floors = [(str(floor), sqltext.text(new)) for floor, new in pairs]
+            return band(value(inner, column), floors, value(otherwise, column))
+        case e.Epoch(inner, micros, fraction):
+            text = value(inner, column)
+            return _epoch_fraction(text, micros) if fraction else _epoch(text, micros)
         case e.Iso8601(inner):
             return _iso8601(value(inner, column))
         case e.Coalesce(items):
@@ -49,7 +53,7 @@ def value(expr: e.Expr, column: Resolver) -> str:
             whens = [f"WHEN {value(test, column)} THEN {value(then, column)}" for test, then in branches]
             last = "" if default is None else f" ELSE {value(default, column)}"
             return f"CASE {' '.join(whens)}{last} END"
-        case e.Sql(template, reads):
+        case e.Sql(template, reads, _):
             return "(" + template.format(*(value(read, column) for read in reads)) + ")"
         case _:
             return _claim(expr, column)
@@ -100,6 +104,13 @@ def by_prefix(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     return " ".join(f"WHEN {prefix} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
 
 
+def band(text: str, pairs: Sequence[tuple[str, str]], otherwise: str) -> str:
+    """A CASE over a number: SQL of the first of the pairs (floor, SQL) that it reaches; null where it is no number."""
+    number = f"try_cast({text} AS DOUBLE)"
+    branches = " ".join(f"WHEN {number} >= {floor} THEN {new}" for floor, new in pairs)
+    return f"CASE WHEN {number} IS NULL THEN NULL {branches} ELSE {otherwise} END"
+
+
 LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z: the last second that DuckDB, Arrow, Athena and Iceberg all can write."""
 
@@ -109,6 +120,15 @@ def _epoch(text: str, micros: int) -> str:
     number = f"try_cast({text} AS BIGINT)"
     limit = LAST_SECOND * (1_000_000 // micros)
     return f"CASE WHEN {number} BETWEEN 0 AND {limit} AND {number}::VARCHAR = {text} THEN {number} * {micros} END"
+
+
+def _epoch_fraction(text: str, micros: int) -> str:
+    """The same for a number with decimals, as JSON writers print times; finer than a microsecond is cut off."""
+    number = f"try_cast({text} AS DECIMAL(26, 9))"
+    limit = LAST_SECOND * (1_000_000 // micros)
+    whole = f"floor({number} * {micros})::BIGINT"
+    shaped = f"regexp_full_match({text}, '[0-9]+([.][0-9]+)?')"
+    return f"CASE WHEN {shaped} AND {number} BETWEEN 0 AND {limit} THEN {whole} END"
 
 
 def _iso8601(text: str) -> str:
@@ -154,7 +174,7 @@ def consumed(expr: e.Expr, column: Resolver, condition: str | None = None) -> It
         case e.Replace(inner, pairs, _):
             known = ", ".join(sqltext.text(old) for old, _ in pairs)
             yield from consumed(inner, column, both(condition, f"{value(inner, column)} IN ({known})"))
-        case e.ListOf(items) | e.Sql(_, items):
+        case e.ListOf(items) | e.Sql(_, items, True):
             for item in items:
                 yield from consumed(item, column, condition)
         case e.Coalesce(items):

@@ -59,17 +59,32 @@ _OCSF_SCALARS: Mapping[str, pa.DataType] = {
 
 
 @dataclass(frozen=True)
+class Latest:
+    """A view with one row a thing: the newest.
+
+    `key` are the paths that name a thing, `newest` those by which the newest row has the highest value, the first
+    counting most. What still ties differs only in where it came from: the last in order of provenance is taken.
+    """
+
+    view: str
+    key: tuple[str, ...]
+    newest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """One table of the lake.
 
     `prefix` is its folder below the lake's root; `arrow` its columns as written to Parquet; `security_lake` the name of
-    the Security Lake v2 table it extends, None for a table of our own.
+    the Security Lake v2 table whose rows it holds, None for a table of our own; `latest` the view with the newest row
+    of each thing that is told of again and again, None where every row stands for itself.
     """
 
     name: str
     prefix: str
     arrow: pa.Schema
     security_lake: str | None
+    latest: Latest | None = None
 
 
 def parse_hive_type(text: str) -> pa.DataType:
@@ -203,8 +218,9 @@ def load() -> Mapping[str, Table]:
             arrow = tables[like].arrow
         else:
             arrow = _projection(columns[found["columns"]], found["additions"])
-        own = f"{name}_2_0"
-        tables[name] = Table(name, found["prefix"], arrow, own if own in columns else None)
+        own = found.get("security_lake", f"{name}_2_0")
+        latest = _latest(arrow, found["latest"]) if "latest" in found else None
+        tables[name] = Table(name, found["prefix"], arrow, own if own in columns else None, latest)
     return tables
 
 
@@ -220,34 +236,48 @@ def get(name: str) -> Table:
         raise SchemaError(f"the lake has no table {name!r}{nearest(name, load())}") from None
 
 
+def _latest(columns: pa.Schema, found: Mapping[str, Any]) -> Latest:
+    for path in (*found["key"], *found["newest"]):
+        kind: pa.DataType = pa.struct(list(columns))
+        for step in path.split("."):
+            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+                raise SchemaError(f"view {found['view']}: the table has no column {path}")
+            kind = kind.field(step).type
+    return Latest(found["view"], tuple(found["key"]), tuple(found["newest"]))
+
+
 def _projection(published: Mapping[str, Any], additions: list[str]) -> pa.Schema:
     fields = {name: parse_hive_type(kind) for name, kind in published["columns"].items()}
     root = pa.struct([pa.field(name, kind) for name, kind in fields.items()])
     for path in additions:
-        root = _with_path(root, path.split("."), _leaf_type(published["classes"], path))
+        leaf, lists = _leaf_type(published["classes"], path)
+        root = _with_path(root, path.split("."), leaf, lists)
     return pa.schema([*root, *PROVENANCE])
 
 
-def _leaf_type(classes: list[str], path: str) -> pa.DataType:
-    """The Arrow type of an OCSF path, from the first version and class that declare it."""
+def _leaf_type(classes: list[str], path: str) -> tuple[pa.DataType, list[bool]]:
+    """The Arrow type of an OCSF path, from the first version and class that declare it, and which steps are lists."""
     for version, name in itertools.product(schemas.versions(), classes):
         facts = schema.load(version)
         holder: schema.ObjectType | None = facts.event_class(name)
         attribute = None
+        lists = []
         for step in path.split("."):
             attribute = holder.attributes.get(step) if holder else None
             holder = facts.members(attribute) if attribute else None
+            lists.append(attribute is not None and attribute.is_array)
         if attribute is not None:
             leaf = _OCSF_SCALARS[facts.scalar(attribute).base]
-            return pa.list_(leaf) if attribute.is_array else leaf
+            return pa.list_(leaf) if attribute.is_array else leaf, lists
     raise SchemaError(f"no shipped OCSF version declares {path} in {', '.join(classes)}")
 
 
-def _with_path(struct: pa.DataType, steps: list[str], leaf: pa.DataType) -> pa.DataType:
-    """The struct with one more leaf; lists on the way are entered."""
+def _with_path(struct: pa.DataType, steps: list[str], leaf: pa.DataType, lists: list[bool]) -> pa.DataType:
+    """The struct with one more leaf; `lists` says which steps are lists."""
     if pa.types.is_list(struct):
-        return pa.list_(_with_path(struct.value_type, steps, leaf))
+        return pa.list_(_with_path(struct.value_type, steps, leaf, lists))
     fields = {field.name: field.type for field in struct}
     step, rest = steps[0], steps[1:]
-    fields[step] = _with_path(fields.get(step, pa.struct([])), rest, leaf) if rest else leaf
+    new = pa.list_(pa.struct([])) if lists[0] else pa.struct([])
+    fields[step] = _with_path(fields.get(step, new), rest, leaf, lists[1:]) if rest else leaf
     return pa.struct([pa.field(name, kind) for name, kind in fields.items()])

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from story import cast, cloudtrail, resolver, vpc_flow
+from story import cast, cloudtrail, guardduty, resolver, vpc_flow
 from story.cast import Delivered
 
 TARGET = Path(__file__).parent / "organization"
@@ -40,6 +40,15 @@ EXPECTED: dict[str, dict[str, int]] = {
         "management: other write": 80,
         "network activity (CloudTrail-NetworkActivity)": 7,
         "service event": 5,
+    },
+    "GuardDuty": {
+        "AttackSequence:S3/CompromisedData": 2,
+        "Behavior:EC2/TrafficVolumeUnusual": 3,
+        "Discovery:IAMUser/AnomalousBehavior": 1,
+        "Exfiltration:S3/AnomalousBehavior": 2,
+        "Persistence:IAMUser/AnomalousBehavior": 1,
+        "Recon:EC2/PortProbeUnprotectedPort": 4,
+        "UnauthorizedAccess:IAMUser/ConsoleLoginSuccess.B": 1,
     },
     "VPC Flow Logs": {
         "custom, version 5: ACCEPT": 2272,
@@ -67,7 +76,7 @@ EXPECTED: dict[str, dict[str, int]] = {
 
 def deliver() -> list[Delivered]:
     """Give every object of the log bucket, all logs together; a further log adds its own `deliver()` here."""
-    return cloudtrail.deliver() + vpc_flow.deliver() + resolver.deliver()
+    return cloudtrail.deliver() + vpc_flow.deliver() + resolver.deliver() + guardduty.deliver()
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------
@@ -78,6 +87,13 @@ def cloudtrail_records(objects: Iterable[Delivered]) -> Iterator[dict[str, Any]]
     for item in objects:
         if "/CloudTrail" in item.key and "/CloudTrail-Digest/" not in item.key:
             yield from json.loads(item.content)["Records"]
+
+
+def findings(objects: Iterable[Delivered]) -> Iterator[dict[str, Any]]:
+    """Give every telling of every GuardDuty finding."""
+    for item in objects:
+        if "/GuardDuty/" in item.key:
+            yield from map(json.loads, item.content.splitlines())
 
 
 def cloudtrail_kind(record: dict[str, Any]) -> str:
@@ -134,6 +150,7 @@ def counts(objects: list[Delivered]) -> dict[str, Counter[str]]:
         "CloudTrail": Counter(cloudtrail_kind(record) for record in cloudtrail_records(objects)),
         "VPC Flow Logs": lines,
         "Route 53 Resolver": Counter(query_kind(record) for record in query_records(objects)),
+        "GuardDuty": Counter(finding["type"] for finding in findings(objects)),
     }
 
 
@@ -208,6 +225,8 @@ def describe(objects: list[Delivered]) -> str:
         tunnel=cast.TUNNEL,
         answers=sum(cast.INTRUDER in json.dumps(record["answers"]) for record in query_records(objects)),
         lines=sum(cast.INTRUDER in line.split() for line in flow_lines(objects)),
+        told=sum(1 for _ in findings(objects)),
+        found=sum(cast.INTRUDER in json.dumps(finding) for finding in findings(objects)),
         kinds=table(("log", "kind", "records"), *kinds),
         objects=table(("folder", "objects"), *sorted(folders(objects).items())),
     )
@@ -261,7 +280,8 @@ database from the bastion, and sends the result out.
 {steps}
 
 Traces of `{intruder}`: {calls} CloudTrail records as source address, {lines} flow log lines, {answers} answer of a DNS
-query, {sent} bytes sent from the bastion to its port 443. The stolen bucket is `{exports}`.
+query, {found} of the {told} lines that GuardDuty wrote, {sent} bytes sent from the bastion to its port 443. The stolen
+bucket is `{exports}`.
 
 What resembles it and is harmless:
 
@@ -284,6 +304,8 @@ What resembles it and is harmless:
 * IAM and console sign-in records are in us-east-1, where AWS records global services; IAM Identity Center sign-ins and
   the roles that services take are in eu-central-1.
 * Account `012345678901` begins with a zero.
+* GuardDuty tells a finding again as it grows: same id, later `updatedAt`, higher `count`. It sees the calls to IAM in
+  us-east-1 and the rest in eu-central-1. Its port probes of web-1 are the scanners of every day.
 * The directory user created on Tuesday at 11:31:48 is `CreateUser` of `sso-directory.amazonaws.com`, not of IAM.
 * Query logs have no region in their keys, and the inbound endpoint's queries have no instance.
 * Digests exist for account `012345678901` and four hours of {day}; their hashes are true, their signatures not.

@@ -33,6 +33,7 @@ CAPTIONS: Mapping[str, Mapping[str, str]] = {
         "NOTAUTH": "NotAuth",
         "NOTZONE": "NotZone",
     },
+    "service.archived": {"true": "Suppressed", "false": "New", "True": "Suppressed", "False": "New"},
 }
 BOUNDARY_OFFSET = 3
 """OCSF's boundary ids count on from the traffic paths of a flow log."""
@@ -129,6 +130,8 @@ CONTROL = re.compile(
     r"| insightDetails\.event(Name|Source)"
     r"| .*\.creationDate | .*\.mfaAuthenticated | responseElements\.ConsoleLogin | serviceEventDetails\..*"
     r"| additionalEventData\.MFAUsed | .*\.userIdentity\.type | recipientAccountId"
+    r"| createdAt | updatedAt | severity | service\.event(First|Last)Seen | .*\.connectionDirection"
+    r"| .*\.uuid | .*\.parentUuid | .*\.mfaStatus | .*\.resourceType"
     r"| action | flow_direction | traffic_path | start | end"
     r"| rcode | firewall_rule_action | query_timestamp | srcport )$"
 )

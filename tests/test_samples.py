@@ -19,7 +19,12 @@ from ocsf_mappers.readers import Chunk
 from tests import lossless, ocsf_check
 from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, map_bytes, ocsf, pretty, read
 
-FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53", "aws_vpc_flow": "vpcflow"}
+FOLDERS = {
+    "aws_cloudtrail": "cloudtrail",
+    "aws_guardduty": "guardduty",
+    "aws_route53_resolver": "route53",
+    "aws_vpc_flow": "vpcflow",
+}
 Parts = list[tuple[RawObject, Chunk]]
 
 NO_ACTOR, NO_API, NO_OPERATION, NO_REQUEST_UID, NO_TIME = (
@@ -38,6 +43,7 @@ ALLOWED_REJECTS = {
         }
     ),
     "aws_route53_resolver": Counter(),
+    "aws_guardduty": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
 }

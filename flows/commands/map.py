@@ -95,7 +95,8 @@ def _lines(mapped: Mapped, told: _Told) -> Iterator[bytes]:
 
     for event in events(mapped.events):
         told.events += 1
-        yield orjson.dumps(event, option=orjson.OPT_UTC_Z)
+        # coordinates and scores are decimals in the tables, numbers in OCSF
+        yield orjson.dumps(event, default=float, option=orjson.OPT_UTC_Z)
     for reject in mapped.rejects.select(["source_object", "source_record", "reason"]).to_pylist():
         told.rejects += 1
         if told.rejects <= SHOWN_REJECTS:

@@ -136,6 +136,9 @@ STEPS = {
     "address": Step("03:04:41", "Resolver", f"bastion asks for {TUNNEL_NAME} and gets the intruder's address"),
     "egress": Step("03:05:00", "VPC Flow", "bastion sends to port 443 of the intruder, until 03:24:59"),
     "last_ssh": Step("03:27:59", "VPC Flow", "end of the last SSH flow"),
+    "data_finding": Step("02:48:31", "GuardDuty", f"Exfiltration:S3/AnomalousBehavior on {EXPORTS}"),
+    "volume_finding": Step("03:20:12", "GuardDuty", "Behavior:EC2/TrafficVolumeUnusual, the bastion: told three times"),
+    "sequence": Step("03:10:44", "GuardDuty", "AttackSequence:S3/CompromisedData: critical, told twice"),
     "close_group": Step("03:52:40", "CloudTrail", "RevokeSecurityGroupIngress: the rule is taken away again"),
 }
 LATE_DELIVERY = moment(THURSDAY, "02:25:00")

@@ -38,6 +38,10 @@ SAMPLES = Path(__file__).parents[2] / "sample_logs"
             KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
         ),
         (
+            "s3://b/p/AWSLogs/111122223333/GuardDuty/eu-west-1/2025/03/11/0f8fad5b-d9cb-469f-a165-70867728950e.jsonl.gz",
+            KeyFacts("aws_guardduty", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
             "memory://flat/111122223333_CloudTrail_us-gov-west-1_20250311T0905Z_ab_c.json.gz",
             KeyFacts("aws_cloudtrail", "111122223333", "us-gov-west-1", "20250311"),
         ),
@@ -125,3 +129,13 @@ def test_digests_are_set_aside_by_name_and_by_content() -> None:
     assert discovery.set_aside_reason(key.replace("-Digest", ""), mapper) is None
     assert discovery.digest_reason(b'{"awsAccountId":"1","digestStartTime":"2025"}')
     assert discovery.digest_reason(b'{"Records":[{"requestParameters":{"digestStartTime":"2025"}}]}') is None
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_the_content_of_samples_does_not_name_another_source(source: str) -> None:
+    for path in (SAMPLES / source).glob("*.json*"):
+        if ".expected." not in path.name and path.stat().st_size:
+            with path.open("rb") as file:
+                found = discovery.of_bytes(file, Limits())
+            assert found in (source, None), path.name
+            assert found == source or source != "aws_guardduty" or path.name == "rejects.jsonl", path.name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,18 @@ class Batch:
         return sum(member.size for member in self.members)
 
 
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch without its members, as the ledger has it."""
+
+    id: str
+    source: str
+    mapper_version: str
+    ocsf_version: str
+    state: State
+    bytes_in: int
+
+
 @dataclass
 class Outcome:
     """What became of one object of a batch."""
@@ -201,11 +213,14 @@ class Ledger:
         """Closes all connections."""
         self.engine.dispose()
 
-    def etags(self) -> dict[tuple[str, int, str], str]:
-        """URI, size and stamp of local files seen before -> ETag."""
-        columns = (OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag)
+    def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
+        """URI, size and stamp -> ETag, of those local files among these that have been seen before, as they are now."""
+        wanted = {ref.uri for ref in refs if ref.stamp}
+        query = sa.select(OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag).where(
+            OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
+        )
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(*columns).where(OBJECTS.c.stamp != "", OBJECTS.c.etag != ""))
+            rows = select_in(connection, query, OBJECTS.c.uri, sorted(wanted))
             return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
 
     def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -256,23 +271,36 @@ class Ledger:
         ]  # fmt: skip
         _upsert(connection, OBJECTS, ("uri", "etag"), rows)
 
-    def open_batches(self, ids: Iterable[str] | None = None) -> list[Batch]:
-        """Batches that are not done, by id, with the members they were planned with.
+    def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
+        """What the ledger says of batches, in the order of the ids.
 
         Args:
-            ids: Only these; None for all.
+            ids: The batches; None for all that are not done, by id.
         """
+        columns = [BATCHES.c[item.name] for item in fields(BatchRow)]
         with self.engine.connect() as connection:
-            query = sa.select(BATCHES).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
-            rows = connection.execute(query).mappings().all()
-            wanted = None if ids is None else set(ids)
-            return [_batch(connection, row) for row in rows if wanted is None or row["id"] in wanted]
+            if ids is None:
+                query = sa.select(*columns).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+                return [_row(found) for found in connection.execute(query)]
+            asked = list(ids)
+            found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
+            return [found[batch_id] for batch_id in asked if batch_id in found]
 
-    def is_done(self, batch_id: str) -> bool:
-        """Whether a batch has been finished, by whomever."""
+    def batch(self, batch_id: str) -> Batch | None:
+        """A batch that is not done, with the members it was planned with; None when it is done or there is none."""
         with self.engine.connect() as connection:
-            state = connection.scalar(sa.select(BATCHES.c.state).where(BATCHES.c.id == batch_id))
-            return bool(state == State.DONE)
+            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _batch(connection, row)
+
+    def rate(self, source: str) -> float | None:
+        """Bytes of objects per second that one worker has dealt with so far; None without a batch done."""
+        query = sa.select(sa.func.sum(BATCHES.c.bytes_in), sa.func.sum(BATCHES.c.seconds)).where(
+            BATCHES.c.source == source, BATCHES.c.state == State.DONE
+        )
+        with self.engine.connect() as connection:
+            size, seconds = connection.execute(query).one()
+        return float(size) / float(seconds) if size and seconds else None
 
     def begin(self, batch_id: str) -> int:
         """Counts an attempt at a batch.
@@ -363,6 +391,11 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
     )
     members = tuple(ObjectRef(*found) for found in connection.execute(query))
     return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+
+
+def _row(found: sa.Row[Any]) -> BatchRow:
+    row = BatchRow(*found)
+    return replace(row, state=State(row.state))
 
 
 def _file_row(batch_id: str, file: FileInfo) -> dict[str, object]:

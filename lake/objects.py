@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,10 +51,6 @@ class ObjectRef:
         return self.uri, self.etag
 
 
-KnownEtag = Callable[[str, int, str], str | None]
-"""URI, size and stamp -> the ETag that this file had when it was last seen so; None when it was not."""
-
-
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI, and the path in it, without a slash at the end.
 
@@ -70,11 +66,25 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 def is_local(fs: Any) -> bool:
     """Whether the file system is this machine's own."""
-    return "file" in _protocols(fs)
+    return "file" in protocols(fs)
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
+def protocols(fs: Any) -> tuple[str, ...]:
+    """The names that a file system goes by, such as `s3`."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def without_nested(uris: Iterable[str]) -> list[str]:
+    """The URIs in order, without those that lie in another one's folder: their objects would be listed twice."""
+    found: dict[tuple[tuple[str, ...], str], str] = {}
+    for uri in uris:
+        fs, path = filesystem(uri)
+        found.setdefault((protocols(fs), path), uri)
+    return [
+        uri
+        for (kind, path), uri in found.items()
+        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in found)
+    ]
 
 
 def check(uris: Iterable[str]) -> None:
@@ -90,64 +100,34 @@ def check(uris: Iterable[str]) -> None:
             raise ConfigError(f"there is nothing at {uri!r}")
 
 
-def listed(uris: Iterable[str], known: KnownEtag | None = None) -> list[ObjectRef]:
-    """The objects that the URIs stand for, each once, sorted by URI.
-
-    Args:
-        uris: Folders (listed recursively), globs and files.
-        known: Saves hashing local files again that did not change.
-
-    Raises:
-        ConfigError: A URI stands for nothing.
-    """
-    found: dict[str, ObjectRef] = {}
-    for uri in uris:
-        fs, path = filesystem(uri)
-        for info in _infos(fs, path, uri):
-            reference = fs.unstrip_protocol(info["name"])
-            if reference not in found:
-                found[reference] = _ref(fs, info, reference, known)
-    return [found[reference] for reference in sorted(found)]
-
-
-def _infos(fs: Any, path: str, uri: str) -> Iterator[dict[str, Any]]:
-    # A local listing may be cached by the file system instance; ask the store itself.
-    fs.invalidate_cache()
-    if fs.isfile(path):
-        yield fs.info(path)
-        return
-    if fs.isdir(path):
-        names = fs.find(path, detail=True)
-    elif _GLOB & set(path):
-        names = {}
-        for name, info in fs.glob(path, detail=True).items():
-            names |= fs.find(name, detail=True) if info["type"] == "directory" else {name: info}
-    else:
-        raise ConfigError(f"there is nothing at {uri!r}")
-    root = len(path) if fs.isdir(path) else len(path.split("*")[0].split("?")[0].split("[")[0])
-    for name, info in sorted(names.items()):
-        if info["type"] == "file" and not _skipped(name[root:]):
-            yield info
-
-
-def _skipped(path: str) -> bool:
+def skipped(path: str) -> bool:
+    """Whether a path below a folder is that of a hidden file, or of one that is no log."""
     steps = path.strip("/").split("/")
     return any(step.startswith(".") for step in steps) or steps[-1].endswith(SKIPPED_SUFFIXES)
 
 
-def _ref(fs: Any, info: dict[str, Any], uri: str, known: KnownEtag | None) -> ObjectRef:
-    size = int(info["size"] or 0)
-    if etag := info.get("ETag") or info.get("etag"):
-        return ObjectRef(uri, str(etag).strip('"'), size)
+def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
+    """An object as the file system lists it; of a local file or one in memory, the ETag is left empty."""
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
     stamp = ""
+    if not etag and is_local(fs):
+        try:
+            stamp = _stamp(Path(info["name"]).stat())
+        except OSError:
+            stamp = ""  # it vanished: opening it will say so
+    return ObjectRef(fs.unstrip_protocol(info["name"]), etag, int(info["size"] or 0), stamp)
+
+
+def with_etag(ref: ObjectRef) -> ObjectRef:
+    """The object with the MD5 of its bytes as its ETag, if it has none."""
+    if ref.etag:
+        return ref
+    fs, path = filesystem(ref.uri)
     try:
-        stamp = _stamp(Path(info["name"]).stat()) if is_local(fs) else ""
-        if stamp and known is not None and (etag := known(uri, size, stamp)):
-            return ObjectRef(uri, etag, size, stamp)
-        return ObjectRef(uri, _md5(fs, info["name"]), size, stamp)
+        return replace(ref, etag=_md5(fs, path))
     except OSError:
         # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
-        return ObjectRef(uri, "", size, stamp)
+        return ref
 
 
 def _stamp(status: os.stat_result) -> str:

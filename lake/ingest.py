@@ -6,16 +6,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import listing, objects
+from lake import listing, objects, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
 from lake.ledger import Batch, BatchRow, Counts, Result, State
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
 from ocsf_mappers import Engine, Mapper
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import RetriableError, WriteError
 
 __all__ = ["NotRead", "Planned", "Progress", "SourceSummary", "Summary", "ingest", "plan", "resume", "work"]
 
@@ -269,14 +270,27 @@ class _Run:
                 yield running[future], future.result()
 
     def _do(self, row: BatchRow) -> _Done:
-        with self.lake.locked(row.id) as mine:
-            batch = self.lake.ledger.batch(row.id) if mine else None
-            if batch is None:
+        for pause in [*retry.pauses(), None]:
+            try:
+                return self._attempted(row)
+            except RetriableError as error:
+                if pause is None:
+                    return error
+                retry.sleep(pause)
+        raise AssertionError("the last attempt ended neither way")
+
+    def _attempted(self, row: BatchRow) -> _Done:
+        with self.lake.leases.held(row.id) as lease:
+            batch = self.lake.ledger.batch(row.id) if lease else None
+            if batch is None or lease is None:
                 return None
             try:
-                return batch, batches.run(batch, self.lake, self._engine(batch.source))
+                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease)
             except Exception as error:
-                self.lake.ledger.fail(batch.id, str(error))
+                with suppress(RetriableError, WriteError):
+                    self.lake.ledger.fail(batch.id, str(error))
+                if isinstance(error, RetriableError):
+                    raise
                 return error
 
     def _engine(self, source: str) -> Engine:

@@ -6,7 +6,9 @@ An object is known by URI and ETag. Every change of state is one transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake.database import connect, insert, select_in
+from lake.database import analyze, connect, insert, lock, select_in
+from lake.leases import LostError
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
+from ocsf_mappers.errors import ConfigError
 
 METADATA = sa.MetaData()
 
@@ -59,6 +63,8 @@ BATCHES = sa.Table(
     sa.Column("bytes_out", sa.BigInteger, nullable=False, default=0),
     sa.Column("seconds", sa.Float, nullable=False, default=0.0),
     sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("begun_at", sa.Text),
+    sa.Column("worker", sa.Text),
     sa.Column("done_at", sa.Text),
     sa.Column("reason", sa.Text),
 )
@@ -76,11 +82,35 @@ FILES = sa.Table(
 )
 
 
+ABOUT = sa.Table(
+    "about",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+def _say_who_works(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN begun_at TEXT")
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN worker TEXT")
+
+
+STEPS = (_say_who_works,)
+"""How the tables became what they are; see `lake.database`. A new table needs no step, a new column does."""
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+"""Who this is, for people who look who works on what."""
+
+ANALYZED_FROM = 10_000
+"""After so many new objects the database is told that its tables have grown."""
+
+
 class State(StrEnum):
     """How far an object or a batch has come.
 
     planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
     tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
+    replaced: was never read, and its key has another content now, which counts as an object of its own.
     """
 
     PLANNED = "planned"
@@ -88,6 +118,7 @@ class State(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     SET_ASIDE = "set_aside"
+    REPLACED = "replaced"
 
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
@@ -126,7 +157,7 @@ class Batch:
         mapper_version: Fingerprint of the mapper.
         ocsf_version: OCSF version of the events.
         members: The objects, sorted.
-        attempts: How often work on it was begun.
+        attempts: How often work on it was begun; of two workers the one with the higher number has it.
     """
 
     id: str
@@ -207,11 +238,24 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA)
+        self.engine = connect(url, METADATA, "ledger", STEPS)
+        self._planned = 0
 
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+    def belongs_to(self, lake: str) -> None:
+        """Notes whose ledger this is, the first time; later it has to be the same lake.
+
+        Raises:
+            ConfigError: It is another one's: objects that one has would be missing in the other without a word.
+        """
+        with self.engine.begin() as connection:
+            connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+            owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
+        if owner != lake:
+            raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")
 
     def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
         """URI, size and stamp -> ETag, of those local files among these that have been seen before, as they are now."""
@@ -236,6 +280,8 @@ class Ledger:
         """
         written = []
         with self.engine.begin() as connection:
+            # Two that plan the same objects would not see each other's before both have ended.
+            lock(connection, "plan")
             for batch in batches:
                 known = _states(connection, batch.members)
                 if any(state in SETTLED for state, _ in known.values()):
@@ -250,7 +296,12 @@ class Ledger:
                     }],
                 )  # fmt: skip
                 self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                _replace(connection, batch.members)
                 written.append(batch)
+                self._planned += len(batch.members)
+            if self._planned >= ANALYZED_FROM:
+                analyze(connection, OBJECTS, BATCHES)
+                self._planned = 0
         return written
 
     def note(self, refs: Sequence[ObjectRef], state: State, reason: str, source: str | None = None) -> None:
@@ -302,20 +353,47 @@ class Ledger:
             size, seconds = connection.execute(query).one()
         return float(size) / float(seconds) if size and seconds else None
 
-    def begin(self, batch_id: str) -> int:
+    def begin(self, batch: Batch) -> Batch:
         """Counts an attempt at a batch.
 
         Returns:
-            How many attempts there were before.
+            The batch with the number of this attempt, from 1.
+
+        Raises:
+            LostError: It is done or discarded.
         """
         with self.engine.begin() as connection:
-            before = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch_id)) or 0
-            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch_id).values(attempts=before + 1))
-            return int(before)
+            changed = connection.execute(
+                sa.update(BATCHES)
+                .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+                .values(attempts=BATCHES.c.attempts + 1, begun_at=_now(), worker=WORKER)
+            )
+            if not changed.rowcount:
+                raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
+            number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
+            return replace(batch, attempts=int(number or 0))
 
-    def finish(self, batch: Batch, result: Result) -> None:
-        """Marks a batch done, with its counts and files, in one transaction."""
+    def finish(self, batch: Batch, result: Result, register: Callable[[], None]) -> None:
+        """Makes a batch visible and marks it done, with its counts and files, in one transaction.
+
+        Args:
+            batch: The batch, as `begin` gave it.
+            result: What became of it.
+            register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
+                nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
+
+        Raises:
+            LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
+        """
+        shared = self.engine.dialect.name == "postgresql"
+        if not shared:
+            register()
         with self.engine.begin() as connection:
+            query = sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+            if connection.scalar(query.with_for_update()) != batch.attempts:
+                raise LostError("another worker has taken the batch over", batch=batch.id)
+            if shared:
+                register()
             total = result.counts
             connection.execute(
                 sa.update(BATCHES)
@@ -381,6 +459,20 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
     rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
+
+
+def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
+    """Objects that failed, and whose keys have another content now, will not come back."""
+    etags = {ref.uri: ref.etag for ref in members}
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(OBJECTS.c.state == State.FAILED)
+    gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
+    if gone:
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
+            .values(state=State.REPLACED, reason="its key was given another content before it was read"),
+            [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
+        )
 
 
 def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:

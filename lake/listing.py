@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lake import objects
+from lake import objects, retry
 from lake.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError
 
@@ -51,9 +51,10 @@ def pages(uri: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     fs, path = objects.filesystem(uri)
     # A listing may be cached by the file system instance; ask the store itself.
     fs.invalidate_cache()
-    if fs.isfile(path):
-        yield [objects.unhashed(fs, fs.info(path))]
-    elif fs.isdir(path):
+    kind = objects.kind(fs, path)
+    if kind == "file":
+        yield [objects.unhashed(fs, retry.call(fs.info, path))]
+    elif kind == "directory":
         yield from below(fs, path, calls)
     elif _GLOB & set(path):
         yield from _globbed(fs, path, calls)
@@ -94,7 +95,7 @@ def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
     while True:
-        page = fs.call_s3("list_objects_v2", **asked)
+        page = retry.call(fs.call_s3, "list_objects_v2", **asked)
         calls.count(0)
         yield page
         if not page.get("IsTruncated"):
@@ -122,7 +123,7 @@ def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
 
 def _listed(fs: Any, path: str, calls: Calls) -> list[dict[str, Any]]:
     try:
-        found = [info for info in fs.ls(path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
+        found = [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
     except (FileNotFoundError, NotADirectoryError):
         found = []
     calls.count(len(found))
@@ -138,7 +139,7 @@ def _by_name(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     root = len(path.split("*")[0].split("?")[0].split("[")[0])
-    for name, info in sorted(fs.glob(path, detail=True).items()):
+    for name, info in sorted(retry.call(fs.glob, path, detail=True).items()):
         if objects.skipped(name[root:]):
             continue
         if info["type"] == "directory":

@@ -7,6 +7,7 @@ that an object written anew under its old name is another object.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 
+from lake import retry
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
 
 _HASHED_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
 _GLOB = frozenset("*?[")
 
 
@@ -96,8 +99,16 @@ def check(uris: Iterable[str]) -> None:
     for uri in uris:
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        if not fs.exists(path) and not _GLOB & set(path):
+        if kind(fs, path) is None and not _GLOB & set(path):
             raise ConfigError(f"there is nothing at {uri!r}")
+
+
+def kind(fs: Any, path: str) -> str | None:
+    """`file`, `directory`, or None when nothing is there; fsspec's own questions answer no to every error."""
+    try:
+        return str(retry.call(fs.info, path)["type"])
+    except FileNotFoundError:
+        return None
 
 
 def skipped(path: str) -> bool:
@@ -124,7 +135,7 @@ def with_etag(ref: ObjectRef) -> ObjectRef:
         return ref
     fs, path = filesystem(ref.uri)
     try:
-        return replace(ref, etag=_md5(fs, path))
+        return replace(ref, etag=_md5(fs, path, ref))
     except OSError:
         # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
         return ref
@@ -134,12 +145,82 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-def _md5(fs: Any, path: str) -> str:
+def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with fs.open(path, "rb") as file:
+    with fs.open(path, "rb") if is_local(fs) else _steady(fs, path, ref) as file:
         while block := file.read(_HASHED_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
+    return io.BufferedReader(Steady(fs, path, ref.size), _BUFFER_BYTES)
+
+
+class Steady(io.RawIOBase):
+    """An object of a remote store, read on where a connection broke.
+
+    Args:
+        fs: Its file system.
+        path: Its path there.
+        size: Its size as it was listed; less than that is an answer cut short.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs = fs
+        self._path = path
+        self._size = size
+        self._at = 0
+        self._file: Any = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place; nothing is read yet."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads; raises RetriableError when trying again has not helped."""
+        data = retry.call(self._read, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, wanted: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._fs.open(self._path, "rb")
+            if self._file.tell() != self._at:
+                self._file.seek(self._at)
+            data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))
+            if not data and self._at < self._size:
+                raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
+            return data
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._forget()
+        super().close()
 
 
 @contextmanager
@@ -154,7 +235,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
         local = is_local(fs)
         same = local or _same(fs, path, ref)
         # fsspec's own wrapper of local files costs a Python call per read.
-        file = Path(path).open("rb") if local else fs.open(path, "rb")  # noqa: SIM115 - closed below
+        file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
     except OSError as error:
@@ -162,7 +243,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
     with file:
         before = _stamp(os.fstat(file.fileno())) if local else ""
         if local and before != ref.stamp:
-            same = _md5(fs, path) == ref.etag
+            same = _md5(fs, path, ref) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
         yield file
@@ -171,7 +252,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
 
 
 def _same(fs: Any, path: str, ref: ObjectRef) -> bool:
-    info = fs.info(path)
+    info = retry.call(fs.info, path)
     if etag := info.get("ETag") or info.get("etag"):
         return str(etag).strip('"') == ref.etag
-    return _md5(fs, path) == ref.etag
+    return _md5(fs, path, ref) == ref.etag

@@ -238,8 +238,8 @@ class Planner:
         return kept
 
     def _anew(self, batch_id: str) -> list[str]:
-        with self.lake.locked(batch_id) as mine:
-            batch = self.lake.ledger.batch(batch_id) if mine else None
+        with self.lake.leases.held(batch_id) as lease:
+            batch = self.lake.ledger.batch(batch_id) if lease else None
             if batch is None:
                 return []
             self.lake.catalog.drop(batch_id)

@@ -44,7 +44,7 @@ class Window:
         objects.check([self.uri])
         fs, path = objects.filesystem(self.uri)
         fs.invalidate_cache()
-        self.in_tree = fs.isdir(path) and trees.has_tree(fs, path, self.source, self.calls)
+        self.in_tree = objects.kind(fs, path) == "directory" and trees.has_tree(fs, path, self.source, self.calls)
         if not self.in_tree:
             for page in listing.pages(self.uri, self.calls):
                 yield [ref for ref in page if self._named(ref)]

@@ -305,8 +305,8 @@ def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: M
 
     with opened(settings()) as lake:
         planned = ingest.plan([str(logs)], settings())
-        with lake.locked(planned.batch_ids[0]) as mine:
-            assert mine
+        with lake.leases.held(planned.batch_ids[0]) as lease:
+            assert lease
             summary = ingest.ingest([str(logs)], settings())
     assert summary.busy == 1
     assert 0 < summary.counts.events < 140

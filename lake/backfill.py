@@ -7,13 +7,16 @@ once, whoever brings them first.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lake import ingest, trees
 from lake.config import Settings
 from lake.ingest import OnProgress, Summary
-from lake.lake import opened
+from lake.lake import exists, opened
 from lake.plan import Planned, Planner, mappers
 from lake.trees import Wanted
 from lake.window import Window
@@ -65,7 +68,12 @@ def estimate(
     """
     window = _window(source, uri, first, last, accounts, regions)
     found = mappers(source)
-    with opened(settings) as lake:
+    with ExitStack() as stack:
+        if not exists(settings):
+            # Of a lake that is not there nothing is known, and an estimate does not make one.
+            nowhere = stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-"))
+            settings = settings.model_copy(update={"state": Path(nowhere)})
+        lake = stack.enter_context(opened(settings))
         counted = Planner(lake, found).counted(window.pages(), source)
         rate = lake.ledger.rate(source)
     return Estimate(

@@ -63,6 +63,13 @@ def opened(settings: Settings) -> Iterator[Lake]:
         yield Lake(settings, store, ledger, catalog, leases)
 
 
+def exists(settings: Settings) -> bool:
+    """Whether there is a lake of these settings. A ledger that a URL names counts as one."""
+    if settings.ledger_url is not None:
+        return True
+    return (_state(settings, Store(settings.lake)) / layout.LEDGER_PATH).exists()
+
+
 def _in(state: Path | None, name: str) -> Path:
     assert state is not None
     return state / name

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.commands import ingest, map, quarantine, query, sources, status, validate
+from flows.commands import backfill, ingest, map, quarantine, query, sources, status, validate
 from flows.terminal import say
 
 HINTS = {
@@ -50,6 +50,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 
 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
+_add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)
 _add(app, "validate", validate.validate, validate.EXAMPLE)

@@ -27,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a tabl
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source; see `ocsf-lake sources`.")]
 
 
-def settings(lake: str | None = None, ocsf_version: str | None = None) -> Settings:
+def settings(lake: str | None = None, ocsf_version: str | None = None, workers: int | None = None) -> Settings:
     """The settings in force: options, then `OCSF_LAKE_*`, then `ocsf-lake.toml`.
 
     Raises:
@@ -35,7 +35,7 @@ def settings(lake: str | None = None, ocsf_version: str | None = None) -> Settin
     """
     from lake import config
 
-    return config.load(lake=lake, ocsf_version=ocsf_version)
+    return config.load(lake=lake, ocsf_version=ocsf_version, workers=workers)
 
 
 def settings_of_lake(lake: str | None) -> Settings:
@@ -49,6 +49,8 @@ def settings_of_lake(lake: str | None) -> Settings:
     from ocsf_mappers.errors import ConfigError
 
     found = settings(lake)
+    if found.ledger_url is not None:
+        return found
     store = Store(found.lake)
     state = found.state or (Path(store.root) if store.is_local else None)
     if state is not None and not (state / layout.CATALOG_PATH).exists():

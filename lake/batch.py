@@ -11,6 +11,7 @@ import pyarrow as pa
 from lake import quarantine, writer
 from lake.catalog import Definition
 from lake.lake import Lake
+from lake.leases import Lease, LostError
 from lake.ledger import Batch, Outcome, Result, State
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
@@ -26,24 +27,38 @@ class CountError(OcsfMappersError):
     """Records were lost or doubled: a defect of this program. The batch stays open and is not visible."""
 
 
-def run(batch: Batch, lake: Lake, engine: Engine) -> Result:
+def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
     """Maps a batch, writes and registers its files, marks it done.
 
     Raises:
         CountError: What was read is not what came out.
+        LostError: Another worker has taken it over.
+        RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
-    resumed = lake.ledger.begin(batch.id) > 0
+    batch = lake.ledger.begin(batch)
     reached("begun", batch.id)
-    result = _result(batch, lake, engine)
+    result = _result(batch, lake, engine, lease)
     _check(batch, result)
     reached("written", batch.id)
-    if resumed:
+    lease.check()
+    if batch.attempts > 1:
         written = {file.path for file in result.files}
         lake.store.remove(path for path in lake.store.with_prefix(batch.id) if path not in written)
-    _register(batch, lake, result)
-    reached("registered", batch.id)
-    lake.ledger.finish(batch, result)
+
+    def register() -> None:
+        lease.check()
+        _register(batch, lake, result)
+        reached("registered", batch.id)
+
+    try:
+        lake.ledger.finish(batch, result, register)
+    except LostError:
+        if not lake.ledger.rows([batch.id]):
+            # Its objects are in other batches by now; what was written here would count them twice.
+            lake.catalog.drop(batch.id)
+            lake.store.remove(file.path for file in result.files)
+        raise
     reached("done", batch.id)
     return result
 
@@ -52,20 +67,24 @@ def reached(step: str, batch_id: str) -> None:
     """Called between the steps of a batch; does nothing. Tests interrupt a run here."""
 
 
-def _result(batch: Batch, lake: Lake, engine: Engine) -> Result:
+def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
     unreadable: dict[ObjectRef, str] = {}
     while True:
-        attempt = _Attempt(batch, lake, engine, unreadable)
+        attempt = _Attempt(batch, lake, engine, unreadable, lease)
         try:
             return attempt.run()
         except Broken as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             unreadable[broken.ref] = broken.reason
+            lease.check()
             lake.store.remove(file.path for file in attempt.result.files)
 
 
 class _Attempt:
-    def __init__(self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str]) -> None:
+    def __init__(
+        self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str], lease: Lease
+    ) -> None:
+        self.lease = lease
         self.batch = batch
         self.lake = lake
         self.engine = engine
@@ -115,6 +134,7 @@ class _Attempt:
         mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
         self._count(part, mapped)
         settings, store = self.lake.settings, self.lake.store
+        self.lease.check()
         self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
         self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
         reached("part", self.batch.id)

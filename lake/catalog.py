@@ -98,14 +98,14 @@ FILES = sa.Table(
 
 
 class LocalCatalog:
-    """A catalog in SQLite.
+    """A catalog in SQLite or PostgreSQL.
 
     Args:
         url: SQLAlchemy URL of the database.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA)
+        self.engine = connect(url, METADATA, "catalog")
 
     def close(self) -> None:
         """Closes connections."""

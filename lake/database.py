@@ -1,38 +1,113 @@
-"""Small SQL databases: SQLite in the lake, PostgreSQL by URL, both through SQLAlchemy Core."""
+"""Small SQL databases: SQLite in the lake, PostgreSQL by URL, both through SQLAlchemy Core.
+
+Each database has a version. A table that is missing is made when the database is opened; a change of a table that is
+there already is a step, and steps that a database has not seen are taken, in order, in one transaction. (Alembic would
+want a folder of scripts and a configuration for what are a few statements in two databases, and be imported each time.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
 BUSY_SECONDS = 60
 """How long a writer waits for another process's transaction."""
 
+CLIENT_SECONDS = 15
+"""A connection to PostgreSQL on which nothing is answered for so long is given up."""
+
+POSTGRES_TIMES = {
+    "connect_timeout": CLIENT_SECONDS,
+    "tcp_user_timeout": CLIENT_SECONDS * 1000,
+    "keepalives_idle": CLIENT_SECONDS // 3,
+    "keepalives_interval": CLIENT_SECONDS // 3,
+    "keepalives_count": 2,
+}
+
+POSTGRES_SCHEMA = "ocsf_{name}"
+"""In PostgreSQL ledger and catalog share a database; each has a schema of its own."""
+
+VERSION = "schema_version"
 _IN = 500
+_NO_PLACE = ("53100", "53200")
+"""SQLSTATEs of PostgreSQL for a full disk and for too little memory."""
+_REFUSED = ("28", "3D")
+"""Classes of SQLSTATE that asking again does not mend: who asks is unknown, or there is no such database."""
+
+Step = Callable[[sa.Connection], None]
+"""Changes the tables of one version to those of the next one."""
 
 
-def connect(url: str, metadata: sa.MetaData) -> sa.Engine:
-    """An engine for a database; tables that are missing are made.
+def connect(url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = ()) -> sa.Engine:
+    """An engine for a database whose tables are those of today.
+
+    Args:
+        url: SQLAlchemy URL.
+        metadata: The tables.
+        name: What the database is, a word: `ledger`, `catalog`.
+        steps: How the tables became what they are; the first one changes version 1 to version 2.
 
     Raises:
-        ConfigError: The database cannot be opened.
+        ConfigError: The database cannot be opened, or was changed by a newer version of this program.
+        RetriableError: The server does not answer.
     """
+    shown = url
     try:
         target = sa.make_url(url)
-        if target.get_backend_name() == "sqlite" and target.database:
-            Path(target.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(target, poolclass=sa.NullPool)
-        if engine.dialect.name == "sqlite":
-            _use_wal(engine)
-        metadata.create_all(engine)
+        shown = target.render_as_string(hide_password=True)
+        engine = _postgres(target, name) if is_postgres(url) else _sqlite(target)
+        sa.event.listen(engine, "handle_error", _sorted_out)
+        _update(engine, metadata, name, steps)
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise ConfigError(f"cannot open the database {url!r}: {error}") from error
+        raise ConfigError(f"cannot open the {name} {shown!r}: {error}") from error
+    return engine
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL is that of a PostgreSQL database.
+
+    Raises:
+        ConfigError: It is no URL of a database.
+    """
+    try:
+        return sa.make_url(url).get_backend_name() == "postgresql"
+    except sa.exc.ArgumentError as error:
+        raise ConfigError("the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is") from error
+
+
+def _sqlite(target: sa.URL) -> sa.Engine:
+    if target.database:
+        Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(target, poolclass=sa.NullPool)
+    if engine.dialect.name == "sqlite":
+        _use_wal(engine)
+    return engine
+
+
+def _postgres(target: sa.URL, name: str) -> sa.Engine:
+    # The driver of this project, whatever the URL says: postgresql:// alone would mean psycopg2.
+    engine = sa.create_engine(
+        target.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=64,
+        connect_args={"application_name": f"ocsf-lake {name}", **POSTGRES_TIMES},
+    )
+    schema = POSTGRES_SCHEMA.format(name=name)
+
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def opened(connection: Any, _: Any) -> None:
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute(f"SET search_path TO {schema}")
+        connection.autocommit = before
+
     return engine
 
 
@@ -53,6 +128,69 @@ def _use_wal(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+# -- errors -----------------------------------------------------------------------------------------------------------
+def _sorted_out(context: sa.ExceptionContext) -> OcsfMappersError | None:
+    """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
+    error = context.original_exception
+    said = str(error).strip()
+    if isinstance(error, sqlite3.OperationalError):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return RetriableError(f"the database is busy: {said}")
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return WriteError(f"the database cannot be written: {said}")
+        return None
+    if type(error).__module__.partition(".")[0] != "psycopg" or not _is_operational(error):
+        return None
+    state = getattr(error, "sqlstate", None) or ""
+    if state in _NO_PLACE:
+        return WriteError(f"the database cannot be written: {said}")
+    if state.startswith(_REFUSED) or (not state and ("authentication" in said or "does not exist" in said)):
+        return ConfigError(f"the database refuses us: {said}")
+    return RetriableError(f"the database does not answer: {said}")
+
+
+def _is_operational(error: BaseException) -> bool:
+    return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+def _update(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence[Step]) -> None:
+    newest = len(steps) + 1
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            lock(connection, f"tables of {name}")
+            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {POSTGRES_SCHEMA.format(name=name)}")
+        version = _version(connection, metadata, newest)
+        if version > newest:
+            raise ConfigError(
+                f"the {name} has the tables of a newer ocsf-lake (version {version}, this one knows {newest}); "
+                "use that one"
+            )
+        for step in steps[version - 1 :]:
+            step(connection)
+        metadata.create_all(connection)
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION} (version INTEGER NOT NULL)")
+        if connection.exec_driver_sql(f"UPDATE {VERSION} SET version = {newest}").rowcount == 0:
+            connection.exec_driver_sql(f"INSERT INTO {VERSION} VALUES ({newest})")
+
+
+def _version(connection: sa.Connection, metadata: sa.MetaData, newest: int) -> int:
+    there = set(sa.inspect(connection).get_table_names())
+    if VERSION in there:
+        found = connection.exec_driver_sql(f"SELECT max(version) FROM {VERSION}").scalar()
+        return int(found or newest)
+    # Databases of the first version did not say so.
+    return 1 if there & set(metadata.tables) else newest
+
+
+# -- statements -------------------------------------------------------------------------------------------------------
+def lock(connection: sa.Connection, what: str) -> None:
+    """Keeps others from what this transaction does, until it ends; a transaction of SQLite does that by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that can say what to do about rows that are there already."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
@@ -61,6 +199,18 @@ def insert(connection: sa.Connection, table: sa.Table) -> Any:
 def select_in(
     connection: sa.Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Sequence[Any]
 ) -> Iterator[sa.Row[Any]]:
-    """The rows of a query whose column is among many values."""
+    """The rows of a query whose column, of text, is among many values."""
+    if connection.dialect.name == "postgresql":
+        # One array: a list of 500 parameters is planned anew each time, and scans the table after a large load.
+        array = sa.literal(list(values), postgresql.ARRAY(sa.Text))
+        yield from connection.execute(query.where(column == sa.any_(array)))
+        return
     for start in range(0, len(values), _IN):
         yield from connection.execute(query.where(column.in_(values[start : start + _IN])))
+
+
+def analyze(connection: sa.Connection, *tables: sa.Table) -> None:
+    """Tells PostgreSQL's planner how large tables have become, before its own round does."""
+    if connection.dialect.name == "postgresql":
+        for table in tables:
+            connection.exec_driver_sql(f"ANALYZE {table.name}")

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import discovery, objects, plan
+from lake import listing, objects, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
-from lake.ledger import SETTLED, Batch, Counts, Result, State
-from lake.objects import ObjectError, ObjectRef
-from ocsf_mappers import Engine, Mapper, registry
-from ocsf_mappers.engine import fingerprint
-from ocsf_mappers.errors import WriteError
+from lake.ledger import Batch, BatchRow, Counts, Result, State
+from lake.plan import NotRead, Planned, Planner, Unread, mappers
+from ocsf_mappers import Engine, Mapper
+from ocsf_mappers.errors import RetriableError, WriteError
 
-
-@dataclass(frozen=True)
-class NotRead:
-    """An object from which no records were taken, and why."""
-
-    uri: str
-    state: State
-    reason: str
+__all__ = ["NotRead", "Planned", "Progress", "SourceSummary", "Summary", "ingest", "plan", "resume", "work"]
 
 
 @dataclass
@@ -80,15 +73,20 @@ class Summary:
         listed: Objects that the URIs stand for.
         known: Those of them that earlier runs have dealt with.
         sources: Per source, by name.
-        not_read: Objects skipped, set aside or failed, with the reasons.
-        busy: Batches left to another run that works on them.
+        unread: Objects skipped, set aside or failed, with the reasons.
+        busy: Batches left to another run that works on them, or that it has done meanwhile.
     """
 
     listed: int = 0
     known: int = 0
     sources: dict[str, SourceSummary] = field(default_factory=dict)
-    not_read: list[NotRead] = field(default_factory=list)
+    unread: Unread = field(default_factory=Unread)
     busy: int = 0
+
+    @property
+    def not_read(self) -> list[NotRead]:
+        """The objects of `unread`, by URI."""
+        return sorted(self.unread.items, key=lambda item: item.uri)
 
     @property
     def counts(self) -> Counts:
@@ -101,11 +99,15 @@ class Summary:
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
         self.sources.setdefault(batch.source, SourceSummary()).add(batch, result)
-        self.not_read += [
-            NotRead(ref.uri, outcome.state, outcome.reason or "")
-            for ref, outcome in result.outcomes.items()
-            if outcome.state is not State.DONE
-        ]
+        for ref, outcome in result.outcomes.items():
+            if outcome.state is not State.DONE:
+                self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
+
+    def add_planned(self, planned: Planned) -> None:
+        """Counts what planning found."""
+        self.listed += planned.listed
+        self.known += planned.known
+        self.unread.extend(planned.unread)
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,14 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+_Done = tuple[Batch, Result] | Exception | None
+"""A batch and what became of it, an error, or None when another worker has it or has done it."""
 
 
 def ingest(
     uris: Iterable[str], settings: Settings, source: str | None = None, progress: OnProgress | None = None
 ) -> Summary:
-    """Brings what is new at the URIs into the lake.
+    """Brings what is new at the URIs into the lake: `plan`, then `work`.
 
     Batches that an interrupted run left open come first, with the members they were planned with.
 
@@ -150,15 +154,50 @@ def ingest(
         WriteError: The lake refused a file; running again continues.
         CountError: Records were lost or doubled; nothing of that batch is visible.
     """
-    mappers = {name: registry.load(name) for name in ([source] if source else registry.names())}
-    uris = list(uris)
-    objects.check(uris)
+    planned = plan(uris, settings, source)
+    summary = work(planned.batch_ids, settings, progress)
+    summary.add_planned(planned)
+    return summary
+
+
+def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> Planned:
+    """Plans what is new at the URIs, and does none of it; the batches stand in the ledger.
+
+    Args:
+        uris: Folders (read recursively), globs and files.
+        settings: The lake and the bounds of batches.
+        source: Name of the source; None to tell it from each object's name or content.
+
+    Raises:
+        ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
+    """
+    found = mappers(source)
+    asked = objects.without_nested(uris)
+    objects.check(asked)
+    calls = listing.Calls()
     with opened(settings) as lake:
-        run = _Run(lake, mappers)
-        refs = run.listed(uris)
-        found = run.planned(refs, source)
-        run.work(found, progress)
-        return run.summary
+        planned = Planner(lake, found).plan((page for uri in asked for page in listing.pages(uri, calls)), source)
+    planned.list_calls = calls.number
+    return planned
+
+
+def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | None = None) -> Summary:
+    """Does batches that have been planned, here; those that another worker holds, or has done, are left to it.
+
+    A batch that was planned for another version of its mapper, or of OCSF, is planned anew first.
+
+    Args:
+        batch_ids: Ids of the batches.
+        settings: The lake and the bounds of the run.
+        progress: Called in this thread after each batch.
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+        WriteError: The lake refused a file; running again continues.
+        CountError: Records were lost or doubled; nothing of that batch is visible.
+    """
+    with opened(settings) as lake:
+        return _worked(lake, lake.ledger.rows(batch_ids), progress)
 
 
 def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
@@ -168,135 +207,61 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
         WriteError: The lake refused a file.
         CountError: Records were lost or doubled.
     """
-    mappers = {name: registry.load(name) for name in registry.names()}
     with opened(settings) as lake:
-        run = _Run(lake, mappers)
-        run.work(run.current(lake.ledger.open_batches()), progress)
-        return run.summary
+        return _worked(lake, lake.ledger.rows(), progress)
+
+
+def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
+    planner = Planner(lake, mappers(None))
+    done = sum(row.state is State.DONE for row in rows)
+    run = _Run(lake, planner.mappers)
+    run.summary.busy += done
+    run.work(lake.ledger.rows(planner.current(rows)), progress)
+    return run.summary
 
 
 class _Run:
-    def __init__(self, lake: Lake, mappers: dict[str, Mapper]) -> None:
+    def __init__(self, lake: Lake, mappers: Mapping[str, Mapper]) -> None:
         self.lake = lake
         self.settings = lake.settings
         self.mappers = mappers
         self.summary = Summary()
-        self._versions: dict[str, str] = {}
         self._threads = threading.local()
 
-    def listed(self, uris: list[str]) -> list[ObjectRef]:
-        """The objects at the URIs; those with an unchanged file are not hashed again."""
-        known: dict[tuple[str, int, str], str] = {}
-        looked_up = False
-
-        def etag(uri: str, size: int, stamp: str) -> str | None:
-            nonlocal looked_up, known
-            if not looked_up:
-                known, looked_up = self.lake.ledger.etags(), True
-            return known.get((uri, size, stamp))
-
-        refs = objects.listed(uris, etag)
-        self.summary.listed = len(refs)
-        return refs
-
-    def planned(self, refs: Sequence[ObjectRef], source: str | None) -> list[Batch]:
-        """The open batches that hold listed objects, then batches of the objects that are new."""
-        states = self.lake.ledger.states(refs)
-        open_ids = {batch for state, batch in states.values() if state is State.PLANNED and batch}
-        resumed = self.current(self.lake.ledger.open_batches(open_ids))
-        if open_ids:
-            states = self.lake.ledger.states(refs)
-        settled = {key for key, (state, _) in states.items() if state in SETTLED}
-        finished = {key for key, (state, _) in states.items() if state in (State.DONE, State.SET_ASIDE)}
-        self.summary.known = len(finished)
-        new: dict[str, list[ObjectRef]] = {}
-        for ref in refs:
-            if ref.key not in settled and (name := self._source(ref, source)):
-                new.setdefault(name, []).append(ref)
-        fresh: list[Batch] = []
-        for name in sorted(new):
-            fresh += plan.batches(name, self._version(name), new[name], self.settings)
-        return [*resumed, *self.lake.ledger.plan(fresh)]
-
-    def current(self, found: Sequence[Batch]) -> list[Batch]:
-        """The batches that still mean the same; those planned for another mapper or OCSF version are planned anew."""
-        kept = []
-        for batch in found:
-            if batch.source not in self.mappers:
-                continue
-            if (batch.mapper_version, batch.ocsf_version) == (self._version(batch.source), self.settings.ocsf_version):
-                kept.append(batch)
-                continue
-            with self.lake.locked(batch.id) as mine:
-                if mine:
-                    self.lake.catalog.drop(batch.id)
-                    self.lake.store.remove(self.lake.store.with_prefix(batch.id))
-                    self.lake.ledger.discard(batch.id)
-        return kept
-
-    def _version(self, source: str) -> str:
-        if source not in self._versions:
-            self._versions[source] = fingerprint(self.mappers[source], self.settings.ocsf_version)
-        return self._versions[source]
-
-    def _source(self, ref: ObjectRef, given: str | None) -> str | None:
-        """The source of an object that is to be read; others are noted, with the reason."""
-        try:
-            source = given or discovery.of_key(ref.uri).source or self._sniffed(ref)
-        except ObjectError as error:
-            self._note(ref, State.FAILED, str(error))
-            return None
-        if source is None or source not in self.mappers:
-            self._note(ref, State.SKIPPED, "neither the name nor the content is of a known source")
-            return None
-        if reason := discovery.set_aside_reason(ref.uri, self.mappers[source]):
-            self._note(ref, State.SET_ASIDE, reason, source)
-            return None
-        return source
-
-    def _note(self, ref: ObjectRef, state: State, reason: str, source: str | None = None) -> None:
-        self.lake.ledger.note([ref], state, reason, source)
-        self.summary.not_read.append(NotRead(ref.uri, state, reason))
-
-    def _sniffed(self, ref: ObjectRef) -> str | None:
-        with objects.opened(ref) as file:
-            return discovery.of_bytes(file, self.settings.limits)
-
-    def work(self, found: Sequence[Batch], progress: OnProgress | None) -> None:
+    def work(self, found: Sequence[BatchRow], progress: OnProgress | None) -> None:
         """Does the batches on several threads. One that raises does not stop the others, unless the lake refuses."""
         errors: list[Exception] = []
         done = bytes_in = 0
-        of_bytes = sum(batch.bytes_in for batch in found)
-        for batch, outcome in self._outcomes(found):
+        of_bytes = sum(row.bytes_in for row in found)
+        for row, outcome in self._outcomes(found):
             if isinstance(outcome, Exception):
                 errors.append(outcome)
                 if isinstance(outcome, WriteError):
                     break
                 continue
             done += 1
-            bytes_in += batch.bytes_in
+            bytes_in += row.bytes_in
             if outcome is None:
                 self.summary.busy += 1
                 continue
-            self.summary.add(batch, outcome)
+            batch, result = outcome
+            self.summary.add(batch, result)
             if progress is not None:
-                progress(Progress(done, len(found), bytes_in, of_bytes, batch, outcome))
-        self.summary.not_read.sort(key=lambda item: item.uri)
+                progress(Progress(done, len(found), bytes_in, of_bytes, batch, result))
         if errors:
             for error in errors[1:]:
                 errors[0].add_note(f"another batch failed too: {error}")
             raise errors[0]
 
-    def _outcomes(self, found: Sequence[Batch]) -> Iterator[tuple[Batch, Result | Exception | None]]:
+    def _outcomes(self, found: Sequence[BatchRow]) -> Iterator[tuple[BatchRow, _Done]]:
         if self.settings.workers == 1 or len(found) <= 1:
-            for batch in found:
-                yield batch, self._do(batch)
+            for row in found:
+                yield row, self._do(row)
             return
-        waiting = iter(found)
-        running: dict[Future[Result | Exception | None], Batch] = {}
+        running: dict[Future[_Done], BatchRow] = {}
         with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="ocsf-lake") as pool:
-            for batch in waiting:
-                running[pool.submit(self._do, batch)] = batch
+            for row in found:
+                running[pool.submit(self._do, row)] = row
                 if len(running) < self.settings.workers:
                     continue
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -304,14 +269,28 @@ class _Run:
             for future in list(running):
                 yield running[future], future.result()
 
-    def _do(self, batch: Batch) -> Result | Exception | None:
-        with self.lake.locked(batch.id) as mine:
-            if not mine or self.lake.ledger.is_done(batch.id):
+    def _do(self, row: BatchRow) -> _Done:
+        for pause in [*retry.pauses(), None]:
+            try:
+                return self._attempted(row)
+            except RetriableError as error:
+                if pause is None:
+                    return error
+                retry.sleep(pause)
+        raise AssertionError("the last attempt ended neither way")
+
+    def _attempted(self, row: BatchRow) -> _Done:
+        with self.lake.leases.held(row.id) as lease:
+            batch = self.lake.ledger.batch(row.id) if lease else None
+            if batch is None or lease is None:
                 return None
             try:
-                return batches.run(batch, self.lake, self._engine(batch.source))
+                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease)
             except Exception as error:
-                self.lake.ledger.fail(batch.id, str(error))
+                with suppress(RetriableError, WriteError):
+                    self.lake.ledger.fail(batch.id, str(error))
+                if isinstance(error, RetriableError):
+                    raise
                 return error
 
     def _engine(self, source: str) -> Engine:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lake import layout
 from lake.catalog import Catalog, LocalCatalog
 from lake.config import Settings
+from lake.database import is_postgres
+from lake.leases import FileLeases, Leases, PostgresLeases
 from lake.ledger import Ledger
 from lake.store import Store
 from ocsf_mappers.errors import ConfigError
@@ -25,48 +26,53 @@ class Lake:
         store: The lake's files.
         ledger: What was read.
         catalog: What is visible.
-        state: Local folder of ledger and catalog; also holds the locks of batches.
+        leases: Who works on which batch.
     """
 
     settings: Settings
     store: Store
     ledger: Ledger
     catalog: Catalog
-    state: Path
-
-    @contextmanager
-    def locked(self, batch_id: str) -> Iterator[bool]:
-        """Holds a batch for this run alone; gives False when another run holds it. A killed run holds nothing."""
-        path = self.state / "_ledger" / "locks" / batch_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-            path.unlink(missing_ok=True)
+    leases: Leases
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Lake]:
     """The lake of these settings; it is made when there is none.
 
+    With a ledger in PostgreSQL the catalog and the locks of batches are there too, and any number of hosts share the
+    lake; otherwise all three are in a local folder, for the processes of one host.
+
     Raises:
-        ConfigError: Its databases have no place, or cannot be opened.
+        ConfigError: Its databases have no place, cannot be opened, or are those of another lake.
+        RetriableError: The database does not answer.
     """
     store = Store(settings.lake)
-    state = _state(settings, store)
-    ledger = Ledger(settings.ledger_url or f"sqlite:///{state / layout.LEDGER_PATH}")
-    try:
-        catalog = LocalCatalog(f"sqlite:///{state / layout.CATALOG_PATH}")
-        try:
-            yield Lake(settings, store, ledger, catalog, state)
-        finally:
-            catalog.close()
-    finally:
-        ledger.close()
+    url = settings.ledger_url
+    shared = url is not None and is_postgres(url)
+    state = None if shared else _state(settings, store)
+    with ExitStack() as stack:
+        ledger = Ledger(url or f"sqlite:///{_in(state, layout.LEDGER_PATH)}")
+        stack.callback(ledger.close)
+        if url is not None:
+            ledger.belongs_to(store.uri("").rstrip("/"))
+        catalog = LocalCatalog(url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}")
+        stack.callback(catalog.close)
+        leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
+        stack.callback(leases.close)
+        yield Lake(settings, store, ledger, catalog, leases)
+
+
+def exists(settings: Settings) -> bool:
+    """Whether there is a lake of these settings. A ledger that a URL names counts as one."""
+    if settings.ledger_url is not None:
+        return True
+    return (_state(settings, Store(settings.lake)) / layout.LEDGER_PATH).exists()
+
+
+def _in(state: Path | None, name: str) -> Path:
+    assert state is not None
+    return state / name
 
 
 def _state(settings: Settings, store: Store) -> Path:
@@ -75,6 +81,6 @@ def _state(settings: Settings, store: Store) -> Path:
     if store.is_local:
         return Path(store.root)
     raise ConfigError(
-        f"the lake {settings.lake!r} is not a local folder, so its ledger and catalog need one; "
-        "set OCSF_LAKE_STATE or `state` in ocsf-lake.toml"
+        f"the lake {settings.lake!r} is not a local folder, so its ledger and catalog need a place; "
+        "set OCSF_LAKE_STATE to a folder or OCSF_LAKE_LEDGER_URL to a PostgreSQL database"
     )

@@ -19,6 +19,7 @@ UNKNOWN = "unknown"
 
 QUARANTINE = "quarantine"
 QUARANTINE_PREFIX, LEDGER_PATH, CATALOG_PATH = "_quarantine", "_ledger/ledger.db", "_catalog/catalog.db"
+LOCKS_PATH = "_ledger/locks"
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}
 """Partition key in the catalog -> its spelling in paths."""
 

@@ -6,8 +6,10 @@ An object is known by URI and ETag. Every change of state is one transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -15,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake.database import connect, insert, select_in
+from lake.database import analyze, connect, insert, lock, select_in
+from lake.leases import LostError
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
+from ocsf_mappers.errors import ConfigError
 
 METADATA = sa.MetaData()
 
@@ -59,6 +63,8 @@ BATCHES = sa.Table(
     sa.Column("bytes_out", sa.BigInteger, nullable=False, default=0),
     sa.Column("seconds", sa.Float, nullable=False, default=0.0),
     sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("begun_at", sa.Text),
+    sa.Column("worker", sa.Text),
     sa.Column("done_at", sa.Text),
     sa.Column("reason", sa.Text),
 )
@@ -76,11 +82,35 @@ FILES = sa.Table(
 )
 
 
+ABOUT = sa.Table(
+    "about",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+def _say_who_works(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN begun_at TEXT")
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN worker TEXT")
+
+
+STEPS = (_say_who_works,)
+"""How the tables became what they are; see `lake.database`. A new table needs no step, a new column does."""
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+"""Who this is, for people who look who works on what."""
+
+ANALYZED_FROM = 10_000
+"""After so many new objects the database is told that its tables have grown."""
+
+
 class State(StrEnum):
     """How far an object or a batch has come.
 
     planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
     tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
+    replaced: was never read, and its key has another content now, which counts as an object of its own.
     """
 
     PLANNED = "planned"
@@ -88,6 +118,7 @@ class State(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     SET_ASIDE = "set_aside"
+    REPLACED = "replaced"
 
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
@@ -126,7 +157,7 @@ class Batch:
         mapper_version: Fingerprint of the mapper.
         ocsf_version: OCSF version of the events.
         members: The objects, sorted.
-        attempts: How often work on it was begun.
+        attempts: How often work on it was begun; of two workers the one with the higher number has it.
     """
 
     id: str
@@ -140,6 +171,18 @@ class Batch:
     def bytes_in(self) -> int:
         """Size of the members as they are stored."""
         return sum(member.size for member in self.members)
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch without its members, as the ledger has it."""
+
+    id: str
+    source: str
+    mapper_version: str
+    ocsf_version: str
+    state: State
+    bytes_in: int
 
 
 @dataclass
@@ -195,17 +238,33 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA)
+        self.engine = connect(url, METADATA, "ledger", STEPS)
+        self._planned = 0
 
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
 
-    def etags(self) -> dict[tuple[str, int, str], str]:
-        """URI, size and stamp of local files seen before -> ETag."""
-        columns = (OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag)
+    def belongs_to(self, lake: str) -> None:
+        """Notes whose ledger this is, the first time; later it has to be the same lake.
+
+        Raises:
+            ConfigError: It is another one's: objects that one has would be missing in the other without a word.
+        """
+        with self.engine.begin() as connection:
+            connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+            owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
+        if owner != lake:
+            raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")
+
+    def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
+        """URI, size and stamp -> ETag, of those local files among these that have been seen before, as they are now."""
+        wanted = {ref.uri for ref in refs if ref.stamp}
+        query = sa.select(OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag).where(
+            OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
+        )
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(*columns).where(OBJECTS.c.stamp != "", OBJECTS.c.etag != ""))
+            rows = select_in(connection, query, OBJECTS.c.uri, sorted(wanted))
             return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
 
     def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -221,6 +280,8 @@ class Ledger:
         """
         written = []
         with self.engine.begin() as connection:
+            # Two that plan the same objects would not see each other's before both have ended.
+            lock(connection, "plan")
             for batch in batches:
                 known = _states(connection, batch.members)
                 if any(state in SETTLED for state, _ in known.values()):
@@ -235,7 +296,12 @@ class Ledger:
                     }],
                 )  # fmt: skip
                 self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                _replace(connection, batch.members)
                 written.append(batch)
+                self._planned += len(batch.members)
+            if self._planned >= ANALYZED_FROM:
+                analyze(connection, OBJECTS, BATCHES)
+                self._planned = 0
         return written
 
     def note(self, refs: Sequence[ObjectRef], state: State, reason: str, source: str | None = None) -> None:
@@ -256,38 +322,78 @@ class Ledger:
         ]  # fmt: skip
         _upsert(connection, OBJECTS, ("uri", "etag"), rows)
 
-    def open_batches(self, ids: Iterable[str] | None = None) -> list[Batch]:
-        """Batches that are not done, by id, with the members they were planned with.
+    def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
+        """What the ledger says of batches, in the order of the ids.
 
         Args:
-            ids: Only these; None for all.
+            ids: The batches; None for all that are not done, by id.
         """
+        columns = [BATCHES.c[item.name] for item in fields(BatchRow)]
         with self.engine.connect() as connection:
-            query = sa.select(BATCHES).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
-            rows = connection.execute(query).mappings().all()
-            wanted = None if ids is None else set(ids)
-            return [_batch(connection, row) for row in rows if wanted is None or row["id"] in wanted]
+            if ids is None:
+                query = sa.select(*columns).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+                return [_row(found) for found in connection.execute(query)]
+            asked = list(ids)
+            found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
+            return [found[batch_id] for batch_id in asked if batch_id in found]
 
-    def is_done(self, batch_id: str) -> bool:
-        """Whether a batch has been finished, by whomever."""
+    def batch(self, batch_id: str) -> Batch | None:
+        """A batch that is not done, with the members it was planned with; None when it is done or there is none."""
         with self.engine.connect() as connection:
-            state = connection.scalar(sa.select(BATCHES.c.state).where(BATCHES.c.id == batch_id))
-            return bool(state == State.DONE)
+            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _batch(connection, row)
 
-    def begin(self, batch_id: str) -> int:
+    def rate(self, source: str) -> float | None:
+        """Bytes of objects per second that one worker has dealt with so far; None without a batch done."""
+        query = sa.select(sa.func.sum(BATCHES.c.bytes_in), sa.func.sum(BATCHES.c.seconds)).where(
+            BATCHES.c.source == source, BATCHES.c.state == State.DONE
+        )
+        with self.engine.connect() as connection:
+            size, seconds = connection.execute(query).one()
+        return float(size) / float(seconds) if size and seconds else None
+
+    def begin(self, batch: Batch) -> Batch:
         """Counts an attempt at a batch.
 
         Returns:
-            How many attempts there were before.
+            The batch with the number of this attempt, from 1.
+
+        Raises:
+            LostError: It is done or discarded.
         """
         with self.engine.begin() as connection:
-            before = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch_id)) or 0
-            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch_id).values(attempts=before + 1))
-            return int(before)
+            changed = connection.execute(
+                sa.update(BATCHES)
+                .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+                .values(attempts=BATCHES.c.attempts + 1, begun_at=_now(), worker=WORKER)
+            )
+            if not changed.rowcount:
+                raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
+            number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
+            return replace(batch, attempts=int(number or 0))
 
-    def finish(self, batch: Batch, result: Result) -> None:
-        """Marks a batch done, with its counts and files, in one transaction."""
+    def finish(self, batch: Batch, result: Result, register: Callable[[], None]) -> None:
+        """Makes a batch visible and marks it done, with its counts and files, in one transaction.
+
+        Args:
+            batch: The batch, as `begin` gave it.
+            result: What became of it.
+            register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
+                nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
+
+        Raises:
+            LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
+        """
+        shared = self.engine.dialect.name == "postgresql"
+        if not shared:
+            register()
         with self.engine.begin() as connection:
+            query = sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+            if connection.scalar(query.with_for_update()) != batch.attempts:
+                raise LostError("another worker has taken the batch over", batch=batch.id)
+            if shared:
+                register()
             total = result.counts
             connection.execute(
                 sa.update(BATCHES)
@@ -355,6 +461,20 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
 
 
+def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
+    """Objects that failed, and whose keys have another content now, will not come back."""
+    etags = {ref.uri: ref.etag for ref in members}
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(OBJECTS.c.state == State.FAILED)
+    gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
+    if gone:
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
+            .values(state=State.REPLACED, reason="its key was given another content before it was read"),
+            [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
+        )
+
+
 def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
     query = (
         sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
@@ -363,6 +483,11 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
     )
     members = tuple(ObjectRef(*found) for found in connection.execute(query))
     return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+
+
+def _row(found: sa.Row[Any]) -> BatchRow:
+    row = BatchRow(*found)
+    return replace(row, state=State(row.state))
 
 
 def _file_row(batch_id: str, file: FileInfo) -> dict[str, object]:

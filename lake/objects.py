@@ -7,21 +7,24 @@ that an object written anew under its old name is another object.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 
+from lake import retry
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
 
 _HASHED_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
 _GLOB = frozenset("*?[")
 
 
@@ -51,10 +54,6 @@ class ObjectRef:
         return self.uri, self.etag
 
 
-KnownEtag = Callable[[str, int, str], str | None]
-"""URI, size and stamp -> the ETag that this file had when it was last seen so; None when it was not."""
-
-
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI, and the path in it, without a slash at the end.
 
@@ -70,11 +69,25 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 def is_local(fs: Any) -> bool:
     """Whether the file system is this machine's own."""
-    return "file" in _protocols(fs)
+    return "file" in protocols(fs)
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
+def protocols(fs: Any) -> tuple[str, ...]:
+    """The names that a file system goes by, such as `s3`."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def without_nested(uris: Iterable[str]) -> list[str]:
+    """The URIs in order, without those that lie in another one's folder: their objects would be listed twice."""
+    found: dict[tuple[tuple[str, ...], str], str] = {}
+    for uri in uris:
+        fs, path = filesystem(uri)
+        found.setdefault((protocols(fs), path), uri)
+    return [
+        uri
+        for (kind, path), uri in found.items()
+        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in found)
+    ]
 
 
 def check(uris: Iterable[str]) -> None:
@@ -86,80 +99,128 @@ def check(uris: Iterable[str]) -> None:
     for uri in uris:
         fs, path = filesystem(uri)
         fs.invalidate_cache()
-        if not fs.exists(path) and not _GLOB & set(path):
+        if kind(fs, path) is None and not _GLOB & set(path):
             raise ConfigError(f"there is nothing at {uri!r}")
 
 
-def listed(uris: Iterable[str], known: KnownEtag | None = None) -> list[ObjectRef]:
-    """The objects that the URIs stand for, each once, sorted by URI.
-
-    Args:
-        uris: Folders (listed recursively), globs and files.
-        known: Saves hashing local files again that did not change.
-
-    Raises:
-        ConfigError: A URI stands for nothing.
-    """
-    found: dict[str, ObjectRef] = {}
-    for uri in uris:
-        fs, path = filesystem(uri)
-        for info in _infos(fs, path, uri):
-            reference = fs.unstrip_protocol(info["name"])
-            if reference not in found:
-                found[reference] = _ref(fs, info, reference, known)
-    return [found[reference] for reference in sorted(found)]
+def kind(fs: Any, path: str) -> str | None:
+    """`file`, `directory`, or None when nothing is there; fsspec's own questions answer no to every error."""
+    try:
+        return str(retry.call(fs.info, path)["type"])
+    except FileNotFoundError:
+        return None
 
 
-def _infos(fs: Any, path: str, uri: str) -> Iterator[dict[str, Any]]:
-    # A local listing may be cached by the file system instance; ask the store itself.
-    fs.invalidate_cache()
-    if fs.isfile(path):
-        yield fs.info(path)
-        return
-    if fs.isdir(path):
-        names = fs.find(path, detail=True)
-    elif _GLOB & set(path):
-        names = {}
-        for name, info in fs.glob(path, detail=True).items():
-            names |= fs.find(name, detail=True) if info["type"] == "directory" else {name: info}
-    else:
-        raise ConfigError(f"there is nothing at {uri!r}")
-    root = len(path) if fs.isdir(path) else len(path.split("*")[0].split("?")[0].split("[")[0])
-    for name, info in sorted(names.items()):
-        if info["type"] == "file" and not _skipped(name[root:]):
-            yield info
-
-
-def _skipped(path: str) -> bool:
+def skipped(path: str) -> bool:
+    """Whether a path below a folder is that of a hidden file, or of one that is no log."""
     steps = path.strip("/").split("/")
     return any(step.startswith(".") for step in steps) or steps[-1].endswith(SKIPPED_SUFFIXES)
 
 
-def _ref(fs: Any, info: dict[str, Any], uri: str, known: KnownEtag | None) -> ObjectRef:
-    size = int(info["size"] or 0)
-    if etag := info.get("ETag") or info.get("etag"):
-        return ObjectRef(uri, str(etag).strip('"'), size)
+def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
+    """An object as the file system lists it; of a local file or one in memory, the ETag is left empty."""
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
     stamp = ""
+    if not etag and is_local(fs):
+        try:
+            stamp = _stamp(Path(info["name"]).stat())
+        except OSError:
+            stamp = ""  # it vanished: opening it will say so
+    return ObjectRef(fs.unstrip_protocol(info["name"]), etag, int(info["size"] or 0), stamp)
+
+
+def with_etag(ref: ObjectRef) -> ObjectRef:
+    """The object with the MD5 of its bytes as its ETag, if it has none."""
+    if ref.etag:
+        return ref
+    fs, path = filesystem(ref.uri)
     try:
-        stamp = _stamp(Path(info["name"]).stat()) if is_local(fs) else ""
-        if stamp and known is not None and (etag := known(uri, size, stamp)):
-            return ObjectRef(uri, etag, size, stamp)
-        return ObjectRef(uri, _md5(fs, info["name"]), size, stamp)
+        return replace(ref, etag=_md5(fs, path, ref))
     except OSError:
         # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
-        return ObjectRef(uri, "", size, stamp)
+        return ref
 
 
 def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-def _md5(fs: Any, path: str) -> str:
+def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with fs.open(path, "rb") as file:
+    with fs.open(path, "rb") if is_local(fs) else _steady(fs, path, ref) as file:
         while block := file.read(_HASHED_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
+    return io.BufferedReader(Steady(fs, path, ref.size), _BUFFER_BYTES)
+
+
+class Steady(io.RawIOBase):
+    """An object of a remote store, read on where a connection broke.
+
+    Args:
+        fs: Its file system.
+        path: Its path there.
+        size: Its size as it was listed; less than that is an answer cut short.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs = fs
+        self._path = path
+        self._size = size
+        self._at = 0
+        self._file: Any = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place; nothing is read yet."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads; raises RetriableError when trying again has not helped."""
+        data = retry.call(self._read, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, wanted: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._fs.open(self._path, "rb")
+            if self._file.tell() != self._at:
+                self._file.seek(self._at)
+            data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))
+            if not data and self._at < self._size:
+                raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
+            return data
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._forget()
+        super().close()
 
 
 @contextmanager
@@ -174,7 +235,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
         local = is_local(fs)
         same = local or _same(fs, path, ref)
         # fsspec's own wrapper of local files costs a Python call per read.
-        file = Path(path).open("rb") if local else fs.open(path, "rb")  # noqa: SIM115 - closed below
+        file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
     except OSError as error:
@@ -182,7 +243,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
     with file:
         before = _stamp(os.fstat(file.fileno())) if local else ""
         if local and before != ref.stamp:
-            same = _md5(fs, path) == ref.etag
+            same = _md5(fs, path, ref) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
         yield file
@@ -191,7 +252,7 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
 
 
 def _same(fs: Any, path: str, ref: ObjectRef) -> bool:
-    info = fs.info(path)
+    info = retry.call(fs.info, path)
     if etag := info.get("ETag") or info.get("etag"):
         return str(etag).strip('"') == ref.etag
-    return _md5(fs, path) == ref.etag
+    return _md5(fs, path, ref) == ref.etag

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lake import objects
+from lake import objects, retry
 from ocsf_mappers.errors import WriteError
 
 
@@ -43,24 +43,25 @@ class Store:
                 _put_local(Path(path), data)
             else:
                 # memory:// and object stores show an object once it is whole.
-                self.fs.pipe_file(path, data.to_pybytes())
+                retry.call(self.fs.pipe_file, path, data.to_pybytes())
         except OSError as error:
             raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
 
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
-            return int(self.fs.info(self.path(name))["size"])
+            return int(retry.call(self.fs.info, self.path(name))["size"])
         except FileNotFoundError:
             return None
 
     def with_prefix(self, prefix: str) -> list[str]:
         """Names of all files whose last step begins with a text, or with a dot and that text, as unfinished ones do."""
-        if not self.fs.exists(self.root):
+        self.fs.invalidate_cache()
+        if objects.kind(self.fs, self.root) is None:
             return []
         return sorted(
             path[len(self.path("")) :]
-            for path in self.fs.find(self.root)
+            for path in retry.call(self.fs.find, self.root)
             if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
         )
 
@@ -68,7 +69,7 @@ class Store:
         """Removes files; those that are gone already count as removed."""
         for name in names:
             try:
-                self.fs.rm_file(self.path(name))
+                retry.call(self.fs.rm_file, self.path(name))
             except FileNotFoundError:
                 continue
 

@@ -10,6 +10,8 @@ import pytest
 from ocsf_mappers import Engine, registry
 from tests.support import PROJECT
 
+pytest_plugins = ["tests.servers.postgres"]
+
 SAMPLES = "OCSF_LAKE_SAMPLES"
 
 

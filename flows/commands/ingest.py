@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +81,7 @@ def exit_code(summary: Summary) -> int:
     """1 when an object failed, or when objects were named and none was of any use."""
     from lake.ledger import State
 
-    states = Counter(item.state for item in summary.not_read)
+    states = summary.unread.numbers
     useless = bool(states[State.SKIPPED]) and not summary.sources and not summary.known
     return int(bool(states[State.FAILED]) or useless)
 
@@ -94,6 +93,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "listed": summary.listed,
         "known": summary.known,
         "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
+        "not_read_by_state": dict(summary.unread.numbers),
         "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
         "busy_batches": summary.busy,
     }
@@ -135,6 +135,8 @@ def show(summary: Summary) -> None:
             lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
             lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    if more := summary.unread.numbers.total() - len(summary.not_read):
+        sys.stdout.write(f"{more:,} more objects were not read; ledger_objects has them all\n")
 
 
 def _row(name: str, found: SourceSummary) -> list[object]:
@@ -166,7 +168,7 @@ def tell(summary: Summary) -> None:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from lake.ledger import State
 
-    states = {item.state for item in summary.not_read}
+    states = summary.unread.numbers
     if State.SKIPPED in states:
         terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
     if State.FAILED in states:

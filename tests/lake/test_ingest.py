@@ -304,10 +304,9 @@ def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: M
     from lake.lake import opened
 
     with opened(settings()) as lake:
-        run = ingest._Run(lake, {name: ingest.registry.load(name) for name in ingest.registry.names()})
-        planned = run.planned(run.listed([str(logs)]), None)
-        with lake.locked(planned[0].id) as mine:
-            assert mine
+        planned = ingest.plan([str(logs)], settings())
+        with lake.leases.held(planned.batch_ids[0]) as lease:
+            assert lease
             summary = ingest.ingest([str(logs)], settings())
     assert summary.busy == 1
     assert 0 < summary.counts.events < 140

@@ -1,0 +1,139 @@
+"""History into the lake: what was delivered in a range of days, planned as a whole and worked on in any order.
+
+Days are those of the events. An event is delivered on its day or later, so deliveries of some more days are listed: as
+many as the source's `late_days`. Objects are read whole, so events of neighbouring days come with them; they count
+once, whoever brings them first.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lake import ingest, trees
+from lake.config import Settings
+from lake.ingest import OnProgress, Summary
+from lake.lake import exists, opened
+from lake.plan import Planned, Planner, mappers
+from lake.trees import Wanted
+from lake.window import Window
+from ocsf_mappers.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a backfill would do.
+
+    Args:
+        objects: Objects that were listed.
+        known: Those of them that the lake has, or that are planned already.
+        bytes: Size of the others, as they are stored.
+        batches: Batches to do, those already planned included.
+        list_calls: How often the store was asked for names, to plan once.
+        list_usd: What so many calls cost on S3.
+        seconds: Time of the work, from how fast this lake has been with this source; None without a batch done.
+        undetermined: Objects whose names do not say the day, account or region; they would be read.
+    """
+
+    objects: int
+    known: int
+    bytes: int
+    batches: int
+    list_calls: int
+    list_usd: float
+    seconds: float | None
+    undetermined: int
+
+
+def estimate(
+    source: str, uri: str, first: date, last: date, settings: Settings,
+    accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
+) -> Estimate:  # fmt: skip
+    """What `backfill` would do; everything is listed, nothing is written.
+
+    Args:
+        source: Name of the source.
+        uri: Bucket or folder.
+        first: First day of events, UTC.
+        last: Last day of events, included.
+        settings: The lake and the bounds of batches.
+        accounts: Only these; empty for all.
+        regions: Only these; empty for all.
+
+    Raises:
+        ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
+    """
+    window = _window(source, uri, first, last, accounts, regions)
+    found = mappers(source)
+    with ExitStack() as stack:
+        if not exists(settings):
+            # Of a lake that is not there nothing is known, and an estimate does not make one.
+            nowhere = stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-"))
+            settings = settings.model_copy(update={"state": Path(nowhere)})
+        lake = stack.enter_context(opened(settings))
+        counted = Planner(lake, found).counted(window.pages(), source)
+        rate = lake.ledger.rate(source)
+    return Estimate(
+        objects=counted.objects,
+        known=counted.known,
+        bytes=counted.bytes,
+        batches=counted.batches,
+        list_calls=window.calls.number,
+        list_usd=window.calls.usd,
+        seconds=counted.bytes / rate / settings.workers if rate else None,
+        undetermined=window.undetermined,
+    )
+
+
+def plan_range(
+    source: str, uri: str, first: date, last: date, settings: Settings,
+    accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
+) -> list[str]:  # fmt: skip
+    """Ids of the batches to do: those that are open from before, then those planned now. See `estimate`."""
+    return planned(source, uri, first, last, settings, accounts, regions).batch_ids
+
+
+def backfill(
+    source: str, uri: str, first: date, last: date, settings: Settings,
+    accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (), progress: OnProgress | None = None,
+) -> Summary:  # fmt: skip
+    """Plans a range of days and does it, in this process. See `estimate`.
+
+    Raises:
+        WriteError: The lake refused a file; running again continues.
+        CountError: Records were lost or doubled; nothing of that batch is visible.
+    """
+    found = planned(source, uri, first, last, settings, accounts, regions)
+    summary = ingest.work(found.batch_ids, settings, progress)
+    summary.add_planned(found)
+    return summary
+
+
+def planned(
+    source: str, uri: str, first: date, last: date, settings: Settings,
+    accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
+) -> Planned:  # fmt: skip
+    """Plans a range of days and does none of it. See `estimate`."""
+    return plan_window(_window(source, uri, first, last, accounts, regions), settings)
+
+
+def plan_window(window: Window, settings: Settings) -> Planned:
+    """Plans what is new of a listing."""
+    found = mappers(window.source)
+    with opened(settings) as lake:
+        planned = Planner(lake, found).plan(window.pages(), window.source)
+    planned.list_calls = window.calls.number
+    planned.undetermined = window.undetermined
+    return planned
+
+
+def _window(
+    source: str, uri: str, first: date, last: date, accounts: tuple[str, ...], regions: tuple[str, ...]
+) -> Window:
+    if last < first:
+        raise ConfigError(f"the range ends on {last}, before it begins on {first}")
+    late = timedelta(days=trees.delivery(source).late_days)
+    return Window(source, uri, Wanted(first, last + late, tuple(accounts), tuple(regions)))

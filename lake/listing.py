@@ -1,0 +1,152 @@
+"""What a URI stands for, listed page by page: memory holds a page, however many objects there are.
+
+Objects come in the order of their names, so that the same objects are grouped the same way however often a run stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lake import objects, retry
+from lake.objects import ObjectRef
+from ocsf_mappers.errors import ConfigError
+
+KEYS_PER_CALL = 1_000
+"""Names that one LIST call of S3 gives at most:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
+
+USD_PER_CALL = 0.005 / 1_000
+"""Price of a LIST call, S3 Standard in us-east-1, from https://aws.amazon.com/s3/pricing/ in 2026-11; other regions
+and storage classes have other prices."""
+
+_GLOB = frozenset("*?[")
+
+
+@dataclass
+class Calls:
+    """How often a store was asked for names. A file system that has no pages is counted as if it had S3's."""
+
+    number: int = 0
+
+    @property
+    def usd(self) -> float:
+        """What so many calls cost on S3, in US dollars."""
+        return self.number * USD_PER_CALL
+
+    def count(self, names: int) -> None:
+        """Counts the calls that give so many names; none cost a call, too."""
+        self.number += max(1, -(-names // KEYS_PER_CALL))
+
+
+def pages(uri: str, calls: Calls) -> Iterator[list[ObjectRef]]:
+    """The objects that a URI stands for: a folder (recursively), a glob, a file.
+
+    A local file has no ETag yet; see `objects.with_etag`.
+
+    Raises:
+        ConfigError: The URI stands for nothing.
+    """
+    fs, path = objects.filesystem(uri)
+    # A listing may be cached by the file system instance; ask the store itself.
+    fs.invalidate_cache()
+    kind = objects.kind(fs, path)
+    if kind == "file":
+        yield [objects.unhashed(fs, retry.call(fs.info, path))]
+    elif kind == "directory":
+        yield from below(fs, path, calls)
+    elif _GLOB & set(path):
+        yield from _globbed(fs, path, calls)
+    else:
+        raise ConfigError(f"there is nothing at {uri!r}")
+
+
+def below(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
+    """The objects below a folder, at any depth, by name; none when there is no such folder."""
+    if not _is_s3(fs):
+        yield from _walked(fs, path, calls)
+        return
+    root = len(path)
+    for page in _s3_pages(fs, path, calls):
+        found = [
+            objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"})
+            for item in page.get("Contents", ())
+            if not objects.skipped((name := f"{page['Name']}/{item['Key']}")[root:]) and not name.endswith("/")
+        ]
+        if found:
+            yield found
+
+
+def folders(fs: Any, path: str, calls: Calls) -> list[str]:
+    """Names of the folders directly in a folder, sorted; none when there is no such folder."""
+    if _is_s3(fs):
+        found = [item["Prefix"] for page in _s3_pages(fs, path, calls, "/") for item in page.get("CommonPrefixes", ())]
+        return sorted(map(_last, found))
+    infos = _listed(fs, path, calls)
+    return sorted(_last(info["name"]) for info in infos if info["type"] == "directory")
+
+
+def _is_s3(fs: Any) -> bool:
+    return "s3" in objects.protocols(fs) and hasattr(fs, "call_s3")
+
+
+def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator[dict[str, Any]]:
+    bucket, key, _ = fs.split_path(path)
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
+    while True:
+        page = retry.call(fs.call_s3, "list_objects_v2", **asked)
+        calls.count(0)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
+    """Depth first, each folder where its name and a slash stand among the names: the order of whole paths."""
+    held: list[ObjectRef] = []
+    waiting = _by_name(_listed(fs, path, calls))
+    while waiting:
+        info = waiting.pop()
+        name = _last(info["name"])
+        if info["type"] == "directory" and not name.startswith("."):
+            waiting += _by_name(_listed(fs, info["name"], calls))
+        elif info["type"] == "file" and not objects.skipped(name):
+            held.append(objects.unhashed(fs, info))
+        if len(held) == KEYS_PER_CALL:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _listed(fs: Any, path: str, calls: Calls) -> list[dict[str, Any]]:
+    try:
+        found = [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
+    except (FileNotFoundError, NotADirectoryError):
+        found = []
+    calls.count(len(found))
+    return found
+
+
+def _by_name(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last one first, to be taken from the end."""
+    return sorted(
+        infos, key=lambda info: str(info["name"]) + ("/" if info["type"] == "directory" else ""), reverse=True
+    )
+
+
+def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
+    root = len(path.split("*")[0].split("?")[0].split("[")[0])
+    for name, info in sorted(retry.call(fs.glob, path, detail=True).items()):
+        if objects.skipped(name[root:]):
+            continue
+        if info["type"] == "directory":
+            yield from below(fs, name, calls)
+        elif info["type"] == "file":
+            yield [objects.unhashed(fs, info)]
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]

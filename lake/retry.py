@@ -1,0 +1,68 @@
+"""Trying again what may go well the next time: throttled, timed out, cut off. Never what was refused for good."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from ocsf_mappers.errors import RetriableError
+
+ATTEMPTS, CALL_ATTEMPTS = 10, 6
+"""How often a batch is tried, so that a minute without a database or a store passes; and how often one request."""
+FIRST_SECONDS, MOST_SECONDS = 0.5, 30.0
+"""Pauses double from the first one to the longest; each is cut by chance, down to half, so that workers spread out."""
+
+sleep = time.sleep
+"""Tests replace this."""
+
+_FINAL = frozenset(
+    [
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EBADF),
+        *(errno.ENOSYS, errno.ENOTEMPTY, errno.EMFILE, errno.ENOMEM),
+    ]
+)
+"""What an operating system or a store says when asking again changes nothing."""
+_NETWORK = ("aiohttp", "botocore", "urllib3")
+"""Packages whose errors about connections are no OSError."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def pauses(attempts: int = ATTEMPTS) -> Iterator[float]:
+    """Seconds to wait after each attempt but the last."""
+    for number in range(attempts - 1):
+        longest = min(MOST_SECONDS, FIRST_SECONDS * 2**number)
+        yield random.uniform(longest / 2, longest)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, RetriableError):
+        return True
+    if isinstance(error, OSError):
+        return not isinstance(error, FileNotFoundError | PermissionError) and error.errno not in _FINAL
+    package, name = type(error).__module__.partition(".")[0], type(error).__name__
+    return package in _NETWORK and any(word in name for word in ("Connection", "Timeout", "Payload", "Disconnected"))
+
+
+def call(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Calls a function, again while that may help.
+
+    Raises:
+        RetriableError: It has not helped.
+    """
+    for pause in [*pauses(CALL_ATTEMPTS), None]:
+        try:
+            return do(*given, **named)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            if pause is None:
+                raise RetriableError(f"given up after {CALL_ATTEMPTS} attempts: {error}") from error
+            sleep(pause)
+    raise AssertionError("the last attempt ended neither way")

@@ -1,0 +1,158 @@
+"""A lake of several hosts: ledger, catalog and leases in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lake import batch, config, ingest, retry
+from lake.config import Settings
+from lake.lake import opened
+from lake.leases import LostError
+from lake.ledger import State
+from ocsf_mappers.errors import ConfigError
+from tests.lake.conftest import BOUNDS, contents
+from tests.lake.test_ingest import rows
+from tests.servers.postgres import Postgres
+
+pytestmark = pytest.mark.integration
+
+Share = Callable[..., Settings]
+CUT_OFF = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND datname = current_database()
+"""
+EVERYTHING = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
+
+
+@pytest.fixture
+def shared(postgres_server: Postgres, tmp_path: Path) -> Share:
+    """Settings of a lake whose ledger is in a database of its own."""
+    url = postgres_server.database()
+
+    def make(**more: object) -> Settings:
+        return config.load(**{"lake": str(tmp_path / "lake"), "ledger_url": url, **BOUNDS, **more})
+
+    return make
+
+
+def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Share, tmp_path: Path) -> None:
+    assert ingest.ingest([str(logs)], shared()).counts.events == 140
+    assert ingest.ingest([str(logs)], shared()).counts.read == 0
+    assert contents(tmp_path / "lake") == contents(whole)
+    assert not list((tmp_path / "lake").glob("_*/*.db"))
+    assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
+    assert rows(shared(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
+
+
+def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, shared: Share, tmp_path: Path) -> None:
+    shared_settings = shared()
+    with opened(shared_settings):
+        pass  # each host finds the tables
+    start = threading.Barrier(2)
+
+    def host(_: int) -> int:
+        start.wait()
+        return ingest.ingest([str(logs)], shared_settings).counts.events
+
+    with ThreadPoolExecutor(2) as hosts:
+        events = list(hosts.map(host, range(2)))
+    assert sum(events) == 140
+    assert contents(tmp_path / "lake") == contents(whole)
+    assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
+    assert rows(shared(), "SELECT max(attempts) FROM ledger_batches") == [(1,)]
+
+
+def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Share) -> None:
+    planned = ingest.plan([str(logs)], shared())
+    with opened(shared()) as one, opened(shared()) as other, one.leases.held(planned.batch_ids[0]) as lease:
+        assert lease is not None
+        lease.check()
+        with other.leases.held(planned.batch_ids[0]) as second, one.leases.held(planned.batch_ids[0]) as third:
+            assert (second, third) == (None, None)
+        assert ingest.work(planned.batch_ids, shared()).busy == 1
+    assert ingest.work(planned.batch_ids, shared()).busy == len(planned.batch_ids) - 1
+
+
+def test_a_worker_that_lost_its_batch_cannot_finish_it(
+    logs: Path, whole: Path, shared: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker goes on after its connection was cut, while another one does the batch."""
+    (planned, *_) = ingest.plan([str(logs)], shared()).batch_ids
+    cut = False
+
+    def cut_off(step: str, _: str) -> None:
+        nonlocal cut
+        if step == "written" and not cut:
+            cut = True
+            with opened(shared()) as other, other.ledger.engine.connect() as connection:
+                connection.exec_driver_sql(CUT_OFF).all()
+            assert ingest.work([planned], shared()).counts.read
+
+    monkeypatch.setattr(batch, "reached", cut_off)
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    summary = ingest.work([planned], shared())
+    assert (summary.busy, summary.counts.read) == (1, 0)
+    assert rows(shared(), f"SELECT attempts, state FROM ledger_batches WHERE id = '{planned}'") == [(2, "done")]
+    ingest.ingest([str(logs)], shared())
+    assert contents(tmp_path / "lake") == contents(whole)
+
+
+def test_the_result_of_an_older_attempt_is_refused(logs: Path, shared: Share) -> None:
+    (planned, *_) = ingest.plan([str(logs)], shared()).batch_ids
+    with opened(shared()) as lake:
+        found = lake.ledger.batch(planned)
+        assert found is not None
+        old, new = lake.ledger.begin(found), lake.ledger.begin(found)
+        registered: list[str] = []
+        with pytest.raises(LostError):
+            lake.ledger.finish(old, batch.Result({}), lambda: registered.append("old"))
+        lake.ledger.finish(new, batch.Result({}), lambda: registered.append("new"))
+        with pytest.raises(LostError):
+            lake.ledger.finish(new, batch.Result({}), lambda: registered.append("again"))
+        assert registered == ["new"]
+        assert [row.state for row in lake.ledger.rows([planned])] == [State.DONE]
+
+
+def test_the_database_may_be_gone_for_a_minute(
+    logs: Path, whole: Path, shared: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
+) -> None:
+    slept = 0.0
+    stopped = False
+
+    def stop(step: str, _: str) -> None:
+        nonlocal stopped
+        if step == "part" and not stopped:
+            stopped = True
+            postgres_server.stop()
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        gone = slept < 60
+        slept += seconds
+        if gone and slept >= 60:
+            postgres_server.start()
+
+    monkeypatch.setattr(batch, "reached", stop)
+    monkeypatch.setattr(retry, "sleep", sleep)
+    summary = ingest.ingest([str(logs)], shared())
+    assert slept >= 60
+    assert summary.counts.events == 140
+    assert contents(tmp_path / "lake") == contents(whole)
+    assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
+
+
+def test_a_ledger_belongs_to_one_lake(logs: Path, shared: Share, tmp_path: Path) -> None:
+    ingest.ingest([str(logs)], shared())
+    with pytest.raises(ConfigError, match="is that of the lake"):
+        ingest.ingest([str(logs)], shared(lake=str(tmp_path / "another")))
+
+
+def test_no_password_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as told:
+        ingest.ingest([], config.load(lake=str(tmp_path), ledger_url="mssql://ann:s3cret@127.0.0.1:1/x"))
+    assert "s3cret" not in str(told.value)

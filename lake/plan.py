@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lake import discovery, objects
+from lake import discovery, objects, trees
 from lake.config import Settings
 from lake.lake import Lake
 from lake.ledger import SETTLED, Batch, BatchRow, State
@@ -131,12 +131,15 @@ class Grouping:
         self.source = source
         self.mapper_version = mapper_version
         self.settings = settings
+        # Records are not counted before they are read. Their usual size is a constant, so that the same objects are
+        # grouped the same way whatever was read before.
+        self._most_bytes = min(settings.batch_bytes, settings.batch_records * trees.delivery(source).record_bytes)
         self._held: list[ObjectRef] = []
         self._bytes = 0
 
     def add(self, ref: ObjectRef) -> Iterator[Batch]:
         """Takes an object in; gives the batch that was full before it."""
-        full = len(self._held) == self.settings.batch_objects or self._bytes + ref.size > self.settings.batch_bytes
+        full = len(self._held) == self.settings.batch_objects or self._bytes + ref.size > self._most_bytes
         if self._held and full:
             yield from self.rest()
         self._held.append(ref)

@@ -45,12 +45,14 @@ class Delivery:
         hot_days: A regular run looks at the deliveries of so many days back.
         sweep_days: A sweep, now and then, looks so many days back.
         late_days: Events of a day are delivered up to so many days after it, apart from the rare ones that sweeps find.
+        record_bytes: Size of a record in an object as it is stored, gzipped; bounds the records of a batch.
     """
 
     patterns: tuple[str, ...]
     hot_days: int = 2
     sweep_days: int = 7
     late_days: int = 1
+    record_bytes: int = 100
 
 
 _DAY = "{year}/{month}/{day}"
@@ -60,7 +62,9 @@ DELIVERIES = {
     # docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html: every five minutes or
     # so; delivery to a bucket that could not be reached is tried for 30 days. Digests and aggregates are set aside.
     "aws_cloudtrail": Delivery(
-        tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{_DAY}" for kind in _KINDS), sweep_days=31
+        tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{_DAY}" for kind in _KINDS),
+        sweep_days=31,
+        record_bytes=160,
     ),
     # docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html: by the end of the aggregation interval; hourly
     # folders may follow. The second form is that of Hive-compatible prefixes.
@@ -69,7 +73,8 @@ DELIVERIES = {
             f"AWSLogs/{{account}}/vpcflowlogs/{{region}}/{_DAY}",
             "AWSLogs/aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/"
             "year={year}/month={month}/day={day}",
-        )
+        ),
+        record_bytes=25,
     ),
     # docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-choosing-target-resource.html
     "aws_route53_resolver": Delivery((f"AWSLogs/{{account}}/vpcdnsquerylogs/{{vpc}}/{_DAY}",)),

@@ -31,7 +31,12 @@ _SOURCES = """
 """
 _NOT_READ = """
     SELECT state, reason, count(*) AS objects FROM ledger_objects
-    WHERE state IN ('failed', 'skipped', 'set_aside') GROUP BY ALL ORDER BY ALL
+    WHERE state IN ('failed', 'skipped', 'set_aside', 'replaced') GROUP BY ALL ORDER BY ALL
+"""
+_REPLACED = """
+    SELECT count(*) AS objects FROM (
+        SELECT uri FROM ledger_objects WHERE state = 'done' GROUP BY uri HAVING count(*) > 1
+    )
 """
 _LAST_DAYS = """
     SELECT source, table_name, max(split_part("partition", '/', 3)) AS day
@@ -50,15 +55,19 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     with lake_query.connected(found) as connection:
         sources, not_read = _dicts(connection, _SOURCES), _dicts(connection, _NOT_READ)
         last = _last_events(connection)
+        (replaced,) = _dicts(connection, _REPLACED)
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
-        output.print_json({"sources": sources, "not_read": not_read})
+        output.print_json({"sources": sources, "not_read": not_read, "replaced_after_reading": replaced["objects"]})
         return
     output.print_table(COLUMNS, [_row(item) for item in sources])
     for item in not_read:
         said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
         sys.stdout.write(f"{terminal.escaped(said)}\n")
+    if replaced["objects"]:
+        keys = terminal.plural(replaced["objects"], "key")
+        sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
 
 
 def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -51,6 +51,24 @@ def test_many_objects_are_planned_in_bounded_memory(settings: Make, monkeypatch:
     assert rows(found, "SELECT count(*), sum(objects) FROM ledger_batches") == [(160, 16_000)]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "sizes"),
+    [
+        ({"batch_objects": 3}, [3, 3, 1]),
+        ({"batch_objects": 9, "batch_bytes": 20}, [2, 2, 2, 1]),
+        ({"batch_objects": 9, "batch_bytes": 1}, [1] * 7),
+        # 160 bytes are taken for a record of CloudTrail.
+        ({"batch_objects": 9, "batch_records": 2}, [4, 3]),
+    ],
+)
+def test_a_batch_is_bounded_by_objects_bytes_and_records(
+    bounds: dict[str, object], sizes: list[int], settings: Make
+) -> None:
+    refs = [ObjectRef(f"s3://b/{number}", "e", 80 if "batch_records" in bounds else 9) for number in range(7)]
+    found = plan.batches("aws_cloudtrail", "v", refs, settings(**bounds))
+    assert [len(batch.members) for batch in found] == sizes
+
+
 def test_a_plan_that_was_cut_off_is_continued_with_the_same_batches(settings: Make) -> None:
     mappers = plan.mappers("aws_cloudtrail")
     with opened(settings("whole", batch_objects=7)) as lake:

@@ -509,7 +509,6 @@ RELATED = [
 MALWARE = [
     ebs_scan.every("scanDetections.threatDetectedByName.threatNames[]").each({
         "name":               known(given(col.name)),
-        "provider":           sql("json_extract_string({0}, '$.sources[0]')", reads=[outer.service.ebsVolumeScanDetails]),
         "classification_ids": [0],
         "num_infected":       col.itemCount,
         "severity_id":        col.severity.replace(LOW="Low", MEDIUM="Medium", HIGH="High", CRITICAL="Critical"),

@@ -29,7 +29,7 @@ def check(mapper: Mapper) -> None:
         _check_events(mapper)
         _check_tables(mapper)
         _check_observables(mapper)
-        for path in mapper.drop:
+        for path in (*mapper.drop, *mapper.listed):
             mapper.shape.check(tuple(path.split(".")))
     except OcsfMappersError as error:
         raise MappingError(str(error), source=mapper.name) from error

@@ -14,8 +14,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers import sqltext, tables
+from ocsf_mappers import census, sqltext, tables
 from ocsf_mappers.assemble import Assembler
+from ocsf_mappers.census import Census
 from ocsf_mappers.check import table_names
 from ocsf_mappers.compile import BatchShape, compile_mapper
 from ocsf_mappers.mapper import Mapper
@@ -58,6 +59,7 @@ class Mapped:
     rejects: pa.Table
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
+    census: Census = field(default_factory=Census)
 
     @property
     def read(self) -> int:
@@ -108,7 +110,7 @@ class Engine:
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
-        return Mapped(events, rejects, dropped, failed)
+        return Mapped(events, rejects, dropped, failed, census.merged(found.census for found in mapped))
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
@@ -149,7 +151,10 @@ class Engine:
             broken = batch.filter(invalid)
             rejects = broken.rejects(_reasons(problems.filter(invalid), found["_failed"].filter(invalid)))
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
-        return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
+        events = self._events(program, found, batch)
+        unmapped = events["unmapped"].combine_chunks()
+        counted = census.count(program, self.mapper.shape, found, unmapped, [item.uri for item in batch.objects])
+        return Mapped(events, rejects, failed_casts=failed, census=counted)
 
     def _program(self, shape: BatchShape) -> tuple[Program, duckdb.DuckDBPyRelation]:
         """The program for batches of this shape, bound once; it reads what is registered as `batch` when it runs."""
@@ -319,6 +324,7 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
         _stacked([part.events for part in parts]),
         pa.concat_tables([part.rejects for part in parts]),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
+        census=census.merged(part.census for part in parts),
     )
 
 

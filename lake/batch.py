@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
+import sqlalchemy as sa
 
-from lake import quarantine, writer
+from lake import meter, quarantine, writer
 from lake.catalog import Definition
 from lake.lake import Lake
 from lake.leases import Lease, LostError
@@ -16,11 +17,11 @@ from lake.ledger import Batch, Outcome, Result, State
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
 from ocsf_mappers import Engine, Mapped, tables
+from ocsf_mappers.census import OTHER, Census
 from ocsf_mappers.errors import OcsfMappersError
 
 KEPT_KEYS = 1_000
 """Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
-OTHER_KEYS = "(other keys)"
 
 
 class CountError(OcsfMappersError):
@@ -51,8 +52,11 @@ def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
         _register(batch, lake, result)
         reached("registered", batch.id)
 
+    def also(connection: sa.Connection) -> None:
+        result.news.update(meter.record(connection, batch, result))
+
     try:
-        lake.ledger.finish(batch, result, register)
+        lake.ledger.finish(batch, result, register, also)
     except LostError:
         if not lake.ledger.rows([batch.id]):
             # Its objects are in other batches by now; what was written here would count them twice.
@@ -94,7 +98,6 @@ class _Attempt:
             self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)
         self._dropped: Counter[str] = Counter()
         self._failed_casts: Counter[str] = Counter()
-        self._unmapped: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
 
     def run(self) -> Result:
@@ -106,7 +109,7 @@ class _Attempt:
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))
-        self.result.unmapped_keys = dict(sorted(_most(self._unmapped).items()))
+        self.result.unmapped_keys = _unmapped_keys(self.result.census)
         self.result.seconds = round(time.monotonic() - began, 3)
         return self.result
 
@@ -148,9 +151,7 @@ class _Attempt:
         self._dropped += mapped.dropped
         self._failed_casts += mapped.failed_casts
         self._classes.update(_value_counts(mapped.events["class_name"]))
-        self._unmapped.update(_value_counts(_unmapped_keys(mapped.events["unmapped"])))
-        if len(self._unmapped) > 16 * KEPT_KEYS:
-            self._unmapped = _most(self._unmapped)
+        self.result.census.add(mapped.census)
 
 
 def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
@@ -165,21 +166,16 @@ def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
     return counts
 
 
-def _unmapped_keys(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The keys of all rows' maps, one after the other."""
-    chunks = []
-    for chunk in column.chunks:
-        first, last = chunk.offsets[0].as_py(), chunk.offsets[-1].as_py()
-        chunks.append(chunk.keys.slice(first, last - first))
-    return pa.chunked_array(chunks, column.type.key_type)
-
-
-def _most(counts: Counter[str]) -> Counter[str]:
-    if len(counts) <= KEPT_KEYS + 1:
-        return counts
-    kept = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
-    kept[OTHER_KEYS] += counts.total() - kept.total()
-    return kept
+def _unmapped_keys(census: Census) -> dict[str, int]:
+    """Events of all days per key of `unmapped`."""
+    totals: Counter[str] = Counter()
+    for (_, name), number in census.unmapped.items():
+        totals[name] += number
+    if len(totals) > KEPT_KEYS:
+        kept = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
+        kept[OTHER] += totals.total() - kept.total()
+        totals = kept
+    return dict(sorted(totals.items()))
 
 
 def _check(batch: Batch, result: Result) -> None:

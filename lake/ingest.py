@@ -16,6 +16,7 @@ from lake.lake import Lake, opened
 from lake.ledger import Batch, BatchRow, Counts, Result, State
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
 from ocsf_mappers import Engine, Mapper
+from ocsf_mappers.census import News, Sighting
 from ocsf_mappers.errors import RetriableError, WriteError
 
 __all__ = ["NotRead", "Planned", "Progress", "SourceSummary", "Summary", "ingest", "plan", "resume", "work"]
@@ -35,6 +36,7 @@ class SourceSummary:
         bytes_in: Size of the objects as they are stored.
         bytes_out: Size of the files written.
         seconds: Time spent, of all workers together.
+        news: What the source never had before, and where it stands first.
     """
 
     objects: int = 0
@@ -48,6 +50,7 @@ class SourceSummary:
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    news: dict[News, Sighting] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
@@ -63,6 +66,7 @@ class SourceSummary:
         self.bytes_in += sum(ref.size for ref in read)
         self.bytes_out += result.bytes_out
         self.seconds += result.seconds
+        self.news.update(result.news)
 
 
 @dataclass

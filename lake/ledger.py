@@ -21,6 +21,7 @@ from lake.database import analyze, connect, insert, lock, select_in
 from lake.leases import LostError
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
+from ocsf_mappers.census import Census, News, Sighting
 from ocsf_mappers.errors import ConfigError
 
 METADATA = sa.MetaData()
@@ -255,6 +256,8 @@ class Result:
         failed_casts: Failed casts per OCSF path.
         unmapped_keys: Events per key in `unmapped`.
         seconds: Time it took.
+        census: What its records held.
+        news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -264,6 +267,8 @@ class Result:
     failed_casts: dict[str, int] = field(default_factory=dict)
     unmapped_keys: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    census: Census = field(default_factory=Census)
+    news: dict[News, Sighting] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -335,13 +340,14 @@ class Ledger:
                 known = _states(connection, batch.members)
                 if any(state in SETTLED for state, _ in known.values()):
                     continue
-                now = _now()
+                planned_at = now()
                 _upsert(
                     connection, BATCHES, ("id",),
                     [{
                         "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
                         "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
-                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": now, "reason": None,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
+                        "reason": None,
                     }],
                 )  # fmt: skip
                 self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
@@ -415,14 +421,17 @@ class Ledger:
             changed = connection.execute(
                 sa.update(BATCHES)
                 .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
-                .values(attempts=BATCHES.c.attempts + 1, begun_at=_now(), worker=WORKER)
+                .values(attempts=BATCHES.c.attempts + 1, begun_at=now(), worker=WORKER)
             )
             if not changed.rowcount:
                 raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
             number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
             return replace(batch, attempts=int(number or 0))
 
-    def finish(self, batch: Batch, result: Result, register: Callable[[], None]) -> None:
+    def finish(
+        self, batch: Batch, result: Result, register: Callable[[], None],
+        also: Callable[[sa.Connection], None] | None = None,
+    ) -> None:  # fmt: skip
         """Makes a batch visible and marks it done, with its counts and files, in one transaction.
 
         Args:
@@ -430,6 +439,7 @@ class Ledger:
             result: What became of it.
             register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
                 nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
+            also: Writes what else belongs into that transaction.
 
         Raises:
             LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
@@ -452,7 +462,7 @@ class Ledger:
                     dropped=total.dropped, events_by_class=_json(result.events_by_class),
                     dropped_reasons=_json(result.dropped), failed_casts=_json(result.failed_casts),
                     unmapped_keys=_json(result.unmapped_keys), bytes_out=result.bytes_out, seconds=result.seconds,
-                    done_at=_now(), reason=None,
+                    done_at=now(), reason=None,
                 )
             )  # fmt: skip
             rows = [
@@ -468,6 +478,8 @@ class Ledger:
             connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
             if result.files:
                 connection.execute(sa.insert(FILES), [_file_row(batch.id, file) for file in result.files])
+            if also is not None:
+                also(connection)
 
     def fail(self, batch_id: str, reason: str) -> None:
         """Notes why work on a batch stopped; it stays open."""
@@ -564,5 +576,6 @@ def _json(counts: Mapping[str, int]) -> str:
     return json.dumps(counts, sort_keys=True)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

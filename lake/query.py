@@ -62,9 +62,9 @@ def connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
-    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`;
-    `ledger_batches`, `ledger_objects`, `ledger_files`; Security Lake's names (`vpc_flow_2_0`, and per
-    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
+    ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per region
+    `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
 
     Raises:
         ConfigError: The lake cannot be opened.

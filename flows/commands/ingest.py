@@ -112,6 +112,8 @@ def _source_dict(found: SourceSummary) -> dict[str, Any]:
         "dropped": dict(found.dropped.most_common()),
         "failed_casts": dict(found.failed_casts.most_common()),
         "unmapped_keys": dict(found.unmapped_keys.most_common()),
+        "duplicates": found.duplicates,
+        "variants": found.variants,
         "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
         "bytes_in": found.bytes_in,
         "bytes_out": found.bytes_out,
@@ -170,6 +172,11 @@ def tell(summary: Summary) -> None:
         terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
     for name, found in sorted(summary.sources.items()):
         _tell_news(name, found)
+        if found.duplicates:
+            events = terminal.plural(found.duplicates, "event")
+            terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
+        if found.variants:
+            terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from lake.ledger import State

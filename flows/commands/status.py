@@ -41,7 +41,8 @@ _NOT_READ = """
 _LAST_DAYS = """
     SELECT source, table_name, max(split_part("partition", '/', 3)) AS day
     FROM ledger_files JOIN ledger_batches ON ledger_batches.id = batch_id
-    WHERE table_name <> 'quarantine' AND split_part("partition", '/', 3) <> 'unknown' GROUP BY ALL ORDER BY ALL
+    WHERE NOT starts_with(table_name, 'quarantine') AND split_part("partition", '/', 3) <> 'unknown'
+    GROUP BY ALL ORDER BY ALL
 """
 
 COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]

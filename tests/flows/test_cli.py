@@ -381,6 +381,23 @@ def test_quarantine_lists_reasons_and_shows_records(ocsf_lake: RunCommand, ready
     assert "no such records" in ocsf_lake("quarantine", "show", "version_5", *lake).err
 
 
+def test_quarantine_is_replayed_and_purged_on_demand(ocsf_lake: RunCommand) -> None:
+    ocsf_lake("ingest", SHORT_LINE, "--lake", "own")
+    run = ocsf_lake("quarantine", "replay", "--lake", "own")
+    assert (run.code, run.out) == (0, "0 records became events and are closed\n")
+    assert "1 record left alone: this very mapper has refused them" in run.err
+    run = ocsf_lake("quarantine", "replay", "--again", "--json", "--lake", "own")
+    assert json.loads(run.out)["open"] == {"9 values where the header names 14": 1}
+    run = ocsf_lake("quarantine", "purge", "--older-than", "0", "--lake", "own")
+    assert "nothing was removed; --yes removes them" in run.err
+    assert json.loads(ocsf_lake("quarantine", "list", "--json", "--lake", "own").out) != []
+    young = ocsf_lake("quarantine", "purge", "--older-than", "1", "--yes", "--json", "--lake", "own")
+    assert json.loads(young.out) == []
+    assert ocsf_lake("quarantine", "purge", "--older-than", "0", "--yes", "--lake", "own").code == 0
+    assert json.loads(ocsf_lake("quarantine", "list", "--json", "--lake", "own").out) == []
+    assert ocsf_lake("status", "--lake", "own").code == 0
+
+
 def test_a_record_in_quarantine_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     first, second = Path(SHORT_LINE).read_bytes().splitlines()[:2]
     (tmp_path / "evil.log").write_bytes(b"\n".join([first, b"\x1b[2J " + second, b""]))

@@ -9,6 +9,7 @@ import pytest
 from lake import batch, config, ingest, meter
 from lake.config import Settings
 from lake.lake import opened
+from lake.leases import LostError
 from ocsf_mappers.census import OTHER, News, Novelty
 from tests.lake.conftest import call, write
 from tests.lake.test_ingest import KilledError, rows
@@ -122,7 +123,8 @@ def test_finishing_a_batch_again_counts_nothing(
     def twice(self: object, *given: object) -> None:
         finished.append(given)
         finish(self, *given)  # type: ignore[arg-type]
-        finish(self, *given)  # type: ignore[arg-type]
+        with pytest.raises(LostError):
+            finish(self, *given)  # type: ignore[arg-type]
 
     with opened(settings()) as lake:
         kind = type(lake.ledger)

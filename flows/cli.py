@@ -59,6 +59,8 @@ _add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(quarantine.app, "list", quarantine.list_reasons, quarantine.LIST_EXAMPLE)
 _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
+_add(quarantine.app, "replay", quarantine.replay, quarantine.REPLAY_EXAMPLE)
+_add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
 
-from lake import quarantine, writer
+from lake import duplicates, meter, quarantine, writer
 from lake.catalog import Definition
 from lake.lake import Lake
 from lake.leases import Lease, LostError
@@ -16,11 +19,11 @@ from lake.ledger import Batch, Outcome, Result, State
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
 from ocsf_mappers import Engine, Mapped, tables
+from ocsf_mappers.census import OTHER, Census, day_name
 from ocsf_mappers.errors import OcsfMappersError
 
 KEPT_KEYS = 1_000
 """Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
-OTHER_KEYS = "(other keys)"
 
 
 class CountError(OcsfMappersError):
@@ -36,9 +39,17 @@ def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
+    policy = duplicates.policy(lake.settings, engine.mapper)
+    if policy is duplicates.Policy.KEEP:
+        return _run(batch, lake, engine, lease, policy)
+    with duplicates.alone(lake, batch.source):
+        return _run(batch, lake, engine, lease, policy)
+
+
+def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy) -> Result:
     batch = lake.ledger.begin(batch)
     reached("begun", batch.id)
-    result = _result(batch, lake, engine, lease)
+    result = _result(batch, lake, engine, lease, policy)
     _check(batch, result)
     reached("written", batch.id)
     lease.check()
@@ -51,8 +62,12 @@ def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
         _register(batch, lake, result)
         reached("registered", batch.id)
 
+    def also(connection: sa.Connection) -> None:
+        result.news.update(meter.record(connection, batch, result))
+        lake.ledger.duplicates(connection, batch, policy, result, engine.mapper.duplicate_key)
+
     try:
-        lake.ledger.finish(batch, result, register)
+        lake.ledger.finish(batch, result, register, also)
     except LostError:
         if not lake.ledger.rows([batch.id]):
             # Its objects are in other batches by now; what was written here would count them twice.
@@ -67,10 +82,10 @@ def reached(step: str, batch_id: str) -> None:
     """Called between the steps of a batch; does nothing. Tests interrupt a run here."""
 
 
-def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
+def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy) -> Result:
     unreadable: dict[ObjectRef, str] = {}
     while True:
-        attempt = _Attempt(batch, lake, engine, unreadable, lease)
+        attempt = _Attempt(batch, lake, engine, unreadable, lease, policy)
         try:
             return attempt.run()
         except Broken as broken:
@@ -82,9 +97,11 @@ def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
 
 class _Attempt:
     def __init__(
-        self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str], lease: Lease
-    ) -> None:
+        self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str], lease: Lease,
+        policy: duplicates.Policy,
+    ) -> None:  # fmt: skip
         self.lease = lease
+        self.policy = policy
         self.batch = batch
         self.lake = lake
         self.engine = engine
@@ -94,7 +111,6 @@ class _Attempt:
             self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)
         self._dropped: Counter[str] = Counter()
         self._failed_casts: Counter[str] = Counter()
-        self._unmapped: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
 
     def run(self) -> Result:
@@ -106,7 +122,7 @@ class _Attempt:
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))
-        self.result.unmapped_keys = dict(sorted(_most(self._unmapped).items()))
+        self.result.unmapped_keys = _unmapped_keys(self.result.census)
         self.result.seconds = round(time.monotonic() - began, 3)
         return self.result
 
@@ -132,12 +148,37 @@ class _Attempt:
 
     def _write(self, part: Part) -> None:
         mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
-        self._count(part, mapped)
         settings, store = self.lake.settings, self.lake.store
+        if self.policy is not duplicates.Policy.KEEP:
+            mapped = self._without_duplicates(part, mapped)
+        self._count(part, mapped)
         self.lease.check()
         self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
         self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
         reached("part", self.batch.id)
+
+    def _without_duplicates(self, part: Part, mapped: Mapped) -> Mapped:
+        """What is left of a part; without `drop` that is all of it."""
+        drop = self.policy is duplicates.Policy.DROP
+        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, "dropped" if drop else "marked")
+        found = search.found(mapped.events, self.result.files)
+        self.result.duplicates += len(found.rows)
+        self.result.variants += found.variants
+        if not found.rows:
+            return mapped
+        self.result.files += duplicates.write(
+            found.listed, self.lake.store, self.lake.settings, self.batch, part.number
+        )
+        if not drop:
+            return mapped
+        gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
+        for row in found.listed:
+            by_uri = {piece.ref.uri: self.result.outcomes[piece.ref].counts for piece in part.pieces}
+            by_uri[row["source_object"]].dropped += 1
+        for day, number in _days(mapped.events.filter(gone)).items():
+            mapped.census.events[day] -= number
+        dropped = mapped.dropped + Counter({duplicates.REASON: len(found.rows)})
+        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped)
 
     def _count(self, part: Part, mapped: Mapped) -> None:
         by_uri = {piece.ref.uri: self.result.outcomes[piece.ref].counts for piece in part.pieces}
@@ -148,9 +189,13 @@ class _Attempt:
         self._dropped += mapped.dropped
         self._failed_casts += mapped.failed_casts
         self._classes.update(_value_counts(mapped.events["class_name"]))
-        self._unmapped.update(_value_counts(_unmapped_keys(mapped.events["unmapped"])))
-        if len(self._unmapped) > 16 * KEPT_KEYS:
-            self._unmapped = _most(self._unmapped)
+        self.result.census.add(mapped.census)
+
+
+def _days(events: pa.Table) -> Counter[str]:
+    """Events by day, as the census has them."""
+    days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32()).to_pylist()
+    return Counter(day_name(day) for day in days)
 
 
 def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
@@ -165,28 +210,23 @@ def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
     return counts
 
 
-def _unmapped_keys(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The keys of all rows' maps, one after the other."""
-    chunks = []
-    for chunk in column.chunks:
-        first, last = chunk.offsets[0].as_py(), chunk.offsets[-1].as_py()
-        chunks.append(chunk.keys.slice(first, last - first))
-    return pa.chunked_array(chunks, column.type.key_type)
-
-
-def _most(counts: Counter[str]) -> Counter[str]:
-    if len(counts) <= KEPT_KEYS + 1:
-        return counts
-    kept = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
-    kept[OTHER_KEYS] += counts.total() - kept.total()
-    return kept
+def _unmapped_keys(census: Census) -> dict[str, int]:
+    """Events of all days per key of `unmapped`."""
+    totals: Counter[str] = Counter()
+    for (_, name), number in census.unmapped.items():
+        totals[name] += number
+    if len(totals) > KEPT_KEYS:
+        kept = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
+        kept[OTHER] += totals.total() - kept.total()
+        totals = kept
+    return dict(sorted(totals.items()))
 
 
 def _check(batch: Batch, result: Result) -> None:
     wrong = [
         f"{ref.uri}: {counts}" for ref, outcome in result.outcomes.items() if not (counts := outcome.counts).balanced
     ]
-    rows = sum(file.rows for file in result.files)
+    rows = sum(file.rows for file in result.files if file.partition.table != duplicates.TABLE)
     total = result.counts
     if wrong or not total.balanced or rows != total.events + total.quarantined:
         raise CountError(
@@ -206,5 +246,9 @@ def definition(table: str) -> Definition:
     """What the catalog has to know of one of the lake's tables."""
     if table == quarantine.TABLE:
         return Definition(table, quarantine.PREFIX, quarantine.SCHEMA, quarantine.PARTITION_KEYS)
+    if table == quarantine.OUTCOMES:
+        return Definition(table, quarantine.OUTCOMES_PREFIX, quarantine.OUTCOMES_SCHEMA, quarantine.OUTCOMES_KEYS)
+    if table == duplicates.TABLE:
+        return Definition(table, duplicates.PREFIX, duplicates.SCHEMA, duplicates.PARTITION_KEYS)
     found = tables.get(table)
     return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)

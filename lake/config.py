@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
     max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")
 
+    duplicates: dict[str, str] = Field(
+        default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
+    )
+
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
     data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")

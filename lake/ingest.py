@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import listing, objects, retry
+from lake import duplicates, listing, objects, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
 from lake.ledger import Batch, BatchRow, Counts, Result, State
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
-from ocsf_mappers import Engine, Mapper
+from ocsf_mappers import Engine, Mapper, registry
+from ocsf_mappers.census import News, Sighting
 from ocsf_mappers.errors import RetriableError, WriteError
 
 __all__ = ["NotRead", "Planned", "Progress", "SourceSummary", "Summary", "ingest", "plan", "resume", "work"]
@@ -35,6 +36,9 @@ class SourceSummary:
         bytes_in: Size of the objects as they are stored.
         bytes_out: Size of the files written.
         seconds: Time spent, of all workers together.
+        duplicates: Events that the lake had already, where that was looked for.
+        variants: Events with a key that the lake had, and other content.
+        news: What the source never had before, and where it stands first.
     """
 
     objects: int = 0
@@ -48,6 +52,9 @@ class SourceSummary:
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    duplicates: int = 0
+    variants: int = 0
+    news: dict[News, Sighting] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
@@ -63,6 +70,9 @@ class SourceSummary:
         self.bytes_in += sum(ref.size for ref in read)
         self.bytes_out += result.bytes_out
         self.seconds += result.seconds
+        self.duplicates += result.duplicates
+        self.variants += result.variants
+        self.news.update(result.news)
 
 
 @dataclass
@@ -172,6 +182,7 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
     """
     found = mappers(source)
+    check_policies(settings)
     asked = objects.without_nested(uris)
     objects.check(asked)
     calls = listing.Calls()
@@ -212,12 +223,23 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
 
 
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
+    check_policies(lake.settings)
     planner = Planner(lake, mappers(None))
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
     run.work(lake.ledger.rows(planner.current(rows)), progress)
     return run.summary
+
+
+def check_policies(settings: Settings) -> None:
+    """Refuses policies for duplicates that cannot be followed, before any work.
+
+    Raises:
+        ConfigError: There is no such source or policy, or the source's records have no key.
+    """
+    for name in settings.duplicates:
+        duplicates.policy(settings, registry.load(name))
 
 
 class _Run:

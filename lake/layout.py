@@ -3,6 +3,8 @@
 ```
 <lake>/aws/VPC_FLOW/2.0/region=eu-west-1/accountId=111122223333/eventDay=20250311/<batch>-<part>-<class>.parquet
 <lake>/_quarantine/source=aws_vpc_flow/day=20250311/<batch>-<part>.parquet
+<lake>/_duplicates/source=aws_cloudtrail/<batch>-<part>.parquet
+<lake>/_quarantine_outcomes/source=aws_vpc_flow/<replay>-<part>.parquet
 <lake>/_ledger/ledger.db      <lake>/_catalog/catalog.db
 ```
 """
@@ -17,7 +19,9 @@ from datetime import UTC, datetime
 UNKNOWN = "unknown"
 """Stands in a path for a value that is missing or malformed."""
 
-QUARANTINE = "quarantine"
+QUARANTINE, OUTCOMES = "quarantine", "quarantine_outcomes"
+OUTCOMES_PREFIX = "_quarantine_outcomes"
+DUPLICATES, DUPLICATES_PREFIX = "duplicates", "_duplicates"
 QUARANTINE_PREFIX, LEDGER_PATH, CATALOG_PATH = "_quarantine", "_ledger/ledger.db", "_catalog/catalog.db"
 LOCKS_PATH = "_ledger/locks"
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}

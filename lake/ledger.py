@@ -18,9 +18,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from lake.database import analyze, connect, insert, lock, select_in
+from lake.layout import Partition
 from lake.leases import LostError
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
+from ocsf_mappers.census import Census, News, Sighting
 from ocsf_mappers.errors import ConfigError
 
 METADATA = sa.MetaData()
@@ -80,6 +82,95 @@ FILES = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
 )
+METER = sa.Table(
+    "meter",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False, index=True),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("quarantined", sa.BigInteger, nullable=False),
+    sa.Column("dropped", sa.BigInteger, nullable=False),
+    sa.Column("members_mapped", sa.BigInteger, nullable=False),
+    sa.Column("members_unmapped", sa.BigInteger, nullable=False),
+    sa.Column("failed_casts", sa.BigInteger, nullable=False),
+    sa.Column("news", sa.BigInteger, nullable=False),
+)
+"""What became of records and their members, by batch and day."""
+MEMBERS = sa.Table(
+    "members",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("mapped", sa.BigInteger, nullable=False),
+    sa.Column("unmapped", sa.BigInteger, nullable=False),
+)
+"""Records with a value in a source's member, by day: carried by an attribute, and left over in `unmapped`."""
+FAILED_CASTS = sa.Table(
+    "failed_casts",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("attribute", sa.Text, primary_key=True),
+    sa.Column("events", sa.BigInteger, nullable=False),
+)
+"""Events in which an attribute's text could not be read as its type, by day."""
+NEWS = sa.Table(
+    "news",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("text", sa.Text, primary_key=True),
+    sa.Column("first_day", sa.Text, nullable=False),
+    sa.Column("first_object", sa.Text, nullable=False),
+    sa.Column("first_record", sa.BigInteger, nullable=False),
+    sa.Column("first_batch", sa.Text, nullable=False),
+    sa.Column("noticed_at", sa.Text, nullable=False),
+    sa.Column("records", sa.BigInteger, nullable=False),
+)
+"""What no release knows, and where it was met first; see `ocsf_mappers.census.Novelty` for the kinds."""
+DUPLICATES = sa.Table(
+    "duplicates",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("duplicates", sa.BigInteger, nullable=False),
+    sa.Column("variants", sa.BigInteger, nullable=False),
+)
+"""Of batches that looked for them: events that the lake had already, and events with a key it had and other content."""
+KEYS = sa.Table(
+    "duplicate_keys",
+    METADATA,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+)
+"""OCSF paths, as JSON, that tell the events of a table apart."""
+REPLAYS = sa.Table(
+    "replays",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("closed", sa.BigInteger, nullable=False, default=0),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("done_at", sa.Text),
+)
+"""Batches that read quarantine instead of objects, see `lake.replay`."""
+PURGES = sa.Table(
+    "purges",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("open", sa.BigInteger, nullable=False),
+    sa.Column("purged_at", sa.Text, nullable=False),
+)
+"""Files of quarantine that were removed on demand, with the number of entries in them and of those that were open."""
 
 
 ABOUT = sa.Table(
@@ -110,7 +201,7 @@ class State(StrEnum):
 
     planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
     tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
-    replaced: was never read, and its key has another content now, which counts as an object of its own.
+    replaced: was never read, or of no known source, and its key has another content now, an object of its own.
     """
 
     PLANNED = "planned"
@@ -206,6 +297,10 @@ class Result:
         failed_casts: Failed casts per OCSF path.
         unmapped_keys: Events per key in `unmapped`.
         seconds: Time it took.
+        duplicates: Events that the lake had already; those that were dropped are among the dropped.
+        variants: Events with a key that the lake had, and other content.
+        census: What its records held.
+        news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -215,6 +310,10 @@ class Result:
     failed_casts: dict[str, int] = field(default_factory=dict)
     unmapped_keys: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    duplicates: int = 0
+    variants: int = 0
+    census: Census = field(default_factory=Census)
+    news: dict[News, Sighting] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -286,13 +385,14 @@ class Ledger:
                 known = _states(connection, batch.members)
                 if any(state in SETTLED for state, _ in known.values()):
                     continue
-                now = _now()
+                planned_at = now()
                 _upsert(
                     connection, BATCHES, ("id",),
                     [{
                         "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
                         "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
-                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": now, "reason": None,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
+                        "reason": None,
                     }],
                 )  # fmt: skip
                 self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
@@ -366,14 +466,17 @@ class Ledger:
             changed = connection.execute(
                 sa.update(BATCHES)
                 .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
-                .values(attempts=BATCHES.c.attempts + 1, begun_at=_now(), worker=WORKER)
+                .values(attempts=BATCHES.c.attempts + 1, begun_at=now(), worker=WORKER)
             )
             if not changed.rowcount:
                 raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
             number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
             return replace(batch, attempts=int(number or 0))
 
-    def finish(self, batch: Batch, result: Result, register: Callable[[], None]) -> None:
+    def finish(
+        self, batch: Batch, result: Result, register: Callable[[], None],
+        also: Callable[[sa.Connection], None] | None = None,
+    ) -> None:  # fmt: skip
         """Makes a batch visible and marks it done, with its counts and files, in one transaction.
 
         Args:
@@ -381,6 +484,7 @@ class Ledger:
             result: What became of it.
             register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
                 nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
+            also: Writes what else belongs into that transaction.
 
         Raises:
             LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
@@ -403,7 +507,7 @@ class Ledger:
                     dropped=total.dropped, events_by_class=_json(result.events_by_class),
                     dropped_reasons=_json(result.dropped), failed_casts=_json(result.failed_casts),
                     unmapped_keys=_json(result.unmapped_keys), bytes_out=result.bytes_out, seconds=result.seconds,
-                    done_at=_now(), reason=None,
+                    done_at=now(), reason=None,
                 )
             )  # fmt: skip
             rows = [
@@ -419,6 +523,8 @@ class Ledger:
             connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
             if result.files:
                 connection.execute(sa.insert(FILES), [_file_row(batch.id, file) for file in result.files])
+            if also is not None:
+                also(connection)
 
     def fail(self, batch_id: str, reason: str) -> None:
         """Notes why work on a batch stopped; it stays open."""
@@ -435,6 +541,136 @@ class Ledger:
             members = OBJECTS.c.batch_id == batch_id
             connection.execute(sa.delete(OBJECTS).where(members, OBJECTS.c.state == State.PLANNED))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE))
+
+    # -- replays of quarantine, see `lake.replay` ---------------------------------------------------------------------
+    def open_replays(self, source: str) -> list[str]:
+        """Ids of a source's replays that were begun and not finished."""
+        query = sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.source == source, REPLAYS.c.state != State.DONE)
+        with self.engine.connect() as connection:
+            return sorted(connection.scalars(query))
+
+    def plan_replay(self, batch: Batch, entries: int) -> None:
+        """Notes a replay before any work."""
+        row = {
+            "batch_id": batch.id, "source": batch.source, "state": State.PLANNED, "entries": entries,
+            "planned_at": now(),
+        }  # fmt: skip
+        with self.engine.begin() as connection:
+            _upsert(connection, REPLAYS, ("batch_id",), [row])
+
+    def discard_replay(self, batch_id: str) -> None:
+        """Forgets a replay that was not finished."""
+        with self.engine.begin() as connection:
+            unfinished = REPLAYS.c.state != State.DONE
+            connection.execute(sa.delete(REPLAYS).where(REPLAYS.c.batch_id == batch_id, unfinished))
+
+    def finish_replay(self, batch: Batch, result: Result, also: Callable[[sa.Connection], None]) -> None:
+        """Marks a replay done in one transaction: its batch, and what it changed in the counts of its objects."""
+        with self.engine.begin() as connection:
+            total, done_at = result.counts, now()
+            ended = connection.execute(
+                sa.update(REPLAYS)
+                .where(REPLAYS.c.batch_id == batch.id, REPLAYS.c.state != State.DONE)
+                .values(state=State.DONE, closed=-total.quarantined, done_at=done_at)
+            )
+            if not ended.rowcount:
+                return
+            connection.execute(
+                sa.insert(BATCHES).values(
+                    id=batch.id, source=batch.source, mapper_version=batch.mapper_version,
+                    ocsf_version=batch.ocsf_version, state=State.DONE, attempts=1, objects=len(batch.members),
+                    bytes_in=0, read=total.read, events=total.events, quarantined=total.quarantined,
+                    dropped=total.dropped, events_by_class=_json(result.events_by_class),
+                    dropped_reasons=_json(result.dropped), failed_casts=_json(result.failed_casts),
+                    unmapped_keys=_json(result.unmapped_keys), bytes_out=result.bytes_out, seconds=result.seconds,
+                    planned_at=done_at, done_at=done_at, reason="replay of records in quarantine",
+                )
+            )  # fmt: skip
+            for ref, outcome in result.outcomes.items():
+                counts = vars(outcome.counts)
+                if any(counts.values()):
+                    connection.execute(
+                        sa.update(OBJECTS)
+                        .where(OBJECTS.c.uri == ref.uri, OBJECTS.c.etag == ref.etag)
+                        .values({name: OBJECTS.c[name] + number for name, number in counts.items()})
+                    )
+            if result.files:
+                connection.execute(sa.insert(FILES), [_file_row(batch.id, file) for file in result.files])
+            also(connection)
+
+    def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
+        """Objects by URI and ETag."""
+        wanted = set(keys)
+        query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
+            return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
+
+    def event_files(self, table: str, partitions: Iterable[Partition]) -> list[tuple[str, Partition, int | None]]:
+        """Path, partition and class of the files that finished batches have in some partitions of a table."""
+        query = sa.select(FILES.c.path, FILES.c.partition, FILES.c.class_uid).where(FILES.c.table_name == table)
+        wanted = ["/".join(partition.values) for partition in partitions]
+        with self.engine.connect() as connection:
+            return [
+                (path, Partition(table, tuple(values.split("/"))), class_uid)
+                for path, values, class_uid in select_in(connection, query, FILES.c.partition, wanted)
+            ]
+
+    def duplicates(
+        self, connection: sa.Connection, batch: Batch, policy: str, result: Result, key: Sequence[str]
+    ) -> None:
+        """Notes, in the transaction that ends a batch, which duplicates it had and what tells its events apart."""
+        if policy != "keep":
+            row = {
+                "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
+                "variants": result.variants,
+            }  # fmt: skip
+            _upsert(connection, DUPLICATES, ("batch_id",), [row])
+        names = {file.partition.table for file in result.files if file.class_uid is not None}
+        rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
+        if key:
+            _upsert(connection, KEYS, ("table_name",), rows)
+
+    def duplicate_keys(self) -> dict[str, list[str]]:
+        """Table -> OCSF paths that tell its events apart."""
+        with self.engine.connect() as connection:
+            return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
+
+    def quarantine_files(self, table: str) -> list[tuple[str, str, str, str, int]]:
+        """Path, source, batch, the time its batch was done and rows of each file of a table, by path."""
+        query = (
+            sa.select(FILES.c.path, BATCHES.c.source, FILES.c.batch_id, BATCHES.c.done_at, FILES.c.rows)
+            .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+            .where(FILES.c.table_name == table)
+            .order_by(FILES.c.path)
+        )
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def files_of(self, batch_id: str) -> list[FileInfo]:
+        """A batch's files as the catalog registers them."""
+        query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)
+        with self.engine.connect() as connection:
+            return [
+                FileInfo(
+                    row["path"], Partition(row["table_name"], tuple(row["partition"].split("/"))), row["class_uid"],
+                    row["rows"], row["bytes"], row["sha256"],
+                )
+                for row in connection.execute(query).mappings()
+            ]  # fmt: skip
+
+    def plan_purge(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Notes files of quarantine before they are removed; what was noted of a file first stays."""
+        with self.engine.begin() as connection:
+            if rows:
+                noted = [{**row, "purged_at": now()} for row in rows]
+                connection.execute(insert(connection, PURGES).on_conflict_do_nothing(), noted)
+
+    def purged(self, paths: Iterable[str]) -> None:
+        """Forgets files that are gone."""
+        with self.engine.begin() as connection:
+            for path in paths:
+                connection.execute(sa.delete(FILES).where(FILES.c.path == path))
 
     def arrow(self, name: str) -> pa.Table:
         """One table of the ledger: `objects`, `batches` or `files`."""
@@ -462,9 +698,10 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
 
 
 def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
-    """Objects that failed, and whose keys have another content now, will not come back."""
+    """Objects that failed or were skipped, and whose keys have another content now, will not come back."""
     etags = {ref.uri: ref.etag for ref in members}
-    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(OBJECTS.c.state == State.FAILED)
+    waiting = OBJECTS.c.state.in_([State.FAILED, State.SKIPPED])
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(waiting)
     gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
     if gone:
         connection.execute(
@@ -515,5 +752,6 @@ def _json(counts: Mapping[str, int]) -> str:
     return json.dumps(counts, sort_keys=True)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lake import discovery, layout, writer
 from lake.config import Settings
+from lake.lake import Lake
 from lake.layout import Partition
 from lake.ledger import Batch
 from lake.store import Store
 from lake.writer import FileInfo
+from ocsf_mappers import sqltext
 
 TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
 PARTITION_KEYS = ("source", "day")
@@ -30,6 +35,39 @@ SCHEMA = pa.schema(
 )
 """Columns in the files; `source` and `day`, the batch's latest day of delivery, stand in the path."""
 
+OUTCOMES, OUTCOMES_PREFIX = layout.OUTCOMES, layout.OUTCOMES_PREFIX
+OUTCOMES_KEYS = ("source",)
+OUTCOMES_SCHEMA = pa.schema(
+    [
+        pa.field("source_object", pa.string()),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_record", pa.int64()),
+        pa.field("tries", pa.int64()),
+        pa.field("state", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("batch_id", pa.string()),
+        pa.field("mapper_version", pa.string()),
+        pa.field("ocsf_version", pa.string()),
+    ]
+)
+"""What a replay (its `batch_id`) made of an entry: `closed`, or `open` with the reason; `source` stands in the path."""
+
+_PLACE = "source_object, source_etag, source_record"
+VIEW = f"""
+    SELECT entry.* REPLACE (
+               coalesce(last.reason, entry.reason) AS reason,
+               coalesce(last.mapper_version, entry.mapper_version) AS mapper_version,
+               coalesce(last.ocsf_version, entry.ocsf_version) AS ocsf_version
+           ),
+           coalesce(last.state, 'open') AS state, coalesce(last.tries, 0) AS tries, last.batch_id AS replay_id
+    FROM quarantine_entries AS entry LEFT JOIN (
+        SELECT {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
+               arg_max(batch_id, tries) AS batch_id, arg_max(mapper_version, tries) AS mapper_version,
+               arg_max(ocsf_version, tries) AS ocsf_version
+        FROM {OUTCOMES} GROUP BY ALL
+    ) AS last USING ({_PLACE})
+"""
+"""SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +105,8 @@ class Reject:
         batch_id: Batch it was read in.
         mapper_version: Mapper that refused it.
         ocsf_version: OCSF version it was mapped to.
+        state: `open`, or `closed` by a replay.
+        tries: Number of replays so far.
     """
 
     source: str
@@ -78,22 +118,28 @@ class Reject:
     batch_id: str
     mapper_version: str
     ocsf_version: str
+    state: str
+    tries: int
 
 
-def listed(connection: duckdb.DuckDBPyConnection, source: str | None = None) -> list[Group]:
+def listed(
+    connection: duckdb.DuckDBPyConnection, source: str | None = None, state: str | None = "open"
+) -> list[Group]:
     """Rejects grouped by source, reason and object, the largest group first.
 
     Args:
         connection: A lake, see `lake.query.connect`.
         source: Only of this source.
+        state: Only `open` or `closed` ones; None for both.
     """
     return [
         Group(*row)
         for row in connection.execute(
             "SELECT source, reason, source_object, count(*) AS records, min(source_record), "
-            "arg_min(raw, source_record) FROM quarantine WHERE $source IS NULL OR source = $source "
+            "arg_min(raw[:10000], source_record) FROM quarantine WHERE ($source IS NULL OR source = $source) "
+            "AND ($state IS NULL OR state = $state) "
             "GROUP BY ALL ORDER BY records DESC, source, reason, source_object",
-            {"source": source},
+            {"source": source, "state": state},
         ).fetchall()
     ]
 
@@ -155,3 +201,103 @@ def batch_day(batch: Batch) -> str:
     """The latest day of delivery, `YYYYMMDD`, that the members' keys name: unlike the clock's it stays the same."""
     days = [day for ref in batch.members if (day := discovery.of_key(ref.uri).day)]
     return max(days, default=layout.UNKNOWN)
+
+
+def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, str]:
+    """The texts of an object's entries that were kept whole, by record."""
+    found: dict[int, str] = {}
+    for path in lake.catalog.files(TABLE):
+        if f"/source={source}/" not in path:
+            continue
+        with lake.store.fs.open(lake.store.path(path), "rb") as file:
+            kept = pq.read_table(
+                file, filters=[("source_object", "=", source_object), ("source_etag", "=", etag)],
+                columns=["source_record", "raw"],
+            )  # fmt: skip
+        found |= dict(zip(kept["source_record"].to_pylist(), kept["raw"].to_pylist(), strict=True))
+    return found
+
+
+def write_outcomes(
+    rows: Sequence[tuple[object, ...]], store: Store, settings: Settings, batch: Batch, part: int
+) -> list[FileInfo]:
+    """Writes what a replay made of entries: object, ETag, record, tries, state and reason of each; no rows, no file.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    if not rows:
+        return []
+    constant = (batch.id, batch.mapper_version, batch.ocsf_version)
+    table = pa.table(
+        [
+            pa.array([(*row, *constant)[number] for row in rows], field.type)
+            for number, field in enumerate(OUTCOMES_SCHEMA)
+        ],
+        schema=OUTCOMES_SCHEMA,
+    )
+    path = f"{layout.folder(OUTCOMES_PREFIX, OUTCOMES_KEYS, (batch.source,))}/{layout.quarantine_file(batch.id, part)}"
+    data = writer.encode(table, settings)
+    store.put(path, data)
+    partition = Partition(OUTCOMES, (batch.source,))
+    return [FileInfo(path, partition, None, len(table), data.size, writer.checksum(data))]
+
+
+@dataclass(frozen=True)
+class Purge:
+    """A file of quarantine that is old enough to go.
+
+    Args:
+        path: Below the lake's root.
+        source: Name of the source.
+        batch_id: Batch that wrote it.
+        entries: Entries in it.
+        open: Those of them that no replay has closed.
+    """
+
+    path: str
+    source: str
+    batch_id: str
+    entries: int
+    open: int
+
+
+def purgeable(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, older_than: timedelta, *, closed: bool
+) -> list[Purge]:
+    """The files whose records came into quarantine longer ago than this.
+
+    Args:
+        lake: The lake.
+        connection: The same lake, see `lake.query.connect`.
+        older_than: Age, from the end of the batch on.
+        closed: Only files in which every entry is closed.
+    """
+    limit = (datetime.now(UTC) - older_than).isoformat(timespec="milliseconds")
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    paths = [place(name) for name in lake.catalog.files(TABLE)]
+    still_open = dict(
+        connection.execute(
+            f"SELECT parse_filename(filename), count(*) FROM read_parquet({sqltext.texts(paths)}, filename = true) "
+            f"JOIN quarantine USING ({_PLACE}) WHERE state = 'open' GROUP BY ALL"
+        ).fetchall()
+        if paths
+        else ()
+    )
+    found = []
+    for path, source, batch_id, done_at, rows in lake.ledger.quarantine_files(TABLE):
+        number = still_open.get(path.rpartition("/")[2], 0)
+        if done_at < limit and not (closed and number):
+            found.append(Purge(path, source, batch_id, rows, number))
+    return found
+
+
+def purge(lake: Lake, files: Sequence[Purge]) -> None:
+    """Removes files for good: from the catalog, from the store, from the ledger, which notes it. Can be repeated."""
+    lake.ledger.plan_purge([asdict(file) for file in files])
+    for batch_id in sorted({file.batch_id for file in files}):
+        gone = {file.path for file in files if file.batch_id == batch_id}
+        kept = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
+        lake.catalog.register(batch_id, kept)
+    lake.store.remove(file.path for file in files)
+    lake.ledger.purged([file.path for file in files])

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lake import layout, ledger, quarantine
+from lake import duplicates, layout, ledger, quarantine
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -62,9 +62,9 @@ def connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
-    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`;
-    `ledger_batches`, `ledger_objects`, `ledger_files`; Security Lake's names (`vpc_flow_2_0`, and per
-    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
+    ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per region
+    `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
 
     Raises:
         ConfigError: The lake cannot be opened.
@@ -76,11 +76,16 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
             if not lake.store.is_local:
                 connection.register_filesystem(lake.store.fs)
             paths: list[str] = []
-            for name in [*tables.load(), quarantine.TABLE]:
+            for name in [*tables.load(), quarantine.OUTCOMES, duplicates.TABLE]:
                 paths += _create(connection, lake, definition(name))
             for table in tables.load().values():
                 if table.latest is not None:
                     connection.execute(latest_view(table, table.latest))
+            for name, key in lake.ledger.duplicate_keys().items():
+                for view, sql in duplicates.views(name, key).items():
+                    connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
+            paths += _create(connection, lake, definition(quarantine.TABLE), "quarantine_entries")
+            connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
             for name in ledger.METADATA.tables:
                 connection.register(f"ledger_{name}", lake.ledger.arrow(name))
             _restrict(connection, paths)
@@ -90,8 +95,11 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
         return connection
 
 
-def _create(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition) -> list[str]:
-    """Makes the view of a table; gives the paths of its files, as DuckDB knows them."""
+def _create(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition, name: str | None = None
+) -> list[str]:
+    """Makes the view of a table, under its own name or another; gives the paths of its files, as DuckDB knows them."""
+    name = name or table.name
     place = lake.store.path if lake.store.is_local else lake.store.uri
     paths = [place(name) for name in lake.catalog.files(table.name)]
     keys = [key for key in table.keys if key not in table.schema.names]
@@ -100,12 +108,12 @@ def _create(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition
         # A key that is a column too (region, accountid) keeps the column's place and name.
         renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
         connection.execute(
-            f"CREATE VIEW {sqltext.name(table.name)} AS SELECT * RENAME ({renamed}) "
+            f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
             f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
         )
     else:
         schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
-        connection.register(table.name, schema.empty_table())
+        connection.register(name, schema.empty_table())
     if table.name in tables.load():
         _alias(connection, lake, table.name, bool(paths))
     return paths

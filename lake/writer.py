@@ -120,6 +120,11 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
         start = end
 
 
+def partitions(events: pa.Table) -> list[tuple[Partition, int]]:
+    """The partitions and classes that events go to, sorted."""
+    return _groups(events)[0] if len(events) else []
+
+
 def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], pa.Array]:
     """The groups of rows that share a file, sorted, and the number of each row's group."""
     days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32())

@@ -29,7 +29,8 @@ def check(mapper: Mapper) -> None:
         _check_events(mapper)
         _check_tables(mapper)
         _check_observables(mapper)
-        for path in mapper.drop:
+        _check_key(mapper)
+        for path in (*mapper.drop, *mapper.listed):
             mapper.shape.check(tuple(path.split(".")))
     except OcsfMappersError as error:
         raise MappingError(str(error), source=mapper.name) from error
@@ -148,6 +149,12 @@ def _check_tables(mapper: Mapper) -> None:
                     raise MappingError(
                         f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json"
                     )
+
+
+def _check_key(mapper: Mapper) -> None:
+    for path in mapper.duplicate_key:
+        if column_type(tables.get(table_names(mapper)[0]), path) is None:
+            raise MappingError(f"duplicate_key: the table has no column {path!r}")
 
 
 def column_type(table: tables.Table, path: str) -> pa.DataType | None:

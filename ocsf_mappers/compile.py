@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ocsf_mappers import captions, render, schema, sqltext, tables, validate
+from ocsf_mappers import captions, census, render, schema, sqltext, tables, validate
 from ocsf_mappers import expr as e
 from ocsf_mappers.check import column_type, table_names
 from ocsf_mappers.each import Holder, ObjectList
@@ -281,6 +281,25 @@ class _Compiler:
                 grouped.setdefault(use, []).append(number)
         return grouped.items()
 
+    # -- what records hold, see `ocsf_mappers.census` ------------------------------------------------------------------
+    @cached_property
+    def _taken(self) -> list[Path]:
+        used = (*self._leftovers.whole, *self._leftovers.members)
+        return [path for path in census.taken(self.mapper.shape, used) if self.column(path) != ABSENT]
+
+    def _census(self) -> list[str]:
+        leaves = self.mapper.shape.leaves
+        says = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
+        return list(census.bits([f"{self.column(path)} {says[leaves[path]]}" for path in self._taken]))
+
+    def _unlisted(self) -> Iterator[tuple[str, str]]:
+        """Source path and SQL for the text there that is not among those the mapper lists."""
+        for name, texts in self.mapper.listed.items():
+            column = self.column(tuple(name.split(".")))
+            if column != ABSENT:
+                known = ", ".join(sqltext.text(text) for text in texts)
+                yield name, f"CASE WHEN {column} NOT IN ({known}) THEN {column} END"
+
     # -- observables --------------------------------------------------------------------------------------------------
     def _observables(self) -> list[Observable]:
         labels = self.schema.observable_captions
@@ -344,6 +363,9 @@ class _Compiler:
             class_captions=[(found.caption, found.uid) for found in self.classes],
             leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
             observables=self._observables(),
+            members=[".".join(path) for path in self._taken],
+            census=[f"m{number}" for number, _ in enumerate(self._census())],
+            unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
         )
         return Program(**{**vars(program), "sql": self._sql(program, validated=validated)})
 
@@ -372,6 +394,7 @@ class _Compiler:
             captions=labels,
             sibling=self._sibling_path(path),
             weak=self._any(path).attribute.required and "." in path,
+            telling=[m is not None and _passes_text(m.expr) for m in found],
         )
 
     def _class_constants(self) -> dict[str, list[str | int]]:
@@ -402,6 +425,8 @@ class _Compiler:
             *(f"{caption.other}::VARCHAR AS {caption.other}" for caption in program.captions.values() if caption.other),
             *(f"{sql} AS u{number}" for number, (_, sql) in enumerate(self._leftovers.singles())),
             f"{self._leftovers.more('failing', [f'j{n}' for n in range(len(self._leftovers.pairs()))])} AS _more",
+            *(f"{sql} AS {name}" for name, sql in zip(program.census, self._census(), strict=True)),
+            *(f"{sql} AS {program.unlisted[name]}" for name, sql in self._unlisted()),
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
@@ -580,6 +605,21 @@ def _closed(expr: e.Expr, known: Mapping[str, int]) -> bool:
             return all(new in known for _, new in floors) and _closed(otherwise, known)
         case e.Case(branches, default):
             return all(_closed(then, known) for _, then in branches) and (default is None or _closed(default, known))
+        case _:
+            return False
+
+
+def _passes_text(expr: e.Expr) -> bool:
+    """Whether a text that the mapping did not expect can get into the value; an `otherwise` expects any text."""
+    match expr:
+        case e.Column() | e.Json() | e.Extract():
+            return True
+        case e.Replace(inner, _, None):
+            return _passes_text(inner)
+        case e.Coalesce(items):
+            return any(map(_passes_text, items))
+        case e.Case(branches, _):
+            return any(_passes_text(then) for _, then in branches)
         case _:
             return False
 

@@ -14,13 +14,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers import sqltext, tables
+from ocsf_mappers import census, sqltext, tables
 from ocsf_mappers.assemble import Assembler
+from ocsf_mappers.census import Census
 from ocsf_mappers.check import table_names
 from ocsf_mappers.compile import BatchShape, compile_mapper
 from ocsf_mappers.mapper import Mapper
 from ocsf_mappers.program import Program
-from ocsf_mappers.readers import Chunk
+from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, wrapped
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
 
@@ -58,6 +59,7 @@ class Mapped:
     rejects: pa.Table
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
+    census: Census = field(default_factory=Census)
 
     @property
     def read(self) -> int:
@@ -81,6 +83,12 @@ class Engine:
         self.validate = validate
         self.table = tables.get(table_names(mapper)[0])
         self.fingerprint = fingerprint(mapper, version)
+        self._envelopes = [
+            envelope
+            for reader in mapper.readers
+            if isinstance(reader, JsonRecords)
+            for envelope in reader.envelopes
+        ]
         self._programs: dict[BatchShape, tuple[Program, duckdb.DuckDBPyRelation]] = {}
         self._duckdb = duckdb.connect(
             config={
@@ -104,11 +112,18 @@ class Engine:
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
                 groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
-        mapped = [self._map(_Batch(found)) for found in groups.values()]
+        mapped = [self._map(_Batch(found, self._envelopes)) for found in groups.values()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
-        return Mapped(events, rejects, dropped, failed)
+        return Mapped(events, rejects, dropped, failed, census.merged(found.census for found in mapped))
+
+    def texts(self, records: pa.Table) -> list[str]:
+        """The text of each record of a chunk as a reject has it."""
+        if not len(records):
+            return []
+        found: list[str] = _Batch([(RawObject(""), records)], self._envelopes).texts().to_pylist()
+        return found
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
@@ -149,7 +164,10 @@ class Engine:
             broken = batch.filter(invalid)
             rejects = broken.rejects(_reasons(problems.filter(invalid), found["_failed"].filter(invalid)))
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
-        return Mapped(self._events(program, found, batch), rejects, failed_casts=failed)
+        events = self._events(program, found, batch)
+        unmapped = events["unmapped"].combine_chunks()
+        counted = census.count(program, self.mapper.shape, found, unmapped, [item.uri for item in batch.objects])
+        return Mapped(events, rejects, failed_casts=failed, census=counted)
 
     def _program(self, shape: BatchShape) -> tuple[Program, duckdb.DuckDBPyRelation]:
         """The program for batches of this shape, bound once; it reads what is registered as `batch` when it runs."""
@@ -239,7 +257,8 @@ def _repeated(text: str, length: int) -> pa.Array:
 class _Batch:
     """Records with the same columns, from one or several objects."""
 
-    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table]]) -> None:
+    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table]], envelopes: Sequence[Envelope] = ()) -> None:
+        self.envelopes = envelopes
         self.objects = [raw_object for raw_object, _ in parts]
         tagged = []
         for number, (_, records) in enumerate(parts):
@@ -257,7 +276,7 @@ class _Batch:
 
     def _with(self, records: pa.Table) -> _Batch:
         other = object.__new__(_Batch)
-        other.objects, other.records = self.objects, records
+        other.objects, other.records, other.envelopes = self.objects, records, self.envelopes
         other.source_columns, other.is_json = self.source_columns, self.is_json
         return other
 
@@ -293,13 +312,18 @@ class _Batch:
                 "source_etag": self.per_object([raw_object.etag for raw_object in self.objects]).cast(pa.string()),
                 "source_record": self.records["_record"],
                 "reason": pa.array(reasons, pa.string()),
-                "raw": self._raw(),
+                "raw": self.texts(),
             }
         )
 
-    def _raw(self) -> pa.ChunkedArray:
+    def texts(self) -> pa.ChunkedArray:
+        """Each row as the text that quarantine keeps: what it was read from, with what stood around it."""
         if self.is_json:
-            return self.records["_raw"]
+            if "_envelope" not in self.records.column_names:
+                return self.records["_raw"]
+            pairs = zip(self.records["_raw"].to_pylist(), self.records["_envelope"].to_pylist(), strict=True)
+            texts = [raw if around is None else wrapped(raw, around, self.envelopes) for raw, around in pairs]
+            return pa.chunked_array([pa.array(texts, pa.string())])
         values = [pc.fill_null(self.records[name], "-") for name in self.source_columns]
         return pc.binary_join_element_wise(*values, " ")
 
@@ -319,6 +343,7 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
         _stacked([part.events for part in parts]),
         pa.concat_tables([part.rejects for part in parts]),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
+        census=census.merged(part.census for part in parts),
     )
 
 

@@ -63,6 +63,10 @@ class Mapper:
         drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
         observables: OCSF path -> observable caption, beyond those that the schema marks. Several captions: each value
             is listed under the one that it looks like ("IP Address", "Hostname"), or not at all.
+        duplicate_key: OCSF paths whose values together stand for one record, however often it is delivered; none where
+            equal records may both be true.
+        listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text
+            is mapped all the same, and told as news.
         set_aside: Text in an object's name -> reason, for objects in the same tree that hold no records of this log.
     """
 
@@ -74,6 +78,8 @@ class Mapper:
     table: Value
     drop: Mapping[str, str] = field(default_factory=dict)
     observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    duplicate_key: Sequence[str] = ()
+    listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     set_aside: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ query: they are dictionaries with an index a row, which costs a byte or two wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 EVENT_MAP = "_event_map"
 """Column with the number of the event map that took the record."""
@@ -23,6 +23,7 @@ class Caption:
         captions: For each event map, the enum's captions by id; empty where the event map does not fill it.
         sibling: Path of the sibling text, None when another field or nothing fills it.
         weak: An id of 0 is a default where the log says nothing, and does not make its object exist.
+        telling: For each event map, whether an id of 99 means a text that the mapping did not expect.
     """
 
     column: str
@@ -30,6 +31,7 @@ class Caption:
     captions: Sequence[Mapping[int, str]]
     sibling: str | None
     weak: bool
+    telling: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Program:
         class_captions: For each event map, the class's caption and uid.
         leftovers: Key in `unmapped` -> column, null where there is nothing left.
         observables: What is listed among the observables.
+        members: Source paths of the declared members that some event map carries over.
+        census: Columns with a bit for each of `members`, set where the record has a value there (see `census.bits`).
+        unlisted: Source path -> column with the text that is not among those the mapper lists, null elsewhere.
     """
 
     sql: str
@@ -79,3 +84,6 @@ class Program:
     class_captions: Sequence[tuple[str, int]]
     leftovers: Mapping[str, str]
     observables: Sequence[Observable]
+    members: Sequence[str] = ()
+    census: Sequence[str] = ()
+    unlisted: Mapping[str, str] = field(default_factory=dict)

@@ -226,6 +226,19 @@ def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
         return None  # what is wrong with it shows when it is mapped
 
 
+def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
+    """The document that a record came in, put together again: reading it gives the same record and surroundings."""
+    members = msgspec.json.decode(around, type=dict[str, msgspec.Raw])
+    # An envelope whose marker is the record itself has none left to be told by.
+    told = sorted(envelopes, key=lambda envelope: (envelope.marker not in members, envelope.marker != envelope.member))
+    try:
+        held = msgspec.Raw(record.encode())
+        msgspec.json.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        held = msgspec.Raw(msgspec.json.encode(record))
+    return msgspec.json.encode({**members, told[0].member: held}).decode()
+
+
 def _utf8(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
     """The texts that are UTF-8, their numbers, and the others as bad records."""
     try:

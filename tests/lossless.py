@@ -6,40 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 
-from ocsf_mappers import Mapper
+from ocsf_mappers import Mapper, registry
+from ocsf_mappers import expr as e
 from ocsf_mappers.readers import Chunk
 from tests.support import Json, leaves
 
-CAPTIONS: Mapping[str, Mapping[str, str]] = {
-    # what an enum's caption says instead of the source's word
-    "action": {"ACCEPT": "Traffic", "REJECT": "Refuse"},
-    "flow_direction": {"ingress": "Inbound", "egress": "Outbound"},
-    "additionalEventData.MFAUsed": {"Yes": "true", "No": "false"},
-    "firewall_rule_action": {"ALLOW": "Allowed", "ALERT": "Alert", "BLOCK": "Blocked"},
-    "rcode": {
-        "NOERROR": "NoError",
-        "FORMERR": "FormError",
-        "SERVFAIL": "ServError",
-        "NXDOMAIN": "NXDomain",
-        "NOTIMP": "NotImp",
-        "REFUSED": "Refused",
-        "YXDOMAIN": "YXDomain",
-        "YXRRSET": "YXRRSet",
-        "NXRRSET": "NXRRSet",
-        "NOTAUTH": "NotAuth",
-        "NOTZONE": "NotZone",
-    },
-    "service.archived": {"true": "Suppressed", "false": "New", "True": "Suppressed", "False": "New"},
-}
-BOUNDARY_OFFSET = 3
-"""OCSF's boundary ids count on from the traffic paths of a flow log."""
-
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
-_EPOCH = re.compile(r"^\d{10}$")
+_EPOCH = re.compile(r"^\d{10}(\d{3})?$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 
@@ -58,14 +36,75 @@ def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
 
 def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     """Path and value of what the record says and the event does not."""
-    kept = _found_in(event)
+    kept, said = _found_in(event), captions(mapper.name)
     found = []
     for path, value in leaves(record):
-        if value is None or value == {} or path in mapper.drop or path.replace("[]", "") in mapper.drop:
+        if value is None or value == {} or dropped(mapper, path):
             continue
-        if not _spellings(path, value) & kept:
+        if not _spellings(value, said.get(path, {})) & kept:
             found.append((path, str(value)))
     return found
+
+
+def invented(record: Json, event: Json) -> list[tuple[str, str]]:
+    """What `unmapped` says and the record does not."""
+    values = [_text(value) for _, value in leaves(record) if value is not None]
+    said = {*values, *(other for text in values for other in _other_spellings(text))}
+    found = []
+    for name, text in event.get("unmapped", {}).items():
+        inner = _json(text) if text[:1] in ("{", "[") else None
+        texts = [_text(value) for _, value in leaves(inner) if value is not None] if inner is not None else [text]
+        if text not in said and any(item not in said and not _other_spellings(item) & said for item in texts):
+            found.append((name, text))
+    return found
+
+
+def dropped(mapper: Mapper, path: str) -> bool:
+    """Whether the mapper leaves a member out on purpose; it says why."""
+    plain = path.replace("[]", "")
+    return any(plain == name or plain.startswith(f"{name}.") for name in mapper.drop)
+
+
+@cache
+def captions(source: str) -> Mapping[str, Mapping[str, set[str]]]:
+    """Source path -> its text -> what the mapping may say instead, as its own tables of replacements have it."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for event in registry.load(source).events:
+        for given in event.fields.values():
+            for expr in _every(e.as_expr(given)):
+                if isinstance(expr, e.Replace) and (path := _path(expr.inner)):
+                    for old, new in expr.pairs:
+                        found.setdefault(path, {}).setdefault(old, set()).add(new)
+    return found
+
+
+@cache
+def steering(source: str) -> frozenset[str]:
+    """Source paths whose values decide how a record is mapped, or only mean something as they are, such as times."""
+    claims = (e.Compare, e.IsIn, e.Test, e.Replace, e.ReplacePrefix, e.Epoch, e.Iso8601, e.Sql, e.Extract)
+    mapper = registry.load(source)
+    given = [value for event in mapper.events for value in (*event.fields.values(), event.where) if value is not None]
+    found = set()
+    for expr in (e.as_expr(value) for value in (*given, mapper.table)):
+        for claim in _every(expr):
+            if isinstance(claim, claims):
+                found |= {path for inner in _every(claim) if (path := _path(inner))}
+    return frozenset(found)
+
+
+def _every(expr: e.Expr) -> Iterator[e.Expr]:
+    yield expr
+    for inner in e.children(expr):
+        yield from _every(inner)
+
+
+def _path(expr: e.Expr) -> str | None:
+    match expr:
+        case e.Column(parts):
+            return ".".join(parts)
+        case e.Json(e.Column(parts), keys):
+            return ".".join((*parts, *keys))
+    return None
 
 
 def _loads(text: str) -> Any:
@@ -77,40 +116,42 @@ def _text(value: Any) -> str:
 
 
 def _double(text: str) -> str | None:
-    return f"={float(text)!r}" if _DECIMAL.match(text) else None
+    """A number with a fraction or an exponent, by its value: those pass through a double."""
+    if not _DECIMAL.match(text):
+        return None
+    return f"={float(text)!r}" if set(text) & set(".eE") else f"={int(text)}"
 
 
 def _instant(text: str) -> str | None:
     if _ISO.match(text):
-        moment = datetime.fromisoformat(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return f"@{moment.timestamp():.6f}"
-    return f"@{int(text):.6f}" if _EPOCH.match(text) else None
+    if _EPOCH.match(text):
+        return f"@{int(text) / (1 if len(text) == 10 else 1000):.6f}"
+    return None
 
 
 def _other_spellings(text: str) -> set[str]:
     return {other for other in (_instant(text), _double(text)) if other}
 
 
-def _spellings(path: str, value: Any) -> set[str]:
+def _spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
     text = _text(value)
-    found = {text, CAPTIONS.get(path, {}).get(text, text)}
+    found = {text, *said.get(text, ())}
     if text.lower() in ("true", "false"):
         found.add(text.lower())
-    found |= _other_spellings(text)
-    if path == "traffic_path" and text.isdigit():
-        found.add(f"boundary {int(text) + BOUNDARY_OFFSET}")
-    return found
+    return found | _other_spellings(text)
 
 
 def _found_in(event: Json) -> set[str]:
     found: set[str] = set()
-    for path, value in leaves(event):
+    for _, value in leaves(event):
         text = _text(value)
-        found.add(text)
-        found |= _other_spellings(text)
-        if path == "connection_info.boundary_id":
-            found.add(f"boundary {text}")
+        found |= {text, *_other_spellings(text)}
         if isinstance(value, str) and value[:1] in ("{", "[", '"') and (inner := _json(value)) is not None:
             for _, item in leaves(inner):
                 found |= {_text(item), *_other_spellings(_text(item))}
@@ -125,42 +166,31 @@ def _json(text: str) -> Any:
 
 
 # -- the same records with a value of its own at each place, so that none can be taken for another ---------------------
-CONTROL = re.compile(
-    r"(?x) ^( event(Name|Source|Type|Category|Time) | managementEvent | sourceIPAddress"
-    r"| insightDetails\.event(Name|Source)"
-    r"| .*\.creationDate | .*\.mfaAuthenticated | responseElements\.ConsoleLogin | serviceEventDetails\..*"
-    r"| additionalEventData\.MFAUsed | .*\.userIdentity\.type | recipientAccountId"
-    r"| createdAt | updatedAt | severity | service\.event(First|Last)Seen | .*\.connectionDirection"
-    r"| .*\.uuid | .*\.parentUuid | .*\.mfaStatus | .*\.resourceType"
-    r"| action | flow_direction | traffic_path | start | end"
-    r"| rcode | firewall_rule_action | query_timestamp | srcport )$"
-)
-"""Values that decide how a record is mapped, or that only mean something as they are."""
-_ADDRESSES = frozenset({"srcaddr", "dstaddr", "pkt_srcaddr", "pkt_dstaddr"})
-_NUMBERS = frozenset({"srcport", "dstport", "protocol", "packets", "bytes", "tcp_flags", "version"})
+_ADDRESS = re.compile(r"[0-9a-f.:]*[.:][0-9a-f.:]+")
 
 
-def told_apart(chunk: Chunk) -> Chunk:
+def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
     """The chunk with a different value in each place that does not steer the mapping."""
-    table = chunk.records
+    table, kept = chunk.records, steering(mapper.name)
     if "_raw" in table.column_names:
-        raw = [json.dumps(_numbered(json.loads(text), number)) for number, text in enumerate(table["_raw"].to_pylist())]
+        texts = enumerate(table["_raw"].to_pylist())
+        raw = [json.dumps(_numbered(json.loads(text), number, kept)) for number, text in texts]
         return Chunk(table.set_column(table.schema.get_field_index("_raw"), "_raw", pa.array(raw, pa.string())))
     for position, name in enumerate(table.column_names):
-        if name == "_record" or CONTROL.match(name):
+        if name == "_record" or name in kept:
             continue
-        values = [None if value is None else _cell(name, value, position) for value in table[name].to_pylist()]
+        values = [None if value is None else _cell(value, position) for value in table[name].to_pylist()]
         table = table.set_column(position, name, pa.array(values, pa.string()))
     return Chunk(table)
 
 
-def _cell(name: str, value: str, position: int) -> str:
-    if name in _ADDRESSES:
+def _cell(value: str, position: int) -> str:
+    if _ADDRESS.fullmatch(value):
         return f"2001:db8::{position + 1:x}" if ":" in value else f"10.99.0.{position + 1}"
-    return str(2000 + position) if name in _NUMBERS else f"{value}~{position}"
+    return str(2000 + position) if value.isdigit() else f"{value}~{position}"
 
 
-def _numbered(record: Any, start: int) -> Any:
+def _numbered(record: Any, start: int, kept: frozenset[str]) -> Any:
     counter = iter(range(start * 10_000, (start + 1) * 10_000))
 
     def changed(value: Any, path: str) -> Any:
@@ -168,7 +198,7 @@ def _numbered(record: Any, start: int) -> Any:
             return {key: changed(item, f"{path}.{key}" if path else key) for key, item in value.items()}
         if isinstance(value, list):
             return [changed(item, f"{path}[]") for item in value]
-        if CONTROL.match(path) or value is None or isinstance(value, bool):
+        if path in kept or value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return f"{value}~{next(counter)}"

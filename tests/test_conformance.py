@@ -140,27 +140,6 @@ def test_every_reject_says_why_and_keeps_its_text(source: str, version: str) -> 
     assert [row for row in rows if not row["reason"] or not row["raw"]] == []
 
 
-def test_no_value_of_a_record_is_lost(source: str, version: str) -> None:
-    assert _lost(source, _parts(source), _mapped_rows(source, version)) == {}
-
-
-def test_no_value_is_lost_when_all_values_differ(source: str, version: str) -> None:
-    parts = [(where, lossless.told_apart(chunk)) for where, chunk in _parts(source)]
-    assert _lost(source, parts, _rows(_engine(source, version).map(parts))) == {}
-
-
-def _lost(source: str, parts: Parts, rows: list[tuple[str, int, Json]]) -> dict[tuple[str, int], list[tuple[str, str]]]:
-    events = {(name, number): event for name, number, event in rows}
-    assert len(events) > 20
-    found = {}
-    for where, chunk in parts:
-        for number, record in lossless.records(chunk):
-            event = events.get((where.uri, number))
-            if event is not None and (lost := lossless.lost(_mapper(source), record, event)):
-                found[where.uri, number] = lost
-    return found
-
-
 def test_unmapped_names_are_unique_and_dotted(source: str, version: str) -> None:
     # as_events would fail on a name that stands twice
     names = {name for _, _, event in _mapped_rows(source, version) for name in event.get("unmapped", {})}

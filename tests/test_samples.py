@@ -16,7 +16,7 @@ import pytest
 
 from ocsf_mappers import Engine, Mapped, RawObject, registry
 from ocsf_mappers.readers import Chunk
-from tests import lossless, ocsf_check
+from tests import ocsf_check
 from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, map_bytes, ocsf, pretty, read
 
 FOLDERS = {
@@ -102,18 +102,6 @@ def test_every_event_is_valid(samples: Path, source: str) -> None:
         if (said := ocsf_check.problems("1.1.0", event))
     }
     assert wrong == {}
-
-
-@pytest.mark.parametrize("source", FOLDERS)
-def test_no_value_of_a_real_record_is_lost(samples: Path, source: str) -> None:
-    events, mapper = _events(samples, source), registry.load(source)
-    lost: dict[tuple[str, int], Any] = {}
-    for where, chunk in _parts(samples, source):
-        for number, record in lossless.records(chunk):
-            event = events.get((where.uri, number))
-            if event is not None and (missing := lossless.lost(mapper, record, event)):
-                lost[where.uri, number] = missing
-    assert lost == {}
 
 
 # -- events that AWS and the OCSF maintainers have published -----------------------------------------------------------

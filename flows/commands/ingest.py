@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
+SHOWN_NEWS = 5
+"""Of what is new in a source, so much is told; `ocsf-lake status SOURCE` lists all."""
 SHOWN_OBJECTS = 3
 """Of the objects skipped or failed for the same reason, so many are named; --json names all."""
 
@@ -109,6 +112,9 @@ def _source_dict(found: SourceSummary) -> dict[str, Any]:
         "dropped": dict(found.dropped.most_common()),
         "failed_casts": dict(found.failed_casts.most_common()),
         "unmapped_keys": dict(found.unmapped_keys.most_common()),
+        "duplicates": found.duplicates,
+        "variants": found.variants,
+        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
         "bytes_in": found.bytes_in,
         "bytes_out": found.bytes_out,
         "files": found.files,
@@ -164,6 +170,13 @@ def tell(summary: Summary) -> None:
         terminal.say("nothing new was read")
     if summary.busy:
         terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
+    for name, found in sorted(summary.sources.items()):
+        _tell_news(name, found)
+        if found.duplicates:
+            events = terminal.plural(found.duplicates, "event")
+            terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
+        if found.variants:
+            terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from lake.ledger import State
@@ -173,3 +186,12 @@ def tell(summary: Summary) -> None:
         terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
     if State.FAILED in states:
         terminal.say("objects that failed are tried again by the next run")
+
+
+def _tell_news(name: str, found: SourceSummary) -> None:
+    from lake import meter
+
+    for news, sighting in list(found.news.items())[:SHOWN_NEWS]:
+        terminal.say(f"new in {name}: {meter.said(news, sighting)}")
+    if len(found.news) > SHOWN_NEWS:
+        terminal.say(f"new in {name}: {len(found.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")

@@ -1,4 +1,4 @@
-"""`ocsf-lake quarantine list` and `show`."""
+"""`ocsf-lake quarantine list`, `show`, `replay` and `purge`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 LIST_EXAMPLE = "ocsf-lake quarantine list --lake demo_lake"
 SHOW_EXAMPLE = "ocsf-lake quarantine show --source aws_vpc_flow --limit 3 --lake demo_lake"
+REPLAY_EXAMPLE = "ocsf-lake quarantine replay --source aws_vpc_flow --lake demo_lake"
+PURGE_EXAMPLE = "ocsf-lake quarantine purge --older-than 400 --closed --lake demo_lake"
+
+EXAMPLE_CHARACTERS = 60
+"""Of a group's first record, so much is listed; `show` and --json have more."""
 
 SourceOption = Annotated[str | None, typer.Option("--source", metavar="SOURCE", help="Only this source.")]
 PartArgument = Annotated[
@@ -27,18 +32,23 @@ PartArgument = Annotated[
 ]
 
 app = typer.Typer(
-    help="Look at records that became no event.", no_args_is_help=True, rich_markup_mode=None
+    help="Work with records that became no event.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-def list_reasons(source: SourceOption = None, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+AllOption = Annotated[bool, typer.Option("--all", help="Also records that a replay has made events of.")]
+
+
+def list_reasons(
+    source: SourceOption = None, closed: AllOption = False, lake: LakeOption = None, as_json: JsonOption = False
+) -> None:
     """List the reasons, with the number of records and the first of them."""
     found = settings_of_lake(lake)
     from lake import quarantine
     from lake import query as lake_query
 
     with lake_query.connected(found) as connection:
-        groups = quarantine.listed(connection, source)
+        groups = quarantine.listed(connection, source, None if closed else "open")
     if as_json:
         output.print_json([asdict(group) for group in groups])
         return
@@ -46,7 +56,7 @@ def list_reasons(source: SourceOption = None, lake: LakeOption = None, as_json: 
         terminal.say("no records are in quarantine")
         return
     output.print_table(
-        ["source", "records", "object", "first", "reason"],
+        ["source", "records", "object", "first", "reason", "example"],
         [
             [
                 group.source,
@@ -54,10 +64,84 @@ def list_reasons(source: SourceOption = None, lake: LakeOption = None, as_json: 
                 group.source_object.rpartition("/")[2],
                 group.first_record,
                 group.reason,
+                _beginning(group.example),
             ]
             for group in groups
         ],
     )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[: EXAMPLE_CHARACTERS - 1]}…"
+
+
+def replay(
+    part: PartArgument = "",
+    source: SourceOption = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Only this reason, in full.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also records that this very mapper has refused.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Map records again, after a mapper was mended.
+
+    A record that becomes an event is closed; one that is refused again stays, with its new reason. Records are read
+    from their objects, and from quarantine's own text where an object is gone. Running it again changes nothing.
+    """
+    found = settings_of_lake(lake)
+    from lake.replay import replay as run
+
+    summary = run(found, source, part, reason, again=again)
+    if as_json:
+        output.print_json(asdict(summary))
+    else:
+        sys.stdout.write(f"{terminal.plural(summary.closed, 'record')} became events and are closed\n")
+        for why, number in summary.open.most_common():
+            said = f"{terminal.plural(number, 'record')} refused again: {why}"
+            sys.stdout.write(f"{terminal.escaped(said)}\n")
+    if summary.untried:
+        left = terminal.plural(summary.untried, "record")
+        terminal.say(f"{left} left alone: this very mapper has refused them; --again tries them all the same")
+    if summary.damage:
+        left = terminal.plural(summary.damage, "entry", "entries")
+        terminal.say(f"{left} left alone: they stand for the rest of a damaged object and have no text")
+    for name in summary.busy:
+        terminal.say(f"{name} is left to another replay that works on it")
+
+
+def purge(
+    days: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=0, help="Days in quarantine, at least.")],
+    closed: Annotated[bool, typer.Option("--closed", help="Only files without a record that is still open.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old files of quarantine for good.
+
+    Nothing is ever removed but by this command, and it lists first. The ledger keeps what was removed, as table
+    `ledger_purges`.
+    """
+    found = settings_of_lake(lake)
+    from datetime import timedelta
+
+    from lake import quarantine
+    from lake import query as lake_query
+    from lake.lake import opened
+
+    with opened(found) as opened_lake, lake_query.connected(found) as connection:
+        files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
+        if yes:
+            quarantine.purge(opened_lake, files)
+    if as_json:
+        output.print_json([asdict(file) for file in files])
+    elif files:
+        rows = [[file.source, terminal.count(file.entries), terminal.count(file.open), file.path] for file in files]
+        output.print_table(["source", "records", "of them open", "file"], rows)
+    total = terminal.plural(sum(file.entries for file in files), "record")
+    still = sum(file.open for file in files)
+    terminal.say(f"{total} {'removed' if yes else 'would be removed'}, {still:,} of them open")
+    if files and not yes:
+        terminal.say("nothing was removed; --yes removes them")
 
 
 def show(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, settings_of_lake
@@ -12,7 +14,10 @@ from flows.settings import JsonOption, LakeOption, settings_of_lake
 if TYPE_CHECKING:
     import duckdb
 
-EXAMPLE = "ocsf-lake status --lake demo_lake"
+EXAMPLE = "ocsf-lake status aws_cloudtrail --lake demo_lake"
+
+DAYS, NAMES = 14, 20
+"""The loss meter shows so many days, and so many names of a kind; --json has all."""
 
 _SOURCES = """
     WITH counted AS (
@@ -41,21 +46,40 @@ _REPLACED = """
 _LAST_DAYS = """
     SELECT source, table_name, max(split_part("partition", '/', 3)) AS day
     FROM ledger_files JOIN ledger_batches ON ledger_batches.id = batch_id
-    WHERE table_name <> 'quarantine' AND split_part("partition", '/', 3) <> 'unknown' GROUP BY ALL ORDER BY ALL
+    WHERE NOT starts_with(table_name, 'quarantine') AND split_part("partition", '/', 3) <> 'unknown'
+    GROUP BY ALL ORDER BY ALL
 """
 
 COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]
 
 
-def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Show what the lake holds, source by source."""
+Source = Annotated[
+    str, typer.Argument(metavar="[SOURCE]", help="Name of a source: its loss meter.", show_default=False)
+]
+
+
+def status(source: Source = "", lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Show what the lake holds, source by source, or the loss meter of one.
+
+    The loss meter says, day by day, how many values of a source's records OCSF attributes carry, how many stayed in
+    `unmapped`, failed their cast or are in quarantine, and what was never seen before. The day is the event's own;
+    records in quarantine stand under their day of delivery.
+    """
     found = settings_of_lake(lake)
     from lake import query as lake_query
 
     with lake_query.connected(found) as connection:
-        sources, not_read = _dicts(connection, _SOURCES), _dicts(connection, _NOT_READ)
-        last = _last_events(connection)
-        (replaced,) = _dicts(connection, _REPLACED)
+        if source:
+            show_meter(connection, source, as_json=as_json)
+        else:
+            show_sources(connection, as_json=as_json)
+
+
+def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
+    """Every source, and the objects that were not read."""
+    sources, not_read = _dicts(connection, _SOURCES), _dicts(connection, _NOT_READ)
+    last = _last_events(connection)
+    (replaced,) = _dicts(connection, _REPLACED)
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
@@ -68,6 +92,92 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     if replaced["objects"]:
         keys = terminal.plural(replaced["objects"], "key")
         sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
+
+
+# -- the loss meter ---------------------------------------------------------------------------------------------------
+_METER = {
+    "days": """
+        SELECT day, sum(events)::BIGINT AS events, sum(quarantined)::BIGINT AS quarantined,
+               sum(dropped)::BIGINT AS dropped, sum(members_mapped)::BIGINT AS members_mapped,
+               sum(members_unmapped)::BIGINT AS members_unmapped, sum(failed_casts)::BIGINT AS failed_casts,
+               sum(news)::BIGINT AS news
+        FROM ledger_meter WHERE source = $source GROUP BY day ORDER BY day DESC
+    """,
+    "unmapped": """
+        SELECT name, sum(unmapped)::BIGINT AS in_unmapped, sum(mapped)::BIGINT AS mapped, max(day) AS last_day
+        FROM ledger_members WHERE source = $source GROUP BY name HAVING in_unmapped > 0 ORDER BY in_unmapped DESC, name
+    """,
+    "failed_casts": """
+        SELECT attribute, sum(events)::BIGINT AS events, max(day) AS last_day
+        FROM ledger_failed_casts WHERE source = $source GROUP BY attribute ORDER BY events DESC, attribute
+    """,
+    "news": """
+        SELECT kind, name, text, records, first_day, noticed_at, first_object, first_record FROM ledger_news
+        WHERE source = $source AND kind <> 'open_member' ORDER BY noticed_at DESC, records DESC, kind, name, text
+    """,
+    "open_members": """
+        SELECT name, records, first_day, noticed_at, first_object, first_record FROM ledger_news
+        WHERE source = $source AND kind = 'open_member' ORDER BY noticed_at DESC, records DESC, name
+    """,
+}
+_SAID = {
+    "member": "undeclared member",
+    "value": "value not listed by the mapper",
+    "enum_text": "text unknown to OCSF, now Other",
+}
+
+
+def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: bool) -> None:
+    """What became of one source's values.
+
+    Raises:
+        ConfigError: The lake has nothing of this source.
+    """
+    meter: dict[str, list[dict[str, Any]]] = {}
+    for part, sql in _METER.items():
+        rows = connection.sql(sql, params={"source": source}).to_arrow_table()
+        meter[part] = rows.to_pylist()
+    if not meter["days"]:
+        from ocsf_mappers.errors import ConfigError, nearest
+
+        known = [name for (name,) in connection.sql("SELECT DISTINCT source FROM ledger_batches").fetchall()]
+        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, known)}")
+    if as_json:
+        output.print_json({"source": source, **meter})
+        return
+    _print_counts("days", meter["days"], DAYS)
+    _print_counts("most in unmapped", meter["unmapped"], NAMES)
+    _print_counts("failed casts", meter["failed_casts"], NAMES)
+    news = [
+        {
+            "what": _SAID.get(item["kind"], item["kind"]),
+            "where": item["name"],
+            "text": item["text"],
+            "records": item["records"],
+            "noticed": item["noticed_at"][:10],
+            "first in": f"{item['first_object'].rpartition('/')[2]} record {item['first_record']}",
+        }
+        for item in meter["news"]
+    ]
+    _print_counts("never seen before", news, NAMES)
+    if opened := len(meter["open_members"]):
+        names = terminal.plural(opened, "name")
+        terminal.say(f"{names} inside open-ended members were never seen before; --json lists them")
+
+
+def _print_counts(title: str, rows: list[dict[str, Any]], most: int) -> None:
+    """A titled table; numbers are made readable. Nothing is printed where there are no rows."""
+    if not rows:
+        return
+    sys.stdout.write(f"{title}\n")
+    columns = list(rows[0])
+    shown = [
+        [terminal.count(value) if isinstance(value, int) else value for value in row.values()] for row in rows[:most]
+    ]
+    output.print_table([name.replace("_", " ") for name in columns], shown)
+    if len(rows) > most:
+        sys.stdout.write(f"and {len(rows) - most:,} more; --json lists all\n")
+    sys.stdout.write("\n")
 
 
 def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

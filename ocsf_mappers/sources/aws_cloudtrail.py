@@ -150,7 +150,7 @@ API_ACTIVITY: Fields = COMMON | {
 }  # fmt: skip
 
 ACCOUNT_CHANGE: Fields = COMMON | {
-    "activity_id": col.eventName.replace({name: activity for name, activity in ACCOUNT_ACTIVITY.items() if activity != "Other"}),
+    "activity_id": col.eventName.replace({name: activity for name, activity in ACCOUNT_ACTIVITY.items() if activity != "Other"}, otherwise=col.eventName),
     "user.name": coalesce(
         response.json("user", "userName"), response.json("role", "roleName"),
         request.json("userName"), request.json("roleName"),
@@ -243,6 +243,8 @@ MAPPER = Mapper(
         "CloudTrail-Digest": "a digest proves other files and holds no events",
         "CloudTrail-Aggregated": "aggregated events are summaries of events that other files hold",
     },
+    duplicate_key=("metadata.uid", "cloud.account.uid"),
+    listed={"eventVersion": "1.0 1.00 1.01 1.02 1.03 1.04 1.05 1.06 1.07 1.08 1.09 1.10 1.11".split()},
     observables={"src_endpoint.domain": "Hostname"},
     events=[
         EventMap("api_activity", where=insight, fields=INSIGHT),

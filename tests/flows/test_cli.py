@@ -338,6 +338,39 @@ def test_status_says_what_the_ledger_holds(ocsf_lake: RunCommand, ready_lake: Pa
     assert "1 done" in ocsf_lake("status", "--lake", str(ready_lake)).out
 
 
+def test_status_of_a_source_is_its_loss_meter(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = ["--lake", str(ready_lake)]
+    found = json.loads(ocsf_lake("status", "aws_vpc_flow", "--json", *lake).out)
+    counted = "SELECT sum(events) AS events, sum(quarantined) AS quarantined FROM ledger_batches"
+    sql = f"{counted} WHERE source = 'aws_vpc_flow'"
+    (counts,) = json.loads(ocsf_lake("query", sql, "--format", "json", *lake).out)
+    assert {name: sum(day[name] for day in found["days"]) for name in counts} == counts
+    assert found["unmapped"] != []
+    run = ocsf_lake("status", "aws_vpc_flow", *lake)
+    assert run.code == 0
+    assert found["unmapped"][0]["name"] in run.out
+    run = ocsf_lake("status", "aws_vpcflow", *lake)
+    assert run.code == 2
+    assert "did you mean 'aws_vpc_flow'?" in run.err
+
+
+def test_what_is_new_is_told_and_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    record = json.loads(Path(LOGIN).read_bytes())["Records"][0]
+    evil = {**record, "eventVersion": "9\x1b[2J", "\x1b[31mkey": 1}
+    (tmp_path / "evil.json").write_text(json.dumps({"Records": [evil]}))
+    run = ocsf_lake("ingest", "evil.json", "--lake", "evil")
+    assert run.err.count("new in aws_cloudtrail: ") == 2
+    assert r"eventVersion 9\x1b[2J, which the mapper does not list; first in " in run.err
+    for text in (run.err, ocsf_lake("status", "aws_cloudtrail", "--lake", "evil").out):
+        assert "\x1b" not in text
+        assert r"\x1b[31mkey" in text
+    found = json.loads(ocsf_lake("ingest", "evil.json", "--lake", "other", "--json").out)
+    news = found["sources"]["aws_cloudtrail"]["news"]
+    assert {(item["kind"], item["name"], item["text"], item["record"]) for item in news} == {
+        ("member", "\x1b[31mkey", "", 1), ("value", "eventVersion", "9\x1b[2J", 1)
+    }  # fmt: skip
+
+
 def test_quarantine_lists_reasons_and_shows_records(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     lake = ["--lake", str(ready_lake)]
     (reason,) = json.loads(ocsf_lake("quarantine", "list", "--json", *lake).out)
@@ -346,6 +379,23 @@ def test_quarantine_lists_reasons_and_shows_records(ocsf_lake: RunCommand, ready
     assert record["raw"].startswith("2 123456789012 ")
     assert record["raw"] in ocsf_lake("quarantine", "show", *lake).out
     assert "no such records" in ocsf_lake("quarantine", "show", "version_5", *lake).err
+
+
+def test_quarantine_is_replayed_and_purged_on_demand(ocsf_lake: RunCommand) -> None:
+    ocsf_lake("ingest", SHORT_LINE, "--lake", "own")
+    run = ocsf_lake("quarantine", "replay", "--lake", "own")
+    assert (run.code, run.out) == (0, "0 records became events and are closed\n")
+    assert "1 record left alone: this very mapper has refused them" in run.err
+    run = ocsf_lake("quarantine", "replay", "--again", "--json", "--lake", "own")
+    assert json.loads(run.out)["open"] == {"9 values where the header names 14": 1}
+    run = ocsf_lake("quarantine", "purge", "--older-than", "0", "--lake", "own")
+    assert "nothing was removed; --yes removes them" in run.err
+    assert json.loads(ocsf_lake("quarantine", "list", "--json", "--lake", "own").out) != []
+    young = ocsf_lake("quarantine", "purge", "--older-than", "1", "--yes", "--json", "--lake", "own")
+    assert json.loads(young.out) == []
+    assert ocsf_lake("quarantine", "purge", "--older-than", "0", "--yes", "--lake", "own").code == 0
+    assert json.loads(ocsf_lake("quarantine", "list", "--json", "--lake", "own").out) == []
+    assert ocsf_lake("status", "--lake", "own").code == 0
 
 
 def test_a_record_in_quarantine_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:

@@ -1,0 +1,302 @@
+"""Records in quarantine mapped again, after a mapper or a reader was mended.
+
+A replay is a batch of its own: it reads open entries, writes their events under its own id, and beside them a file that
+says of each entry whether it is closed or why it stays open. One registration makes both visible, so an event and its
+open entry are never seen together. A replay that was interrupted is taken back whole and done anew.
+
+In the ledger a replay is a batch that read nothing: what it maps it takes out of quarantine, `0 = events +
+quarantined + dropped`, so that sums over batches and objects stay true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake import batch as batches
+from lake import meter, parts, quarantine, query, writer
+from lake.batch import CountError, reached
+from lake.config import Settings
+from lake.lake import Lake, opened
+from lake.ledger import Batch, Outcome, Result
+from lake.objects import ObjectError, ObjectRef
+from lake.parts import Assembly, Piece
+from lake.plan import ID_DIGITS
+from ocsf_mappers import Engine, JsonRecords, RawObject, registry
+from ocsf_mappers.json_split import KEPT_BYTES
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.streams import Blocks
+
+ENTRIES, OBJECTS = 65_536, 1_000
+"""Of a replay, at most; an object's entries stay together."""
+
+GONE = "the object is gone or changed, and the text kept of this record does not say how to read it"
+OTHERWISE = "the object reads differently now: this record has another text"
+MISSING = "the object reads differently now: it has no such record"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An open entry of the quarantine: where its record stands, how often it was tried, and MD5 of its text."""
+
+    object: str
+    etag: str
+    record: int
+    tries: int
+    md5: str
+    bytes: int
+
+
+@dataclass
+class Summary:
+    """What became of the entries that were asked for.
+
+    Args:
+        closed: Records that are events now.
+        open: Records that were refused again, per reason.
+        untried: Entries that this very mapper has refused already; they were left alone.
+        damage: Entries that stand for the rest of a damaged object and have no text; they cannot be replayed.
+        busy: Sources that another replay works on.
+    """
+
+    closed: int = 0
+    open: Counter[str] = field(default_factory=Counter)
+    untried: int = 0
+    damage: int = 0
+    busy: list[str] = field(default_factory=list)
+
+
+def replay(
+    settings: Settings, source: str | None = None, part: str = "", reason: str | None = None, *, again: bool = False
+) -> Summary:
+    """Maps open entries again.
+
+    Args:
+        settings: The lake; its OCSF version is that of the new events.
+        source: Only of this source.
+        part: Only of objects whose names hold this text.
+        reason: Only those refused for exactly this reason.
+        again: Also those that this very mapper has refused already.
+
+    Raises:
+        ConfigError: There is no such source.
+        WriteError: The lake refused a file; running again continues.
+    """
+    summary = Summary()
+    for name in [source] if source else registry.names():
+        mapper = registry.load(name)
+        engine = Engine(mapper, settings.ocsf_version)
+        lock = hashlib.sha256(f"replay of {name}".encode()).hexdigest()[:ID_DIGITS]
+        with opened(settings) as lake, lake.leases.held(lock) as lease:
+            if lease is None:
+                summary.busy.append(name)
+                continue
+            for unfinished in lake.ledger.open_replays(name):
+                _take_back(lake, unfinished)
+            groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
+            for entries in groups:
+                _run(lake, engine, entries, summary)
+    return summary
+
+
+def _take_back(lake: Lake, batch_id: str) -> None:
+    lake.catalog.drop(batch_id)
+    lake.store.remove(lake.store.with_prefix(batch_id))
+    lake.ledger.discard_replay(batch_id)
+
+
+def _groups(
+    settings: Settings, source: str, wanted: tuple[str, str | None, bool], version: str, summary: Summary
+) -> Iterator[list[Entry]]:
+    """The entries to replay, in order, the entries of an object together."""
+    part, reason, again = wanted
+    given = {"source": source, "part": part, "reason": reason}
+    chosen = (
+        "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
+    )
+    fresh = "true" if again else "(mapper_version IS DISTINCT FROM $version)"
+    with closing(query.connect(settings)) as connection:
+        counts = connection.execute(
+            f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
+            f"FROM quarantine WHERE {chosen} AND $version <> ''",
+            {**given, "version": version},
+        ).fetchall()
+        summary.damage += counts[0][0]
+        summary.untried += counts[0][1]
+        rows = connection.execute(
+            "SELECT source_object, source_etag, source_record, tries, md5(raw), strlen(raw) FROM quarantine "
+            f"WHERE {chosen} AND raw <> '' AND {fresh} AND $version <> '' ORDER BY ALL",
+            {**given, "version": version},
+        )
+        held: list[Entry] = []
+        names: set[tuple[str, str]] = set()
+        while found := rows.fetchmany(10_000):
+            for entry in (Entry(*row) for row in found):
+                key = (entry.object, entry.etag)
+                if held and key not in names and (len(held) >= ENTRIES or len(names) >= OBJECTS):
+                    yield held
+                    held, names = [], set()
+                held.append(entry)
+                names.add(key)
+        if held:
+            yield held
+
+
+def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], summary: Summary) -> None:
+    refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
+    said = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
+    batch_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
+    batch = Batch(batch_id, engine.mapper.name, engine.fingerprint, engine.version, tuple(sorted(refs.values())))
+    lake.ledger.plan_replay(batch, len(entries))
+    reached("planned", batch.id)
+    attempt = _Replay(lake, engine, batch, entries, refs)
+    result = attempt.run()
+    reached("written", batch.id)
+    for name in sorted({file.partition.table for file in result.files}):
+        lake.catalog.create_or_evolve(batches.definition(name))
+    lake.catalog.register(batch.id, result.files)
+    reached("registered", batch.id)
+    lake.ledger.finish_replay(
+        batch, result, lambda connection: result.news.update(meter.record(connection, batch, result))
+    )
+    reached("done", batch.id)
+    summary.closed += attempt.closed
+    summary.open.update(attempt.reasons)
+
+
+class _Replay:
+    def __init__(
+        self, lake: Lake, engine: Engine, batch: Batch, entries: Sequence[Entry], refs: dict[tuple[str, str], ObjectRef]
+    ) -> None:
+        self.lake = lake
+        self.engine = engine
+        self.batch = batch
+        self.refs = refs
+        self.entries = {(entry.object, entry.etag, entry.record): entry for entry in entries}
+        self.open: dict[tuple[str, str, int], str] = {}
+        self.result = Result({ref: Outcome() for ref in refs.values()})
+        self.classes: Counter[str] = Counter()
+        self.closed = 0
+        self.reasons: Counter[str] = Counter()
+
+    def run(self) -> Result:
+        """Maps what is found of the entries, and says of each what became of it."""
+        waiting = dict(self.entries)
+        number = 0
+        for part in self._parts():
+            mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
+            self.result.files += writer.write(
+                mapped.events, self.lake.store, self.lake.settings, self.batch.id, part.number
+            )
+            ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
+            self._close(ended, waiting, part.number)
+            self.result.census.add(mapped.census)
+            self.result.failed_casts = dict(Counter(self.result.failed_casts) + mapped.failed_casts)
+            self.classes.update(mapped.events["class_name"].to_pylist())
+            number = part.number + 1
+            reached("part", self.batch.id)
+        rest = {key: self.open.get(key, MISSING) for key in waiting}
+        self._close(rest, waiting, number)
+        self.result.events_by_class = dict(sorted(self.classes.items()))
+        if waiting or self.closed + self.reasons.total() != len(self.entries):
+            raise CountError(f"{len(self.entries)} entries were replayed and {self.closed} closed, "
+                             f"{self.reasons.total()} refused again", batch=self.batch.id)  # fmt: skip
+        return self.result
+
+    def _ended(self, rows: pa.Table, reasons: pa.ChunkedArray | None) -> dict[tuple[str, str, int], str | None]:
+        places = [rows[name].to_pylist() for name in ("source_object", "source_etag", "source_record")]
+        said = [None] * len(rows) if reasons is None else reasons.to_pylist()
+        return {(uri, etag, number): why for uri, etag, number, why in zip(*places, said, strict=True)}
+
+    def _close(
+        self, ended: dict[tuple[str, str, int], str | None] | dict[tuple[str, str, int], str],
+        waiting: dict[tuple[str, str, int], Entry], number: int,
+    ) -> None:  # fmt: skip
+        """Writes what became of some entries; each must have been waiting."""
+        rows = []
+        for key in sorted(ended):
+            why, entry = ended[key], waiting.pop(key)
+            counts = self.result.outcomes[self.refs[key[:2]]].counts
+            if why is None:
+                self.closed += 1
+                counts.events += 1
+                counts.quarantined -= 1
+            else:
+                self.reasons[why] += 1
+            rows.append((*key, entry.tries + 1, "closed" if why is None else "open", why))
+        self.result.files += quarantine.write_outcomes(rows, self.lake.store, self.lake.settings, self.batch, number)
+
+    # -- the records --------------------------------------------------------------------------------------------------
+    def _parts(self) -> Iterator[parts.Part]:
+        assembly = Assembly(self.lake.settings)
+        by_object: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries.values():
+            by_object.setdefault((entry.object, entry.etag), []).append(entry)
+        for key, entries in by_object.items():
+            for piece in self._pieces(self.refs[key], entries):
+                yield from assembly.add(piece)
+        yield from assembly.rest()
+
+    def _pieces(self, ref: ObjectRef, entries: Sequence[Entry]) -> Iterator[Piece]:
+        """The entries' records as the object has them, or as quarantine has them where the object is gone."""
+        wanted = {entry.record: entry for entry in entries}
+        try:
+            # All of them before the first is given: an object that fails halfway must not be replayed in part.
+            held = [
+                replace(piece, chunk=chunk)
+                for piece in parts.Source(self.engine.mapper, self.lake.settings).pieces(ref)
+                if (chunk := self._chosen(piece.chunk, ref, wanted)).read
+            ]
+        except (ObjectError, parts.SetAsideError):
+            held = list(self._from_text(ref, wanted))
+        yield from held
+
+    def _chosen(self, chunk: Chunk, ref: ObjectRef, wanted: dict[int, Entry]) -> Chunk:
+        """The records that are wanted and still have the text they had."""
+        numbers = pa.array(sorted(wanted), pa.int64())
+        records = chunk.records.filter(pc.is_in(chunk.records["_record"], numbers))
+        keep = []
+        for number, text in zip(records["_record"].to_pylist(), self.engine.texts(records), strict=True):
+            keep.append(same := _same(wanted[number], text))
+            if not same:
+                self.open[ref.uri, ref.etag, number] = OTHERWISE
+        bad = [item for item in chunk.bad if item.record in wanted]
+        return Chunk(records.filter(pa.array(keep, pa.bool_())), bad)
+
+    def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
+        reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
+        raw_object = RawObject(ref.uri, ref.etag)
+        rows = quarantine.texts(self.lake, self.batch.source, ref.uri, ref.etag) if reader else {}
+        for number, entry in wanted.items():
+            text = rows.get(number)
+            if reader is None or text is None or (entry.bytes >= KEPT_BYTES and not _is_json(text)):
+                self.open[ref.uri, ref.etag, number] = GONE
+                continue
+            chunks = list(reader.read(Blocks(io.BytesIO(text.encode()))))
+            if sum(chunk.read for chunk in chunks) != 1:
+                self.open[ref.uri, ref.etag, number] = GONE
+                continue
+            for chunk in chunks:
+                column = pa.array([number] * len(chunk.records), pa.int64())
+                records = chunk.records.set_column(chunk.records.column_names.index("_record"), "_record", column)
+                yield Piece(ref, raw_object, Chunk(records, [replace(item, record=number) for item in chunk.bad]))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _same(entry: Entry, text: str) -> bool:
+    return entry.bytes >= KEPT_BYTES or hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() == entry.md5

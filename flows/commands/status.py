@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, settings_of_lake
 
 if TYPE_CHECKING:
     import duckdb
+
+    from lake.config import Settings
 
 EXAMPLE = "ocsf-lake status --lake demo_lake"
 
@@ -42,7 +47,15 @@ _LAST_DAYS = """
 COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]
 
 
-def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on", metavar="CHECK", help="Exit with 1 if a check finds something: failed, freshness, quarantine, any."
+    ),
+]
+
+
+def status(lake: LakeOption = None, as_json: JsonOption = False, fail_on: FailOnOption = None) -> None:
     """Show what the lake holds, source by source."""
     found = settings_of_lake(lake)
     from lake import query as lake_query
@@ -54,11 +67,23 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         item["last_event"] = last.get(item["source"])
     if as_json:
         output.print_json({"sources": sources, "not_read": not_read})
-        return
-    output.print_table(COLUMNS, [_row(item) for item in sources])
-    for item in not_read:
-        said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
-        sys.stdout.write(f"{terminal.escaped(said)}\n")
+    else:
+        output.print_table(COLUMNS, [_row(item) for item in sources])
+        for item in not_read:
+            said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
+            sys.stdout.write(f"{terminal.escaped(said)}\n")
+    if fail_on:
+        _fail_on(found, fail_on)
+
+
+def _fail_on(settings: Settings, names: list[str]) -> None:
+    """Ends with 1 if a check finds something; says what on stderr."""
+    from lake import health
+
+    findings = health.check(settings, datetime.now(UTC), None if "any" in names else names)
+    terminal.say(*(f"{finding.check}: {finding.source}: {finding.message}" for finding in findings))
+    if findings:
+        raise typer.Exit(1)
 
 
 def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

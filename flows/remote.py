@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
+from flows import deployments
 from ocsf_mappers.errors import ConfigError
 
 DEPLOYMENT = "backfill/backfill"
@@ -74,8 +75,9 @@ def submit(
         lake: Root of the lake; None leaves it to the workers' settings.
 
     Raises:
-        ConfigError: There is no deployment of that name on the server.
+        ConfigError: No server is configured, or it has no deployment of that name.
     """
+    deployments.server()
     with get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(DEPLOYMENT)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -98,22 +98,20 @@ class Server:
         self.processes.append(process)
         return process
 
-    def worker(self, name: str, pool: str = "lake", **variables: str) -> subprocess.Popen[bytes]:
-        """Starts a worker, one flow run at a time."""
-        command = ("prefect", "worker", "start", "--pool", pool, "--name", name, "--limit", "1")
-        return self.start(name, *command, **{"PREFECT_WORKER_QUERY_SECONDS": "1", **variables})
+    def worker(self, name: str, queue: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Starts a worker of the pool `lake`, one flow run at a time."""
+        command = ("prefect", "worker", "start", "--pool", "lake", "--work-queue", queue, "--name", name)
+        return self.start(name, *command, "--limit", "1", **{"PREFECT_WORKER_QUERY_SECONDS": "1", **variables})
 
-    def post(self, path: str, body: object = None) -> object:
+    def post(self, path: str, body: object = None) -> Any:
         """The answer of the API, as JSON."""
         answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=60)
         answer.raise_for_status()
         return answer.json()
 
-    def flow_runs(self, **which: object) -> list[dict[str, object]]:
+    def flow_runs(self, **which: object) -> list[dict[str, Any]]:
         """Runs of flows, see the filter of Prefect's API."""
-        found = self.post("/flow_runs/filter", {"limit": 200, **which})
-        assert isinstance(found, list)
-        return found
+        return list(self.post("/flow_runs/filter", {"limit": 200, **which}))
 
     def log(self, name: str = "server") -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")

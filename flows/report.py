@@ -84,8 +84,8 @@ class Report:
         if self.failures:
             batches = sum(len(failure.batch_ids) for failure in self.failures)
             said.append(f"{terminal.plural(batches, 'batch', 'batches')} failed")
-        if self.failed_objects:
-            said.append(f"{terminal.plural(len(self.failed_objects), 'object')} failed")
+        if failed := self.summary.unread.numbers[Became.FAILED]:
+            said.append(f"{terminal.plural(failed, 'object')} failed")
         if self.summary.busy:
             said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(said)

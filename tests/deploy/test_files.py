@@ -16,7 +16,8 @@ from prefect import Flow
 from prefect.events.schemas.automations import AutomationCore
 
 import flows
-from lake import config
+from flows import watch
+from lake import config, health
 from ocsf_mappers import registry
 from tests.servers import prefect as servers
 from tests.support import PROJECT
@@ -91,6 +92,13 @@ def test_no_two_deployments_start_in_the_same_minute_of_an_hour() -> None:
 def test_every_automation_is_one_that_prefect_accepts() -> None:
     for item in yaml_of("automations.yaml")["automations"]:
         assert AutomationCore.model_validate(item).name.startswith("ocsf-lake: ")
+
+
+def test_every_check_of_the_lakes_health_has_an_alert() -> None:
+    events = {event for item in yaml_of("automations.yaml")["automations"] for event in item["trigger"]["expect"]}
+    assert {watch.EVENT.format(check=name) for name in health.CHECKS} == {
+        event for event in events if event.startswith("ocsf-lake.")
+    }
 
 
 def test_servers_workers_and_embedded_servers_have_the_same_settings() -> None:

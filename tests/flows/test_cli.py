@@ -327,6 +327,17 @@ def test_an_unknown_source_names_the_nearest_and_where_to_look(ocsf_lake: RunCom
     assert "`ocsf-lake sources`" in run.err
 
 
+def test_status_fails_on_what_a_check_finds(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("status", "--fail-on", "quarantine", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert "quarantine: aws_vpc_flow: " in run.err
+    assert "aws_vpc_flow" in run.out
+    assert ocsf_lake("status", "--fail-on", "failed", "--fail-on", "freshness", "--lake", str(ready_lake)).code == 0
+    assert ocsf_lake("status", "--fail-on", "any", "--lake", str(ready_lake)).code == 1
+    run = ocsf_lake("status", "--fail-on", "freshnes", "--lake", str(ready_lake))
+    assert (run.code, "did you mean 'freshness'" in run.err) == (2, True)
+
+
 def test_status_says_what_the_ledger_holds(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     found = json.loads(ocsf_lake("status", "--json", "--lake", str(ready_lake)).out)
     flows = next(item for item in found["sources"] if item["source"] == "aws_vpc_flow")

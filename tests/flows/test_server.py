@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,12 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from flows import deployments
 from flows.sync_catalog import check_catalog
+from flows.watch import watch
 from lake import config
+from lake import lake as lakes
 from lake import query as lake_query
+from lake.ledger import State
+from lake.objects import ObjectRef
 from tests.organization import Organization
 from tests.servers import prefect as servers
 from tests.servers.postgres import Postgres
@@ -26,9 +33,9 @@ from tests.support import PROJECT
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 
 DEPLOY = PROJECT / "deploy"
-PATIENCE = 240
+DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
+PATIENCE = 400
 """Seconds until a test gives up on a server; a machine that does nothing else needs a tenth of it."""
-HISTORY = Organization(accounts=3, regions=2, first=date(2026, 3, 1), days=6, objects=6)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +64,20 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Organization:
 
 @pytest.fixture(scope="module")
 def deployed(server: Server, live: Organization, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """deploy/prefect.yaml on the server, with one run of CloudTrail soon; gives the folder of its logs."""
+    """deploy/prefect.yaml on the server, with CloudTrail every 20 seconds; gives the folder of its logs."""
     logs = live.write(tmp_path_factory.mktemp("live"))
     wanted = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
-    soon = datetime.now(UTC) + timedelta(seconds=20)
+    never = (datetime.now(UTC).hour + 12) % 24
     for item in wanted["deployments"]:
         if item["name"] == "aws_cloudtrail":
-            item["schedules"] = [{"interval": 30 * 86_400, "anchor_date": soon.isoformat(), "slug": "soon"}]
+            item["schedules"] = [{"interval": 20, "slug": "often"}]
         elif "schedules" in item:
-            item["schedules"][0]["cron"] = f"0 {(soon.hour + 12) % 24} * * *"
-    file = server.folder / "prefect.yaml"
-    file.write_text(yaml.safe_dump(wanted), encoding="utf-8")
-    places = {"CLOUDTRAIL_URI": str(logs), "VPC_FLOW_URI": str(logs)}
-    server.run("ocsf-lake", "deploy", str(file), "--automations", str(DEPLOY / "automations.yaml"), **places)
+            item["schedules"][0]["cron"] = f"0 {never} * * *"
+    (server.folder / "deploy").mkdir()
+    (server.folder / "deploy" / "prefect.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
+    for name in ("automations.yaml", "prefect.env"):
+        shutil.copy(DEPLOY / name, server.folder / "deploy" / name)
+    server.run(*DEPLOY_COMMAND.split(), CLOUDTRAIL_URI=str(logs), VPC_FLOW_URI=str(logs))
     return logs
 
 
@@ -155,36 +163,61 @@ def test_a_worker_does_what_the_schedule_wants(
 
 
 # -- backfill ---------------------------------------------------------------------------------------------------------
-def test_a_backfill_survives_a_killed_worker_and_counts_each_record_once(
-    server: Server, deployed: Path, lake: dict[str, str], tmp_path: Path
+@dataclass(frozen=True)
+class History:
+    """A backfill to do.
+
+    Args:
+        logs: What there is.
+        batch_objects: Objects of a batch.
+        days: Of one run.
+        patience: Seconds for all of it.
+    """
+
+    logs: Organization
+    batch_objects: int
+    days: int
+    patience: float
+
+
+WEEK = History(Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, patience=PATIENCE)
+MONTH = History(Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, patience=3_600)
+
+
+@pytest.mark.parametrize("history", [WEEK, pytest.param(MONTH, marks=pytest.mark.acceptance)], ids=["week", "month"])
+def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
+    history: History, server: Server, deployed: Path, lake: dict[str, str], tmp_path: Path
 ) -> None:
-    logs = HISTORY.write(tmp_path / "history")
-    mine = f"uri LIKE 'file://{logs}%'"
+    logs = history.logs
+    folder = logs.write(tmp_path / "history")
+    lake = {**lake, "OCSF_LAKE_BATCH_OBJECTS": f"{history.batch_objects}"}
     command = (
-        "ocsf-lake", "backfill", "aws_cloudtrail", str(logs), "--from", f"{HISTORY.first}", "--to", f"{HISTORY.last}",
-        "--remote", "--days-per-run", "3",
+        "ocsf-lake", "backfill", "aws_cloudtrail", str(folder), "--from", f"{logs.first}", "--to", f"{logs.last}",
+        "--remote", "--days-per-run", f"{history.days}",
     )  # fmt: skip
 
-    def done(sql: str = f"SELECT count(*) FROM objects WHERE state = 'done' AND {mine}") -> int:
-        return int(query(lake, sql)[0][0])
+    def done() -> int:
+        mine = f"SELECT count(*) FROM objects WHERE state = 'done' AND uri LIKE 'file://{folder}%'"
+        return int(query(lake, mine)[0][0])
 
     server.run(*command, **lake)
-    workers = [server.worker(f"w{number}", "backfill", **lake) for number in range(2)]
+    workers = [server.worker(f"killed{number}", "backfill", **lake) for number in range(2)]
     try:
-        until(lambda: 0 < done() < HISTORY.of_objects, PATIENCE, "a batch of the backfill to be done")
+        until(lambda: 0 < done() < logs.of_objects, history.patience, "a batch of the backfill to be done")
         for worker in workers:
             kill(worker)
-        assert done() < HISTORY.of_objects
-        workers = [server.worker(f"v{number}", "backfill", **lake) for number in range(2)]
+        assert done() < logs.of_objects
+        workers = [server.worker(f"after{number}", "backfill", **lake) for number in range(2)]
         server.run(*command, **lake)
-        until(lambda: done() == HISTORY.of_objects, PATIENCE, "the backfill to be done")
+        until(lambda: done() == logs.of_objects, history.patience, "the backfill to be done")
     finally:
         for worker in workers:
             servers.end(worker)
-    days = f"eventday BETWEEN '{HISTORY.first:%Y%m%d}' AND '{HISTORY.last:%Y%m%d}'"
+    days = f"eventday BETWEEN '{logs.first:%Y%m%d}' AND '{logs.last:%Y%m%d}'"
     counted = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
     found = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
-    assert found == [(HISTORY.of_records, HISTORY.of_records, HISTORY.of_objects)]
+    assert found == [(logs.of_records, logs.of_records, logs.of_objects)]
+    assert query(lake, "SELECT count(*) FROM batches WHERE state <> 'done'") == [(0,)]
 
 
 def test_the_catalog_is_checked_by_a_flow(
@@ -194,6 +227,40 @@ def test_the_catalog_is_checked_by_a_flow(
         monkeypatch.setenv(name, value)
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         assert check_catalog(return_state=True).is_completed()
-        next(Path(lake["OCSF_LAKE_LAKE"]).rglob("*.parquet")).unlink()
+        file = next(Path(lake["OCSF_LAKE_LAKE"]).rglob("*.parquet"))
+        hidden = file.rename(file.with_suffix(".hidden"))
         state = check_catalog(return_state=True)
+        hidden.rename(file)
     assert (state.type.value, state.message) == ("FAILED", "1 file missing or of another size")
+
+
+# -- alerts -----------------------------------------------------------------------------------------------------------
+def test_what_watch_finds_reaches_the_automations(
+    server: Server, deployed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
+    with lakes.opened(config.load()) as opened:
+        opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = watch(return_state=True)
+    assert (state.name, state.message) == ("Findings", "1 finding")
+
+    def fired() -> bool:
+        which = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}, "limit": 50}
+        events = server.post("/events/filter", which)["events"]
+        return "ocsf-lake: batches failed" in {event["resource"].get("prefect.resource.name") for event in events}
+
+    until(fired, PATIENCE, "the automation that waits for it")
+
+
+# -- the README's commands --------------------------------------------------------------------------------------------
+def test_the_readme_s_commands_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Production\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if not line.startswith("export ")]
+    elsewhere = [line for line in lines if re.match(r"prefect (?:server|worker) start", line) or line == DEPLOY_COMMAND]
+    assert len(elsewhere) == 3  # the fixtures run those, on ports and in folders of their own
+    for line in lines:
+        if line not in elsewhere:
+            server.run("bash", "-euc", line, **lake, CLOUDTRAIL_URI=str(deployed))

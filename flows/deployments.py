@@ -51,7 +51,10 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     text = _text(file)
     missing = sorted(set(_VARIABLE.findall(_without_comments(text))) - set(os.environ))
     if missing:
-        raise ConfigError(f"{file} reads variables that are not set: {', '.join(missing)}")
+        raise ConfigError(
+            f"{file} reads variables that are not set: {', '.join(missing)}; set them, or delete the deployments of "
+            "sources that you do not have"
+        )
     deployments = _yaml(file, text).get("deployments") or []
     with get_client(sync_client=True) as client:
         for pool in sorted({item["work_pool"]["name"] for item in deployments}):

@@ -14,7 +14,7 @@ from flows.report import Report
 from lake import backfill as lake_backfill
 
 
-@flow(flow_run_name="backfill {source} {first} to {last}", validate_parameters=True)
+@flow(flow_run_name="backfill {source} {first} to {last}", timeout_seconds=worker.BACKFILL_SECONDS)
 def backfill(
     source: str,
     uri: str,

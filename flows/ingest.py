@@ -20,7 +20,7 @@ def _run_name() -> str:
     return f"{what} {given['source']} {flow_run.scheduled_start_time:%Y-%m-%d %H:%M}"
 
 
-@flow(flow_run_name=_run_name, validate_parameters=True)
+@flow(flow_run_name=_run_name, timeout_seconds=worker.RUN_SECONDS)
 def ingest(
     source: str,
     uri: str,

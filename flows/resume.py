@@ -13,7 +13,7 @@ from flows.report import Report
 from lake import ingest
 
 
-@flow(flow_run_name="resume open batches")
+@flow(flow_run_name="resume open batches", timeout_seconds=worker.RUN_SECONDS)
 def resume(lake: str | None = None) -> State[Any]:
     """Finishes every batch that is open and that no other worker holds; nothing is listed.
 

@@ -14,7 +14,7 @@ from flows.report import SHOWN_FAILURES
 from lake import lake as lakes
 
 
-@flow(flow_run_name="check catalog")
+@flow(flow_run_name="check catalog", timeout_seconds=worker.RUN_SECONDS)
 def check_catalog(lake: str | None = None) -> State[Any]:
     """Fails when a file that the catalog names is missing or has another size.
 

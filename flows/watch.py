@@ -20,7 +20,7 @@ RESOURCE = "ocsf-lake.source.{source}"
 """The resource of an event; deploy/automations.yaml matches both."""
 
 
-@flow(flow_run_name="watch")
+@flow(flow_run_name="watch", timeout_seconds=worker.RUN_SECONDS)
 def watch(lake: str | None = None) -> State[Any]:
     """Emits one event for each thing that is not as it should be, see `lake.health`.
 

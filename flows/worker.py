@@ -10,6 +10,9 @@ from lake import config
 from lake.config import Settings
 from ocsf_mappers.errors import ConfigError
 
+RUN_SECONDS, BACKFILL_SECONDS = 6 * 3_600, 24 * 3_600
+"""A run that takes longer has failed; what it planned is finished by the next one."""
+
 
 def settings(lake: str | None) -> Settings:
     """The settings in force where the flow runs.

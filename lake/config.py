@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -50,6 +50,20 @@ class Settings(BaseSettings):
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
     part_bytes: int = Field(48 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
+
+    task_runner: Literal["threads", "processes", "dask"] = Field(
+        "threads", description="What does the batches of a flow run, as many at once as there are workers."
+    )
+    dask_scheduler: str | None = Field(
+        None, description="Address of a Dask scheduler such as tcp://dask:8786; without it, a cluster on this machine."
+    )
+    retries: int = Field(4, ge=0, le=50, description="How often a flow tries again after an error that may pass.")
+    retry_seconds: float = Field(10, ge=0, description="Before the first of them; then twice as long, and so on.")
+    task_seconds: int = Field(3_600, gt=0, description="A task on processes is ended after this; a thread cannot be.")
+
+    alert_quarantined: float = Field(
+        0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine above which it is told."
+    )
 
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
     max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")

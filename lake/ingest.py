@@ -74,6 +74,17 @@ class SourceSummary:
         self.variants += result.variants
         self.news.update(result.news)
 
+    def merge(self, other: SourceSummary) -> None:
+        """Counts what another run did as well."""
+        self.counts.add(other.counts)
+        for kept, more in (
+            (self.events_by_class, other.events_by_class), (self.dropped, other.dropped),
+            (self.failed_casts, other.failed_casts), (self.unmapped_keys, other.unmapped_keys),
+        ):  # fmt: skip
+            kept.update(more)
+        for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 @dataclass
 class Summary:
@@ -112,6 +123,15 @@ class Summary:
         for ref, outcome in result.outcomes.items():
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
+
+    def merge(self, other: Summary) -> None:
+        """Counts what another run did as well."""
+        self.listed += other.listed
+        self.known += other.known
+        self.busy += other.busy
+        self.unread.extend(other.unread)
+        for name, found in other.sources.items():
+            self.sources.setdefault(name, SourceSummary()).merge(found)
 
     def add_planned(self, planned: Planned) -> None:
         """Counts what planning found."""
@@ -220,6 +240,19 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
     """
     with opened(settings) as lake:
         return _worked(lake, lake.ledger.rows(), progress)
+
+
+def open_batches(settings: Settings) -> dict[str, list[str]]:
+    """Source -> ids of the batches that are planned and not done.
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+    """
+    found: dict[str, list[str]] = {}
+    with opened(settings) as lake:
+        for row in lake.ledger.rows():
+            found.setdefault(row.source, []).append(row.id)
+    return found
 
 
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:

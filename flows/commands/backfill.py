@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,11 @@ Parallel = Annotated[
     ),
 ]
 
+Remote = Annotated[
+    bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
+]
+DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+
 
 def backfill(
     source: SourceArgument,
@@ -45,12 +51,17 @@ def backfill(
     lake: LakeOption = None,
     ocsf_version: VersionOption = None,
     as_json: JsonOption = False,
+    remote: Remote = False,
+    days_per_run: DaysPerRun = 1,
 ) -> None:
     """Bring a range of days into the lake.
 
     Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
     can run at once, beside a scheduled ingest too: no record is counted twice.
     """
+    if remote and not dry_run:
+        _submit(source, uri, (first.date(), last.date(), days_per_run), account or [], region or [], lake)
+        return
     found = settings(lake, ocsf_version, workers=parallel)
     chosen = (source, uri, first.date(), last.date(), found, tuple(account or ()), tuple(region or ()))
     from lake import backfill as backfills
@@ -70,6 +81,24 @@ def backfill(
         ingest.show(summary)
     ingest.tell(summary)
     raise typer.Exit(ingest.exit_code(summary))
+
+
+def _submit(
+    source: str, uri: str, days: tuple[date, date, int], accounts: list[str], regions: list[str], lake: str | None
+) -> None:
+    """Makes the runs of a backfill on a Prefect server, and says which."""
+    from flows import remote
+    from flows.settings import source as mapper
+
+    mapper(source)
+    for run in remote.submit(source, _absolute(uri), *days, accounts, regions, lake and _absolute(lake)):
+        terminal.say(run.name if run.new else f"{run.name}: waits already")
+    terminal.say("`prefect flow-run ls` shows how far they are; if some do not end well, run the same command again")
+
+
+def _absolute(uri: str) -> str:
+    """A path as workers on this machine find it; other URIs stay."""
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def _show(found: Estimate, first: date, last: date, as_json: bool) -> None:

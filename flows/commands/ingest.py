@@ -130,11 +130,8 @@ def show(summary: Summary) -> None:
     from lake.ledger import State
 
     if summary.sources:
-        output.print_table(COLUMNS, [_row(name, found) for name, found in sorted(summary.sources.items())])
-    groups: dict[tuple[str, str], list[NotRead]] = {}
-    for item in summary.not_read:
-        groups.setdefault((item.state, item.reason), []).append(item)
-    for (state, reason), items in sorted(groups.items()):
+        output.print_table(COLUMNS, [row(name, found) for name, found in sorted(summary.sources.items())])
+    for (state, reason), items in reasons(summary):
         said = state.replace("_", " ")
         lines = [f"{terminal.plural(len(items), 'object')} {said}: {reason}"]
         if state != State.SET_ASIDE:
@@ -145,7 +142,16 @@ def show(summary: Summary) -> None:
         sys.stdout.write(f"{more:,} more objects were not read; ledger_objects has them all\n")
 
 
-def _row(name: str, found: SourceSummary) -> list[object]:
+def reasons(summary: Summary) -> list[tuple[tuple[str, str], list[NotRead]]]:
+    """State and reason -> the objects that were not read for it."""
+    groups: dict[tuple[str, str], list[NotRead]] = {}
+    for item in summary.not_read:
+        groups.setdefault((item.state, item.reason), []).append(item)
+    return sorted(groups.items(), key=lambda group: group[0])
+
+
+def row(name: str, found: SourceSummary) -> list[object]:
+    """A source's line of the closing table, see `COLUMNS`."""
     classes = output.Lines(f"{number:,} {caption}" for caption, number in found.events_by_class.most_common())
     counts = found.counts
     return [

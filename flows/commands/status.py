@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from flows.settings import JsonOption, LakeOption, settings_of_lake
 
 if TYPE_CHECKING:
     import duckdb
+
+    from lake.config import Settings
 
 EXAMPLE = "ocsf-lake status aws_cloudtrail --lake demo_lake"
 
@@ -56,9 +59,17 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 Source = Annotated[
     str, typer.Argument(metavar="[SOURCE]", help="Name of a source: its loss meter.", show_default=False)
 ]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on", metavar="CHECK", help="Exit with 1 if a check finds something: failed, freshness, quarantine, any."
+    ),
+]
 
 
-def status(source: Source = "", lake: LakeOption = None, as_json: JsonOption = False) -> None:
+def status(
+    source: Source = "", lake: LakeOption = None, as_json: JsonOption = False, fail_on: FailOnOption = None
+) -> None:
     """Show what the lake holds, source by source, or the loss meter of one.
 
     The loss meter says, day by day, how many values of a source's records OCSF attributes carry, how many stayed in
@@ -73,6 +84,8 @@ def status(source: Source = "", lake: LakeOption = None, as_json: JsonOption = F
             show_meter(connection, source, as_json=as_json)
         else:
             show_sources(connection, as_json=as_json)
+    if fail_on:
+        _fail_on(found, fail_on)
 
 
 def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
@@ -178,6 +191,16 @@ def _print_counts(title: str, rows: list[dict[str, Any]], most: int) -> None:
     if len(rows) > most:
         sys.stdout.write(f"and {len(rows) - most:,} more; --json lists all\n")
     sys.stdout.write("\n")
+
+
+def _fail_on(settings: Settings, names: list[str]) -> None:
+    """Ends with 1 if a check finds something; says what on stderr."""
+    from lake import health
+
+    findings = health.check(settings, datetime.now(UTC), None if "any" in names else names)
+    terminal.say(*(f"{finding.check}: {finding.source}: {finding.message}" for finding in findings))
+    if findings:
+        raise typer.Exit(1)
 
 
 def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -1,0 +1,43 @@
+"""The flow that brings a range of days into the lake; run again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+
+from flows import fanout, worker
+from flows.report import Report
+from lake import backfill as lake_backfill
+
+
+@flow(flow_run_name="backfill {source} {first} to {last}", timeout_seconds=worker.BACKFILL_SECONDS)
+def backfill(
+    source: str,
+    uri: str,
+    first: date,
+    last: date,
+    accounts: list[str] | None = None,
+    regions: list[str] | None = None,
+    lake: str | None = None,
+) -> State[Any]:
+    """Brings a range of days into the lake, those that are known excepted.
+
+    Args:
+        source: Name of the source.
+        uri: Bucket and prefix, or folder, in which AWS's `AWSLogs` lies.
+        first: First day of events, UTC.
+        last: Last day of events, included.
+        accounts: Only of these accounts.
+        regions: Only of these regions.
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    settings = worker.settings(lake)
+    worker.check("the place of the logs", uri, "name it")
+    planned = lake_backfill.planned(source, uri, first, last, settings, tuple(accounts or ()), tuple(regions or ()))
+    report = Report.of(flow_run.name, source, planned)
+    fanout.work(source, planned.batch_ids, settings, report)
+    return report.publish()

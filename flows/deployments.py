@@ -1,0 +1,155 @@
+"""Deployments and automations, from files to a Prefect server; doing it again changes nothing but what changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+
+from ocsf_mappers.errors import ConfigError, WriteError
+
+_VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+
+Say = Callable[[str], None]
+
+
+def server() -> str:
+    """The API that is configured.
+
+    Raises:
+        ConfigError: None is; Prefect would start a server of its own, which ends with this process.
+    """
+    found: str | None = PREFECT_API_URL.value()
+    if not found:
+        raise ConfigError("no Prefect server is named; set PREFECT_API_URL, to http://127.0.0.1:4200/api say")
+    return found
+
+
+def deploy(file: Path, pool_type: str, say: Say) -> None:
+    """Puts the deployments of a file on the server; work pools and queues that are missing are made.
+
+    Args:
+        file: As `prefect deploy` reads it.
+        pool_type: Of work pools that are made: `process`, `docker`, `kubernetes`, `ecs`.
+        say: Told what was done.
+
+    Raises:
+        ConfigError: The file cannot be read, or names a variable that is not set.
+        WriteError: The server refused; Prefect's own words are on stderr.
+    """
+    text = _text(file)
+    missing = sorted(set(_VARIABLE.findall(_without_comments(text))) - set(os.environ))
+    if missing:
+        raise ConfigError(
+            f"{file} reads variables that are not set: {', '.join(missing)}; set them, or delete the deployments of "
+            "sources that you do not have"
+        )
+    deployments = _yaml(file, text).get("deployments") or []
+    with get_client(sync_client=True) as client:
+        for pool in sorted({item["work_pool"]["name"] for item in deployments}):
+            say(_pool(client, pool, pool_type))
+        for pool, queue in sorted(
+            {(item["work_pool"]["name"], item["work_pool"]["work_queue_name"]) for item in deployments}
+        ):
+            _queue(client, pool, queue)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WriteError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()}")
+    for item in deployments:
+        say(f"deployment {item['entrypoint'].rpartition('.')[2].replace('_', '-')}/{item['name']}")
+
+
+def automate(file: Path, alerts: str | None, say: Say) -> None:
+    """Creates the automations of a file, or renews those that have the same names.
+
+    Args:
+        file: As `prefect automation create --from-file` reads it.
+        alerts: Notification block, `TYPE/NAME`, that alerts are sent with; None leaves them as events.
+        say: Told what was done.
+
+    Raises:
+        ConfigError: The file cannot be read, or there is no such block.
+    """
+    wanted = _yaml(file, _text(file)).get("automations") or []
+    with get_client(sync_client=True) as client:
+        block = _block(client, alerts) if alerts else None
+        for item in wanted:
+            if block is not None:
+                item = {**item, "actions": [_action(action, block) for action in item["actions"]]}
+            automation = AutomationCore.model_validate(item)
+            known = client.read_automations_by_name(automation.name)
+            if known:
+                client.update_automation(known[0].id, automation)
+            else:
+                client.create_automation(automation)
+            say(f"automation {automation.name}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(file)!r}: {error.strerror}") from error
+
+
+def _yaml(file: Path, text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} has no deployments and no automations")
+    return found
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"(?:^|\s)#.*", "", text, flags=re.MULTILINE)
+
+
+def _pool(client: SyncPrefectClient, name: str, kind: str) -> str:
+    try:
+        return f"work pool {name}, of type {client.read_work_pool(name).type}"
+    except ObjectNotFound:
+        made = client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+        return f"work pool {name}, of type {made.type}: new"
+
+
+def _queue(client: SyncPrefectClient, pool: str, name: str) -> None:
+    """A queue of a work pool; workers take what is live before what is history."""
+    try:
+        client.read_work_queue_by_name(name, work_pool_name=pool)
+    except ObjectNotFound:
+        client.create_work_queue(name, priority=1 if name == "live" else 10, work_pool_name=pool)
+
+
+def _block(client: SyncPrefectClient, name: str) -> str:
+    kind, _, label = name.partition("/")
+    try:
+        return str(client.read_block_document_by_name(label, kind).id)
+    except ObjectNotFound as error:
+        raise ConfigError(
+            f"there is no notification block {name!r}; name one as TYPE/NAME, see `prefect block ls`"
+        ) from error
+
+
+def _action(action: dict[str, Any], block: str) -> dict[str, Any]:
+    if action["type"] != "do-nothing":
+        return action
+    return {
+        "type": "send-notification",
+        "block_document_id": block,
+        "subject": "{{ automation.name }}",
+        "body": "{{ event.resource.name }}: {{ event.payload.message or event.event }}",
+    }

@@ -1,0 +1,161 @@
+"""The batches of a flow run, side by side on the task runner that the settings name.
+
+A task is a batch, or a few of them: so that what Prefect does for a task (milliseconds on threads, a tenth of a second
+on processes and Dask) stays small beside it, and a run has at most a hundred. Whether a batch is counted once is the
+ledger's affair alone; a task that runs twice does no harm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import as_completed
+from prefect.logging import get_run_logger
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task, exponential_backoff
+from prefect.utilities.annotations import quote
+
+from flows.report import Failure, Report
+from lake.config import Settings
+from lake.ingest import Summary
+from ocsf_mappers.errors import ConfigError, RetriableError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+MOST_TASKS = 100
+"""Of one flow run."""
+TOLD_SECONDS = 2.0
+"""How often progress is told, at most."""
+
+
+def retriable(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again may help: errors that say so, and no others."""
+    return isinstance(state.result(raise_on_failure=False), RetriableError)
+
+
+@task(
+    task_run_name="{name}",
+    retry_condition_fn=retriable,
+    retry_jitter_factor=0.5,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def work_batches(name: str, batch_ids: list[str], settings: Settings) -> Summary:
+    """Does batches that are planned, one after the other; those that another worker holds are left to it.
+
+    Args:
+        name: What the run of this task is called.
+        batch_ids: Ids of the batches.
+        settings: The lake.
+
+    Raises:
+        RetriableError: Throttled or timed out; Prefect tries again.
+        WriteError: The lake refused a file.
+        CountError: Records were lost or doubled.
+    """
+    from lake import ingest
+
+    done = ingest.work(batch_ids, settings.model_copy(update={"workers": 1}))
+    counts = done.counts
+    get_run_logger().info(
+        "batches=%d busy=%d read=%d events=%d quarantined=%d dropped=%d",
+        sum(source.batches for source in done.sources.values()), done.busy,
+        counts.read, counts.events, counts.quarantined, counts.dropped,
+    )  # fmt: skip
+    return done
+
+
+def task_runner(settings: Settings) -> TaskRunner[Any]:
+    """What runs the tasks of a flow run, as the settings say.
+
+    Raises:
+        ConfigError: Dask is asked for and not installed.
+    """
+    if settings.task_runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=settings.workers)
+    if settings.task_runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=settings.workers)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise ConfigError("setting task_runner: dask needs more packages: pip install 'ocsf-lake[dask]'") from error
+    if settings.dask_scheduler:
+        return DaskTaskRunner(address=settings.dask_scheduler)
+    return DaskTaskRunner(
+        cluster_kwargs={"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None}
+    )
+
+
+def grouped(batch_ids: Sequence[str], most: int = MOST_TASKS) -> list[list[str]]:
+    """Batches in the order given, in at most so many groups, all of nearly the same length."""
+    groups = min(most, len(batch_ids))
+    return [list(batch_ids[len(batch_ids) * n // groups : len(batch_ids) * (n + 1) // groups]) for n in range(groups)]
+
+
+def work(source: str, batch_ids: Sequence[str], settings: Settings, report: Report) -> None:
+    """Does batches side by side and counts them in the report. A batch that fails does not stop the others.
+
+    Args:
+        source: Name of the source. Runs of its tasks have it as a tag, which a limit of concurrency may name.
+        batch_ids: Ids of planned batches.
+        settings: The lake, the task runner, retries and timeouts.
+        report: What the run did.
+    """
+    if not batch_ids:
+        return
+    doing = work_batches.with_options(
+        retries=settings.retries,
+        retry_delay_seconds=exponential_backoff(settings.retry_seconds),
+        timeout_seconds=settings.task_seconds if settings.task_runner == "processes" else None,
+        tags=[source],
+    )
+    progress = _Progress(source, len(batch_ids))
+    with task_runner(settings).duplicate() as runner:
+        futures = {}
+        for group in grouped(batch_ids):
+            name = f"{source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+            given = {"name": name, "batch_ids": group, "settings": quote(settings)}
+            futures[runner.submit(doing, given)] = (name, group)
+        for future in as_completed(list(futures)):
+            name, group = futures[future]
+            found = future.result(raise_on_failure=False)
+            if isinstance(found, Summary):
+                report.add(found)
+            else:
+                report.failures.append(Failure(name, str(found), group))
+            progress.add(len(group))
+
+
+class _Progress:
+    """The progress artifact of a run: per cent of its batches."""
+
+    def __init__(self, source: str, batches: int) -> None:
+        self.source = source
+        self.batches = batches
+        self.done = 0
+        self.told = time.monotonic()
+        # Called from a flow that is no coroutine, it gives no coroutine either.
+        self.artifact = cast("UUID", create_progress_artifact(0.0, self._key, self._said))
+
+    @property
+    def _key(self) -> str:
+        return f"progress-{self.source.replace('_', '-')}"
+
+    @property
+    def _said(self) -> str:
+        return f"{self.source}: {self.done:,} of {self.batches:,} batches"
+
+    def add(self, batches: int) -> None:
+        self.done += batches
+        now = time.monotonic()
+        if self.done < self.batches and now - self.told < TOLD_SECONDS:
+            return
+        self.told = now
+        update_progress_artifact(self.artifact, 100.0 * self.done / self.batches, self._said)

@@ -1,0 +1,162 @@
+"""What a flow run did, as Prefect's artifacts: one page of Markdown, and a table of what failed.
+
+Names and reasons come from logs. They stand in code spans, where Markdown has no meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows import output, terminal
+from flows.commands import ingest as command
+from lake.ingest import Summary
+from lake.ledger import State as Became
+from lake.plan import NotRead, Planned
+
+SHOWN_FAILURES = 1_000
+"""Rows of the table of failures; a server keeps every artifact."""
+SHOWN_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed.
+
+    Args:
+        task: Name of its run.
+        reason: What was wrong.
+        batch_ids: The batches it was to do.
+    """
+
+    task: str
+    reason: str
+    batch_ids: Sequence[str]
+
+
+@dataclass
+class Report:
+    """What a flow run did.
+
+    Args:
+        name: Of the run.
+        source: Name of the source; None when there were several.
+        summary: What `ocsf-lake ingest` counts.
+        failures: Tasks that failed.
+    """
+
+    name: str
+    source: str | None
+    summary: Summary = field(default_factory=Summary)
+    failures: list[Failure] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, source: str | None, planned: Planned) -> Report:
+        """A report that begins with what planning found."""
+        report = cls(name, source)
+        report.summary.add_planned(planned)
+        return report
+
+    def add(self, done: Summary) -> None:
+        """Counts what a task did."""
+        self.summary.merge(done)
+
+    @property
+    def failed_objects(self) -> list[NotRead]:
+        """Objects that could not be read."""
+        return [item for item in self.summary.not_read if item.state is Became.FAILED]
+
+    @property
+    def message(self) -> str:
+        """The run in one line."""
+        counts = self.summary.counts
+        said = [
+            f"{self.summary.listed:,} objects found, {self.summary.known:,} known",
+            f"{counts.read:,} records: {counts.events:,} events, {counts.quarantined:,} quarantined, "
+            f"{counts.dropped:,} dropped",
+        ]
+        if self.failures:
+            batches = sum(len(failure.batch_ids) for failure in self.failures)
+            said.append(f"{terminal.plural(batches, 'batch', 'batches')} failed")
+        if failed := self.summary.unread.numbers[Became.FAILED]:
+            said.append(f"{terminal.plural(failed, 'object')} failed")
+        if self.summary.busy:
+            said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
+        return "; ".join(said)
+
+    def markdown(self) -> str:
+        """The run as a page."""
+        summary = self.summary
+        parts = [f"# {code(self.name)}", self.message]
+        if summary.sources:
+            rows = [command.row(name, found) for name, found in sorted(summary.sources.items())]
+            parts.append(table(command.COLUMNS, rows))
+        for (state, reason), items in command.reasons(summary):
+            lines = [f"{terminal.plural(len(items), 'object')} {state.replace('_', ' ')}: {code(reason)}"]
+            if state != Became.SET_ASIDE:
+                lines += [f"- {code(item.uri)}" for item in items[:SHOWN_EXAMPLES]]
+            parts.append("\n".join(lines))
+        if self.failures:
+            parts += [
+                "## Batches that failed",
+                table(["task", "reason"], [[code(failure.task), code(failure.reason)] for failure in self.failures]),
+            ]
+        return "\n\n".join(parts) + "\n"
+
+    def failure_rows(self) -> list[dict[str, Any]]:
+        """Batches and objects that failed, one row each."""
+        rows = [
+            {"what": "batch", "name": batch, "reason": terminal.escaped(failure.reason)}
+            for failure in self.failures
+            for batch in failure.batch_ids
+        ]
+        rows += [
+            {"what": "object", "name": terminal.escaped(item.uri), "reason": terminal.escaped(item.reason)}
+            for item in self.failed_objects
+        ]
+        return rows[:SHOWN_FAILURES]
+
+    def publish(self) -> State[Any]:
+        """Leaves the artifacts with the server.
+
+        Returns:
+            The state in which the run ends: failed when a batch or an object did.
+        """
+        key = (self.source or "all-sources").replace("_", "-")
+        create_markdown_artifact(self.markdown(), f"run-{key}", self.message)
+        failed = self.failure_rows()
+        if failed:
+            create_table_artifact(failed, f"failures-{key}", self.message)
+        return Failed(message=self.message) if failed else Completed(message=self.message, data=None)
+
+
+def code(text: str) -> str:
+    """A code span that says exactly this text; control characters are spelled out."""
+    shown = terminal.escaped(text)
+    if not shown.strip():
+        return ""
+    fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)
+    space = " " if len(fence) > 1 or shown[0] == " " else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown; cells are Markdown already, lines of a cell stand below each other."""
+    lines = [_line(columns), "|" + "|".join(" --- " for _ in columns) + "|"]
+    lines += [_line([_cell(value) for value in row]) for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = "<br>".join(value) if isinstance(value, output.Lines) else output.text(value)
+    return text.replace("|", "\\|")  # it ends a cell even in a code span
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

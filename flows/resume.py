@@ -1,0 +1,27 @@
+"""The flow that finishes what killed runs left open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+
+from flows import fanout, worker
+from flows.report import Report
+from lake import ingest
+
+
+@flow(flow_run_name="resume open batches", timeout_seconds=worker.RUN_SECONDS)
+def resume(lake: str | None = None) -> State[Any]:
+    """Finishes every batch that is open and that no other worker holds; nothing is listed.
+
+    Args:
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    settings = worker.settings(lake)
+    report = Report(flow_run.name, None)
+    for source, batch_ids in ingest.open_batches(settings).items():
+        fanout.work(source, batch_ids, settings, report)
+    return report.publish()

@@ -1,0 +1,121 @@
+"""Batches side by side: on each task runner the same lake, tried again only where that may help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.states import Failed
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from prefect_dask.task_runners import DaskTaskRunner
+
+from flows import fanout
+from lake import config
+from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
+from tests.flows import embedded
+from tests.flows.embedded import LOGS, RUNNERS
+from tests.flows.support import environment
+from tests.lake.conftest import contents
+from tests.support import PROJECT
+
+SOME = [f"b{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize(("number", "most", "sizes"), [(0, 3, []), (2, 3, [1, 1]), (7, 3, [2, 2, 3]), (7, 7, [1] * 7)])
+def test_batches_are_in_even_groups_and_each_in_one(number: int, most: int, sizes: list[int]) -> None:
+    groups = fanout.grouped(SOME[:number], most)
+    assert sorted(map(len, groups)) == sizes
+    assert [item for group in groups for item in group] == SOME[:number]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(RetriableError("throttled"), True), (WriteError("full"), False), (ValueError("defect"), False)],
+)
+def test_only_errors_that_may_pass_are_tried_again(error: Exception, again: bool) -> None:
+    assert fanout.retriable(fanout.work_batches, None, Failed(data=error)) is again  # type: ignore[arg-type]
+
+
+def test_the_settings_name_the_task_runner() -> None:
+    kinds = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner, "dask": DaskTaskRunner}
+    for name, kind in kinds.items():
+        assert isinstance(fanout.task_runner(config.load(task_runner=name)), kind)
+    cluster = fanout.task_runner(config.load(task_runner="dask", dask_scheduler="tcp://dask:8786"))
+    assert cluster.address == "tcp://dask:8786"
+
+
+def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
+    with pytest.raises(ConfigError, match=r"ocsf-lake\[dask\]"):
+        fanout.task_runner(config.load(task_runner="dask"))
+
+
+# -- on the embedded server -------------------------------------------------------------------------------------------
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> dict[str, Any]:
+    """What tests/flows/embedded.py prints."""
+    kept = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
+    more = {
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "400",  # CI may be busy
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.flows.embedded", str(folder)],
+        cwd=PROJECT, env={**kept, **more}, capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.integration
+def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Path) -> None:
+    said = f"{LOGS.of_records:,} records: {LOGS.of_records:,} events, 0 quarantined, 0 dropped"
+    for runner in RUNNERS:
+        state, message = told[runner]
+        assert (state, said in message) == ("COMPLETED", True), told[runner]
+    first, *others = (contents(folder / runner) for runner in RUNNERS)
+    assert first
+    assert all(other == first for other in others)
+
+
+@pytest.mark.integration
+def test_a_throttled_batch_is_tried_again_and_counts_once(told: dict[str, Any]) -> None:
+    state, message, calls = told["throttled"]
+    assert state == "COMPLETED"
+    assert f"{LOGS.of_records:,} records" in message
+    assert calls == [3] * (LOGS.of_objects // int(embedded.SETTINGS["OCSF_LAKE_BATCH_OBJECTS"]))
+
+
+@pytest.mark.integration
+def test_a_defect_fails_the_run_at_once_and_the_next_run_does_the_rest(told: dict[str, Any]) -> None:
+    state, message, calls = told["broken"]
+    assert state == "FAILED"
+    assert "4 batches failed" in message
+    assert calls == [1] * 4
+    assert told["afterwards"][0] == "COMPLETED"
+    assert f"{LOGS.of_records:,} records" in told["afterwards"][1]
+
+
+@pytest.mark.integration
+def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, Any]) -> None:
+    kinds = {kind for _, kind, _ in told["artifacts"]}
+    assert kinds == {"progress", "markdown", "table"}
+    (failures,) = [json.loads(data) for _, kind, data in told["artifacts"] if kind == "table"]
+    assert {row["what"] for row in failures} == {"batch"}
+    assert {row["reason"] for row in failures} == {"<b>a | defect</b>"}
+    assert told["runs"] == [f"backfill aws_cloudtrail {LOGS.first} to {LOGS.last}"]

@@ -1,0 +1,266 @@
+"""Flows on a real Prefect server with a real PostgreSQL: deployed, scheduled, run by workers, killed, run again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import sqlalchemy as sa
+import yaml
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from flows import deployments
+from flows.sync_catalog import check_catalog
+from flows.watch import watch
+from lake import config
+from lake import lake as lakes
+from lake import query as lake_query
+from lake.ledger import State
+from lake.objects import ObjectRef
+from tests.organization import Organization
+from tests.servers import prefect as servers
+from tests.servers.postgres import Postgres
+from tests.servers.prefect import Server, until
+from tests.support import PROJECT
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
+
+DEPLOY = PROJECT / "deploy"
+DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
+PATIENCE = 400
+"""Seconds until a test gives up on a server; a machine that does nothing else needs a tenth of it."""
+
+
+@pytest.fixture(scope="module")
+def server(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    database = postgres_server.database().replace("postgresql:", "postgresql+asyncpg:")
+    with servers.started(tmp_path_factory.mktemp("prefect"), database) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lake(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings of a lake whose ledger is in PostgreSQL."""
+    return {
+        "OCSF_LAKE_LAKE": str(tmp_path_factory.mktemp("lake")),
+        "OCSF_LAKE_LEDGER_URL": postgres_server.database(),
+        "OCSF_LAKE_BATCH_OBJECTS": "20",
+        "OCSF_LAKE_WORKERS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Organization:
+    """Today's log of an organisation, in the folder that CLOUDTRAIL_URI names."""
+    return Organization(accounts=2, regions=1, first=datetime.now(UTC).date(), days=1, objects=5)
+
+
+@pytest.fixture(scope="module")
+def deployed(server: Server, live: Organization, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """deploy/prefect.yaml on the server, with CloudTrail every 20 seconds; gives the folder of its logs."""
+    logs = live.write(tmp_path_factory.mktemp("live"))
+    wanted = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
+    never = (datetime.now(UTC).hour + 12) % 24
+    # The others have the same form, which tests/deploy looks at; a deployment takes a second.
+    names = {"aws_cloudtrail", "aws_cloudtrail-sweep", "backfill", "resume", "watch"}
+    wanted["deployments"] = [item for item in wanted["deployments"] if item["name"] in names]
+    for item in wanted["deployments"]:
+        if item["name"] == "aws_cloudtrail":
+            item["schedules"] = [{"interval": 20, "slug": "often"}]
+        elif "schedules" in item:
+            item["schedules"][0]["cron"] = f"0 {never} * * *"
+    (server.folder / "deploy").mkdir()
+    (server.folder / "deploy" / "prefect.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
+    for name in ("automations.yaml", "prefect.env"):
+        shutil.copy(DEPLOY / name, server.folder / "deploy" / name)
+    server.run(*DEPLOY_COMMAND.split(), CLOUDTRAIL_URI=str(logs))
+    return logs
+
+
+def runs(server: Server, flow: str, *states: str) -> list[dict[str, Any]]:
+    """Runs of a flow that are in one of these states."""
+    return server.flow_runs(
+        flows={"name": {"any_": [flow]}}, flow_runs={"state": {"type": {"any_": list(states)}}}, sort="START_TIME_ASC"
+    )
+
+
+def query(lake: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the ledger."""
+    url = lake["OCSF_LAKE_LEDGER_URL"].replace("postgresql:", "postgresql+psycopg:")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        if not connection.scalar(sa.text("SELECT to_regclass('ocsf_ledger.objects')")):
+            return [(0,)]  # no worker has opened the lake so far
+        connection.execute(sa.text("SET search_path TO ocsf_ledger"))
+        return [tuple(row) for row in connection.execute(sa.text(sql))]
+
+
+def asked(lake: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the lake."""
+    settings = config.load(lake=lake["OCSF_LAKE_LAKE"], ledger_url=lake["OCSF_LAKE_LEDGER_URL"])
+    with lake_query.connected(settings) as connection:
+        return list(connection.sql(sql).fetchall())
+
+
+def kill(process: Any) -> None:
+    """Ends a worker and the runs that it started, as a machine that loses its power does."""
+    family = [process, *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.kill()
+    process.wait()
+
+
+# -- schedules --------------------------------------------------------------------------------------------------------
+def test_runs_are_scheduled_after_a_deploy(server: Server, deployed: Path) -> None:
+    """Prefect 3.8 with SQLAlchemy 2.1 schedules none and says nothing; see pyproject.toml."""
+    wanted = yaml.safe_load((server.folder / "deploy" / "prefect.yaml").read_text(encoding="utf-8"))
+    expected = {item["name"] for item in wanted["deployments"] if "schedules" in item}
+
+    def scheduled() -> bool:
+        found = server.flow_runs(flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})
+        ids = {run["deployment_id"] for run in found}
+        return expected <= {item["name"] for item in server.post("/deployments/filter") if item["id"] in ids}
+
+    until(scheduled, PATIENCE, "scheduled runs of every deployment with a schedule")
+
+
+def test_deploying_again_makes_no_automation_twice(server: Server, deployed: Path) -> None:
+    def there() -> list[str]:
+        return sorted(item["name"] for item in server.post("/automations/filter"))
+
+    before = there()
+    assert "ocsf-lake: a source is silent" in before
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        deployments.automate(DEPLOY / "automations.yaml", None, lambda _: None)
+    assert there() == before
+
+
+def test_a_worker_does_what_the_schedule_wants(
+    server: Server, deployed: Path, live: Organization, lake: dict[str, str]
+) -> None:
+    worker = server.worker("live", "live", **lake)
+    try:
+        done = until(lambda: runs(server, "ingest", "COMPLETED", "FAILED"), PATIENCE, "a scheduled run to end")[0]
+    finally:
+        servers.end(worker)
+    assert done["state_type"] == "COMPLETED", done["state"]
+    assert "auto-scheduled" in done["tags"]
+    assert done["name"].startswith("ingest aws_cloudtrail 20")
+    assert query(lake, "SELECT count(*) FROM objects WHERE state = 'done'") == [(live.of_objects,)]
+    assert query(lake, "SELECT sum(read), sum(events) FROM batches") == [(live.of_records, live.of_records)]
+    artifacts = server.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [done["id"]]}}})
+    kinds = {item["type"]: item["data"] for item in artifacts}
+    assert kinds["progress"] == 100.0
+    assert f"{live.of_records} records: {live.of_records} events" in kinds["markdown"]
+    assert "table" not in kinds
+
+
+# -- backfill ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class History:
+    """A backfill to do.
+
+    Args:
+        logs: What there is.
+        batch_objects: Objects of a batch.
+        days: Of one run.
+        patience: Seconds for all of it.
+    """
+
+    logs: Organization
+    batch_objects: int
+    days: int
+    patience: float
+
+
+WEEK = History(Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, patience=PATIENCE)
+MONTH = History(Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, patience=3_600)
+
+
+@pytest.mark.parametrize("history", [WEEK, pytest.param(MONTH, marks=pytest.mark.acceptance)], ids=["week", "month"])
+def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
+    history: History, server: Server, deployed: Path, lake: dict[str, str], tmp_path: Path
+) -> None:
+    logs = history.logs
+    folder = logs.write(tmp_path / "history")
+    lake = {**lake, "OCSF_LAKE_BATCH_OBJECTS": f"{history.batch_objects}"}
+    command = (
+        "ocsf-lake", "backfill", "aws_cloudtrail", str(folder), "--from", f"{logs.first}", "--to", f"{logs.last}",
+        "--remote", "--days-per-run", f"{history.days}",
+    )  # fmt: skip
+
+    def done() -> int:
+        mine = f"SELECT count(*) FROM objects WHERE state = 'done' AND uri LIKE 'file://{folder}%'"
+        return int(query(lake, mine)[0][0])
+
+    server.run(*command, **lake)
+    workers = [server.worker(f"killed{number}", "backfill", **lake) for number in range(2)]
+    try:
+        until(lambda: 0 < done() < logs.of_objects, history.patience, "a batch of the backfill to be done")
+        for worker in workers:
+            kill(worker)
+        assert done() < logs.of_objects
+        workers = [server.worker(f"after{number}", "backfill", **lake) for number in range(2)]
+        server.run(*command, **lake)
+        until(lambda: done() == logs.of_objects, history.patience, "the backfill to be done")
+    finally:
+        for worker in workers:
+            servers.end(worker)
+    days = f"eventday BETWEEN '{logs.first:%Y%m%d}' AND '{logs.last:%Y%m%d}'"
+    counted = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
+    found = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
+    assert found == [(logs.of_records, logs.of_records, logs.of_objects)]
+    assert query(lake, "SELECT count(*) FROM batches WHERE state <> 'done'") == [(0,)]
+
+
+def test_the_catalog_is_checked_by_a_flow(
+    server: Server, lake: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in lake.items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        assert check_catalog(return_state=True).is_completed()
+        file = next(Path(lake["OCSF_LAKE_LAKE"]).rglob("*.parquet"))
+        hidden = file.rename(file.with_suffix(".hidden"))
+        state = check_catalog(return_state=True)
+        hidden.rename(file)
+    assert (state.type.value, state.message) == ("FAILED", "1 file missing or of another size")
+
+
+# -- alerts -----------------------------------------------------------------------------------------------------------
+def test_what_watch_finds_reaches_the_automations(
+    server: Server, deployed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
+    with lakes.opened(config.load()) as opened:
+        opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = watch(return_state=True)
+    assert (state.name, state.message) == ("Findings", "1 finding")
+
+    def fired() -> bool:
+        which = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}, "limit": 50}
+        events = server.post("/events/filter", which)["events"]
+        return "ocsf-lake: batches failed" in {event["resource"].get("prefect.resource.name") for event in events}
+
+    until(fired, PATIENCE, "the automation that waits for it")
+
+
+# -- the README's commands --------------------------------------------------------------------------------------------
+def test_the_readme_s_commands_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Production\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if not line.startswith("export ")]
+    elsewhere = [line for line in lines if re.match(r"prefect (?:server|worker) start", line) or line == DEPLOY_COMMAND]
+    assert len(elsewhere) == 3  # the fixtures run those, on ports and in folders of their own
+    for line in lines:
+        if line not in elsewhere:
+            server.run("bash", "-euc", line, **lake, CLOUDTRAIL_URI=str(deployed))

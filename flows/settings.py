@@ -51,7 +51,7 @@ def settings_of_lake(lake: str | None) -> Settings:
     found = settings(lake)
     if found.ledger_url is not None:
         return found
-    store = Store(found.lake)
+    store = Store(found.lake, found.lake_access)
     state = found.state or (Path(store.root) if store.is_local else None)
     if state is not None and not (state / layout.CATALOG_PATH).exists():
         raise ConfigError(

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 import schemas
+from lake.s3 import Access
 from ocsf_mappers import DEFAULT_VERSION
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.streams import Limits
@@ -44,6 +45,16 @@ class Settings(BaseSettings):
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake.")
     ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
 
+    s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
+    s3_region: str | None = Field(None, description="Region of the buckets, instead of the profile's.")
+    s3_connections: int = Field(32, ge=1, le=512, description="Requests to S3 under way at once, at most.")
+    input_role: str | None = Field(None, description="ARN of the role to read raw objects with.")
+    input_external_id: str | None = Field(None, description="External id that the role for reading asks for.")
+    input_requester_pays: bool = Field(False, description="Pay for reading raw objects where their bucket asks.")
+    lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
+    lake_external_id: str | None = Field(None, description="External id that the role for the lake asks for.")
+    lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
+
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
@@ -71,6 +82,22 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """Limits of decompression, as the readers take them."""
         return Limits(max_bytes=self.max_object_bytes, max_ratio=self.max_object_ratio)
+
+    @property
+    def input_access(self) -> Access:
+        """How raw objects on S3 are reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.input_role, self.input_external_id, self.input_requester_pays,
+            connections=self.s3_connections,
+        )  # fmt: skip
+
+    @property
+    def lake_access(self) -> Access:
+        """How a lake on S3 is reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
+            connections=self.s3_connections,
+        )  # fmt: skip
 
     @classmethod
     def settings_customise_sources(

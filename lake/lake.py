@@ -47,7 +47,7 @@ def opened(settings: Settings) -> Iterator[Lake]:
         ConfigError: Its databases have no place, cannot be opened, or are those of another lake.
         RetriableError: The database does not answer.
     """
-    store = Store(settings.lake)
+    store = Store(settings.lake, settings.lake_access)
     url = settings.ledger_url
     shared = url is not None and is_postgres(url)
     state = None if shared else _state(settings, store)

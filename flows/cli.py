@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.commands import backfill, ingest, map, quarantine, query, sources, status, validate
+from flows.commands import backfill, catalog, ingest, map, quarantine, query, sources, status, validate
 from flows.terminal import say
 
 HINTS = {
@@ -60,6 +60,9 @@ _add(app, "status", status.status, status.EXAMPLE)
 _add(quarantine.app, "list", quarantine.list_reasons, quarantine.LIST_EXAMPLE)
 _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
+_add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
+_add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
+app.add_typer(catalog.app, name="catalog")
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -54,6 +54,26 @@ class Settings(BaseSettings):
     lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
     lake_external_id: str | None = Field(None, description="External id that the role for the lake asks for.")
     lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
+
+    catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
+        (), description="Catalogs to register with beside the lake's own: glue, iceberg."
+    )
+    glue_database: str = Field("ocsf_lake", description="Database of the tables in Glue.")
+    glue_catalog_id: str | None = Field(None, description="Account that owns the Glue Data Catalog, if not ours.")
+    glue_endpoint: str | None = Field(None, description="URL of a Glue other than AWS's own.")
+    glue_projection: bool = Field(
+        False, description="Let Athena reckon partitions instead of registering each, for very many of them."
+    )
+    glue_projection_regions: tuple[str, ...] = Field(
+        (), description="Regions of the projection; without them each query has to name one."
+    )
+    glue_projection_accounts: tuple[str, ...] = Field(
+        (), description="Accounts of the projection; without them each query has to name one."
+    )
+    iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
+    iceberg_properties: dict[str, str] = Field(
+        {}, description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
+    )
 
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")

@@ -10,7 +10,7 @@ import pytest
 
 from lake import s3
 from ocsf_mappers import Engine, registry
-from tests.servers import rgw
+from tests.servers import moto, rgw
 from tests.servers.rgw import S3Server
 from tests.support import PROJECT
 
@@ -82,3 +82,9 @@ def bucket(s3_owner: S3Server) -> str:
     name = f"test-{uuid.uuid4().hex}"
     s3_owner.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """Endpoint of AWS Glue's double; databases in it last for the whole run."""
+    yield from moto.running()

@@ -128,9 +128,9 @@ def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
 
 def kind(fs: Any, path: str) -> str | None:
     """`file`, `directory`, or None when nothing is there; fsspec's own questions answer no to every error."""
+    if s3.is_s3(fs):
+        return s3.kind(fs, path)
     try:
-        if s3.is_s3(fs):
-            return s3.kind(fs, path)
         return str(retry.call(fs.info, path)["type"])
     except FileNotFoundError:
         return None

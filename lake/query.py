@@ -15,16 +15,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lake import layout, ledger, quarantine
+from lake import layout, ledger, quarantine, security_lake
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
 from lake.lake import Lake, opened
 from ocsf_mappers import sqltext, tables
 from ocsf_mappers.errors import ConfigError
-
-GLUE_DATABASE, GLUE_TABLE = "amazon_security_lake_glue_db", "amazon_security_lake_table"
-"""Names in the queries that AWS publishes for Security Lake; the region follows, and the table's suffix."""
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
@@ -132,8 +129,7 @@ def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled:
     connection.execute(f"CREATE VIEW {sqltext.name(suffix)} AS FROM {sqltext.name(name)}")
     regions = {partition.values[0] for partition in lake.catalog.partitions(name)} if filled else set()
     for region in sorted(regions - {layout.UNKNOWN}):
-        words = region.replace("-", "_")
-        database, table = sqltext.name(f"{GLUE_DATABASE}_{words}"), sqltext.name(f"{GLUE_TABLE}_{words}_{suffix}")
+        database, table = map(sqltext.name, security_lake.names(region, suffix))
         rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}")
         connection.execute(f"CREATE VIEW {table} AS {rows}")

@@ -1,4 +1,4 @@
-"""`ocsf-lake catalog check` and `sync`."""
+"""`ocsf-lake catalog check`, `sync` and `views`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CHECK_EXAMPLE = "ocsf-lake catalog check --lake demo_lake"
 SYNC_EXAMPLE = "ocsf-lake catalog sync --lake demo_lake"
+VIEWS_EXAMPLE = "ocsf-lake catalog views --security-lake --region eu-central-1 --lake demo_lake"
 
 DeepOption = Annotated[
     bool, typer.Option("--deep", help="Also read every file and compare its checksum with the ledger's.")
@@ -72,6 +73,34 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
             terminal.say(f"cannot be mended: {reason}")
     if not lake_check.is_true(repair.left):
         raise typer.Exit(1)
+
+
+def views(
+    security_lake: Annotated[
+        bool, typer.Option("--security-lake", help="Under the names of Amazon Security Lake's tables.")
+    ] = False,
+    region: Annotated[
+        list[str] | None, typer.Option("--region", metavar="REGION", help="This region; all that have events without.")
+    ] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Print statements for Athena that show our tables in Glue under other names, to run there once.
+
+    The queries that AWS publishes for Security Lake then run unchanged, for any region.
+    """
+    found = settings_of_lake(lake)
+    from lake import security_lake as names
+    from lake.lake import opened
+    from ocsf_mappers.errors import ConfigError
+
+    if not security_lake:
+        raise ConfigError("say which names: --security-lake")
+    regions = list(region or ())
+    if not regions:
+        with opened(found) as open_lake:
+            regions = names.regions(open_lake.catalog)
+    for statement in names.views(found.glue_database, regions):
+        typer.echo(f"{statement};")
 
 
 def _show(findings: Sequence[Finding], as_json: bool) -> None:

@@ -52,6 +52,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
+_add(app, "lint", query.lint, query.LINT_EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)
 _add(app, "validate", validate.validate, validate.EXAMPLE)
 _add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     glue_projection_accounts: tuple[str, ...] = Field(
         (), description="Accounts of the projection; without them each query has to name one."
     )
+    athena_workgroup: str = Field("primary", description="Workgroup that `ocsf-lake query --athena` runs in.")
     iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
     iceberg_properties: dict[str, str] = Field(
         {}, description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."

@@ -80,7 +80,8 @@ def _others(settings: Settings, store: Store, state: Path | None) -> list[Catalo
             settings.glue_database, settings.glue_catalog_id, settings.glue_endpoint, settings.lake_access,
             projection if settings.glue_projection else None,
         )  # fmt: skip
-        found.append(glue.GlueCatalog(place, store, glue.client(place)))
+        client = s3.aws_client("glue", place.access, place.endpoint)
+        found.append(glue.GlueCatalog(place, store, client))
     if "iceberg" in settings.catalogs:
         from lake.catalogs import iceberg
 

@@ -179,6 +179,44 @@ def kind(fs: S3FileSystem, path: str) -> str | None:
     return "directory" if found.get("KeyCount") else None
 
 
+def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any:
+    """A client of another service of AWS, which may be used by several threads.
+
+    Args:
+        service: Its name, such as `glue`.
+        access: Role and region.
+        endpoint: URL of a service other than AWS's own.
+
+    Raises:
+        ConfigError: boto3 is not installed.
+    """
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.credentials import DeferredRefreshableCredentials
+        from botocore.session import get_session
+    except ImportError as error:
+        raise ConfigError(f"{service} needs boto3: install ocsf-lake[glue]") from error
+    session = get_session()
+    if access.role:
+        own = boto3.client("sts", region_name=access.region)
+
+        def refresh() -> dict[str, str]:
+            taken = own.assume_role(**role_request(access))["Credentials"]
+            return {
+                "access_key": taken["AccessKeyId"],
+                "secret_key": taken["SecretAccessKey"],
+                "token": taken["SessionToken"],
+                "expiry_time": taken["Expiration"].isoformat(),
+            }
+
+        session._credentials = DeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
+    retries = {"mode": "adaptive", "max_attempts": 6}
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60)
+    made = boto3.Session(botocore_session=session)
+    return made.client(service, region_name=access.region, endpoint_url=endpoint, config=config)
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 def fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
     """Starts to get a whole object, if it is still the one with this ETag.

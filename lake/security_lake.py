@@ -61,3 +61,18 @@ def views(database: str, wanted: Iterable[str]) -> Iterator[str]:
                     f"CREATE OR REPLACE VIEW {schema}.{view} AS SELECT * FROM {database}.{name} "
                     f"WHERE region = {sqltext.text(region)}"
                 )
+
+
+def table_of(name: str) -> str | None:
+    """Our table behind a name in a query, ours or Security Lake's; None where there is none."""
+    word = name.lower()
+    suffixes = {table.security_lake: ours for ours, table in tables.load().items() if table.security_lake}
+    if word in tables.load():
+        return word
+    if word in suffixes:
+        return suffixes[word]
+    if word.startswith(f"{GLUE_TABLE}_"):
+        # The longest suffix: `..._s3_data_2_0` also ends with the shorter names of others.
+        found = [suffix for suffix in suffixes if word.endswith(f"_{suffix}")]
+        return suffixes[max(found, key=len)] if found else None
+    return None

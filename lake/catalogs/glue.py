@@ -24,7 +24,7 @@ from lake.layout import Partition
 from lake.s3 import Access
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
+from ocsf_mappers.errors import OcsfMappersError, RetriableError, WriteError
 
 CREATED_AT_ONCE, UPDATED_AT_ONCE, DELETED_AT_ONCE = 100, 100, 25
 REQUEST_BYTES = 1 << 20
@@ -120,39 +120,6 @@ class Place:
     endpoint: str | None = None
     access: Access = field(default_factory=Access)
     projection: Projection | None = None
-
-
-def client(place: Place) -> Any:
-    """A client of Glue, which may be used by several threads.
-
-    Raises:
-        ConfigError: boto3 is not installed.
-    """
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.credentials import DeferredRefreshableCredentials
-        from botocore.session import get_session
-    except ImportError as error:
-        raise ConfigError("Glue needs boto3: install ocsf-lake[glue]") from error
-    access, session = place.access, get_session()
-    if access.role:
-        own = boto3.client("sts", region_name=access.region)
-
-        def refresh() -> dict[str, str]:
-            taken = own.assume_role(**s3.role_request(access))["Credentials"]
-            return {
-                "access_key": taken["AccessKeyId"],
-                "secret_key": taken["SecretAccessKey"],
-                "token": taken["SessionToken"],
-                "expiry_time": taken["Expiration"].isoformat(),
-            }
-
-        session._credentials = DeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
-    return boto3.Session(botocore_session=session).client(
-        "glue", region_name=access.region, endpoint_url=place.endpoint,
-        config=Config(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=10, read_timeout=60),
-    )  # fmt: skip
 
 
 class GlueCatalog:

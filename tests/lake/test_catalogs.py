@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
-from lake import config, ingest
+from lake import config, ingest, s3
 from lake.batch import definition
 from lake.catalog import Catalogs, Definition, Finding, HeldFile, Kind
 from lake.catalogs import glue as glue_module
@@ -92,7 +92,8 @@ def place(moto_server: str, keys: None) -> Place:
 
 @pytest.fixture
 def glue(place: Place) -> Iterator[GlueCatalog]:
-    found = GlueCatalog(place, Store("s3://bucket/lake"), glue_module.client(place), sleep=lambda _: None)
+    client = s3.aws_client("glue", place.access, place.endpoint)
+    found = GlueCatalog(place, Store("s3://bucket/lake"), client, sleep=lambda _: None)
     yield found
     found.close()
 
@@ -206,7 +207,7 @@ def test_what_others_set_on_the_table_stays(glue: GlueCatalog) -> None:
 
 def test_a_projection_registers_nothing_and_says_what_it_does_not_reach(place: Place) -> None:
     place = replace(place, projection=Projection(("eu-west-1",)))
-    glue = GlueCatalog(place, Store("s3://bucket/lake"), glue_module.client(place))
+    glue = GlueCatalog(place, Store("s3://bucket/lake"), s3.aws_client("glue", place.access, place.endpoint))
     glue.create_or_evolve(VPC)
     files = [info(), info(day="unknown")]
     glue.register(BATCHES[0], files)

@@ -25,7 +25,8 @@ Row = tuple[Any, ...]
 DATABASE = "ocsf_lake"
 COUNT = "SELECT count(*), count(DISTINCT accountid), sum(traffic.bytes) FROM {}"
 FIRST = (
-    "SELECT accountid, region, src_endpoint.ip, src_endpoint.port, time, time_dt FROM {} ORDER BY time, accountid LIMIT 3"
+    "SELECT accountid, region, src_endpoint.ip, src_endpoint.port, time, time_dt FROM {} "
+    "ORDER BY time, accountid LIMIT 3"
 )
 
 

@@ -19,8 +19,9 @@ demo: $(VENV)/.dev ## sample logs into ./demo_lake, then questions to it
 test: $(VENV)/.dev ## every test; PYTEST_ARGS="-k waf" for some
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff and mypy
+lint: $(VENV)/.dev ## ruff, cfn-lint and mypy
 	@$(VENV)/bin/python -m ruff check .
+	@$(VENV)/bin/cfn-lint deploy/aws/*.yaml
 	@$(MAKE) --no-print-directory types
 
 types: $(VENV)/.dev ## mypy --strict over the packages

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.commands import backfill, deploy, ingest, map, quarantine, query, sources, status, validate
+from flows.commands import backfill, catalog, deploy, ingest, map, quarantine, query, sources, status, validate
 from flows.terminal import say
 
 HINTS = {
@@ -52,6 +52,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
+_add(app, "lint", query.lint, query.LINT_EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)
 _add(app, "validate", validate.validate, validate.EXAMPLE)
 _add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)
@@ -63,6 +64,10 @@ _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
 _add(quarantine.app, "replay", quarantine.replay, quarantine.REPLAY_EXAMPLE)
 _add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
+_add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
+_add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
+_add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
+app.add_typer(catalog.app, name="catalog")
 
 
 def _version(wanted: bool) -> None:

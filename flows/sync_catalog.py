@@ -1,4 +1,4 @@
-"""The flow that holds the catalog against the lake's files."""
+"""The flow that holds storage, ledger and catalogs against each other, and makes them agree where it is asked to."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from prefect.states import Completed, Failed
 
 from flows import terminal, worker
 from flows.report import SHOWN_FAILURES
+from lake import check
 from lake import lake as lakes
 
 
 @flow(flow_run_name="check catalog", timeout_seconds=worker.RUN_SECONDS)
-def check_catalog(lake: str | None = None) -> State[Any]:
-    """Fails when a file that the catalog names is missing or has another size.
+def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
+    """Fails when a query could return wrong rows: files without a partition, missing ones, other columns.
 
     Args:
         lake: Root of the lake; the worker's settings name it when this does not.
+        repair: Makes catalogs and storage say what the ledger says, and fails for what stays untrue.
     """
     with lakes.opened(worker.settings(lake)) as found:
-        problems = found.catalog.check(found.store)
-    if not problems:
-        return Completed(message="the files are those that the catalog names", data=None)
-    rows = [{"problem": terminal.escaped(problem)} for problem in problems[:SHOWN_FAILURES]]
-    message = f"{terminal.plural(len(problems), 'file')} missing or of another size"
-    create_table_artifact(rows, "catalog", message)
-    return Failed(message=message)
+        findings = check.sync(found).left if repair else check.check(found)
+    if findings:
+        rows = [
+            {"where": item.where, "table": item.table, "item": terminal.escaped(item.item), "says": item.says}
+            for item in findings[:SHOWN_FAILURES]
+        ]
+        create_table_artifact(rows, "catalog", terminal.plural(len(findings), "finding"))
+    if check.is_true(findings):
+        return Completed(message="storage, ledger and catalogs agree", data=None)
+    return Failed(message=f"{terminal.plural(len(findings), 'finding')}; `ocsf-lake catalog sync` repairs what it can")

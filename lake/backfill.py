@@ -74,7 +74,7 @@ def estimate(
             nowhere = stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-"))
             settings = settings.model_copy(update={"state": Path(nowhere)})
         lake = stack.enter_context(opened(settings))
-        counted = Planner(lake, found).counted(window.pages(), source)
+        counted = Planner(lake, found).counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)
     return Estimate(
         objects=counted.objects,
@@ -124,7 +124,7 @@ def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
     found = mappers(window.source)
     with opened(settings) as lake:
-        planned = Planner(lake, found).plan(window.pages(), window.source)
+        planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
     planned.list_calls = window.calls.number
     planned.undetermined = window.undetermined
     return planned

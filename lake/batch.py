@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pyarrow as pa
@@ -87,7 +88,8 @@ def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: dupl
     while True:
         attempt = _Attempt(batch, lake, engine, unreadable, lease, policy)
         try:
-            return attempt.run()
+            with closing(attempt.source.opener):
+                return attempt.run()
         except Broken as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             unreadable[broken.ref] = broken.reason
@@ -105,7 +107,8 @@ class _Attempt:
         self.batch = batch
         self.lake = lake
         self.engine = engine
-        self.source = Source(engine.mapper, lake.settings)
+        members = [ref for ref in batch.members if ref not in unreadable]
+        self.source = Source(engine.mapper, lake.settings, members)
         self.result = Result({ref: Outcome() for ref in batch.members})
         for ref, reason in unreadable.items():
             self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)

@@ -1,21 +1,25 @@
-"""Which tables, partitions and files a lake has. What is not registered is not seen by queries."""
+"""What a catalog does, and several of them as one. What is not registered is not seen by queries.
+
+The local catalog is the truth of `ocsf-lake query`; Glue and Iceberg are told the same things before it, and the ledger
+last. Every call can be repeated, so a run that died between two of them is repaired by the next one.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Protocol
 
 import pyarrow as pa
-import sqlalchemy as sa
 
-from lake.database import connect, insert
 from lake.layout import Partition
-from lake.store import Store
 from lake.writer import FileInfo
 from ocsf_mappers import tables
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import SchemaError, WriteError
+
+Columns = Sequence[tuple[str, str]]
+"""Name and Hive type of each column, in order."""
 
 
 @dataclass(frozen=True)
@@ -40,172 +44,233 @@ class Definition:
         return [(field.name, tables.hive_type(field.type)) for field in self.schema if field.name not in self.keys]
 
 
+@dataclass(frozen=True, order=True)
+class HeldFile:
+    """A file that a finished batch wrote, as the ledger knows it.
+
+    Args:
+        path: Below the lake's root.
+        partition: The table and partition it belongs to.
+        batch_id: The batch.
+        rows: Number of rows.
+        bytes: Size.
+        sha256: Checksum of its bytes, in hex.
+    """
+
+    path: str
+    partition: Partition
+    batch_id: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Kind(StrEnum):
+    """What can be untrue between storage, ledger and catalogs."""
+
+    FILE_MISSING = "file missing"
+    FILE_CHANGED = "file changed"
+    FILE_FOREIGN = "file nobody wrote"
+    FILE_UNFINISHED = "file of an unfinished batch"
+    FILE_UNREGISTERED = "file not registered"
+    FILE_UNKNOWN = "file registered, not in the ledger"
+    TABLE_MISSING = "table missing"
+    TABLE_SCHEMA = "schema of the table"
+    PARTITION_MISSING = "partition missing"
+    PARTITION_EMPTY = "partition without files"
+    PARTITION_PLACE = "partition elsewhere"
+    PARTITION_SCHEMA = "schema of the partition"
+    PARTITION_UNREACHABLE = "partition out of the projection"
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that is untrue.
+
+    Args:
+        where: `storage`, or the name of the catalog.
+        table: The table concerned.
+        kind: What sort of untruth.
+        item: File, partition or column concerned.
+        says: What it means, and what a repair does.
+        harmless: Whether queries return the right rows nevertheless.
+    """
+
+    where: str
+    table: str
+    kind: Kind
+    item: str
+    says: str
+    harmless: bool = False
+
+
+class Truth(Protocol):
+    """What storage and catalogs should hold."""
+
+    def held(self, table: str) -> list[HeldFile]:
+        """The files of a table that finished batches wrote, read anew from the ledger."""
+
+    def is_open(self, path: str) -> bool:
+        """Whether a file belongs to a batch that is not finished, so that nothing is to be said about it yet."""
+
+    def is_open_partition(self, partition: Partition) -> bool:
+        """Whether some file in a partition's folder belongs to a batch that is not finished."""
+
+
 class Catalog(Protocol):
     """What a catalog does; each call can be repeated without effect."""
+
+    name: str
 
     def create_or_evolve(self, definition: Definition) -> None:
         """Makes a table, or adds the columns and members of structs that it lacks.
 
         Raises:
             WriteError: Something has another type in the catalog.
+            RetriableError: The catalog is busy or out of reach.
         """
 
-    def register(self, batch_id: str, files: Sequence[FileInfo]) -> None:
-        """Adds files and the partitions they are in; files of the batch that are not among them are taken out."""
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
+
+        Raises:
+            WriteError: The catalog refused.
+            RetriableError: The catalog is busy or out of reach.
+        """
 
     def drop(self, batch_id: str) -> None:
-        """Takes a batch's files out, and partitions that have none left."""
+        """Takes a batch's files out."""
 
     def partitions(self, table: str) -> list[Partition]:
-        """The partitions of a table, sorted."""
+        """The partitions of a table, sorted; none when there is no such table."""
 
-    def files(self, table: str) -> list[str]:
-        """Paths of a table's files below the lake's root, sorted."""
+    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+        """What is untrue about one table.
 
-    def check(self, store: Store) -> list[str]:
-        """What is wrong: files that are missing or have another size."""
+        Args:
+            definition: The table.
+            truth: What it should hold; asked after the catalog was, so that work going on meanwhile is no finding.
+        """
+
+    def repair(self, definition: Definition, truth: Truth) -> None:
+        """Makes one table true; takes what `check` takes. Only what is untrue is touched."""
 
     def close(self) -> None:
         """Closes connections."""
 
 
-METADATA = sa.MetaData()
-TABLES = sa.Table(
-    "tables",
-    METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("prefix", sa.Text, nullable=False),
-    sa.Column("columns", sa.Text, nullable=False),
-    sa.Column("keys", sa.Text, nullable=False),
-)
-PARTITIONS = sa.Table(
-    "partitions",
-    METADATA,
-    sa.Column("table_name", sa.Text, primary_key=True),
-    sa.Column("partition", sa.Text, primary_key=True),
-)
-FILES = sa.Table(
-    "files",
-    METADATA,
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("partition", sa.Text, nullable=False),
-    sa.Column("batch_id", sa.Text, nullable=False, index=True),
-    sa.Column("rows", sa.BigInteger, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Index("files_of_partition", "table_name", "partition"),
-)
+def described(partition: Partition) -> str:
+    """A partition's values in one word."""
+    return "/".join(partition.values)
 
 
-class LocalCatalog:
-    """A catalog in SQLite or PostgreSQL.
+def widened(known: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """The type that has all members of two types: those known first, in their order.
+
+    Raises:
+        ValueError: Some part of them is of different types.
+    """
+    if pa.types.is_struct(new) and pa.types.is_struct(known):
+        members = {field.name: field.type for field in known}
+        for field in new:
+            members[field.name] = widened(members[field.name], field.type) if field.name in members else field.type
+        return pa.struct([pa.field(name, kind) for name, kind in members.items()])
+    if pa.types.is_list(new) and pa.types.is_list(known):
+        return pa.list_(widened(known.value_type, new.value_type))
+    if new != known:
+        raise ValueError(f"{known} is not {new}")
+    return known
+
+
+def widened_columns(table: str, known: Columns, new: Columns) -> list[tuple[str, str]]:
+    """Name and Hive type of the columns of both; known ones keep their place.
+
+    Raises:
+        WriteError: A column has another type already.
+    """
+    columns = dict(known)
+    for name, kind in new:
+        before = columns.get(name, kind)
+        if before == kind:
+            columns[name] = kind
+            continue
+        try:
+            columns[name] = tables.hive_type(widened(tables.parse_hive_type(before), tables.parse_hive_type(kind)))
+        except (ValueError, SchemaError) as error:
+            raise WriteError(
+                f"column {name} is {before} in the catalog and {kind} in the lake's schema; members and columns can be "
+                "added, not changed; `ocsf-lake catalog sync` puts the lake's type back",
+                table=table,
+            ) from error
+    return list(columns.items())
+
+
+def covers(known: str | None, wanted: str) -> bool:
+    """Whether a column's Hive type, as a catalog knows it, has all that is wanted of it."""
+    if known is None or known == wanted:
+        return known == wanted
+    try:
+        found, new = tables.parse_hive_type(known), tables.parse_hive_type(wanted)
+        return _members(widened(found, new)) == _members(found)
+    except (ValueError, SchemaError):
+        return False
+
+
+def _members(kind: pa.DataType) -> int:
+    """How many members a type has, at all levels."""
+    if pa.types.is_list(kind):
+        return _members(kind.value_type)
+    return sum(1 + _members(field.type) for field in kind) if pa.types.is_struct(kind) else 0
+
+
+class Catalogs:
+    """The local catalog and those beside it, as one.
 
     Args:
-        url: SQLAlchemy URL of the database.
+        local: What queries of this lake see.
+        others: Further ones; they are told first, so that the local one never knows more than they do.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA, "catalog")
+    def __init__(self, local: LocalCatalog, others: Sequence[Catalog] = ()) -> None:
+        self.local = local
+        self.others = tuple(others)
 
-    def close(self) -> None:
-        """Closes connections."""
-        self.engine.dispose()
+    @property
+    def all(self) -> tuple[Catalog, ...]:
+        """Each of them, in the order in which they are told."""
+        return (*self.others, self.local)
 
     def create_or_evolve(self, definition: Definition) -> None:
         """See `Catalog`."""
-        with self.engine.begin() as connection:
-            row = connection.execute(sa.select(TABLES).where(TABLES.c.name == definition.name)).mappings().first()
-            columns = dict(json.loads(row["columns"])) if row else {}
-            for name, kind in definition.columns:
-                known = columns.get(name, kind)
-                if known != kind and not _extends(tables.parse_hive_type(kind), tables.parse_hive_type(known)):
-                    raise WriteError(
-                        f"column {name} is {known} in the catalog and {kind} in the lake's schema; members and "
-                        "columns can be added, not changed",
-                        table=definition.name,
-                    )
-                columns[name] = kind
-            values = {
-                "name": definition.name,
-                "prefix": definition.prefix,
-                "columns": json.dumps(list(columns.items())),
-                "keys": json.dumps(definition.keys),
-            }
-            statement = insert(connection, TABLES).values(values)
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+        for catalog in self.all:
+            catalog.create_or_evolve(definition)
 
-    def register(self, batch_id: str, files: Sequence[FileInfo]) -> None:
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
         """See `Catalog`."""
-        with self.engine.begin() as connection:
-            _take_out(connection, batch_id)
-            if not files:
-                return
-            partitions = {(file.partition.table, "/".join(file.partition.values)) for file in files}
-            rows: list[dict[str, Any]] = [
-                {"table_name": table, "partition": values} for table, values in sorted(partitions)
-            ]
-            connection.execute(insert(connection, PARTITIONS).on_conflict_do_nothing(), rows)
-            rows = [
-                {
-                    "path": file.path,
-                    "table_name": file.partition.table,
-                    "partition": "/".join(file.partition.values),
-                    "batch_id": batch_id,
-                    "rows": file.rows,
-                    "bytes": file.bytes,
-                }
-                for file in files
-            ]
-            connection.execute(insert(connection, FILES).on_conflict_do_nothing(), rows)
+        for catalog in self.all:
+            catalog.register(batch_id, files)
 
     def drop(self, batch_id: str) -> None:
         """See `Catalog`."""
-        with self.engine.begin() as connection:
-            _take_out(connection, batch_id)
+        for catalog in self.all:
+            catalog.drop(batch_id)
 
     def partitions(self, table: str) -> list[Partition]:
-        """See `Catalog`."""
-        values = PARTITIONS.c.partition
-        query = sa.select(values).where(PARTITIONS.c.table_name == table).order_by(values)
-        with self.engine.connect() as connection:
-            return [Partition(table, tuple(found.split("/"))) for found in connection.scalars(query)]
+        """Those of the local catalog."""
+        return self.local.partitions(table)
 
     def files(self, table: str) -> list[str]:
-        """See `Catalog`."""
-        query = sa.select(FILES.c.path).where(FILES.c.table_name == table).order_by(FILES.c.path)
-        with self.engine.connect() as connection:
-            return list(connection.scalars(query))
+        """Paths of a table's files below the lake's root, sorted."""
+        return self.local.files(table)
 
-    def check(self, store: Store) -> list[str]:
-        """See `Catalog`."""
-        problems = []
-        with self.engine.connect() as connection:
-            for path, size in connection.execute(sa.select(FILES.c.path, FILES.c.bytes).order_by(FILES.c.path)):
-                found = store.size(path)
-                if found is None:
-                    problems.append(f"{path}: the file is missing")
-                elif found != size:
-                    problems.append(f"{path}: has {found} bytes, {size} were written")
-        return problems
+    def close(self) -> None:
+        """Closes all of them."""
+        for catalog in self.all:
+            catalog.close()
 
 
-def _extends(new: pa.DataType, known: pa.DataType) -> bool:
-    """Whether a type has all that another one has; structs may have gained members."""
-    if pa.types.is_struct(new) and pa.types.is_struct(known):
-        members = {field.name: field.type for field in new}
-        return all(field.name in members and _extends(members[field.name], field.type) for field in known)
-    if pa.types.is_list(new) and pa.types.is_list(known):
-        return _extends(new.value_type, known.value_type)
-    return bool(new == known)
+class LocalCatalog(Catalog, Protocol):
+    """A catalog that also knows each file."""
 
-
-def _take_out(connection: sa.Connection, batch_id: str) -> None:
-    gone = set(connection.scalars(sa.select(FILES.c.table_name).where(FILES.c.batch_id == batch_id)))
-    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch_id))
-    if gone:
-        held = sa.exists().where(
-            FILES.c.table_name == PARTITIONS.c.table_name, FILES.c.partition == PARTITIONS.c.partition
-        )
-        connection.execute(sa.delete(PARTITIONS).where(PARTITIONS.c.table_name.in_(gone), ~held))
-
-
+    def files(self, table: str) -> list[str]:
+        """Paths of a table's files below the lake's root, sorted."""

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 import schemas
+from lake.s3 import Access
 from ocsf_mappers import DEFAULT_VERSION
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.streams import Limits
@@ -43,6 +44,37 @@ class Settings(BaseSettings):
     )
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake.")
     ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
+
+    s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
+    s3_region: str | None = Field(None, description="Region of the buckets, instead of the profile's.")
+    s3_connections: int = Field(32, ge=1, le=512, description="Requests to S3 under way at once, at most.")
+    input_role: str | None = Field(None, description="ARN of the role to read raw objects with.")
+    input_external_id: str | None = Field(None, description="External id that the role for reading asks for.")
+    input_requester_pays: bool = Field(False, description="Pay for reading raw objects where their bucket asks.")
+    lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
+    lake_external_id: str | None = Field(None, description="External id that the role for the lake asks for.")
+    lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
+
+    catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
+        (), description="Catalogs to register with beside the lake's own: glue, iceberg."
+    )
+    glue_database: str = Field("ocsf_lake", description="Database of the tables in Glue.")
+    glue_catalog_id: str | None = Field(None, description="Account that owns the Glue Data Catalog, if not ours.")
+    glue_endpoint: str | None = Field(None, description="URL of a Glue other than AWS's own.")
+    glue_projection: bool = Field(
+        False, description="Let Athena reckon partitions instead of registering each, for very many of them."
+    )
+    glue_projection_regions: tuple[str, ...] = Field(
+        (), description="Regions of the projection; without them each query has to name one."
+    )
+    glue_projection_accounts: tuple[str, ...] = Field(
+        (), description="Accounts of the projection; without them each query has to name one."
+    )
+    athena_workgroup: str = Field("primary", description="Workgroup that `ocsf-lake query --athena` runs in.")
+    iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
+    iceberg_properties: dict[str, str] = Field(
+        {}, description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
+    )
 
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
@@ -90,6 +122,22 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """Limits of decompression, as the readers take them."""
         return Limits(max_bytes=self.max_object_bytes, max_ratio=self.max_object_ratio)
+
+    @property
+    def input_access(self) -> Access:
+        """How raw objects on S3 are reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.input_role, self.input_external_id, self.input_requester_pays,
+            connections=self.s3_connections,
+        )  # fmt: skip
+
+    @property
+    def lake_access(self) -> Access:
+        """How a lake on S3 is reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
+            connections=self.s3_connections,
+        )  # fmt: skip
 
     @classmethod
     def settings_customise_sources(

@@ -204,10 +204,11 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
     found = mappers(source)
     check_policies(settings)
     asked = objects.without_nested(uris)
-    objects.check(asked)
+    objects.check(asked, settings.input_access)
     calls = listing.Calls()
     with opened(settings) as lake:
-        planned = Planner(lake, found).plan((page for uri in asked for page in listing.pages(uri, calls)), source)
+        pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
+        planned = Planner(lake, found).plan(pages, source)
     planned.list_calls = calls.number
     return planned
 

@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lake import layout
-from lake.catalog import Catalog, LocalCatalog
+from lake import layout, s3
+from lake.catalog import Catalog, Catalogs
+from lake.catalogs.local import SqlCatalog
 from lake.config import Settings
 from lake.database import is_postgres
 from lake.leases import FileLeases, Leases, PostgresLeases
@@ -32,7 +33,7 @@ class Lake:
     settings: Settings
     store: Store
     ledger: Ledger
-    catalog: Catalog
+    catalog: Catalogs
     leases: Leases
 
 
@@ -47,7 +48,7 @@ def opened(settings: Settings) -> Iterator[Lake]:
         ConfigError: Its databases have no place, cannot be opened, or are those of another lake.
         RetriableError: The database does not answer.
     """
-    store = Store(settings.lake)
+    store = Store(settings.lake, settings.lake_access)
     url = settings.ledger_url
     shared = url is not None and is_postgres(url)
     state = None if shared else _state(settings, store)
@@ -56,11 +57,37 @@ def opened(settings: Settings) -> Iterator[Lake]:
         stack.callback(ledger.close)
         if url is not None:
             ledger.belongs_to(store.uri("").rstrip("/"))
-        catalog = LocalCatalog(url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}")
-        stack.callback(catalog.close)
+        local = SqlCatalog(url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}")
+        stack.callback(local.close)
+        others = _others(settings, store, state)
+        for other in others:
+            stack.callback(other.close)
         leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
         stack.callback(leases.close)
-        yield Lake(settings, store, ledger, catalog, leases)
+        yield Lake(settings, store, ledger, Catalogs(local, others), leases)
+
+
+def _others(settings: Settings, store: Store, state: Path | None) -> list[Catalog]:
+    """The catalogs beside the local one, as the settings name them; each is imported only when it is wanted."""
+    found: list[Catalog] = []
+    if "glue" in settings.catalogs:
+        from lake.catalogs import glue
+
+        if not s3.is_s3(store.fs):
+            raise ConfigError(f"Glue's tables stand on S3, and the lake {settings.lake!r} does not")
+        projection = glue.Projection(settings.glue_projection_regions, settings.glue_projection_accounts)
+        place = glue.Place(
+            settings.glue_database, settings.glue_catalog_id, settings.glue_endpoint, settings.lake_access,
+            projection if settings.glue_projection else None,
+        )  # fmt: skip
+        client = s3.aws_client("glue", place.access, place.endpoint)
+        found.append(glue.GlueCatalog(place, store, client))
+    if "iceberg" in settings.catalogs:
+        from lake.catalogs import iceberg
+
+        catalog = iceberg.connect(settings.iceberg_properties, store, state)
+        found.append(iceberg.IcebergCatalog(catalog, settings.iceberg_namespace, store))
+    return found
 
 
 def exists(settings: Settings) -> bool:

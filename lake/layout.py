@@ -77,3 +77,8 @@ def event_file(batch_id: str, part: int, class_uid: int) -> str:
 def quarantine_file(batch_id: str, part: int) -> str:
     """Name of the file of one part's rejects."""
     return f"{batch_id}-{part:05d}.parquet"
+
+
+def batch_of(path: str) -> str:
+    """Id of the batch that a file's name begins with; unfinished files have a dot before it."""
+    return path.rpartition("/")[2].removeprefix(".").partition("-")[0]

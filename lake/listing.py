@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lake import objects, retry
+from lake import objects, retry, s3
 from lake.objects import ObjectRef
+from lake.s3 import Access
 from ocsf_mappers.errors import ConfigError
 
 KEYS_PER_CALL = 1_000
@@ -40,15 +41,21 @@ class Calls:
         self.number += max(1, -(-names // KEYS_PER_CALL))
 
 
-def pages(uri: str, calls: Calls) -> Iterator[list[ObjectRef]]:
+def pages(uri: str, calls: Calls, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
     """The objects that a URI stands for: a folder (recursively), a glob, a file.
 
     A local file has no ETag yet; see `objects.with_etag`.
 
     Raises:
-        ConfigError: The URI stands for nothing.
+        ConfigError: The URI stands for nothing, or its store refuses us.
+        RetriableError: Its store is busy or out of reach.
     """
-    fs, path = objects.filesystem(uri)
+    with s3.explained(uri):
+        yield from _pages(uri, calls, access)
+
+
+def _pages(uri: str, calls: Calls, access: Access) -> Iterator[list[ObjectRef]]:
+    fs, path = objects.filesystem(uri, access)
     # A listing may be cached by the file system instance; ask the store itself.
     fs.invalidate_cache()
     kind = objects.kind(fs, path)
@@ -88,14 +95,14 @@ def folders(fs: Any, path: str, calls: Calls) -> list[str]:
 
 
 def _is_s3(fs: Any) -> bool:
-    return "s3" in objects.protocols(fs) and hasattr(fs, "call_s3")
+    return s3.is_s3(fs) and hasattr(fs, "call_s3")
 
 
 def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator[dict[str, Any]]:
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
     while True:
-        page = retry.call(fs.call_s3, "list_objects_v2", **asked)
+        page = retry.call(fs.call_s3, "list_objects_v2", getattr(fs, "req_kw", {}), **asked)
         calls.count(0)
         yield page
         if not page.get("IsTruncated"):

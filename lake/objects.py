@@ -1,7 +1,8 @@
 """Raw objects by URI: what a folder, a glob or a file name stands for, and their bytes.
 
 Any URI that fsspec knows: a local path, `file://`, `memory://`, `s3://`. An object is known by its URI and ETag, so
-that an object written anew under its old name is another object.
+that an object written anew under its old name is another object. Small objects of S3 are fetched ahead, many at once,
+each in one request that also checks the ETag.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +20,20 @@ from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 
-from lake import retry
+from lake import retry, s3
+from lake.s3 import Access
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
+
+WHOLE_BYTES = 32 << 20
+"""Objects of S3 up to this size are got whole, larger ones piece by piece."""
+
+AHEAD_OBJECTS, AHEAD_BYTES = 24, 48 << 20
+"""So many objects, and of so many bytes together, are fetched before they are asked for."""
+
+DEFAULT_ACCESS = Access()
 
 _HASHED_BYTES = 4 << 20
 _BUFFER_BYTES = 1 << 20
@@ -54,12 +66,21 @@ class ObjectRef:
         return self.uri, self.etag
 
 
-def filesystem(uri: str) -> tuple[Any, str]:
+def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     """The fsspec file system of a URI, and the path in it, without a slash at the end.
+
+    Args:
+        uri: What to open.
+        access: How S3 is reached.
 
     Raises:
         ConfigError: No file system stands behind the URI.
     """
+    if s3.concerns(uri):
+        bucket, _, key = uri.partition("://")[2].partition("/")
+        if not bucket:
+            raise ConfigError(f"{uri!r} names no bucket")
+        return s3.filesystem(access), f"{bucket}/{key}".rstrip("/")
     try:
         found, path = url_to_fs(uri)
     except (ValueError, ImportError) as error:
@@ -90,21 +111,25 @@ def without_nested(uris: Iterable[str]) -> list[str]:
     ]
 
 
-def check(uris: Iterable[str]) -> None:
+def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
     """Looks whether something is there, before anything is made for it.
 
     Raises:
-        ConfigError: A URI stands for nothing.
+        ConfigError: A URI stands for nothing, or its store refuses us.
+        RetriableError: Its store is busy or out of reach.
     """
     for uri in uris:
-        fs, path = filesystem(uri)
+        fs, path = filesystem(uri, access)
         fs.invalidate_cache()
-        if kind(fs, path) is None and not _GLOB & set(path):
-            raise ConfigError(f"there is nothing at {uri!r}")
+        with s3.explained(uri):
+            if kind(fs, path) is None and not _GLOB & set(path):
+                raise ConfigError(f"there is nothing at {uri!r}")
 
 
 def kind(fs: Any, path: str) -> str | None:
     """`file`, `directory`, or None when nothing is there; fsspec's own questions answer no to every error."""
+    if s3.is_s3(fs):
+        return s3.kind(fs, path)
     try:
         return str(retry.call(fs.info, path)["type"])
     except FileNotFoundError:
@@ -130,7 +155,7 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
 
 
 def with_etag(ref: ObjectRef) -> ObjectRef:
-    """The object with the MD5 of its bytes as its ETag, if it has none."""
+    """The object with the MD5 of its bytes as its ETag, if it has none; S3 gives each one its own."""
     if ref.etag:
         return ref
     fs, path = filesystem(ref.uri)
@@ -223,19 +248,87 @@ class Steady(io.RawIOBase):
         super().close()
 
 
-@contextmanager
-def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
-    """The object's bytes, raw.
+class Opener:
+    """Opens the objects of a batch one after the other, and fetches the next ones meanwhile where that helps.
 
-    Raises:
-        ObjectError: It vanished, is closed to us, is not the object that was listed, or was written to meanwhile.
+    Args:
+        refs: The objects, in the order in which they will be asked for.
+        access: How S3 is reached.
     """
+
+    def __init__(self, refs: Sequence[ObjectRef] = (), access: Access = DEFAULT_ACCESS) -> None:
+        self.access = access
+        self._next = deque(ref for ref in refs if _whole(ref))
+        self._fetched: dict[ObjectRef, Future[bytes]] = {}
+
+    @contextmanager
+    def opened(self, ref: ObjectRef) -> Iterator[BinaryIO]:
+        """The object's bytes, raw.
+
+        Raises:
+            ObjectError: It vanished, is closed to us, is not the object that was listed, or was written to meanwhile.
+            ConfigError: The store refuses us altogether.
+            RetriableError: The store is busy or out of reach.
+        """
+        if not _whole(ref):
+            with _streamed(ref, self.access) as file:
+                yield file
+            return
+        try:
+            with s3.explained(ref.uri, denied=ObjectError):
+                data = retry.call(self._whole, ref)
+        except s3.Changed:
+            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+        except FileNotFoundError as error:
+            raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+        except OSError as error:
+            raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+        yield io.BytesIO(data)
+
+    def close(self) -> None:
+        """Gives up what was fetched and not asked for."""
+        for future in self._fetched.values():
+            future.cancel()
+        self._fetched.clear()
+
+    def _whole(self, wanted: ObjectRef) -> bytes:
+        """The object, fetched now if it was not before; starts to fetch those after it as far as they fit."""
+        if wanted not in self._fetched:
+            self._fetch(wanted)
+            while self._next and self._next.popleft() != wanted:
+                continue
+        held = sum(ref.size for ref in self._fetched)
+        while self._next and len(self._fetched) < AHEAD_OBJECTS and held + self._next[0].size <= AHEAD_BYTES:
+            following = self._next.popleft()
+            held += following.size
+            self._fetch(following)
+        return self._fetched.pop(wanted).result()
+
+    def _fetch(self, ref: ObjectRef) -> None:
+        fs, path = filesystem(ref.uri, self.access)
+        self._fetched[ref] = s3.fetch(fs, path, ref.etag)
+
+
+def _whole(ref: ObjectRef) -> bool:
+    return s3.concerns(ref.uri) and ref.size <= WHOLE_BYTES
+
+
+@contextmanager
+def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO]:
+    """One object's bytes, raw; see `Opener.opened`."""
+    with Opener((), access).opened(ref) as file:
+        yield file
+
+
+@contextmanager
+def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
     try:
-        fs, path = filesystem(ref.uri)
+        fs, path = filesystem(ref.uri, access)
         local = is_local(fs)
-        same = local or _same(fs, path, ref)
-        # fsspec's own wrapper of local files costs a Python call per read.
-        file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+        with s3.explained(ref.uri, denied=ObjectError):
+            same = local or _same(fs, path, ref)
+            # fsspec's own wrapper of local files costs a Python call per read.
+            file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
     except OSError as error:
@@ -246,7 +339,8 @@ def opened(ref: ObjectRef) -> Iterator[BinaryIO]:
             same = _md5(fs, path, ref) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
-        yield file
+        with s3.explained(ref.uri, denied=ObjectError):
+            yield file
         if local and _stamp(os.fstat(file.fileno())) != before:
             raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
 

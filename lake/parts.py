@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from lake import discovery, objects
+from lake import discovery
 from lake.config import Settings
-from lake.objects import ObjectError, ObjectRef
+from lake.objects import ObjectError, ObjectRef, Opener
 from ocsf_mappers import Mapper, RawObject
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers import Bad, Chunk
@@ -57,11 +57,13 @@ class Source:
     Args:
         mapper: The source they are of.
         settings: Bounds of parts and of decompression.
+        refs: The objects, in the order in which they will be asked for.
     """
 
-    def __init__(self, mapper: Mapper, settings: Settings) -> None:
+    def __init__(self, mapper: Mapper, settings: Settings, refs: Sequence[ObjectRef] = ()) -> None:
         self.mapper = mapper
         self.settings = settings
+        self.opener = Opener(refs, settings.input_access)
 
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The object's records in chunks, none of them longer than a part.
@@ -72,7 +74,7 @@ class Source:
         """
         facts = discovery.of_key(ref.uri)
         raw_object = RawObject(ref.uri, ref.etag, region=facts.region, account=facts.account)
-        with objects.opened(ref) as file:
+        with self.opener.opened(ref) as file:
             try:
                 for chunk in self._chunks(Blocks(file, self.settings.limits)):
                     for cut in _cut(chunk, self.settings.part_rows):

@@ -306,7 +306,7 @@ class Planner:
         return source, None
 
     def _sniffed(self, ref: ObjectRef) -> str | None:
-        with objects.opened(ref) as file:
+        with objects.opened(ref, self.settings.input_access) as file:
             return discovery.of_bytes(file, self.settings.limits)
 
 

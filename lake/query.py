@@ -10,12 +10,17 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import orjson
 import pyarrow as pa
+import sqlglot
+from sqlglot import exp
 
-from lake import duplicates, layout, ledger, quarantine
+from lake import duplicates, layout, ledger, quarantine, security_lake
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -23,9 +28,7 @@ from lake.lake import Lake, opened
 from ocsf_mappers import sqltext, tables
 from ocsf_mappers.errors import ConfigError
 
-GLUE_DATABASE, GLUE_TABLE = "amazon_security_lake_glue_db", "amazon_security_lake_table"
-"""Names in the queries that AWS publishes for Security Lake; the region follows, and the table's suffix."""
-
+ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -36,9 +39,69 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         ConfigError: It is not exactly one statement that only reads.
     """
     if not _reads(connection, sql):
-        raise ConfigError("a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN")
+        raise ConfigError(ONE_STATEMENT)
     relation = connection.sql(sql)
     return relation.to_arrow_table()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a query read.
+
+    Args:
+        rows: Rows it returned.
+        files: Files it opened.
+        of_files: Files that its tables have.
+        row_groups: Row groups it read.
+        of_row_groups: Row groups of the files it opened.
+        bytes: Bytes it read, of files on a disk; DuckDB does not count those of S3.
+        of_bytes: Size of its tables' files.
+    """
+
+    rows: int
+    files: int
+    of_files: int
+    row_groups: int
+    of_row_groups: int
+    bytes: int
+    of_bytes: int
+
+
+def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
+    """Runs a query and says what that took.
+
+    Args:
+        connection: A lake, see `connect`.
+        sql: One statement that reads.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
+    profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
+    scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
+    named = {security_lake.table_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
+    of = connection.execute(
+        "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)",
+        {"names": sorted(name for name in named if name)},
+    ).fetchall()[0]
+    return Cost(
+        rows=connection.sql(sql).to_arrow_table().num_rows,
+        files=sum(int(item["extra_info"]["Total Files Read"]) for item in scans),
+        of_files=of[0],
+        row_groups=sum(item.get("row_groups_scanned", 0) for item in scans),
+        of_row_groups=sum(item.get("total_row_groups_to_scan", 0) for item in scans),
+        bytes=profile["io"]["total_bytes_read"],
+        of_bytes=of[1],
+    )
+
+
+def _operators(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in found:
+        yield item
+        yield from _operators(item.get("children", []))
 
 
 def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
@@ -140,8 +203,7 @@ def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled:
     connection.execute(f"CREATE VIEW {sqltext.name(suffix)} AS FROM {sqltext.name(name)}")
     regions = {partition.values[0] for partition in lake.catalog.partitions(name)} if filled else set()
     for region in sorted(regions - {layout.UNKNOWN}):
-        words = region.replace("-", "_")
-        database, table = sqltext.name(f"{GLUE_DATABASE}_{words}"), sqltext.name(f"{GLUE_TABLE}_{words}_{suffix}")
+        database, table = map(sqltext.name, security_lake.names(region, suffix))
         rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}")
         connection.execute(f"CREATE VIEW {table} AS {rows}")

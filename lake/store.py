@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
-from lake import objects, retry
+from lake import objects, retry, s3
+from lake.s3 import Access
 from ocsf_mappers.errors import WriteError
 
 
@@ -17,10 +20,12 @@ class Store:
 
     Args:
         uri: Root of the lake.
+        access: How S3 is reached.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.fs, self.root = objects.filesystem(uri)
+    def __init__(self, uri: str, access: Access = objects.DEFAULT_ACCESS) -> None:
+        self.access = access
+        self.fs, self.root = objects.filesystem(uri, access)
         self.is_local = objects.is_local(self.fs)
 
     def path(self, name: str) -> str:
@@ -36,40 +41,69 @@ class Store:
 
         Raises:
             WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
         """
         path = self.path(name)
         try:
-            if self.is_local:
-                _put_local(Path(path), data)
-            else:
-                # memory:// and object stores show an object once it is whole.
-                retry.call(self.fs.pipe_file, path, data.to_pybytes())
+            # memory:// and object stores show an object once it is whole.
+            with s3.explained(self.uri(name), denied=WriteError):
+                if self.is_local:
+                    _put_local(Path(path), data)
+                elif s3.is_s3(self.fs):
+                    retry.call(s3.put, self.fs, path, data.to_pybytes())
+                else:
+                    retry.call(self.fs.pipe_file, path, data.to_pybytes())
         except OSError as error:
             raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
 
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
-            return int(retry.call(self.fs.info, self.path(name))["size"])
+            with s3.explained(self.uri(name)):
+                return int(retry.call(self.fs.info, self.path(name))["size"])
         except FileNotFoundError:
             return None
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Name and size of every file below a folder; empty when there is no such folder."""
+        start = len(self.path(""))
+        with s3.explained(self.uri(prefix)):
+            self.fs.invalidate_cache()
+            found = retry.call(self.fs.find, self.path(prefix), detail=True)
+        return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file's bytes."""
+        with s3.explained(self.uri(name)), self.fs.open(self.path(name), "rb") as file:
+            yield file
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name."""
+        source, target = self.path(name), self.path(to)
+        with s3.explained(self.uri(name), denied=WriteError):
+            if self.is_local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            retry.call(self.fs.mv, source, target)
+
     def with_prefix(self, prefix: str) -> list[str]:
         """Names of all files whose last step begins with a text, or with a dot and that text, as unfinished ones do."""
-        self.fs.invalidate_cache()
-        if objects.kind(self.fs, self.root) is None:
-            return []
-        return sorted(
-            path[len(self.path("")) :]
-            for path in retry.call(self.fs.find, self.root)
-            if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
-        )
+        with s3.explained(self.uri("")):
+            self.fs.invalidate_cache()
+            if objects.kind(self.fs, self.root) is None:
+                return []
+            return sorted(
+                path[len(self.path("")) :]
+                for path in retry.call(self.fs.find, self.root)
+                if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
+            )
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already count as removed."""
         for name in names:
             try:
-                retry.call(self.fs.rm_file, self.path(name))
+                with s3.explained(self.uri(name), denied=WriteError):
+                    retry.call(self.fs.rm_file, self.path(name))
             except FileNotFoundError:
                 continue
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from lake import discovery, listing, objects, trees
+from lake import discovery, listing, objects, s3, trees
 from lake.listing import Calls
 from lake.objects import ObjectRef
+from lake.s3 import Access
 from lake.trees import Wanted
 
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-/_]?)(\d\d)\2(\d\d)(?=\D|$)")
@@ -35,18 +36,25 @@ class Window:
     in_tree: bool = False
     undetermined: int = 0
 
-    def pages(self) -> Iterator[list[ObjectRef]]:
+    def pages(self, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
         """The objects, page by page, in an order that is the same every time.
+
+        Args:
+            access: How S3 is reached.
 
         Raises:
             ConfigError: There is nothing at the URI, or nothing of the source, account or region.
         """
-        objects.check([self.uri])
-        fs, path = objects.filesystem(self.uri)
+        objects.check([self.uri], access)
+        with s3.explained(self.uri):
+            yield from self._pages(access)
+
+    def _pages(self, access: Access) -> Iterator[list[ObjectRef]]:
+        fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
         self.in_tree = objects.kind(fs, path) == "directory" and trees.has_tree(fs, path, self.source, self.calls)
         if not self.in_tree:
-            for page in listing.pages(self.uri, self.calls):
+            for page in listing.pages(self.uri, self.calls, access):
                 yield [ref for ref in page if self._named(ref)]
             return
         for place in trees.places(fs, path, self.source, self.wanted, self.calls):

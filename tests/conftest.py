@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from lake import s3
 from ocsf_mappers import Engine, registry
+from tests.servers import moto, rgw
+from tests.servers.rgw import S3Server
 from tests.support import PROJECT
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -46,3 +50,41 @@ def _engine(source: str, version: str) -> Engine:
 def engine() -> Callable[[str, str], Engine]:
     """`engine(source, version)`, made once and kept, as making one and its first query costs most of a test."""
     return _engine
+
+
+# -- servers ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, shared by the workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rgw"
+    yield from rgw.shared(folder)
+
+
+@pytest.fixture
+def s3_owner(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The server, with its owner's keys in this process's variables, and no connection kept from other tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("OCSF_LAKE_S3_ENDPOINT", s3_server.endpoint)
+    s3.forget()
+    yield s3_server
+    s3.forget()
+
+
+@pytest.fixture
+def bucket(s3_owner: S3Server) -> str:
+    """A new bucket."""
+    name = f"test-{uuid.uuid4().hex}"
+    s3_owner.client().create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """Endpoint of AWS Glue's double; databases in it last for the whole run."""
+    yield from moto.running()

@@ -1,14 +1,18 @@
-"""`ocsf-lake query`."""
+"""`ocsf-lake query` and `lint`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import output
-from flows.settings import LakeOption, settings_of_lake
+from flows import output, terminal
+from flows.settings import JsonOption, LakeOption, settings, settings_of_lake
+
+if TYPE_CHECKING:
+    from lake.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
@@ -25,14 +29,77 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads, such as SHOW TABLES.")],
     lake: LakeOption = None,
     form: Annotated[Form, typer.Option("--format", help="Form of the rows.")] = Form.TABLE,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how many files, row groups and bytes the query reads, not its rows.")
+    ] = False,
+    athena: Annotated[
+        bool, typer.Option("--athena", help="Run it in Athena, in Athena's SQL, over the tables in Glue.")
+    ] = False,
 ) -> None:
     """Ask the lake in DuckDB's SQL.
 
     Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
     and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too. A query changes nothing.
     """
+    if athena:
+        _in_athena(sql, lake, form)
+        return
     found = settings_of_lake(lake)
     from lake import query as lake_query
 
     with lake_query.connected(found) as connection:
+        if explain:
+            _show_cost(lake_query.cost(connection, sql), form)
+            return
         output.print_rows(lake_query.run(connection, sql), form)
+
+
+def _show_cost(cost: Cost, form: Form) -> None:
+    if form is Form.JSON:
+        output.print_json(asdict(cost))
+        return
+    row = [
+        terminal.count(cost.rows),
+        f"{cost.files:,} of {cost.of_files:,}",
+        f"{cost.row_groups:,} of {cost.of_row_groups:,}",
+        f"{terminal.size(cost.bytes)} of {terminal.size(cost.of_bytes)}",
+    ]
+    output.print_table(["rows", "files read", "row groups of those", "bytes read"], [row])
+
+
+def _in_athena(sql: str, lake: str | None, form: Form) -> None:
+    found = settings(lake)
+    import pyarrow as pa
+
+    from lake import athena, s3
+
+    client = s3.aws_client("athena", found.lake_access)
+    answer = athena.run(client, sql, found.glue_database, found.athena_workgroup)
+    columns = [pa.array([row[number] for row in answer.rows], pa.string()) for number in range(len(answer.columns))]
+    output.print_rows(pa.table(columns, names=answer.columns), form)
+    terminal.say(f"Athena read {terminal.size(answer.scanned)}")
+
+
+LINT_EXAMPLE = """ocsf-lake lint "SELECT * FROM vpc_flow_2_0 WHERE action = 'REJECT' AND eventday = '2025-03-11'\""""
+
+
+def lint(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One query.")],
+    duckdb: Annotated[bool, typer.Option("--duckdb", help="It is in DuckDB's dialect, not in Athena's.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with a query before it is run: values that no row has, conditions that read every file.
+
+    The corrected query goes to stdout. Exit 1 when something is wrong.
+    """
+    from lake import lint as lake_lint
+
+    report = lake_lint.lint(sql, "duckdb" if duckdb else "trino")
+    if as_json:
+        output.print_json(asdict(report))
+    else:
+        for finding in report.findings:
+            terminal.say(f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else []))
+        typer.echo(report.corrected)
+    if report.findings:
+        raise typer.Exit(1)

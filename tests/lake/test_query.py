@@ -151,3 +151,19 @@ def test_quarantine_is_grouped_and_shown(lake: duckdb.DuckDBPyConnection) -> Non
         ("aws_cloudtrail", "20250311", "1.1.0")
     ]
     assert len(quarantine.shown(lake, limit=1)) == 1
+
+
+def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -> None:
+    whole_table = query.cost(lake, "SELECT max(api.operation) FROM cloud_trail_mgmt_2_0")
+    assert whole_table.files == whole_table.of_files > 2
+    assert whole_table.row_groups == whole_table.of_row_groups
+    assert whole_table.bytes > 0
+    assert whole_table.of_bytes > 0
+    one = query.cost(lake, "SELECT api.operation FROM cloud_trail_mgmt WHERE accountid = '012345678901'")
+    assert one.rows == 40
+    assert 0 < one.files < one.of_files == whole_table.of_files
+    assert 0 < one.bytes < whole_table.bytes
+    none = query.cost(lake, "SELECT api.operation FROM cloud_trail_mgmt WHERE accountid = '999999999999'")
+    assert (none.rows, none.files, none.of_files) == (0, 0, whole_table.of_files)
+    later = query.cost(lake, "SELECT api.operation FROM cloud_trail_mgmt WHERE time_dt > TIMESTAMPTZ '2030-01-01'")
+    assert (later.rows, later.row_groups) == (0, 0)

@@ -1,0 +1,238 @@
+"""A real S3 server for tests: Ceph's RADOS gateway with one monitor and one store in memory, on loopback.
+
+It checks signatures, conditional puts, checksums, SSE-KMS and roles as S3 does. Up in about 13 seconds; the workers of
+one test run share it.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
+START_SECONDS = 90
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Kept, as they live on when another worker uses them last."""
+
+ROLE = "reader"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where it is, and who may use it."""
+
+    endpoint: str
+    access_key: str = "owner"
+    secret_key: str = "owner-secret"
+    other_access_key: str = "stranger"
+    other_secret_key: str = "stranger-secret"
+    kms_key: str = "lake-key"
+    role: str = f"arn:aws:iam:::role/{ROLE}"
+
+    def client(self, **more: Any) -> Any:
+        """A boto3-like client of its owner."""
+        import botocore.session
+
+        given = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key, **more}
+        session = botocore.session.get_session()
+        return session.create_client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **given)
+
+
+def shared(folder: Path) -> Iterator[S3Server]:
+    """The server that all who name this folder share; the first one starts it and the last one stops it."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"needs a RADOS gateway (see .ci/install): no {', '.join(missing)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _users(folder) as users:
+        if not users:
+            found = _start(folder / uuid.uuid4().hex)
+            (folder / "server.json").write_text(json.dumps(found))
+        users.append(os.getpid())
+    facts = json.loads((folder / "server.json").read_text())
+    try:
+        yield S3Server(facts["endpoint"])
+    finally:
+        with _users(folder) as users:
+            users.remove(os.getpid())
+            if not users:
+                _stop(facts["pids"])
+
+
+@contextmanager
+def _users(folder: Path) -> Iterator[list[int]]:
+    """The processes that use the server, held by one at a time."""
+    with (folder / "users.json").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        users = [pid for pid in json.loads(file.read() or "[]") if Path(f"/proc/{pid}").exists()]
+        yield users
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(users))
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [found.getsockname()[1] for found in sockets]
+    finally:
+        for found in sockets:
+            found.close()
+
+
+def _start(folder: Path) -> dict[str, Any]:
+    for name in ("mon", "osd", "rgw", "run", "log"):
+        (folder / name).mkdir(parents=True)
+    port, *monitor = _free_ports(3)
+    config = folder / "ceph.conf"
+    cluster = str(uuid.uuid4())
+    config.write_text(_config(folder, cluster, port, monitor))
+    environment = {**os.environ, "CEPH_CONF": str(config)}
+    pids: list[int] = []
+
+    def run(*command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def begin(*command: str) -> None:
+        with (folder / "log" / f"{command[0]}.out").open("w") as out:
+            process = subprocess.Popen(
+                command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        _STARTED.append(process)
+        pids.append(process.pid)
+
+    keyring, monmap = str(folder / "keyring"), str(folder / "monmap")
+    try:
+        run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+        addresses = f"[v2:127.0.0.1:{monitor[0]},v1:127.0.0.1:{monitor[1]}]"
+        run("monmaptool", "--create", "--clobber", "--fsid", cluster, "--addv", "a", addresses, monmap)
+        run("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", keyring)
+        begin("ceph-mon", "-i", "a", "-f")
+        run("ceph", "osd", "create")
+        run("ceph-osd", "-i", "0", "--mkfs")
+        begin("ceph-osd", "-i", "0", "-f")
+        run("ceph", "osd", "crush", "add", "osd.0", "1", "root=default", "host=h", check=False)
+        begin("radosgw", "-n", "client.rgw", "-f")
+        server = S3Server(f"http://127.0.0.1:{port}")
+        admin = ("radosgw-admin", "-n", "client.rgw")
+        owner, other = (server.access_key, server.secret_key), (server.other_access_key, server.other_secret_key)
+        for name, secret in (owner, other):
+            run(*admin, "user", "create", f"--uid={name}", f"--display-name={name}", f"--access-key={name}",
+                f"--secret-key={secret}")  # fmt: skip
+        _make_role(run, admin, server)
+        _await(server.endpoint)
+    except BaseException:
+        _stop(pids)
+        raise
+    return {**asdict(server), "pids": pids}
+
+
+def _make_role(run: Any, admin: tuple[str, ...], server: S3Server) -> None:
+    """A role that both may take on and that reads everything."""
+    users = [f"arn:aws:iam:::user/{name}" for name in (server.access_key, server.other_access_key)]
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": users}, "Action": ["sts:AssumeRole"]}],
+    }
+    reads = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "arn:aws:s3:::*"}],
+    }
+    run(*admin, "role", "create", f"--role-name={ROLE}", "--path=/", f"--assume-role-policy-doc={json.dumps(trust)}")
+    run(*admin, "role-policy", "put", f"--role-name={ROLE}", "--policy-name=reads", f"--policy-doc={json.dumps(reads)}")
+
+
+def _await(endpoint: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(endpoint, timeout=2).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+            continue
+        return
+    raise RuntimeError(f"the gateway did not answer within {START_SECONDS} s")
+
+
+def _stop(pids: list[int]) -> None:
+    for pid in reversed(pids):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+    for process in _STARTED:
+        if process.pid in pids:
+            process.wait()
+
+
+def _config(folder: Path, cluster: str, port: int, monitor: list[int]) -> str:
+    key = base64.b64encode(os.urandom(32)).decode()
+    return f"""
+[global]
+fsid={cluster}
+mon_host=[v2:127.0.0.1:{monitor[0]},v1:127.0.0.1:{monitor[1]}]
+mon_initial_members=a
+auth_cluster_required=none
+auth_service_required=none
+auth_client_required=none
+auth_supported=none
+osd_pool_default_size=1
+osd_pool_default_min_size=1
+osd_pool_default_pg_num=4
+osd_pool_default_pgp_num=4
+osd_pool_default_pg_autoscale_mode=off
+mon_allow_pool_size_one=true
+osd_crush_chooseleaf_type=0
+public_addr=127.0.0.1
+cluster_addr=127.0.0.1
+ms_bind_ipv6=false
+run_dir={folder}/run
+admin_socket=
+pid_file=
+log_file={folder}/log/$name.log
+mon_data={folder}/mon
+osd_data={folder}/osd
+osd_objectstore=memstore
+memstore_device_bytes=4294967296
+mon_data_avail_crit=1
+mon_data_avail_warn=2
+keyring={folder}/keyring
+crash_dir={folder}/run
+heartbeat_file=
+[client.rgw]
+# Without these two the gateway hangs while it connects.
+ms_mon_client_mode=crc
+auth_client_required=none
+rgw_frontends=beast endpoint=127.0.0.1:{port}
+rgw_data={folder}/rgw
+rgw_dns_name=127.0.0.1
+rgw_crypt_require_ssl=false
+rgw_crypt_s3_kms_backend=testing
+rgw_crypt_s3_kms_encryption_keys=lake-key={key}
+rgw_s3_auth_use_sts=true
+rgw_sts_key=0123456789abcdef
+"""

@@ -39,7 +39,7 @@ BOUNDARY_OFFSET = 3
 """OCSF's boundary ids count on from the traffic paths of a flow log."""
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
-_EPOCH = re.compile(r"^\d{10}$")
+_EPOCH = re.compile(r"^\d{10}(\.\d{1,6})?$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 
@@ -58,12 +58,12 @@ def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
 
 def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     """Path and value of what the record says and the event does not."""
-    kept = _found_in(event)
+    kept = found_in(event)
     found = []
     for path, value in leaves(record):
         if value is None or value == {} or path in mapper.drop or path.replace("[]", "") in mapper.drop:
             continue
-        if not _spellings(path, value) & kept:
+        if not spellings(path, value) & kept:
             found.append((path, str(value)))
     return found
 
@@ -85,14 +85,15 @@ def _instant(text: str) -> str | None:
         moment = datetime.fromisoformat(text)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return f"@{moment.timestamp():.6f}"
-    return f"@{int(text):.6f}" if _EPOCH.match(text) else None
+    return f"@{float(text):.6f}" if _EPOCH.match(text) else None
 
 
 def _other_spellings(text: str) -> set[str]:
     return {other for other in (_instant(text), _double(text)) if other}
 
 
-def _spellings(path: str, value: Any) -> set[str]:
+def spellings(path: str, value: Any) -> set[str]:
+    """Every way in which an event may say a value."""
     text = _text(value)
     found = {text, CAPTIONS.get(path, {}).get(text, text)}
     if text.lower() in ("true", "false"):
@@ -103,7 +104,8 @@ def _spellings(path: str, value: Any) -> set[str]:
     return found
 
 
-def _found_in(event: Json) -> set[str]:
+def found_in(event: Json) -> set[str]:
+    """What an event says, JSON text taken apart, in every spelling."""
     found: set[str] = set()
     for path, value in leaves(event):
         text = _text(value)

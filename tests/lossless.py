@@ -17,7 +17,7 @@ from ocsf_mappers.readers import Chunk
 from tests.support import Json, leaves
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
-_EPOCH = re.compile(r"^\d{10}(\d{3})?$")
+_EPOCH = re.compile(r"^\d{10}(\d{3}|\.\d{1,6})?$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 
@@ -36,12 +36,12 @@ def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
 
 def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     """Path and value of what the record says and the event does not."""
-    kept, said = _found_in(event), captions(mapper.name)
+    kept, said = found_in(event), captions(mapper.name)
     found = []
     for path, value in leaves(record):
         if value is None or value == {} or dropped(mapper, path):
             continue
-        if not _spellings(value, said.get(path, {})) & kept:
+        if not spellings(value, said.get(path, {})) & kept:
             found.append((path, str(value)))
     return found
 
@@ -131,7 +131,7 @@ def _instant(text: str) -> str | None:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return f"@{moment.timestamp():.6f}"
     if _EPOCH.match(text):
-        return f"@{int(text) / (1 if len(text) == 10 else 1000):.6f}"
+        return f"@{float(text) / (1000 if text.isdigit() and len(text) == 13 else 1):.6f}"
     return None
 
 
@@ -139,7 +139,8 @@ def _other_spellings(text: str) -> set[str]:
     return {other for other in (_instant(text), _double(text)) if other}
 
 
-def _spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
+def spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
+    """Every way in which an event may say a value; `said` has what captions replace texts by."""
     text = _text(value)
     found = {text, *said.get(text, ())}
     if text.lower() in ("true", "false"):
@@ -147,7 +148,8 @@ def _spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
     return found | _other_spellings(text)
 
 
-def _found_in(event: Json) -> set[str]:
+def found_in(event: Json) -> set[str]:
+    """What an event says, JSON text taken apart, in every spelling."""
     found: set[str] = set()
     for _, value in leaves(event):
         text = _text(value)

@@ -125,7 +125,14 @@ def flatten(pairs: str, depth: int = FLATTEN_DEPTH) -> str:
     wanted = f"list_filter(json_keys({item}.value), lambda {name}: list_contains({item}.skip, {name}) IS NOT TRUE)"
     inner = flatten(f"list_transform({wanted}, lambda {name}: {member})", depth - 1)
     unique = f"len(json_keys({item}.value)) = list_unique(json_keys({item}.value))"
+    # Most objects hold no object, and one look at their text gives all their members.
+    plain = f"strpos({item}.value[2:], '{{') = 0"
+    entries = f"map_entries(from_json({item}.value, '\"MAP(VARCHAR, VARCHAR)\"'))"
+    kept = f"e{depth}.value IS NOT NULL AND list_contains({item}.skip, e{depth}.key) IS NOT TRUE"
+    prefixed = f"{{'key': {item}.prefix || e{depth}.key, 'value': e{depth}.value}}"
+    members = f"list_transform(list_filter({entries}, lambda e{depth}: {kept}), lambda e{depth}: {prefixed})"
     return (
         f"flatten(list_transform({pairs}, lambda {item}: CASE json_type({item}.value) WHEN 'NULL' THEN [] "
-        f"WHEN 'OBJECT' THEN CASE WHEN {unique} THEN {inner} ELSE {one} END ELSE {one} END))"
+        f"WHEN 'OBJECT' THEN CASE WHEN NOT ({unique}) THEN {one} WHEN {plain} THEN {members} ELSE {inner} END "
+        f"ELSE {one} END))"
     )

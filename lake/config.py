@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
     batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
-    part_bytes: int = Field(48 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    part_bytes: int = Field(32 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
     task_runner: Literal["threads", "processes", "dask"] = Field(

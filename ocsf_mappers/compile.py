@@ -439,8 +439,13 @@ class _Compiler:
     def _patterns(self) -> Iterator[str]:
         """SQL of every pattern that the mapping tries on a column of the record."""
         found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr))
-        tests = {render.value(test, self.column) for expr in found for test in e.tests(expr) if self._readable(test)}
-        yield from sorted(tests)
+        tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
+        yield from sorted({self._pattern(item) for item in tried})
+
+    def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
+        if isinstance(tried, e.Test):
+            return render.value(tried, self.column)
+        return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
 
     def _problems(self) -> str:
         events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]

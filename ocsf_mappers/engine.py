@@ -9,8 +9,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +24,7 @@ from ocsf_mappers.program import Program
 from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, wrapped
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
+from ocsf_mappers.statements import BadDataError, Statements
 
 REJECTS = pa.schema(
     [
@@ -35,6 +36,9 @@ REJECTS = pa.schema(
     ]
 )
 """Records that became no event: where they stood, why, and their text."""
+
+KEPT_SHAPES = 32
+"""Queries for this many sets of columns stay compiled and planned."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,6 @@ class Mapped:
         return len(self.events) + len(self.rejects) + self.dropped.total()
 
 
-class _BadDataError(Exception):
-    """A value in the batch that the query cannot compute with."""
-
-
 class Engine:
     """Maps records of one source to one OCSF version.
 
@@ -89,18 +89,8 @@ class Engine:
             if isinstance(reader, JsonRecords)
             for envelope in reader.envelopes
         ]
-        self._programs: dict[BatchShape, tuple[Program, duckdb.DuckDBPyRelation]] = {}
-        self._duckdb = duckdb.connect(
-            config={
-                "threads": 1,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "preserve_insertion_order": True,
-            }
-        )
-        self._duckdb.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
-        self._duckdb.execute("SET disabled_optimizers = 'in_clause'")
+        self._programs: dict[BatchShape, Program] = {}
+        self._statements: dict[tuple[str, ...], Statements] = {}
 
     def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
         """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""
@@ -133,7 +123,7 @@ class Engine:
             return Mapped(self._no_events(), REJECTS.empty_table())
         try:
             return self._run(batch)
-        except _BadDataError as error:
+        except BadDataError as error:
             if batch.is_json and (split := self._malformed(batch)) is not None:
                 good, rejects = split
                 return _joined([self._map(good), Mapped(self._no_events(), rejects)])
@@ -144,18 +134,16 @@ class Engine:
         return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
 
     def _malformed(self, batch: _Batch) -> tuple[_Batch, pa.Table] | None:
-        self._duckdb.register("batch", batch.records)
-        valid = self._duckdb.sql("SELECT json_valid(_raw) AS valid FROM batch").to_arrow_table()["valid"]
+        valid = self._query("SELECT json_valid(_raw) AS valid FROM batch", batch)["valid"]
         if pc.all(valid).as_py():
             return None
         broken = batch.filter(pc.invert(valid))
         return batch.filter(valid), broken.rejects(["the record is not valid JSON"] * len(broken))
 
     def _run(self, batch: _Batch) -> Mapped:
-        self._duckdb.register("batch", batch.records)
         shape = batch.shape(self.mapper, careful=batch.is_json and self._needs_care(batch))
-        program, relation = self._program(shape)
-        found = _rows(relation)
+        program = self._program(shape)
+        found = self._query(program.sql, batch)
         failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)
         problems = found["_problems"]
         rejects = REJECTS.empty_table()
@@ -169,18 +157,27 @@ class Engine:
         counted = census.count(program, self.mapper.shape, found, unmapped, [item.uri for item in batch.objects])
         return Mapped(events, rejects, failed_casts=failed, census=counted)
 
-    def _program(self, shape: BatchShape) -> tuple[Program, duckdb.DuckDBPyRelation]:
-        """The program for batches of this shape, bound once; it reads what is registered as `batch` when it runs."""
+    def _program(self, shape: BatchShape) -> Program:
         if shape not in self._programs:
-            program = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
-            self._programs[shape] = program, self._duckdb.sql(program.sql)
+            _forget_oldest(self._programs)
+            self._programs[shape] = compile_mapper(self.mapper, self.version, shape, validated=self.validate)
         return self._programs[shape]
+
+    def _query(self, query: str, batch: _Batch) -> pa.Table:
+        """A query's rows; `batch` is what its relation of that name holds."""
+        # Headers name the same columns in any order, and statements depend on the order.
+        records = batch.records.select(sorted(batch.records.column_names))
+        key = tuple(records.column_names)
+        if key not in self._statements:
+            _forget_oldest(self._statements)
+            self._statements[key] = Statements(records.schema)
+        return self._statements[key].run(query, records)
 
     def _needs_care(self, batch: _Batch) -> bool:
         """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""
         shape = self.mapper.shape
         keyed = f"(SELECT _raw, json_keys(_raw, {shape.object_paths}) AS k FROM batch)"
-        census = self._query(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)")["k"].to_pylist()
+        census = self._query(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)", batch)["k"].to_pylist()
         declared = [set(names) for names in shape.objects.values()]
         for keys in census:
             for names, known in zip(keys, declared, strict=True):
@@ -192,10 +189,7 @@ class Engine:
             for number, path in enumerate(shape.objects, start=1)
             if any(keys[number - 1] == [] for keys in census)
         ]
-        return any(self._query(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1").num_rows for test in doubtful)
-
-    def _query(self, query: str) -> pa.Table:
-        return _rows(self._duckdb.sql(query))
+        return any(self._query(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1", batch).num_rows for test in doubtful)
 
     def _events(self, program: Program, found: pa.Table, batch: _Batch) -> pa.Table:
         provenance = {
@@ -210,12 +204,10 @@ class Engine:
         return pa.table({name: columns[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
 
 
-def _rows(relation: duckdb.DuckDBPyRelation) -> pa.Table:
-    """A query's rows. What fails while it is bound is our mistake; what fails while it runs is the data's."""
-    try:
-        return relation.to_arrow_table()
-    except (duckdb.InvalidInputException, duckdb.DataError) as error:
-        raise _BadDataError(str(error).splitlines()[0]) from error
+def _forget_oldest(kept: dict[Any, Any]) -> None:
+    """Makes room for one more: logs can name columns without end, and each set of them has a query of its own."""
+    if len(kept) == KEPT_SHAPES:
+        del kept[next(iter(kept))]
 
 
 def _stacked(parts: Sequence[pa.Table]) -> pa.Table:

@@ -454,9 +454,9 @@ def element_fields(expr: Expr) -> Iterator[tuple[str, Expr]]:
             yield from ((f"{path}.{inner}", given) for inner, given in element_fields(value))
 
 
-def tests(expr: Expr) -> Iterator[Test]:
-    """Every pattern that the expression tries."""
-    if isinstance(expr, Test) and expr.function == "regexp_matches":
+def patterns(expr: Expr) -> Iterator[Test | ReplacePrefix]:
+    """Every pattern that the expression tries, and every choice by prefixes, which are a pattern too."""
+    if isinstance(expr, ReplacePrefix) or (isinstance(expr, Test) and expr.function == "regexp_matches"):
         yield expr
     for child in children(expr):
-        yield from tests(child)
+        yield from patterns(child)

@@ -73,9 +73,6 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
 def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
     if body.startswith(b"["):
         return _RAWS.decode(body)
-    if any(body.count(b'"' + name.encode() + b'"') > 1 for name in lists):
-        # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
-        raise msgspec.DecodeError("a list of records may stand there twice")
     try:
         document = _document_decoder(tuple(lists)).decode(body)
         found = [records for name in lists if (records := getattr(document, name)) is not None]
@@ -83,7 +80,25 @@ def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
         members = _MEMBERS.decode(body)
         held = [members[name] for name in lists if name in members]
         found = [_RAWS.decode(member) for member in held if bytes(memoryview(member)[:1]) == b"["]
+    around = _around(body, found)
+    if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists):
+        # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
+        raise msgspec.DecodeError("a list of records may stand there twice")
     return list(chain.from_iterable(found)) if found else [msgspec.Raw(body)]
+
+
+def _around(body: bytes, lists: Sequence[Sequence[msgspec.Raw]]) -> bytes:
+    """The document without the records of these lists: a few bytes, where the document has millions."""
+    start = pa.py_buffer(body).address
+    spans = []
+    for records in filter(None, lists):
+        first, last = pa.py_buffer(records[0]), pa.py_buffer(records[-1])
+        spans.append((first.address - start, last.address + last.size - start))
+    rest, position = [], 0
+    for begin, end in sorted(spans):
+        rest.append(body[position:begin])
+        position = end
+    return b"".join([*rest, body[position:]])
 
 
 @cache

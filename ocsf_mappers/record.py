@@ -125,7 +125,15 @@ def flatten(pairs: str, depth: int = FLATTEN_DEPTH) -> str:
     wanted = f"list_filter(json_keys({item}.value), lambda {name}: list_contains({item}.skip, {name}) IS NOT TRUE)"
     inner = flatten(f"list_transform({wanted}, lambda {name}: {member})", depth - 1)
     unique = f"len(json_keys({item}.value)) = list_unique(json_keys({item}.value))"
+    # Most objects hold no object, and one look at their text gives all their members.
+    plain = f"strpos({item}.value[2:], '{{') = 0"
+    member_texts = f"map_entries(from_json({item}.value, '\"MAP(VARCHAR, JSON)\"'))"
+    wanted_text = f"list_contains({item}.skip, e{depth}.key) IS NOT TRUE"
+    entry = f"{{'key': {item}.prefix || e{depth}.key, 'value': json_extract_string(e{depth}.value, '$')}}"
+    texts = f"list_transform(list_filter({member_texts}, lambda e{depth}: {wanted_text}), lambda e{depth}: {entry})"
+    members = f"list_filter({texts}, lambda e{depth}: e{depth}.value IS NOT NULL)"
     return (
         f"flatten(list_transform({pairs}, lambda {item}: CASE json_type({item}.value) WHEN 'NULL' THEN [] "
-        f"WHEN 'OBJECT' THEN CASE WHEN {unique} THEN {inner} ELSE {one} END ELSE {one} END))"
+        f"WHEN 'OBJECT' THEN CASE WHEN NOT ({unique}) THEN {one} WHEN {plain} THEN {members} ELSE {inner} END "
+        f"ELSE {one} END))"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ocsf_mappers import expr as e
@@ -94,14 +94,19 @@ def _replace_prefix(text: str, pairs: tuple[tuple[str, str], ...], otherwise: st
     return f"CASE WHEN {text} IS NULL THEN NULL {by_prefix(text, quoted)} ELSE {otherwise} END"
 
 
+def prefix(text: str, prefixes: Iterable[str]) -> str:
+    """SQL for the first of these prefixes that a text starts with; empty where there is none."""
+    pattern = "^(" + "|".join(re.escape(old) for old in prefixes) + ")"
+    return f"regexp_extract({text}, {sqltext.text(pattern)}, 1)"
+
+
 def by_prefix(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     """`WHEN ... THEN ...` branches by how the text starts; the first of the pairs (prefix, SQL) that fits wins."""
-    pattern = "^(" + "|".join(re.escape(old) for old, _ in pairs) + ")"
-    prefix = f"regexp_extract({text}, {sqltext.text(pattern)}, 1)"
+    found = prefix(text, [old for old, _ in pairs])
     grouped: dict[str, list[str]] = {}
     for old, new in pairs:
         grouped.setdefault(new, []).append(sqltext.text(old))
-    return " ".join(f"WHEN {prefix} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
+    return " ".join(f"WHEN {found} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
 
 
 def band(text: str, pairs: Sequence[tuple[str, str]], otherwise: str) -> str:

@@ -489,6 +489,14 @@ def test_a_list_that_stands_twice_is_read_twice(cloudtrail: Mapper) -> None:
     assert [json.loads(row["_raw"]) for row in rows(read_bytes(cloudtrail, data))] == [call(1), call(2)]
 
 
+def test_a_record_may_hold_members_named_like_the_lists(cloudtrail: Mapper) -> None:
+    first = call(1, requestParameters={"Records": [{"Events": 1}], "Events": 2})
+    data = json.dumps({"Records": [first, call(2)], "Events": [call(3)], "x": 1}).encode()
+    chunks = read_bytes(cloudtrail, data)
+    assert [json.loads(row["_raw"]) for row in rows(chunks)] == [first, call(2), call(3)]
+    assert bad(chunks) == []
+
+
 # -- JSON records inside CloudWatch log events ------------------------------------------------------------------------
 CONTROL = {
     "messageType": "CONTROL_MESSAGE",

@@ -1,0 +1,83 @@
+"""Queries over a relation `batch` whose rows change from run to run, planned once.
+
+DuckDB takes longer to plan a mapping than to map thousands of records, and plans a relation anew whenever it runs. So
+`batch` is registered once as an object that stands for the records of the moment, and every query is prepared.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+
+class BadDataError(Exception):
+    """A value in the batch that the query cannot compute with."""
+
+
+def connection() -> duckdb.DuckDBPyConnection:
+    """An empty database in memory that works in the calling thread and loads nothing from outside."""
+    made = duckdb.connect(
+        config={
+            "threads": 1,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": True,
+        }
+    )
+    made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
+    made.execute("SET disabled_optimizers = 'in_clause'")
+    return made
+
+
+class _Current:
+    """The records of the moment, as DuckDB asks for them each time a query runs."""
+
+    def __init__(self, records: pa.Table) -> None:
+        self.records = records
+
+    def __arrow_c_schema__(self) -> object:
+        return self.records.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.records.__arrow_c_stream__(requested_schema)
+
+
+class Statements:
+    """Prepared queries over batches of the same columns.
+
+    Args:
+        columns: Names and types of the columns of every batch, in their order.
+    """
+
+    def __init__(self, columns: pa.Schema) -> None:
+        self._columns = columns
+        self._current = _Current(columns.empty_table())
+        # Of its own, because whatever another one registers would make DuckDB plan these queries again.
+        self._connection = connection()
+        self._connection.register("batch", self._current)
+        self._names: dict[str, str] = {}
+
+    def run(self, query: str, records: pa.Table) -> pa.Table:
+        """A query's rows.
+
+        Args:
+            query: SQL that reads `batch`.
+            records: What `batch` holds.
+
+        Raises:
+            BadDataError: Some value cannot be computed with. What fails while it is planned is our mistake instead.
+        """
+        if query not in self._names:
+            name = f"q{len(self._names)}"
+            self._connection.execute(f"PREPARE {name} AS {query}")
+            self._names[query] = name
+        if records.schema != self._columns:
+            raise TypeError(f"prepared for {self._columns.names}, given {records.schema.names}")
+        self._current.records = records
+        try:
+            return self._connection.sql(f"EXECUTE {self._names[query]}").to_arrow_table()
+        except (duckdb.InvalidInputException, duckdb.DataError) as error:
+            raise BadDataError(str(error).splitlines()[0]) from error
+        finally:
+            self._current.records = self._columns.empty_table()

@@ -1,0 +1,77 @@
+"""Queries planned once give the rows of whatever batch they are given."""
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from ocsf_mappers import Engine, RawObject, registry, statements
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.statements import BadDataError, Statements
+
+COLUMNS = pa.schema([pa.field("text", pa.string())])
+
+
+def batch(*texts: str | None) -> pa.Table:
+    return pa.table({"text": pa.array(texts, pa.string())})
+
+
+def test_each_run_reads_its_own_batch() -> None:
+    prepared = Statements(COLUMNS)
+    for texts in (["a", "b"], [], ["c"], ["d" * 100, None]):
+        found = prepared.run("SELECT text || '!' AS said FROM batch", batch(*texts))["said"].to_pylist()
+        assert found == [text and f"{text}!" for text in texts]
+
+
+def test_a_query_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.real = made()
+
+        def execute(self, query: str) -> object:
+            planned.append(query)
+            return self.real.execute(query)
+
+        def register(self, name: str, held: object) -> object:
+            return self.real.register(name, held)
+
+        def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+            return self.real.sql(query)
+
+    made = statements.connection
+    monkeypatch.setattr(statements, "connection", Watched)
+    prepared = Statements(COLUMNS)
+    for _ in range(3):
+        prepared.run("SELECT 1 FROM batch", batch("a"))
+        prepared.run("SELECT 2 FROM batch", batch("a"))
+    assert planned == ["PREPARE q0 AS SELECT 1 FROM batch", "PREPARE q1 AS SELECT 2 FROM batch"]
+
+
+def test_bad_data_is_told_from_bad_queries_and_does_no_harm() -> None:
+    prepared = Statements(COLUMNS)
+    query = "SELECT text::INTEGER AS number FROM batch"
+    with pytest.raises(BadDataError, match="'x'"):
+        prepared.run(query, batch("1", "x"))
+    assert prepared.run(query, batch("2"))["number"].to_pylist() == [2]
+    with pytest.raises(duckdb.BinderException):
+        prepared.run("SELECT missing FROM batch", batch("2"))
+    with pytest.raises(TypeError, match="other"):
+        prepared.run(query, batch("2").rename_columns(["other"]))
+
+
+def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocsf_mappers.engine.KEPT_SHAPES", 2)
+    engine = Engine(registry.load("aws_vpc_flow"))
+    values = {"srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "srcport": "443", "start": "1700000000"}
+    for names in (list(values), list(reversed(values)), ["start", "dstaddr"], ["start", "srcaddr"], list(values)):
+        columns = {name: pa.array([values[name]]) for name in names}
+        chunk = Chunk(pa.table({"_record": pa.array([1], pa.int64()), **columns}))
+        found = engine.map([(RawObject("s3://b/o"), chunk)])
+        assert found.read == 1
+        for event in found.events.to_pylist():
+            end = event["src_endpoint"] or {}
+            assert (end.get("ip"), end.get("port")) == (
+                values["srcaddr"] if "srcaddr" in names else None,
+                443 if "srcport" in names else None,
+            )

@@ -91,9 +91,12 @@ def replay(
         WriteError: The lake refused a file; running again continues.
     """
     summary = Summary()
-    for name in [source] if source else registry.names():
-        mapper = registry.load(name)
-        engine = Engine(mapper, settings.ocsf_version)
+    if source:
+        registry.load(source)
+    with opened(settings) as lake:
+        held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
+    for name in sorted(held & {source} if source else held):
+        engine = Engine(registry.load(name), settings.ocsf_version)
         lock = hashlib.sha256(f"replay of {name}".encode()).hexdigest()[:ID_DIGITS]
         with opened(settings) as lake, lake.leases.held(lock) as lease:
             if lease is None:

@@ -119,7 +119,10 @@ def _double(text: str) -> str | None:
     """A number with a fraction or an exponent, by its value: those pass through a double."""
     if not _DECIMAL.match(text):
         return None
-    return f"={float(text)!r}" if set(text) & set(".eE") else f"={int(text)}"
+    if not set(text) & set(".eE"):
+        return f"={int(text)}"
+    value = float(text)
+    return f"={int(value)}" if value.is_integer() and abs(value) < 2**53 else f"={value!r}"
 
 
 def _instant(text: str) -> str | None:

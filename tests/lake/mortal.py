@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from typing import Any
 PROJECT = Path(__file__).parents[2]
 STEPS = ["planned", "begun", "part", "half a file", "renaming", "written", "registered", "committing", "done"]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
+
+ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
+"""Without these, importing pyarrow and numpy starts threads, and a child forked while one of them holds a lock waits
+for it for ever."""
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Mortals:
         return cls(
             subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**kept, "PYTHONPATH": str(PROJECT)}, cwd="/",
+                env={**kept, "PYTHONPATH": str(PROJECT), **ONE_THREAD}, cwd="/",
             )
         )  # fmt: skip
 
@@ -66,6 +71,7 @@ def _main() -> None:
 
     for line in sys.stdin:
         order = json.loads(line)
+        assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

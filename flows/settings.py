@@ -53,7 +53,7 @@ def settings_of_lake(lake: str | None) -> Settings:
         return found
     store = Store(found.lake, found.lake_access)
     state = found.state or (Path(store.root) if store.is_local else None)
-    if found.ledger_url is None and state is not None and not (state / layout.CATALOG_PATH).exists():
+    if state is not None and not (state / layout.CATALOG_PATH).exists():
         raise ConfigError(
             f"there is no lake at {found.lake!r}; name one with --lake, or make it: "
             f"ocsf-lake ingest URI --lake {found.lake}"

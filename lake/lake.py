@@ -94,7 +94,7 @@ def exists(settings: Settings) -> bool:
     """Whether there is a lake of these settings. A ledger that a URL names counts as one."""
     if settings.ledger_url is not None:
         return True
-    return (_state(settings, Store(settings.lake)) / layout.LEDGER_PATH).exists()
+    return (_state(settings, Store(settings.lake, settings.lake_access)) / layout.LEDGER_PATH).exists()
 
 
 def _in(state: Path | None, name: str) -> Path:

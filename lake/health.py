@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from lake import layout
 from lake.config import Settings
 from lake.lake import opened
-from lake.ledger import BATCHES, FILES, OBJECTS, Ledger, State
+from lake.ledger import BATCHES, FILES, NEWS, OBJECTS, Ledger, State
+from ocsf_mappers.census import Novelty
 from ocsf_mappers.errors import ConfigError, nearest
 
 LOOK_BACK = timedelta(days=14)
@@ -143,7 +144,26 @@ def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Fi
                 )
 
 
-CHECKS = {"failed": failed, "freshness": freshness, "quarantine": quarantine}
+def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
+    """Sources in which something was noticed in the last day that neither the mapper nor earlier records had.
+
+    Names inside open-ended members are not counted, nor is anything while the source is new to the lake.
+    """
+    since = _text(now - RECENT)
+    old = sa.select(BATCHES.c.source).where(BATCHES.c.state == State.DONE, BATCHES.c.done_at < since)
+    query = (
+        sa.select(NEWS.c.source, sa.func.count(), sa.func.min(NEWS.c.name))
+        .where(NEWS.c.noticed_at >= since, NEWS.c.kind != Novelty.OPEN_MEMBER, NEWS.c.source.in_(old))
+        .group_by(NEWS.c.source)
+    )
+    with ledger.engine.connect() as connection:
+        for source, number, name in connection.execute(query):
+            what = _plural(number, "novelty", "novelties")
+            yield Finding("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
+
+
+CHECKS = {"failed": failed, "freshness": freshness, "members": members, "quarantine": quarantine}
+"""Name of a check -> what makes it."""
 
 
 def _text(moment: datetime) -> str:

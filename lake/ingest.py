@@ -82,8 +82,10 @@ class SourceSummary:
             (self.failed_casts, other.failed_casts), (self.unmapped_keys, other.unmapped_keys),
         ):  # fmt: skip
             kept.update(more)
-        for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds"):
+        for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds", "duplicates", "variants"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for news, sighting in other.news.items():
+            self.news.setdefault(news, sighting)
 
 
 @dataclass
@@ -276,13 +278,15 @@ def check_policies(settings: Settings) -> None:
         duplicates.policy(settings, registry.load(name))
 
 
+_THREADS = threading.local()
+
+
 class _Run:
     def __init__(self, lake: Lake, mappers: Mapping[str, Mapper]) -> None:
         self.lake = lake
         self.settings = lake.settings
         self.mappers = mappers
         self.summary = Summary()
-        self._threads = threading.local()
 
     def work(self, found: Sequence[BatchRow], progress: OnProgress | None) -> None:
         """Does the batches on several threads. One that raises does not stop the others, unless the lake refuses."""
@@ -350,7 +354,9 @@ class _Run:
                 return error
 
     def _engine(self, source: str) -> Engine:
-        engines: dict[str, Engine] = self._threads.__dict__.setdefault("engines", {})
-        if source not in engines:
-            engines[source] = Engine(self.mappers[source], self.settings.ocsf_version)
-        return engines[source]
+        # Kept for the next run in this thread too: one costs a third of a second of CPU until it has mapped once.
+        engines: dict[tuple[str, str], tuple[Mapper, Engine]] = _THREADS.__dict__.setdefault("engines", {})
+        key, mapper = (source, self.settings.ocsf_version), self.mappers[source]
+        if key not in engines or engines[key][0] is not mapper:
+            engines[key] = mapper, Engine(mapper, self.settings.ocsf_version)
+        return engines[key][1]

@@ -62,7 +62,9 @@ Source = Annotated[
 FailOnOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--fail-on", metavar="CHECK", help="Exit with 1 if a check finds something: failed, freshness, quarantine, any."
+        "--fail-on",
+        metavar="CHECK",
+        help="Exit with 1 if a check finds something: failed, freshness, members, quarantine, any.",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 from markdown_it import MarkdownIt
@@ -68,6 +69,18 @@ def test_each_failed_batch_and_object_is_a_row() -> None:
         ("batch", "b1"), ("batch", "b2"), ("object", "gone\\x1b[2J"),
     ]  # fmt: skip
     assert all("\x1b" not in row["reason"] for row in rows)
+
+
+def test_no_count_of_a_source_is_forgotten_when_tasks_are_added_up() -> None:
+    whole = SourceSummary()
+    one = SourceSummary(**{
+        item.name: 3 for item in fields(SourceSummary) if isinstance(getattr(whole, item.name), int | float)
+    })  # fmt: skip
+    one.counts, one.dropped["a"] = Counts(3, 3, 3, 3), 3
+    whole.merge(one)
+    whole.merge(one)
+    numbers = {getattr(whole, item.name) for item in fields(SourceSummary) if item.type in ("int", "float")}
+    assert (numbers, whole.counts, whole.dropped) == ({6}, Counts(6, 6, 6, 6), {"a": 6})
 
 
 def test_reports_of_tasks_add_up() -> None:

@@ -17,6 +17,7 @@ import yaml
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import deployments
+from flows.replay_quarantine import replay_quarantine
 from flows.sync_catalog import check_catalog
 from flows.watch import watch
 from lake import config
@@ -234,6 +235,13 @@ def test_the_catalog_is_checked_by_a_flow(
         assert check_catalog(repair=True, return_state=True).is_completed()
     assert state.is_failed()
     assert "catalog sync" in state.message
+
+
+def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = replay_quarantine(again=True, lake=str(ready_lake), return_state=True)
+    assert state.is_completed()
+    assert (state.message or "").startswith("0 records became events, 1 refused again")
 
 
 # -- alerts -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from lake.layout import Partition
 from lake.ledger import Batch, Counts, Outcome, Result, State
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
+from ocsf_mappers.census import Novelty
 from ocsf_mappers.errors import ConfigError
 
 NOW = datetime(2026, 3, 18, 12, 0, tzinfo=UTC)
@@ -119,6 +120,26 @@ def test_objects_that_could_not_be_read_are_told(lake: Settings) -> None:
         opened_lake.ledger.note([ObjectRef("s3://logs/a", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
     (finding,) = health.check(lake, NOW)
     assert finding.message == "1 object could not be read, as: gone"
+
+
+def test_news_of_a_source_that_the_lake_knows_are_told(lake: Settings) -> None:
+    def noticed(source: str, name: str, when: datetime, kind: Novelty = Novelty.MEMBER) -> None:
+        row = {
+            "source": source, "kind": kind, "name": name, "text": "", "first_day": "20260318", "first_object": "o",
+            "first_record": 1, "first_batch": "b", "noticed_at": health._text(when), "records": 3,
+        }  # fmt: skip
+        with opened(lake) as found, found.ledger.engine.begin() as connection:
+            connection.execute(health.NEWS.insert().values(**row))
+
+    batch(lake, NOW - timedelta(days=3))
+    batch(lake, NOW - timedelta(hours=1), "aws_vpc_flow")
+    noticed("aws_cloudtrail", "old", NOW - timedelta(days=2))
+    noticed("aws_cloudtrail", "requestParameters.x", NOW - timedelta(hours=1), Novelty.OPEN_MEMBER)
+    noticed("aws_vpc_flow", "everything", NOW - timedelta(hours=1))
+    assert found(lake, "members") == []
+    noticed("aws_cloudtrail", "vpcEndpointAccountId", NOW - timedelta(hours=1))
+    (finding,) = health.check(lake, NOW, ["members"])
+    assert finding.message.startswith("1 novelty in 24 hours, as vpcEndpointAccountId")
 
 
 def test_a_check_that_does_not_exist_is_refused_with_the_nearest_name(lake: Settings) -> None:

@@ -1,0 +1,49 @@
+"""The flow that maps what is in quarantine again, once a mapper has learnt what it refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import report, terminal, worker
+from lake import replay
+from lake.replay import Summary
+
+
+@flow(flow_run_name="replay quarantine", timeout_seconds=worker.BACKFILL_SECONDS)
+def replay_quarantine(
+    source: str | None = None, part: str = "", reason: str | None = None, again: bool = False, lake: str | None = None
+) -> State[Any]:
+    """Maps open entries of the quarantine again; those that are still refused stay.
+
+    Args:
+        source: Only of this source.
+        part: Only of objects whose names hold this text.
+        reason: Only those refused for exactly this reason.
+        again: Also those that this very mapper has refused already.
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    done = replay.replay(worker.settings(lake), source, part, reason, again=again)
+    create_markdown_artifact(page(done), "replay-quarantine", said(done))
+    return Completed(message=said(done), data=None)
+
+
+def said(done: Summary) -> str:
+    """The run in one line."""
+    records = terminal.plural(done.closed, "record")
+    busy = f"; another replay works on {', '.join(done.busy)}" if done.busy else ""
+    return (
+        f"{records} became events, {done.open.total():,} refused again, {done.untried:,} not tried, "
+        f"{done.damage:,} without text{busy}"
+    )
+
+
+def page(done: Summary) -> str:
+    """The run in Markdown, with the reasons of those that are refused still."""
+    rows = [[report.code(reason), terminal.count(number)] for reason, number in done.open.most_common(100)]
+    parts = [f"{said(done)}.", *([report.table(["still refused", "records"], rows)] if rows else [])]
+    return "\n\n".join(parts) + "\n"

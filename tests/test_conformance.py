@@ -236,6 +236,8 @@ ODD_TEXTS = {
     # address_odd.log: an address that is none stays where the source says an address stands, which is a warning only
     ("src_endpoint.ip", "198.51.100.300"),
     ("src_endpoint.ip", "gateway.example.com"),
+    # odd_values.jsonl: the same in a finding
+    ("evidences.dst_endpoint.ip", "198.51.100.999"),
     # values_odd.jsonl
     ("src_endpoint.ip", "unknown"),
 }

@@ -99,12 +99,14 @@ class KeyFacts:
         account: Twelve digits.
         region: AWS's name of the region.
         day: Day of delivery, `YYYYMMDD`, UTC.
+        kind: What AWS calls the log in its keys, such as `CloudTrail-Digest`.
     """
 
     source: str | None = None
     account: str | None = None
     region: str | None = None
     day: str | None = None
+    kind: str | None = None
 
 
 def of_key(uri: str) -> KeyFacts:
@@ -116,7 +118,11 @@ def of_key(uri: str) -> KeyFacts:
             day = named.get("date") or "".join(named[part] for part in ("year", "month", "day"))
             region = named.get("region", "")
             return KeyFacts(
-                source, _checked(_ACCOUNT, named["account"]), _checked(_REGION, region), _checked(_DAY, day)
+                source,
+                _checked(_ACCOUNT, named["account"]),
+                _checked(_REGION, region),
+                _checked(_DAY, day),
+                named["kind"],
             )
     return KeyFacts()
 
@@ -153,8 +159,8 @@ def digest_reason(head: bytes) -> str | None:
 
 def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
     """Why an object of this name holds no records of the log in whose tree it lies, or None."""
-    path = unquote(uri)
-    return next((reason for text, reason in mapper.set_aside.items() if text in path), None)
+    kind = of_key(uri).kind or ""
+    return next((reason for text, reason in mapper.set_aside.items() if kind.startswith(text)), None)
 
 
 def of_bytes(file: BinaryIO, limits: Limits) -> str | None:

@@ -111,21 +111,37 @@ def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator
 
 
 def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
-    """Depth first, each folder where its name and a slash stand among the names: the order of whole paths."""
+    """Depth first, each folder where its name and a slash stand among the names: the order of whole paths.
+
+    Links are followed, and what they lead to has its own name. A folder that is listed anyway is not listed again, so
+    that links in a circle come to an end.
+    """
     held: list[ObjectRef] = []
+    roots = [path]
     waiting = _by_name(_listed(fs, path, calls))
     while waiting:
         info = waiting.pop()
         name = _last(info["name"])
-        if info["type"] == "directory" and not name.startswith("."):
-            waiting += _by_name(_listed(fs, info["name"], calls))
-        elif info["type"] == "file" and not objects.skipped(name):
-            held.append(objects.unhashed(fs, info))
+        if name.startswith(".") or objects.skipped(name):
+            continue
+        found = objects.followed(fs, info)
+        if found["type"] == "directory":
+            if found is not info:
+                if any(_within(found["name"], root) for root in roots):
+                    continue
+                roots.append(found["name"])
+            waiting += _by_name(_listed(fs, found["name"], calls))
+        elif found["type"] == "file":
+            held.append(objects.unhashed(fs, found))
         if len(held) == KEYS_PER_CALL:
             yield held
             held = []
     if held:
         yield held
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
 def _listed(fs: Any, path: str, calls: Calls) -> list[dict[str, Any]]:
@@ -149,10 +165,11 @@ def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     for name, info in sorted(retry.call(fs.glob, path, detail=True).items()):
         if objects.skipped(name[root:]):
             continue
-        if info["type"] == "directory":
-            yield from below(fs, name, calls)
-        elif info["type"] == "file":
-            yield [objects.unhashed(fs, info)]
+        found = objects.followed(fs, info)
+        if found["type"] == "directory":
+            yield from below(fs, found["name"], calls)
+        elif found["type"] == "file":
+            yield [objects.unhashed(fs, found)]
 
 
 def _last(name: str) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fsspec.core import url_to_fs
+import fsspec
+from fsspec.core import split_protocol
 
 from lake import retry, s3
 from lake.s3 import Access
@@ -81,11 +82,15 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
         if not bucket:
             raise ConfigError(f"{uri!r} names no bucket")
         return s3.filesystem(access), f"{bucket}/{key}".rstrip("/")
+    # Not fsspec's url_to_fs: it takes what follows "::" in a name for the URI of another file system.
+    protocol = split_protocol(uri)[0] or "file"
     try:
-        found, path = url_to_fs(uri)
+        found = fsspec.filesystem(protocol)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"no file system for {uri!r}: {error}") from error
-    return found, path.rstrip("/") or "/"
+    path = str(found._strip_protocol(uri)).rstrip("/") or "/"
+    # One name for one file, whichever links lead to it: the ledger knows objects by name.
+    return found, os.path.realpath(path) if is_local(found) else path
 
 
 def is_local(fs: Any) -> bool:
@@ -142,6 +147,17 @@ def skipped(path: str) -> bool:
     return any(step.startswith(".") for step in steps) or steps[-1].endswith(SKIPPED_SUFFIXES)
 
 
+def followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a local link leads to, under its own name; everything else, and a link that leads nowhere, as it is."""
+    if not info.get("islink"):
+        return info
+    target = os.path.realpath(info["name"])
+    try:
+        return dict(fs.info(target))
+    except OSError:
+        return {**info, "type": "file"}
+
+
 def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
     """An object as the file system lists it; of a local file or one in memory, the ETag is left empty."""
     etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
@@ -151,7 +167,9 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
             stamp = _stamp(Path(info["name"]).stat())
         except OSError:
             stamp = ""  # it vanished: opening it will say so
-    return ObjectRef(fs.unstrip_protocol(info["name"]), etag, int(info["size"] or 0), stamp)
+    # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it says what to do.
+    uri = fs.unstrip_protocol(info["name"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return ObjectRef(uri, etag, int(info["size"] or 0), stamp)
 
 
 def with_etag(ref: ObjectRef) -> ObjectRef:
@@ -322,15 +340,16 @@ def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO
 
 @contextmanager
 def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
+    fs, path = filesystem(ref.uri, access)
+    local = is_local(fs)
     try:
-        fs, path = filesystem(ref.uri, access)
-        local = is_local(fs)
         with s3.explained(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
             file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
-        raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+        hint = "; a name that is not UTF-8 cannot be read, rename it" if local and "\\x" in ref.uri else ""
+        raise ObjectError(f"the object is gone since it was listed{hint}", object=ref.uri) from error
     except OSError as error:
         raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
     with file:

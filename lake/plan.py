@@ -193,7 +193,7 @@ class Planner:
             source: What they are of; None to tell it from each one's name or content.
         """
         waiting = _Waiting(self)
-        open_ids: dict[str, None] = {}
+        open_ids: dict[str, set[tuple[str, str]]] = {}
         for chunk in _chunks(pages):
             refs = {ref.key: ref for ref in self._with_etags(chunk) if ref.key not in waiting.keys}
             self.planned.listed += len(refs)
@@ -201,8 +201,12 @@ class Planner:
             waiting.write(WRITTEN_AT_ONCE)
         waiting.finish()
         # A batch that this run has written is open as well when the same object is listed again after that.
-        resumed = [found for found in open_ids if found not in waiting.written]
-        self.planned.batch_ids += [*self.current(self.lake.ledger.rows(resumed)), *waiting.written]
+        rows = self.lake.ledger.rows([found for found in open_ids if found not in waiting.written])
+        self.planned.batch_ids += [*self.current(rows), *waiting.written]
+        if source is not None:
+            for row in rows:
+                if row.source != source and row.state is not State.DONE:
+                    self.planned.batch_ids += self._as_source(source, row, open_ids[row.id])
         return self.planned
 
     def counted(self, pages: Iterable[Sequence[ObjectRef]], source: str) -> Count:
@@ -241,20 +245,36 @@ class Planner:
         return kept
 
     def _anew(self, batch_id: str) -> list[str]:
+        batch = self._discarded(batch_id)
+        return [] if batch is None else self._written(batch.source, batch.members)
+
+    def _as_source(self, source: str, row: BatchRow, keys: set[tuple[str, str]]) -> list[str]:
+        """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
+        batch = self._discarded(row.id)
+        if batch is None:
+            return []
+        self._written(batch.source, [member for member in batch.members if member.key not in keys])
+        return self._written(source, [member for member in batch.members if member.key in keys])
+
+    def _discarded(self, batch_id: str) -> Batch | None:
+        """A batch that nobody holds, taken out of the lake and the ledger."""
         with self.lake.leases.held(batch_id) as lease:
             batch = self.lake.ledger.batch(batch_id) if lease else None
-            if batch is None:
-                return []
-            self.lake.catalog.drop(batch_id)
-            self.lake.store.remove(self.lake.store.with_prefix(batch_id))
-            self.lake.ledger.discard(batch_id)
-        found = batches(batch.source, self.version(batch.source), batch.members, self.settings)
-        return [written.id for written in self.lake.ledger.plan(list(found))]
+            if batch is not None:
+                self.lake.catalog.drop(batch_id)
+                self.lake.store.remove(self.lake.store.with_prefix(batch_id))
+                self.lake.ledger.discard(batch_id)
+            return batch
+
+    def _written(self, source: str, members: Sequence[ObjectRef]) -> list[str]:
+        found = batches(source, self.version(source), members, self.settings)
+        return [batch.id for batch in self.lake.ledger.plan(list(found))]
 
     def version(self, source: str) -> str:
         """Fingerprint of a source's mapper."""
         if source not in self._versions:
-            self._versions[source] = fingerprint(self.mappers[source], self.settings.ocsf_version)
+            mapper = self.mappers.get(source) or registry.load(source)
+            self._versions[source] = fingerprint(mapper, self.settings.ocsf_version)
         return self._versions[source]
 
     # -- one chunk ----------------------------------------------------------------------------------------------------
@@ -268,7 +288,7 @@ class Planner:
             for ref in refs
         ]
 
-    def _unsettled(self, refs: Sequence[ObjectRef], open_ids: dict[str, None]) -> list[ObjectRef]:
+    def _unsettled(self, refs: Sequence[ObjectRef], open_ids: dict[str, set[tuple[str, str]]]) -> list[ObjectRef]:
         states = self.lake.ledger.states(refs)
         new = []
         for ref in refs:
@@ -276,7 +296,7 @@ class Planner:
             if state in (State.DONE, State.SET_ASIDE):
                 self.planned.known += 1
             elif state is State.PLANNED and batch:
-                open_ids[batch] = None
+                open_ids.setdefault(batch, set()).add(ref.key)
             if state not in SETTLED:
                 new.append(ref)
         return new

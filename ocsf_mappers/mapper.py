@@ -67,7 +67,7 @@ class Mapper:
             equal records may both be true.
         listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text
             is mapped all the same, and told as news.
-        set_aside: Text in an object's name -> reason, for objects in the same tree that hold no records of this log.
+        set_aside: How AWS's keys name a log -> reason, for objects in the same tree that hold no records of this log.
     """
 
     name: str

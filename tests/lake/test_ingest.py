@@ -293,6 +293,23 @@ def test_the_source_can_be_given(tmp_path: Path, settings: Make) -> None:
         ingest.ingest([str(log)], settings(), source="aws_cloudtrial")
 
 
+def test_an_object_planned_as_another_source_becomes_what_it_is_said_to_be(
+    tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [write(tmp_path / "in" / name, json.dumps(call(n))) for n, name in enumerate(("a.json", "b.json"))]
+
+    def interrupted(step: str, batch_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(tmp_path / "in")], settings(), source="aws_vpc_flow")
+    found = ingest.ingest([str(logs[0])], settings(), source="aws_cloudtrail")
+    assert (found.counts.events, found.not_read) == (1, [])
+    assert rows(settings(), "SELECT source, objects FROM ledger_batches WHERE state <> 'done'") == [("aws_vpc_flow", 1)]
+
+
 def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
     found = settings()
     with pytest.raises(ConfigError, match="nothing at"):

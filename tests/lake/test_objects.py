@@ -104,3 +104,40 @@ def test_nothing_at_a_uri_is_a_mistake(folder: Path) -> None:
         listed([str(folder / "none")])
     with pytest.raises(ConfigError, match="no file system"):
         listed(["gopher9://x/y"])
+
+
+# -- links and odd names ----------------------------------------------------------------------------------------------
+def test_links_are_followed_and_a_file_has_one_name(tmp_path: Path) -> None:
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    for path in (logs / "a.json", elsewhere / "deep" / "b.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    (logs / "again.json").symlink_to("a.json")
+    (logs / "circle").symlink_to(".")
+    (logs / "linked").symlink_to(elsewhere)
+    (logs / "linked_twice").symlink_to(elsewhere / "deep")
+    expected = ["elsewhere/deep/b.json", "logs/a.json"]
+    assert sorted(set(names([str(logs)], tmp_path))) == expected
+    assert sorted(set(names([f"{logs}/*"], tmp_path))) == expected
+    assert names([f"{logs}/again.json", f"{tmp_path}/elsewhere/../logs/a.json"], tmp_path) == ["logs/a.json"]
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.json").symlink_to("gone")
+    (found,) = listed([str(tmp_path)])
+    with pytest.raises(ObjectError, match="gone since it was listed"), objects.opened(found):
+        pass
+
+
+def test_a_name_is_no_chain_of_file_systems(tmp_path: Path) -> None:
+    (tmp_path / "a::b.json").write_text("{}")
+    (found,) = listed([str(tmp_path)])
+    with objects.opened(found) as file:
+        assert file.read() == b"{}"
+
+
+def test_a_name_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json")).write_text("{}")
+    (found,) = listed([str(tmp_path)])
+    with pytest.raises(ObjectError, match="not UTF-8"), objects.opened(found):
+        pass

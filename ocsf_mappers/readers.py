@@ -26,6 +26,10 @@ WINDOW_BYTES = 32 << 20
 """An object is held in memory up to this size and read window by window beyond it."""
 
 
+_OBJECT = re.compile(rb'\{\s*+"')
+_OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Bad:
     """A record that could not be read: its number in the object (from 1), why, and its text."""
@@ -120,8 +124,8 @@ class JsonRecords:
     label: str = "JSON"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON begins with a bracket; an empty object has no records in any format."""
-        return head.lstrip()[:1] in (b"{", b"[", b"")
+        """JSON, perhaps with something broken before it; an empty object has no records in any format."""
+        return head.lstrip()[:1] in (b"{", b"[", b"") or _OBJECT.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of JSON text."""
@@ -457,8 +461,8 @@ class DelimitedInJson:
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON begins with a bracket."""
-        return head.lstrip()[:1] in (b"{", b"[")
+        """JSON, perhaps with a broken line before it; a line of a text log never begins with a bracket."""
+        return head.lstrip()[:1] in (b"{", b"[") or _OBJECT_LINE.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""

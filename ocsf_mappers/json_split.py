@@ -27,6 +27,8 @@ TOO_LONG = f"the record is longer than {RECORD_BYTES} bytes"
 HEAD_BYTES = 8 << 10
 """The list of records begins within this much of its document, where the document has to be taken apart by brackets."""
 
+NO_OBJECT = "not a JSON object"
+
 CUT_ATTEMPTS = 4
 """A window is parsed this often, each time without its last record, before its brackets are counted."""
 
@@ -272,15 +274,16 @@ def _closing(data: bytes, begin: int, limit: int) -> tuple[int | None, int]:
 
 
 def _strange(piece: Piece, text: bytes) -> None:
-    """Text between records: values that are no objects count as records, one by one; what is none is bad, in one."""
+    """Text between records is bad: values that are no objects one by one, what is no JSON in one."""
     text = text.strip(b" \t\r\n,")
     if not text.strip(b"]} \t\r\n,"):
         return
     for items in (text, _without_end(text)):
         try:
-            piece.records.extend(_RAWS.decode(b"[" + items + b"]"))  # type: ignore[attr-defined]  # it is a list
+            found = [bytes(item) for item in _RAWS.decode(b"[" + items + b"]")]
         except (msgspec.DecodeError, RecursionError):
             continue
+        piece.bad += [(number, NO_OBJECT, item) for number, item in enumerate(found, start=_position(piece))]
         return
     piece.bad.append((_position(piece), "text that is no JSON record", text[:KEPT_BYTES]))
 

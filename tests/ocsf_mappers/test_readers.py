@@ -267,10 +267,10 @@ def test_a_record_that_holds_one_like_itself_is_whole_beside_a_broken_one(cloudt
 def test_values_that_are_no_records_are_counted_one_by_one_beside_a_broken_record(cloudtrail: Mapper) -> None:
     data = '{"Records": [123, "str", null, [], ' + WHOLE + ', {"eventVersion": oops}, 7, {"a": 1}, true]}'
     chunks = read_bytes(cloudtrail, data.encode())
-    assert [row["_raw"] for row in rows(chunks) if row["_record"] in (1, 2, 3, 4, 7, 9)] == [
-        *("123", '"str"', "null", "[]", "7", "true")
-    ]
-    assert sum(chunk.read for chunk in chunks) == 9
+    texts = [(item.record, item.text) for chunk in chunks for item in chunk.bad]
+    assert texts == [(1, "123"), (2, '"str"'), (3, "null"), (4, "[]"), (7, "7"), (9, "true")]
+    assert {reason for _, reason in bad(chunks)} == {"not a JSON object"}
+    assert numbers(chunks) == list(range(1, 10))
 
 
 @pytest.mark.parametrize("garbage", ['ncated": "x"}', '{"ncated": ', '{"ncated": "', '{"a": {"b": 1}', "oops", "{"])

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,6 +40,12 @@ REJECTS = pa.schema(
 
 KEPT_SHAPES = 32
 """Queries for this many sets of columns stay compiled and planned."""
+
+VECTOR_ROWS = 2_048
+"""DuckDB computes this many rows at once."""
+
+VECTOR_VALUES = 400_000
+"""As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ class Engine:
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
                 groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
-        mapped = [self._map(_Batch(found, self._envelopes)) for found in groups.values()]
+        batches = [_Batch(found, self._envelopes) for found in groups.values()]
+        mapped = [self._map(portion) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
@@ -275,6 +283,22 @@ class _Batch:
     def slice(self, start: int, length: int | None = None) -> _Batch:
         """Some of the rows."""
         return self._with(self.records.slice(start, length))
+
+    def portions(self) -> Iterator[_Batch]:
+        """The rows, in as few parts as keep what is computed at once within bounds."""
+        if not self.is_json or len(self) == 1:
+            yield self
+            return
+        # Commas inside texts count too, which does no harm.
+        values = np.cumsum(pc.add(pc.count_substring(self.records["_raw"], ","), 1).to_numpy())
+        heaviest = (values[VECTOR_ROWS:] - values[:-VECTOR_ROWS]).max(initial=values[:VECTOR_ROWS][-1])
+        start = before = 0
+        while heaviest > VECTOR_VALUES and start < len(self):
+            end = max(int(np.searchsorted(values, before + VECTOR_VALUES, side="right")), start + 1)
+            yield self.slice(start, end - start)
+            start, before = end, int(values[end - 1])
+        if start < len(self):
+            yield self.slice(start)
 
     def filter(self, mask: pa.ChunkedArray) -> _Batch:
         """The rows where the mask is true."""

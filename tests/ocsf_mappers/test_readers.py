@@ -510,12 +510,50 @@ def test_lines_across_blocks_are_read_once(vpc_flow: Mapper, block: int, monkeyp
     assert dropped(chunks) == {"repeated header line": 1, "blank line": 1}
 
 
-def test_a_line_without_end_stops_with_a_reason(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "WINDOW_BYTES", 1000)
+@pytest.mark.parametrize("after", [b"", b"\n" + flow(3, header="")[1:]], ids=["at the end", "with a line after it"])
+def test_a_line_too_long_to_hold_costs_only_itself(
+    vpc_flow: Mapper, after: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "RECORD_BYTES", 1000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 500)
-    chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000)
-    assert ports(chunks) == [(2, "1"), (3, "2")]
-    assert any("longer than" in reason for _, reason in bad(chunks))
+    chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000 + after)
+    assert ports(chunks) == [(2, "1"), (3, "2"), (5, "3")][: 3 if after else 2]
+    ((number, reason),) = bad(chunks)
+    assert (number, "longer than" in reason) == (4, True)
+
+
+def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    columns = HEADER.split()
+    parts = [f"{' '.join(columns[:count])}\n{' '.join('7' * count)}\n" for count in range(8, 14)]
+    chunks = read_bytes(vpc_flow, "".join([*parts, parts[1]]).encode())
+    assert [row["_record"] for row in rows(chunks)] == [2, 4, 6, 14]
+    assert [number for number, _ in bad(chunks)] == [8, 10, 12]
+    assert {reason for _, reason in bad(chunks)} == {"the object has more than 3 different header lines"}
+
+
+def test_member_sets_without_end_become_bad_records(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    chunks = read_bytes(vpc_flow, lines_of(*({"srcport": number, f"k{number % 5}": 1} for number in range(10))))
+    assert [row["_record"] for row in rows(chunks)] == [1, 6, 2, 7, 3, 8]
+    assert [number for number, _ in bad(chunks)] == [4, 5, 9, 10]
+
+
+def test_a_line_of_another_length_without_a_header_does_not_speak_of_one(vpc_flow: Mapper) -> None:
+    chunks = read_bytes(vpc_flow, LINE.format(port=1).encode() + b"\n2 1\n\xff\n")
+    assert bad(chunks)[0] == (2, "2 values where the default format has 14")
+
+
+@pytest.mark.parametrize("wrapping", ["Records", "lines"])
+def test_a_record_that_is_too_long_costs_only_itself(
+    cloudtrail: Mapper, wrapping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "RECORD_BYTES", 2_000)
+    records = [call(1), call(2, errorMessage="x" * 2_000), call(3)]
+    chunks = read_bytes(cloudtrail, lines_of(*records) if wrapping == "lines" else file_of(*records))
+    assert ids(chunks) == [(1, "e1"), (3, "e3")]
+    assert [number for number, _ in bad(chunks)] == [2]
+    assert json.loads(chunks[0].bad[0].text) == records[1], "it is kept whole"
 
 
 def test_a_text_zip_bomb_keeps_what_came_before_the_limit(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:

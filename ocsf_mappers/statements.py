@@ -71,8 +71,8 @@ class Statements:
             records: What `batch` holds.
 
         Raises:
-            BadDataError: Some value cannot be computed with, or all of them take too much memory. What fails while it is
-                planned is our mistake instead.
+            BadDataError: Some value cannot be computed with, or all of them take too much memory. What fails while
+                it is planned is our mistake instead.
         """
         if query not in self._names:
             name = f"q{len(self._names)}"

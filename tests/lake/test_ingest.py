@@ -293,6 +293,18 @@ def test_the_source_can_be_given(tmp_path: Path, settings: Make) -> None:
         ingest.ingest([str(log)], settings(), source="aws_cloudtrial")
 
 
+@pytest.mark.parametrize("name", ["lines.json", "AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/x.json.gz"])
+@pytest.mark.parametrize("given", [None, "aws_cloudtrail"])
+def test_a_first_line_that_is_garbage_costs_only_itself(
+    name: str, given: str | None, tmp_path: Path, settings: Make
+) -> None:
+    lines = ['ncated":"x"}', *(json.dumps(call(number)) for number in range(3))]
+    log = write(tmp_path / name, "\n".join(lines) + "\n")
+    summary = ingest.ingest([str(log)], settings(), source=given)
+    assert (summary.counts.events, summary.counts.quarantined, summary.not_read) == (3, 1, [])
+    assert rows(settings(), "SELECT source_record, raw FROM quarantine") == [(1, 'ncated":"x"}')]
+
+
 def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
     found = settings()
     with pytest.raises(ConfigError, match="nothing at"):

@@ -9,6 +9,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from ocsf_mappers.program import Program
 from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, wrapped
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
-from ocsf_mappers.statements import BadDataError, Statements
+from ocsf_mappers.statements import TOO_MUCH, BadDataError, Statements
 
 REJECTS = pa.schema(
     [
@@ -131,12 +133,13 @@ class Engine:
             return Mapped(self._no_events(), REJECTS.empty_table())
         try:
             return self._run(batch)
-        except BadDataError as error:
+        except (BadDataError, MemoryError) as error:
             if batch.is_json and (split := self._malformed(batch)) is not None:
                 good, rejects = split
                 return _joined([self._map(good), Mapped(self._no_events(), rejects)])
             if len(batch) == 1:
-                return Mapped(self._no_events(), batch.rejects([str(error)]))
+                reason = str(error) if isinstance(error, BadDataError) else TOO_MUCH
+                return Mapped(self._no_events(), batch.rejects([reason]))
         # Some record cannot be computed: halve until it stands alone.
         middle = len(batch) // 2
         return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
@@ -364,10 +367,24 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
 
 
 def fingerprint(mapper: Mapper, version: str) -> str:
-    """Name of the mapper as it is now: OCSF version and a digest of the query, so that every change shows."""
+    """Name of the mapper as it is now: OCSF version and a digest of all that decides its events.
+
+    That is the query, how the source is read, and this package's own code. A changed comment gives a new name too: that
+    costs no more than planning open batches anew. A changed reader that kept the name would mix two kinds of events.
+    """
     columns = frozenset(path[0] for path in mapper.shape.leaves)
     shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, (), OBJECT_KEY_COLUMNS))
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_code())
+    digest.update(repr(mapper.readers).encode())
     for shape in shapes:
         digest.update(repr(compile_mapper(mapper, version, shape)).encode())
     return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"
+
+
+@cache
+def _code() -> bytes:
+    """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.name.encode() + b"\0" + module.read_bytes() + b"\0")
+    return digest.digest()

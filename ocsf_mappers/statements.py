@@ -10,7 +10,9 @@ import duckdb
 import pyarrow as pa
 
 MEMORY = "400MB"
-"""Bound of a query's memory. Ordinary parts of a batch fit; one that does not is halved."""
+"""Bound of a query's memory. Ordinary parts of a batch need less than 100 MB; one that does not fit is halved."""
+
+TOO_MUCH = "mapping the record takes more memory than is allowed"
 
 
 class BadDataError(Exception):
@@ -86,6 +88,6 @@ class Statements:
         except (duckdb.InvalidInputException, duckdb.DataError) as error:
             raise BadDataError(str(error).splitlines()[0]) from error
         except (duckdb.OutOfMemoryException, MemoryError) as error:
-            raise BadDataError("mapping the record takes more memory than is allowed") from error
+            raise BadDataError(TOO_MUCH) from error
         finally:
             self._current.records = self._columns.empty_table()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import unquote
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -22,6 +23,9 @@ GUARDDUTY = "aws_guardduty"
 
 HEAD_BYTES = 256 << 10
 """Of an object, this much is looked at to tell its source."""
+
+HEAD_LINES = 100
+"""Lines of JSON are told by this many of them."""
 
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
@@ -138,12 +142,29 @@ def of_content(head: bytes) -> str | None:
         head: First bytes, decompressed; more of them tell more.
     """
     if head.lstrip()[:1] in (b"{", b"["):
-        return next((source for source, mark in _JSON_MARKS if mark.search(head)), None)
+        return _of_json(head)
     first = head.lstrip().partition(b"\n")[0].strip()
     if _VPC_LINE.fullmatch(first):
         return VPC_FLOW
     words = {word.lower().replace("-", "_") for word in first.decode("utf-8", errors="replace").split()}
-    return VPC_FLOW if len(words & _VPC_WORDS) >= 2 else None
+    if len(words & _VPC_WORDS) >= 2:
+        return VPC_FLOW
+    lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
+    records = [line for line in lines if _is_object(line)]
+    # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
+    return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None
+
+
+def _of_json(text: bytes) -> str | None:
+    return next((source for source, mark in _JSON_MARKS if mark.search(text)), None)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def of_parquet(columns: list[str]) -> str | None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +27,7 @@ from ocsf_mappers.program import Program
 from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, wrapped
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
-from ocsf_mappers.statements import BadDataError, Statements
+from ocsf_mappers.statements import TOO_MUCH, BadDataError, Statements
 
 REJECTS = pa.schema(
     [
@@ -39,6 +42,12 @@ REJECTS = pa.schema(
 
 KEPT_SHAPES = 32
 """Queries for this many sets of columns stay compiled and planned."""
+
+VECTOR_ROWS = 2_048
+"""DuckDB computes this many rows at once."""
+
+VECTOR_VALUES = 400_000
+"""As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,8 @@ class Engine:
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
                 groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
-        mapped = [self._map(_Batch(found, self._envelopes)) for found in groups.values()]
+        batches = [_Batch(found, self._envelopes) for found in groups.values()]
+        mapped = [self._map(portion) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
@@ -123,12 +133,13 @@ class Engine:
             return Mapped(self._no_events(), REJECTS.empty_table())
         try:
             return self._run(batch)
-        except BadDataError as error:
+        except (BadDataError, MemoryError) as error:
             if batch.is_json and (split := self._malformed(batch)) is not None:
                 good, rejects = split
                 return _joined([self._map(good), Mapped(self._no_events(), rejects)])
             if len(batch) == 1:
-                return Mapped(self._no_events(), batch.rejects([str(error)]))
+                reason = str(error) if isinstance(error, BadDataError) else TOO_MUCH
+                return Mapped(self._no_events(), batch.rejects([reason]))
         # Some record cannot be computed: halve until it stands alone.
         middle = len(batch) // 2
         return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
@@ -276,6 +287,22 @@ class _Batch:
         """Some of the rows."""
         return self._with(self.records.slice(start, length))
 
+    def portions(self) -> Iterator[_Batch]:
+        """The rows, in as few parts as keep what is computed at once within bounds."""
+        if not self.is_json or len(self) == 1:
+            yield self
+            return
+        # Commas inside texts count too, which does no harm.
+        values = np.cumsum(pc.add(pc.count_substring(self.records["_raw"], ","), 1).to_numpy())
+        heaviest = (values[VECTOR_ROWS:] - values[:-VECTOR_ROWS]).max(initial=values[:VECTOR_ROWS][-1])
+        start = before = 0
+        while heaviest > VECTOR_VALUES and start < len(self):
+            end = max(int(np.searchsorted(values, before + VECTOR_VALUES, side="right")), start + 1)
+            yield self.slice(start, end - start)
+            start, before = end, int(values[end - 1])
+        if start < len(self):
+            yield self.slice(start)
+
     def filter(self, mask: pa.ChunkedArray) -> _Batch:
         """The rows where the mask is true."""
         return self._with(self.records.filter(mask))
@@ -340,10 +367,24 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
 
 
 def fingerprint(mapper: Mapper, version: str) -> str:
-    """Name of the mapper as it is now: OCSF version and a digest of the query, so that every change shows."""
+    """Name of the mapper as it is now: OCSF version and a digest of all that decides its events.
+
+    That is the query, how the source is read, and this package's own code. A changed comment gives a new name too: that
+    costs no more than planning open batches anew. A changed reader that kept the name would mix two kinds of events.
+    """
     columns = frozenset(path[0] for path in mapper.shape.leaves)
     shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, (), OBJECT_KEY_COLUMNS))
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_code())
+    digest.update(repr(mapper.readers).encode())
     for shape in shapes:
         digest.update(repr(compile_mapper(mapper, version, shape)).encode())
     return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"
+
+
+@cache
+def _code() -> bytes:
+    """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.name.encode() + b"\0" + module.read_bytes() + b"\0")
+    return digest.digest()

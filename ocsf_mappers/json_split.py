@@ -19,17 +19,29 @@ import pyarrow.compute as pc
 KEPT_BYTES = 1 << 20
 """Of text that is not a record, this much is kept in quarantine."""
 
-RECORD_WINDOWS = 4
-"""A single record may fill this many windows."""
+RECORD_BYTES = 4 << 20
+"""The longest record. CloudTrail's own limit is 1 MB; where a document is broken, a record may not swallow the rest."""
+
+TOO_LONG = f"the record is longer than {RECORD_BYTES} bytes"
+
+HEAD_BYTES = 8 << 10
+"""The list of records begins within this much of its document, where the document has to be taken apart by brackets."""
+
+NO_OBJECT = "not a JSON object"
+
+CUT_ATTEMPTS = 4
+"""A window is parsed this often, each time without its last record, before its brackets are counted."""
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
-# A string that does not end takes all that follows: brackets in it must not count.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-_LIST_END = re.compile(rb"\]\s*\}?\s*\Z")
+# A string that does not end takes all that follows: brackets in it must not count. Nothing here is ever tried twice
+# (`*+`), so that text made to mislead costs no more time than any other.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|:\s*+[{\[]|[{}\[\]]', re.DOTALL)
 _FIRST_KEY = re.compile(rb'\{\s*"[^"\\]{1,64}"\s*:')
 _NOT_SPACE = re.compile(rb"\S")
+_BLANK = b" \t\r\n"
+_OBJECT, _OBJECT_END, _LIST, _QUOTE, _COLON = b'{}[":'
 
 
 @dataclass
@@ -129,7 +141,7 @@ def _cut(body: bytes) -> Iterator[bytes]:
     """Objects that stand one after the other, with nothing but white space between."""
     begin = 0
     while begin < len(body):
-        end = _closing(body, begin) if body[begin] == 0x7B else None
+        end = _closing(body, begin, len(body))[0] if body[begin] == _OBJECT else None
         if end is None:
             raise msgspec.DecodeError("there is more than objects")
         yield body[begin:end]
@@ -139,24 +151,82 @@ def _cut(body: bytes) -> Iterator[bytes]:
 
 def salvage(data: bytes, lists: Sequence[str]) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
-    start = _list_start(data, lists)
-    first_key = _FIRST_KEY.search(data, start)
-    records: list[msgspec.Raw | bytes] = []
-    piece = Piece(records)
-    position, mark = start, start
-    while (begin := data.find(b"{", position)) >= 0:
-        end = _closing(data, begin)
-        resume = data.find(first_key.group(), begin + 1, end or len(data)) if first_key else -1
-        if end is None or (resume >= 0 and not _parses(data[begin:end])):
-            stop = resume if resume >= 0 else len(data)
-            _strange(piece, data[mark:stop], "JSON is broken: it does not end before the next record begins")
+    return Salvage(data, lists).piece()
+
+
+class Salvage:
+    """Records found by their brackets in text that does not parse.
+
+    A record is broken when its brackets do not close, or close only behind the beginning of another one. To find out,
+    the text is read beyond that beginning, and then again from there; `spare` bounds how much is read twice, so that
+    the time grows with the length of the text and with nothing else.
+
+    Args:
+        data: The text.
+        lists: Names of the members that hold the records.
+        more: Whether the text goes on elsewhere: then a last record that does not end is left (see `end`).
+    """
+
+    def __init__(self, data: bytes, lists: Sequence[str], *, more: bool = False) -> None:
+        self.data = data
+        self.lists = lists
+        self.more = more
+        self.scanned = 0
+        """Bytes looked at for brackets."""
+        self.spare = 2 * len(data)
+        self.end = 0
+        """What stands before this was taken."""
+        self.cut = False
+        """Whether the last record is too long to wait for its end: the text that follows belongs to it."""
+        self.start = _list_start(data, lists)
+        found = _FIRST_KEY.search(data, self.start)
+        self._first_key = found.group() if found else None
+        self._next: dict[bytes, int] = {}
+
+    def piece(self) -> Piece:
+        """All records, and what stands between them."""
+        data = self.data
+        records: list[msgspec.Raw | bytes] = []
+        piece = Piece(records)
+        position = mark = self.start
+        while (begin := data.find(b"{", position)) >= 0:
+            key = self._after(self._first_key, begin)
+            resume = min(key, self._after(b"\n{", begin) + 1, len(data))
+            limit = len(data) if self.spare > 0 else resume
+            end, reached = _closing(data, begin, limit)
+            self.scanned += reached - begin
+            if end is not None and (end <= key or _parses(data[begin:end])):
+                _strange(piece, data[mark:begin])
+                records += _listed(data[begin:end], self.lists)
+                position = mark = end
+                continue
+            goes_on = self.more and end is None and reached == len(data)
+            if goes_on and reached - begin < RECORD_BYTES:
+                break
+            stop = resume if end is None else key
+            self.spare -= max(reached - stop, 0)
+            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.lists):
+                _strange(piece, data[mark:begin])
+                position = mark = begin + inner
+                continue
+            self.cut = goes_on and stop == len(data)
+            reason = TOO_LONG if self.cut else "JSON is broken: it does not end before the next record begins"
+            piece.bad.append((_position(piece), reason, data[mark:stop].strip(b" \t\r\n,")[:KEPT_BYTES]))
             position = mark = stop
-            continue
-        _strange(piece, data[mark:begin], "text that is no JSON record")
-        records += _listed(data[begin:end], lists)
-        position = mark = end
-    _strange(piece, data[mark:], "text that is no JSON record")
-    return piece
+        else:
+            begin = len(data)
+        _strange(piece, data[mark:begin])
+        self.end = begin
+        return piece
+
+    def _after(self, text: bytes | None, begin: int) -> int:
+        """Where the text stands next behind a place; beyond the end when it does not. The places only grow."""
+        if text is None:
+            return len(self.data)
+        if self._next.get(text, 0) <= begin:
+            found = self.data.find(text, begin + 1)
+            self._next[text] = found if found >= 0 else len(self.data)
+        return self._next[text]
 
 
 def _listed(text: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw | bytes]:
@@ -183,69 +253,128 @@ def _list_start(data: bytes, lists: Sequence[str]) -> int:
     return found.end() if found else 0
 
 
-def _closing(data: bytes, begin: int) -> int | None:
-    """Where the object that begins here ends; None when its brackets do not close."""
+def _closing(data: bytes, begin: int, limit: int) -> tuple[int | None, int]:
+    """Where the object that begins here ends, None when its brackets do not close; and how far it was read."""
     open_brackets: list[int] = []
-    for token in _TOKEN.finditer(data, begin):
-        mark = data[token.start()]
+    for token in _TOKEN.finditer(data, begin, limit):
+        first, mark = data[token.start()], data[token.end() - 1]
+        if first == _QUOTE:
+            continue
         if mark in b"{[":
+            # A value in an object stands behind a colon; otherwise the object before it was not closed.
+            if first != _COLON and open_brackets and open_brackets[-1] == _OBJECT:
+                return None, token.end()
             open_brackets.append(mark)
-        elif mark in b"}]":
-            if not open_brackets or (open_brackets.pop() == 0x7B) != (mark == 0x7D):
-                return None
-            if not open_brackets:
-                return token.end()
-    return None
+            continue
+        if not open_brackets or (open_brackets.pop() == _OBJECT) != (mark == _OBJECT_END):
+            return None, token.end()
+        if not open_brackets:
+            return token.end(), token.end()
+    return None, limit
 
 
-def _strange(piece: Piece, text: bytes, reason: str) -> None:
+def _strange(piece: Piece, text: bytes) -> None:
+    """Text between records is bad: values that are no objects one by one, what is no JSON in one."""
     text = text.strip(b" \t\r\n,")
-    if text and text.strip(b"]} \t\r\n"):
-        piece.bad.append((len(piece.records) + len(piece.bad), reason, text[:KEPT_BYTES]))
+    if not text.strip(b"]} \t\r\n,"):
+        return
+    for items in (text, _without_end(text)):
+        try:
+            found = [bytes(item) for item in _RAWS.decode(b"[" + items + b"]")]
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        piece.bad += [(number, NO_OBJECT, item) for number, item in enumerate(found, start=_position(piece))]
+        return
+    piece.bad.append((_position(piece), "text that is no JSON record", text[:KEPT_BYTES]))
+
+
+def _position(piece: Piece) -> int:
+    return len(piece.records) + len(piece.bad)
+
+
+def _without_end(text: bytes) -> bytes:
+    """The items of a list, without the brackets that close the list and the document around it."""
+    text = text.rstrip(_BLANK)
+    inner = text[:-1].rstrip(_BLANK) if text.endswith(b"}") else text
+    return inner[:-1].strip(b" \t\r\n,") if inner.endswith(b"]") else text
 
 
 class Windows:
     """A document too large to hold, split window by window.
 
     A window is cut at the last place where all before it parses as whole records, which a parser decides: brackets
-    inside strings cannot mislead it.
+    inside strings cannot mislead it. Where none is found, the brackets decide. A record longer than `RECORD_BYTES` is
+    bad, and only its beginning is held.
     """
 
     def __init__(self, lists: Sequence[str], window_bytes: int) -> None:
         self.lists = lists
         self.window_bytes = window_bytes
+        self._first_key = b""
 
     def pieces(self, blocks: Iterator[bytes], head: bytes) -> Iterator[Piece]:
         """Pieces of the document that begins with `head`; the last one may be damaged."""
         window = bytearray(head)
-        start = _list_start(bytes(window[:8192]), self.lists)
+        start = _list_start(bytes(window[:HEAD_BYTES]), self.lists)
         inside = (start > 0 and not _another_follows(window)) or window.lstrip().startswith(b"[")
         if inside:
             del window[: start or window.index(b"[") + 1]
+        if found := _FIRST_KEY.search(window):
+            self._first_key = found.group()
+        skipping = False
         for block in blocks:
             window += block
-            if len(window) < self.window_bytes:
+            if skipping:
+                skipping = not self._skipped(window)
+            if len(window) < self.window_bytes or skipping:
                 continue
-            end = _record_cut(window) if inside else window.rfind(b"\n") + 1
+            records, end = self._listed(window) if inside else self._lines(window)
             if end:
-                yield self._piece(bytes(window[:end]), inside)
-                del window[:end]
-            elif (end := _closed_end(window)) > 0:
-                yield salvage(bytes(window[:end]), ()) if inside else split(bytes(window[:end]), self.lists)
-                del window[:end]
-            elif len(window) >= RECORD_WINDOWS * self.window_bytes:
-                yield Piece((), [(0, f"a record is longer than {len(window)} bytes", bytes(window[:KEPT_BYTES]))])
-                window.clear()
+                yield Piece(records)
+            else:
+                salvaged = Salvage(bytes(window), self.lists, more=True)
+                yield salvaged.piece()
+                end, skipping = salvaged.end, salvaged.cut
+            del window[:end]
+        if skipping and not self._skipped(window):
+            return
         tail = bytes(window)
         yield self._tail(tail) if inside else split(tail, self.lists)
 
-    def _piece(self, text: bytes, inside: bool) -> Piece:
-        return split(b"[" + text.strip(b" \t\r\n,") + b"]", ()) if inside else split(text, self.lists)
+    def _skipped(self, window: bytearray) -> bool:
+        """Takes off what belongs to a record already given up; whether the next one was found."""
+        found = [place for text in (self._first_key, b"\n{") if text and (place := window.find(text)) >= 0]
+        del window[: min(found) if found else -len(self._first_key or b"\n")]
+        return bool(found)
+
+    def _listed(self, window: bytearray) -> tuple[Sequence[msgspec.Raw], int]:
+        """The whole records of a list, and the beginning of the one that follows them; 0 when none is found."""
+        stop = len(window)
+        for _ in range(CUT_ATTEMPTS):
+            stop = window.rfind(self._first_key, 0, stop) if self._first_key else 0
+            if stop <= 0:
+                break
+            before = bytes(window[:stop]).rstrip(_BLANK)
+            if not before.endswith(b","):
+                continue
+            try:
+                return _RAWS.decode(b"[" + before.strip(b" \t\r\n,") + b"]"), stop
+            except (msgspec.DecodeError, RecursionError):
+                continue
+        return (), 0
+
+    def _lines(self, window: bytearray) -> tuple[Sequence[msgspec.Raw], int]:
+        end = window.rfind(b"\n") + 1
+        try:
+            return _lines(bytes(window[:end]).strip(), self.lists), end
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return (), 0
 
     def _tail(self, text: bytes) -> Piece:
-        if (end := _LIST_END.search(text)) is not None:
+        items = _without_end(text)
+        if len(items) < len(text.rstrip(_BLANK)):
             try:
-                return Piece(_RAWS.decode(b"[" + text[: end.start()].strip(b" \t\r\n,") + b"]"))
+                return Piece(_RAWS.decode(b"[" + items.strip(b" \t\r\n,") + b"]"))
             except (msgspec.DecodeError, RecursionError):
                 pass
         return salvage(text, ())
@@ -255,35 +384,3 @@ def _another_follows(window: bytearray) -> bool:
     """Whether a second document begins like the first: never within one, where a comma or a bracket stands before."""
     first = _FIRST_KEY.search(window)
     return first is not None and re.search(rb"\}\s*" + re.escape(first.group()), window) is not None
-
-
-def _closed_end(window: bytearray) -> int:
-    """Where the last object ends whose brackets close; 0 when the first one does not."""
-    data, end = bytes(window), 0
-    while (begin := data.find(b"{", end)) >= 0:
-        closed = _closing(data, begin)
-        if closed is None:
-            break
-        end = closed
-    return end
-
-
-def _record_cut(window: bytearray) -> int:
-    """The end of the last whole record that is followed by another one; 0 when none is found."""
-    found = _FIRST_KEY.search(window)
-    if found is None:
-        return 0
-    key, stop = found.group(), len(window)
-    for _ in range(64):
-        stop = window.rfind(key, 0, stop)
-        if stop <= 0:
-            return 0
-        before = bytes(window[:stop]).rstrip()
-        if not before.endswith(b","):
-            continue
-        try:
-            _RAWS.decode(b"[" + before.strip(b" \t\r\n,") + b"]")
-        except (msgspec.DecodeError, RecursionError):
-            continue
-        return stop
-    return 0

@@ -19,11 +19,19 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import KEPT_BYTES, Piece, Windows, split, text_array
+from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
 from ocsf_mappers.streams import Blocks
 
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 16 << 20
 """An object is held in memory up to this size and read window by window beyond it."""
+
+COLUMN_SETS = 64
+"""Of one object (of JSON: of one window), lines or records may come with this many different sets of columns. Each set
+is a query of its own; what comes with more of them is bad."""
+
+
+_OBJECT = re.compile(rb'\{\s*+"')
+_OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -120,8 +128,8 @@ class JsonRecords:
     label: str = "JSON"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON begins with a bracket; an empty object has no records in any format."""
-        return head.lstrip()[:1] in (b"{", b"[", b"")
+        """JSON, perhaps with something broken before it; an empty object has no records in any format."""
+        return head.lstrip()[:1] in (b"{", b"[", b"") or _OBJECT.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of JSON text."""
@@ -156,9 +164,10 @@ class JsonRecords:
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
-        texts, numbers, not_utf8 = _utf8(text_array(piece.records, joined), numbers)
+        raw, numbers, too_long = _short_enough(text_array(piece.records, joined), numbers)
+        texts, numbers, not_utf8 = _utf8(raw, numbers)
         chunk = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
-        all_bad = sorted([*bad, *not_utf8, *chunk.bad], key=lambda item: item.record)
+        all_bad = sorted([*bad, *too_long, *not_utf8, *chunk.bad], key=lambda item: item.record)
         yield Chunk(self._camel_case(chunk.records), all_bad, chunk.dropped)
 
     def _camel_case(self, records: pa.Table) -> pa.Table:
@@ -237,6 +246,14 @@ def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
     except (msgspec.DecodeError, RecursionError):
         held = msgspec.Raw(msgspec.json.encode(record))
     return msgspec.json.encode({**members, told[0].member: held}).decode()
+def _short_enough(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
+    """The texts that are no longer than a record may be, their numbers, and the others as bad records."""
+    fits = pc.less_equal(pc.binary_length(raw), RECORD_BYTES)
+    if pc.all(fits).as_py():
+        return raw, numbers, []
+    long = pc.invert(fits)
+    found = zip(numbers.filter(long).to_pylist(), raw.filter(long).to_pylist(), strict=True)
+    return raw.filter(fits), numbers.filter(fits), [Bad(number, TOO_LONG, bad_text(text)) for number, text in found]
 
 
 def _utf8(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
@@ -289,14 +306,20 @@ class Delimited:
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
         failed: list[ReadError] = []
-        line, names = 1, self.default
-        for text in _until_error(_whole_lines(_until_error(iter(blocks), failed)), failed):
+        line, names, headed = 1, self.default, False
+        named: set[tuple[str, ...]] = set()
+        for text, too_long in _whole_lines(_until_error(iter(blocks), failed)):
+            if too_long:
+                yield Chunk(_no_lines(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
+                line += 1
+                continue
             if line == 1 and (found := self._header(text)) is not None:
-                names, line = found, 2
+                names, headed, line = found, True, 2
+                named.add(names)
                 text = text.partition(b"\n")[2]
             if not text:
                 continue
-            chunk, lines = self._chunk(text, names, line)
+            chunk, lines = self._chunk(text, names, line, headed)
             if not self._holds_header(chunk, names):
                 yield chunk
                 line += lines
@@ -304,12 +327,18 @@ class Delimited:
             for part in self._between_headers(text):
                 if (found := self._header(part)) is not None:
                     yield Chunk(_no_lines(), dropped={"repeated header line": 1})
-                    names, line = found, line + 1
+                    names, headed, line = found, True, line + 1
+                    if len(named) < COLUMN_SETS:
+                        named.add(names)
                     part = part.partition(b"\n")[2]
-                if part:
-                    chunk, lines = self._chunk(part, names, line)
-                    yield chunk
-                    line += lines
+                if not part:
+                    continue
+                if headed and names not in named:
+                    chunk, lines = _unnamed(part, line)
+                else:
+                    chunk, lines = self._chunk(part, names, line, headed)
+                yield chunk
+                line += lines
         if failed:
             yield _failure(failed[0], line - 1)
 
@@ -345,17 +374,18 @@ class Delimited:
         known = sum(name in self.columns for name in names)
         return names if known * 2 > len(names) and len(set(names)) == len(names) else None
 
-    def _chunk(self, text: bytes, names: tuple[str, ...], line: int) -> tuple[Chunk, int]:
+    def _chunk(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
         try:
             text.decode()
         except UnicodeDecodeError:
-            return self._chunk_by_line(text, names, line)
+            return self._chunk_by_line(text, names, line, headed)
         if b"\r" in text and text.count(b"\r") > text.count(b"\r\n"):
-            return self._chunk_by_line(text, names, line)
+            return self._chunk_by_line(text, names, line, headed)
         bad: list[Bad] = []
 
         def invalid(row: pyarrow.csv.InvalidRow) -> str:
-            reason = f"{row.actual_columns} values where the header names {row.expected_columns}"
+            expected = "the header names" if headed else "the default format has"
+            reason = f"{row.actual_columns} values where {expected} {row.expected_columns}"
             bad.append(Bad(line + row.number - 1, reason, row.text))
             return "skip"
 
@@ -393,7 +423,9 @@ class Delimited:
             dropped["blank line"] = blanks
         return Chunk(records, bad, dropped), lines
 
-    def _chunk_by_line(self, text: bytes, names: tuple[str, ...], line: int) -> tuple[Chunk, int]:
+    def _chunk_by_line(
+        self, text: bytes, names: tuple[str, ...], line: int, headed: bool
+    ) -> tuple[Chunk, int]:
         """The slow way, for text with lines that are no UTF-8 or hold carriage returns: those are set apart."""
         good: list[bytes] = []
         numbers: list[int] = []
@@ -412,7 +444,7 @@ class Delimited:
                 numbers.append(number)
         if not good:
             return Chunk(_no_lines(), bad), len(lines)
-        chunk, _ = self._chunk(b"\n".join(good) + b"\n", names, 1)
+        chunk, _ = self._chunk(b"\n".join(good) + b"\n", names, 1, headed)
         real = pa.array(numbers, pa.int64())
         position = chunk.records.schema.get_field_index("_record")
         moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
@@ -425,20 +457,35 @@ def _no_lines() -> pa.Table:
     return pa.table({"_record": pa.array([], pa.int64())})
 
 
-def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes in pieces that end at a line's end, each of some megabytes."""
-    held = b""
+def _unnamed(text: bytes, line: int) -> tuple[Chunk, int]:
+    """Lines below a header that is one too many."""
+    reason = f"the object has more than {COLUMN_SETS} different header lines"
+    lines = text.removesuffix(b"\n").split(b"\n")
+    bad = [Bad(number, reason, bad_text(item)) for number, item in enumerate(lines, start=line)]
+    return Chunk(_no_lines(), bad), len(lines)
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """The bytes in pieces that end at a line's end, each of some megabytes; and whether it is a line too long to hold.
+
+    Of such a line the beginning is given, without its end.
+    """
+    held, skipping = b"", False
     for block in blocks:
+        if skipping:
+            _, line_end, block = block.partition(b"\n")
+            skipping = not line_end
         end = block.rfind(b"\n") + 1
         if end:
-            yield held + block[:end]
+            yield held + block[:end], False
             held = block[end:]
         else:
             held += block
-        if len(held) > 4 * WINDOW_BYTES:
-            raise ReadError(f"a line is longer than {4 * WINDOW_BYTES} bytes")
+        if len(held) > RECORD_BYTES:
+            yield held[:KEPT_BYTES], True
+            held, skipping = b"", True
     if held:
-        yield held
+        yield held, False
 
 
 @dataclass(frozen=True)
@@ -457,8 +504,8 @@ class DelimitedInJson:
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON begins with a bracket."""
-        return head.lstrip()[:1] in (b"{", b"[")
+        """JSON, perhaps with a broken line before it; a line of a text log never begins with a bracket."""
+        return head.lstrip()[:1] in (b"{", b"[") or _OBJECT_LINE.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
@@ -482,7 +529,10 @@ class DelimitedInJson:
                 dropped[CONTROL_DROP] += 1
             else:
                 names, values = self._fields(members)
-                if len(names) != len(values):
+                if names not in groups and len(groups) == COLUMN_SETS:
+                    reason = f"more than {COLUMN_SETS} different sets of members"
+                    bad.append(Bad(number, reason, raw[:KEPT_BYTES]))
+                elif len(names) != len(values):
                     reason = f"{len(values)} values where the default format has {len(names)}"
                     bad.append(Bad(number, reason, raw[:KEPT_BYTES]))
                 else:

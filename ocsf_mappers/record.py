@@ -113,27 +113,26 @@ def flatten(pairs: str, depth: int = FLATTEN_DEPTH) -> str:
             names of its members, `value` is JSON, `skip` lists members to leave out (null: none).
         depth: Levels of objects to take apart.
     """
-    item, name = f"p{depth}", f"k{depth}"
+    item, entry = f"p{depth}", f"e{depth}"
     one = f"[{{'key': {item}.key, 'value': json_extract_string({item}.value, '$')}}]"
     if depth == 0:
         return f"flatten(list_transform({pairs}, lambda {item}: {one}))"
-    found = f"json_extract({item}.value, '/' || replace(replace({name}, '~', '~0'), '/', '~1'))"
+    # The members come out of one pass over the text: to look each up by its name takes time and memory that grow with
+    # the square of their number.
+    entries = f"map_entries(from_json({item}.value, '\"MAP(VARCHAR, JSON)\"'))"
+    wanted = f"list_filter({entries}, lambda {entry}: list_contains({item}.skip, {entry}.key) IS NOT TRUE)"
     member = (
-        f"{{'key': {item}.prefix || {name}, 'prefix': {item}.prefix || {name} || '.', 'value': {found}, "
-        "'skip': NULL::VARCHAR[]}"
+        f"{{'key': {item}.prefix || {entry}.key, 'prefix': {item}.prefix || {entry}.key || '.', "
+        f"'value': {entry}.value, 'skip': NULL::VARCHAR[]}}"
     )
-    wanted = f"list_filter(json_keys({item}.value), lambda {name}: list_contains({item}.skip, {name}) IS NOT TRUE)"
-    inner = flatten(f"list_transform({wanted}, lambda {name}: {member})", depth - 1)
+    inner = flatten(f"list_transform({wanted}, lambda {entry}: {member})", depth - 1)
     unique = f"len(json_keys({item}.value)) = list_unique(json_keys({item}.value))"
-    # Most objects hold no object, and one look at their text gives all their members.
+    # Most objects hold no object, and their members need no second look.
     plain = f"strpos({item}.value[2:], '{{') = 0"
-    member_texts = f"map_entries(from_json({item}.value, '\"MAP(VARCHAR, JSON)\"'))"
-    wanted_text = f"list_contains({item}.skip, e{depth}.key) IS NOT TRUE"
-    entry = f"{{'key': {item}.prefix || e{depth}.key, 'value': json_extract_string(e{depth}.value, '$')}}"
-    texts = f"list_transform(list_filter({member_texts}, lambda e{depth}: {wanted_text}), lambda e{depth}: {entry})"
-    members = f"list_filter({texts}, lambda e{depth}: e{depth}.value IS NOT NULL)"
+    text = f"{{'key': {item}.prefix || {entry}.key, 'value': json_extract_string({entry}.value, '$')}}"
+    texts = f"list_filter(list_transform({wanted}, lambda {entry}: {text}), lambda {entry}: {entry}.value IS NOT NULL)"
     return (
-        f"flatten(list_transform({pairs}, lambda {item}: CASE json_type({item}.value) WHEN 'NULL' THEN [] "
-        f"WHEN 'OBJECT' THEN CASE WHEN NOT ({unique}) THEN {one} WHEN {plain} THEN {members} ELSE {inner} END "
-        f"ELSE {one} END))"
+        f"flatten(list_transform({pairs}, lambda {item}: CASE coalesce(json_type({item}.value), 'NULL') "
+        f"WHEN 'NULL' THEN [] WHEN 'OBJECT' THEN CASE WHEN NOT ({unique}) THEN {one} WHEN {plain} THEN {texts} "
+        f"ELSE {inner} END ELSE {one} END))"
     )

@@ -9,9 +9,14 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
+MEMORY = "400MB"
+"""Bound of a query's memory. Ordinary parts of a batch need less than 100 MB; one that does not fit is halved."""
+
+TOO_MUCH = "mapping the record takes more memory than is allowed"
+
 
 class BadDataError(Exception):
-    """A value in the batch that the query cannot compute with."""
+    """A value in the batch that the query cannot compute with, or more of them than memory allows."""
 
 
 def connection() -> duckdb.DuckDBPyConnection:
@@ -22,6 +27,8 @@ def connection() -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "preserve_insertion_order": True,
+            "memory_limit": MEMORY,
+            "temp_directory": "",
         }
     )
     made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
@@ -66,7 +73,8 @@ class Statements:
             records: What `batch` holds.
 
         Raises:
-            BadDataError: Some value cannot be computed with. What fails while it is planned is our mistake instead.
+            BadDataError: Some value cannot be computed with, or all of them take too much memory. What fails while
+                it is planned is our mistake instead.
         """
         if query not in self._names:
             name = f"q{len(self._names)}"
@@ -79,5 +87,7 @@ class Statements:
             return self._connection.sql(f"EXECUTE {self._names[query]}").to_arrow_table()
         except (duckdb.InvalidInputException, duckdb.DataError) as error:
             raise BadDataError(str(error).splitlines()[0]) from error
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise BadDataError(TOO_MUCH) from error
         finally:
             self._current.records = self._columns.empty_table()

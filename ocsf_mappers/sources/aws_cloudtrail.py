@@ -32,6 +32,16 @@ SIGN_INS = (
     " CredentialVerification ExternalIdPDirectoryLogin UserAuthentication"
 ).split()
 
+SIGN_IN_OUTCOMES = (
+    "ConsoleLogin CheckMfa CredentialChallenge CredentialVerification ExternalIdPDirectoryLogin UserAuthentication"
+).split()
+ACCOUNT_OUTCOMES = ("PasswordUpdated", "EmailUpdated", "AccountNameUpdated")
+CONSOLE_OUTCOMES = ("SwitchRole", "GetSigninToken", "PasswordRecoveryRequested", "PasswordRecoveryCompleted")
+"""Events that say under their own name whether they succeeded, as in `"responseElements": {"CheckMfa": "Failure"}`; a
+failure need not show as an error. Source:
+https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-aws-console-sign-in-events.html and
+https://docs.aws.amazon.com/singlesignon/latest/userguide/understanding-sign-in-events.html"""
+
 ACCOUNT_SOURCES = ("iam.amazonaws.com", "signin.amazonaws.com", "account.amazonaws.com")
 ACCOUNT_CHANGES = {
     # AWS's published choice of names and activities for Security Lake
@@ -90,10 +100,17 @@ data = (
     | (col.eventCategory.is_null() & col.managementEvent.is_null() & (col.eventSource == "s3.amazonaws.com") & col.eventName.is_in(*S3_OBJECT_CALLS))
 )  # fmt: skip
 
+request, response = col.requestParameters, col.responseElements
+more, details = col.additionalEventData, col.serviceEventDetails
+
+by_sign_in = col.eventSource == "signin.amazonaws.com"
+without_error = (col.errorCode.is_null() | (col.errorCode == "")) & (col.errorMessage.is_null() | (col.errorMessage == ""))
+by_error = when(without_error).then("Success").otherwise("Failure")
+
 COMMON: Fields = {
     # classification
     "severity_id": "Informational",
-    "status_id":   when(col.errorCode.is_null() & col.errorMessage.is_null()).then("Success").otherwise("Failure"),
+    "status_id":   by_error,
     # occurrence
     "time": col.eventTime.iso8601(),
     "metadata.uid":                  col.eventID,
@@ -137,9 +154,8 @@ COMMON: Fields = {
     "http_request.user_agent": col.userAgent,
 }  # fmt: skip
 
-request, response = col.requestParameters, col.responseElements
-
 API_ACTIVITY: Fields = COMMON | {
+    "status_id":   coalesce(*(when(by_sign_in).then(place.json(name)) for place in (response, more) for name in CONSOLE_OUTCOMES), by_error),
     "activity_id": col.eventName.replace_prefix(VERBS, otherwise=col.eventName),
     "resources": col.resources.each({
         "uid":  coalesce(col.ARN, col.arn, col.ARNPrefix),
@@ -150,6 +166,7 @@ API_ACTIVITY: Fields = COMMON | {
 }  # fmt: skip
 
 ACCOUNT_CHANGE: Fields = COMMON | {
+    "status_id":   coalesce(*(when(by_sign_in).then(place.json(name)) for place in (response, more) for name in ACCOUNT_OUTCOMES), by_error),
     "activity_id": col.eventName.replace({name: activity for name, activity in ACCOUNT_ACTIVITY.items() if activity != "Other"}, otherwise=col.eventName),
     "user.name": coalesce(
         response.json("user", "userName"), response.json("role", "roleName"),
@@ -163,15 +180,9 @@ ACCOUNT_CHANGE: Fields = COMMON | {
     "policy.name":      request.json("policyName"),
 }  # fmt: skip
 
-more, details = col.additionalEventData, col.serviceEventDetails
-
 AUTHENTICATION: Fields = COMMON | {
     "activity_id": when(~col.eventName.is_in("CheckMfa", "CredentialChallenge", "CredentialVerification")).then("Logon").otherwise(col.eventName),
-    "status_id": coalesce(
-        response.json("ConsoleLogin"),
-        details.json("UserAuthentication"), details.json("CredentialVerification"), details.json("CredentialChallenge"),
-        when(col.errorCode.is_null() & col.errorMessage.is_null()).then("Success").otherwise("Failure"),
-    ),
+    "status_id": coalesce(*(place.json(name) for place in (response, details, more) for name in SIGN_IN_OUTCOMES), by_error),
     "is_mfa":                more.json("MFAUsed").replace(Yes="true", No="false"),
     "user.name":             coalesce(request.json("roleSessionName"), who.userName, more.json("UserName")),
     "user.uid":              coalesce(request.json("roleArn"), who.arn),

@@ -310,6 +310,18 @@ def test_an_object_planned_as_another_source_becomes_what_it_is_said_to_be(
     assert rows(settings(), "SELECT source, objects FROM ledger_batches WHERE state <> 'done'") == [("aws_vpc_flow", 1)]
 
 
+@pytest.mark.parametrize("name", ["lines.json", "AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/x.json.gz"])
+@pytest.mark.parametrize("given", [None, "aws_cloudtrail"])
+def test_a_first_line_that_is_garbage_costs_only_itself(
+    name: str, given: str | None, tmp_path: Path, settings: Make
+) -> None:
+    lines = ['ncated":"x"}', *(json.dumps(call(number)) for number in range(3))]
+    log = write(tmp_path / name, "\n".join(lines) + "\n")
+    summary = ingest.ingest([str(log)], settings(), source=given)
+    assert (summary.counts.events, summary.counts.quarantined, summary.not_read) == (3, 1, [])
+    assert rows(settings(), "SELECT source_record, raw FROM quarantine") == [(1, 'ncated":"x"}')]
+
+
 def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
     found = settings()
     with pytest.raises(ConfigError, match="nothing at"):

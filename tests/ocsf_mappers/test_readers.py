@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Mapper, ParquetRows, readers, registry, streams
+from ocsf_mappers import Mapper, ParquetRows, json_split, readers, registry, streams
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
@@ -207,6 +209,85 @@ def test_a_member_named_like_a_list_inside_a_record_is_left_alone(cloudtrail: Ma
     assert ids(chunks) == [(1, "e1"), (2, "e2")]
 
 
+# -- JSON that does not parse ---------------------------------------------------------------------------------------
+WHOLE = json.dumps(call(1, requestParameters={"list": [{"a": 1}, {"b": [2]}]}))
+OPENER = '{"eventVersion": '
+MISLEADING: dict[str, Callable[[int], str]] = {
+    "records without their last bracket": lambda number: '{"Records": [' + ",".join([WHOLE[:-1]] * number) + "]}",
+    "records without their last two": lambda number: '{"Records": [' + ",".join([WHOLE[:-2]] * number) + "]}",
+    "records with a list left open": lambda number: (OPENER + '[{"a": 1}, ') * number * 8,
+    "objects in each other, never closed": lambda number: OPENER * number * 20,
+    "objects in each other, closed but wrong": lambda number: OPENER * number * 20 + "oops" + "}" * number * 20,
+    "brackets in texts": lambda number: '{"Records": [' + '{"a":"}' * number * 40,
+    "backslashes in a text that does not end": lambda number: '{"Records": [{"a": "' + "\\\\" * number * 200,
+    "white space behind the list": lambda number: '{"Records": [{"a": 1' + "]    " * number * 40 + "x",
+}
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_text_made_to_mislead_is_read_a_few_times_at_most(name: str) -> None:
+    for number in (20, 200):
+        data = MISLEADING[name](number).encode()
+        salvage = json_split.Salvage(data, ("Records",))
+        piece = salvage.piece()
+        assert len(piece.records) + len(piece.bad) > 0
+        assert salvage.scanned <= 5 * len(data), f"{number} records"
+
+
+def test_white_space_behind_a_bracket_is_read_once() -> None:
+    # With a pattern that tries every division of the blanks this takes days.
+    (piece,) = json_split.Windows((), 1).pieces(iter(()), b'[{"a": 1] ' + b" " * 2_000_000 + b"x")
+    assert len(piece.bad) == 1
+
+
+def test_a_long_text_needs_no_more_memory_than_itself() -> None:
+    data = b'{"Records": [{"a": "' + b"\\n" * 8_000_000 + b'"}, {"a": oops}, {"a": 2}'
+    tracemalloc.start()
+    end, _ = json_split._closing(data, data.index(b'{"a"'), len(data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert end == data.index(b", {")
+    assert peak < 1 << 20
+
+
+def test_records_without_their_last_bracket_cost_only_themselves(cloudtrail: Mapper) -> None:
+    texts = [WHOLE, WHOLE[:-1], json.dumps(call(3)), WHOLE[:-2], json.dumps(call(5))]
+    chunks = read_bytes(cloudtrail, ('{"Records": [' + ",".join(texts) + "]}").encode())
+    assert ids(chunks) == [(1, "e1"), (3, "e3"), (5, "e5")]
+    assert [number for number, _ in bad(chunks)] == [2, 4]
+
+
+def test_a_record_that_holds_one_like_itself_is_whole_beside_a_broken_one(cloudtrail: Mapper) -> None:
+    nested = json.dumps(call(2, requestParameters=call(9)))
+    chunks = read_bytes(cloudtrail, ('{"Records": [' + ",".join([WHOLE[:-1], nested, WHOLE[:-1]]) + "]}").encode())
+    assert ids(chunks) == [(2, "e2")]
+    assert [number for number, _ in bad(chunks)] == [1, 3]
+
+
+def test_values_that_are_no_records_are_counted_one_by_one_beside_a_broken_record(cloudtrail: Mapper) -> None:
+    data = '{"Records": [123, "str", null, [], ' + WHOLE + ', {"eventVersion": oops}, 7, {"a": 1}, true]}'
+    chunks = read_bytes(cloudtrail, data.encode())
+    texts = [(item.record, item.text) for chunk in chunks for item in chunk.bad]
+    assert texts == [(1, "123"), (2, '"str"'), (3, "null"), (4, "[]"), (7, "7"), (9, "true")]
+    assert {reason for _, reason in bad(chunks)} == {"not a JSON object"}
+    assert numbers(chunks) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("garbage", ['ncated": "x"}', '{"ncated": ', '{"ncated": "', '{"a": {"b": 1}', "oops", "{"])
+def test_a_first_line_that_is_garbage_costs_only_itself(cloudtrail: Mapper, garbage: str) -> None:
+    data = garbage.encode() + b"\n" + lines_of(call(2), call(3), call(4))
+    chunks = read_bytes(cloudtrail, data)
+    assert [name for _, name in ids(chunks)] == ["e2", "e3", "e4"]
+    assert len(bad(chunks)) == 1
+
+
+def test_a_first_line_that_is_garbage_costs_only_itself_in_cloudwatch_lines(vpc_flow: Mapper) -> None:
+    data = b'ssage": "2 1"}\n' + lines_of(*({"message": LINE.format(port=port)} for port in (2, 3)))
+    chunks = read_bytes(vpc_flow, data)
+    assert ports(chunks) == [(2, "2"), (3, "3")]
+    assert [number for number, _ in bad(chunks)] == [1]
+
+
 # -- JSON, larger than the window ------------------------------------------------------------------------------------
 @pytest.fixture(
     params=[(600, 64), (2_000, 512), (5_000, 4_096)], ids=lambda sizes: f"window {sizes[0]}, blocks {sizes[1]}"
@@ -290,6 +371,31 @@ def test_an_object_cut_off_beyond_the_window_keeps_what_is_whole(cloudtrail: Map
     assert found == [f"e{number}" for number in range(len(found))]
     assert len(found) >= 38
     assert len(bad(chunks)) == 1
+
+
+def test_documents_of_records_beyond_the_window_are_told_apart(cloudtrail: Mapper, small_window: int) -> None:
+    number = 3 * small_window // len(WHOLE)
+    documents = [file_of(*(call(n) for n in range(first, first + number))) for first in (0, number)]
+    chunks = read_bytes(cloudtrail, b"\n".join(documents))
+    assert [json.loads(row["_raw"])["eventID"] for row in rows(chunks)] == [f"e{n}" for n in range(2 * number)]
+    assert bad(chunks) == []
+
+
+@pytest.mark.parametrize("wrapping", ["Records", "lines"])
+@pytest.mark.parametrize("place", [0, 30, 59])
+def test_a_record_too_long_to_hold_is_one_bad_record(
+    cloudtrail: Mapper, wrapping: str, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "WINDOW_BYTES", 4_000)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 512)
+    monkeypatch.setattr(json_split, "RECORD_BYTES", 2_000)
+    records = [call(number) for number in range(60)]
+    records[place]["errorMessage"] = '"' + "{[" * 20_000
+    data = lines_of(*records) if wrapping == "lines" else file_of(*records)
+    chunks = read_bytes(cloudtrail, data)
+    assert ids(chunks) == [(number + 1, f"e{number}") for number in range(60) if number != place]
+    assert [number for number, _ in bad(chunks)] == [place + 1]
+    assert "longer than" in bad(chunks)[0][1]
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -404,12 +510,50 @@ def test_lines_across_blocks_are_read_once(vpc_flow: Mapper, block: int, monkeyp
     assert dropped(chunks) == {"repeated header line": 1, "blank line": 1}
 
 
-def test_a_line_without_end_stops_with_a_reason(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "WINDOW_BYTES", 1000)
+@pytest.mark.parametrize("after", [b"", b"\n" + flow(3, header="")[1:]], ids=["at the end", "with a line after it"])
+def test_a_line_too_long_to_hold_costs_only_itself(
+    vpc_flow: Mapper, after: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "RECORD_BYTES", 1000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 500)
-    chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000)
-    assert ports(chunks) == [(2, "1"), (3, "2")]
-    assert any("longer than" in reason for _, reason in bad(chunks))
+    chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000 + after)
+    assert ports(chunks) == [(2, "1"), (3, "2"), (5, "3")][: 3 if after else 2]
+    ((number, reason),) = bad(chunks)
+    assert (number, "longer than" in reason) == (4, True)
+
+
+def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    columns = HEADER.split()
+    parts = [f"{' '.join(columns[:count])}\n{' '.join('7' * count)}\n" for count in range(8, 14)]
+    chunks = read_bytes(vpc_flow, "".join([*parts, parts[1]]).encode())
+    assert [row["_record"] for row in rows(chunks)] == [2, 4, 6, 14]
+    assert [number for number, _ in bad(chunks)] == [8, 10, 12]
+    assert {reason for _, reason in bad(chunks)} == {"the object has more than 3 different header lines"}
+
+
+def test_member_sets_without_end_become_bad_records(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    chunks = read_bytes(vpc_flow, lines_of(*({"srcport": number, f"k{number % 5}": 1} for number in range(10))))
+    assert [row["_record"] for row in rows(chunks)] == [1, 6, 2, 7, 3, 8]
+    assert [number for number, _ in bad(chunks)] == [4, 5, 9, 10]
+
+
+def test_a_line_of_another_length_without_a_header_does_not_speak_of_one(vpc_flow: Mapper) -> None:
+    chunks = read_bytes(vpc_flow, LINE.format(port=1).encode() + b"\n2 1\n\xff\n")
+    assert bad(chunks)[0] == (2, "2 values where the default format has 14")
+
+
+@pytest.mark.parametrize("wrapping", ["Records", "lines"])
+def test_a_record_that_is_too_long_costs_only_itself(
+    cloudtrail: Mapper, wrapping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "RECORD_BYTES", 2_000)
+    records = [call(1), call(2, errorMessage="x" * 2_000), call(3)]
+    chunks = read_bytes(cloudtrail, lines_of(*records) if wrapping == "lines" else file_of(*records))
+    assert ids(chunks) == [(1, "e1"), (3, "e3")]
+    assert [number for number, _ in bad(chunks)] == [2]
+    assert json.loads(chunks[0].bad[0].text) == records[1], "it is kept whole"
 
 
 def test_a_text_zip_bomb_keeps_what_came_before_the_limit(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,7 +691,7 @@ def test_a_document_that_is_cut_off_costs_only_itself(resolver: Mapper) -> None:
     chunks = read_bytes(resolver, data)
     assert names(chunks) == ["n1.example.", "n2.example.", "n3.example."]
     last = data[data.rindex(b'{"messageType"') :].decode()
-    assert [item.text in last for chunk in chunks for item in chunk.bad] == [True, True]
+    assert [item.text in last for chunk in chunks for item in chunk.bad] == [True]
 
 
 @pytest.mark.parametrize("between", ["", "\n"])

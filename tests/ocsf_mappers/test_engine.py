@@ -1,0 +1,95 @@
+"""How a batch is divided when some of it cannot be computed, and what names a mapper."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ocsf_mappers import Engine, JsonRecords, RawObject, engine, registry, statements
+from ocsf_mappers.readers import Chunk
+from tests.ocsf_mappers.records import call
+from tests.support import reasons
+
+
+@pytest.fixture(scope="module")
+def cloudtrail() -> Engine:
+    return Engine(registry.load("aws_cloudtrail"))
+
+
+def chunk(*records: object) -> Chunk:
+    raw = [json.dumps(record) for record in records]
+    return Chunk(pa.table({"_record": pa.array(range(1, len(raw) + 1), pa.int64()), "_raw": raw}))
+
+
+@pytest.mark.parametrize("error", [MemoryError, pa.ArrowMemoryError])
+def test_a_record_that_takes_too_much_memory_stands_alone(
+    cloudtrail: Engine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Engine._run
+
+    def hungry(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            raise error("out of memory")
+        return run(self, batch)
+
+    monkeypatch.setattr(Engine, "_run", hungry)
+    mapped = cloudtrail.map([(RawObject("memory://x"), chunk(call(1), call(2, userAgent="poison"), call(3)))])
+    assert sorted(mapped.events["source_record"].to_pylist()) == [1, 3]
+    assert mapped.rejects["source_record"].to_pylist() == [2]
+    assert reasons(mapped) == ["mapping the record takes more memory than is allowed"]
+
+
+def test_a_query_that_takes_too_much_memory_is_asked_of_fewer_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "MEMORY", "100MB")
+    small = Engine(registry.load("aws_cloudtrail"))
+    large = call(2, **{f"k{number}": 1 for number in range(150_000)})
+    mapped = small.map([(RawObject("memory://x"), chunk(call(1), large, call(3)))])
+    assert sorted(mapped.events["source_record"].to_pylist()) == [1, 3]
+    assert reasons(mapped) == ["mapping the record takes more memory than is allowed"]
+
+
+def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "VECTOR_VALUES", 100)
+    monkeypatch.setattr(engine, "VECTOR_ROWS", 4)
+    heavy = [{f"k{key}": key for key in range(size)} for size in (5, 90, 5, 5, 250, 5, 60, 60, 5)]
+
+    def sizes(*records: dict[str, int]) -> list[int]:
+        found = list(engine._Batch([(RawObject("memory://x"), chunk(*records).records)]).portions())
+        assert [row for batch in found for row in batch.records["_record"].to_pylist()] == [*range(1, len(records) + 1)]
+        return [len(batch) for batch in found]
+
+    assert sizes(*heavy) == [3, 1, 1, 2, 2]
+    assert sizes(*heavy[:1] * 30) == [30], "ordinary records stay together, however many they are"
+
+
+def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    mapper = registry.load("aws_cloudtrail")
+    name = engine.fingerprint(mapper, "1.1.0")
+    assert engine.fingerprint(mapper, "1.1.0") == name
+    others = {
+        engine.fingerprint(mapper, "1.5.0"),
+        engine.fingerprint(replace(mapper, readers=[JsonRecords()]), "1.1.0"),
+        engine.fingerprint(replace(mapper, drop={"readOnly": "a test"}), "1.1.0"),
+    }
+    monkeypatch.setattr(engine, "_code", lambda: b"another reader")
+    others.add(engine.fingerprint(mapper, "1.1.0"))
+    assert len(others - {name}) == 4
+
+
+@pytest.mark.parametrize("module", ["readers.py", "json_split.py", "streams.py", "assemble.py", "engine.py"])
+def test_the_code_that_makes_events_is_part_of_the_name(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = engine._code.__wrapped__()
+    for path in Path(engine.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine.py"))
+    assert engine._code.__wrapped__() == found
+    with (tmp_path / module).open("a") as file:
+        file.write("KEPT_BYTES = 0\n")
+    assert engine._code.__wrapped__() != found

@@ -306,6 +306,14 @@ def explained(uri: str, denied: type[OcsfMappersError] = ConfigError) -> Iterato
     """
     try:
         yield
+    except RetriableError as error:
+        # Given up by `lake.retry`: what the store said is told in our words.
+        cause = error.__cause__
+        if cause is not None and "botocore" in sys.modules:
+            found = error_for(cause, uri, denied)
+            if isinstance(found, RetriableError):
+                raise found from cause
+        raise
     except OcsfMappersError:
         raise
     except Exception as error:

@@ -5,6 +5,7 @@ that are set already stay as they are; deploy/prefect.env says the same to serve
 """
 
 import os
+import sys
 
 PREFECT_DEFAULTS = {
     # Nothing is reported to anybody.
@@ -24,3 +25,6 @@ PREFECT_DEFAULTS = {
 
 for _name, _value in PREFECT_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+if _context := sys.modules.get("prefect.context"):
+    _context.refresh_global_settings_context()  # it was imported first, and has read its settings

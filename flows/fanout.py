@@ -8,15 +8,18 @@ ledger's affair alone; a task that runs twice does no harm.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import as_completed
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.annotations import quote
@@ -117,7 +120,7 @@ def work(source: str, batch_ids: Sequence[str], settings: Settings, report: Repo
         tags=[source],
     )
     progress = _Progress(source, len(batch_ids))
-    with task_runner(settings).duplicate() as runner:
+    with _same_server(), task_runner(settings).duplicate() as runner:
         futures = {}
         for group in grouped(batch_ids):
             name = f"{source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
@@ -131,6 +134,16 @@ def work(source: str, batch_ids: Sequence[str], settings: Settings, report: Repo
             else:
                 report.failures.append(Failure(name, str(found), group))
             progress.add(len(group))
+
+
+@contextmanager
+def _same_server() -> Iterator[None]:
+    """Other processes talk to the embedded server of this one; without its address each would start its own."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
+        yield
 
 
 class _Progress:

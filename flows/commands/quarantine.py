@@ -93,7 +93,8 @@ def replay(
 
     summary = run(found, source, part, reason, again=again)
     if as_json:
-        output.print_json(asdict(summary))
+        # asdict makes pairs of a Counter's items before Python 3.12.
+        output.print_json({**vars(summary), "open": dict(summary.open.most_common())})
     else:
         sys.stdout.write(f"{terminal.plural(summary.closed, 'record')} became events and are closed\n")
         for why, number in summary.open.most_common():

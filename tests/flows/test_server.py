@@ -20,7 +20,7 @@ from flows import deployments
 from flows.replay_quarantine import replay_quarantine
 from flows.sync_catalog import check_catalog
 from flows.watch import watch
-from lake import config
+from lake import config, ingest
 from lake import lake as lakes
 from lake import query as lake_query
 from lake.ledger import State
@@ -222,13 +222,13 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
 
 
 def test_the_catalog_is_checked_by_a_flow(
-    server: Server, lake: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    server: Server, live: Organization, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, value in lake.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
+    ingest.ingest([str(live.write(tmp_path / "logs"))], config.load())
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         assert check_catalog(return_state=True).is_completed()
-        file = next(Path(lake["OCSF_LAKE_LAKE"]).rglob("*.parquet"))
+        file = next((tmp_path / "lake").rglob("*.parquet"))
         hidden = file.rename(file.with_suffix(".hidden"))
         state = check_catalog(return_state=True)
         hidden.rename(file)

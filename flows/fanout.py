@@ -119,12 +119,14 @@ def work(source: str, batch_ids: Sequence[str], settings: Settings, report: Repo
         timeout_seconds=settings.task_seconds if settings.task_runner == "processes" else None,
         tags=[source],
     )
+    # Prefect would look for futures inside the settings; Dask takes a quoted value for a tuple of its own.
+    shared = settings if settings.task_runner == "dask" else quote(settings)
     progress = _Progress(source, len(batch_ids))
     with _same_server(), task_runner(settings).duplicate() as runner:
         futures = {}
         for group in grouped(batch_ids):
             name = f"{source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-            given = {"name": name, "batch_ids": group, "settings": quote(settings)}
+            given = {"name": name, "batch_ids": group, "settings": shared}
             futures[runner.submit(doing, given)] = (name, group)
         for future in as_completed(list(futures)):
             name, group = futures[future]

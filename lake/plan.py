@@ -193,20 +193,19 @@ class Planner:
             source: What they are of; None to tell it from each one's name or content.
         """
         waiting = _Waiting(self)
-        open_ids: dict[str, set[tuple[str, str]]] = {}
+        open_ids: dict[str, None] = {}
+        mistaken: dict[str, set[tuple[str, str]]] = {}
         for chunk in _chunks(pages):
             refs = {ref.key: ref for ref in self._with_etags(chunk) if ref.key not in waiting.keys}
             self.planned.listed += len(refs)
-            self._group(self._unsettled(list(refs.values()), open_ids), source, waiting)
+            self._group(self._unsettled(list(refs.values()), open_ids, source, mistaken), source, waiting)
             waiting.write(WRITTEN_AT_ONCE)
         waiting.finish()
         # A batch that this run has written is open as well when the same object is listed again after that.
         rows = self.lake.ledger.rows([found for found in open_ids if found not in waiting.written])
         self.planned.batch_ids += [*self.current(rows), *waiting.written]
-        if source is not None:
-            for row in rows:
-                if row.source != source and row.state is not State.DONE:
-                    self.planned.batch_ids += self._as_source(source, row, open_ids[row.id])
+        for batch, keys in mistaken.items():
+            self.planned.batch_ids += self._as_source(source or "", batch, keys)
         return self.planned
 
     def counted(self, pages: Iterable[Sequence[ObjectRef]], source: str) -> Count:
@@ -248,9 +247,9 @@ class Planner:
         batch = self._discarded(batch_id)
         return [] if batch is None else self._written(batch.source, batch.members)
 
-    def _as_source(self, source: str, row: BatchRow, keys: set[tuple[str, str]]) -> list[str]:
+    def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
-        batch = self._discarded(row.id)
+        batch = self._discarded(batch_id)
         if batch is None:
             return []
         self._written(batch.source, [member for member in batch.members if member.key not in keys])
@@ -288,15 +287,23 @@ class Planner:
             for ref in refs
         ]
 
-    def _unsettled(self, refs: Sequence[ObjectRef], open_ids: dict[str, set[tuple[str, str]]]) -> list[ObjectRef]:
+    def _unsettled(
+        self, refs: Sequence[ObjectRef], open_ids: dict[str, None], source: str | None,
+        mistaken: dict[str, set[tuple[str, str]]],
+    ) -> list[ObjectRef]:  # fmt: skip
+        """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
         states = self.lake.ledger.states(refs)
+        found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
+        wrong = {row.id for row in self.lake.ledger.rows(found) if source is not None and row.source != source}
         new = []
         for ref in refs:
             state, batch = states.get(ref.key, (None, None))
             if state in (State.DONE, State.SET_ASIDE):
                 self.planned.known += 1
+            elif state is State.PLANNED and batch in wrong:
+                mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch:
-                open_ids.setdefault(batch, set()).add(ref.key)
+                open_ids[batch] = None
             if state not in SETTLED:
                 new.append(ref)
         return new

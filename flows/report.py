@@ -17,8 +17,8 @@ from prefect.states import Completed, Failed
 from flows import output, terminal
 from flows.commands import ingest as command
 from lake.ingest import Summary
-from lake.ledger import State as Became
 from lake.plan import NotRead, Planned
+from lake.results import State as Became
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""

@@ -16,9 +16,9 @@ from lake import duplicates, meter, quarantine, writer
 from lake.catalog import Definition
 from lake.lake import Lake
 from lake.leases import Lease, LostError
-from lake.ledger import Batch, Outcome, Result, State
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
+from lake.results import Batch, Outcome, Result, State
 from ocsf_mappers import Engine, Mapped, tables
 from ocsf_mappers.census import OTHER, Census, day_name
 from ocsf_mappers.errors import OcsfMappersError
@@ -31,8 +31,17 @@ class CountError(OcsfMappersError):
     """Records were lost or doubled: a defect of this program. The batch stays open and is not visible."""
 
 
-def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
+def run(
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy | None = None
+) -> Result:
     """Maps a batch, writes and registers its files, marks it done.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        engine: Of the batch's source.
+        lease: On the batch.
+        policy: What becomes of duplicates; None leaves it to the settings.
 
     Raises:
         CountError: What was read is not what came out.
@@ -40,7 +49,7 @@ def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
-    policy = duplicates.policy(lake.settings, engine.mapper)
+    policy = policy or duplicates.policy(lake.settings, engine.mapper)
     if policy is duplicates.Policy.KEEP:
         return _run(batch, lake, engine, lease, policy)
     with duplicates.alone(lake, batch.source):
@@ -58,17 +67,17 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
         written = {file.path for file in result.files}
         lake.store.remove(path for path in lake.store.with_prefix(batch.id) if path not in written)
 
-    def register() -> None:
+    def make_visible() -> None:
         lease.check()
-        _register(batch, lake, result)
+        register(batch, lake, result)
         reached("registered", batch.id)
 
     def also(connection: sa.Connection) -> None:
         result.news.update(meter.record(connection, batch, result))
-        lake.ledger.duplicates(connection, batch, policy, result, engine.mapper.duplicate_key)
+        duplicates.note(connection, batch, policy, result, engine.mapper.duplicate_key)
 
     try:
-        lake.ledger.finish(batch, result, register, also)
+        lake.ledger.finish(batch, result, make_visible, also)
     except LostError:
         if not lake.ledger.rows([batch.id]):
             # Its objects are in other batches by now; what was written here would count them twice.
@@ -239,7 +248,8 @@ def _check(batch: Batch, result: Result) -> None:
         )
 
 
-def _register(batch: Batch, lake: Lake, result: Result) -> None:
+def register(batch: Batch, lake: Lake, result: Result) -> None:
+    """Tells the catalogs of a batch's files."""
     for name in sorted({file.partition.table for file in result.files}):
         lake.catalog.create_or_evolve(definition(name))
     lake.catalog.register(batch.id, result.files)

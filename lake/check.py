@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from lake import batch, layout, ledger, objects, quarantine
+from lake import batch, duplicates, layout, objects, quarantine, replay
 from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
 from lake.lake import Lake
 from lake.layout import Partition, batch_of
-from lake.ledger import Batch, State
+from lake.ledger_tables import BATCHES, FILES, OBJECTS, REPLAYS
 from lake.objects import ObjectError, ObjectRef
+from lake.results import Batch, State
 from ocsf_mappers import Engine, registry, tables
 from ocsf_mappers.engine import fingerprint
 from ocsf_mappers.errors import ConfigError
@@ -101,7 +102,7 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
 
 
 def _definitions() -> list[Definition]:
-    return [definition(name) for name in [*tables.load(), quarantine.TABLE]]
+    return [definition(name) for name in [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE]]
 
 
 class _LedgerTruth:
@@ -114,11 +115,12 @@ class _LedgerTruth:
 
     def held(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
-        files = ledger.FILES.c
+        files = FILES.c
         columns = (files.path, files.partition, files.batch_id, files.rows, files.bytes, files.sha256)
         with self._engine.connect() as connection:
-            is_open = ledger.BATCHES.c.state != State.DONE
-            self._open = set(connection.scalars(sa.select(ledger.BATCHES.c.id).where(is_open)))
+            is_open = BATCHES.c.state != State.DONE
+            self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
+            self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 
@@ -171,13 +173,15 @@ def _rebuilt(lake: Lake, batch_id: str) -> str | None:
     found = _finished(lake, batch_id)
     if found is None:
         return "the ledger does not know it"
-    done, read = found
+    done, read, replayed = found
     try:
         mapper = registry.load(done.source)
     except ConfigError as error:
         return str(error)
     if fingerprint(mapper, done.ocsf_version) != done.mapper_version:
         return "its mapper has changed since, so its files cannot be made as they were"
+    if replayed:
+        return replay.made_again(lake, done)
     for ref in read:
         # Were one of them gone, making the batch again would lose the files that are left of it.
         try:
@@ -190,15 +194,16 @@ def _rebuilt(lake: Lake, batch_id: str) -> str | None:
             return "another run works on it"
         # Open again: should this process die now, the next run finishes the batch.
         with lake.ledger.engine.begin() as connection:
-            reopened = sa.update(ledger.BATCHES).where(ledger.BATCHES.c.id == batch_id)
+            reopened = sa.update(BATCHES).where(BATCHES.c.id == batch_id)
             connection.execute(reopened.values(state=State.FAILED, reason="a file of it is to be made again"))
-        batch.run(done, lake, Engine(mapper, done.ocsf_version), lease)
+        policy = duplicates.policy_of(lake.ledger, batch_id)
+        batch.run(done, lake, Engine(mapper, done.ocsf_version), lease, policy)
     return None
 
 
-def _finished(lake: Lake, batch_id: str) -> tuple[Batch, list[ObjectRef]] | None:
-    """A batch with all its members, and those of them that were read."""
-    row, columns = ledger.BATCHES.c, ledger.OBJECTS.c
+def _finished(lake: Lake, batch_id: str) -> tuple[Batch, list[ObjectRef], bool] | None:
+    """A batch with all its members, those of them that were read, and whether it was a replay."""
+    row, columns = BATCHES.c, OBJECTS.c
     with lake.ledger.engine.connect() as connection:
         query = sa.select(row.source, row.mapper_version, row.ocsf_version).where(row.id == batch_id)
         facts = connection.execute(query).first()
@@ -207,8 +212,9 @@ def _finished(lake: Lake, batch_id: str) -> tuple[Batch, list[ObjectRef]] | None
             .where(columns.batch_id == batch_id)
             .order_by(columns.uri, columns.etag)
         ).all()
+        replayed = connection.scalar(sa.select(REPLAYS.c.state).where(REPLAYS.c.batch_id == batch_id)) is not None
     if facts is None:
         return None
     refs = {ObjectRef(*found): state for *found, state in members}
     read = [ref for ref, state in refs.items() if state == State.DONE]
-    return Batch(batch_id, facts[0], facts[1], facts[2], tuple(refs)), read
+    return Batch(batch_id, facts[0], facts[1], facts[2], tuple(refs)), read, replayed

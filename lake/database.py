@@ -131,6 +131,8 @@ def _use_wal(engine: sa.Engine) -> None:
 # -- errors -----------------------------------------------------------------------------------------------------------
 def _sorted_out(context: sa.ExceptionContext) -> OcsfMappersError | None:
     """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
+    if context.is_pre_ping:
+        return None  # SQLAlchemy opens another connection
     error = context.original_exception
     said = str(error).strip()
     if isinstance(error, sqlite3.OperationalError):
@@ -194,6 +196,15 @@ def lock(connection: sa.Connection, what: str) -> None:
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that can say what to do about rows that are there already."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows; those that are there already, by their key, get the new values."""
+    if not rows:
+        return
+    statement = insert(connection, table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
 
 
 def select_in(

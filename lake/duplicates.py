@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,13 +22,17 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import sqlalchemy as sa
 
 from lake import layout, retry, writer
 from lake.config import Settings
+from lake.database import select_in, upsert
 from lake.lake import Lake
 from lake.layout import Partition
-from lake.ledger import Batch
+from lake.ledger import Ledger
+from lake.ledger_tables import BATCHES, DUPLICATES, FILES, KEYS
 from lake.plan import ID_DIGITS
+from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo
 from ocsf_mappers import Mapper, sqltext, tables
@@ -222,7 +226,7 @@ class Search:
     def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> list[str]:
         """The files that may hold the same events: equal events lie in the same partition and class."""
         wanted = {(partition, class_uid) for partition, class_uid in writer.partitions(events)}
-        known = self.lake.ledger.event_files(name, {partition for partition, _ in wanted})
+        known = _finished(self.lake.ledger, name, {partition for partition, _ in wanted})
         known += [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
         place = self.lake.store.path if self.lake.store.is_local else self.lake.store.uri
         return sorted({place(path) for path, partition, class_uid in known if (partition, class_uid) in wanted})
@@ -255,6 +259,51 @@ def write(
     store.put(path, data)
     partition = Partition(TABLE, (batch.source,))
     return [FileInfo(path, partition, None, len(table), data.size, writer.checksum(data))]
+
+
+def _finished(
+    ledger: Ledger, table: str, partitions: Iterable[Partition]
+) -> list[tuple[str, Partition, int | None]]:
+    """Path, partition and class of the files that finished batches have in some partitions of a table."""
+    query = (
+        sa.select(FILES.c.path, FILES.c.partition, FILES.c.class_uid)
+        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        # A batch that is done again, to get a lost file back, is no duplicate of itself.
+        .where(FILES.c.table_name == table, BATCHES.c.state == State.DONE)
+    )
+    wanted = ["/".join(partition.values) for partition in partitions]
+    with ledger.engine.connect() as connection:
+        return [
+            (path, Partition(table, tuple(values.split("/"))), class_uid)
+            for path, values, class_uid in select_in(connection, query, FILES.c.partition, wanted)
+        ]
+
+
+def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result, key: Sequence[str]) -> None:
+    """Notes, in the transaction that ends a batch, which duplicates it had and what tells its events apart."""
+    if policy is not Policy.KEEP:
+        row = {
+            "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
+            "variants": result.variants,
+        }  # fmt: skip
+        upsert(connection, DUPLICATES, ("batch_id",), [row])
+    names = {file.partition.table for file in result.files if file.class_uid is not None}
+    if key:
+        rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
+        upsert(connection, KEYS, ("table_name",), rows)
+
+
+def policy_of(ledger: Ledger, batch_id: str) -> Policy:
+    """The policy that was in force when a batch was done."""
+    with ledger.engine.connect() as connection:
+        said = connection.scalar(sa.select(DUPLICATES.c.policy).where(DUPLICATES.c.batch_id == batch_id))
+    return Policy(said or Policy.KEEP)
+
+
+def keys(ledger: Ledger) -> dict[str, list[str]]:
+    """Table -> OCSF paths that tell its events apart."""
+    with ledger.engine.connect() as connection:
+        return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
 
 
 def views(table: str, key: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from lake import layout
 from lake.config import Settings
 from lake.lake import opened
-from lake.ledger import BATCHES, FILES, NEWS, OBJECTS, Ledger, State
+from lake.ledger import Ledger
+from lake.ledger_tables import BATCHES, FILES, NEWS, OBJECTS
+from lake.results import State
 from ocsf_mappers.census import Novelty
 from ocsf_mappers.errors import ConfigError, nearest
 

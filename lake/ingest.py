@@ -13,8 +13,8 @@ from lake import batch as batches
 from lake import duplicates, listing, objects, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
-from lake.ledger import Batch, BatchRow, Counts, Result, State
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
+from lake.results import Batch, BatchRow, Counts, Result, State
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.census import News, Sighting
 from ocsf_mappers.errors import RetriableError, WriteError

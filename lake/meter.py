@@ -15,7 +15,9 @@ import sqlalchemy as sa
 
 from lake import discovery, layout
 from lake.database import insert
-from lake.ledger import FAILED_CASTS, MEMBERS, METER, NEWS, Batch, Result, now
+from lake.ledger import now
+from lake.ledger_tables import FAILED_CASTS, MEMBERS, METER, NEWS
+from lake.results import Batch, Result
 from ocsf_mappers.census import OTHER, News, Novelty, Sighting
 
 NAMES_A_DAY = 2_000

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from lake import discovery, objects, trees
 from lake.config import Settings
 from lake.lake import Lake
-from lake.ledger import SETTLED, Batch, BatchRow, State
 from lake.objects import ObjectError, ObjectRef
+from lake.results import SETTLED, Batch, BatchRow, State
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.engine import fingerprint
 

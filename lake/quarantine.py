@@ -10,14 +10,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake import discovery, layout, writer
+from lake import discovery, layout, replays, writer
 from lake.config import Settings
 from lake.lake import Lake
 from lake.layout import Partition
-from lake.ledger import Batch
+from lake.leases import Lease
+from lake.results import Batch
 from lake.store import Store
 from lake.writer import FileInfo
 from ocsf_mappers import sqltext
+from ocsf_mappers.errors import RetriableError
 
 TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
 PARTITION_KEYS = ("source", "day")
@@ -285,7 +287,7 @@ def purgeable(
         else ()
     )
     found = []
-    for path, source, batch_id, done_at, rows in lake.ledger.quarantine_files(TABLE):
+    for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, TABLE):
         number = still_open.get(path.rpartition("/")[2], 0)
         if done_at < limit and not (closed and number):
             found.append(Purge(path, source, batch_id, rows, number))
@@ -293,11 +295,26 @@ def purgeable(
 
 
 def purge(lake: Lake, files: Sequence[Purge]) -> None:
-    """Removes files for good: from the catalog, from the store, from the ledger, which notes it. Can be repeated."""
-    lake.ledger.plan_purge([asdict(file) for file in files])
+    """Removes files for good: from the catalog, from the store, from the ledger, which notes it. Can be repeated.
+
+    Raises:
+        RetriableError: A replay works on entries of one of the sources; what comes before it is removed.
+    """
+    for source in sorted({file.source for file in files}):
+        with replays.held(lake, source) as lease:
+            if lease is None:
+                raise RetriableError(
+                    "a replay works on this source's quarantine; purge again when it has ended", source=source
+                )
+            _purge(lake, [file for file in files if file.source == source], lease)
+
+
+def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
+    replays.plan_purge(lake.ledger, [asdict(file) for file in files])
     for batch_id in sorted({file.batch_id for file in files}):
         gone = {file.path for file in files if file.batch_id == batch_id}
         kept = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
+        lease.check()
         lake.catalog.register(batch_id, kept)
     lake.store.remove(file.path for file in files)
-    lake.ledger.purged([file.path for file in files])
+    replays.purged(lake.ledger, [file.path for file in files])

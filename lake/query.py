@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lake import duplicates, layout, ledger, quarantine, security_lake
+from lake import duplicates, layout, ledger_tables, quarantine, security_lake
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -144,12 +144,12 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
             for table in tables.load().values():
                 if table.latest is not None:
                     connection.execute(latest_view(table, table.latest))
-            for name, key in lake.ledger.duplicate_keys().items():
+            for name, key in duplicates.keys(lake.ledger).items():
                 for view, sql in duplicates.views(name, key).items():
                     connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
             paths += _create(connection, lake, definition(quarantine.TABLE), "quarantine_entries")
             connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
-            for name in ledger.METADATA.tables:
+            for name in ledger_tables.METADATA.tables:
                 connection.register(f"ledger_{name}", lake.ledger.arrow(name))
             _restrict(connection, paths)
         except BaseException:

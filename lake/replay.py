@@ -17,19 +17,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import meter, parts, quarantine, query, writer
+from lake import meter, parts, quarantine, query, replays, writer
 from lake.batch import CountError, reached
 from lake.config import Settings
 from lake.lake import Lake, opened
-from lake.ledger import Batch, Outcome, Result
+from lake.leases import Lease
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
 from lake.plan import ID_DIGITS
+from lake.results import Batch, Outcome, Result
+from lake.store import Store
 from ocsf_mappers import Engine, JsonRecords, RawObject, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
@@ -88,6 +93,7 @@ def replay(
 
     Raises:
         ConfigError: There is no such source.
+        LostError: The connection that kept others away is gone; running again continues.
         WriteError: The lake refused a file; running again continues.
     """
     summary = Summary()
@@ -97,23 +103,55 @@ def replay(
         held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
     for name in sorted(held & {source} if source else held):
         engine = Engine(registry.load(name), settings.ocsf_version)
-        lock = hashlib.sha256(f"replay of {name}".encode()).hexdigest()[:ID_DIGITS]
-        with opened(settings) as lake, lake.leases.held(lock) as lease:
+        with opened(settings) as lake, replays.held(lake, name) as lease:
             if lease is None:
                 summary.busy.append(name)
                 continue
-            for unfinished in lake.ledger.open_replays(name):
+            for unfinished in replays.unfinished(lake.ledger, name):
                 _take_back(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
-                _run(lake, engine, entries, summary)
+                _run(lake, engine, entries, lease, summary)
     return summary
 
 
+def made_again(lake: Lake, batch: Batch) -> str | None:
+    """Writes the files of a finished replay again, from what it says of its entries; gives the reason where it cannot.
+
+    Raises:
+        WriteError: The lake refused a file.
+    """
+    files = lake.ledger.files_of(batch.id)
+    if any(file.partition.table == quarantine.OUTCOMES and lake.store.size(file.path) is None for file in files):
+        return "it is a replay of quarantine, and the file that says of which entries is gone"
+    with replays.held(lake, batch.source) as lease, closing(query.connect(lake.settings)) as connection:
+        if lease is None:
+            return "another replay of this source is at work"
+        found = connection.execute(
+            "SELECT source_object, source_etag, source_record, outcome.tries - 1, md5(raw), strlen(raw) "
+            "FROM quarantine_entries JOIN quarantine_outcomes AS outcome "
+            "USING (source_object, source_etag, source_record) WHERE outcome.batch_id = $id ORDER BY ALL",
+            {"id": batch.id},
+        ).fetchall()
+        entries = [Entry(*row) for row in found]
+        refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
+        engine = Engine(registry.load(batch.source), batch.ocsf_version)
+        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+            aside = Store(folder)
+            result = _Replay(lake, engine, batch, entries, refs, lease, aside).run()
+            if {(file.path, file.sha256) for file in result.files} != {(file.path, file.sha256) for file in files}:
+                return "it is a replay of quarantine, and the records that it read are not as they were"
+            for file in files:
+                lake.store.put(file.path, pa.py_buffer(Path(aside.path(file.path)).read_bytes()))
+    return None
+
+
 def _take_back(lake: Lake, batch_id: str) -> None:
-    lake.catalog.drop(batch_id)
-    lake.store.remove(lake.store.with_prefix(batch_id))
-    lake.ledger.discard_replay(batch_id)
+    def undo() -> None:
+        lake.catalog.drop(batch_id)
+        lake.store.remove(lake.store.with_prefix(batch_id))
+
+    replays.take_back(lake.ledger, batch_id, undo)
 
 
 def _groups(
@@ -153,23 +191,27 @@ def _groups(
             yield held
 
 
-def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], summary: Summary) -> None:
+def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, summary: Summary) -> None:
     refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
     said = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
     batch_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
     batch = Batch(batch_id, engine.mapper.name, engine.fingerprint, engine.version, tuple(sorted(refs.values())))
-    lake.ledger.plan_replay(batch, len(entries))
+    lease.check()
+    planned = replays.plan(lake.ledger, batch, len(entries))
     reached("planned", batch.id)
-    attempt = _Replay(lake, engine, batch, entries, refs)
+    attempt = _Replay(lake, engine, batch, entries, refs, lease)
     result = attempt.run()
     reached("written", batch.id)
-    for name in sorted({file.partition.table for file in result.files}):
-        lake.catalog.create_or_evolve(batches.definition(name))
-    lake.catalog.register(batch.id, result.files)
-    reached("registered", batch.id)
-    lake.ledger.finish_replay(
-        batch, result, lambda connection: result.news.update(meter.record(connection, batch, result))
-    )
+
+    def register() -> None:
+        lease.check()
+        batches.register(batch, lake, result)
+        reached("registered", batch.id)
+
+    def also(connection: sa.Connection) -> None:
+        result.news.update(meter.record(connection, batch, result))
+
+    replays.finish(lake.ledger, planned, result, register, also)
     reached("done", batch.id)
     summary.closed += attempt.closed
     summary.open.update(attempt.reasons)
@@ -177,9 +219,12 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], summary: Summary)
 
 class _Replay:
     def __init__(
-        self, lake: Lake, engine: Engine, batch: Batch, entries: Sequence[Entry], refs: dict[tuple[str, str], ObjectRef]
-    ) -> None:
+        self, lake: Lake, engine: Engine, batch: Batch, entries: Sequence[Entry],
+        refs: dict[tuple[str, str], ObjectRef], lease: Lease, store: Store | None = None,
+    ) -> None:  # fmt: skip
         self.lake = lake
+        self.store = store or lake.store
+        self.lease = lease
         self.engine = engine
         self.batch = batch
         self.refs = refs
@@ -196,8 +241,9 @@ class _Replay:
         number = 0
         for part in self._parts():
             mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
+            self.lease.check()
             self.result.files += writer.write(
-                mapped.events, self.lake.store, self.lake.settings, self.batch.id, part.number
+                mapped.events, self.store, self.lake.settings, self.batch.id, part.number
             )
             ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
             self._close(ended, waiting, part.number)
@@ -235,7 +281,7 @@ class _Replay:
             else:
                 self.reasons[why] += 1
             rows.append((*key, entry.tries + 1, "closed" if why is None else "open", why))
-        self.result.files += quarantine.write_outcomes(rows, self.lake.store, self.lake.settings, self.batch, number)
+        self.result.files += quarantine.write_outcomes(rows, self.store, self.lake.settings, self.batch, number)
 
     # -- the records --------------------------------------------------------------------------------------------------
     def _parts(self) -> Iterator[parts.Part]:

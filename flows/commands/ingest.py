@@ -82,7 +82,7 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def exit_code(summary: Summary) -> int:
     """1 when an object failed, or when objects were named and none was of any use."""
-    from lake.ledger import State
+    from lake.results import State
 
     states = summary.unread.numbers
     useless = bool(states[State.SKIPPED]) and not summary.sources and not summary.known
@@ -127,7 +127,7 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 
 def show(summary: Summary) -> None:
     """The closing table, and below it what was not read."""
-    from lake.ledger import State
+    from lake.results import State
 
     if summary.sources:
         output.print_table(COLUMNS, [row(name, found) for name, found in sorted(summary.sources.items())])
@@ -185,7 +185,7 @@ def tell(summary: Summary) -> None:
             terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
-    from lake.ledger import State
+    from lake.results import State
 
     states = summary.unread.numbers
     if State.SKIPPED in states:

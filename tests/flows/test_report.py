@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from flows import report
 from flows.report import Failure, Report
 from lake.ingest import SourceSummary, Summary
-from lake.ledger import Counts, State
 from lake.plan import NotRead
+from lake.results import Counts, State
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -23,8 +23,8 @@ from flows.watch import watch
 from lake import config, ingest
 from lake import lake as lakes
 from lake import query as lake_query
-from lake.ledger import State
 from lake.objects import ObjectRef
+from lake.results import State
 from tests.organization import Organization
 from tests.servers import prefect as servers
 from tests.servers.postgres import Postgres

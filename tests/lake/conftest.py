@@ -9,6 +9,10 @@ import pytest
 
 from lake import config, ingest
 from lake.config import Settings
+from lake.lake import opened
+from tests.servers.postgres import Postgres
+
+Make = Callable[..., Settings]
 
 BOUNDS: dict[str, object] = {"batch_objects": 2, "part_rows": 25, "workers": 1}
 """Four batches of the logs below; those of CloudTrail have two parts each."""
@@ -93,13 +97,34 @@ def whole(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Callable[..., Settings]:
+def settings(tmp_path: Path) -> Make:
     """Settings of a lake below the test's folder, with small batches and parts."""
 
     def make(name: str = "lake", **more: object) -> Settings:
         return config.load(**{"lake": str(tmp_path / name), **BOUNDS, **more})
 
     return make
+
+
+@pytest.fixture
+def shared(postgres_server: Postgres, tmp_path: Path) -> Make:
+    """Like `settings`, with ledger and catalog in a PostgreSQL database, one for each name."""
+    urls: dict[str, str] = {}
+
+    def make(name: str = "lake", **more: object) -> Settings:
+        urls.setdefault(name, postgres_server.database())
+        return config.load(**{"lake": str(tmp_path / name), "ledger_url": urls[name], **BOUNDS, **more})
+
+    return make
+
+
+def cut_off_all(shared: Settings) -> None:
+    """Ends all connections to the database of a lake, as a network does that fails."""
+    with opened(shared) as lake, lake.ledger.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        ).all()
 
 
 def contents(lake: Path) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lake import config, ingest, ledger
+from lake import config, ingest, ledger_tables
 from lake.database import connect
 from lake.ledger import Ledger
 from ocsf_mappers.errors import ConfigError, RetriableError
@@ -103,7 +103,7 @@ def test_postgres_takes_the_same_steps(postgres_server: Postgres) -> None:
     found = Ledger(url)
     names = {column["name"] for column in sa.inspect(found.engine).get_columns("batches")}
     found.close()
-    assert names == set(ledger.BATCHES.c.keys())
+    assert names == set(ledger_tables.BATCHES.c.keys())
 
 
 @pytest.mark.integration

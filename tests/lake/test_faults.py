@@ -17,7 +17,7 @@ import pytest
 from lake import backfill, batch, config, ingest, retry
 from lake.config import Settings
 from lake.lake import opened
-from lake.ledger import State
+from lake.results import State
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.lake import faulty
 from tests.lake.conftest import BOUNDS, HEADER, VPC_KEY, call, contents, flow, write

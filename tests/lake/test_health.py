@@ -12,8 +12,8 @@ from lake import config, health
 from lake.config import Settings
 from lake.lake import opened
 from lake.layout import Partition
-from lake.ledger import Batch, Counts, Outcome, Result, State
 from lake.objects import ObjectRef
+from lake.results import Batch, Counts, Outcome, Result, State
 from lake.writer import FileInfo
 from ocsf_mappers.census import Novelty
 from ocsf_mappers.errors import ConfigError

@@ -15,7 +15,7 @@ import pytest
 from lake import batch, config, ingest, query, store
 from lake.batch import CountError
 from lake.config import Settings
-from lake.ledger import State
+from lake.results import State
 from ocsf_mappers.errors import ConfigError, WriteError
 from tests.lake.conftest import CLOUDTRAIL_KEY, call, contents, write
 

@@ -12,9 +12,9 @@ import pytest
 from lake import backfill, ingest, plan
 from lake.config import Settings
 from lake.lake import opened
-from lake.ledger import State
 from lake.objects import ObjectRef
 from lake.plan import Planner
+from lake.results import State
 from ocsf_mappers.errors import ConfigError
 from tests.lake.test_ingest import rows
 

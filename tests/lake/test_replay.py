@@ -4,26 +4,40 @@ import dataclasses
 import gzip
 import io
 import json
-import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from lake import ingest, quarantine, query, replay
+from lake import check as catalog_check
+from lake import ingest, quarantine, query, replay, replays
+from lake.catalog import Kind
 from lake.config import Settings
 from lake.lake import opened
-from lake.ledger import State
+from lake.leases import LostError
+from lake.results import State
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
+from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.streams import Blocks
-from tests.lake.conftest import HEADER, call, flow, write
+from tests.lake.conftest import HEADER, Make, call, cut_off_all, flow, write
 from tests.lake.test_ingest import KilledError, rows
 
-Make = Callable[..., Settings]
+ON_BOTH = pytest.mark.parametrize(
+    "settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)], indirect=True
+)
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
 MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
 HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, settings: Make) -> Make:
+    """Settings of a lake with the ledger in SQLite, or where a test says so."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return settings
+    shared: Make = request.getfixturevalue("shared")
+    return shared
 
 
 @pytest.fixture
@@ -45,10 +59,15 @@ def mend(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture
 def logs_with_rejects(tmp_path: Path, settings: Make) -> Path:
     """Two ingested objects: four records that a mended mapper maps, two that none does, and good ones."""
-    folder = tmp_path / "bad"
+    folder = reject_logs(tmp_path / "bad")
+    ingest.ingest([str(folder)], settings(), source="aws_cloudtrail")
+    return folder
+
+
+def reject_logs(folder: Path) -> Path:
+    """Writes the two objects."""
     write(folder / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], HOPELESS]}))
     write(folder / "two.json", json.dumps({"Records": [MENDED[3], call(2), {"eventName": "no time"}]}))
-    ingest.ingest([str(folder)], settings(), source="aws_cloudtrail")
     return folder
 
 
@@ -77,6 +96,7 @@ def check(settings: Settings) -> None:
     assert rows(settings, "SELECT sum(events), sum(quarantined) FROM ledger_meter") == [(events, still_open)]
 
 
+@ON_BOTH
 def test_what_a_mended_mapper_maps_is_closed_and_the_rest_stays(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -118,16 +138,18 @@ def test_a_record_refused_again_has_its_new_reason(
     check(settings())
 
 
+@ON_BOTH
 @pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
     mend()
+
     def die(reached: str, _: str) -> None:
         if reached == step:
             raise KilledError
 
-    shutil.copytree(settings().lake, settings("copy").lake)
     replay.replay(settings("copy"))
     expected = books(settings("copy"))
     with monkeypatch.context() as patched:
@@ -141,6 +163,101 @@ def test_an_interrupted_replay_is_done_once(
     replay.replay(settings())
     assert books(settings()) == expected
     check(settings())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("step", ["planned", "part", "written"])
+@pytest.mark.parametrize("part", ["", "two.json"], ids=["the same", "some of them"])
+def test_a_host_that_was_cut_off_cannot_finish_its_replay(
+    step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on after its connection was cut, while another host replays the same entries, or some of them."""
+    for name in ("lake", "copy"):
+        ingest.ingest([str(reject_logs(tmp_path / "bad"))], shared(name), source="aws_cloudtrail")
+    mend()
+    replay.replay(shared("copy"))
+    cut = False
+
+    def cut_off(reached: str, _: str) -> None:
+        nonlocal cut
+        if reached == step and not cut:
+            cut = True
+            cut_off_all(shared())
+            assert replay.replay(shared(), part=part).closed == (1 if part else 4)
+
+    monkeypatch.setattr(replay, "reached", cut_off)
+    with pytest.raises(LostError):
+        replay.replay(shared())
+    check(shared())
+    replay.replay(shared())
+    check(shared())
+    events = "SELECT metadata.uid, source_object, source_record FROM cloud_trail_mgmt ORDER BY ALL"
+    assert rows(shared(), events) == rows(shared("copy"), events)
+    assert cut
+    with opened(shared()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+@ON_BOTH
+def test_a_replay_that_is_finished_after_all_is_not_taken_back(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    mend()
+    replay.replay(settings())
+    with opened(settings()) as lake:
+        ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+        replays.take_back(lake.ledger, str(batch_id), lambda: pytest.fail("it was undone"))
+        assert replays.unfinished(lake.ledger, "aws_cloudtrail") == []
+    assert rows(settings(), "SELECT state FROM ledger_replays") == [("done",)]
+
+
+def test_the_files_of_a_replay_under_way_are_left_alone(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend()
+
+    def sync(reached: str, _: str) -> None:
+        if reached in ("part", "written"):
+            with opened(settings()) as lake:
+                repair = catalog_check.sync(lake)
+                assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}
+
+    monkeypatch.setattr(replay, "reached", sync)
+    assert replay.replay(settings()).closed == 4
+    check(settings())
+    with opened(settings()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+def test_a_lost_file_of_a_replay_is_made_again(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    mend()
+    replay.replay(settings())
+    before = books(settings())
+    ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+    kept = {path: path.read_bytes() for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")}
+    assert len(kept) > 1
+    for path, data in kept.items():
+        path.unlink()
+        with opened(settings()) as lake:
+            assert {item.kind for item in catalog_check.check(lake)} == {Kind.FILE_MISSING}
+            repair = catalog_check.sync(lake)
+        if "_quarantine_outcomes" in path.parts:
+            assert "the file that says of which entries is gone" in repair.refused[0]
+            path.write_bytes(data)
+        else:
+            assert (repair.refused, repair.left) == ([], [])
+        assert {path: path.read_bytes() for path in kept} == kept
+    assert books(settings()) == before
+
+
+def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, settings: Make) -> None:
+    with opened(settings()) as lake, query.connected(settings()) as connection:
+        files = quarantine.purgeable(lake, connection, timedelta(0), closed=False)
+        with replays.held(lake, "aws_cloudtrail"), pytest.raises(RetriableError, match="a replay works on"):
+            quarantine.purge(lake, files)
+    assert len(listed(settings())) == 4
 
 
 def test_an_object_that_is_gone_is_replayed_from_the_text_kept(

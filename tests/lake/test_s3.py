@@ -15,8 +15,8 @@ import pytest
 
 from lake import batch, ingest, listing, objects, query, retry, s3
 from lake.config import Settings
-from lake.ledger import State
 from lake.objects import ObjectError, ObjectRef, Opener
+from lake.results import State
 from lake.s3 import Access
 from lake.store import Store
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError

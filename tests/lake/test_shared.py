@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lake import batch, config, ingest, retry
-from lake.config import Settings
 from lake.lake import opened
 from lake.leases import LostError
-from lake.ledger import State
+from lake.results import State
 from ocsf_mappers.errors import ConfigError
-from tests.lake.conftest import BOUNDS, contents
+from tests.lake.conftest import Make, contents, cut_off_all
 from tests.lake.test_ingest import rows
 from tests.servers.postgres import Postgres
 
 pytestmark = pytest.mark.integration
 
-Share = Callable[..., Settings]
-CUT_OFF = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE pid <> pg_backend_pid() AND datname = current_database()
-"""
 EVERYTHING = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
 
 
-@pytest.fixture
-def shared(postgres_server: Postgres, tmp_path: Path) -> Share:
-    """Settings of a lake whose ledger is in a database of its own."""
-    url = postgres_server.database()
-
-    def make(**more: object) -> Settings:
-        return config.load(**{"lake": str(tmp_path / "lake"), "ledger_url": url, **BOUNDS, **more})
-
-    return make
-
-
-def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Share, tmp_path: Path) -> None:
+def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Make, tmp_path: Path) -> None:
     assert ingest.ingest([str(logs)], shared()).counts.events == 140
     assert ingest.ingest([str(logs)], shared()).counts.read == 0
     assert contents(tmp_path / "lake") == contents(whole)
@@ -49,7 +31,7 @@ def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Share, 
     assert rows(shared(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
 
 
-def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, shared: Share, tmp_path: Path) -> None:
+def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, shared: Make, tmp_path: Path) -> None:
     shared_settings = shared()
     with opened(shared_settings):
         pass  # each host finds the tables
@@ -67,7 +49,7 @@ def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, sh
     assert rows(shared(), "SELECT max(attempts) FROM ledger_batches") == [(1,)]
 
 
-def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Share) -> None:
+def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Make) -> None:
     planned = ingest.plan([str(logs)], shared())
     with opened(shared()) as one, opened(shared()) as other, one.leases.held(planned.batch_ids[0]) as lease:
         assert lease is not None
@@ -79,7 +61,7 @@ def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Share) ->
 
 
 def test_a_worker_that_lost_its_batch_cannot_finish_it(
-    logs: Path, whole: Path, shared: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logs: Path, whole: Path, shared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker goes on after its connection was cut, while another one does the batch."""
     (planned, *_) = ingest.plan([str(logs)], shared()).batch_ids
@@ -89,8 +71,7 @@ def test_a_worker_that_lost_its_batch_cannot_finish_it(
         nonlocal cut
         if step == "written" and not cut:
             cut = True
-            with opened(shared()) as other, other.ledger.engine.connect() as connection:
-                connection.exec_driver_sql(CUT_OFF).all()
+            cut_off_all(shared())
             assert ingest.work([planned], shared()).counts.read
 
     monkeypatch.setattr(batch, "reached", cut_off)
@@ -102,7 +83,7 @@ def test_a_worker_that_lost_its_batch_cannot_finish_it(
     assert contents(tmp_path / "lake") == contents(whole)
 
 
-def test_the_result_of_an_older_attempt_is_refused(logs: Path, shared: Share) -> None:
+def test_the_result_of_an_older_attempt_is_refused(logs: Path, shared: Make) -> None:
     (planned, *_) = ingest.plan([str(logs)], shared()).batch_ids
     with opened(shared()) as lake:
         found = lake.ledger.batch(planned)
@@ -119,7 +100,7 @@ def test_the_result_of_an_older_attempt_is_refused(logs: Path, shared: Share) ->
 
 
 def test_the_database_may_be_gone_for_a_minute(
-    logs: Path, whole: Path, shared: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
+    logs: Path, whole: Path, shared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
 ) -> None:
     slept = 0.0
     stopped = False
@@ -146,7 +127,7 @@ def test_the_database_may_be_gone_for_a_minute(
     assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
 
 
-def test_a_ledger_belongs_to_one_lake(logs: Path, shared: Share, tmp_path: Path) -> None:
+def test_a_ledger_belongs_to_one_lake(logs: Path, shared: Make, tmp_path: Path) -> None:
     ingest.ingest([str(logs)], shared())
     with pytest.raises(ConfigError, match="is that of the lake"):
         ingest.ingest([str(logs)], shared(lake=str(tmp_path / "another")))

@@ -226,7 +226,7 @@ class Search:
     def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> list[str]:
         """The files that may hold the same events: equal events lie in the same partition and class."""
         wanted = {(partition, class_uid) for partition, class_uid in writer.partitions(events)}
-        known = _finished(self.lake.ledger, name, {partition for partition, _ in wanted})
+        known = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in wanted})
         known += [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
         place = self.lake.store.path if self.lake.store.is_local else self.lake.store.uri
         return sorted({place(path) for path, partition, class_uid in known if (partition, class_uid) in wanted})
@@ -262,15 +262,21 @@ def write(
 
 
 def _finished(
-    ledger: Ledger, table: str, partitions: Iterable[Partition]
+    ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]
 ) -> list[tuple[str, Partition, int | None]]:
-    """Path, partition and class of the files that finished batches have in some partitions of a table."""
+    """Path, partition and class of the files that batches finished before this one have in partitions of a table.
+
+    A batch that is done again, to get a lost file back, finds what it found the first time.
+    """
+    first_done = sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id).scalar_subquery()
     query = (
         sa.select(FILES.c.path, FILES.c.partition, FILES.c.class_uid)
         .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
-        # A batch that is done again, to get a lost file back, is no duplicate of itself.
-        .where(FILES.c.table_name == table, BATCHES.c.state == State.DONE)
-    )
+        .where(
+            FILES.c.table_name == table, BATCHES.c.state == State.DONE,
+            sa.or_(first_done.is_(None), BATCHES.c.done_at < first_done),
+        )
+    )  # fmt: skip
     wanted = ["/".join(partition.values) for partition in partitions]
     with ledger.engine.connect() as connection:
         return [

@@ -200,7 +200,9 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            row = {"state": State.DONE, "done_at": now(), "reason": None, **result.columns}
+            # A batch that is done again, to get a lost file back, stays where it was in time.
+            done_at = sa.func.coalesce(BATCHES.c.done_at, now())
+            row = {"state": State.DONE, "done_at": done_at, "reason": None, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
             rows = [
                 {

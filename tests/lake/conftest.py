@@ -14,6 +14,11 @@ from tests.servers.postgres import Postgres
 
 Make = Callable[..., Settings]
 
+ON_BOTH = pytest.mark.parametrize(
+    "settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)], indirect=True
+)
+"""Runs a test with the ledger in each kind of database."""
+
 BOUNDS: dict[str, object] = {"batch_objects": 2, "part_rows": 25, "workers": 1}
 """Four batches of the logs below; those of CloudTrail have two parts each."""
 
@@ -97,8 +102,11 @@ def whole(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Make:
-    """Settings of a lake below the test's folder, with small batches and parts."""
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Settings of a lake below the test's folder, with small batches and parts; see `ON_BOTH`."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        shared: Make = request.getfixturevalue("shared")
+        return shared
 
     def make(name: str = "lake", **more: object) -> Settings:
         return config.load(**{"lake": str(tmp_path / name), **BOUNDS, **more})

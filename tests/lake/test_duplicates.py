@@ -1,18 +1,17 @@
 """Duplicates by the source's own key: kept, marked or dropped, counted, and never a record that is another one."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lake import batch, ingest
+from lake import batch, check, ingest
 from lake.config import Settings
+from lake.lake import opened
 from ocsf_mappers.errors import ConfigError
-from tests.lake.conftest import CLOUDTRAIL_KEY, HEADER, call, contents, flow, write
+from tests.lake.conftest import CLOUDTRAIL_KEY, HEADER, ON_BOTH, Make, call, contents, flow, write
 from tests.lake.test_ingest import KilledError, rows
 
-Make = Callable[..., Settings]
 ACCOUNT = "111122223333"
 COUNTS = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_batches"
 
@@ -47,6 +46,7 @@ def test_by_default_every_record_is_kept_and_a_view_shows_each_event_once(trails
     assert rows(settings(), "SELECT count(*) FROM duplicates") == [(0,)]
 
 
+@ON_BOTH
 def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(trails)], settings("kept"))
     summary = ingest.ingest([str(trails)], policy(settings, "mark"))
@@ -61,6 +61,7 @@ def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, se
     assert rows(settings(), others) == [(30,)]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("workers", [1, 3])
 def test_drop_keeps_each_event_once_and_says_where_the_other_is(trails: Path, settings: Make, workers: int) -> None:
     lake = policy(settings, "drop", workers=workers)
@@ -94,8 +95,9 @@ def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_p
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt_unique") == [(5,)]
 
 
-@pytest.mark.parametrize("said", ["mark", "drop"])
-@pytest.mark.parametrize("step", ["part", "written", "registered", "done"])
+@pytest.mark.parametrize(
+    ("step", "said"), [*((step, "drop") for step in ("part", "written", "registered", "done")), ("registered", "mark")]
+)
 def test_an_interrupted_batch_never_loses_the_last_copy(
     step: str, said: str, trails: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,51 @@ def test_an_interrupted_batch_never_loses_the_last_copy(
     assert rows(lake, "SELECT count(*) FROM duplicates") == [(listed,)]
     ((read, found, quarantined, dropped),) = rows(lake, COUNTS)
     assert (read, found, quarantined, dropped) == (65, events, 0, 65 - events)
+
+
+@pytest.mark.parametrize(("said", "now"), [("keep", "drop"), ("mark", "drop"), ("drop", "keep")])
+def test_a_lost_file_is_made_again_with_the_policy_of_its_day(
+    said: str, now: str, trails: Path, settings: Make, tmp_path: Path
+) -> None:
+    ingest.ingest([str(trails)], policy(settings, said))
+    before = contents(tmp_path / "lake")
+    for path in sorted((tmp_path / "lake" / "aws").rglob("*.parquet")):
+        path.unlink()
+        with opened(policy(settings, now)) as lake:
+            repair = check.sync(lake)
+        assert (repair.refused, repair.left) == ([], [])
+        assert contents(tmp_path / "lake") == before
+
+
+def test_a_finding_told_twice_is_a_duplicate_and_its_update_is_not(settings: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "findings"
+    for name, updated in (("a", "10"), ("b", "10"), ("c", "11")):
+        write(folder / f"{name}.jsonl", json.dumps(finding(updated)))
+    lake = settings(duplicates={"aws_guardduty": "drop"})
+    found = ingest.ingest([str(folder)], lake, source="aws_guardduty").sources["aws_guardduty"]
+    assert (found.counts.events, found.duplicates, found.variants) == (2, 1, 0)
+    assert rows(lake, "SELECT count(*) FROM guardduty_findings_unique") == [(2,)]
+    assert rows(lake, "SELECT count(*) FROM guardduty_latest") == [(1,)]
+
+
+def finding(hour: str) -> dict[str, object]:
+    """A finding as it was updated at some hour."""
+    return {
+        "schemaVersion": "2.0",
+        "accountId": ACCOUNT,
+        "region": "eu-west-1",
+        "partition": "aws",
+        "id": "2ac0f1b5c7d94e3f8a6b1c2d3e4f5a6b",
+        "arn": f"arn:aws:guardduty:eu-west-1:{ACCOUNT}:detector/aa/finding/2ac0f1b5c7d94e3f8a6b1c2d3e4f5a6b",
+        "type": "Recon:EC2/PortProbeUnprotectedPort",
+        "resource": {"resourceType": "Instance", "instanceDetails": {"instanceId": "i-0a1b2c3d4e5f60718"}},
+        "service": {"serviceName": "guardduty", "detectorId": "aa", "count": int(hour), "archived": False},
+        "severity": 2,
+        "createdAt": "2025-03-11T09:00:00.000Z",
+        "updatedAt": f"2025-03-11T{hour}:00:00.000Z",
+        "title": "An unprotected port is probed.",
+        "description": "An unprotected port on the instance is probed.",
+    }
 
 
 def test_lines_that_look_the_same_are_never_duplicates(settings: Make, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The loss meter: it adds up, it counts once, and it notices what is new."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from lake.config import Settings
 from lake.lake import opened
 from lake.leases import LostError
 from ocsf_mappers.census import OTHER, News, Novelty
-from tests.lake.conftest import call, write
+from tests.lake.conftest import ON_BOTH, Make, call, write
 from tests.lake.test_ingest import KilledError, rows
 
-Make = Callable[..., Settings]
 COUNTED = "events, quarantined, dropped, members_mapped, members_unmapped, failed_casts, news"
 
 
@@ -70,6 +68,7 @@ def test_what_the_mapper_declares_is_no_news(whole: Path) -> None:
     assert rows(config.load(lake=str(whole)), "FROM ledger_news") == []
 
 
+@ON_BOTH
 def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: Path) -> None:
     login = {"eventName": "ConsoleLogin", "eventSource": "signin.amazonaws.com"}
     assert read(settings(), tmp_path / "first.json", call(1), call(2)) == {}
@@ -94,6 +93,7 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
     assert rows(settings(), "SELECT sum(news) FROM ledger_meter") == [(3,)]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("step", ["part", "written", "registered", "done"])
 def test_an_interrupted_batch_counts_once(
     step: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,6 +135,7 @@ def test_finishing_a_batch_again_counts_nothing(
     assert rows(settings(), "SELECT mapped FROM ledger_members WHERE name = 'eventName'") == [(1,)]
 
 
+@ON_BOTH
 def test_names_and_days_without_end_stay_bounded(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

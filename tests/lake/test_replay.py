@@ -20,24 +20,12 @@ from lake.results import State
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.streams import Blocks
-from tests.lake.conftest import HEADER, Make, call, cut_off_all, flow, write
+from tests.lake.conftest import HEADER, ON_BOTH, Make, call, cut_off_all, flow, write
 from tests.lake.test_ingest import KilledError, rows
 
-ON_BOTH = pytest.mark.parametrize(
-    "settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)], indirect=True
-)
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
 MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
 HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
-
-
-@pytest.fixture
-def settings(request: pytest.FixtureRequest, settings: Make) -> Make:
-    """Settings of a lake with the ledger in SQLite, or where a test says so."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        return settings
-    shared: Make = request.getfixturevalue("shared")
-    return shared
 
 
 @pytest.fixture

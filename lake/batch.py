@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import duplicates, meter, quarantine, writer
+from lake import duplicates, meter, quarantine, traces, writer
 from lake.catalog import Definition
 from lake.lake import Lake
 from lake.leases import Lease, LostError
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
 from lake.results import Batch, Outcome, Result, State
+from lake.traces import Traces
 from ocsf_mappers import Engine, Mapped, tables
 from ocsf_mappers.census import OTHER, Census, day_name
 from ocsf_mappers.errors import OcsfMappersError
@@ -65,7 +66,9 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
     lease.check()
     if batch.attempts > 1:
         written = {file.path for file in result.files}
-        lake.store.remove(path for path in lake.store.with_prefix(batch.id) if path not in written)
+        with lake.ledger.engine.connect() as connection:
+            left = traces.left(connection, lake.store, batch.id)
+        lake.store.remove(path for path in left if path not in written)
 
     def make_visible() -> None:
         lease.check()
@@ -73,6 +76,7 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
         reached("registered", batch.id)
 
     def also(connection: sa.Connection) -> None:
+        traces.forget(connection, batch.id)
         result.news.update(meter.record(connection, batch, result))
         duplicates.note(connection, batch, policy, result, engine.mapper.duplicate_key)
 
@@ -121,6 +125,7 @@ class _Attempt:
         self.result = Result({ref: Outcome() for ref in batch.members})
         for ref, reason in unreadable.items():
             self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)
+        self.traces = Traces(lake, batch.id)
         self._dropped: Counter[str] = Counter()
         self._failed_casts: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
@@ -161,10 +166,12 @@ class _Attempt:
     def _write(self, part: Part) -> None:
         mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
         settings, store = self.lake.settings, self.lake.store
+        aside = [quarantine.folder(self.batch)] if len(mapped.rejects) else []
         if self.policy is not duplicates.Policy.KEEP:
             mapped = self._without_duplicates(part, mapped)
         self._count(part, mapped)
         self.lease.check()
+        self.traces.note([*writer.folders(mapped.events), *aside])
         self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
         self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
         reached("part", self.batch.id)
@@ -178,6 +185,7 @@ class _Attempt:
         self.result.variants += found.variants
         if not found.rows:
             return mapped
+        self.traces.note([duplicates.folder(self.batch)])
         self.result.files += duplicates.write(
             found.listed, self.lake.store, self.lake.settings, self.batch, part.number
         )

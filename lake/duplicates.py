@@ -254,11 +254,16 @@ def write(
     if not found:
         return []
     table = pa.Table.from_pylist([dict(row) for row in found], SCHEMA)
-    path = f"{layout.folder(PREFIX, PARTITION_KEYS, (batch.source,))}/{layout.quarantine_file(batch.id, part)}"
+    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(table, settings)
     store.put(path, data)
     partition = Partition(TABLE, (batch.source,))
     return [FileInfo(path, partition, None, len(table), data.size, writer.checksum(data))]
+
+
+def folder(batch: Batch) -> str:
+    """Where a batch's duplicates are listed."""
+    return layout.folder(PREFIX, PARTITION_KEYS, (batch.source,))
 
 
 def _finished(

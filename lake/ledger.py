@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
-from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS
+from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
 from lake.writer import FileInfo
@@ -229,12 +229,22 @@ class Ledger:
                 .values(state=State.FAILED, reason=reason)
             )
 
-    def discard(self, batch_id: str) -> None:
-        """Forgets an open batch, so that its members are planned anew."""
+    def discard(self, batch_id: str, undo: Callable[[sa.Connection], None]) -> None:
+        """Forgets an open batch, so that its members are planned anew.
+
+        Args:
+            batch_id: The batch.
+            undo: Removes what it wrote; not called when the batch is done after all. Nobody can end it meanwhile.
+        """
         with self.engine.begin() as connection:
+            row = BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE
+            if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
+                return
+            undo(connection)
             members = OBJECTS.c.batch_id == batch_id
             connection.execute(sa.delete(OBJECTS).where(members, OBJECTS.c.state == State.PLANNED))
-            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE))
+            connection.execute(sa.delete(BATCHES).where(*row))
+            connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
 
     def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
         """Objects by URI and ETag."""

@@ -151,6 +151,13 @@ PURGES = sa.Table(
     sa.Column("purged_at", sa.Text, nullable=False),
 )
 """Files of quarantine that were removed on demand, with the number of entries in them and of those that were open."""
+TRACES = sa.Table(
+    "traces",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("folder", sa.Text, primary_key=True),
+)
+"""Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
 ABOUT = sa.Table(
     "about",
     METADATA,
@@ -169,5 +176,12 @@ def _tell_attempts_at_replays_apart(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE replays ADD COLUMN token TEXT")
 
 
-STEPS = (_say_who_works, _tell_attempts_at_replays_apart)
+def _say_where_files_may_be_left(connection: sa.Connection) -> None:
+    TRACES.create(connection, checkfirst=True)
+    connection.exec_driver_sql("INSERT INTO traces SELECT id, '' FROM batches WHERE state <> 'done' AND attempts > 0")
+    if "replays" in sa.inspect(connection).get_table_names():
+        connection.exec_driver_sql("INSERT INTO traces SELECT batch_id, '' FROM replays WHERE state <> 'done'")
+
+
+STEPS = (_say_who_works, _tell_attempts_at_replays_apart, _say_where_files_may_be_left)
 """How the tables became what they are; see `lake.database`. A new table needs no step, a new column does."""

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lake import discovery, objects, trees
+import sqlalchemy as sa
+
+from lake import discovery, objects, traces, trees
 from lake.config import Settings
 from lake.lake import Lake
 from lake.objects import ObjectError, ObjectRef
@@ -260,9 +262,12 @@ class Planner:
         with self.lake.leases.held(batch_id) as lease:
             batch = self.lake.ledger.batch(batch_id) if lease else None
             if batch is not None:
-                self.lake.catalog.drop(batch_id)
-                self.lake.store.remove(self.lake.store.with_prefix(batch_id))
-                self.lake.ledger.discard(batch_id)
+
+                def undo(connection: sa.Connection) -> None:
+                    self.lake.catalog.drop(batch_id)
+                    self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
+
+                self.lake.ledger.discard(batch_id, undo)
             return batch
 
     def _written(self, source: str, members: Sequence[ObjectRef]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -192,11 +193,24 @@ def write(rejects: pa.Table, store: Store, settings: Settings, batch: Batch, par
         for name in SCHEMA.names
     ]
     rows = pa.table(columns, schema=SCHEMA)
-    values = (batch.source, batch_day(batch))
-    path = f"{layout.folder(PREFIX, PARTITION_KEYS, values)}/{layout.quarantine_file(batch.id, part)}"
+    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(rows, settings)
     store.put(path, data)
-    return [FileInfo(path, Partition(TABLE, values), None, len(rows), data.size, writer.checksum(data))]
+    return [FileInfo(path, Partition(TABLE, _values(batch)), None, len(rows), data.size, writer.checksum(data))]
+
+
+def folder(batch: Batch) -> str:
+    """Where a batch's rejects go."""
+    return layout.folder(PREFIX, PARTITION_KEYS, _values(batch))
+
+
+def outcomes_folder(batch: Batch) -> str:
+    """Where a replay says what became of its entries."""
+    return layout.folder(OUTCOMES_PREFIX, OUTCOMES_KEYS, (batch.source,))
+
+
+def _values(batch: Batch) -> tuple[str, str]:
+    return batch.source, batch_day(batch)
 
 
 def batch_day(batch: Batch) -> str:
@@ -220,6 +234,20 @@ def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, s
     return found
 
 
+def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]]:
+    """What a finished replay read, from its files: object, ETag, record, tries before, MD5 and bytes of the text."""
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    entries = sqltext.texts([place(name) for name in lake.catalog.files(TABLE) if f"/source={source}/" in name])
+    outcomes = sqltext.texts([place(file.path) for file in files if file.partition.table == OUTCOMES])
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+        if not lake.store.is_local:
+            connection.register_filesystem(lake.store.fs)
+        return connection.execute(
+            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) FROM read_parquet({entries}) "
+            f"JOIN read_parquet({outcomes}) AS outcome USING ({_PLACE}) ORDER BY ALL"
+        ).fetchall()
+
+
 def write_outcomes(
     rows: Sequence[tuple[object, ...]], store: Store, settings: Settings, batch: Batch, part: int
 ) -> list[FileInfo]:
@@ -238,7 +266,7 @@ def write_outcomes(
         ],
         schema=OUTCOMES_SCHEMA,
     )
-    path = f"{layout.folder(OUTCOMES_PREFIX, OUTCOMES_KEYS, (batch.source,))}/{layout.quarantine_file(batch.id, part)}"
+    path = f"{outcomes_folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(table, settings)
     store.put(path, data)
     partition = Partition(OUTCOMES, (batch.source,))

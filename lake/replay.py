@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import meter, parts, quarantine, query, replays, writer
+from lake import meter, parts, quarantine, query, replays, traces, writer
 from lake.batch import CountError, reached
 from lake.config import Settings
 from lake.lake import Lake, opened
@@ -35,6 +35,7 @@ from lake.parts import Assembly, Piece
 from lake.plan import ID_DIGITS
 from lake.results import Batch, Outcome, Result
 from lake.store import Store
+from lake.traces import Traces
 from ocsf_mappers import Engine, JsonRecords, RawObject, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
@@ -124,16 +125,10 @@ def made_again(lake: Lake, batch: Batch) -> str | None:
     files = lake.ledger.files_of(batch.id)
     if any(file.partition.table == quarantine.OUTCOMES and lake.store.size(file.path) is None for file in files):
         return "it is a replay of quarantine, and the file that says of which entries is gone"
-    with replays.held(lake, batch.source) as lease, closing(query.connect(lake.settings)) as connection:
+    with replays.held(lake, batch.source) as lease:
         if lease is None:
             return "another replay of this source is at work"
-        found = connection.execute(
-            "SELECT source_object, source_etag, source_record, outcome.tries - 1, md5(raw), strlen(raw) "
-            "FROM quarantine_entries JOIN quarantine_outcomes AS outcome "
-            "USING (source_object, source_etag, source_record) WHERE outcome.batch_id = $id ORDER BY ALL",
-            {"id": batch.id},
-        ).fetchall()
-        entries = [Entry(*row) for row in found]
+        entries = [Entry(*row) for row in quarantine.replayed(lake, batch.source, files)]
         refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
         engine = Engine(registry.load(batch.source), batch.ocsf_version)
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
@@ -147,9 +142,9 @@ def made_again(lake: Lake, batch: Batch) -> str | None:
 
 
 def _take_back(lake: Lake, batch_id: str) -> None:
-    def undo() -> None:
+    def undo(connection: sa.Connection) -> None:
         lake.catalog.drop(batch_id)
-        lake.store.remove(lake.store.with_prefix(batch_id))
+        lake.store.remove(traces.left(connection, lake.store, batch_id))
 
     replays.take_back(lake.ledger, batch_id, undo)
 
@@ -224,6 +219,7 @@ class _Replay:
     ) -> None:  # fmt: skip
         self.lake = lake
         self.store = store or lake.store
+        self.traces = Traces(lake, batch.id)
         self.lease = lease
         self.engine = engine
         self.batch = batch
@@ -242,6 +238,7 @@ class _Replay:
         for part in self._parts():
             mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
             self.lease.check()
+            self.traces.note([*writer.folders(mapped.events), quarantine.outcomes_folder(self.batch)])
             self.result.files += writer.write(
                 mapped.events, self.store, self.lake.settings, self.batch.id, part.number
             )
@@ -253,6 +250,7 @@ class _Replay:
             number = part.number + 1
             reached("part", self.batch.id)
         rest = {key: self.open.get(key, MISSING) for key in waiting}
+        self.traces.note([quarantine.outcomes_folder(self.batch)])
         self._close(rest, waiting, number)
         self.result.events_by_class = dict(sorted(self.classes.items()))
         if waiting or self.closed + self.reasons.total() != len(self.entries):

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lake import traces
 from lake.database import insert, upsert
 from lake.lake import Lake
 from lake.leases import Lease, LostError
@@ -57,7 +58,7 @@ def plan(ledger: Ledger, batch: Batch, entries: int) -> Attempt:
     return attempt
 
 
-def take_back(ledger: Ledger, batch_id: str, undo: Callable[[], None]) -> None:
+def take_back(ledger: Ledger, batch_id: str, undo: Callable[[sa.Connection], None]) -> None:
     """Forgets a replay that was not finished.
 
     Args:
@@ -68,8 +69,9 @@ def take_back(ledger: Ledger, batch_id: str, undo: Callable[[], None]) -> None:
     with ledger.engine.begin() as connection:
         row = REPLAYS.c.batch_id == batch_id, REPLAYS.c.state != State.DONE
         if connection.scalar(sa.select(REPLAYS.c.batch_id).where(*row).with_for_update()) is not None:
-            undo()
+            undo(connection)
             connection.execute(sa.delete(REPLAYS).where(*row))
+            traces.forget(connection, batch_id)
 
 
 def finish(
@@ -116,6 +118,7 @@ def finish(
                 )
         if result.files:
             connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+        traces.forget(connection, batch.id)
         also(connection)
 
 

@@ -86,18 +86,6 @@ class Store:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
             retry.call(self.fs.mv, source, target)
 
-    def with_prefix(self, prefix: str) -> list[str]:
-        """Names of all files whose last step begins with a text, or with a dot and that text, as unfinished ones do."""
-        with s3.explained(self.uri("")):
-            self.fs.invalidate_cache()
-            if objects.kind(self.fs, self.root) is None:
-                return []
-            return sorted(
-                path[len(self.path("")) :]
-                for path in retry.call(self.fs.find, self.root)
-                if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
-            )
-
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already count as removed."""
         for name in names:

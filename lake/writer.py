@@ -81,9 +81,7 @@ def write(events: pa.Table, store: Store, settings: Settings, batch_id: str, par
     """
     written = []
     for partition, class_uid, rows in split(events):
-        table = tables.get(partition.table)
-        folder = layout.folder(table.prefix, tables.PARTITION_KEYS, partition.values)
-        path = f"{folder}/{layout.event_file(batch_id, part, class_uid)}"
+        path = f"{_folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
         data = encode(rows, settings, sort_by="time")
         store.put(path, data)
         bounds = pc.min_max(rows["time"]).as_py()
@@ -119,6 +117,16 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
         partition, class_uid = groups[number]
         yield partition, class_uid, _rows(events.slice(start, end - start), partition)
         start = end
+
+
+def folders(events: pa.Table) -> list[str]:
+    """The folders that `write` puts files into, sorted."""
+    found = {partition for partition, _ in partitions(events)}
+    return sorted(_folder(partition) for partition in found)
+
+
+def _folder(partition: Partition) -> str:
+    return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
 
 
 def partitions(events: pa.Table) -> list[tuple[Partition, int]]:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from lake import s3
-from ocsf_mappers import Engine, registry
+from ocsf_mappers import DEFAULT_VERSION, Engine
+from tests import support
 from tests.servers import moto, rgw
 from tests.servers.rgw import S3Server
 from tests.support import PROJECT
@@ -41,15 +41,23 @@ def samples() -> Path:
     return folder
 
 
-@cache
-def _engine(source: str, version: str) -> Engine:
-    return Engine(registry.load(source), version)
-
-
 @pytest.fixture(scope="session")
 def engine() -> Callable[[str, str], Engine]:
-    """`engine(source, version)`, made once and kept, as making one and its first query costs most of a test."""
-    return _engine
+    """See `tests.support.engine`."""
+    return support.engine
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one source in one version go to one worker, which plans that mapping's queries once."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.get_closest_marker("xdist_group"):
+            continue
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        case = given.get("case")
+        source = case.source if isinstance(case, support.Case) else given.get("source")
+        if isinstance(source, str):
+            item.add_marker(pytest.mark.xdist_group(f"{source} {given.get('version', DEFAULT_VERSION)}"))
 
 
 # -- servers ----------------------------------------------------------------------------------------------------------

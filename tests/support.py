@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ocsf_mappers import Engine, Mapped, Mapper, RawObject
+from ocsf_mappers import DEFAULT_VERSION, Engine, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks, Limits
 from ocsf_mappers.tables import OUTSIDE_OCSF
@@ -30,6 +31,25 @@ MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 """Lists that say something by having no items (a DNS query without an answer)."""
 
 LAKE_COLUMNS = OUTSIDE_OCSF | {"_table"}
+
+
+# -- mappers ----------------------------------------------------------------------------------------------------------
+@cache
+def engine(source: str, version: str = DEFAULT_VERSION) -> Engine:
+    """Made once and kept: making one, and planning its first query, costs most of a test."""
+    return Engine(registry.load(source), version)
+
+
+@cache
+def own(source: str) -> list[tuple[RawObject, Chunk]]:
+    """The sample logs of a source, read."""
+    return read_cases(registry.load(source), cases(source))
+
+
+@cache
+def mapped(source: str, version: str = DEFAULT_VERSION) -> Mapped:
+    """What the sample logs of a source map to; all are mapped together, as ingest does with small objects."""
+    return engine(source, version).map(own(source))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from ocsf_mappers import Engine, Mapped, Mapper, RawObject, registry, schema, ta
 from ocsf_mappers.check import table_names
 from ocsf_mappers.readers import Chunk
 from tests import lossless, ocsf_check
-from tests.support import VERSIONS, Json, as_events, cases, plain, read_cases
+from tests.support import VERSIONS, Json, as_events, engine, own, plain
+from tests.support import mapped as mapped_samples
 
 pytestmark = [
     pytest.mark.parametrize("version", VERSIONS),
@@ -29,21 +30,6 @@ Parts = list[tuple[RawObject, Chunk]]
 @cache
 def _mapper(source: str) -> Mapper:
     return registry.load(source)
-
-
-@cache
-def _engine(source: str, version: str) -> Engine:
-    return Engine(_mapper(source), version)
-
-
-@cache
-def _parts(source: str) -> Parts:
-    return read_cases(_mapper(source), cases(source))
-
-
-@cache
-def _mapped(source: str, version: str) -> Mapped:
-    return _engine(source, version).map(_parts(source))
 
 
 def _target(source: str) -> pa.Schema:
@@ -58,7 +44,7 @@ def _rows(mapped: Mapped) -> list[tuple[str, int, Json]]:
 
 @cache
 def _mapped_rows(source: str, version: str) -> list[tuple[str, int, Json]]:
-    return _rows(_mapped(source, version))
+    return _rows(mapped_samples(source, version))
 
 
 def _row_rejects(mapped: Mapped) -> list[Json]:
@@ -66,19 +52,19 @@ def _row_rejects(mapped: Mapped) -> list[Json]:
 
 
 def test_most_samples_become_events(source: str, version: str) -> None:
-    mapped = _mapped(source, version)
+    mapped = mapped_samples(source, version)
     assert len(mapped.events) > 3 * len(mapped.rejects)
 
 
 def test_events_have_exactly_the_columns_of_the_lake_table(source: str, version: str) -> None:
     target = _target(source)
-    events = _mapped(source, version).events
+    events = mapped_samples(source, version).events
     assert events.column_names == [*target.names, "_table"]
     assert plain(events, target).schema == target
 
 
 def test_an_event_names_a_table_of_its_source(source: str, version: str) -> None:
-    assert set(_mapped(source, version).events["_table"].to_pylist()) <= set(table_names(_mapper(source)))
+    assert set(mapped_samples(source, version).events["_table"].to_pylist()) <= set(table_names(_mapper(source)))
 
 
 def test_every_event_is_valid_by_an_independent_reading_of_ocsf(source: str, version: str) -> None:
@@ -103,7 +89,7 @@ def test_an_other_keeps_the_source_s_own_text(source: str, version: str) -> None
 def test_events_re_read_from_parquet_have_no_problems(source: str, version: str, tmp_path: Path) -> None:
     target = _target(source)
     path = tmp_path / "events.parquet"
-    pq.write_table(plain(_mapped(source, version).events, target), path)
+    pq.write_table(plain(mapped_samples(source, version).events, target), path)
     assert pq.read_schema(path).equals(target)
     facts = schema.load(version)
     classes = [(facts.event_class(event.event_class), event.all_profiles) for event in _mapper(source).events]
@@ -114,20 +100,20 @@ def test_events_re_read_from_parquet_have_no_problems(source: str, version: str,
         rows = connection.sql(f"SELECT * FROM ({query}) WHERE said IS NOT NULL").fetchall()
         count = connection.sql("SELECT count(*) FROM events").fetchall()
     assert rows == []
-    assert count == [(len(_mapped(source, version).events),)]
+    assert count == [(len(mapped_samples(source, version).events),)]
 
 
 def test_what_was_read_is_events_rejects_and_drops(source: str, version: str) -> None:
-    mapped = _mapped(source, version)
-    read = sum(chunk.read for _, chunk in _parts(source))
+    mapped = mapped_samples(source, version)
+    read = sum(chunk.read for _, chunk in own(source))
     assert mapped.read == read == len(mapped.events) + len(mapped.rejects) + mapped.dropped.total()
-    assert mapped.dropped == sum((Counter(chunk.dropped) for _, chunk in _parts(source)), Counter())
+    assert mapped.dropped == sum((Counter(chunk.dropped) for _, chunk in own(source)), Counter())
 
 
 def test_every_record_ends_in_one_place_once(source: str, version: str) -> None:
-    mapped = _mapped(source, version)
-    given = [(where.uri, number) for where, chunk in _parts(source) for number, _ in lossless.records(chunk)]
-    given += [(where.uri, bad.record) for where, chunk in _parts(source) for bad in chunk.bad]
+    mapped = mapped_samples(source, version)
+    given = [(where.uri, number) for where, chunk in own(source) for number, _ in lossless.records(chunk)]
+    given += [(where.uri, bad.record) for where, chunk in own(source) for bad in chunk.bad]
     ends = [(name, number) for name, number, _ in _rows(mapped)]
     ends += [(row["source_object"], row["source_record"]) for row in mapped.rejects.to_pylist()]
     assert Counter(ends) == Counter(given)
@@ -135,7 +121,7 @@ def test_every_record_ends_in_one_place_once(source: str, version: str) -> None:
 
 
 def test_every_reject_says_why_and_keeps_its_text(source: str, version: str) -> None:
-    rows = _mapped(source, version).rejects.to_pylist()
+    rows = mapped_samples(source, version).rejects.to_pylist()
     assert rows
     assert [row for row in rows if not row["reason"] or not row["raw"]] == []
 
@@ -148,40 +134,40 @@ def test_unmapped_names_are_unique_and_dotted(source: str, version: str) -> None
 
 
 def test_mapping_halves_gives_what_mapping_all_gives(source: str, version: str) -> None:
-    whole = _mapped(source, version)
+    whole = mapped_samples(source, version)
     halves: list[Parts] = [[], []]
-    for where, chunk in _parts(source):
+    for where, chunk in own(source):
         middle = len(chunk.records) // 2
         halves[0].append((where, Chunk(chunk.records.slice(0, middle), chunk.bad, chunk.dropped)))
         halves[1].append((where, Chunk(chunk.records.slice(middle))))
-    found = [_engine(source, version).map(half) for half in halves]
+    found = [engine(source, version).map(half) for half in halves]
     assert sorted(_rows(found[0]) + _rows(found[1]), key=lambda row: row[:2]) == _mapped_rows(source, version)
     assert sorted(_row_rejects(found[0]) + _row_rejects(found[1]), key=str) == sorted(_row_rejects(whole), key=str)
     assert found[0].failed_casts + found[1].failed_casts == whole.failed_casts
 
 
 def test_mapping_again_gives_the_same(source: str, version: str) -> None:
-    again = _engine(source, version).map(_parts(source))
-    assert again.events.to_pylist() == _mapped(source, version).events.to_pylist()
+    again = engine(source, version).map(own(source))
+    assert again.events.to_pylist() == mapped_samples(source, version).events.to_pylist()
 
 
 def test_no_records_give_an_empty_table_of_the_same_columns(source: str, version: str) -> None:
     target = _target(source)
     nothing = Chunk(pa.table({"_record": pa.array([], pa.int64())}))
     for parts in ([], [(RawObject("memory://empty"), nothing)]):
-        mapped = _engine(source, version).map(parts)
+        mapped = engine(source, version).map(parts)
         assert mapped.read == 0
         assert mapped.events.column_names == [*target.names, "_table"]
         assert plain(mapped.events, target).schema == target
-        assert mapped.rejects.schema == _mapped(source, version).rejects.schema
+        assert mapped.rejects.schema == mapped_samples(source, version).rejects.schema
 
 
 def test_events_of_a_chunk_stay_in_order(source: str, version: str) -> None:
     by_case: dict[str, list[tuple[str, int]]] = {}
-    events = _mapped(source, version).events
+    events = mapped_samples(source, version).events
     for row in zip(events["source_object"].to_pylist(), events["source_record"].to_pylist(), strict=True):
         by_case.setdefault(row[0], []).append(row)
-    for where, chunk in _parts(source):
+    for where, chunk in own(source):
         numbers = [number for number, _ in lossless.records(chunk)]
         places = [place for place, row in enumerate(by_case.get(where.uri, [])) if row[1] in numbers]
         kept = [by_case[where.uri][place][1] for place in places]
@@ -193,7 +179,7 @@ def test_the_machine_s_time_zone_does_not_matter(source: str, version: str, monk
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        found = _rows(Engine(_mapper(source), version).map(_parts(source)))
+        found = _rows(Engine(_mapper(source), version).map(own(source)))
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -201,7 +187,7 @@ def test_the_machine_s_time_zone_does_not_matter(source: str, version: str, monk
 
 
 def test_time_is_the_same_instant_in_both_columns(source: str, version: str) -> None:
-    events = _mapped(source, version).events
+    events = mapped_samples(source, version).events
     millis = [int(moment.timestamp() * 1000) for moment in events["time_dt"].to_pylist()]
     assert events["time"].to_pylist() == millis
 
@@ -244,7 +230,7 @@ ODD_TEXTS = {
 
 
 def test_partition_values_are_safe_in_a_path(source: str, version: str) -> None:
-    events = _mapped(source, version).events
+    events = mapped_samples(source, version).events
     for name in ("region", "accountid"):
         for value in events[name].unique().to_pylist():
             assert value == "unknown" or value.replace("-", "").isalnum()

@@ -8,8 +8,9 @@ from functools import cache
 
 import pytest
 
-from ocsf_mappers import Engine, registry
-from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, as_events, cases, pretty, read_cases, rejects
+from ocsf_mappers import registry
+from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, as_events, cases, own, pretty, read_cases, rejects
+from tests.support import mapped as mapped_samples
 
 CASES = [case for source in registry.names() for case in cases(source)]
 VOLATILE = frozenset({"source_object", "source_etag", "mapper_version"})
@@ -18,16 +19,14 @@ VOLATILE = frozenset({"source_object", "source_etag", "mapper_version"})
 @cache
 def _all_of(source: str) -> dict[str, Json]:
     """What each case of a source maps to; all are mapped together, as ingest does with small objects."""
-    mapper = registry.load(source)
-    parts = read_cases(mapper, cases(source))
-    mapped = Engine(mapper).map(parts)
+    mapped = mapped_samples(source)
     found: dict[str, Json] = {case.name: {"events": [], "rejects": [], "dropped": Counter()} for case in cases(source)}
     for event, lake in as_events(mapped.events):
         shown = {name: value for name, value in lake.items() if name not in VOLATILE}
         found[lake["source_object"]]["events"].append({"event": event, "lake": shown})
     for row, shown in zip(mapped.rejects.to_pylist(), rejects(mapped), strict=True):
         found[row["source_object"]]["rejects"].append(shown)
-    for raw_object, chunk in parts:
+    for raw_object, chunk in own(source):
         found[raw_object.uri]["dropped"].update(chunk.dropped)
     return found
 

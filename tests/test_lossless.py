@@ -19,22 +19,12 @@ from hypothesis import strategies as st
 
 from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
-from tests import lossless
-from tests.support import VERSIONS, Json, as_events, cases, map_bytes, read, read_bytes, read_cases
+from tests import lossless, support
+from tests.support import VERSIONS, Json, as_events, map_bytes, own, read, read_bytes
 
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
 Place = tuple[str, int]
-
-
-@cache
-def _engine(source: str, version: str = "1.1.0") -> Engine:
-    return Engine(registry.load(source), version)
-
-
-@cache
-def _own(source: str) -> Parts:
-    return read_cases(registry.load(source), cases(source))
 
 
 @cache
@@ -102,10 +92,10 @@ def _apart(source: str, parts: Parts) -> Parts:
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:
-    parts = _apart(source, _own(source)) if apart else _own(source)
-    mapped = _engine(source, version).map(parts)
+    parts = _apart(source, own(source)) if apart else own(source)
+    mapped = support.engine(source, version).map(parts)
     assert len(mapped.events) > 20
-    assert _wrong(_engine(source, version), parts, mapped) == {}
+    assert _wrong(support.engine(source, version), parts, mapped) == {}
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
@@ -114,9 +104,9 @@ def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path)
     parts = _corpus(samples, source)
     if apart:
         parts = _apart(source, [(where, chunk) for where, chunk in parts if _is_json(chunk)])
-    mapped = _engine(source).map(parts)
+    mapped = support.engine(source).map(parts)
     assert len(mapped.events) > 10
-    assert _wrong(_engine(source), parts, mapped) == {}
+    assert _wrong(support.engine(source), parts, mapped) == {}
 
 
 def _is_json(chunk: Chunk) -> bool:
@@ -136,10 +126,10 @@ def test_every_drop_has_a_reason(source: str) -> None:
 
 def test_what_stood_around_a_record_is_in_quarantine_with_it() -> None:
     document = {"version": "0", "id": "e1", "detail-type": "AWS API Call via CloudTrail", "detail": {"eventName": "x"}}
-    mapped = map_bytes(_engine("aws_cloudtrail"), json.dumps(document).encode())
+    mapped = map_bytes(support.engine("aws_cloudtrail"), json.dumps(document).encode())
     (reject,) = mapped.rejects.to_pylist()
     assert json.loads(reject["raw"]) == document
-    again = map_bytes(_engine("aws_cloudtrail"), reject["raw"].encode())
+    again = map_bytes(support.engine("aws_cloudtrail"), reject["raw"].encode())
     assert again.rejects["raw"].to_pylist() == [reject["raw"]]
 
 
@@ -189,9 +179,9 @@ TEXT_SOURCES = [source for source in SOURCES if _reader(registry.load(source), D
 @cache
 def _records(source: str) -> list[Json]:
     """Sample records that become events, from different cases; lists of records are taken for what they hold."""
-    mapped = _engine(source).map(_own(source))
+    mapped = support.engine(source).map(own(source))
     events, found = _events(mapped), []
-    for where, chunk in _own(source):
+    for where, chunk in own(source):
         if "_raw" in chunk.records.column_names and "_envelope" not in chunk.records.column_names:
             numbers = zip(chunk.records["_record"].to_pylist(), chunk.records["_raw"].to_pylist(), strict=True)
             found += [json.loads(raw) for number, raw in numbers if (where.uri, number) in events][:3]
@@ -248,7 +238,7 @@ def _written(record: Json, *, twice: bool, ascii_only: bool) -> str:
 
 @pytest.mark.parametrize("source", JSON_SOURCES)
 def test_a_changed_json_record_loses_nothing(source: str) -> None:
-    engine, pool = _engine(source), _records(source)
+    engine, pool = support.engine(source), _records(source)
     reader = _reader(engine.mapper, JsonRecords)
     ends: Counter[str] = Counter()
 
@@ -304,12 +294,12 @@ CELLS = st.one_of(
 
 @pytest.mark.parametrize("source", TEXT_SOURCES)
 def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
-    engine = _engine(source)
+    engine = support.engine(source)
     reader: Delimited = _reader(engine.mapper, Delimited)
-    events = _events(engine.map(_own(source)))
+    events = _events(engine.map(own(source)))
     pool = [
         record
-        for where, chunk in _own(source)
+        for where, chunk in own(source)
         if "_raw" not in chunk.records.column_names
         for number, record in lossless.records(chunk)
         if (where.uri, number) in events

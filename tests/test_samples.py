@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Engine, Mapped, RawObject, registry
+from ocsf_mappers import Mapped, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import ocsf_check
-from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, map_bytes, ocsf, pretty, read
+from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, engine, map_bytes, ocsf, pretty, read
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -51,25 +51,20 @@ ALLOWED_REJECTS = {
 
 
 @cache
-def _engine(source: str, version: str) -> Engine:
-    return Engine(registry.load(source), version)
-
-
-@cache
 def _parts(samples: Path, source: str) -> Parts:
-    engine = _engine(source, "1.1.0")
+    mapper = registry.load(source)
     parts: Parts = []
     for path in sorted((samples / FOLDERS[source]).rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
                 where = RawObject(path.relative_to(samples).as_posix())
-                parts += [(where, chunk) for chunk in read(engine.mapper, file)]
+                parts += [(where, chunk) for chunk in read(mapper, file)]
     return parts
 
 
 @cache
 def _mapped(samples: Path, source: str) -> Mapped:
-    return _engine(source, "1.1.0").map(_parts(samples, source))
+    return engine(source, "1.1.0").map(_parts(samples, source))
 
 
 @cache
@@ -201,7 +196,7 @@ def test_an_event_is_the_published_one_but_for_explained_differences(
 ) -> None:
     folder = samples / "expected" / "ocsf-examples" / version / "markdown" / pair
     (raw,), (published,) = folder.glob("*.raw"), folder.glob("*.ocsf")
-    (event,) = ocsf(map_bytes(_engine(source, version), _as_delivered(source, raw)).events)
+    (event,) = ocsf(map_bytes(engine(source, version), _as_delivered(source, raw)).events)
     # these pages are not strict JSON: some have a comma too many
     theirs = _flat(json.loads(re.sub(r",(\s*[}\]])", r"\1", published.read_text(encoding="utf-8"))))
     ours = _flat(event)
@@ -265,7 +260,7 @@ def test_inputs_of_earlier_mappings_become_valid_events(samples: Path, pattern: 
     for path in paths:
         with path.open("rb") as file:
             chunks = read(registry.load("aws_route53_resolver"), file)
-        mapped = _engine("aws_route53_resolver", version).map([(RawObject(path.name), chunk) for chunk in chunks])
+        mapped = engine("aws_route53_resolver", version).map([(RawObject(path.name), chunk) for chunk in chunks])
         # an empty file is published too
         assert len(mapped.events) == (1 if path.stat().st_size else 0)
         assert mapped.rejects.to_pylist() == []
@@ -279,7 +274,7 @@ def test_refused_and_failed_queries_keep_the_published_codes(samples: Path) -> N
     for raw, golden in zip(inputs, goldens, strict=True):
         with raw.open("rb") as file:
             chunks = read(registry.load("aws_route53_resolver"), file)
-        mapped = _engine("aws_route53_resolver", "1.1.0").map([(RawObject(raw.name), chunk) for chunk in chunks])
+        mapped = engine("aws_route53_resolver", "1.1.0").map([(RawObject(raw.name), chunk) for chunk in chunks])
         (ours,), (theirs,) = mapped.events.to_pylist(), pq.read_table(golden).to_pylist()
         for name in ("rcode", "rcode_id", "query", "answers", "time", "connection_info", "src_endpoint"):
             assert ours[name] == theirs[name], name

@@ -10,10 +10,11 @@ from functools import cache
 
 import pytest
 
-from ocsf_mappers import DEFAULT_VERSION, Engine, Mapper, registry, schema
+from ocsf_mappers import DEFAULT_VERSION, Mapper, registry, schema
 from ocsf_mappers.check import lacking
 from tests import lossless
-from tests.support import PROJECT, VERSIONS, Json, as_events, cases, leaves, read_cases
+from tests.support import PROJECT, VERSIONS, Json, as_events, leaves
+from tests.support import mapped as mapped_samples
 
 PAGE = PROJECT / "docs" / "ocsf-versions.md"
 
@@ -128,7 +129,7 @@ def _mapper(source: str) -> Mapper:
 
 @cache
 def _events(source: str, version: str) -> dict[tuple[str, int], Json]:
-    mapped = Engine(_mapper(source), version).map(read_cases(_mapper(source), cases(source)))
+    mapped = mapped_samples(source, version)
     return {(lake["source_object"], lake["source_record"]): event for event, lake in as_events(mapped.events)}
 
 

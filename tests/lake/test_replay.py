@@ -194,7 +194,7 @@ def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     replay.replay(settings())
     with opened(settings()) as lake:
         ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
-        replays.take_back(lake.ledger, str(batch_id), lambda: pytest.fail("it was undone"))
+        replays.take_back(lake.ledger, str(batch_id), lambda _: pytest.fail("it was undone"))
         assert replays.unfinished(lake.ledger, "aws_cloudtrail") == []
     assert rows(settings(), "SELECT state FROM ledger_replays") == [("done",)]
 

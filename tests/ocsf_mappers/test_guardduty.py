@@ -15,9 +15,9 @@ from typing import Any
 import botocore
 import pytest
 
-from ocsf_mappers import Engine, RawObject, registry
+from ocsf_mappers import RawObject, registry
 from tests import lossless, ocsf_check
-from tests.support import VERSIONS, Json, as_events, leaves, map_bytes
+from tests.support import VERSIONS, Json, as_events, engine, leaves, map_bytes
 
 MODEL = Path(botocore.__file__).parent / "data" / "guardduty" / "2017-11-28" / "service-2.json.gz"
 EXAMPLES = {
@@ -92,15 +92,10 @@ def python(name: str, facts: Json) -> str:
     return name
 
 
-@cache
-def engine(version: str) -> Engine:
-    return Engine(registry.load("aws_guardduty"), version)
-
-
 def events_of(findings: list[Json], version: str = "1.1.0") -> list[Json]:
     """The events of some findings, written as JSON lines, in their order."""
     lines = "\n".join(json.dumps(finding) for finding in findings)
-    mapped = map_bytes(engine(version), lines.encode(), RawObject("memory://findings"))
+    mapped = map_bytes(engine("aws_guardduty", version), lines.encode(), RawObject("memory://findings"))
     assert mapped.rejects["reason"].to_pylist() == []
     rows = sorted(as_events(mapped.events), key=lambda row: int(row[1]["source_record"]))
     return [event for event, _ in rows]

@@ -1,0 +1,47 @@
+"""Where batches and replays that are not done may have left files: so nobody has to list the lake to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from lake import layout
+from lake.database import insert
+from lake.lake import Lake
+from lake.ledger_tables import TRACES
+from lake.store import Store
+
+
+class Traces:
+    """What one attempt at a batch leaves.
+
+    Args:
+        lake: The lake.
+        batch_id: The batch or replay.
+    """
+
+    def __init__(self, lake: Lake, batch_id: str) -> None:
+        self.lake = lake
+        self.batch_id = batch_id
+        self._noted: set[str] = set()
+
+    def note(self, folders: Iterable[str]) -> None:
+        """Says where files will be written, before they are."""
+        if new := sorted(set(folders) - self._noted):
+            with self.lake.ledger.engine.begin() as connection:
+                rows = [{"batch_id": self.batch_id, "folder": folder} for folder in new]
+                connection.execute(insert(connection, TRACES).on_conflict_do_nothing(), rows)
+            self._noted.update(new)
+
+
+def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
+    """Names of a batch's files where its attempts so far may have left some, finished or half written."""
+    query = sa.select(TRACES.c.folder).where(TRACES.c.batch_id == batch_id).order_by(TRACES.c.folder)
+    folders = connection.scalars(query).all()
+    return sorted({name for folder in folders for name in store.sizes(folder) if layout.batch_of(name) == batch_id})
+
+
+def forget(connection: sa.Connection, batch_id: str) -> None:
+    """In the transaction that ends a batch, or takes it back: nothing is left that is not registered."""
+    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))

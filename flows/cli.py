@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.commands import backfill, catalog, deploy, ingest, map, quarantine, query, sources, status, validate
+from flows.commands import backfill, catalog, deploy, export, ingest, map, quarantine, query, sources, status, validate
 from flows.terminal import say
 
 HINTS = {
@@ -51,6 +51,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
+_add(app, "export", export.export, export.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
 _add(app, "lint", query.lint, query.LINT_EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)

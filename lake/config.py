@@ -55,6 +55,18 @@ class Settings(BaseSettings):
     lake_external_id: str | None = Field(None, description="External id that the role for the lake asks for.")
     lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
 
+    export_role: str | None = Field(
+        None, description="ARN of the role to write to Security Lake with; {name} and {region} are the custom source's."
+    )
+    export_external_id: str | None = Field(None, description="External id that the role for exports asks for.")
+    export_kms_key: str | None = Field(None, description="KMS key for exported objects, not the bucket's default.")
+    export_region: str | None = Field(
+        None, description="Region of the bucket for exports, where its name does not say it as Security Lake's does."
+    )
+    export_object_bytes: int = Field(
+        256 << 20, gt=0, description="Size from which on exported events go on in another object."
+    )
+
     catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
         (), description="Catalogs to register with beside the lake's own: glue, iceberg."
     )

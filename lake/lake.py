@@ -12,6 +12,7 @@ from lake.catalog import Catalog, Catalogs
 from lake.catalogs.local import SqlCatalog
 from lake.config import Settings
 from lake.database import is_postgres
+from lake.exports import Exports
 from lake.leases import FileLeases, Leases, PostgresLeases
 from lake.ledger import Ledger
 from lake.store import Store
@@ -35,6 +36,10 @@ class Lake:
     ledger: Ledger
     catalog: Catalogs
     leases: Leases
+
+    def exports(self, target: str) -> Exports:
+        """What the ledger says of what went to a custom source, by the URI of its folder."""
+        return Exports(self.ledger.engine, target)
 
 
 @contextmanager

@@ -261,13 +261,50 @@ def put(fs: S3FileSystem, path: str, data: bytes) -> None:
             _put(fs, path, data, digest.digest())
 
 
+class Pieces:
+    """The bytes of a buffer, a slice of them at a time: those of a file that is not read whole.
+
+    Args:
+        data: A buffer of Arrow, such as a file mapped into memory.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return int(self._data.size)
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        start, stop, _ = wanted.indices(len(self))
+        return bytes(self._data.slice(start, stop - start).to_pybytes())
+
+
+def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
+    """Puts an object if its name is free; needs no permission but to put.
+
+    Args:
+        fs: The file system.
+        path: Bucket and key.
+        data: The bytes.
+        sha256: Their checksum.
+
+    Returns:
+        Whether the name was free. What is there already is left as it is.
+    """
+    try:
+        _put(fs, path, data, sha256, IfNoneMatch="*")
+    except Changed:
+        return False
+    return True
+
+
 def _held(fs: S3FileSystem, path: str) -> tuple[int, str | None]:
     bucket, key, _ = fs.split_path(path)
     found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
     return int(found["ContentLength"]), found["Metadata"].get(SHA256)
 
 
-def _put(fs: S3FileSystem, path: str, data: bytes, sha256: bytes, **condition: str) -> None:
+def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, **condition: str) -> None:
     bucket, key, _ = fs.split_path(path)
     common = {"Metadata": {SHA256: sha256.hex()}, "ContentType": "application/vnd.apache.parquet"}
     try:
@@ -275,6 +312,7 @@ def _put(fs: S3FileSystem, path: str, data: bytes, sha256: bytes, **condition: s
             mode = "create" if condition else "overwrite"
             fs.pipe_file(path, data, chunksize=PART_BYTES, max_concurrency=4, mode=mode, **common)
             return
+        data = data[:]
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         checksum = base64.b64encode(sha256).decode()
         fs.call_s3(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,32 @@ class Store:
         except OSError as error:
             raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
 
+    def put_new(self, name: str, file: Path) -> bool:
+        """Writes a copy of a local file, unless there is a file of this name; that one is left as it is.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path = self.path(name)
+        try:
+            with s3.explained(self.uri(name), denied=WriteError), pa.memory_map(str(file)) as mapped:
+                data = mapped.read_buffer()
+                if self.is_local:
+                    return _put_new_local(Path(path), data)
+                if s3.is_s3(self.fs):
+                    digest = hashlib.sha256(data).digest()
+                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(data), digest)
+                if retry.call(self.fs.exists, path):
+                    return False
+                retry.call(self.fs.pipe_file, path, data.to_pybytes())
+                return True
+        except OSError as error:
+            raise WriteError(f"cannot write: {error}", file=self.uri(name)) from error
+
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
@@ -97,10 +124,26 @@ class Store:
 
 
 def _put_local(path: Path, data: pa.Buffer) -> None:
+    _unfinished(path, data).replace(path)
+
+
+def _put_new_local(path: Path, data: pa.Buffer) -> bool:
+    unfinished = _unfinished(path, data)
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        return False
+    finally:
+        unfinished.unlink()
+    return True
+
+
+def _unfinished(path: Path, data: pa.Buffer) -> Path:
+    """The bytes on disk beside the file that they will be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
     with unfinished.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
+    return unfinished

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +37,9 @@ NO_DICTIONARY = frozenset(
     ]
 )
 """Columns of so many values that a file with a dictionary of them is larger, as measured."""
+
+MOST_ROWS_PER_STEP = 1024
+"""Rows that are added to a page before its size is looked at, at most."""
 
 
 @dataclass(frozen=True)
@@ -194,27 +198,34 @@ def _rows(events: pa.Table, partition: Partition) -> pa.Table:
 
 def encode(rows: pa.Table, settings: Settings, sort_by: str | None = None) -> pa.Buffer:
     """A Parquet file of these rows, of plain types: what is text here is text to every reader."""
-    encoded, bounded = _leaves(rows.schema)
     sink = pa.BufferOutputStream()
     pq.write_table(
         rows,
         sink,
         row_group_size=settings.row_group_rows,
-        compression="zstd",
-        compression_level=settings.compression_level,
-        use_dictionary=encoded,
-        write_statistics=bounded,
-        data_page_size=settings.data_page_bytes,
         write_batch_size=rows_per_step(rows, settings),
-        store_schema=False,
-        sorting_columns=pq.SortingColumn.from_ordering(rows.schema, [(sort_by, "ascending")]) if sort_by else None,
+        **form(rows.schema, settings, sort_by),
     )
     return sink.getvalue()
 
 
+def form(schema: pa.Schema, settings: Settings, sort_by: str | None = None) -> dict[str, Any]:
+    """What all our Parquet files have in common, as arguments of pyarrow's writers."""
+    encoded, bounded = _leaves(schema)
+    return {
+        "compression": "zstd",
+        "compression_level": settings.compression_level,
+        "use_dictionary": encoded,
+        "write_statistics": bounded,
+        "data_page_size": settings.data_page_bytes,
+        "store_schema": False,
+        "sorting_columns": pq.SortingColumn.from_ordering(schema, [(sort_by, "ascending")]) if sort_by else None,
+    }
+
+
 def rows_per_step(rows: pa.Table, settings: Settings) -> int:
     """Rows between two looks at a page's size: few where rows are long, so that a page does not grow past its bound."""
-    return max(1, min(1024, settings.data_page_bytes * len(rows) // max(int(rows.nbytes), 1)))
+    return max(1, min(MOST_ROWS_PER_STEP, settings.data_page_bytes * len(rows) // max(int(rows.nbytes), 1)))
 
 
 @cache

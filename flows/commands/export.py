@@ -1,0 +1,48 @@
+"""`ocsf-lake export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from flows import output, terminal
+from flows.settings import JsonOption, LakeOption, SourceArgument, settings_of_lake, source
+
+EXAMPLE = (
+    "ocsf-lake export aws_guardduty s3://aws-security-data-lake-eu-west-1-abcdef --name guardduty-2004 --lake demo_lake"
+)
+
+
+def export(
+    source_name: SourceArgument,
+    bucket: Annotated[
+        str, typer.Argument(metavar="BUCKET", help="URI of Security Lake's bucket; events go below ext/NAME/ in it.")
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name that the custom source was registered under.")
+    ],
+    event_class: Annotated[
+        str | None,
+        typer.Option("--class", metavar="CLASS", help="OCSF class, by name or uid; for a source of several classes."),
+    ] = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send new events to a custom source of Amazon Security Lake.
+
+    Events of finished batches go there once, in large objects ordered by time; run it again and it continues. A custom
+    source holds one class. A partition gets an object every five minutes at most.
+    """
+    source(source_name)
+    found = settings_of_lake(lake)
+    from lake.export import export as run
+
+    summary = run(found, source_name, bucket, name, event_class)
+    if as_json:
+        output.print_json(asdict(summary))
+    elif summary.objects:
+        rows = [[terminal.count(item.rows), terminal.size(item.bytes), item.uri] for item in summary.objects]
+        output.print_table(["events", "bytes", "object"], rows)
+    terminal.say(summary.said())

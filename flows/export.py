@@ -1,0 +1,43 @@
+"""The flow that sends new events to a custom source of Amazon Security Lake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import report, terminal, worker
+from lake import export as exports
+from lake.export import Summary
+
+SHOWN_OBJECTS = 1_000
+
+
+@flow(flow_run_name="export {name}", timeout_seconds=worker.RUN_SECONDS)
+def export(source: str, bucket: str, name: str, event_class: str | None = None, lake: str | None = None) -> State[Any]:
+    """Sends what is new of one class of a source; what an interrupted run left open comes first.
+
+    Args:
+        source: Name of the source.
+        bucket: URI of Security Lake's bucket.
+        name: Name that the custom source was registered under.
+        event_class: The class, by name or uid; needed when the source has several.
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    worker.check("the bucket", bucket, "name it")
+    done = exports.export(worker.settings(lake), source, bucket, name, event_class)
+    create_markdown_artifact(page(done), "export", done.said())
+    return Completed(message=done.said(), data=None)
+
+
+def page(done: Summary) -> str:
+    """The run in Markdown."""
+    rows = [
+        [terminal.count(item.rows), terminal.size(item.bytes), report.code(item.uri)]
+        for item in done.objects[:SHOWN_OBJECTS]
+    ]
+    parts = [f"{done.said()}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
+    return "\n\n".join(parts) + "\n"

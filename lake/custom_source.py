@@ -87,8 +87,8 @@ def custom_source(source: str, bucket: str, name: str, event_class: str | None, 
         )
     # One spelling of one place: the ledger knows custom sources by it.
     root = Store(bucket, settings.lake_access).uri("").rstrip("/")
-    if FOLDER in root.split("/")[3:]:
-        raise ConfigError(f"name the bucket alone: events go to {root.partition(f'/{FOLDER}')[0]}/{FOLDER}/{name}/")
+    if FOLDER in root.split("/")[-2:]:
+        raise ConfigError(f"name the bucket alone: events go to {root.rpartition(f'/{FOLDER}')[0]}/{FOLDER}/{name}/")
     if root == Store(settings.lake, settings.lake_access).uri("").rstrip("/"):
         raise ConfigError(f"{bucket!r} is the lake itself, and events are exported to another place")
     chosen = _class(mapper, name, event_class)

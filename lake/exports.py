@@ -14,7 +14,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from lake.database import insert, lock
+from lake.database import insert
+from lake.leases import LostError
 from lake.ledger import BATCHES, FILES, METADATA, State
 from ocsf_mappers.errors import ConfigError
 
@@ -52,10 +53,10 @@ SHIPPED_FILES = sa.Table(
 SHIPPED_OBJECTS = sa.Table(
     "export_objects",
     METADATA,
-    sa.Column("uri", sa.Text, primary_key=True),
-    sa.Column("shipment_id", sa.Text, nullable=False, index=True),
-    sa.Column("first_row", sa.BigInteger, nullable=False),
+    sa.Column("shipment_id", sa.Text, primary_key=True),
+    sa.Column("first_row", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("uri", sa.Text, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("written_at", sa.Text),
@@ -179,24 +180,25 @@ class Exports:
             return {(account, day): datetime.fromisoformat(at) for account, day, at in connection.execute(query)}
 
     def plan(self, account: str, day: str, files: Sequence[WaitingFile], now: datetime) -> Shipment:
-        """Notes a shipment before any work; the database refuses a file that is in one already."""
+        """Notes a shipment before any work.
+
+        Raises:
+            LostError: A file of it is in another shipment by now.
+        """
         paths = [file.path for file in files]
         found = Shipment(
             shipment_id(self._target, account, day, paths), account, day, sum(file.rows for file in files)
         )
-        with self._engine.begin() as connection:
-            lock(connection, f"export {self._target}")
-            connection.execute(
-                sa.insert(SHIPMENTS),
-                {**vars(found), "target": self._target, "state": State.PLANNED, "planned_at": _text(now)},
-            )
-            connection.execute(
-                sa.insert(SHIPPED_FILES),
-                [
-                    {"target": self._target, "path": file.path, "shipment_id": found.id, "rows": file.rows}
-                    for file in files
-                ],
-            )
+        rows = [
+            {"target": self._target, "path": file.path, "shipment_id": found.id, "rows": file.rows} for file in files
+        ]
+        row = {**vars(found), "target": self._target, "state": State.PLANNED, "planned_at": _text(now)}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(SHIPMENTS), row)
+                connection.execute(sa.insert(SHIPPED_FILES), rows)
+        except sa.exc.IntegrityError as error:
+            raise LostError("another export has planned these files", target=self._target) from error
         return found
 
     def open(self) -> list[Shipment]:
@@ -234,18 +236,32 @@ class Exports:
             return [ShippedObject(*row) for row in connection.execute(query)]
 
     def begin(self, shipment: Shipment, found: ShippedObject) -> None:
-        """Notes an object before it is put; one that was noted before stays as it was."""
+        """Notes an object before it is put; one that was noted before stays as it was.
+
+        Raises:
+            LostError: Another export has begun the same rows with an object of other rows.
+        """
+        columns = SHIPPED_OBJECTS.c
         row = {**vars(found), "shipment_id": shipment.id}
         with self._engine.begin() as connection:
             connection.execute(insert(connection, SHIPPED_OBJECTS).on_conflict_do_nothing(), row)
+            query = sa.select(columns.rows).where(
+                columns.shipment_id == shipment.id, columns.first_row == found.first_row
+            )
+            if connection.scalar(query) != found.rows:
+                raise LostError("another export is sending these rows", shipment=shipment.id)
 
-    def written(self, found: ShippedObject, now: datetime) -> None:
+    def written(self, shipment: Shipment, found: ShippedObject, now: datetime) -> None:
         """Notes that an object is there."""
         columns = SHIPPED_OBJECTS.c
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(SHIPPED_OBJECTS)
-                .where(columns.uri == found.uri, columns.written_at.is_(None))
+                .where(
+                    columns.shipment_id == shipment.id,
+                    columns.first_row == found.first_row,
+                    columns.written_at.is_(None),
+                )
                 .values(bytes=found.bytes, sha256=found.sha256, written_at=_text(now))
             )
 

@@ -128,7 +128,7 @@ class Sender:
             # An attempt that was interrupted had put it.
             found = replace(found, bytes=noted.bytes, sha256=noted.sha256)
         reached("put", shipment.id)
-        self.exports.written(found, self.clock())
+        self.exports.written(shipment, found, self.clock())
         reached("object", shipment.id)
         return found
 
@@ -299,8 +299,9 @@ def _write(rows: _Rows, file: Path, number: int | None, settings: Settings, step
         step: Rows between two looks at a page's size.
     """
     form = writer.form(rows.schema, settings, "time")
-    # A page is closed once it is past its size: by half of it, and one step of up to the other half.
-    form |= {"data_page_size": settings.data_page_bytes // 2, "write_batch_size": step}
+    # A page is closed once it is past its size: half of what it may have, and a step of up to the other half.
+    half = settings.data_page_bytes // 2
+    form |= {"data_page_size": half, "dictionary_pagesize_limit": half, "write_batch_size": step}
     written = 0
     with pa.OSFile(str(file), "wb") as sink, pq.ParquetWriter(sink, rows.schema, **form) as made:
         while number is None or written < number:

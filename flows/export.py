@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import report, terminal, worker
+from flows.commands.export import said
 from lake import export as exports
 from lake.export import Summary
 
@@ -29,8 +30,8 @@ def export(source: str, bucket: str, name: str, event_class: str | None = None, 
     """
     worker.check("the bucket", bucket, "name it")
     done = exports.export(worker.settings(lake), source, bucket, name, event_class)
-    create_markdown_artifact(page(done), "export", done.said())
-    return Completed(message=done.said(), data=None)
+    create_markdown_artifact(page(done), "export", said(done))
+    return Completed(message=said(done), data=None)
 
 
 def page(done: Summary) -> str:
@@ -39,5 +40,5 @@ def page(done: Summary) -> str:
         [terminal.count(item.rows), terminal.size(item.bytes), report.code(item.uri)]
         for item in done.objects[:SHOWN_OBJECTS]
     ]
-    parts = [f"{done.said()}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
+    parts = [f"{said(done)}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"

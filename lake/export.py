@@ -58,17 +58,6 @@ class Summary:
         self.events += sum(item.rows for item in sent)
         self.bytes += sum(item.bytes for item in sent)
 
-    def said(self) -> str:
-        """The export in one line."""
-        if self.busy:
-            return f"another export to {self.target} is going on; nothing was done"
-        parts = [f"{self.events:,} events in {len(self.objects):,} objects sent to {self.target}"]
-        if self.waiting:
-            parts.append(f"{self.waiting:,} events wait for the next export: their partitions got an object just now")
-        if self.left_out:
-            parts.append(f"{self.left_out:,} events stay in the lake: their day is not known")
-        return "; ".join(parts)
-
 
 def now() -> datetime:
     """The time, UTC."""

@@ -196,6 +196,7 @@ def _sorted(paths: Sequence[Path], source: str, folder: Path) -> Iterator[pa.Rec
     spill.mkdir()
     with closing(_connection()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
         connection.execute(f"SET temp_directory = {sqltext.text(str(spill))}")
         files = f"read_parquet({sqltext.texts([str(path) for path in paths])}, union_by_name = true)"

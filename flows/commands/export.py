@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, SourceArgument, settings_of_lake, source
 
-EXAMPLE = (
-    "ocsf-lake export aws_guardduty s3://aws-security-data-lake-eu-west-1-abcdef --name guardduty-2004 --lake demo_lake"
-)
+if TYPE_CHECKING:
+    from lake.export import Summary
+
+EXAMPLE = "ocsf-lake export aws_vpc_flow ./aws-security-data-lake-eu-west-1-demo --name vpc-flow --lake demo_lake"
 
 
 def export(
@@ -45,4 +46,18 @@ def export(
     elif summary.objects:
         rows = [[terminal.count(item.rows), terminal.size(item.bytes), item.uri] for item in summary.objects]
         output.print_table(["events", "bytes", "object"], rows)
-    terminal.say(summary.said())
+    terminal.say(said(summary))
+
+
+def said(done: Summary) -> str:
+    """An export in one line."""
+    if done.busy:
+        return f"another export to {done.target} is going on; nothing was done"
+    sent = f"{terminal.plural(done.events, 'event')} in {terminal.plural(len(done.objects), 'object')}"
+    parts = [f"{sent} sent to {done.target}"]
+    if done.waiting:
+        waiting = terminal.plural(done.waiting, "event")
+        parts.append(f"{waiting} left to the next export, as their partitions got an object just now")
+    if done.left_out:
+        parts.append(f"{terminal.plural(done.left_out, 'event')} left in the lake, as their day is not known")
+    return "; ".join(parts)

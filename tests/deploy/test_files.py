@@ -67,10 +67,18 @@ def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
 
 
 # -- what they name ---------------------------------------------------------------------------------------------------
+def deployments() -> list[Any]:
+    """Those of the file, and those that it has as comments."""
+    text = (DEPLOY / "prefect.yaml").read_text(encoding="utf-8")
+    whole = yaml.safe_load(re.sub(r"^  # (- |  \w)", r"  \1", text, flags=re.MULTILINE))["deployments"]
+    assert len(whole) > len(yaml.safe_load(text)["deployments"])
+    return list(whole)
+
+
 def test_every_deployment_names_a_flow_and_parameters_that_it_has() -> None:
-    deployments = yaml_of("prefect.yaml")["deployments"]
-    assert len({item["name"] for item in deployments}) == len(deployments)
-    for item in deployments:
+    found = deployments()
+    assert len({item["name"] for item in found}) == len(found)
+    for item in found:
         module, _, name = item["entrypoint"].rpartition(".")
         flow = getattr(import_module(module), name)
         assert isinstance(flow, Flow)
@@ -82,9 +90,7 @@ def test_every_deployment_names_a_flow_and_parameters_that_it_has() -> None:
 
 def test_no_two_deployments_start_in_the_same_minute_of_an_hour() -> None:
     minutes = [
-        item["schedules"][0]["cron"].split()[0]
-        for item in yaml_of("prefect.yaml")["deployments"]
-        if "schedules" in item
+        item["schedules"][0]["cron"].split()[0] for item in deployments() if "schedules" in item
     ]
     assert len(set(minutes)) == len(minutes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 import typer
 
 from flows import cli
+from flows.commands.export import said
 from lake import config, ingest
+from lake.export import Summary
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import environment
@@ -418,6 +421,41 @@ def test_a_record_in_quarantine_cannot_steer_the_terminal(ocsf_lake: RunCommand,
     for arguments in (["quarantine", "show"], ["quarantine", "list"], ["query", "SELECT raw FROM quarantine"]):
         assert "\x1b" not in ocsf_lake(*arguments, "--lake", "evil").out
     assert r"\x1b[2J" in ocsf_lake("quarantine", "show", "--lake", "evil").out
+
+
+# -- export -----------------------------------------------------------------------------------------------------------
+def test_export_sends_each_event_once_and_says_what_it_did(
+    ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ready_lake, tmp_path / "lake")
+    command = ("export", "aws_vpc_flow", "./aws-security-data-lake-eu-west-1-x", "--name", "flows", "--lake", "lake")
+    run = ocsf_lake(*command)
+    assert run.code == 0
+    heading, _, *listed = run.out.splitlines()
+    assert heading.split() == ["events", "bytes", "object"]
+    held = json.loads(ocsf_lake("query", "SELECT count(*) AS n FROM vpc_flow", "--lake", "lake", "--format", "json").out)
+    assert sum(int(row.split()[0]) for row in listed) == held[0]["n"] > 0
+    place = f"file://{tmp_path}/aws-security-data-lake-eu-west-1-x/ext/flows"
+    assert all(f"{place}/region=eu-west-1/accountId=" in row for row in listed)
+    assert f"events in {len(listed)} object" in run.err
+    again = ocsf_lake(*command, "--json")
+    found = json.loads(again.out)
+    assert (again.code, found["events"], found["objects"], found["target"]) == (0, 0, [], place)
+    assert again.err == f"0 events in 0 objects sent to {place}\n"
+
+
+def test_an_export_that_cannot_be_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("export", "aws_cloudtrail", "s3://x", "--name", "trail", "--lake", str(ready_lake))
+    assert run.code == 2
+    assert "--name trail-3002 --class 3002" in run.err or "--name trail-6003 --class 6003" in run.err
+
+
+def test_an_export_says_what_it_left() -> None:
+    assert said(Summary("s3://x/ext/y", waiting=1, left_out=2)) == (
+        "0 events in 0 objects sent to s3://x/ext/y; 1 event left to the next export, as their partitions got an object "
+        "just now; 2 events left in the lake, as their day is not known"
+    )
+    assert said(Summary("s3://x/ext/y", busy=True)).startswith("another export to s3://x/ext/y is going on")
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

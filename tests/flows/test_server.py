@@ -17,6 +17,7 @@ import yaml
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import deployments
+from flows.export import export
 from flows.replay_quarantine import replay_quarantine
 from flows.sync_catalog import check_catalog
 from flows.watch import watch
@@ -105,7 +106,7 @@ def query(lake: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
 
 def asked(lake: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
     """Rows of the lake."""
-    settings = config.load(lake=lake["OCSF_LAKE_LAKE"], ledger_url=lake["OCSF_LAKE_LEDGER_URL"])
+    settings = config.load(lake=lake["OCSF_LAKE_LAKE"], ledger_url=lake.get("OCSF_LAKE_LEDGER_URL"))
     with lake_query.connected(settings) as connection:
         return list(connection.sql(sql).fetchall())
 
@@ -242,6 +243,19 @@ def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> N
         state = replay_quarantine(again=True, lake=str(ready_lake), return_state=True)
     assert state.is_completed()
     assert (state.message or "").startswith("0 records became events, 1 refused again")
+
+
+def test_events_are_exported_by_a_flow(server: Server, ready_lake: Path, tmp_path: Path) -> None:
+    bucket = f"{tmp_path}/aws-security-data-lake-eu-west-1-test"
+    lake = shutil.copytree(ready_lake, tmp_path / "lake")
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        first, again = (
+            export("aws_vpc_flow", bucket, "flows", lake=str(lake), return_state=True) for _ in range(2)
+        )
+    assert first.is_completed()
+    ((flows,),) = asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*) FROM vpc_flow")
+    assert re.match(rf"{flows} events in \d+ objects sent to file://{bucket}/ext/flows", first.message or "")
+    assert (again.message or "").startswith("0 events in 0 objects")
 
 
 # -- alerts -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """One shipment to a custom source: files of one partition of the lake become objects of Security Lake.
 
-The rows of all files are put in one order (time, then object and record), on disk where they do not fit in memory, and
-cut into objects of bounded size. An object's name says which of the shipment's rows it has, so the same name always
+The rows of all files are put in one order (time, then object and record), a span of time after the other, and cut into
+objects of bounded size. An object's name says which of the shipment's rows it has, so the same name always
 stands for the same events: what is there already is never written again, and a shipment that was interrupted goes on.
 
 Exported events hold attributes of OCSF alone. What the lake says beside them goes into `unmapped`, under the names of
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake import writer
+from lake import retry, writer
 from lake.batch import CountError, reached
 from lake.config import Settings
 from lake.custom_source import CustomSource
@@ -45,7 +45,9 @@ KEPT_WHERE = {
 """Key in `unmapped` -> column, and where nothing else in the event says it."""
 
 MEMORY_BYTES = 512 << 20
-"""For sorting; more goes to disk."""
+"""For sorting; a span that takes more goes to disk."""
+SPAN_BYTES = 32 << 20
+"""Rows that are sorted at once, as Parquet has them before compression; in memory they are several times as large."""
 GROUP_BYTES = 64 << 20
 """A row group is cut at so many bytes in memory; Security Lake wants at most 256 MB of it compressed."""
 BATCH_ROWS = 2_048
@@ -95,9 +97,10 @@ class Sender:
             paths = _fetched(self.lake.store, self.exports.files(shipment), folder)
             noted = {item.first_row: item for item in self.exports.objects(shipment)}
             sent: list[ShippedObject] = []
-            with _sorted(paths, self.target.source, folder) as reader:
-                rows = _Rows(reader, columns(self.target.source), self.settings)
-                start, step = 0, _step(paths, self.settings)
+            facts = _Facts.of(paths)
+            with _sorted(paths, facts, self.target.source, folder) as batches:
+                rows = _Rows(batches, columns(self.target.source), self.settings)
+                start, step = 0, facts.step(self.settings)
                 while rows.more():
                     found = self._sent(shipment, start, rows, noted.get(start), folder / "object.parquet", step)
                     sent.append(found)
@@ -125,7 +128,7 @@ class Sender:
         reached("noted", shipment.id)
         self.lease.check()
         if not self.store.put_new(name, file) and noted is not None:
-            # An attempt that was interrupted had put it.
+            # An attempt that was interrupted had put it, maybe with other bytes for the same rows.
             found = replace(found, bytes=noted.bytes, sha256=noted.sha256)
         reached("put", shipment.id)
         self.exports.written(shipment, found, self.clock())
@@ -150,7 +153,7 @@ def _fetched(store: Store, files: Sequence[ShippedFile], folder: Path) -> list[P
         try:
             if store.is_local:
                 path.symlink_to(store.path(file.path))
-            found = _sha256(path) if store.is_local else _copied(store, file.path, path)
+            found = _sha256(path) if store.is_local else retry.call(_copied, store, file.path, path)
         except FileNotFoundError:
             raise LakeFileError("a file of the lake is gone; `ocsf-lake catalog sync` makes it again",
                                 file=file.path) from None  # fmt: skip
@@ -189,8 +192,33 @@ def columns(source: str) -> pa.Schema:
     return pa.schema([field for field in table.arrow if field.name not in tables.OUTSIDE_OCSF])
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What the files' footers say: bytes of all row groups before compression, and of a row where rows are widest."""
+
+    bytes: int
+    row_bytes: int
+
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> _Facts:
+        total, widest = 0, 1
+        for path in paths:
+            facts = pq.read_metadata(path)
+            for number in range(facts.num_row_groups):
+                group = facts.row_group(number)
+                total += group.total_byte_size
+                widest = max(widest, group.total_byte_size // group.num_rows)
+        return cls(total, widest)
+
+    def step(self, settings: Settings) -> int:
+        """Rows between two looks at a page's size, so that they fill no more than half of it."""
+        return max(1, min(writer.MOST_ROWS_PER_STEP, settings.data_page_bytes // 2 // self.row_bytes))
+
+
 @contextmanager
-def _sorted(paths: Sequence[Path], source: str, folder: Path) -> Iterator[pa.RecordBatchReader]:
+def _sorted(
+    paths: Sequence[Path], facts: _Facts, source: str, folder: Path
+) -> Iterator[Iterator[pa.RecordBatch]]:
     """The rows of all files in their order, as exported events."""
     spill = folder / "sorting"
     spill.mkdir()
@@ -200,8 +228,27 @@ def _sorted(paths: Sequence[Path], source: str, folder: Path) -> Iterator[pa.Rec
         connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
         connection.execute(f"SET temp_directory = {sqltext.text(str(spill))}")
         files = f"read_parquet({sqltext.texts([str(path) for path in paths])}, union_by_name = true)"
-        query = f"SELECT {_selected(connection, files, source)} FROM {files} ORDER BY {', '.join(_ORDER)}"
-        yield connection.sql(query).to_arrow_reader(BATCH_ROWS)
+        selected = f"SELECT {_selected(connection, files, source)} FROM {files}"
+        yield _spans(connection, selected, _bounds(connection, files, facts.bytes))
+
+
+def _bounds(connection: duckdb.DuckDBPyConnection, files: str, size: int) -> list[int]:
+    """Times that divide the rows into spans of about `SPAN_BYTES`, in order."""
+    number = -(-size // SPAN_BYTES)
+    if number <= 1:
+        return []
+    shares = ", ".join(str(share / number) for share in range(1, number))
+    return sorted(set(connection.sql(f"SELECT quantile_disc(time, [{shares}]) FROM {files}").fetchall()[0][0]))
+
+
+def _spans(connection: duckdb.DuckDBPyConnection, selected: str, bounds: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """The rows, sorted a span of time after the other: row groups of other times are not read for it."""
+    for first, end in zip([None, *bounds], [*bounds, None], strict=True):
+        tests = ["true"]
+        tests += [] if first is None else [f"time >= {first}"]
+        tests += [] if end is None else [f"time < {end}"]
+        query = f"{selected} WHERE {' AND '.join(tests)} ORDER BY {', '.join(_ORDER)}"
+        yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
@@ -237,18 +284,17 @@ def _unmapped() -> str:
 class _Rows:
     """Rows in order, a row group at a time."""
 
-    def __init__(self, reader: pa.RecordBatchReader, schema: pa.Schema, settings: Settings) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema, settings: Settings) -> None:
         self.schema = schema
-        self._reader = reader
+        self._batches = batches
         self._most_rows = settings.row_group_rows
         self._held: deque[pa.RecordBatch] = deque()
 
     def more(self) -> bool:
         """Whether a row is left."""
         while not self._held:
-            try:
-                batch = self._reader.read_next_batch()
-            except StopIteration:
+            batch = next(self._batches, None)
+            if batch is None:
                 return False
             if len(batch):
                 self._held.append(batch)
@@ -266,7 +312,7 @@ class _Rows:
             found.append(batch)
             number += len(batch)
             size += batch.nbytes
-        return pa.Table.from_batches(found, self._reader.schema).cast(self.schema)
+        return pa.Table.from_batches(found).cast(self.schema) if found else self.schema.empty_table()
 
     def skip(self, number: int) -> None:
         """Leaves rows out."""
@@ -278,17 +324,6 @@ class _Rows:
 
 
 # -- objects ----------------------------------------------------------------------------------------------------------
-def _step(paths: Sequence[Path], settings: Settings) -> int:
-    """Rows between two looks at a page's size, where rows are as long as in the widest row group of the files."""
-    step = writer.MOST_ROWS_PER_STEP
-    for path in paths:
-        facts = pq.read_metadata(path)
-        for number in range(facts.num_row_groups):
-            group = facts.row_group(number)
-            step = min(step, settings.data_page_bytes // 2 * group.num_rows // max(group.total_byte_size, 1))
-    return max(step, 1)
-
-
 def _write(rows: _Rows, file: Path, number: int | None, settings: Settings, step: int) -> int:
     """Writes one object to disk and gives the number of its rows.
 

@@ -350,6 +350,30 @@ def test_many_events_go_on_in_another_object(filled: Make, send: Send, tmp_path:
         assert [len(table) for table in ordered] == [15, 15, 10]
 
 
+def test_spans_of_time_change_nothing(
+    filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(filled(), str(tmp_path / "whole"))
+    spans: list[int] = []
+    really = shipment._bounds
+
+    def bounds(*given: Any) -> list[int]:
+        found = really(*given)
+        spans.append(len(found))
+        return found
+
+    monkeypatch.setattr(shipment, "_bounds", bounds)
+    monkeypatch.setattr(shipment, "SPAN_BYTES", 20_000)
+    send(filled(), str(tmp_path / "spans"))
+    assert min(spans) > 1
+    # Names differ, as shipments are named after their place, too.
+    by_account = [
+        {path.parent.parent.name: path.read_bytes() for path in objects(tmp_path / folder).values()}
+        for folder in ("whole", "spans")
+    ]
+    assert by_account[0] == by_account[1]
+
+
 def test_a_backlog_is_sorted_in_portions_and_none_of_them_is_small(
     filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,7 +312,10 @@ class _Rows:
             found.append(batch)
             number += len(batch)
             size += batch.nbytes
-        return pa.Table.from_batches(found).cast(self.schema) if found else self.schema.empty_table()
+        if not found:
+            return self.schema.empty_table()
+        # As one chunk: pages end where chunks do, and the same rows shall give the same bytes.
+        return pa.Table.from_batches(found).combine_chunks().cast(self.schema)
 
     def skip(self, number: int) -> None:
         """Leaves rows out."""

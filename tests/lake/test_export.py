@@ -363,7 +363,7 @@ def test_spans_of_time_change_nothing(
         return found
 
     monkeypatch.setattr(shipment, "_bounds", bounds)
-    monkeypatch.setattr(shipment, "SPAN_BYTES", 20_000)
+    monkeypatch.setattr(shipment, "SPAN_BYTES", 2_000)
     send(filled(), str(tmp_path / "spans"))
     assert min(spans) > 1
     # Names differ, as shipments are named after their place, too.

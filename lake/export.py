@@ -150,15 +150,15 @@ def _due(
 
 
 def _bounded(files: Sequence[WaitingFile]) -> Iterator[list[WaitingFile]]:
-    """Files in groups of bounded size; what is left at the end goes with the last full group, not alone."""
-    groups: list[list[WaitingFile]] = [[]]
-    size = 0
+    """Files in groups of bounded size, none of them small: too little for one more goes with the one before it."""
+    held: list[WaitingFile] = []
+    left, size = sum(file.bytes for file in files), 0
     for file in files:
-        if size >= SHIPMENT_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(file)
+        if size >= SHIPMENT_BYTES and left >= SHIPMENT_BYTES:
+            yield held
+            held, size = [], 0
+        held.append(file)
         size += file.bytes
-    if len(groups) > 1 and size < SHIPMENT_BYTES:
-        groups[-2:] = [groups[-2] + groups[-1]]
-    yield from groups
+        left -= file.bytes
+    if held:
+        yield held

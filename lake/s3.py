@@ -291,9 +291,20 @@ def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
     Returns:
         Whether the name was free. What is there already is left as it is.
     """
+    # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
+    if len(data) >= MULTIPART_BYTES and _is_there(fs, path):
+        return False
     try:
         _put(fs, path, data, sha256, IfNoneMatch="*")
     except Changed:
+        return False
+    return True
+
+
+def _is_there(fs: S3FileSystem, path: str) -> bool:
+    try:
+        _held(fs, path)
+    except (FileNotFoundError, PermissionError):
         return False
     return True
 

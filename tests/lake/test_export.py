@@ -21,7 +21,7 @@ from lake import batch, check, config, custom_source, export, ingest, replay, s3
 from lake.batch import CountError
 from lake.config import Settings
 from lake.export import Summary
-from lake.exports import WaitingFile
+from lake.exports import ShippedObject, WaitingFile
 from lake.lake import opened
 from lake.s3 import Access
 from lake.shipment import LakeFileError
@@ -576,18 +576,21 @@ def test_two_hosts_that_export_at_once_send_each_event_once(
     assert rows(found, "SELECT count(*) FROM ledger_export_shipments") == [(2,)]
 
 
-def test_files_are_planned_once_even_by_one_who_lost_the_lease(
-    filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_and_rows_are_planned_once_even_by_one_who_lost_the_lease(filled: Make) -> None:
     """What the lease is for is also held by the database."""
     with opened(filled()) as lake:
         found = lake.exports("file:///elsewhere/ext/calls")
         waiting = found.waiting("aws_cloudtrail", API)
-        found.plan("111122223333", "20250311", waiting[:2], NOON)
+        planned = found.plan("111122223333", "20250311", waiting[:2], NOON)
         with pytest.raises(batch.LostError, match="another export has planned"):
             found.plan("111122223333", "20250311", waiting[1:], NOON)
         assert len(found.open()) == 1
         assert found.waiting("aws_cloudtrail", API) == waiting[2:]
+        for _ in range(2):
+            found.begin(planned, ShippedObject("a", 0, 15, 100, "sum"))
+        with pytest.raises(batch.LostError, match="another export is sending these rows"):
+            found.begin(planned, ShippedObject("b", 0, 20, 100, "sum"))
+        assert [item.uri for item in found.objects(planned)] == ["a"]
 
 
 # -- what the lake does meanwhile -------------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ def postgres_server() -> Iterator[Postgres]:
         server.make()
         server.start()
         yield server
-        server.stop()
+        if (folder / "data" / "postmaster.pid").exists():  # a test that failed may have left it stopped
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

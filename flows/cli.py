@@ -121,3 +121,7 @@ def told(error: Exception) -> int | None:
     hint = next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), None)
     say(f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else []))
     return 2 if isinstance(error, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    main()

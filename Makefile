@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 PYTEST_ARGS ?= -n auto --dist loadgroup
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types docs-check bench goldens constraints clean
+.PHONY: help demo test engines lint types docs-check bench goldens constraints clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,8 @@ demo: $(VENV)/.dev ## sample logs into ./demo_lake, then questions to it
 
 test: $(VENV)/.dev ## every test; PYTEST_ARGS="-k waf" for some
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+engines: $(VENV)/.engines ## Spark, polars and pandas (520 MB) for the tests that read a lake with them; Spark wants Java 17
 
 lint: $(VENV)/.dev ## ruff, cfn-lint and mypy
 	@$(VENV)/bin/python -m ruff check .
@@ -53,6 +55,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.bench: $(VENV)/.dev
 	@$(PIP_INSTALL) --editable '.[dev,bench]'
+	@touch $@
+
+$(VENV)/.engines: $(VENV)/.dev
+	@echo "Installing Spark, polars and pandas into $(VENV) ..." >&2
+	@$(PIP_INSTALL) --editable '.[dev,engines]'
 	@touch $@
 
 $(VENV)/bin/python:

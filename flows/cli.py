@@ -24,6 +24,7 @@ HINTS = {
 }
 """Error -> the next step, where the message does not name it."""
 TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
+FILES_HINT = "`ocsf-lake catalog check --deep` says whether a file of the lake is damaged"
 
 app = typer.Typer(
     name="ocsf-lake",
@@ -112,10 +113,16 @@ def told(error: Exception) -> int | None:
         # Several lines: the message, and where in the query it is.
         lines = f"error: {error}".rstrip().split("\n")
         unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
-        say(*lines, *([TABLES_HINT] if unknown else []))
+        # What a reader of Parquet stumbles over has no class of its own.
+        unread = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
+        say(*lines, *([TABLES_HINT] if unknown else [FILES_HINT] if unread else []))
         return 1
     if not isinstance(error, OcsfMappersError | OSError):
         return None
     hint = next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), None)
     say(f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else []))
     return 2 if isinstance(error, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    main()

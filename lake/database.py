@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ POSTGRES_TIMES = {
     "keepalives_interval": CLIENT_SECONDS // 3,
     "keepalives_count": 2,
 }
+
+POSTGRES_DRIVER = "postgresql+psycopg"
+"""The driver of this project, whatever a URL says: postgresql:// alone would mean psycopg2."""
 
 POSTGRES_SCHEMA = "ocsf_{name}"
 """In PostgreSQL ledger and catalog share a database; each has a schema of its own."""
@@ -63,7 +67,7 @@ def connect(url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = 
         target = sa.make_url(url)
         shown = target.render_as_string(hide_password=True)
         engine = _postgres(target, name) if is_postgres(url) else _sqlite(target)
-        sa.event.listen(engine, "handle_error", _sorted_out)
+        sort_out_errors(engine)
         _update(engine, metadata, name, steps)
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
         raise ConfigError(f"cannot open the {name} {shown!r}: {error}") from error
@@ -82,6 +86,13 @@ def is_postgres(url: str) -> bool:
         raise ConfigError("the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is") from error
 
 
+def postgres_url(url: str) -> str:
+    """The URL of a PostgreSQL database for code that makes its own engine: with our driver and our times."""
+    target = sa.make_url(url).set(drivername=POSTGRES_DRIVER)
+    times = {name: str(value) for name, value in POSTGRES_TIMES.items() if name not in target.query}
+    return target.update_query_dict(times).render_as_string(hide_password=False)
+
+
 def _sqlite(target: sa.URL) -> sa.Engine:
     if target.database:
         Path(target.database).parent.mkdir(parents=True, exist_ok=True)
@@ -92,9 +103,8 @@ def _sqlite(target: sa.URL) -> sa.Engine:
 
 
 def _postgres(target: sa.URL, name: str) -> sa.Engine:
-    # The driver of this project, whatever the URL says: postgresql:// alone would mean psycopg2.
     engine = sa.create_engine(
-        target.set(drivername="postgresql+psycopg"),
+        target.set(drivername=POSTGRES_DRIVER),
         pool_pre_ping=True,
         pool_size=2,
         max_overflow=64,
@@ -129,6 +139,11 @@ def _use_wal(engine: sa.Engine) -> None:
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
+def sort_out_errors(engine: sa.Engine) -> None:
+    """Makes an engine raise this project's errors for what its database refuses, or does not answer."""
+    sa.event.listen(engine, "handle_error", _sorted_out)
+
+
 def _sorted_out(context: sa.ExceptionContext) -> OcsfMappersError | None:
     """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
     if context.is_pre_ping:
@@ -191,6 +206,24 @@ def lock(connection: sa.Connection, what: str) -> None:
     """Keeps others from what this transaction does, until it ends; a transaction of SQLite does that by itself."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
+
+
+@contextmanager
+def locked(url: str, what: str) -> Iterator[None]:
+    """The same for work on other connections; databases but PostgreSQL have no such lock.
+
+    Raises:
+        ConfigError: The database refuses us.
+        RetriableError: It does not answer.
+    """
+    if not is_postgres(url):
+        yield
+        return
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    sort_out_errors(engine)
+    with engine.begin() as connection:
+        lock(connection, what)
+        yield
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -64,7 +64,7 @@ def opened(settings: Settings) -> Iterator[Lake]:
             ledger.belongs_to(store.uri("").rstrip("/"))
         local = SqlCatalog(url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}")
         stack.callback(local.close)
-        others = _others(settings, store, state)
+        others = _others(settings, store, state, url if shared else None)
         for other in others:
             stack.callback(other.close)
         leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
@@ -72,7 +72,7 @@ def opened(settings: Settings) -> Iterator[Lake]:
         yield Lake(settings, store, ledger, Catalogs(local, others), leases)
 
 
-def _others(settings: Settings, store: Store, state: Path | None) -> list[Catalog]:
+def _others(settings: Settings, store: Store, state: Path | None, shared: str | None) -> list[Catalog]:
     """The catalogs beside the local one, as the settings name them; each is imported only when it is wanted."""
     found: list[Catalog] = []
     if "glue" in settings.catalogs:
@@ -90,7 +90,7 @@ def _others(settings: Settings, store: Store, state: Path | None) -> list[Catalo
     if "iceberg" in settings.catalogs:
         from lake.catalogs import iceberg
 
-        catalog = iceberg.connect(settings.iceberg_properties, store, state)
+        catalog = iceberg.connect(settings.iceberg_properties, store, state, shared)
         found.append(iceberg.IcebergCatalog(catalog, settings.iceberg_namespace, store))
     return found
 

@@ -21,6 +21,9 @@ from ocsf_mappers.errors import ConfigError
 PRUNING = ("time_dt", "time", "eventday", "region", "accountid")
 """Columns of partitions, and of times by which files are sorted."""
 
+NO_SUCH_VALUE = "no-such-value"
+"""Rule of conditions that no row meets: a query with one returns nothing, and no error."""
+
 RAW_WORDS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
     "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
@@ -173,7 +176,7 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Finding]:
             if right is not None:
                 literal.replace(exp.Literal.string(right))
             instead = comparison.sql(dialect=dialect) if right is not None else ""
-            yield Finding("no-such-value", f"{path}: {says}", instead)
+            yield Finding(NO_SUCH_VALUE, f"{path}: {says}", instead)
 
 
 def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from lake.catalog import Definition
 from lake.config import Settings
 from lake.lake import Lake, opened
 from ocsf_mappers import sqltext, tables
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, ReadError
 
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
@@ -37,11 +37,20 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged.
     """
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
-    relation = connection.sql(sql)
-    return relation.to_arrow_table()
+    with _explained(lambda: _allowed(connection)):
+        return connection.sql(sql).to_arrow_table()
+
+
+def is_empty(found: pa.Table) -> bool:
+    """Whether an answer says that nothing was there: no rows, or one of zeros and nulls, as aggregates give it."""
+    if found.num_rows > 1:
+        return False
+    values = [value for row in found.to_pylist() for value in row.values()]
+    return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,14 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged.
     """
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
-    profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
+    with _explained(lambda: _allowed(connection)):
+        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
+        rows = connection.sql(sql).to_arrow_table().num_rows
     scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
     named = {security_lake.table_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
     of = connection.execute(
@@ -88,7 +100,7 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
         {"names": sorted(name for name in named if name)},
     ).fetchall()[0]
     return Cost(
-        rows=connection.sql(sql).to_arrow_table().num_rows,
+        rows=rows,
         files=sum(int(item["extra_info"]["Total Files Read"]) for item in scans),
         of_files=of[0],
         row_groups=sum(item.get("row_groups_scanned", 0) for item in scans),
@@ -131,6 +143,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 
     Raises:
         ConfigError: The lake cannot be opened.
+        ReadError: A file of the lake is gone. No table can be asked then, as DuckDB looks for all files at once.
     """
     with opened(settings) as lake:
         connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
@@ -170,10 +183,11 @@ def _create(
         types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
         # A key that is a column too (region, accountid) keeps the column's place and name.
         renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
-        connection.execute(
-            f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
-            f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
-        )
+        with _explained(lambda: paths):
+            connection.execute(
+                f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
+                f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
+            )
     else:
         schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
         connection.register(name, schema.empty_table())
@@ -218,3 +232,33 @@ def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     for setting in ("python_enable_replacements", "enable_external_access"):
         connection.execute(f"SET {setting} = false")
     connection.execute("SET lock_configuration = true")
+
+
+# -- files that are gone ----------------------------------------------------------------------------------------------
+@contextmanager
+def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """What DuckDB says about one of the lake's files, as an error that names the file and what to do.
+
+    Args:
+        paths: The lake's files; asked only after an error.
+    """
+    try:
+        yield
+    except (duckdb.Error, FileNotFoundError) as error:
+        said = str(error)
+        path = next((path for path in paths() if path in said), None)
+        if path is None:
+            raise
+        gone = "No files found" in said or isinstance(error, FileNotFoundError)
+        what = "is gone" if gone else f"is damaged ({said.splitlines()[0]})"
+        raise ReadError(
+            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check` lists "
+            "what else is, `ocsf-lake catalog sync` makes it again from the raw objects",
+            file=path,
+        ) from error
+
+
+def _allowed(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The files that a connection may open, see `_restrict`."""
+    ((found,),) = connection.execute("SELECT current_setting('allowed_paths')").fetchall()
+    return list(found)

@@ -12,6 +12,7 @@ from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, settings, settings_of_lake
 
 if TYPE_CHECKING:
+    from lake.lint import Finding
     from lake.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
@@ -49,9 +50,33 @@ def query(
 
     with lake_query.connected(found) as connection:
         if explain:
-            _show_cost(lake_query.cost(connection, sql), form)
-            return
-        output.print_rows(lake_query.run(connection, sql), form)
+            cost = lake_query.cost(connection, sql)
+            _show_cost(cost, form)
+            empty = cost.rows == 0
+        else:
+            rows = lake_query.run(connection, sql)
+            output.print_rows(rows, form)
+            empty = lake_query.is_empty(rows)
+    if empty:
+        _say_why_empty(sql, "duckdb")
+
+
+def _say_why_empty(sql: str, dialect: str) -> None:
+    """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself."""
+    from lake import lint as lake_lint
+    from ocsf_mappers.errors import ConfigError
+
+    try:
+        report = lake_lint.lint(sql, dialect)
+    except ConfigError:  # it ran, so it is a query; only lint cannot read it
+        return
+    for finding in report.findings:
+        if finding.rule == lake_lint.NO_SUCH_VALUE:
+            terminal.say(*_told(finding))
+
+
+def _told(finding: Finding) -> list[str]:
+    return [f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else [])]
 
 
 def _show_cost(cost: Cost, form: Form) -> None:
@@ -72,12 +97,16 @@ def _in_athena(sql: str, lake: str | None, form: Form) -> None:
     import pyarrow as pa
 
     from lake import athena, s3
+    from lake import query as lake_query
 
     client = s3.aws_client("athena", found.lake_access)
     answer = athena.run(client, sql, found.glue_database, found.athena_workgroup)
     columns = [pa.array([row[number] for row in answer.rows], pa.string()) for number in range(len(answer.columns))]
-    output.print_rows(pa.table(columns, names=answer.columns), form)
+    rows = pa.table(columns, names=answer.columns)
+    output.print_rows(rows, form)
     terminal.say(f"Athena read {terminal.size(answer.scanned)}")
+    if lake_query.is_empty(rows):
+        _say_why_empty(sql, "trino")
 
 
 LINT_EXAMPLE = """ocsf-lake lint "SELECT * FROM vpc_flow_2_0 WHERE action = 'REJECT' AND eventday = '2025-03-11'\""""
@@ -99,7 +128,7 @@ def lint(
         output.print_json(asdict(report))
     else:
         for finding in report.findings:
-            terminal.say(f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else []))
+            terminal.say(*_told(finding))
         typer.echo(report.corrected)
     if report.findings:
         raise typer.Exit(1)

@@ -11,14 +11,18 @@ Source: https://iceberg.apache.org/spec/
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lake import layout, s3
+import sqlalchemy as sa
+
+from lake import database, layout, s3
 from lake.catalog import Definition, Finding, HeldFile, Kind, Truth
 from lake.layout import Partition
 from lake.s3 import Access
@@ -41,13 +45,21 @@ try:
 except ImportError as missing:
     raise ConfigError(f"Iceberg needs pyiceberg ({missing}): install ocsf-lake[iceberg]") from missing
 
+# It tells, for each file, of every column that the writer keeps no statistics of.
+logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
+
 BATCH = "ocsf-lake.batch-id"
 """Property of a snapshot: the batch whose files it added."""
 
 FOLDER = "_iceberg"
 """Where metadata lies below the lake's root; data files stay where they are."""
 
-ATTEMPTS = 12
+NAME = "ocsf_lake"
+"""The catalog's name, by which the rows of its tables are told from those of others in the same database."""
+
+ATTEMPTS, OPENED = 12, 3
+"""How often a commit is tried against others, and how often a catalog in SQLite is opened while others make it."""
+
 ACCESS = "ocsf-lake.access"
 PROPERTIES = {
     "commit.retry.num-retries": "0",
@@ -68,26 +80,58 @@ class LakeFileIO(FsspecFileIO):
         return super().get_fs(scheme, hostname)
 
 
-def connect(properties: dict[str, str], store: Store, state: Path | None) -> PyIcebergCatalog:
-    """The catalog of pyiceberg with these properties; without `type` and `uri` it is SQLite in the state folder.
+def connect(
+    properties: dict[str, str], store: Store, state: Path | None, shared: str | None = None
+) -> PyIcebergCatalog:
+    """The catalog of pyiceberg with these properties.
+
+    Args:
+        properties: pyiceberg's own. Without `type` and `uri` the catalog is beside the ledger: in its PostgreSQL, under
+            the names of tables that every JDBC catalog of Iceberg has, or in SQLite.
+        store: The lake's files.
+        state: Folder of the ledger, where it is SQLite.
+        shared: URL of the ledger, where it is in PostgreSQL.
 
     Raises:
         ConfigError: It cannot be opened.
+        RetriableError: Its database does not answer.
     """
     given = dict(properties)
-    if not {"type", "uri", "catalog-impl"} & given.keys():
-        if state is None:
-            raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
-        place = state / Path(layout.CATALOG_PATH).parent
-        place.mkdir(parents=True, exist_ok=True)
-        given |= {"type": "sql", "uri": f"sqlite:///{place / 'iceberg.db'}"}
+    if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
+        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state)}
+    if given.get("uri", "").startswith("postgres"):
+        given["uri"] = database.postgres_url(given["uri"])
+        given.setdefault("pool_pre_ping", "true")
     given.setdefault("py-io-impl", f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}")
     given.setdefault("warehouse", store.uri(FOLDER))
     given[ACCESS] = json.dumps(asdict(store.access))
-    try:
-        return load_catalog("ocsf_lake", **given)
-    except (ValueError, ImportError, iceberg.NotInstalledError) as error:
-        raise ConfigError(f"cannot open the Iceberg catalog: {error}") from error
+    catalog = _opened(given)
+    if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
+        database.sort_out_errors(engine)
+    return catalog
+
+
+def _beside_the_ledger(state: Path | None) -> str:
+    if state is None:
+        raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
+    place = state / Path(layout.CATALOG_PATH).parent
+    place.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{place / 'iceberg.db'}"
+
+
+def _opened(properties: dict[str, str]) -> PyIcebergCatalog:
+    uri = properties.get("uri", "")
+    for attempt in range(OPENED):
+        try:
+            # pyiceberg looks for its tables and then makes them; another process may do so in between.
+            with database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext():
+                return load_catalog(NAME, **properties)
+        except (ValueError, ImportError, iceberg.NotInstalledError) as error:
+            raise ConfigError(f"cannot open the Iceberg catalog: {error}") from error
+        except sa.exc.DBAPIError as error:
+            if attempt + 1 == OPENED:
+                raise ConfigError(f"cannot open the Iceberg catalog: {error.orig}") from error
+    raise AssertionError("the last attempt ended neither way")
 
 
 class IcebergCatalog:
@@ -144,7 +188,10 @@ class IcebergCatalog:
             raise WriteError(f"the table cannot take the lake's columns: {error}", table=definition.name) from error
 
     def _create(self, definition: Definition) -> None:
-        self.catalog.create_namespace_if_not_exists(self.namespace)
+        try:
+            self.catalog.create_namespace_if_not_exists(self.namespace)
+        except sa.exc.IntegrityError as error:  # another process was quicker, and pyiceberg did not look again
+            raise iceberg.CommitFailedException(str(error)) from error
         schema = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
         mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
         try:

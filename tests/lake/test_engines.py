@@ -21,6 +21,9 @@ from lake.layout import folder
 from lake.store import Store
 from ocsf_mappers import tables
 
+# One lake and one Spark for all of them.
+pytestmark = pytest.mark.xdist_group("engines")
+
 Row = tuple[Any, ...]
 DATABASE = "ocsf_lake"
 COUNT = "SELECT count(*), count(DISTINCT accountid), sum(traffic.bytes) FROM {}"
@@ -63,14 +66,14 @@ def test_pyiceberg(lake: Path, expected: dict[str, list[Row]]) -> None:
 
 
 def test_polars(lake: Path, expected: dict[str, list[Row]]) -> None:
-    polars = pytest.importorskip("polars", reason="needs extra `engines`")
+    polars = pytest.importorskip("polars", reason="needs `make engines`")
     files = sorted(map(str, (lake / "aws" / "VPC_FLOW").rglob("*.parquet")))
     # The files' own columns are read, not the words in their paths, which polars would take for numbers.
     assert summed(polars.read_parquet(files, hive_partitioning=False).to_dicts()) == expected
 
 
 def test_pandas(lake: Path, expected: dict[str, list[Row]]) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs extra `engines`")
+    pandas = pytest.importorskip("pandas", reason="needs `make engines`")
     files = sorted(map(str, (lake / "aws" / "VPC_FLOW").rglob("*.parquet")))
     frame = pandas.concat([pandas.read_parquet(path, partitioning=None) for path in files])
     assert summed(frame.to_dict("records")) == expected
@@ -97,11 +100,12 @@ def summed(rows: list[dict[str, Any]]) -> dict[str, list[Row]]:
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], list[Row]]]:
     """SQL in Spark with its own Hive metastore."""
-    sql = pytest.importorskip("pyspark.sql", reason="needs extra `engines`")
+    sql = pytest.importorskip("pyspark.sql", reason="needs `make engines`")
     if shutil.which("java") is None:
-        pytest.skip("needs Java 17 or newer")
+        pytest.skip("needs Java 17 or newer: Debian's package openjdk-17-jre-headless, see .ci/debian-packages")
     home = tmp_path_factory.mktemp("spark")
-    options = f"-Dderby.system.home={home} -Djava.io.tmpdir={home} -Duser.timezone=UTC"
+    # The quick compiler alone: what runs here is over before the thorough one pays.
+    options = f"-Dderby.system.home={home} -Djava.io.tmpdir={home} -Duser.timezone=UTC -XX:TieredStopAtLevel=1"
     metastore = f"jdbc:derby:;databaseName={home}/metastore;create=true"
     session = (
         sql.SparkSession.builder.master("local[1]")

@@ -1,0 +1,228 @@
+"""`ocsf-lake query` and `lint` beyond rows: what a query reads, Athena, answers that are empty, files that are gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lake import s3
+from tests.flows.conftest import RunCommand
+from tests.lake.test_athena import Stub
+
+FLOWS = "SELECT src_endpoint.ip FROM vpc_flow_2_0 WHERE "
+LATELY = "time_dt > TIMESTAMP '2020-01-01 00:00:00'"
+
+
+@pytest.fixture
+def own_lake(ready_lake: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(ready_lake, tmp_path / "own"))
+
+
+def a_file(lake: Path, table: str = "VPC_FLOW") -> Path:
+    return min((lake / "aws" / table).rglob("*.parquet"))
+
+
+# -- what a query reads -----------------------------------------------------------------------------------------------
+def test_explain_says_what_a_query_reads_and_not_its_rows(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT src_endpoint.ip AS address FROM vpc_flow_2_0"
+    run = ocsf_lake("query", sql, "--explain", "--lake", str(ready_lake))
+    heading, _, row = run.out.splitlines()
+    assert (run.code, run.err) == (0, "")
+    assert " ".join(heading.split()) == "rows files read row groups of those bytes read"
+    total = len(list((ready_lake / "aws" / "VPC_FLOW").rglob("*.parquet")))
+    rows = json.loads(ocsf_lake("query", sql, "--format", "json", "--lake", str(ready_lake)).out)
+    assert row.split()[:4] == [str(len(rows)), str(total), "of", str(total)]
+    assert "address" not in run.out
+
+
+def test_explain_as_json_has_the_numbers(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT max(time) FROM vpc_flow_2_0 WHERE eventday = '19990101'"
+    found = json.loads(ocsf_lake("query", sql, "--explain", "--format", "json", "--lake", str(ready_lake)).out)
+    assert found.keys() == {"rows", "files", "of_files", "row_groups", "of_row_groups", "bytes", "of_bytes"}
+    assert (found["rows"], found["files"]) == (1, 0)
+    assert found["of_files"] > 0
+
+
+def test_explain_takes_only_what_reads(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", "DROP VIEW vpc_flow", "--explain", "--lake", str(ready_lake))
+    assert (run.code, run.out) == (2, "")
+    assert "one statement that reads" in run.err
+
+
+# -- Athena -----------------------------------------------------------------------------------------------------------
+def athena_that_ends(monkeypatch: pytest.MonkeyPatch, stub: Any) -> list[str]:
+    """The commands' Athena is this stub; gives the services that clients were asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr(s3, "aws_client", lambda service, *_: asked.append(service) or stub)
+    return asked
+
+
+def test_athena_prints_its_rows_and_says_what_it_read(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_ATHENA_WORKGROUP", "analysts")
+    stub = Stub({"State": "SUCCEEDED"})
+    asked = athena_that_ends(monkeypatch, stub)
+    run = ocsf_lake("query", "SELECT ip, n FROM vpc_flow", "--athena", "--format", "csv", "--lake", "s3://b/lake")
+    assert (run.code, run.out) == (0, "ip,n\n1,\n2,3\n")
+    assert run.err == "Athena read 1.2 kB\n"
+    assert asked == ["athena"]
+    assert stub.started["WorkGroup"] == "analysts"
+    assert stub.started["QueryString"] == "SELECT ip, n FROM vpc_flow"
+
+
+def test_athena_gives_the_same_forms(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    athena_that_ends(monkeypatch, Stub({"State": "SUCCEEDED"}))
+    run = ocsf_lake("query", "SELECT 1", "--athena", "--format", "json", "--lake", "s3://b/lake")
+    assert json.loads(run.out) == [{"ip": "1", "n": None}, {"ip": "2", "n": "3"}]
+
+
+@pytest.mark.parametrize(("more", "code"), [({}, 2), ({"AthenaError": {"Retryable": True}}, 1)])
+def test_what_athena_refuses_is_a_line_and_an_exit_code(
+    ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], code: int
+) -> None:
+    athena_that_ends(monkeypatch, Stub({"State": "FAILED", "StateChangeReason": "line 1:8: no such column", **more}))
+    run = ocsf_lake("query", "SELECT x", "--athena", "--lake", "s3://b/lake")
+    assert (run.code, run.out) == (code, "")
+    assert run.err.startswith("error: Athena: failed: line 1:8: no such column\n")
+
+
+class Nothing(Stub):
+    """An Athena that counts none."""
+
+    def get_query_results(self, QueryExecutionId: str, NextToken: str = "") -> dict[str, Any]:  # noqa: N803
+        rows = [{"Data": [{"VarCharValue": "n"}]}, {"Data": [{"VarCharValue": "0"}]}]
+        return {"ResultSet": {"Rows": rows, "ResultSetMetadata": {"ColumnInfo": [{"Name": "n"}]}}}
+
+
+def test_an_empty_answer_of_athena_is_explained_too(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    athena_that_ends(monkeypatch, Nothing({"State": "SUCCEEDED"}))
+    sql = f"SELECT count(*) AS n FROM vpc_flow WHERE {LATELY} AND action = 'REJECT'"
+    run = ocsf_lake("query", sql, "--athena", "--format", "csv", "--lake", "s3://b/lake")
+    assert (run.code, run.out) == (0, "n\n0\n")
+    assert "no-such-value: action: no row has 'REJECT'\n  action = 'Denied'\n" in run.err
+
+
+# -- empty answers ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+@pytest.mark.parametrize(
+    ("select", "wrong", "right"),
+    [
+        ("src_endpoint.ip", "eventday = '2024-08-13'", "eventday = '20240813'"),
+        ("count(*)", "eventday = '2024-08-13'", "eventday = '20240813'"),
+        ("max(time)", "action = 'REJECT'", "action = 'Denied'"),
+        ("sum(traffic.bytes)", "accountid = '12345678901'", "accountid = '012345678901'"),
+    ],
+)
+def test_an_empty_answer_names_the_condition_that_no_row_meets(
+    ocsf_lake: RunCommand, ready_lake: Path, form: str, select: str, wrong: str, right: str
+) -> None:
+    sql = f"SELECT {select} AS found FROM vpc_flow_2_0 WHERE {wrong}"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake), "--format", form)
+    assert run.code == 0
+    assert "no-such-value" not in run.out
+    assert run.err.startswith("no-such-value: ")
+    assert run.err.splitlines()[1] == f"  {right}"
+
+
+def test_explain_of_an_empty_answer_names_it_too(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", f"{FLOWS} eventday = '2024-08-13'", "--explain", "--lake", str(ready_lake))
+    assert "  eventday = '20240813'\n" in run.err
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{FLOWS} {LATELY}",  # rows
+        f"{FLOWS} {LATELY} OR eventday = '2024-08-13'",  # rows, in spite of a condition that gives none
+        f"{FLOWS} src_endpoint.ip = '203.0.113.250'",  # no rows, and only too much read
+        "SELECT max(traffic.bytes) FROM vpc_flow_2_0",
+        "FROM range(0)",
+        "SHOW TABLES",
+        "SELECT 1 WHERE false",
+    ],
+)
+def test_nothing_is_said_where_lint_would_not_explain_it(ocsf_lake: RunCommand, ready_lake: Path, sql: str) -> None:
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
+    assert (run.code, run.err) == (0, "")
+
+
+def test_what_lint_cannot_read_is_no_error_of_the_query(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT * FROM (SUMMARIZE SELECT 1 AS x) WHERE column_name = 'y'"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
+    assert (run.code, run.err) == (0, "")
+
+
+# -- files that are gone ----------------------------------------------------------------------------------------------
+def test_a_file_that_is_gone_is_named_with_what_to_do(ocsf_lake: RunCommand, own_lake: Path) -> None:
+    path = a_file(own_lake)
+    data = path.read_bytes()
+    path.unlink()
+    for sql in ("SELECT count(*) FROM vpc_flow", "SELECT count(*) FROM cloud_trail_mgmt"):
+        run = ocsf_lake("query", sql, "--lake", str(own_lake))
+        assert (run.code, run.out) == (1, "")
+        assert run.err.startswith("error: a file of the lake is gone, and a query without its rows would be wrong")
+        assert str(path) in run.err
+        assert "`ocsf-lake catalog check`" in run.err
+        assert "IO Error" not in run.err
+    mended = ocsf_lake("catalog", "sync", "--lake", str(own_lake))
+    assert mended.code == 0, mended.err
+    assert path.read_bytes() == data
+    assert ocsf_lake("query", "SELECT count(*) FROM vpc_flow", "--lake", str(own_lake)).code == 0
+
+
+def test_a_file_that_was_cut_is_named_with_what_to_do(ocsf_lake: RunCommand, own_lake: Path) -> None:
+    for path in (own_lake / "aws" / "VPC_FLOW").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:-10])
+    run = ocsf_lake("query", "SELECT max(time) FROM vpc_flow", "--lake", str(own_lake))
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("error: a file of the lake is damaged (")
+    assert str(own_lake / "aws" / "VPC_FLOW") in run.err
+    assert "`ocsf-lake catalog sync`" in run.err
+
+
+def test_a_file_with_wrong_bytes_leads_to_the_check_that_names_it(ocsf_lake: RunCommand, own_lake: Path) -> None:
+    for path in (own_lake / "aws" / "VPC_FLOW").rglob("*.parquet"):
+        data = path.read_bytes()
+        path.write_bytes(data[:4] + b"\xff" * (len(data) - 2_000) + data[len(data) - 1_996 :])
+    run = ocsf_lake("query", "FROM vpc_flow", "--lake", str(own_lake))
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("error: ")
+    assert "`ocsf-lake catalog check" in run.err
+    assert "Traceback" not in run.err
+
+
+# -- lint -------------------------------------------------------------------------------------------------------------
+def test_lint_says_what_is_wrong_and_prints_the_corrected_query(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("lint", f"{FLOWS}eventday = '20250311' AND action = 'REJECT'")
+    assert run.code == 1
+    assert run.out == f"{FLOWS}eventday = '20250311' AND action = 'Denied'\n"
+    assert run.err == "no-such-value: action: no row has 'REJECT'\n  action = 'Denied'\n"
+
+
+def test_lint_gives_back_a_sound_query_as_it_is(ocsf_lake: RunCommand) -> None:
+    sql = f"{FLOWS}{LATELY}   AND action='Denied'"
+    run = ocsf_lake("lint", sql)
+    assert (run.code, run.out, run.err) == (0, f"{sql}\n", "")
+
+
+def test_lint_as_json_has_findings_and_the_corrected_query(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("lint", f"{FLOWS}action = 'REJECT'", "--json")
+    found = json.loads(run.out)
+    assert (run.code, run.err) == (1, "")
+    assert {finding["rule"] for finding in found["findings"]} == {"no-pruning", "no-such-value"}
+    assert found["corrected"].endswith("action = 'Denied'")
+
+
+def test_lint_reads_the_dialect_that_it_is_told(ocsf_lake: RunCommand) -> None:
+    sql = f"SELECT len(observables) FROM vpc_flow_2_0 WHERE {LATELY} AND observables[1].name::VARCHAR = 'x'"
+    assert ocsf_lake("lint", sql, "--duckdb").code == 0
+
+
+def test_lint_of_no_sql_is_misuse(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("lint", "SELEC FROM WHERE (")
+    assert (run.code, run.out) == (2, "")
+    assert "the query cannot be read" in run.err

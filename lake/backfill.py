@@ -123,7 +123,7 @@ def planned(
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
     found = mappers(window.source)
-    with opened(settings) as lake:
+    with opened(settings, patient=True) as lake:
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
     planned.list_calls = window.calls.number
     planned.undetermined = window.undetermined

@@ -208,7 +208,7 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
     asked = objects.without_nested(uris)
     objects.check(asked, settings.input_access)
     calls = listing.Calls()
-    with opened(settings) as lake:
+    with opened(settings, patient=True) as lake:
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
         planned = Planner(lake, found).plan(pages, source)
     planned.list_calls = calls.number
@@ -230,8 +230,8 @@ def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | No
         WriteError: The lake refused a file; running again continues.
         CountError: Records were lost or doubled; nothing of that batch is visible.
     """
-    with opened(settings) as lake:
-        return _worked(lake, lake.ledger.rows(batch_ids), progress)
+    with opened(settings, patient=True) as lake:
+        return _worked(lake, retry.patiently(lake.ledger.rows, batch_ids), progress)
 
 
 def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
@@ -241,8 +241,8 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
         WriteError: The lake refused a file.
         CountError: Records were lost or doubled.
     """
-    with opened(settings) as lake:
-        return _worked(lake, lake.ledger.rows(), progress)
+    with opened(settings, patient=True) as lake:
+        return _worked(lake, retry.patiently(lake.ledger.rows), progress)
 
 
 def open_batches(settings: Settings) -> dict[str, list[str]]:
@@ -252,8 +252,8 @@ def open_batches(settings: Settings) -> dict[str, list[str]]:
         ConfigError: The lake cannot be opened.
     """
     found: dict[str, list[str]] = {}
-    with opened(settings) as lake:
-        for row in lake.ledger.rows():
+    with opened(settings, patient=True) as lake:
+        for row in retry.patiently(lake.ledger.rows):
             found.setdefault(row.source, []).append(row.id)
     return found
 
@@ -264,7 +264,7 @@ def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
-    run.work(lake.ledger.rows(planner.current(rows)), progress)
+    run.work(retry.patiently(lake.ledger.rows, planner.current(rows)), progress)
     return run.summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -202,7 +203,9 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
         mine = f"SELECT count(*) FROM objects WHERE state = 'done' AND uri LIKE 'file://{folder}%'"
         return int(query(lake, mine)[0][0])
 
-    server.run(*command, **lake)
+    told = json.loads(server.run(*command, "--json", **lake))
+    assert (told["estimate"]["objects"], told["estimate"]["known"]) == (logs.of_objects, 0)
+    assert [run["new"] for run in told["runs"]] == [True] * -(-logs.days // history.days)
     workers = [server.worker(f"killed{number}", "backfill", **lake) for number in range(2)]
     try:
         until(lambda: 0 < done() < logs.of_objects, history.patience, "a batch of the backfill to be done")

@@ -186,6 +186,11 @@ def test_a_remote_backfill_says_why_it_sees_nothing_from_here(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("deploy", "--alerts", "slack-webhook/oncall")
+    assert (run.code, "--automations deploy/automations.yaml" in run.err) == (2, True)
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 def test_options_win_over_variables_and_variables_over_the_file(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -17,6 +18,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
+from flows import schedules
+from lake import config
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
@@ -40,7 +43,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     """Puts the deployments of a file on the server; work pools and queues that are missing are made.
 
     Args:
-        file: As `prefect deploy` reads it.
+        file: As `prefect deploy` reads it, apart from `H` in schedules, which it refuses; see `flows.schedules`.
         pool_type: Of work pools that are made: `process`, `docker`, `kubernetes`, `ecs`.
         say: Told what was done.
 
@@ -55,7 +58,9 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
             f"{file} reads variables that are not set: {', '.join(missing)}; set them, or delete the deployments of "
             "sources that you do not have"
         )
-    deployments = _yaml(file, text).get("deployments") or []
+    wanted = _yaml(file, text)
+    deployments = wanted.get("deployments") or []
+    spread(deployments, config.load().lake)
     with get_client(sync_client=True) as client:
         for pool in sorted({item["work_pool"]["name"] for item in deployments}):
             say(_pool(client, pool, pool_type))
@@ -63,12 +68,38 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
             {(item["work_pool"]["name"], item["work_pool"]["work_queue_name"]) for item in deployments}
         ):
             _queue(client, pool, queue)
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+        spread_out = Path(folder) / file.name
+        spread_out.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(spread_out)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WriteError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()}")
     for item in deployments:
-        say(f"deployment {item['entrypoint'].rpartition('.')[2].replace('_', '-')}/{item['name']}")
+        when = [str(schedule["cron"]) for schedule in item.get("schedules") or () if "cron" in schedule]
+        say(f"deployment {full_name(item)}" + "".join(f", {cron}" for cron in when))
+
+
+def full_name(deployment: dict[str, Any]) -> str:
+    """A deployment as Prefect names it: `flow/deployment`."""
+    return f"{deployment['entrypoint'].rpartition('.')[2].replace('_', '-')}/{deployment['name']}"
+
+
+def spread(deployments: list[dict[str, Any]], lake: str) -> None:
+    """Puts numbers in the place of `H` in schedules, others for each lake and deployment.
+
+    Args:
+        deployments: As a file has them.
+        lake: Root of the lake, where a deployment's parameters do not name another.
+
+    Raises:
+        ConfigError: A cron expression with `H` cannot be read.
+    """
+    for item in deployments:
+        own = _VARIABLE.sub(lambda found: os.environ[found[1]], str((item.get("parameters") or {}).get("lake") or lake))
+        for schedule in item.get("schedules") or ():
+            if "cron" in schedule:
+                schedule["cron"] = schedules.resolved(str(schedule["cron"]), f"{full_name(item)} of {own}")
 
 
 def automate(file: Path, alerts: str | None, say: Say) -> None:

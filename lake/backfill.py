@@ -123,17 +123,26 @@ def planned(
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
     found = mappers(window.source)
-    with opened(settings) as lake:
+    with opened(settings, patient=True) as lake:
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
     planned.list_calls = window.calls.number
     planned.undetermined = window.undetermined
     return planned
 
 
+def check_days(first: date, last: date) -> None:
+    """Refuses a range of days that has none.
+
+    Raises:
+        ConfigError: It ends before it begins.
+    """
+    if last < first:
+        raise ConfigError(f"the range ends on {last}, before it begins on {first}")
+
+
 def _window(
     source: str, uri: str, first: date, last: date, accounts: tuple[str, ...], regions: tuple[str, ...]
 ) -> Window:
-    if last < first:
-        raise ConfigError(f"the range ends on {last}, before it begins on {first}")
+    check_days(first, last)
     late = timedelta(days=trees.delivery(source).late_days)
     return Window(source, uri, Wanted(first, last + late, tuple(accounts), tuple(regions)))

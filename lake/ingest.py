@@ -208,7 +208,7 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
     asked = objects.without_nested(uris)
     objects.check(asked, settings.input_access)
     calls = listing.Calls()
-    with opened(settings) as lake:
+    with opened(settings, patient=True) as lake:
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
         planned = Planner(lake, found).plan(pages, source)
     planned.list_calls = calls.number
@@ -230,8 +230,8 @@ def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | No
         WriteError: The lake refused a file; running again continues.
         CountError: Records were lost or doubled; nothing of that batch is visible.
     """
-    with opened(settings) as lake:
-        return _worked(lake, lake.ledger.rows(batch_ids), progress)
+    with opened(settings, patient=True) as lake:
+        return _worked(lake, retry.patiently(lake.ledger.rows, batch_ids), progress)
 
 
 def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
@@ -241,8 +241,8 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
         WriteError: The lake refused a file.
         CountError: Records were lost or doubled.
     """
-    with opened(settings) as lake:
-        return _worked(lake, lake.ledger.rows(), progress)
+    with opened(settings, patient=True) as lake:
+        return _worked(lake, retry.patiently(lake.ledger.rows), progress)
 
 
 def open_batches(settings: Settings) -> dict[str, list[str]]:
@@ -252,20 +252,26 @@ def open_batches(settings: Settings) -> dict[str, list[str]]:
         ConfigError: The lake cannot be opened.
     """
     found: dict[str, list[str]] = {}
-    with opened(settings) as lake:
-        for row in lake.ledger.rows():
+    with opened(settings, patient=True) as lake:
+        for row in retry.patiently(lake.ledger.rows):
             found.setdefault(row.source, []).append(row.id)
     return found
 
 
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
     check_policies(lake.settings)
-    planner = Planner(lake, mappers(None))
+    planner = Planner(lake, _mappers_of(rows))
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
-    run.work(lake.ledger.rows(planner.current(rows)), progress)
+    run.work(retry.patiently(lake.ledger.rows, planner.current(rows)), progress)
     return run.summary
+
+
+def _mappers_of(rows: Sequence[BatchRow]) -> dict[str, Mapper]:
+    """Those that these batches need; each costs a quarter of a second of CPU, and most runs are of one source."""
+    sources = {row.source for row in rows if row.state is not State.DONE}
+    return {name: registry.load(name) for name in registry.names() if name in sources}
 
 
 def check_policies(settings: Settings) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from lake import layout, s3
+from lake import layout, retry, s3
 from lake.catalog import Catalog, Catalogs
 from lake.catalogs.local import SqlCatalog
 from lake.config import Settings
@@ -17,6 +18,9 @@ from lake.leases import FileLeases, Leases, PostgresLeases
 from lake.ledger import Ledger
 from lake.store import Store
 from ocsf_mappers.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,15 @@ class Lake:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Lake]:
+def opened(settings: Settings, patient: bool = False) -> Iterator[Lake]:
     """The lake of these settings; it is made when there is none.
 
     With a ledger in PostgreSQL the catalog and the locks of batches are there too, and any number of hosts share the
     lake; otherwise all three are in a local folder, for the processes of one host.
+
+    Args:
+        settings: The settings in force.
+        patient: Wait while the database does not answer, as a run does; who looks something up wants to know at once.
 
     Raises:
         ConfigError: Its databases have no place, cannot be opened, or are those of another lake.
@@ -58,11 +66,13 @@ def opened(settings: Settings) -> Iterator[Lake]:
     shared = url is not None and is_postgres(url)
     state = None if shared else _state(settings, store)
     with ExitStack() as stack:
-        ledger = Ledger(url or f"sqlite:///{_in(state, layout.LEDGER_PATH)}")
+        ledger = _asked(patient, Ledger, url or f"sqlite:///{_in(state, layout.LEDGER_PATH)}")
         stack.callback(ledger.close)
         if url is not None:
-            ledger.belongs_to(store.uri("").rstrip("/"))
-        local = SqlCatalog(url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}")
+            _asked(patient, ledger.belongs_to, store.uri("").rstrip("/"))
+        local = _asked(
+            patient, SqlCatalog, url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}"
+        )
         stack.callback(local.close)
         others = _others(settings, store, state, url if shared else None)
         for other in others:
@@ -70,6 +80,10 @@ def opened(settings: Settings) -> Iterator[Lake]:
         leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
         stack.callback(leases.close)
         yield Lake(settings, store, ledger, Catalogs(local, others), leases)
+
+
+def _asked(patient: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    return retry.patiently(do, *given, **named) if patient else do(*given, **named)
 
 
 def _others(settings: Settings, store: Store, state: Path | None, shared: str | None) -> list[Catalog]:

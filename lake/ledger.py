@@ -31,6 +31,10 @@ ANALYZED_FROM = 10_000
 """After so many new objects the database is told that its tables have grown."""
 
 
+Undo = Callable[[sa.Connection], None]
+"""Removes what a batch wrote."""
+
+
 class Ledger:
     """The ledger of one lake.
 
@@ -73,18 +77,28 @@ class Ledger:
         with self.engine.connect() as connection:
             return _states(connection, refs)
 
-    def plan(self, batches: Sequence[Batch]) -> list[Batch]:
+    def plan(self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None) -> list[Batch]:
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
+        Args:
+            batches: The batches.
+            instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
+                done after all nothing is removed and nothing written; nobody can end it meanwhile.
+
         Returns:
-            The batches written.
+            The batches written, those that stand there already as they are among them.
         """
         written = []
         with self.engine.begin() as connection:
             # Two that plan the same objects would not see each other's before both have ended.
             lock(connection, "plan")
+            if instead_of is not None and not _discarded(connection, *instead_of):
+                return []
             for batch in batches:
                 known = _states(connection, batch.members)
+                if all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members):
+                    written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
+                    continue
                 if any(state in SETTLED for state, _ in known.values()):
                     continue
                 planned_at = now()
@@ -229,23 +243,6 @@ class Ledger:
                 .values(state=State.FAILED, reason=reason)
             )
 
-    def discard(self, batch_id: str, undo: Callable[[sa.Connection], None]) -> None:
-        """Forgets an open batch, so that its members are planned anew.
-
-        Args:
-            batch_id: The batch.
-            undo: Removes what it wrote; not called when the batch is done after all. Nobody can end it meanwhile.
-        """
-        with self.engine.begin() as connection:
-            row = BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE
-            if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
-                return
-            undo(connection)
-            members = OBJECTS.c.batch_id == batch_id
-            connection.execute(sa.delete(OBJECTS).where(members, OBJECTS.c.state == State.PLANNED))
-            connection.execute(sa.delete(BATCHES).where(*row))
-            connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
-
     def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
         """Objects by URI and ETag."""
         wanted = set(keys)
@@ -304,6 +301,18 @@ def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
             .values(state=State.REPLACED, reason="its key was given another content before it was read"),
             [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
         )
+
+
+def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
+    """Forgets an open batch; whether there was one."""
+    row = BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE
+    if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
+        return False
+    undo(connection)
+    connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
+    connection.execute(sa.delete(BATCHES).where(*row))
+    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
+    return True
 
 
 def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:

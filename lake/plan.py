@@ -1,4 +1,7 @@
-"""Which objects are new, and in which batches they go: decided, and written to the ledger, before any work is done."""
+"""Which objects are new, and in which batches they go: decided, and written to the ledger, before any work is done.
+
+A database that is away for a minute is waited for at each step, so that what has been listed is not listed again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from lake import discovery, objects, traces, trees
+from lake import discovery, objects, retry, traces, trees
 from lake.config import Settings
 from lake.lake import Lake
 from lake.objects import ObjectError, ObjectRef
@@ -204,7 +207,7 @@ class Planner:
             waiting.write(WRITTEN_AT_ONCE)
         waiting.finish()
         # A batch that this run has written is open as well when the same object is listed again after that.
-        rows = self.lake.ledger.rows([found for found in open_ids if found not in waiting.written])
+        rows = retry.patiently(self.lake.ledger.rows, [found for found in open_ids if found not in waiting.written])
         self.planned.batch_ids += [*self.current(rows), *waiting.written]
         for batch, keys in mistaken.items():
             self.planned.batch_ids += self._as_source(source or "", batch, keys)
@@ -246,33 +249,34 @@ class Planner:
         return kept
 
     def _anew(self, batch_id: str) -> list[str]:
-        batch = self._discarded(batch_id)
-        return [] if batch is None else self._written(batch.source, batch.members)
+        return retry.patiently(self._replaced, batch_id, None, set())
 
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
-        batch = self._discarded(batch_id)
-        if batch is None:
-            return []
-        self._written(batch.source, [member for member in batch.members if member.key not in keys])
-        return self._written(source, [member for member in batch.members if member.key in keys])
+        return retry.patiently(self._replaced, batch_id, source, keys)
 
-    def _discarded(self, batch_id: str) -> Batch | None:
-        """A batch that nobody holds, taken out of the lake and the ledger."""
+    def _replaced(self, batch_id: str, source: str | None, keys: set[tuple[str, str]]) -> list[str]:
+        """Takes a batch that nobody holds out of the lake and plans its members anew, some of them as another source.
+
+        Returns:
+            The batches of those; of all members where no source is given.
+        """
         with self.lake.leases.held(batch_id) as lease:
             batch = self.lake.ledger.batch(batch_id) if lease else None
-            if batch is not None:
+            if batch is None:
+                return []
 
-                def undo(connection: sa.Connection) -> None:
-                    self.lake.catalog.drop(batch_id)
-                    self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
+            def undo(connection: sa.Connection) -> None:
+                self.lake.catalog.drop(batch_id)
+                self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 
-                self.lake.ledger.discard(batch_id, undo)
-            return batch
+            kept = self._grouped(batch.source, [member for member in batch.members if member.key not in keys])
+            given = self._grouped(source, [member for member in batch.members if member.key in keys]) if source else []
+            written = {found.id for found in self.lake.ledger.plan([*kept, *given], instead_of=(batch_id, undo))}
+            return [found.id for found in (given if source else kept) if found.id in written]
 
-    def _written(self, source: str, members: Sequence[ObjectRef]) -> list[str]:
-        found = batches(source, self.version(source), members, self.settings)
-        return [batch.id for batch in self.lake.ledger.plan(list(found))]
+    def _grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+        return list(batches(source, self.version(source), members, self.settings))
 
     def version(self, source: str) -> str:
         """Fingerprint of a source's mapper."""
@@ -284,7 +288,7 @@ class Planner:
     # -- one chunk ----------------------------------------------------------------------------------------------------
     def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
         """Local files that did not change since they were last seen are not hashed again."""
-        known = self.lake.ledger.etags([ref for ref in refs if not ref.etag])
+        known = retry.patiently(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
         return [
             replace(ref, etag=found)
             if not ref.etag and (found := known.get((ref.uri, ref.size, ref.stamp)))
@@ -297,9 +301,10 @@ class Planner:
         mistaken: dict[str, set[tuple[str, str]]],
     ) -> list[ObjectRef]:  # fmt: skip
         """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
-        states = self.lake.ledger.states(refs)
+        states = retry.patiently(self.lake.ledger.states, refs)
         found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
-        wrong = {row.id for row in self.lake.ledger.rows(found) if source is not None and row.source != source}
+        rows = retry.patiently(self.lake.ledger.rows, found)
+        wrong = {row.id for row in rows if source is not None and row.source != source}
         new = []
         for ref in refs:
             state, batch = states.get(ref.key, (None, None))
@@ -323,7 +328,7 @@ class Planner:
                 noted.setdefault((why.state, why.reason, name), []).append(ref)
                 self.planned.unread.add(why)
         for (state, reason, name), found in noted.items():
-            self.lake.ledger.note(found, state, reason, name)
+            retry.patiently(self.lake.ledger.note, found, state, reason, name)
 
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not."""
@@ -361,7 +366,7 @@ class _Waiting:
         """Writes the full batches to the ledger, if there are so many."""
         while len(self._full) >= at_least:
             some, self._full = self._full[:WRITTEN_AT_ONCE], self._full[WRITTEN_AT_ONCE:]
-            written = dict.fromkeys(batch.id for batch in self.planner.lake.ledger.plan(some))
+            written = dict.fromkeys(batch.id for batch in retry.patiently(self.planner.lake.ledger.plan, some))
             self.written |= written
             self._refused += [batch for batch in some if batch.id not in written]
             self.keys.difference_update(member.key for batch in some for member in batch.members)
@@ -375,7 +380,7 @@ class _Waiting:
         while self._refused:
             refused, self._refused = self._refused, []
             for batch in refused:
-                states = self.planner.lake.ledger.states(batch.members)
+                states = retry.patiently(self.planner.lake.ledger.states, batch.members)
                 for member in batch.members:
                     if states.get(member.key, (None, None))[0] not in SETTLED:
                         self.add(batch.source, member)

@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 from ocsf_mappers.errors import RetriableError
 
 ATTEMPTS, CALL_ATTEMPTS = 10, 6
-"""How often a batch is tried, so that a minute without a database or a store passes; and how often one request."""
+"""How often a batch, or a step of planning, is tried, so that a minute without a database or a store passes; and how
+often one request."""
 FIRST_SECONDS, MOST_SECONDS = 0.5, 30.0
 """Pauses double from the first one to the longest; each is cut by chance, down to half, so that workers spread out."""
 
@@ -51,18 +52,31 @@ def may_pass(error: BaseException) -> bool:
 
 
 def call(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
-    """Calls a function, again while that may help.
+    """Calls a function, again while that may help: a request, whose caller is tried again as well.
 
     Raises:
         RetriableError: It has not helped.
     """
-    for pause in [*pauses(CALL_ATTEMPTS), None]:
+    return _called(CALL_ATTEMPTS, do, *given, **named)
+
+
+def patiently(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Calls a function, again for as long as a batch would be tried: a step of what is too dear to begin anew.
+
+    Raises:
+        RetriableError: It has not helped.
+    """
+    return _called(ATTEMPTS, do, *given, **named)
+
+
+def _called(attempts: int, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    for pause in [*pauses(attempts), None]:
         try:
             return do(*given, **named)
         except Exception as error:
             if not may_pass(error):
                 raise
             if pause is None:
-                raise RetriableError(f"given up after {CALL_ATTEMPTS} attempts: {error}") from error
+                raise RetriableError(f"given up after {attempts} attempts: {error}") from error
             sleep(pause)
     raise AssertionError("the last attempt ended neither way")

@@ -14,6 +14,7 @@ from flows.settings import JsonOption, LakeOption, SourceArgument, VersionOption
 
 if TYPE_CHECKING:
     from lake.backfill import Estimate
+    from lake.config import Settings
 
 EXAMPLE = (
     "ocsf-lake backfill aws_cloudtrail sample_logs/organization --from 2026-03-16 --to 2026-03-17 --lake demo_lake"
@@ -37,6 +38,9 @@ Remote = Annotated[
     bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
 ]
 DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+Estimated = Annotated[
+    bool, typer.Option("--estimate/--no-estimate", help="With --remote: list first, and say what there is to do.")
+]
 
 
 def backfill(
@@ -53,21 +57,25 @@ def backfill(
     as_json: JsonOption = False,
     remote: Remote = False,
     days_per_run: DaysPerRun = 1,
+    estimate: Estimated = True,
 ) -> None:
     """Bring a range of days into the lake.
 
     Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
     can run at once, beside a scheduled ingest too: no record is counted twice.
     """
-    if remote and not dry_run:
-        _submit(source, uri, (first.date(), last.date(), days_per_run), account or [], region or [], lake)
-        return
+    if remote and lake is not None:
+        lake = _absolute(lake)
     found = settings(lake, ocsf_version, workers=parallel)
     chosen = (source, uri, first.date(), last.date(), found, tuple(account or ()), tuple(region or ()))
     from lake import backfill as backfills
 
     if dry_run:
-        _show(backfills.estimate(*chosen), first.date(), last.date(), as_json)
+        _show(backfills.estimate(*chosen), as_json)
+        terminal.say(f"nothing was done for {first.date()} to {last.date()}; without --dry-run it is")
+        return
+    if remote:
+        _submit(*chosen, days_per_run, estimate, lake, as_json)
         return
     try:
         with terminal.progress_bar("backfilling") as progress:
@@ -84,16 +92,54 @@ def backfill(
 
 
 def _submit(
-    source: str, uri: str, days: tuple[date, date, int], accounts: list[str], regions: list[str], lake: str | None
-) -> None:
-    """Makes the runs of a backfill on a Prefect server, and says which."""
-    from flows import remote
+    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...],
+    regions: tuple[str, ...], days_per_run: int, estimate: bool, lake: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Makes the runs of a backfill on a Prefect server, and says which, after what they will have to do."""
+    from flows import deployments, remote
     from flows.settings import source as mapper
+    from lake import backfill as backfills
 
     mapper(source)
-    for run in remote.submit(source, _absolute(uri), *days, accounts, regions, lake and _absolute(lake)):
+    backfills.check_days(first, last)
+    deployments.server()
+    expected = None
+    if estimate:
+        expected = _seen_from_here(source, uri, first, last, found, accounts, regions)
+    if expected is not None and not as_json:
+        _show(expected, as_json=False)
+        if expected.seconds:
+            at_once = terminal.plural(found.workers, "batch", "batches")
+            terminal.say(f"the time is that of one run with {at_once} at once; several workers share it")
+    runs = []
+    for run in remote.submit(source, _absolute(uri), first, last, days_per_run, accounts, regions, lake):
+        runs.append({"name": run.name, "from": run.first, "to": run.last, "new": run.new})
         terminal.say(run.name if run.new else f"{run.name}: waits already")
+    if as_json:
+        output.print_json({"estimate": expected and as_dict(expected), "runs": runs})
     terminal.say("`prefect flow-run ls` shows how far they are; if some do not end well, run the same command again")
+
+
+def _seen_from_here(
+    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...], regions: tuple[str, ...]
+) -> Estimate | None:
+    """What there is to do; None, and a word why, where this machine does not see what the workers see."""
+    from lake import backfill as backfills
+    from lake.lake import exists
+    from ocsf_mappers.errors import ConfigError, OcsfMappersError
+
+    try:
+        if found.ledger_url is not None and _absolute(found.lake) != found.lake:
+            # A ledger notes whose it is: nobody but workers should tell it.
+            raise ConfigError("OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not; set both as for the workers")
+        known = exists(found)
+        expected = backfills.estimate(source, uri, first, last, found, accounts, regions)
+    except (OcsfMappersError, OSError) as error:
+        terminal.say(f"no estimate: {error}", "that is as seen from here; the workers may see more, and get their runs")
+        return None
+    if not known:
+        terminal.say(f"there is no lake at {found.lake!r}, as seen from here: every object counts as new")
+    return expected
 
 
 def _absolute(uri: str) -> str:
@@ -101,7 +147,7 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
 
 
-def _show(found: Estimate, first: date, last: date, as_json: bool) -> None:
+def _show(found: Estimate, as_json: bool) -> None:
     if as_json:
         output.print_json(as_dict(found))
         return
@@ -122,7 +168,6 @@ def _show(found: Estimate, first: date, last: date, as_json: bool) -> None:
         )
     if found.seconds is None:
         terminal.say("how long it takes is known once the lake has done a batch of this source")
-    terminal.say(f"nothing was done for {first} to {last}; without --dry-run it is")
 
 
 def as_dict(found: Estimate) -> dict[str, Any]:

@@ -19,7 +19,7 @@ AutomationsOption = Annotated[
     typer.Option("--automations", metavar="FILE", help="What the server does by itself.", show_default=False),
 ]
 AlertsOption = Annotated[
-    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block that alerts are sent with.")
+    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block that automations send with.")
 ]
 PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Of work pools that are not there yet.")]
 
@@ -35,7 +35,10 @@ def deploy(
     Do it again after each change of the files; what is there already is renewed.
     """
     from flows import deployments
+    from ocsf_mappers.errors import ConfigError
 
+    if alerts is not None and automations is None:
+        raise ConfigError("--alerts is about automations: name their file too, --automations deploy/automations.yaml")
     terminal.say(f"Prefect server {deployments.server()}")
     deployments.deploy(file, pool_type, terminal.say)
     if automations is not None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 
 import flows
-from flows import watch
+from flows import deployments, watch
 from lake import config, health
 from ocsf_mappers import registry
 from tests.servers import prefect as servers
@@ -67,7 +69,7 @@ def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
 
 
 # -- what they name ---------------------------------------------------------------------------------------------------
-def deployments() -> list[Any]:
+def every_deployment() -> list[Any]:
     """Those of the file, and those that it has as comments."""
     text = (DEPLOY / "prefect.yaml").read_text(encoding="utf-8")
     whole = yaml.safe_load(re.sub(r"^  # (- |  \w)", r"  \1", text, flags=re.MULTILINE))["deployments"]
@@ -76,7 +78,7 @@ def deployments() -> list[Any]:
 
 
 def test_every_deployment_names_a_flow_and_parameters_that_it_has() -> None:
-    found = deployments()
+    found = every_deployment()
     assert len({item["name"] for item in found}) == len(found)
     for item in found:
         module, _, name = item["entrypoint"].rpartition(".")
@@ -88,11 +90,26 @@ def test_every_deployment_names_a_flow_and_parameters_that_it_has() -> None:
         assert "ocsf-lake" in item["tags"]
 
 
-def test_no_two_deployments_start_in_the_same_minute_of_an_hour() -> None:
-    minutes = [
-        item["schedules"][0]["cron"].split()[0] for item in deployments() if "schedules" in item
-    ]
-    assert len(set(minutes)) == len(minutes)
+def crons(lake: str) -> dict[str, str]:
+    """Deployment -> when it runs, for one lake."""
+    found = every_deployment()
+    deployments.spread(found, lake)
+    return {item["name"]: item["schedules"][0]["cron"] for item in found if "schedules" in item}
+
+
+def test_lakes_and_deployments_start_at_minutes_of_their_own() -> None:
+    lakes = [crons(f"s3://lake-{number}") for number in range(100)]
+    assert crons("s3://lake-7") == lakes[7]
+    for name, cron in lakes[0].items():
+        assert CronSchedule(cron=cron, timezone="UTC").cron == cron
+        minutes = Counter(found[name].split()[0] for found in lakes)
+        # A hundred lakes; as many minutes as the step has, or those of an hour, and none is crowded.
+        step = int(cron.split()[0].rpartition("/")[2]) if "/" in cron else 60
+        assert len(minutes) == step if step <= 15 else len(minutes) >= 40
+        assert max(minutes.values()) <= 100 / step + 12
+    daily = {(cron.split()[0], cron.split()[1]) for cron in lakes[0].values() if cron.split()[1] != "*"}
+    assert {hour for _, hour in daily} <= {"3", "4", "5"}
+    assert len(daily) == 5
 
 
 def test_every_automation_is_one_that_prefect_accepts() -> None:

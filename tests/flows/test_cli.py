@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from lake import config, ingest
 from lake.export import Summary
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
-from tests.flows.support import environment
+from tests.flows.support import Run, environment
+from tests.organization import Organization
 from tests.support import PROJECT, SAMPLE_LOGS
 
 LOGIN = str(SAMPLE_LOGS / "aws_cloudtrail/console_login_success.json")
@@ -138,6 +140,55 @@ def test_ingest_of_nothing_known_fails_and_says_what_it_skipped(ocsf_lake: RunCo
     assert run.code == 1
     assert "1 object skipped: neither the name nor the content is of a known source" in run.out
     assert "notes.txt" in run.out
+
+
+# -- backfill ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def remote(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """`backfill --remote` with a server that takes one run; tests/flows/test_server.py has a real one."""
+    from flows import deployments, remote
+
+    day = date(2026, 3, 1)
+    monkeypatch.setattr(deployments, "server", lambda: "http://127.0.0.1:1/api")
+    monkeypatch.setattr(remote, "submit", lambda *_: iter([remote.Submitted(day, day, "one", new=True)]))
+
+    def run(uri: str, *more: str) -> Run:
+        days = ("--from", f"{day}", "--to", f"{day}")
+        return ocsf_lake("backfill", "aws_cloudtrail", uri, *days, "--remote", *more)
+
+    return run
+
+
+def test_a_remote_backfill_says_first_what_there_is_to_do(remote: RunCommand, tmp_path: Path) -> None:
+    day = Organization(accounts=1, regions=1, first=date(2026, 3, 1), days=1, objects=3)
+    logs = str(day.write(tmp_path / "logs"))
+    run = remote(logs)
+    assert (run.code, run.out.splitlines()[2].split()[:2]) == (0, ["3", "0"])
+    assert "every object counts as new" in run.err
+    assert {path.name for path in tmp_path.iterdir()} == {"logs"}
+    ingest.ingest([logs], config.load(lake=str(tmp_path / "lake")))
+    found = json.loads(remote(logs, "--lake", "lake", "--json").out)
+    assert (found["estimate"]["known"], found["estimate"]["seconds"]) == (3, 0)
+    assert found["runs"] == [{"name": "one", "from": "2026-03-01", "to": "2026-03-01", "new": True}]
+    assert json.loads(remote(logs, "--lake", "lake", "--json", "--no-estimate").out)["estimate"] is None
+
+
+def test_a_remote_backfill_says_why_it_sees_nothing_from_here(
+    remote: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = remote(str(tmp_path / "mounted elsewhere"))
+    assert (run.code, run.out) == (0, "")
+    assert "no estimate: there is nothing at " in run.err
+    assert "the workers may see more" in run.err
+    monkeypatch.setenv("OCSF_LAKE_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    run = remote(str(tmp_path))
+    assert "no estimate: OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not" in run.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("deploy", "--alerts", "slack-webhook/oncall")
+    assert (run.code, "--automations deploy/automations.yaml" in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

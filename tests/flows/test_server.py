@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
+import copy
+import json
 import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +21,23 @@ import psutil
 import pytest
 import sqlalchemy as sa
 import yaml
+from prefect import flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows import deployments
+from flows import deployments, fanout
 from flows.export import export
 from flows.replay_quarantine import replay_quarantine
+from flows.report import Report
 from flows.sync_catalog import check_catalog
 from flows.watch import watch
 from lake import config, ingest
 from lake import lake as lakes
 from lake import query as lake_query
+from lake.ingest import Summary
 from lake.objects import ObjectRef
 from lake.results import State
+from ocsf_mappers.errors import ConfigError
 from tests.organization import Organization
 from tests.servers import prefect as servers
 from tests.servers.postgres import Postgres
@@ -38,6 +50,8 @@ DEPLOY = PROJECT / "deploy"
 DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
 PATIENCE = 400
 """Seconds until a test gives up on a server; a machine that does nothing else needs a tenth of it."""
+SILENCE = servers.HEARTBEAT_SECONDS + 15
+"""After so many seconds without a heartbeat a run counts as dead here."""
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +79,61 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Organization:
 
 
 @pytest.fixture(scope="module")
-def deployed(server: Server, live: Organization, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """deploy/prefect.yaml on the server, with CloudTrail every 20 seconds; gives the folder of its logs."""
-    logs = live.write(tmp_path_factory.mktemp("live"))
-    wanted = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
+def alerts(server: Server) -> Iterator[list[dict[str, str]]]:
+    """What is sent to the notification block custom-webhook/oncall."""
+    heard: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever, daemon=True).start()
+        said = {"subject": "{{subject}}", "body": "{{body}}"}
+        with temporary_settings({PREFECT_API_URL: server.url}):
+            url = f"http://127.0.0.1:{hook.server_port}/"
+            CustomWebhookNotificationBlock(name="oncall", url=url, json_data=said).save("oncall")
+        yield heard
+        hook.shutdown()
+
+
+@pytest.fixture(scope="module")
+def wanted() -> dict[str, Any]:
+    """deploy/prefect.yaml, with CloudTrail every few seconds and the rest at night."""
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
     never = (datetime.now(UTC).hour + 12) % 24
     # The others have the same form, which tests/deploy looks at; a deployment takes a second.
     names = {"aws_cloudtrail", "aws_cloudtrail-sweep", "backfill", "resume", "watch"}
-    wanted["deployments"] = [item for item in wanted["deployments"] if item["name"] in names]
-    for item in wanted["deployments"]:
+    found["deployments"] = [item for item in found["deployments"] if item["name"] in names]
+    for item in found["deployments"]:
         if item["name"] == "aws_cloudtrail":
-            item["schedules"] = [{"interval": 20, "slug": "often"}]
+            item["schedules"] = [{"interval": 10, "slug": "often"}]
         elif "schedules" in item:
-            item["schedules"][0]["cron"] = f"0 {never} * * *"
+            item["schedules"][0]["cron"] = f"H {never} * * *"
+    return found
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    server: Server, live: Organization, lake: dict[str, str], alerts: list[dict[str, str]], wanted: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    """All that deploy/ has for a server is on it; gives the folder of CloudTrail's logs."""
+    logs = live.write(tmp_path_factory.mktemp("live"))
+    automations = yaml.safe_load((DEPLOY / "automations.yaml").read_text(encoding="utf-8"))
+    (dead,) = [item for item in automations["automations"] if item["name"].endswith("whose worker died")]
+    dead["trigger"]["within"] = SILENCE
     (server.folder / "deploy").mkdir()
-    (server.folder / "deploy" / "prefect.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
-    for name in ("automations.yaml", "prefect.env"):
-        shutil.copy(DEPLOY / name, server.folder / "deploy" / name)
-    server.run(*DEPLOY_COMMAND.split(), CLOUDTRAIL_URI=str(logs))
+    for name, content in (("prefect.yaml", wanted), ("automations.yaml", automations)):
+        (server.folder / "deploy" / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.copy(DEPLOY / "prefect.env", server.folder / "deploy")
+    command = [*DEPLOY_COMMAND.split(), "--alerts", "custom-webhook/oncall"]
+    server.run(*command, CLOUDTRAIL_URI=str(logs), OCSF_LAKE_LAKE=lake["OCSF_LAKE_LAKE"])
     return logs
 
 
@@ -120,17 +171,27 @@ def kill(process: Any) -> None:
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------
-def test_runs_are_scheduled_after_a_deploy(server: Server, deployed: Path) -> None:
+def test_runs_are_scheduled_after_a_deploy_at_minutes_of_their_own(
+    server: Server, deployed: Path, lake: dict[str, str], wanted: dict[str, Any]
+) -> None:
     """Prefect 3.8 with SQLAlchemy 2.1 schedules none and says nothing; see pyproject.toml."""
-    wanted = yaml.safe_load((server.folder / "deploy" / "prefect.yaml").read_text(encoding="utf-8"))
-    expected = {item["name"] for item in wanted["deployments"] if "schedules" in item}
+    expected = copy.deepcopy([item for item in wanted["deployments"] if "schedules" in item])
+    deployments.spread(expected, lake["OCSF_LAKE_LAKE"])
+    crons = {item["name"]: item["schedules"][0].get("cron") for item in expected}
+    names = {item["id"]: item["name"] for item in server.post("/deployments/filter")}
 
-    def scheduled() -> bool:
-        found = server.flow_runs(flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})
-        ids = {run["deployment_id"] for run in found}
-        return expected <= {item["name"] for item in server.post("/deployments/filter") if item["id"] in ids}
+    def scheduled() -> dict[str, set[str]] | None:
+        found: dict[str, set[str]] = {}
+        for run in server.flow_runs(flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}):
+            found.setdefault(names[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
+        return found if crons.keys() <= found.keys() else None
 
-    until(scheduled, PATIENCE, "scheduled runs of every deployment with a schedule")
+    found = until(scheduled, PATIENCE, "scheduled runs of every deployment with a schedule")
+    hashed = {name: cron.split() for name, cron in crons.items() if cron}
+    assert len(hashed) == 3
+    for name, (minute, hour, *_) in hashed.items():
+        assert found[name] == {f"{int(hour):02d}:{int(minute):02d}"}
+    assert len({minute for minute, *_ in hashed.values()}) > 1
 
 
 def test_deploying_again_makes_no_automation_twice(server: Server, deployed: Path) -> None:
@@ -140,7 +201,10 @@ def test_deploying_again_makes_no_automation_twice(server: Server, deployed: Pat
     before = there()
     assert "ocsf-lake: a source is silent" in before
     with temporary_settings({PREFECT_API_URL: server.url}):
-        deployments.automate(DEPLOY / "automations.yaml", None, lambda _: None)
+        deployments.automate(server.folder / "deploy/automations.yaml", "custom-webhook/oncall", lambda _: None)
+        assert there() == before
+        with pytest.raises(ConfigError, match="no notification block 'slack-webhook/nobody'"):
+            deployments.automate(DEPLOY / "automations.yaml", "slack-webhook/nobody", lambda _: None)
     assert there() == before
 
 
@@ -173,22 +237,28 @@ class History:
         logs: What there is.
         batch_objects: Objects of a batch.
         days: Of one run.
-        patience: Seconds for all of it.
+        kills: How often both workers are killed.
+        patience: Seconds for each step.
     """
 
     logs: Organization
     batch_objects: int
     days: int
+    kills: int
     patience: float
 
 
-WEEK = History(Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, patience=PATIENCE)
-MONTH = History(Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, patience=3_600)
+WEEK = History(
+    Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, kills=1, patience=PATIENCE
+)
+MONTH = History(
+    Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, kills=3, patience=1_800
+)
 
 
 @pytest.mark.parametrize("history", [WEEK, pytest.param(MONTH, marks=pytest.mark.acceptance)], ids=["week", "month"])
 def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
-    history: History, server: Server, deployed: Path, lake: dict[str, str], tmp_path: Path
+    history: History, server: Server, deployed: Path, lake: dict[str, str], alerts: list[dict[str, str]], tmp_path: Path
 ) -> None:
     logs = history.logs
     folder = logs.write(tmp_path / "history")
@@ -202,24 +272,44 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
         mine = f"SELECT count(*) FROM objects WHERE state = 'done' AND uri LIKE 'file://{folder}%'"
         return int(query(lake, mine)[0][0])
 
-    server.run(*command, **lake)
-    workers = [server.worker(f"killed{number}", "backfill", **lake) for number in range(2)]
+    began = time.monotonic()
+    killed: set[str] = set()
+    workers = [server.worker(f"first{number}", "backfill", **lake) for number in range(2)]
     try:
-        until(lambda: 0 < done() < logs.of_objects, history.patience, "a batch of the backfill to be done")
-        for worker in workers:
-            kill(worker)
-        assert done() < logs.of_objects
-        workers = [server.worker(f"after{number}", "backfill", **lake) for number in range(2)]
-        server.run(*command, **lake)
+        told = json.loads(server.run(*command, "--json", **lake))
+        assert (told["estimate"]["objects"], told["estimate"]["known"]) == (logs.of_objects, 0)
+        assert [run["new"] for run in told["runs"]] == [True] * -(-logs.days // history.days)
+        for kills in range(history.kills):
+            until(
+                lambda: done() > logs.of_objects * kills // (history.kills + 1),  # noqa: B023 - asked in this round
+                history.patience, "more of the backfill to be done",
+            )  # fmt: skip
+            for worker in workers:
+                kill(worker)
+            found = {run["id"] for run in runs(server, "backfill", "RUNNING")}
+            assert found - killed
+            killed |= found
+            assert done() < logs.of_objects
+            workers = [server.worker(f"{kills}after{number}", "backfill", **lake) for number in range(2)]
+            server.run(*command, **lake)
         until(lambda: done() == logs.of_objects, history.patience, "the backfill to be done")
     finally:
         for worker in workers:
             servers.end(worker)
+    took = time.monotonic() - began
+    print(f"{logs.of_objects:,} objects, {logs.of_records:,} records, {2 * history.kills} kills, {took:,.0f} seconds")
     days = f"eventday BETWEEN '{logs.first:%Y%m%d}' AND '{logs.last:%Y%m%d}'"
     counted = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
     found = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
     assert found == [(logs.of_records, logs.of_records, logs.of_objects)]
     assert query(lake, "SELECT count(*) FROM batches WHERE state <> 'done'") == [(0,)]
+
+    def crashed() -> bool:
+        found = runs(server, "backfill", "CRASHED")
+        return killed <= {run["id"] for run in found if "No heartbeat" in (run["state"]["message"] or "")}
+
+    until(crashed, PATIENCE, "the automation that marks the killed runs as crashed")
+    until(lambda: "ocsf-lake: a run failed" in {item["subject"] for item in alerts}, PATIENCE, "an alert of it")
 
 
 def test_the_catalog_is_checked_by_a_flow(
@@ -258,9 +348,44 @@ def test_events_are_exported_by_a_flow(server: Server, ready_lake: Path, tmp_pat
     assert (again.message or "").startswith("0 events in 0 objects")
 
 
+# -- limits -----------------------------------------------------------------------------------------------------------
+def test_a_limit_on_a_source_s_tag_holds_over_all_runs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `prefect gcl create tag:aws_cloudtrail --limit 4` makes, for a tag of its own."""
+    met: list[bool] = []
+    together = threading.Barrier(2)
+
+    def work(batch_ids: list[str], _: object) -> Summary:
+        try:
+            together.wait(1 if batch_ids == ["limited"] else PATIENCE)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+            together.reset()
+        return Summary()
+
+    @flow
+    def one_batch(source: str) -> None:
+        report = Report("one", source)
+        fanout.work(source, [source], config.load(), report)
+        assert not report.failures
+
+    def two_runs(source: str) -> list[bool]:
+        met.clear()
+        with ThreadPoolExecutor(2) as pool:
+            for run in [pool.submit(contextvars.copy_context().run, one_batch, source) for _ in range(2)]:
+                run.result()
+        return met
+
+    monkeypatch.setattr(ingest, "work", work)
+    server.post("/v2/concurrency_limits/", {"name": "tag:limited", "limit": 1})
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        assert two_runs("free") == [True, True]
+        assert two_runs("limited") == [False, False]
+
+
 # -- alerts -----------------------------------------------------------------------------------------------------------
-def test_what_watch_finds_reaches_the_automations(
-    server: Server, deployed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_what_watch_finds_is_sent_to_the_notification_block(
+    server: Server, deployed: Path, alerts: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
     with lakes.opened(config.load()) as opened:
@@ -268,13 +393,10 @@ def test_what_watch_finds_reaches_the_automations(
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = watch(return_state=True)
     assert (state.name, state.message) == ("Findings", "1 finding")
-
-    def fired() -> bool:
-        which = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}, "limit": 50}
-        events = server.post("/events/filter", which)["events"]
-        return "ocsf-lake: batches failed" in {event["resource"].get("prefect.resource.name") for event in events}
-
-    until(fired, PATIENCE, "the automation that waits for it")
+    subject = "ocsf-lake: batches failed"
+    until(lambda: subject in {item["subject"] for item in alerts}, PATIENCE, "the alert")
+    (body,) = {item["body"] for item in alerts if item["subject"] == subject}
+    assert body.startswith("aws_cloudtrail: 1 object")
 
 
 # -- the README's commands --------------------------------------------------------------------------------------------

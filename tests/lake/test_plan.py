@@ -6,16 +6,18 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lake import backfill, ingest, plan
+from lake import backfill, ingest, ledger, plan, retry
 from lake.config import Settings
 from lake.lake import opened
+from lake.ledger import Ledger
 from lake.objects import ObjectRef
 from lake.plan import Planner
 from lake.results import State
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, RetriableError
 from tests.lake.test_ingest import rows
 
 Make = Callable[..., Settings]
@@ -105,6 +107,40 @@ def test_what_another_run_planned_meanwhile_is_left_out_of_a_batch(settings: Mak
     assert sorted(ref for some in members for ref in some) == refs
     # The other one's, which is open; the second of the two here; and what is left of the first.
     assert [len(some) for some in members] == [3, 9, 8]
+
+
+def test_a_plan_whose_answer_was_lost_keeps_its_batches(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    mappers, written = plan.mappers("aws_cloudtrail"), Ledger.plan
+    lost: list[int] = []
+
+    def cut_off(self: Ledger, *given: Any, **named: Any) -> Any:
+        found = written(self, *given, **named)
+        if len(lost) < 2:
+            lost.append(len(found))
+            raise RetriableError("the connection was cut after the commit")
+        return found
+
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    monkeypatch.setattr(plan, "WRITTEN_AT_ONCE", 3)
+    with opened(settings("whole", batch_objects=7)) as lake:
+        whole = Planner(lake, mappers).plan(pages(60), "aws_cloudtrail").batch_ids
+    monkeypatch.setattr(Ledger, "plan", cut_off)
+    with opened(settings("cut", batch_objects=7)) as lake:
+        assert Planner(lake, mappers).plan(pages(60), "aws_cloudtrail").batch_ids == whole
+    assert lost == [3, 3]
+
+
+def test_a_batch_that_cannot_be_planned_anew_stays_as_it_was(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its objects may never be listed again."""
+    before = sorted(ingest.plan([str(logs)], settings(ocsf_version="1.5.0")).batch_ids)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "_states", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ingest.resume(settings())
+    assert sorted(batch for found in ingest.open_batches(settings()).values() for batch in found) == before
+    assert ingest.resume(settings()).counts.events == 140
 
 
 def test_an_estimate_says_what_a_backfill_does(logs: Path, settings: Make) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lake import batch, config, ingest, retry
+from lake import batch, config, ingest, listing, plan, retry
 from lake.lake import opened
 from lake.leases import LostError
+from lake.objects import ObjectRef
 from lake.results import State
 from ocsf_mappers.errors import ConfigError
 from tests.lake.conftest import Make, contents, cut_off_all
@@ -99,30 +102,63 @@ def test_the_result_of_an_older_attempt_is_refused(logs: Path, shared: Make) -> 
         assert [row.state for row in lake.ledger.rows([planned])] == [State.DONE]
 
 
+class Outage:
+    """The server stopped, once, for what would be a minute: pauses are added up and none is made."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+        self.slept = 0.0
+        self.stopped = self.away = False
+
+    def begin(self) -> None:
+        if not self.stopped:
+            self.stopped = self.away = True
+            self.server.stop()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        if self.slept >= 60:
+            self.end()
+
+    def end(self) -> None:
+        if self.away:
+            self.away = False
+            self.server.start()
+
+
+@pytest.fixture
+def outage(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+    found = Outage(postgres_server)
+    monkeypatch.setattr(retry, "sleep", found.sleep)
+    yield found
+    found.end()
+
+
+@pytest.mark.parametrize("when", ["opening", "listing", "working"])
 def test_the_database_may_be_gone_for_a_minute(
-    logs: Path, whole: Path, shared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
+    when: str, logs: Path, whole: Path, shared: Make, outage: Outage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slept = 0.0
-    stopped = False
+    asked = shared()
+    listed, pages = 0, listing.pages
 
-    def stop(step: str, _: str) -> None:
-        nonlocal stopped
-        if step == "part" and not stopped:
-            stopped = True
-            postgres_server.stop()
+    def one_by_one(*given: Any) -> Iterator[list[ObjectRef]]:
+        nonlocal listed
+        for page in pages(*given):
+            for ref in page:
+                listed += 1
+                if when == "listing" and listed == 6:
+                    outage.begin()
+                yield [ref]
 
-    def sleep(seconds: float) -> None:
-        nonlocal slept
-        gone = slept < 60
-        slept += seconds
-        if gone and slept >= 60:
-            postgres_server.start()
-
-    monkeypatch.setattr(batch, "reached", stop)
-    monkeypatch.setattr(retry, "sleep", sleep)
-    summary = ingest.ingest([str(logs)], shared())
-    assert slept >= 60
-    assert summary.counts.events == 140
+    monkeypatch.setattr(plan, "CHUNK", 1)
+    monkeypatch.setattr(listing, "pages", one_by_one)
+    if when == "working":
+        monkeypatch.setattr(batch, "reached", lambda step, _: outage.begin() if step == "part" else None)
+    if when == "opening":
+        outage.begin()
+    summary = ingest.ingest([str(logs)], asked)
+    assert outage.slept >= 60
+    assert (summary.counts.events, summary.listed, listed) == (140, 10, 10)
     assert contents(tmp_path / "lake") == contents(whole)
     assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
 

@@ -19,6 +19,8 @@ from tests.support import PROJECT
 
 ENVIRONMENT = PROJECT / "deploy" / "prefect.env"
 START_SECONDS = 180
+HEARTBEAT_SECONDS = 30
+"""Between the heartbeats of a run; the least that Prefect takes."""
 PAUSE_SECONDS = 0.2
 """Between two looks at the server."""
 
@@ -101,7 +103,8 @@ class Server:
     def worker(self, name: str, queue: str, **variables: str) -> subprocess.Popen[bytes]:
         """Starts a worker of the pool `lake`, one flow run at a time."""
         command = ("prefect", "worker", "start", "--pool", "lake", "--work-queue", queue, "--name", name)
-        return self.start(name, *command, "--limit", "1", **{"PREFECT_WORKER_QUERY_SECONDS": "1", **variables})
+        more = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": f"{HEARTBEAT_SECONDS}"}
+        return self.start(name, *command, "--limit", "1", **more, **variables)
 
     def post(self, path: str, body: object = None) -> Any:
         """The answer of the API, as JSON."""

@@ -259,8 +259,8 @@ class Catalogs:
         """Those of the local catalog."""
         return self.local.partitions(table)
 
-    def files(self, table: str) -> list[str]:
-        """Paths of a table's files below the lake's root, sorted."""
+    def files(self, table: str) -> dict[str, int]:
+        """Path below the lake's root -> bytes of a table's files, by path."""
         return self.local.files(table)
 
     def close(self) -> None:
@@ -272,5 +272,5 @@ class Catalogs:
 class LocalCatalog(Catalog, Protocol):
     """A catalog that also knows each file."""
 
-    def files(self, table: str) -> list[str]:
-        """Paths of a table's files below the lake's root, sorted."""
+    def files(self, table: str) -> dict[str, int]:
+        """Path below the lake's root -> bytes of a table's files, by path."""

@@ -24,6 +24,7 @@ from lake import duplicates, layout, ledger_tables, quarantine, security_lake
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
+from lake.known_files import KnownFiles
 from lake.lake import Lake, opened
 from ocsf_mappers import sqltext, tables
 from ocsf_mappers.errors import ConfigError, ReadError
@@ -51,6 +52,12 @@ def is_empty(found: pa.Table) -> bool:
         return False
     values = [value for row in found.to_pylist() for value in row.values()]
     return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
+
+
+COST_READS = (
+    "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)"
+)
+"""What `cost` asks beside the query; a connection for it has to know, see `connect`."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,7 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
         rows = connection.sql(sql).to_arrow_table().num_rows
     scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
     named = {security_lake.table_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
-    of = connection.execute(
-        "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)",
-        {"names": sorted(name for name in named if name)},
-    ).fetchall()[0]
+    of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
     return Cost(
         rows=rows,
         files=sum(int(item["extra_info"]["Total Files Read"]) for item in scans),
@@ -128,56 +132,111 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+def connected(settings: Settings, *statements: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings)) as connection:
+    with closing(connect(settings, *statements)) as connection:
         yield connection
 
 
-def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
+def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
     Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
     ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per region
     `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
 
+    Args:
+        settings: The lake.
+        statements: What will be run. Tables that none of them names are left out, as showing them takes time and
+            requests; when no name is known, all tables are there.
+
     Raises:
         ConfigError: The lake cannot be opened.
-        ReadError: A file of the lake is gone. No table can be asked then, as DuckDB looks for all files at once.
+        ReadError: A file of the lake is gone.
     """
+    said = " ".join(statements).lower()
     with opened(settings) as lake:
         connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            if not lake.store.is_local:
-                connection.register_filesystem(lake.store.fs)
-            paths: list[str] = []
-            for name in [*tables.load(), quarantine.OUTCOMES, duplicates.TABLE]:
-                paths += _create(connection, lake, definition(name))
-            for table in tables.load().values():
-                if table.latest is not None:
-                    connection.execute(latest_view(table, table.latest))
-            for name, key in duplicates.keys(lake.ledger).items():
-                for view, sql in duplicates.views(name, key).items():
-                    connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
-            paths += _create(connection, lake, definition(quarantine.TABLE), "quarantine_entries")
-            connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
-            for name in ledger_tables.METADATA.tables:
-                connection.register(f"ledger_{name}", lake.ledger.arrow(name))
-            _restrict(connection, paths)
+            known = None if lake.store.is_local else KnownFiles(lake.store.fs)
+            if known is not None:
+                connection.register_filesystem(known)
+            show = _Shown(connection, lake, known)
+            wanted = [part for part, words in _PARTS.items() if any(word in said for word in words)]
+            for part in wanted or _PARTS:
+                show.part(part)
+            _restrict(connection, show.paths)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _create(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, table: Definition, name: str | None = None
-) -> list[str]:
-    """Makes the view of a table, under its own name or another; gives the paths of its files, as DuckDB knows them."""
-    name = name or table.name
-    place = lake.store.path if lake.store.is_local else lake.store.uri
-    paths = [place(name) for name in lake.catalog.files(table.name)]
+def _parts() -> dict[str, list[str]]:
+    """What can be shown by itself -> words of which a statement has one when it names something of it."""
+    found = {quarantine.TABLE: [quarantine.TABLE], duplicates.TABLE: [duplicates.TABLE]}
+    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
+    for name, table in tables.load().items():
+        found[name] = [name, *([table.security_lake] if table.security_lake else [])]
+        found[name] += [table.latest.view] if table.latest else []
+    return found
+
+
+_PARTS = _parts()
+
+
+class _Shown:
+    """Views of a lake in a connection.
+
+    Args:
+        connection: Where they are made.
+        lake: The lake.
+        known: The file system of its files; None for local ones.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None) -> None:
+        self.connection = connection
+        self.lake = lake
+        self.known = known
+        self.paths: list[str] = []
+
+    def part(self, name: str) -> None:
+        """Shows one of `_PARTS`."""
+        if name in tables.load():
+            self._table(tables.get(name))
+        elif name == quarantine.TABLE:
+            self._files(definition(quarantine.OUTCOMES))
+            self._files(definition(quarantine.TABLE), "quarantine_entries")
+            self.connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
+        elif name == duplicates.TABLE:
+            self._files(definition(duplicates.TABLE))
+        else:
+            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_")))
+
+    def _table(self, table: tables.Table) -> None:
+        filled = self._files(definition(table.name))
+        _alias(self.connection, self.lake, table.name, filled)
+        if table.latest is not None:
+            self.connection.execute(latest_view(table, table.latest))
+        if key := duplicates.keys(self.lake.ledger).get(table.name):
+            for view, sql in duplicates.views(table.name, key).items():
+                self.connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
+
+    def _files(self, table: Definition, name: str | None = None) -> bool:
+        """Shows a table's files under its own name or another; gives whether there are any."""
+        store = self.lake.store
+        place = store.path if store.is_local else store.uri
+        sizes = {place(path): size for path, size in self.lake.catalog.files(table.name).items()}
+        if self.known is not None:
+            self.known.add(sizes)
+        self.paths += sizes
+        _create(self.connection, table, name or table.name, list(sizes))
+        return bool(sizes)
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: Definition, name: str, paths: Sequence[str]) -> None:
+    """Makes the view of a table."""
     keys = [key for key in table.keys if key not in table.schema.names]
     if paths:
         types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
@@ -191,9 +250,6 @@ def _create(
     else:
         schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
         connection.register(name, schema.empty_table())
-    if table.name in tables.load():
-        _alias(connection, lake, table.name, bool(paths))
-    return paths
 
 
 def latest_view(table: tables.Table, latest: tables.Latest) -> str:

@@ -159,7 +159,7 @@ def _groups(
         "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
     )
     fresh = "true" if again else "(mapper_version IS DISTINCT FROM $version)"
-    with closing(query.connect(settings)) as connection:
+    with closing(query.connect(settings, quarantine.TABLE)) as connection:
         counts = connection.execute(
             f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
             f"FROM quarantine WHERE {chosen} AND $version <> ''",

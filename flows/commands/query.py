@@ -48,7 +48,7 @@ def query(
     found = settings_of_lake(lake)
     from lake import query as lake_query
 
-    with lake_query.connected(found) as connection:
+    with lake_query.connected(found, sql, *([lake_query.COST_READS] if explain else [])) as connection:
         if explain:
             cost = lake_query.cost(connection, sql)
             _show_cost(cost, form)

@@ -81,11 +81,11 @@ class SqlCatalog:
         with self.engine.connect() as connection:
             return [Partition(table, tuple(found.split("/"))) for found in connection.scalars(query)]
 
-    def files(self, table: str) -> list[str]:
-        """Paths of a table's files below the lake's root, sorted."""
-        query = sa.select(FILES.c.path).where(FILES.c.table_name == table).order_by(FILES.c.path)
+    def files(self, table: str) -> dict[str, int]:
+        """Path below the lake's root -> bytes of a table's files, by path."""
+        query = sa.select(FILES.c.path, FILES.c.bytes).where(FILES.c.table_name == table).order_by(FILES.c.path)
         with self.engine.connect() as connection:
-            return list(connection.scalars(query))
+            return dict(connection.execute(query).tuples().all())
 
     def check(self, definition: Definition, truth: Truth) -> list[Finding]:
         """See `lake.catalog.Catalog`."""

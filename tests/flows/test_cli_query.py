@@ -161,13 +161,13 @@ def test_a_file_that_is_gone_is_named_with_what_to_do(ocsf_lake: RunCommand, own
     path = a_file(own_lake)
     data = path.read_bytes()
     path.unlink()
-    for sql in ("SELECT count(*) FROM vpc_flow", "SELECT count(*) FROM cloud_trail_mgmt"):
-        run = ocsf_lake("query", sql, "--lake", str(own_lake))
-        assert (run.code, run.out) == (1, "")
-        assert run.err.startswith("error: a file of the lake is gone, and a query without its rows would be wrong")
-        assert str(path) in run.err
-        assert "`ocsf-lake catalog check`" in run.err
-        assert "IO Error" not in run.err
+    run = ocsf_lake("query", "SELECT count(*) FROM vpc_flow", "--lake", str(own_lake))
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("error: a file of the lake is gone, and a query without its rows would be wrong")
+    assert str(path) in run.err
+    assert "`ocsf-lake catalog check`" in run.err
+    assert "IO Error" not in run.err
+    assert ocsf_lake("query", "SELECT count(*) FROM cloud_trail_mgmt", "--lake", str(own_lake)).code == 0
     mended = ocsf_lake("catalog", "sync", "--lake", str(own_lake))
     assert mended.code == 0, mended.err
     assert path.read_bytes() == data

@@ -143,7 +143,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 
     Raises:
         ConfigError: The lake cannot be opened.
-        ReadError: A file of the lake is gone. No table can be asked then, as DuckDB looks for all files at once.
+        ReadError: A file of the lake is gone, and it is one of those that DuckDB looks for before any query.
     """
     with opened(settings) as lake:
         connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
@@ -162,6 +162,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
                     connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
             paths += _create(connection, lake, definition(quarantine.TABLE), "quarantine_entries")
             connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
+            _reveal(connection)
             for name in ledger_tables.METADATA.tables:
                 connection.register(f"ledger_{name}", lake.ledger.arrow(name))
             _restrict(connection, paths)
@@ -183,17 +184,47 @@ def _create(
         types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
         # A key that is a column too (region, accountid) keeps the column's place and name.
         renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
+        hidden = sqltext.name(_HIDDEN.format(name=name))
         with _explained(lambda: paths):
             connection.execute(
-                f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
+                f"CREATE VIEW {hidden} AS SELECT * RENAME ({renamed}) "
                 f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
             )
+        connection.execute(_stub(connection, name))
     else:
         schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
         connection.register(name, schema.empty_table())
     if table.name in tables.load():
         _alias(connection, lake, table.name, bool(paths))
     return paths
+
+
+_HIDDEN = "{name} files"
+"""The view of a table's files until all views over it are made."""
+
+
+def _stub(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """The statement that makes a view with the columns of a table and no files.
+
+    DuckDB opens files of a table for each view over it, which on S3 are requests by region and view before a query has
+    begun. So those views are made over this one, and `_reveal` puts the files in its place.
+    """
+    columns = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $name ORDER BY column_index",
+        {"name": _HIDDEN.format(name=name)},
+    ).fetchall()
+    nulls = ", ".join(f"CAST(NULL AS {kind}) AS {sqltext.name(column)}" for column, kind in columns)
+    return f"CREATE VIEW {sqltext.name(name)} AS SELECT {nulls} WHERE false"
+
+
+def _reveal(connection: duckdb.DuckDBPyConnection) -> None:
+    """Gives the tables their files."""
+    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    made = {name for (name,) in views}
+    for name in sorted(made):
+        if (hidden := _HIDDEN.format(name=name)) in made:
+            connection.execute(f"DROP VIEW {sqltext.name(name)}")
+            connection.execute(f"ALTER VIEW {sqltext.name(hidden)} RENAME TO {sqltext.name(name)}")
 
 
 def latest_view(table: tables.Table, latest: tables.Latest) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import fsspec
 import pytest
 
 from lake import config, quarantine, query
@@ -76,6 +77,36 @@ def test_security_lakes_names_show_one_region(lake: duckdb.DuckDBPyConnection) -
     assert rows(lake, f"SELECT count(*) FROM {name}") == [(40,)]
     assert rows(lake, f"SELECT count(*) FROM amazon_security_lake_glue_db_us_east_1.{name}") == [(40,)]
     assert rows(lake, "SELECT count(*) FROM cloud_trail_mgmt_2_0") == [(80,)]
+
+
+def test_a_lake_on_a_store_is_asked_for_each_table_once_however_many_views_it_has(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    shutil.copytree(whole, tmp_path / "state")
+    for path in whole.rglob("*.parquet"):
+        memory.pipe_file(f"/{tmp_path.name}/{path.relative_to(whole).as_posix()}", path.read_bytes())
+    opened_files: list[str] = []
+    really = type(memory).open
+
+    def noted(fs: object, path: str, *more: object) -> object:
+        opened_files.append(path)
+        return really(fs, path, *more)
+
+    monkeypatch.setattr(type(memory), "open", noted)
+    settings = config.load(lake=f"memory://{tmp_path.name}", state=tmp_path / "state")
+    with query.connected(settings) as connection:
+        filled = [name for name in tables.load() if rows(connection, f"SELECT count(*) > 0 FROM {name}") == [(True,)]]
+        views = rows(connection, "SELECT count(*) FROM duckdb_views() WHERE NOT internal")
+        assert len(filled) == 2
+    with opened(settings) as found:
+        regions = {partition.values[0] for partition in found.catalog.partitions("cloud_trail_mgmt")}
+    assert len(regions) == 2
+    assert views[0][0] > 10  # type: ignore[operator]
+    opened_files.clear()
+    with query.connected(settings):
+        assert len(opened_files) == 3  # the first file of two tables and of quarantine
+    memory.rm(f"/{tmp_path.name}", recursive=True)
 
 
 def test_files_that_are_not_registered_are_not_seen(whole: Path, tmp_path: Path) -> None:

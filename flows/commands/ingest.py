@@ -85,7 +85,7 @@ def exit_code(summary: Summary) -> int:
     from lake.results import State
 
     states = summary.unread.numbers
-    useless = bool(states[State.SKIPPED]) and not summary.sources and not summary.known
+    useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
     return int(bool(states[State.FAILED]) or useless)
 
 
@@ -174,6 +174,9 @@ def tell(summary: Summary) -> None:
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
     if not summary.sources and not summary.busy:
         terminal.say("nothing new was read")
+        # Planned by another run while this one was listing: they are that one's to read.
+        if (taken := summary.listed - summary.known - summary.unread.numbers.total()) > 0:
+            terminal.say(f"{terminal.plural(taken, 'object')} left to another run that planned them meanwhile")
     if summary.busy:
         terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
     for name, found in sorted(summary.sources.items()):

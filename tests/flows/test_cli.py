@@ -18,6 +18,7 @@ from flows import cli
 from flows.commands.export import said
 from lake import config, ingest
 from lake.export import Summary
+from lake.ledger import Batch, Ledger
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
@@ -142,6 +143,25 @@ def test_ingest_of_nothing_known_fails_and_says_what_it_skipped(ocsf_lake: RunCo
     assert "notes.txt" in run.out
 
 
+def test_a_run_whose_objects_another_one_planned_meanwhile_did_not_fail(
+    ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("no log\n")
+    really = Ledger.plan
+
+    def too_late(ledger: Ledger, batches: list[Batch]) -> list[Batch]:
+        monkeypatch.setattr(Ledger, "plan", really)
+        ledger.plan(batches)  # the other run
+        return ledger.plan(batches)
+
+    monkeypatch.setattr(Ledger, "plan", too_late)
+    run = ocsf_lake("ingest", LOGIN, "notes.txt", "--lake", "shared")
+    assert run.code == 0
+    assert "1 object left to another run that planned them meanwhile\n" in run.err
+    later = json.loads(ocsf_lake("ingest", LOGIN, "--lake", "shared", "--json").out)
+    assert later["sources"]["aws_cloudtrail"]["records"] == 1
+
+
 # -- backfill ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def remote(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
@@ -189,6 +209,8 @@ def test_a_remote_backfill_says_why_it_sees_nothing_from_here(
 def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
     run = ocsf_lake("deploy", "--alerts", "slack-webhook/oncall")
     assert (run.code, "--automations deploy/automations.yaml" in run.err) == (2, True)
+
+
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

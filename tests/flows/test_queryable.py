@@ -269,7 +269,6 @@ def ingested_by_two(production: Production) -> dict[str, Counter[str]]:
         for source, said in found["sources"].items():
             counts[source].update({name: said[name] for name in ("records", "events", "quarantined")})
             counts[source]["dropped"] += sum(said["dropped"].values())
-    assert all(json.loads(run.out)["sources"] for run in runs)
     return counts
 
 

@@ -305,8 +305,14 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
         path = next((path for path in paths() if path in said), None)
         if path is None:
             raise
-        gone = "No files found" in said or isinstance(error, FileNotFoundError)
-        what = "is gone" if gone else f"is damaged ({said.splitlines()[0]})"
+        # What a file system of Python says comes as its traceback, with the error in the last line.
+        last = said.strip().splitlines()[-1]
+        if "No files found" in said or isinstance(error, FileNotFoundError) or last.startswith("FileNotFoundError"):
+            what = "is gone"
+        elif said.startswith("Traceback"):
+            raise ReadError(f"a file of the lake cannot be read: {last}", file=path) from error
+        else:
+            what = f"is damaged ({said.splitlines()[0]})"
         raise ReadError(
             f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check` lists "
             "what else is, `ocsf-lake catalog sync` makes it again from the raw objects",

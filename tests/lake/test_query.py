@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import fsspec
 import pytest
 
 from lake import config, quarantine, query
 from lake.config import Settings
 from lake.lake import opened
 from ocsf_mappers import tables
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, ReadError
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,41 @@ def test_security_lakes_names_show_one_region(lake: duckdb.DuckDBPyConnection) -
     assert rows(lake, f"SELECT count(*) FROM {name}") == [(40,)]
     assert rows(lake, f"SELECT count(*) FROM amazon_security_lake_glue_db_us_east_1.{name}") == [(40,)]
     assert rows(lake, "SELECT count(*) FROM cloud_trail_mgmt_2_0") == [(80,)]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "a file of the lake is gone, and a query"),
+        (PermissionError("denied"), "a file of the lake cannot be read: PermissionError: denied"),
+    ],
+)
+def test_what_a_store_says_of_a_file_is_told_with_its_name(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, said: str
+) -> None:
+    memory = fsspec.filesystem("memory")
+    shutil.copytree(whole, tmp_path / "state")
+    for path in whole.rglob("*.parquet"):
+        memory.pipe_file(f"/{tmp_path.name}/{path.relative_to(whole).as_posix()}", path.read_bytes())
+    lost = max(memory.find(f"/{tmp_path.name}/aws/VPC_FLOW"))
+    really = type(memory).cat_file
+
+    def refused(fs: object, path: str, *more: object, **named: object) -> object:
+        if error is not None and path.endswith(lost):
+            raise error
+        return really(fs, path, *more, **named)
+
+    monkeypatch.setattr(type(memory), "cat_file", refused)
+    if error is None:
+        memory.rm(lost)
+    with (
+        query.connected(config.load(lake=f"memory://{tmp_path.name}", state=tmp_path / "state")) as connection,
+        pytest.raises(ReadError) as told,
+    ):
+        query.run(connection, "SELECT max(time) FROM vpc_flow")
+    assert said in str(told.value)
+    assert lost.rpartition("/")[2] in str(told.value)
+    assert "Traceback" not in str(told.value)
 
 
 def test_files_that_are_not_registered_are_not_seen(whole: Path, tmp_path: Path) -> None:

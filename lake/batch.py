@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,6 +19,7 @@ from lake.leases import Lease, LostError
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
 from lake.results import Batch, Outcome, Result, State
+from lake.store import Store
 from lake.traces import Traces
 from ocsf_mappers import Engine, Mapped, tables
 from ocsf_mappers.census import OTHER, Census, day_name
@@ -32,17 +33,8 @@ class CountError(OcsfMappersError):
     """Records were lost or doubled: a defect of this program. The batch stays open and is not visible."""
 
 
-def run(
-    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy | None = None
-) -> Result:
+def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
     """Maps a batch, writes and registers its files, marks it done.
-
-    Args:
-        batch: The batch.
-        lake: The lake.
-        engine: Of the batch's source.
-        lease: On the batch.
-        policy: What becomes of duplicates; None leaves it to the settings.
 
     Raises:
         CountError: What was read is not what came out.
@@ -50,7 +42,7 @@ def run(
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
-    policy = policy or duplicates.policy(lake.settings, engine.mapper)
+    policy = duplicates.policy(lake.settings, engine.mapper)
     if policy is duplicates.Policy.KEEP:
         return _run(batch, lake, engine, lease, policy)
     with duplicates.alone(lake, batch.source):
@@ -60,7 +52,7 @@ def run(
 def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy) -> Result:
     batch = lake.ledger.begin(batch)
     reached("begun", batch.id)
-    result = _result(batch, lake, engine, lease, policy)
+    result = _result(batch, lake, engine, lease, policy, lake.store)
     _check(batch, result)
     reached("written", batch.id)
     lease.check()
@@ -92,14 +84,38 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
     return result
 
 
+def again(
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store
+) -> Result:
+    """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        engine: Of the batch's source.
+        lease: On the batch.
+        policy: What became of duplicates then; earlier batches are looked at as they are now.
+        store: Where to write.
+
+    Raises:
+        CountError: What was read is not what came out.
+        RetriableError: A store or the database does not answer.
+    """
+    result = _result(batch, lake, engine, lease, policy, store)
+    _check(batch, result)
+    return result
+
+
 def reached(step: str, batch_id: str) -> None:
     """Called between the steps of a batch; does nothing. Tests interrupt a run here."""
 
 
-def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy) -> Result:
+def _result(
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store
+) -> Result:
     unreadable: dict[ObjectRef, str] = {}
     while True:
-        attempt = _Attempt(batch, lake, engine, unreadable, lease, policy)
+        attempt = _Attempt(batch, lake, engine, unreadable, lease, policy, store)
         try:
             with closing(attempt.source.opener):
                 return attempt.run()
@@ -107,14 +123,15 @@ def _result(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: dupl
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             unreadable[broken.ref] = broken.reason
             lease.check()
-            lake.store.remove(file.path for file in attempt.result.files)
+            store.remove(file.path for file in attempt.result.files)
 
 
 class _Attempt:
     def __init__(
         self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str], lease: Lease,
-        policy: duplicates.Policy,
+        policy: duplicates.Policy, store: Store,
     ) -> None:  # fmt: skip
+        self.store = store
         self.lease = lease
         self.policy = policy
         self.batch = batch
@@ -165,29 +182,35 @@ class _Attempt:
 
     def _write(self, part: Part) -> None:
         mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
-        settings, store = self.lake.settings, self.lake.store
+        settings, store = self.lake.settings, self.store
         aside = [quarantine.folder(self.batch)] if len(mapped.rejects) else []
         if self.policy is not duplicates.Policy.KEEP:
             mapped = self._without_duplicates(part, mapped)
         self._count(part, mapped)
         self.lease.check()
-        self.traces.note([*writer.folders(mapped.events), *aside])
+        self._note([*writer.folders(mapped.events), *aside])
         self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
         self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
         reached("part", self.batch.id)
 
+    def _note(self, folders: Sequence[str]) -> None:
+        """What is written into the lake has to be found again when this attempt dies."""
+        if self.store is self.lake.store:
+            self.traces.note(folders)
+
     def _without_duplicates(self, part: Part, mapped: Mapped) -> Mapped:
         """What is left of a part; without `drop` that is all of it."""
         drop = self.policy is duplicates.Policy.DROP
-        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, "dropped" if drop else "marked")
+        action = "dropped" if drop else "marked"
+        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store)
         found = search.found(mapped.events, self.result.files)
         self.result.duplicates += len(found.rows)
         self.result.variants += found.variants
         if not found.rows:
             return mapped
-        self.traces.note([duplicates.folder(self.batch)])
+        self._note([duplicates.folder(self.batch)])
         self.result.files += duplicates.write(
-            found.listed, self.lake.store, self.lake.settings, self.batch, part.number
+            found.listed, self.store, self.lake.settings, self.batch, part.number
         )
         if not drop:
             return mapped

@@ -6,7 +6,7 @@ last. Every call can be repeated, so a run that died between two of them is repa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -263,6 +263,10 @@ class Catalogs:
         """Path below the lake's root -> bytes of a table's files, by path."""
         return self.local.files(table)
 
+    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """`files` of several tables at one moment, by table."""
+        return self.local.all_files(names)
+
     def close(self) -> None:
         """Closes all of them."""
         for catalog in self.all:
@@ -274,3 +278,6 @@ class LocalCatalog(Catalog, Protocol):
 
     def files(self, table: str) -> dict[str, int]:
         """Path below the lake's root -> bytes of a table's files, by path."""
+
+    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """`files` of several tables at one moment, by table."""

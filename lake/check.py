@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from lake import batch, duplicates, layout, objects, quarantine, replay
+from lake import duplicates, layout, quarantine, rebuild
 from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
 from lake.lake import Lake
 from lake.layout import Partition, batch_of
-from lake.ledger_tables import BATCHES, FILES, OBJECTS, REPLAYS
-from lake.objects import ObjectError, ObjectRef
-from lake.results import Batch, State
-from ocsf_mappers import Engine, registry, tables
-from ocsf_mappers.engine import fingerprint
-from ocsf_mappers.errors import ConfigError
+from lake.ledger_tables import BATCHES, FILES, REPLAYS
+from lake.results import State
+from ocsf_mappers import tables
 
 STORAGE = "storage"
 FOREIGN = "_foreign"
@@ -87,9 +84,12 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
             lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
             repair.moved.append(finding.item)
-    lost = {batch_of(item.item) for item in repair.found if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED)}
-    for batch_id in sorted(lost):
-        if reason := _rebuilt(lake, batch_id):
+    lost: dict[str, set[str]] = {}
+    for item in repair.found:
+        if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED):
+            lost.setdefault(batch_of(item.item), set()).add(item.item)
+    for batch_id in rebuild.in_order(lake, lost.keys()):
+        if reason := rebuild.made_again(lake, batch_id, lost[batch_id]):
             repair.refused.append(f"batch {batch_id}: {reason}")
         else:
             repair.rebuilt.append(batch_id)
@@ -166,55 +166,3 @@ def _sha256(lake: Lake, path: str) -> str:
         while block := file.read(4 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _rebuilt(lake: Lake, batch_id: str) -> str | None:
-    """Makes the files of a finished batch again; gives the reason where that cannot be done."""
-    found = _finished(lake, batch_id)
-    if found is None:
-        return "the ledger does not know it"
-    done, read, replayed = found
-    try:
-        mapper = registry.load(done.source)
-    except ConfigError as error:
-        return str(error)
-    if fingerprint(mapper, done.ocsf_version) != done.mapper_version:
-        return "its mapper has changed since, so its files cannot be made as they were"
-    if replayed:
-        return replay.made_again(lake, done)
-    for ref in read:
-        # Were one of them gone, making the batch again would lose the files that are left of it.
-        try:
-            with objects.opened(ref, lake.settings.input_access):
-                pass
-        except ObjectError as error:
-            return f"a raw object is not to be had: {error}"
-    with lake.leases.held(batch_id) as lease:
-        if lease is None:
-            return "another run works on it"
-        # Open again: should this process die now, the next run finishes the batch.
-        with lake.ledger.engine.begin() as connection:
-            reopened = sa.update(BATCHES).where(BATCHES.c.id == batch_id)
-            connection.execute(reopened.values(state=State.FAILED, reason="a file of it is to be made again"))
-        policy = duplicates.policy_of(lake.ledger, batch_id)
-        batch.run(done, lake, Engine(mapper, done.ocsf_version), lease, policy)
-    return None
-
-
-def _finished(lake: Lake, batch_id: str) -> tuple[Batch, list[ObjectRef], bool] | None:
-    """A batch with all its members, those of them that were read, and whether it was a replay."""
-    row, columns = BATCHES.c, OBJECTS.c
-    with lake.ledger.engine.connect() as connection:
-        query = sa.select(row.source, row.mapper_version, row.ocsf_version).where(row.id == batch_id)
-        facts = connection.execute(query).first()
-        members = connection.execute(
-            sa.select(columns.uri, columns.etag, columns.size, columns.stamp, columns.state)
-            .where(columns.batch_id == batch_id)
-            .order_by(columns.uri, columns.etag)
-        ).all()
-        replayed = connection.scalar(sa.select(REPLAYS.c.state).where(REPLAYS.c.batch_id == batch_id)) is not None
-    if facts is None:
-        return None
-    refs = {ObjectRef(*found): state for *found, state in members}
-    read = [ref for ref, state in refs.items() if state == State.DONE]
-    return Batch(batch_id, facts[0], facts[1], facts[2], tuple(refs)), read, replayed

@@ -125,10 +125,12 @@ class Search:
         mapper: The source.
         batch: The batch.
         action: What the table `duplicates` says is done with them.
+        store: Where files of the batch's earlier parts are.
     """
 
-    def __init__(self, lake: Lake, mapper: Mapper, batch: Batch, action: str) -> None:
+    def __init__(self, lake: Lake, mapper: Mapper, batch: Batch, action: str, store: Store) -> None:
         self.lake = lake
+        self.store = store
         self.key = tuple(mapper.duplicate_key)
         self.batch = batch
         self.action = action
@@ -227,9 +229,15 @@ class Search:
         """The files that may hold the same events: equal events lie in the same partition and class."""
         wanted = {(partition, class_uid) for partition, class_uid in writer.partitions(events)}
         known = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in wanted})
-        known += [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
-        place = self.lake.store.path if self.lake.store.is_local else self.lake.store.uri
-        return sorted({place(path) for path, partition, class_uid in known if (partition, class_uid) in wanted})
+        own = [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
+        return sorted(
+            {
+                store.path(path) if store.is_local else store.uri(path)
+                for store, files in ((self.lake.store, known), (self.store, own))
+                for path, partition, class_uid in files
+                if (partition, class_uid) in wanted
+            }
+        )
 
 
 def _path(path: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -93,10 +93,10 @@ class Ledger:
             # Two that plan the same objects would not see each other's before both have ended.
             lock(connection, "plan")
             if instead_of is not None and not _discarded(connection, *instead_of):
-                return []
+                return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
             for batch in batches:
                 known = _states(connection, batch.members)
-                if all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members):
+                if _stands(batch, known):
                     written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
                     continue
                 if any(state in SETTLED for state, _ in known.values()):
@@ -214,9 +214,7 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            # A batch that is done again, to get a lost file back, stays where it was in time.
-            done_at = sa.func.coalesce(BATCHES.c.done_at, now())
-            row = {"state": State.DONE, "done_at": done_at, "reason": None, **result.columns}
+            row = {"state": State.DONE, "done_at": now(), "reason": None, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
             rows = [
                 {
@@ -286,6 +284,11 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
     rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
+
+
+def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
+    """Whether a batch is planned as it is."""
+    return all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members)
 
 
 def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:

@@ -249,11 +249,11 @@ class Planner:
         return kept
 
     def _anew(self, batch_id: str) -> list[str]:
-        return retry.patiently(self._replaced, batch_id, None, set())
+        return self._replaced(batch_id, None, set())
 
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
-        return retry.patiently(self._replaced, batch_id, source, keys)
+        return self._replaced(batch_id, source, keys)
 
     def _replaced(self, batch_id: str, source: str | None, keys: set[tuple[str, str]]) -> list[str]:
         """Takes a batch that nobody holds out of the lake and plans its members anew, some of them as another source.
@@ -261,19 +261,27 @@ class Planner:
         Returns:
             The batches of those; of all members where no source is given.
         """
-        with self.lake.leases.held(batch_id) as lease:
-            batch = self.lake.ledger.batch(batch_id) if lease else None
-            if batch is None:
-                return []
+        kept: list[Batch] = []
+        given: list[Batch] = []
 
-            def undo(connection: sa.Connection) -> None:
-                self.lake.catalog.drop(batch_id)
-                self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
+        def undo(connection: sa.Connection) -> None:
+            self.lake.catalog.drop(batch_id)
+            self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 
-            kept = self._grouped(batch.source, [member for member in batch.members if member.key not in keys])
-            given = self._grouped(source, [member for member in batch.members if member.key in keys]) if source else []
-            written = {found.id for found in self.lake.ledger.plan([*kept, *given], instead_of=(batch_id, undo))}
-            return [found.id for found in (given if source else kept) if found.id in written]
+        def once() -> list[str]:
+            with self.lake.leases.held(batch_id) as lease:
+                batch = self.lake.ledger.batch(batch_id) if lease else None
+                if lease is None or (batch is None and not kept and not given):
+                    return []
+                if batch is not None:
+                    kept[:] = self._grouped(batch.source, [ref for ref in batch.members if ref.key not in keys])
+                    if source:
+                        given[:] = self._grouped(source, [ref for ref in batch.members if ref.key in keys])
+                # Without the batch: it was taken out by a transaction whose answer was lost.
+                written = {found.id for found in self.lake.ledger.plan([*kept, *given], instead_of=(batch_id, undo))}
+                return [found.id for found in (given if source else kept) if found.id in written]
+
+        return retry.patiently(once)
 
     def _grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
         return list(batches(source, self.version(source), members, self.settings))

@@ -234,11 +234,22 @@ def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, s
     return found
 
 
-def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]]:
-    """What a finished replay read, from its files: object, ETag, record, tries before, MD5 and bytes of the text."""
+def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]] | str:
+    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why none can tell.
+
+    Args:
+        lake: The lake.
+        source: Of the replay.
+        files: The replay's.
+    """
+    said = [file.path for file in files if file.partition.table == OUTCOMES]
+    kept = [name for name in lake.catalog.files(TABLE) if f"/source={source}/" in name]
+    if not said or any(lake.store.size(name) is None for name in said):
+        return "it is a replay of quarantine, and the file that says of which entries is gone"
+    if not kept or any(lake.store.size(name) is None for name in kept):
+        return "it is a replay of quarantine, and files of quarantine are gone or were purged"
     place = lake.store.path if lake.store.is_local else lake.store.uri
-    entries = sqltext.texts([place(name) for name in lake.catalog.files(TABLE) if f"/source={source}/" in name])
-    outcomes = sqltext.texts([place(file.path) for file in files if file.partition.table == OUTCOMES])
+    entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (kept, said))
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)

@@ -101,7 +101,7 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
         profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
         rows = connection.sql(sql).to_arrow_table().num_rows
     scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
-    named = {security_lake.table_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
+    named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
     of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
     return Cost(
         rows=rows,
@@ -147,14 +147,14 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
 
     Args:
         settings: The lake.
-        statements: What will be run. Tables that none of them names are left out, as showing them takes time and
-            requests; when no name is known, all tables are there.
+        statements: What will be run. Where it is certain which tables they read, others are left out, as showing them
+            takes time and requests.
 
     Raises:
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    said = " ".join(statements).lower()
+    named = _named(statements)
     with opened(settings) as lake:
         connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
@@ -163,9 +163,13 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
             if known is not None:
                 connection.register_filesystem(known)
             show = _Shown(connection, lake, known)
-            wanted = [part for part, words in _PARTS.items() if any(word in said for word in words)]
-            for part in wanted or _PARTS:
-                show.part(part)
+            for part in _PARTS if named is None else sorted(named):
+                try:
+                    show.part(part)
+                except ReadError:
+                    # A statement that lists tables, say, can be answered without one that is damaged.
+                    if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
+                        raise
             _restrict(connection, show.paths)
         except BaseException:
             connection.close()
@@ -174,7 +178,7 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
 
 
 def _parts() -> dict[str, list[str]]:
-    """What can be shown by itself -> words of which a statement has one when it names something of it."""
+    """What can be shown by itself -> words of which a statement has one when it reads something of it."""
     found = {quarantine.TABLE: [quarantine.TABLE], duplicates.TABLE: [duplicates.TABLE]}
     found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
     for name, table in tables.load().items():
@@ -184,6 +188,39 @@ def _parts() -> dict[str, list[str]]:
 
 
 _PARTS = _parts()
+
+
+def part_of(name: str) -> str | None:
+    """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
+    word = name.lower()
+    if word in _PARTS:
+        return word
+    if word in ("quarantine_entries", quarantine.OUTCOMES):
+        return quarantine.TABLE
+    for part, table in tables.load().items():
+        if word in (f"{part}_unique", f"{part}_repeated") or (table.latest and word == table.latest.view):
+            return part
+    return security_lake.table_of(word)
+
+
+def _named(statements: Sequence[str]) -> set[str] | None:
+    """The tables that statements read; None where that is not certain."""
+    found: set[str] = set()
+    try:
+        parsed = [tree for sql in statements for tree in sqlglot.parse(sql, read="duckdb")]
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return None
+    for tree in parsed:
+        if not isinstance(tree, exp.Query):
+            return None
+        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        for table in tree.find_all(exp.Table):
+            part = part_of(table.name)
+            if part is not None:
+                found.add(part)
+            elif table.name.lower() not in own:
+                return None
+    return found or None
 
 
 class _Shown:
@@ -200,6 +237,8 @@ class _Shown:
         self.lake = lake
         self.known = known
         self.paths: list[str] = []
+        # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
+        self._held = lake.catalog.all_files([*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE])
 
     def part(self, name: str) -> None:
         """Shows one of `_PARTS`."""
@@ -227,7 +266,7 @@ class _Shown:
         """Shows a table's files under its own name or another; gives whether there are any."""
         store = self.lake.store
         place = store.path if store.is_local else store.uri
-        sizes = {place(path): size for path, size in self.lake.catalog.files(table.name).items()}
+        sizes = {place(path): size for path, size in self._held[table.name].items()}
         if self.known is not None:
             self.known.add(sizes)
         self.paths += sizes

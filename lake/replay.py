@@ -17,8 +17,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -116,29 +114,22 @@ def replay(
     return summary
 
 
-def made_again(lake: Lake, batch: Batch) -> str | None:
-    """Writes the files of a finished replay again, from what it says of its entries; gives the reason where it cannot.
+def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) -> Result | str:
+    """Writes the files of a finished replay elsewhere, from what it says of its entries; gives the reason if it cannot.
 
-    Raises:
-        WriteError: The lake refused a file.
+    Args:
+        lake: The lake.
+        batch: The replay.
+        engine: Of its source.
+        lease: On the source's quarantine.
+        store: Where to write.
     """
-    files = lake.ledger.files_of(batch.id)
-    if any(file.partition.table == quarantine.OUTCOMES and lake.store.size(file.path) is None for file in files):
-        return "it is a replay of quarantine, and the file that says of which entries is gone"
-    with replays.held(lake, batch.source) as lease:
-        if lease is None:
-            return "another replay of this source is at work"
-        entries = [Entry(*row) for row in quarantine.replayed(lake, batch.source, files)]
-        refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
-        engine = Engine(registry.load(batch.source), batch.ocsf_version)
-        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
-            aside = Store(folder)
-            result = _Replay(lake, engine, batch, entries, refs, lease, aside).run()
-            if {(file.path, file.sha256) for file in result.files} != {(file.path, file.sha256) for file in files}:
-                return "it is a replay of quarantine, and the records that it read are not as they were"
-            for file in files:
-                lake.store.put(file.path, pa.py_buffer(Path(aside.path(file.path)).read_bytes()))
-    return None
+    found = quarantine.replayed(lake, batch.source, lake.ledger.files_of(batch.id))
+    if isinstance(found, str):
+        return found
+    entries = [Entry(*row) for row in found]
+    refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
+    return _Replay(lake, engine, batch, entries, refs, lease, store).run()
 
 
 def _take_back(lake: Lake, batch_id: str) -> None:
@@ -159,7 +150,7 @@ def _groups(
         "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
     )
     fresh = "true" if again else "(mapper_version IS DISTINCT FROM $version)"
-    with closing(query.connect(settings, quarantine.TABLE)) as connection:
+    with closing(query.connect(settings, f"FROM {quarantine.TABLE}")) as connection:
         counts = connection.execute(
             f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
             f"FROM quarantine WHERE {chosen} AND $version <> ''",
@@ -238,7 +229,7 @@ class _Replay:
         for part in self._parts():
             mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
             self.lease.check()
-            self.traces.note([*writer.folders(mapped.events), quarantine.outcomes_folder(self.batch)])
+            self._note([*writer.folders(mapped.events), quarantine.outcomes_folder(self.batch)])
             self.result.files += writer.write(
                 mapped.events, self.store, self.lake.settings, self.batch.id, part.number
             )
@@ -250,13 +241,17 @@ class _Replay:
             number = part.number + 1
             reached("part", self.batch.id)
         rest = {key: self.open.get(key, MISSING) for key in waiting}
-        self.traces.note([quarantine.outcomes_folder(self.batch)])
+        self._note([quarantine.outcomes_folder(self.batch)])
         self._close(rest, waiting, number)
         self.result.events_by_class = dict(sorted(self.classes.items()))
         if waiting or self.closed + self.reasons.total() != len(self.entries):
             raise CountError(f"{len(self.entries)} entries were replayed and {self.closed} closed, "
                              f"{self.reasons.total()} refused again", batch=self.batch.id)  # fmt: skip
         return self.result
+
+    def _note(self, folders: Sequence[str]) -> None:
+        if self.store is self.lake.store:
+            self.traces.note(folders)
 
     def _ended(self, rows: pa.Table, reasons: pa.ChunkedArray | None) -> dict[tuple[str, str, int], str | None]:
         places = [rows[name].to_pylist() for name in ("source_object", "source_etag", "source_record")]

@@ -47,7 +47,7 @@ def list_reasons(
     from lake import quarantine
     from lake import query as lake_query
 
-    with lake_query.connected(found, quarantine.TABLE) as connection:
+    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         groups = quarantine.listed(connection, source, None if closed else "open")
     if as_json:
         output.print_json([asdict(group) for group in groups])
@@ -129,7 +129,7 @@ def purge(
     from lake import query as lake_query
     from lake.lake import opened
 
-    with opened(found) as opened_lake, lake_query.connected(found, quarantine.TABLE) as connection:
+    with opened(found) as opened_lake, lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
             quarantine.purge(opened_lake, files)
@@ -157,7 +157,7 @@ def show(
     from lake import quarantine
     from lake import query as lake_query
 
-    with lake_query.connected(found, quarantine.TABLE) as connection:
+    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
     shown = rejects[:limit]
     if as_json:

@@ -68,7 +68,7 @@ def _say_why_empty(sql: str, dialect: str) -> None:
 
     try:
         report = lake_lint.lint(sql, dialect)
-    except ConfigError:  # it ran, so it is a query; only lint cannot read it
+    except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return
     for finding in report.findings:
         if finding.rule == lake_lint.NO_SUCH_VALUE:

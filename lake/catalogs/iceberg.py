@@ -224,7 +224,8 @@ class IcebergCatalog:
         if any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots()):
             held = {path: file for path, file in _data_files(table).items() if layout.batch_of(path) == batch_id}
         else:
-            keys = {file.partition.values[:2] for file in files}
+            # Without files, as when the batch is taken out, every partition is looked at.
+            keys = {file.partition.values[:2] for file in files} or None
             held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
         self._commit(table, {BATCH: batch_id}, files, held, list(held))
 

@@ -83,9 +83,16 @@ class SqlCatalog:
 
     def files(self, table: str) -> dict[str, int]:
         """Path below the lake's root -> bytes of a table's files, by path."""
-        query = sa.select(FILES.c.path, FILES.c.bytes).where(FILES.c.table_name == table).order_by(FILES.c.path)
+        return self.all_files([table])[table]
+
+    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """`files` of several tables at one moment, by table."""
+        query = sa.select(FILES.c.table_name, FILES.c.path, FILES.c.bytes).where(FILES.c.table_name.in_(names))
+        found: dict[str, dict[str, int]] = {name: {} for name in names}
         with self.engine.connect() as connection:
-            return dict(connection.execute(query).tuples().all())
+            for name, path, size in connection.execute(query.order_by(FILES.c.path)):
+                found[name][path] = size
+        return found
 
     def check(self, definition: Definition, truth: Truth) -> list[Finding]:
         """See `lake.catalog.Catalog`."""

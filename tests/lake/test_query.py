@@ -203,3 +203,37 @@ def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -
     assert (none.rows, none.files, none.of_files) == (0, 0, whole_table.of_files)
     later = query.cost(lake, "SELECT api.operation FROM cloud_trail_mgmt WHERE time_dt > TIMESTAMPTZ '2030-01-01'")
     assert (later.rows, later.row_groups) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("SELECT count(*) FROM VPC_Flow", {"vpc_flow"}),
+        ('FROM "vpc_flow_2_0" JOIN ledger_files USING (path)', {"vpc_flow", "ledger_files"}),
+        ("WITH vpc_flow AS (SELECT * FROM vpc_flow) FROM vpc_flow", {"vpc_flow"}),
+        ("WITH mine AS (FROM route53) SELECT * FROM mine", {"route53"}),
+        ("SELECT * FROM guardduty_latest, cloud_trail_mgmt_unique", {"guardduty_findings", "cloud_trail_mgmt"}),
+        ("FROM amazon_security_lake_glue_db_eu_west_1.amazon_security_lake_table_eu_west_1_s3_data_2_0", {"s3_data"}),
+        ("SELECT 'route53' FROM information_schema.tables WHERE table_name <> 'vpc_flow'", None),
+        ("SELECT * FROM vpc_flow, duckdb_views()", None),
+        ("SHOW TABLES -- of route53", None),
+        ("DESCRIBE vpc_flow", None),
+        ("SELECT 1", None),
+        ("FROM vpc_flwo", None),
+        ("SELECT (((", None),
+    ],
+)
+def test_tables_are_left_out_only_where_it_is_certain_what_a_statement_reads(sql: str, shown: set[str] | None) -> None:
+    assert query._named([sql]) == shown
+
+
+def test_tables_can_be_listed_while_one_has_lost_a_file(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "lake")
+    for path in (tmp_path / "lake" / "aws" / "VPC_FLOW").rglob("*.parquet"):
+        path.unlink()
+    settings = config.load(lake=str(tmp_path / "lake"))
+    for sql in ("SELECT 1", "SHOW TABLES", "SELECT count(*) FROM ledger_files WHERE table_name = 'vpc_flow'"):
+        with query.connected(settings, sql) as connection:
+            assert query.run(connection, sql).num_rows
+    with pytest.raises(ReadError, match="is gone"), query.connected(settings, "DESCRIBE vpc_flow"):
+        pass

@@ -30,6 +30,8 @@ from ocsf_mappers import sqltext, tables
 from ocsf_mappers.errors import ConfigError, ReadError
 
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
+"""The lines of a traceback that name an error."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -342,14 +344,15 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
     except (duckdb.Error, FileNotFoundError) as error:
         said = str(error)
         path = next((path for path in paths() if path in said), None)
-        if path is None:
+        # What a file system of Python says comes as its traceback, and DuckDB may add where in the query it was.
+        raised = _RAISED.findall(said) if said.startswith("Traceback") else []
+        if path is None and not raised:
             raise
-        # What a file system of Python says comes as its traceback, with the error in the last line.
-        last = said.strip().splitlines()[-1]
-        if "No files found" in said or isinstance(error, FileNotFoundError) or last.startswith("FileNotFoundError"):
+        gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
+        if "No files found" in said or gone:
             what = "is gone"
-        elif said.startswith("Traceback"):
-            raise ReadError(f"a file of the lake cannot be read: {last}", file=path) from error
+        elif raised:
+            raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
         else:
             what = f"is damaged ({said.splitlines()[0]})"
         raise ReadError(

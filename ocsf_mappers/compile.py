@@ -4,6 +4,7 @@ The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives 
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
     chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
+    members   q0, q1...: members of JSON columns that lists read
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid (_problems)
@@ -11,7 +12,7 @@ It is built in layers, each over the one before:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ from ocsf_mappers.check import column_type, table_names
 from ocsf_mappers.each import Holder, ObjectList
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.program import EVENT_MAP, Caption, Observable, Program
-from ocsf_mappers.record import OBJECT_KEY, Path
+from ocsf_mappers.reads import Record, SharedRecord
+from ocsf_mappers.record import Path
 from ocsf_mappers.render import ABSENT
 from ocsf_mappers.unmapped import Leftovers
 
@@ -86,6 +88,8 @@ class _Compiler:
     def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
+        self.column = Record(batch.columns, batch.object_key)
+        self.shared = SharedRecord(self.column)
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
         self.table = tables.get(table_names(mapper)[0])
@@ -117,15 +121,6 @@ class _Compiler:
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
-
-    # -- reading the record -------------------------------------------------------------------------------------------
-    def column(self, path: Path) -> str:
-        """SQL for a source column."""
-        if path[0] == OBJECT_KEY:
-            return f"_key_{path[1]}" if path[1] in self.batch.object_key else ABSENT
-        if self.batch.columns is None:
-            return "r." + ".".join(sqltext.name(step) for step in path)
-        return sqltext.name(path[0]) if path[0] in self.batch.columns else ABSENT
 
     def _readable(self, expr: e.Expr) -> bool:
         """Whether the batch holds anything that the expression reads."""
@@ -206,7 +201,7 @@ class _Compiler:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.column, _cast)
+        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _cast)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -231,7 +226,7 @@ class _Compiler:
     def _other_text(self, path: str) -> str | None:
         """The text of a caption that the enum does not know; None when an expression gives only known ones."""
         found = self._everywhere(path)
-        if all(mapped is None or _known_captions(mapped) for mapped in found):
+        if all(m is None or captions.closed(m.expr, captions.enum_ids(m.attribute)) for m in found):
             return None
         return self._choice([render.value(mapped.expr, self.column) if mapped else None for mapped in found])
 
@@ -412,11 +407,11 @@ class _Compiler:
         layers = {
             "records": self._records(),
             "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM records",
-            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
+            "members": "",
+            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM members",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join(self._events())} FROM vals",
         }
-        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
         listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
         columns = [
@@ -430,6 +425,9 @@ class _Compiler:
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
+        # Only now is it known what lists read.
+        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM chosen"
+        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         for sql, name in claims.items():
             head, mark, tail = with_layers.partition("texts AS")
             with_layers = head + mark + tail.replace(sql, name)
@@ -592,26 +590,6 @@ def _constant(mapped: Mapped) -> str | int | bool | list[str]:
     if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
         return captions.constant_id(mapped.attribute, str(value))
     return value
-
-
-def _known_captions(mapped: Mapped) -> bool:
-    """Whether the expression gives only captions of the enum, whatever the record holds."""
-    known = captions.enum_ids(mapped.attribute)
-    return _closed(mapped.expr, known)
-
-
-def _closed(expr: e.Expr, known: Mapping[str, int]) -> bool:
-    match expr:
-        case e.Literal(value):
-            return value in known
-        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
-            return otherwise is not None and all(new in known for _, new in pairs) and _closed(otherwise, known)
-        case e.Band(_, floors, otherwise):
-            return all(new in known for _, new in floors) and _closed(otherwise, known)
-        case e.Case(branches, default):
-            return all(_closed(then, known) for _, then in branches) and (default is None or _closed(default, known))
-        case _:
-            return False
 
 
 def _passes_text(expr: e.Expr) -> bool:

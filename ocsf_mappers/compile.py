@@ -7,7 +7,9 @@ It is built in layers, each over the one before:
     members   q0, q1...: members of JSON columns that lists read
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
-    events    what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid (_problems)
+    events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
+The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid
+(_problems).
 """
 
 from __future__ import annotations
@@ -404,13 +406,14 @@ class _Compiler:
         # Patterns are costly and stand in several conditions: each is tried once a record.
         claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
         shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
+        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()]
         layers = {
             "records": self._records(),
             "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM records",
             "members": "",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM members",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
-            "events": f"SELECT {', '.join(self._events())} FROM vals",
+            "events": f"SELECT {', '.join([*self._events(), *(tallies if validated else ())])} FROM vals",
         }
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
         listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
@@ -445,7 +448,9 @@ class _Compiler:
             return render.value(tried, self.column)
         return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
 
-    def _problems(self) -> str:
+    @cached_property
+    def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
+        """Columns that checks need, and the checks (see `validate.tallied`)."""
         events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
         columns = _Flat(self)
         found = [
@@ -455,7 +460,11 @@ class _Compiler:
                 self.schema, event_class, profiles, self._filled(number), columns.of(number)
             )
         ]
-        problems = validate.listing(validate.merged(found), warnings=False)
+        kept = [check for check in validate.merged(found) if not check.warning]
+        return validate.tallied(kept, "k")
+
+    def _problems(self) -> str:
+        problems = validate.listing(self._checks[1], warnings=False)
         return (
             f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
         )

@@ -3,8 +3,9 @@
 The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
-    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
-    members   q0, q1...: members of JSON columns that lists read
+    members   q0, q1...: members of JSON columns that many expressions read
+    chosen    `_event_map`, the number of the event map that takes the record, `_table`, its lake table, and b0, b1...:
+              patterns and times that several expressions want
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
@@ -90,8 +91,10 @@ class _Compiler:
     def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
-        self.column = Record(batch.columns, batch.object_key)
-        self.shared = SharedRecord(self.column)
+        record = Record(batch.columns, batch.object_key)
+        self.shared = SharedRecord(record)
+        # Of several event maps each reads members of its own, which are better taken out of its own records only.
+        self.column: render.Resolver = record if len(mapper.events) > 1 else self.shared
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
         self.table = tables.get(table_names(mapper)[0])
@@ -203,7 +206,7 @@ class _Compiler:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _cast)
+        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -403,15 +406,15 @@ class _Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
-        # Patterns are costly and stand in several conditions: each is tried once a record.
+        # Patterns and times are costly and stand in several conditions: each is tried once a record.
         claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
         shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()]
         layers = {
             "records": self._records(),
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM records",
             "members": "",
-            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM members",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
+            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join([*self._events(), *(tallies if validated else ())])} FROM vals",
         }
@@ -428,8 +431,8 @@ class _Compiler:
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
-        # Only now is it known what lists read.
-        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM chosen"
+        # Only now is it known what the others read.
+        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM records"
         with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         for sql, name in claims.items():
             head, mark, tail = with_layers.partition("texts AS")
@@ -438,10 +441,11 @@ class _Compiler:
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
 
     def _patterns(self) -> Iterator[str]:
-        """SQL of every pattern that the mapping tries on a column of the record."""
-        found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr))
+        """SQL of every pattern that the mapping tries on a column of the record, and of every time that it reads."""
+        found = [mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr)]
         tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
-        yield from sorted({self._pattern(item) for item in tried})
+        times = {item for expr in found for item in e.times(expr) if self._readable(item)}
+        yield from sorted({self._pattern(item) for item in tried} | {render.value(item, self.column) for item in times})
 
     def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
         if isinstance(tried, e.Test):
@@ -586,10 +590,21 @@ def _cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
             return None
 
 
-def _number(text: str, kind: str, limits: tuple[int, int] | None) -> str:
+def _checked(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
+    """The same cast for what stays text for now: of a number the text itself, for so would the number be written."""
+    match kind:
+        case "integer_t":
+            return _number(text, "INTEGER", limits, given=text)
+        case "long_t":
+            return _number(text, "BIGINT", limits, given=text)
+        case _:
+            return _cast(kind, text, limits)
+
+
+def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | None = None) -> str:
     number = f"try_cast({text} AS {kind})"
     within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
-    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {number} END"
+    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {given or number} END"
 
 
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:

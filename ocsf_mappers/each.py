@@ -152,8 +152,9 @@ class ObjectList:
         by_path = {found.path: found.sql for found in taken}
         own = [path for path in texts if path in by_path]
         values = f"[{', '.join(f'({by_path[path]})::VARCHAR' for path in own)}]::VARCHAR[]"
-        if own != texts:
-            places = ", ".join(str(own.index(path) + 1 if path in own else 0) for path in texts)
+        if own != texts[: len(own)]:  # what lies behind the end of a list is null
+            last = texts.index(own[-1])
+            places = ", ".join(str(own.index(path) + 1 if path in own else 0) for path in texts[: last + 1])
             values = f"list_select({values}, [{places}])"
         members = [f"p: {number}", f"v: {values}"]
         members += [f"l{place}: {by_path.get(path, 'NULL')}" for place, path in enumerate(listed)]

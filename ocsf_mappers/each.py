@@ -160,8 +160,11 @@ class ObjectList:
         members += [f"l{place}: {by_path.get(path, 'NULL')}" for place, path in enumerate(listed)]
         # `{}` and null say nothing, whatever the fields would add to them
         some = f"list_filter({self._elements(self.parts[number])}, lambda i: i::VARCHAR NOT IN ('{{}}', 'null'))"
-        found = f"list_transform({element.read(some)}, lambda {self.item}: {{{', '.join(members)}}})"
-        # Most details are absent, and even of no rows a lambda costs something.
+        flat = f"{{{', '.join(members)}}}"
+        found = f"list_transform({element.read(some, flat)}, lambda {self.item}: {flat})"
+        if len(self.parts) == 1:
+            return found
+        # Of many sources most are absent, and even of no elements a lambda costs something.
         return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {found} END"
 
     def _leaves(
@@ -347,7 +350,7 @@ class ObjectList:
         if any(use.path == (e.ELEMENT,) and use.condition is None for use in uses):
             return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
         left = self._unused_members(part, uses, element)
-        found = f"list_bool_or(list_transform({element.read(_elements(array))}, lambda {self.item}: {left}))"
+        found = f"list_bool_or(list_transform({element.read(_elements(array), left)}, lambda {self.item}: {left}))"
         return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
 
     def _unused_members(self, part: e.Each, uses: Sequence[render.Consumption], element: Element) -> str:

@@ -112,16 +112,23 @@ class Element:
         place = _place(places, sqltext.pointer(*expr.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
-    def read(self, elements: str) -> str:
-        """SQL for what is taken out of each of some elements, as far as this object has been asked."""
-        if self._plain:
-            texts = _extracted("i", self._members)
-            return f"list_transform({elements}, lambda i: {texts})" if self._members else elements
-        taken = {"a": _extracted("i", self._members) if self._members else "[]::VARCHAR[]", **self._beside}
-        found = f"list_transform({elements}, lambda i: {_struct(taken)})"
-        if not self._inner:
-            return found
+    def read(self, elements: str, wanted: str) -> str:
+        """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.
+
+        Args:
+            elements: SQL of the list of elements.
+            wanted: The SQL that refers to what is taken out.
+        """
         inner = {f"d{number}": _extracted(text, places) for number, (text, places) in enumerate(self._inner.items())}
+        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in wanted}
+        texts = _extracted("i", self._members)
+        if self._plain:
+            return f"list_transform({elements}, lambda i: {texts})" if self._members else elements
+        read_of = "".join([wanted, *inner.values()])
+        taken = ({"a": texts} if f"{self._variable}.a[" in read_of else {}) | self._beside
+        found = f"list_transform({elements}, lambda i: {_struct(taken)})" if taken else elements
+        if not inner:
+            return found
         kept = {name: f"{self._variable}.{name}" for name in taken}
         return f"list_transform({found}, lambda {self._variable}: {_struct(kept | inner)})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ocsf_mappers import expr as e
 from ocsf_mappers import render, sqltext
@@ -58,3 +58,18 @@ def _id(expr: e.Expr, ids: Mapping[str, int], column: render.Resolver) -> str:
 def _of_text(text: str, ids: Mapping[str, int]) -> str:
     branches = " ".join(f"WHEN {sqltext.text(caption)} THEN {number}" for caption, number in ids.items())
     return f"CASE WHEN {text} IS NULL THEN NULL ELSE CASE {text} {branches} ELSE {OTHER} END END"
+
+
+def closed(expr: e.Expr, known: Collection[str]) -> bool:
+    """Whether the expression gives only these captions, whatever the record holds."""
+    match expr:
+        case e.Literal(value):
+            return value in known
+        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
+            return otherwise is not None and all(new in known for _, new in pairs) and closed(otherwise, known)
+        case e.Band(_, floors, otherwise):
+            return all(new in known for _, new in floors) and closed(otherwise, known)
+        case e.Case(branches, default):
+            return all(closed(then, known) for _, then in branches) and (default is None or closed(default, known))
+        case _:
+            return False

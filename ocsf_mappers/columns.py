@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,15 +14,22 @@ from ocsf_mappers import sqltext
 class Leaf:
     """A value ready to stand in a table column: its SQL and when it is there.
 
-    `present` is a SQL test, "" for always, None for never. A weak leaf (a default) does not make its object exist.
+    It is there where one of `texts` is not null or one of `tests` holds; without any it never is. A weak leaf (a
+    default) does not make its object exist.
     """
 
     sql: str
-    present: str | None
+    texts: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
     weak: bool = False
 
+    @property
+    def never(self) -> bool:
+        """Whether nothing makes it exist."""
+        return not self.texts and not self.tests
 
-NEVER = Leaf("NULL", None)
+
+NEVER = Leaf("NULL")
 
 
 def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
@@ -32,19 +39,23 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
     if not pa.types.is_struct(field.type):
         return NEVER
     members = [(member, column(member, f"{path}.{member.name}", leaves)) for member in field.type]
-    tests = [leaf.present for _, leaf in members if not leaf.weak]
-    if all(test is None for test in tests):
+    strong = [leaf for _, leaf in members if not leaf.weak]
+    texts = _once(text for leaf in strong for text in leaf.texts)
+    tests = _once(test for leaf in strong for test in leaf.tests)
+    if not texts and not tests:
         return NEVER
     packed = ", ".join(f"{sqltext.name(member.name)}: {typed(leaf, member.type)}" for member, leaf in members)
-    if "" in tests:
-        return Leaf(f"{{{packed}}}", "")
-    present = " OR ".join(dict.fromkeys(test for test in tests if test))
-    return Leaf(f"CASE WHEN {present} THEN {{{packed}}} END", f"({present})")
+    some = [f"coalesce({', '.join(texts)}) IS NOT NULL"] if texts else []
+    return Leaf(f"CASE WHEN {' OR '.join([*some, *tests])} THEN {{{packed}}} END", texts, tests)
 
 
 def typed(leaf: Leaf, kind: pa.DataType) -> str:
     """A leaf in the column's exact type."""
-    if leaf.present is None and not leaf.weak:
+    if leaf.never and not leaf.weak:
         return f"NULL::{sqltext.duckdb_type(kind)}"
     # A struct has its type from its members.
     return leaf.sql if pa.types.is_struct(kind) else f"({leaf.sql})::{sqltext.duckdb_type(kind)}"
+
+
+def _once(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found))

@@ -3,15 +3,19 @@
 The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
-    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
+    members   q0, q1...: members of JSON columns that many expressions read
+    chosen    `_event_map`, the number of the event map that takes the record, `_table`, its lake table, and b0, b1...:
+              patterns and times that several expressions want
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
-    events    what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid (_problems)
+    events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
+The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid
+(_problems).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,7 +28,8 @@ from ocsf_mappers.check import column_type, table_names
 from ocsf_mappers.each import Holder, ObjectList
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.program import EVENT_MAP, Caption, Observable, Program
-from ocsf_mappers.record import OBJECT_KEY, Path
+from ocsf_mappers.reads import Record, SharedRecord
+from ocsf_mappers.record import Path
 from ocsf_mappers.render import ABSENT
 from ocsf_mappers.unmapped import Leftovers
 
@@ -86,6 +91,10 @@ class _Compiler:
     def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
+        record = Record(batch.columns, batch.object_key)
+        self.shared = SharedRecord(record)
+        # Of several event maps each reads members of its own, which are better taken out of its own records only.
+        self.column: render.Resolver = record if len(mapper.events) > 1 else self.shared
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
         self.table = tables.get(table_names(mapper)[0])
@@ -117,15 +126,6 @@ class _Compiler:
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
-
-    # -- reading the record -------------------------------------------------------------------------------------------
-    def column(self, path: Path) -> str:
-        """SQL for a source column."""
-        if path[0] == OBJECT_KEY:
-            return f"_key_{path[1]}" if path[1] in self.batch.object_key else ABSENT
-        if self.batch.columns is None:
-            return "r." + ".".join(sqltext.name(step) for step in path)
-        return sqltext.name(path[0]) if path[0] in self.batch.columns else ABSENT
 
     def _readable(self, expr: e.Expr) -> bool:
         """Whether the batch holds anything that the expression reads."""
@@ -206,7 +206,7 @@ class _Compiler:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.column, _cast)
+        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -231,7 +231,7 @@ class _Compiler:
     def _other_text(self, path: str) -> str | None:
         """The text of a caption that the enum does not know; None when an expression gives only known ones."""
         found = self._everywhere(path)
-        if all(mapped is None or _known_captions(mapped) for mapped in found):
+        if all(m is None or captions.closed(m.expr, captions.enum_ids(m.attribute)) for m in found):
             return None
         return self._choice([render.value(mapped.expr, self.column) if mapped else None for mapped in found])
 
@@ -406,17 +406,18 @@ class _Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
-        # Patterns are costly and stand in several conditions: each is tried once a record.
+        # Patterns and times are costly and stand in several conditions: each is tried once a record.
         claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
         shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
+        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()]
         layers = {
             "records": self._records(),
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM records",
+            "members": "",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
-            "events": f"SELECT {', '.join(self._events())} FROM vals",
+            "events": f"SELECT {', '.join([*self._events(), *(tallies if validated else ())])} FROM vals",
         }
-        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
         listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
         columns = [
@@ -430,6 +431,9 @@ class _Compiler:
             f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
+        # Only now is it known what the others read.
+        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM records"
+        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         for sql, name in claims.items():
             head, mark, tail = with_layers.partition("texts AS")
             with_layers = head + mark + tail.replace(sql, name)
@@ -437,17 +441,20 @@ class _Compiler:
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
 
     def _patterns(self) -> Iterator[str]:
-        """SQL of every pattern that the mapping tries on a column of the record."""
-        found = (mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr))
+        """SQL of every pattern that the mapping tries on a column of the record, and of every time that it reads."""
+        found = [mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr)]
         tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
-        yield from sorted({self._pattern(item) for item in tried})
+        times = {item for expr in found for item in e.times(expr) if self._readable(item)}
+        yield from sorted({self._pattern(item) for item in tried} | {render.value(item, self.column) for item in times})
 
     def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
         if isinstance(tried, e.Test):
             return render.value(tried, self.column)
         return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
 
-    def _problems(self) -> str:
+    @cached_property
+    def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
+        """Columns that checks need, and the checks (see `validate.tallied`)."""
         events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
         columns = _Flat(self)
         found = [
@@ -457,7 +464,11 @@ class _Compiler:
                 self.schema, event_class, profiles, self._filled(number), columns.of(number)
             )
         ]
-        problems = validate.listing(validate.merged(found), warnings=False)
+        kept = [check for check in validate.merged(found) if not check.warning]
+        return validate.tallied(kept, "k")
+
+    def _problems(self) -> str:
+        problems = validate.listing(self._checks[1], warnings=False)
         return (
             f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
         )
@@ -579,10 +590,21 @@ def _cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
             return None
 
 
-def _number(text: str, kind: str, limits: tuple[int, int] | None) -> str:
+def _checked(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
+    """The same cast for what stays text for now: of a number the text itself, for so would the number be written."""
+    match kind:
+        case "integer_t":
+            return _number(text, "INTEGER", limits, given=text)
+        case "long_t":
+            return _number(text, "BIGINT", limits, given=text)
+        case _:
+            return _cast(kind, text, limits)
+
+
+def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | None = None) -> str:
     number = f"try_cast({text} AS {kind})"
     within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
-    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {number} END"
+    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {given or number} END"
 
 
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:
@@ -592,26 +614,6 @@ def _constant(mapped: Mapped) -> str | int | bool | list[str]:
     if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
         return captions.constant_id(mapped.attribute, str(value))
     return value
-
-
-def _known_captions(mapped: Mapped) -> bool:
-    """Whether the expression gives only captions of the enum, whatever the record holds."""
-    known = captions.enum_ids(mapped.attribute)
-    return _closed(mapped.expr, known)
-
-
-def _closed(expr: e.Expr, known: Mapping[str, int]) -> bool:
-    match expr:
-        case e.Literal(value):
-            return value in known
-        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
-            return otherwise is not None and all(new in known for _, new in pairs) and _closed(otherwise, known)
-        case e.Band(_, floors, otherwise):
-            return all(new in known for _, new in floors) and _closed(otherwise, known)
-        case e.Case(branches, default):
-            return all(_closed(then, known) for _, then in branches) and (default is None or _closed(default, known))
-        case _:
-            return False
 
 
 def _passes_text(expr: e.Expr) -> bool:

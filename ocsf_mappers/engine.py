@@ -253,6 +253,12 @@ def _reasons(problems: pa.ChunkedArray, failed: pa.ChunkedArray) -> list[str]:
     return reasons
 
 
+def _in_vectors(records: pa.Table) -> pa.Table:
+    """The records in chunks that fill DuckDB's vectors, of which each costs the same, however few rows it has."""
+    chunks = max((column.num_chunks for column in records.columns), default=0)
+    return records.combine_chunks() if chunks > 1 and len(records) < chunks * VECTOR_ROWS else records
+
+
 def _repeated(text: str, length: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), length), pa.array([text]))
 
@@ -266,7 +272,7 @@ class _Batch:
         tagged = []
         for number, (_, records) in enumerate(parts):
             tagged.append(records.append_column("_object", pa.repeat(pa.scalar(number, pa.int32()), len(records))))
-        self.records = pa.concat_tables(tagged)
+        self.records = _in_vectors(pa.concat_tables(tagged))
         self.source_columns = [name for name in self.records.column_names if not name.startswith("_")]
         self.is_json = "_raw" in self.records.column_names
         for name in OBJECT_KEY_COLUMNS:

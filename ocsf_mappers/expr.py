@@ -460,3 +460,11 @@ def patterns(expr: Expr) -> Iterator[Test | ReplacePrefix]:
         yield expr
     for child in children(expr):
         yield from patterns(child)
+
+
+def times(expr: Expr) -> Iterator[Epoch | Iso8601]:
+    """Every reading of a text as a point in time."""
+    if isinstance(expr, Epoch | Iso8601):
+        yield expr
+    for child in children(expr):
+        yield from times(child)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ocsf_mappers import expr as e
 from ocsf_mappers import sqltext
 from ocsf_mappers.record import Path
 
-Resolver = Callable[[Path], str]
-"""SQL for a column path."""
+
+class Resolver(Protocol):
+    """Where expressions read their values."""
+
+    def __call__(self, path: Path) -> str:
+        """SQL for a column."""
+
+    def member(self, expr: e.Json) -> str:
+        """SQL for a member of a JSON value, as text."""
+
+
+def extracted(expr: e.Json, column: Resolver) -> str:
+    """SQL that takes a member out of a JSON value where it is needed."""
+    return f"json_extract_string({value(expr.inner, column)}, {sqltext.pointer(*expr.keys)})"
+
 
 ABSENT = "NULL::VARCHAR"
 """What a resolver gives for a column that the batch does not have."""
@@ -34,8 +48,8 @@ def value(expr: e.Expr, column: Resolver) -> str:
             return _replace(value(inner, column), pairs, None if otherwise is None else value(otherwise, column))
         case e.ReplacePrefix(inner, pairs, otherwise):
             return _replace_prefix(value(inner, column), pairs, value(otherwise, column))
-        case e.Json(inner, keys):
-            return f"json_extract_string({value(inner, column)}, {sqltext.pointer(*keys)})"
+        case e.Json():
+            return column.member(expr)
         case e.Extract(inner, pattern):
             found = f"regexp_extract({value(inner, column)}, {sqltext.text(pattern)}, 1)"
             return f"nullif({found}, '')"

@@ -25,6 +25,9 @@ FIRST_PLAUSIBLE_MS = 946_684_800_000
 LAST_PLAUSIBLE_MS = 4_102_444_800_000
 """An event's time lies in the years 2000 to 2099, or its unit or clock is wrong."""
 
+TALLIED = 62
+"""So many checks of list elements are bits of one number."""
+
 
 class Columns(Protocol):
     """How checks reach the values of an event."""
@@ -71,7 +74,8 @@ class Check:
     """One way to be invalid.
 
     `path` names the attribute, `test` is SQL that is true where it is invalid, `says` tells what is wrong; `value` is
-    SQL for the offending value, where it can be shown.
+    SQL for the offending value, where it can be shown. A check of a list's elements is made `inside`: `test` is then
+    about `variable`, one of `items`. `only` is SQL for the events that it is made for; empty for all.
     """
 
     path: str
@@ -79,6 +83,9 @@ class Check:
     says: str
     value: str | None = None
     warning: bool = False
+    items: str = ""
+    variable: str = ""
+    only: str = ""
 
     @property
     def message(self) -> str:
@@ -86,10 +93,22 @@ class Check:
         shown = "" if self.value is None else f"({self.value})::VARCHAR || "
         return f"{sqltext.text(self.path + ': ')} || {shown}{sqltext.text(self.says)}"
 
+    @property
+    def strikes(self) -> str:
+        """SQL that is true where the event is invalid."""
+        if not self.items:
+            return self._guarded(self.test)
+        return self._guarded(f"list_bool_or(list_transform({self.items}, lambda {self.variable}: {self.test}))")
+
+    def _guarded(self, test: str) -> str:
+        return f"{self.only} AND ({test})" if self.only else test
+
     def inside(self, items: str, variable: str) -> Check:
         """The same check, made on every element of a list."""
-        test = f"list_bool_or(list_transform({items}, lambda {variable}: {self.test}))"
-        return Check(self.path, test, self.says.strip(), None, self.warning)
+        inner = variable
+        if self.items:
+            items, inner = f"flatten(list_transform({items}, lambda {variable}: {self.items}))", self.variable
+        return Check(self.path, self.test, self.says.strip(), None, self.warning, items, inner)
 
 
 Event = tuple[schema.EventClass, tuple[str, ...]]
@@ -112,9 +131,32 @@ def listing(found: Iterable[Check], *, warnings: bool) -> str:
     chosen = [check for check in found if check.warning == warnings]
     if not chosen:
         return "NULL"
-    said = ", ".join(f"CASE WHEN {check.test} THEN {check.message} END" for check in chosen)
-    struck = " OR ".join(f"({check.test})" for check in chosen)
+    said = ", ".join(f"CASE WHEN {check.strikes} THEN {check.message} END" for check in chosen)
+    struck = " OR ".join(f"({check.strikes})" for check in chosen)
     return f"CASE WHEN {struck} THEN list_filter([{said}], lambda item: item IS NOT NULL) END"
+
+
+def tallied(found: Iterable[Check], prefix: str) -> tuple[dict[str, str], list[Check]]:
+    """Checks of list elements brought down to one pass over each list.
+
+    Returns:
+        Columns to compute first, by name: numbers whose bits say which checks some element fails. And all the checks,
+        those of elements reading these columns.
+    """
+    found = list(found)
+    by_list: dict[tuple[str, str], list[Check]] = {}
+    for check in found:
+        if check.items:
+            by_list.setdefault((check.items, check.variable), []).append(check)
+    columns: dict[str, str] = {}
+    bits: dict[Check, str] = {}
+    for (items, variable), checks_of_list in by_list.items():
+        for start in range(0, len(checks_of_list), TALLIED):
+            name, some = f"{prefix}{len(columns)}", checks_of_list[start : start + TALLIED]
+            tests = [f"CASE WHEN {check.test} THEN {1 << place} ELSE 0 END" for place, check in enumerate(some)]
+            columns[name] = f"list_bit_or(list_transform({items}, lambda {variable}: ({' + '.join(tests)})::BIGINT))"
+            bits |= {check: f"{name} & {1 << place} <> 0" for place, check in enumerate(some)}
+    return columns, [replace(check, test=bits[check], items="") if check in bits else check for check in found]
 
 
 def checks(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> list[Check]:
@@ -156,7 +198,7 @@ def merged(found: Iterable[Owned]) -> list[Check]:
         uids = list(dict.fromkeys(uid for owned in shared for uid in owned.owners))
         if len(uids) < shared[0].total:
             chosen = f"{shared[0].key} IN ({', '.join(str(uid) for uid in uids)})"
-            check = replace(check, test=f"{chosen} AND ({check.test})")
+            check = replace(check, only=chosen)
         result.append(check)
     return result
 
@@ -269,7 +311,8 @@ class _Walk:
             found = self.members(members, fields, "", Nested(fields, variable)) if members else iter(())
         for check in found:
             name = f"{path}[]" if check.path in (path, attribute.object) else f"{path}[].{check.path}"
-            test = f"{variable} IS NOT NULL AND ({check.test})"
+            # What is checked inside an inner list is about that list's elements, which are not null.
+            test = check.test if check.items else f"{variable} IS NOT NULL AND ({check.test})"
             yield replace(check, path=name, test=test).inside(at.value(path), variable)
 
     def _value(self, attribute: schema.Attribute, kind: pa.DataType, path: str, at: Columns) -> Iterator[Check]:

@@ -1,8 +1,8 @@
 """Whether storage, ledger and catalogs say the same, and how to make them.
 
 The ledger is the truth: it holds the files of every finished batch with size and checksum. What lies in the lake and
-was written by no batch is moved aside, never deleted; a file that is gone is made again from its raw objects, byte for
-byte. Files of batches that are under way are left alone.
+was written by no batch is moved aside, never deleted; a file that is gone is made again from its raw objects, see
+`lake.rebuild`. Files of batches that are under way are left alone.
 """
 
 from __future__ import annotations

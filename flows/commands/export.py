@@ -34,7 +34,7 @@ def export(
     """Send new events to a custom source of Amazon Security Lake.
 
     Events of finished batches go there once, in large objects ordered by time; run it again and it continues. A custom
-    source holds one class. A partition gets an object every five minutes at most.
+    source holds one class. A partition is in one export every five minutes at most.
     """
     source(source_name)
     found = settings_of_lake(lake)

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from lake import retry
+
 WHOLE_BYTES = 4 << 20
 """A file of up to this size is read with one request, whatever is wanted of it."""
 
@@ -43,6 +45,7 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
         self.protocol = inner.protocol
         self._sizes: dict[str, int] = {}
         self._kept: dict[str, bytes] = {}
+        self._kept_bytes = 0
         self._lock = threading.Lock()
 
     def add(self, sizes: Mapping[str, int]) -> None:
@@ -93,9 +96,9 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
         return _File(self, name, mode, BLOCK_BYTES, cache_type="readahead", size=size)
 
     def fetch(self, name: str, start: int, end: int) -> bytes:
-        """Some of a file's bytes, with one request."""
+        """Some of a file's bytes, with one request, and again while the store is busy."""
         try:
-            return bytes(self.inner.cat_file(name, start=start, end=end))
+            return bytes(retry.call(self.inner.cat_file, name, start=start, end=end))
         except FileNotFoundError as error:
             raise FileNotFoundError(self.inner.unstrip_protocol(name)) from error
 
@@ -106,9 +109,10 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
         if found is None:
             found = self.fetch(name, 0, size)
             with self._lock:
+                self._kept_bytes += 0 if name in self._kept else len(found)
                 self._kept[name] = found
-                while sum(map(len, self._kept.values())) > KEPT_BYTES:
-                    del self._kept[next(iter(self._kept))]
+                while self._kept_bytes > KEPT_BYTES:
+                    self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))))
         return found
 
     def _strip_protocol(self, path: str) -> str:

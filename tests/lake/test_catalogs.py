@@ -651,9 +651,9 @@ def test_the_local_catalog_is_told_last(tmp_path: Path) -> None:
     local = SqlCatalog(f"sqlite:///{tmp_path}/catalog.db")
     with pytest.raises(RetriableError):
         Catalogs(local, [Other(True)]).register(BATCHES[0], [info()])  # type: ignore[list-item]
-    assert local.files("vpc_flow") == []
+    assert local.files("vpc_flow") == {}
     Catalogs(local, [Other(False)]).register(BATCHES[0], [info()])  # type: ignore[list-item]
-    assert local.files("vpc_flow") == [info().path]
+    assert local.files("vpc_flow") == {info().path: info().bytes}
     local.close()
 
 

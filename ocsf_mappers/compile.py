@@ -409,14 +409,14 @@ class _Compiler:
         # Patterns and times are costly and stand in several conditions: each is tried once a record.
         claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
         shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
-        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()]
+        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         layers = {
             "records": self._records(),
             "members": "",
             "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
-            "events": f"SELECT {', '.join([*self._events(), *(tallies if validated else ())])} FROM vals",
+            "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
         }
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
         listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"

@@ -1,8 +1,11 @@
 """Lists of objects, mapped element by element from JSON arrays and objects.
 
-Each element goes through two steps: its values are taken out and cast (`flat`), then put together as the table's
+Each element goes through three steps: what the fields read is taken out of its text (`item`, see `ocsf_mappers.reads`),
+its values are made and cast (`flat`: texts at the places of their paths), then they are put together as the table's
 struct. A cast that fails leaves the attribute null; unless the whole element is carried over too, the array then stays
 in `unmapped`.
+What counts is how many expressions there are: DuckDB sets each up anew for every two thousand rows, however few have
+elements.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ class Sibling:
 
     @property
     def weak(self) -> bool:
-        """Whether it says nothing that the id would not say."""
+        """Whether it makes no object exist: it is always there."""
         return self.attribute.required
 
 
@@ -174,17 +177,17 @@ class ObjectList:
         for place, path in enumerate(listed):
             yield path, Leaf(f"{self.flat}.l{place}", tests=(f"{self.flat}.l{place} IS NOT NULL",))
         for path in texts:
-            sql = self._text(texts, path)
-            texts_there, tests = self._presence(path, sql, taken)
-            weak = not texts_there and not tests
             if path in self.siblings:
                 continue
+            sql = self._text(texts, path)
+            there = self._presence(path, sql, taken)
+            weak = not any(there)
             if path.endswith("_dt") and pa.types.is_timestamp(self._column(path) or pa.null()):
-                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", texts_there, tests, weak)
+                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *there, weak=weak)
             elif self._column(path) is not None:
-                yield path, Leaf(sql, texts_there, tests, weak)
+                yield path, Leaf(sql, *there, weak=weak)
             if path.endswith("_dt") and self._column(plain := path.removesuffix("_dt")) is not None:
-                yield plain, Leaf(f"({sql})::BIGINT // 1000", texts_there, tests, weak)
+                yield plain, Leaf(f"({sql})::BIGINT // 1000", *there, weak=weak)
         for path, sibling in self.siblings.items():
             number = self._text(texts, sibling.id)
             branches = " ".join(f"WHEN '{key}' THEN {sqltext.text(caption)}" for key, caption in sibling.captions)

@@ -110,13 +110,20 @@ class Engine:
             dropped.update(chunk.dropped)
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
-                groups.setdefault(tuple(chunk.records.column_names), []).append((raw_object, chunk.records))
+                records = self._with_envelope(chunk.records)
+                groups.setdefault(tuple(records.column_names), []).append((raw_object, records))
         batches = [_Batch(found, self._envelopes) for found in groups.values()]
         mapped = [self._map(portion) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
         return Mapped(events, rejects, dropped, failed, census.merged(found.census for found in mapped))
+
+    def _with_envelope(self, records: pa.Table) -> pa.Table:
+        """JSON records of a source that knows envelopes have the column for them, so that one query serves all."""
+        if not self._envelopes or "_raw" not in records.column_names or "_envelope" in records.column_names:
+            return records
+        return records.append_column("_envelope", pa.nulls(len(records), pa.string()))
 
     def texts(self, records: pa.Table) -> list[str]:
         """The text of each record of a chunk as a reject has it."""

@@ -23,6 +23,7 @@ from ocsf_mappers import (
     text_struct,
     when,
 )
+from ocsf_mappers.compile import BatchShape, compile_mapper
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.readers import Chunk
 from tests.support import Json, map_bytes, ocsf
@@ -171,6 +172,38 @@ def test_lists_stand_in_lists_and_their_values_are_observables() -> None:
         ("evidences[].file.name", "a"),
         ("evidences[].file.name", "b"),
     ]
+
+
+def test_members_of_a_json_text_in_an_element_are_reached() -> None:
+    first = sql("from_json({0}, '[\"JSON\"]')[1]", reads=[col.list])
+    value = [
+        col.things.each({"uid": col.text.json("a", "b"), "name": first.json("n"), "region": first.json("r")}),
+        col.thing.each({"uid": outer.deep.json("x"), "name": col.n}),
+    ]
+    things = [{"text": '{"a": {"b": "1"}}', "list": [{"n": "2", "r": "3"}, {"n": "4"}]}, {"text": {"a": {"b": "5"}}}]
+    (event,) = run({"resources": value}, {"things": things, "thing": {"n": "6"}, "deep": {"x": "7"}})
+    assert event["resources"] == [{"uid": "1", "name": "2", "region": "3"}, {"uid": "5"}, {"uid": "7", "name": "6"}]
+
+
+def test_each_part_tells_captions_of_its_own_beside_the_others() -> None:
+    value = [
+        col.things.each({"connection_info.direction_id": col.way.replace(IN="Inbound"), "data": element}),
+        col.thing.each({"connection_info.direction_id": "Outbound", "connection_info.protocol_name": col.name}),
+    ]
+    things = [{"way": "IN"}, {"way": "round"}, {"way": "Other"}, {}]
+    (event,) = run({"evidences": value}, {"things": things, "thing": {"name": "tcp"}})
+    infos = [found["connection_info"] for found in event["evidences"]]
+    assert [(info["direction_id"], info["direction"]) for info in infos] == [
+        (1, "Inbound"), (99, "round"), (99, "Other"), (2, "Outbound")
+    ]  # fmt: skip
+
+
+def test_an_element_is_read_once_however_many_of_its_members_are_named() -> None:
+    names = ("uid", "name", "type", "version", "zone", "namespace", "criticality", "region")
+    fields = {"resources": col.things.each({name: col[name] for name in names} | {"data": element})}
+    query = compile_mapper(mapper(fields), "1.8.0", BatchShape(), validated=False).sql
+    assert query.count("json_extract_string(i,") == 1
+    assert "json_extract_string(item0" not in query
 
 
 def test_what_a_version_does_not_have_is_left_out_of_its_elements() -> None:

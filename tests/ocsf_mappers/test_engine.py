@@ -67,6 +67,31 @@ def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch:
     assert sizes(*heavy[:1] * 30) == [30], "ordinary records stay together, however many they are"
 
 
+def test_records_of_many_small_objects_fill_vectors() -> None:
+    def chunks(objects: int, records: int) -> int:
+        part = chunk(*({"k": number} for number in range(records))).records
+        batch = engine._Batch([(RawObject(f"memory://{number}"), part) for number in range(objects)])
+        assert batch.records["_object"].to_pylist() == [n for n in range(objects) for _ in range(records)]
+        found: int = batch.records["_raw"].num_chunks
+        return found
+
+    assert chunks(objects=50, records=3) == 1
+    assert chunks(objects=3, records=engine.VECTOR_ROWS) == 3, "what fills vectors is not copied"
+
+
+def test_records_with_an_envelope_and_without_are_mapped_by_one_query() -> None:
+    mapping = Engine(registry.load("aws_cloudtrail"))
+    plain, wrapped = chunk(call(1)), chunk(call(2))
+    around = pa.array(['{"detail-type": "x", "detail": null}'])
+    wrapped = Chunk(wrapped.records.append_column("_envelope", around))
+    parts = [(RawObject(f"memory://{n}"), found) for n, found in enumerate((plain, wrapped, plain))]
+    mapped = mapping.map(parts)
+    assert mapped.events["source_object"].to_pylist() == ["memory://0", "memory://1", "memory://2"]
+    entries = [dict(entries or ()) for entries in mapped.events["unmapped"].to_pylist()]
+    assert [found.get("envelope.detail-type") for found in entries] == [None, "x", None]
+    assert len(mapping._programs) == 1
+
+
 def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
     mapper = registry.load("aws_cloudtrail")
     name = engine.fingerprint(mapper, "1.1.0")

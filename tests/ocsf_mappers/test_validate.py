@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import schema, validate
+from ocsf_mappers import schema, tables, validate
 from tests import ocsf_check
 from tests.support import Json
 
@@ -72,11 +72,21 @@ VALID: Json = {
 def said(event: Json, *, warnings: bool = False, columns: pa.Schema = COLUMNS) -> list[str]:
     facts = schema.load(VERSION)
     classes = [(facts.event_class("api_activity"), ("cloud", "datetime"))]
-    checks = validate.checks(facts, classes, columns)
+    return struck(validate.checks(facts, classes, columns), event, warnings=warnings, columns=columns)
+
+
+def struck(checks: list[validate.Check], event: Json, *, warnings: bool, columns: pa.Schema) -> list[str]:
+    """What the checks say of an event, made one by one and, which must be the same, in one pass over each list."""
+    tallies, tallied = validate.tallied(checks, "k")
+    counted = "".join(f", {sql} AS {name}" for name, sql in tallies.items())
     with duckdb.connect() as connection:
         connection.register("events", pa.Table.from_pylist([event], schema=columns))
-        found = connection.sql(f"SELECT {validate.listing(checks, warnings=warnings)} AS said FROM events").fetchall()
-    return found[0][0] or []
+        apart, together = validate.listing(checks, warnings=warnings), validate.listing(tallied, warnings=warnings)
+        ((first, second),) = connection.sql(
+            f"SELECT {apart}, {together} FROM (SELECT *{counted} FROM events)"
+        ).fetchall()
+    assert first == second
+    return first or []
 
 
 def changed(path: str, value: Any) -> Json:
@@ -198,3 +208,26 @@ def test_an_object_of_nulls_is_absent() -> None:
         "[]",
         '["api.request.uid: required attribute is missing"]',
     )
+
+
+def test_elements_of_lists_in_lists_are_checked() -> None:
+    columns = tables.get("guardduty_findings").arrow
+    facts = schema.load("1.8.0")
+    checks = validate.checks(facts, [(facts.event_class("detection_finding"), ("cloud", "datetime"))], columns)
+    lists = [check for check in checks if check.path.startswith("evidences[]")]
+    assert len({check.items for check in lists}) > 5
+    assert len(lists) > validate.TALLIED, "more checks of a list than one number has bits"
+    good = {"file": {"name": "x", "type_id": 0, "hashes": [{"value": "1", "algorithm_id": 3}]}}
+    bad = {"file": {"name": "x", "type_id": 77, "hashes": [None, {"algorithm_id": 3}, {"value": "1"}]}}
+    found = {}
+    for name, evidences in {"good": [good, None], "bad": [good, bad], "none": None}.items():
+        found[name] = struck(lists, {"evidences": evidences}, warnings=False, columns=columns)
+    assert found == {
+        "good": [],
+        "none": [],
+        "bad": [
+            "evidences[].file.type_id: is not in the enum",
+            "evidences[].file.hashes[].algorithm_id: required attribute is missing",
+            "evidences[].file.hashes[].value: required attribute is missing",
+        ],
+    }

@@ -4,7 +4,8 @@
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
     "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
-PYTEST_ARGS ?= -n auto --dist loadgroup
+# One worker for each file: its fixtures are made once. In their order: the long ones come first.
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test engines lint types docs-check bench goldens constraints clean

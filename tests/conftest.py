@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lake import s3
-from ocsf_mappers import DEFAULT_VERSION, Engine
+from ocsf_mappers import Engine
 from tests import support
 from tests.servers import moto, rgw
 from tests.servers.rgw import S3Server
@@ -45,19 +45,6 @@ def samples() -> Path:
 def engine() -> Callable[[str, str], Engine]:
     """See `tests.support.engine`."""
     return support.engine
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one source in one version go to one worker, which plans that mapping's queries once."""
-    for item in items:
-        if not isinstance(item, pytest.Function) or item.get_closest_marker("xdist_group"):
-            continue
-        given = item.callspec.params if hasattr(item, "callspec") else {}
-        case = given.get("case")
-        source = case.source if isinstance(case, support.Case) else given.get("source")
-        if isinstance(source, str):
-            item.add_marker(pytest.mark.xdist_group(f"{source} {given.get('version', DEFAULT_VERSION)}"))
 
 
 # -- servers ----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,6 @@ def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest
 
 
 # -- on the embedded server -------------------------------------------------------------------------------------------
-pytestmark = pytest.mark.xdist_group("embedded")
 
 
 @pytest.fixture(scope="module")

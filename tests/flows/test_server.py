@@ -44,7 +44,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.prefect import Server, until
 from tests.support import PROJECT
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.integration
 
 DEPLOY = PROJECT / "deploy"
 DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"

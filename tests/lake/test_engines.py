@@ -22,7 +22,6 @@ from lake.store import Store
 from ocsf_mappers import tables
 
 # One lake and one Spark for all of them.
-pytestmark = pytest.mark.xdist_group("engines")
 
 Row = tuple[Any, ...]
 DATABASE = "ocsf_lake"

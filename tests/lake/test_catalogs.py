@@ -460,6 +460,9 @@ def test_a_file_is_not_added_again_when_its_snapshot_has_expired(iceberg: Iceber
     for batch_id, files in batches.items():
         iceberg.register(batch_id, files)
     assert len(rows_of(iceberg)) == 60
+    for batch_id in batches:
+        iceberg.drop(batch_id)
+    assert len(rows_of(iceberg)) == 0
 
 
 def test_a_batch_done_anew_replaces_its_files_and_a_dropped_one_takes_them_out(

@@ -130,6 +130,26 @@ def test_a_plan_whose_answer_was_lost_keeps_its_batches(settings: Make, monkeypa
     assert lost == [3, 3]
 
 
+def test_batches_planned_instead_of_another_are_kept_when_the_answer_was_lost(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest.plan([str(logs)], settings(ocsf_version="1.5.0"))
+    written, lost = Ledger.plan, []
+
+    def cut_off(self: Ledger, *given: Any, **named: Any) -> Any:
+        found = written(self, *given, **named)
+        if named.get("instead_of") and not lost:
+            lost.append(found)
+            raise RetriableError("the connection was cut after the commit")
+        return found
+
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    monkeypatch.setattr(Ledger, "plan", cut_off)
+    assert ingest.ingest([str(logs)], settings()).counts.events == 140
+    assert lost
+    assert rows(settings(), "SELECT DISTINCT state FROM ledger_batches") == [(State.DONE,)]
+
+
 def test_a_batch_that_cannot_be_planned_anew_stays_as_it_was(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

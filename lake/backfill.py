@@ -88,14 +88,6 @@ def estimate(
     )
 
 
-def plan_range(
-    source: str, uri: str, first: date, last: date, settings: Settings,
-    accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
-) -> list[str]:  # fmt: skip
-    """Ids of the batches to do: those that are open from before, then those planned now. See `estimate`."""
-    return planned(source, uri, first, last, settings, accounts, regions).batch_ids
-
-
 def backfill(
     source: str, uri: str, first: date, last: date, settings: Settings,
     accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (), progress: OnProgress | None = None,

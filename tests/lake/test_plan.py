@@ -174,7 +174,7 @@ def test_an_estimate_says_what_a_backfill_does(logs: Path, settings: Make) -> No
     assert before.bytes == summary.sources["aws_cloudtrail"].bytes_in
     after = backfill.estimate(*asked)
     assert (after.objects, after.known, after.batches, after.bytes, after.seconds) == (5, 5, 0, 0, 0)
-    assert backfill.plan_range(*asked) == []
+    assert backfill.planned(*asked).batch_ids == []
 
 
 def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) -> None:
@@ -186,7 +186,7 @@ def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) 
     assert backfill.estimate("aws_vpc_flow", str(logs), date(2025, 3, 10), date(2025, 3, 10), settings()).objects == 4
     assert backfill.estimate("aws_vpc_flow", str(logs), date(2025, 3, 12), date(2025, 3, 12), settings()).objects == 0
     with pytest.raises(ConfigError, match="before it begins"):
-        backfill.plan_range("aws_vpc_flow", str(logs), DAY, date(2025, 3, 10), settings())
+        backfill.planned("aws_vpc_flow", str(logs), DAY, date(2025, 3, 10), settings())
 
 
 def test_planning_does_no_work(logs: Path, settings: Make) -> None:

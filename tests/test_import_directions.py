@@ -27,7 +27,7 @@ def banned_import_found(path: str, line: str) -> bool:
         ("ocsf_mappers/compile.py", "from lake.layout import partition"),
         ("ocsf_mappers/compile.py", "import flows.cli"),
         ("ocsf_mappers/compile.py", "from prefect import flow"),
-        ("ocsf_mappers/readers.py", "import s3fs"),
+        ("ocsf_mappers/readers/parquet.py", "import s3fs"),
         ("ocsf_mappers/schema.py", "from os import environ"),
         ("ocsf_mappers/sources/aws_waf.py", "import lake"),
         ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers.expr import col"),

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Mapper, ParquetRows, json_split, readers, registry, streams
-from ocsf_mappers.readers import Chunk
+from ocsf_mappers import Mapper, ParquetRows, json_split, registry, streams
+from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records
 from ocsf_mappers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
 from tests.support import read_bytes
@@ -294,7 +294,7 @@ def test_a_first_line_that_is_garbage_costs_only_itself_in_cloudwatch_lines(vpc_
 )
 def small_window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     window, block = request.param
-    monkeypatch.setattr(readers, "WINDOW_BYTES", window)
+    monkeypatch.setattr(json_records, "WINDOW_BYTES", window)
     monkeypatch.setattr(streams, "BLOCK_BYTES", block)
     return int(window)
 
@@ -353,7 +353,7 @@ def test_records_that_begin_with_other_members_are_read_window_by_window(cloudtr
 def test_a_broken_record_beyond_the_window_costs_only_itself(
     cloudtrail: Mapper, wrapping: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(json_records, "WINDOW_BYTES", 2000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 512)
     texts = [json.dumps(call(number)) for number in range(60)]
     texts[30] = '{"eventVersion": "1.11", "eventID": oops}'
@@ -386,7 +386,7 @@ def test_documents_of_records_beyond_the_window_are_told_apart(cloudtrail: Mappe
 def test_a_record_too_long_to_hold_is_one_bad_record(
     cloudtrail: Mapper, wrapping: str, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "WINDOW_BYTES", 4_000)
+    monkeypatch.setattr(json_records, "WINDOW_BYTES", 4_000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 512)
     monkeypatch.setattr(json_split, "RECORD_BYTES", 2_000)
     records = [call(number) for number in range(60)]
@@ -514,7 +514,7 @@ def test_lines_across_blocks_are_read_once(vpc_flow: Mapper, block: int, monkeyp
 def test_a_line_too_long_to_hold_costs_only_itself(
     vpc_flow: Mapper, after: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(delimited, "RECORD_BYTES", 1000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 500)
     chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000 + after)
     assert ports(chunks) == [(2, "1"), (3, "2"), (5, "3")][: 3 if after else 2]
@@ -523,7 +523,7 @@ def test_a_line_too_long_to_hold_costs_only_itself(
 
 
 def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    monkeypatch.setattr(delimited, "COLUMN_SETS", 3)
     columns = HEADER.split()
     parts = [f"{' '.join(columns[:count])}\n{' '.join('7' * count)}\n" for count in range(8, 14)]
     chunks = read_bytes(vpc_flow, "".join([*parts, parts[1]]).encode())
@@ -533,7 +533,7 @@ def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pyt
 
 
 def test_member_sets_without_end_become_bad_records(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "COLUMN_SETS", 3)
+    monkeypatch.setattr(delimited_json, "COLUMN_SETS", 3)
     chunks = read_bytes(vpc_flow, lines_of(*({"srcport": number, f"k{number % 5}": 1} for number in range(10))))
     assert [row["_record"] for row in rows(chunks)] == [1, 6, 2, 7, 3, 8]
     assert [number for number, _ in bad(chunks)] == [4, 5, 9, 10]
@@ -548,7 +548,7 @@ def test_a_line_of_another_length_without_a_header_does_not_speak_of_one(vpc_flo
 def test_a_record_that_is_too_long_costs_only_itself(
     cloudtrail: Mapper, wrapping: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "RECORD_BYTES", 2_000)
+    monkeypatch.setattr(json_records, "RECORD_BYTES", 2_000)
     records = [call(1), call(2, errorMessage="x" * 2_000), call(3)]
     chunks = read_bytes(cloudtrail, lines_of(*records) if wrapping == "lines" else file_of(*records))
     assert ids(chunks) == [(1, "e1"), (3, "e3")]

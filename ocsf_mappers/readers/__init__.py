@@ -1,0 +1,16 @@
+"""An object's bytes as batches of raw records, with their numbers in the object: one file a format.
+
+A reader never stops at a bad record: what it cannot read travels beside the records, with the reason and the text.
+"""
+
+from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
+from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.delimited_json import DelimitedInJson
+from ocsf_mappers.readers.envelope import CLOUDWATCH, Envelope, wrapped
+from ocsf_mappers.readers.json_records import JsonRecords
+from ocsf_mappers.readers.parquet import ParquetRows
+
+__all__ = [
+    "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "ParquetRows", "Reader",
+    "wrapped",
+]  # fmt: skip

@@ -1,0 +1,219 @@
+"""Text logs: a line a record, values between separators."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES
+from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, bad_text, failure, no_records, until_error
+from ocsf_mappers.streams import Blocks
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Text lines of values between one separator; a header line names the columns, in any order.
+
+    Args:
+        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same.
+        default: Names of the columns when there is no header line.
+        null: What stands for a missing value.
+    """
+
+    columns: tuple[str, ...]
+    default: tuple[str, ...]
+    sep: str = " "
+    null: str = "-"
+    label: str = "text with a header line"
+
+    def accepts(self, head: bytes) -> bool:
+        """Anything that is text; a stray NUL is a matter of its line."""
+        beginning = head[:4096]
+        return beginning.count(b"\0") * 20 <= len(beginning)
+
+    def read(self, blocks: Blocks) -> Iterator[Chunk]:
+        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
+        failed: list[ReadError] = []
+        line, names, headed = 1, self.default, False
+        named: set[tuple[str, ...]] = set()
+        for text, too_long in _whole_lines(until_error(iter(blocks), failed)):
+            if too_long:
+                yield Chunk(no_records(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
+                line += 1
+                continue
+            if line == 1 and (found := self._header(text)) is not None:
+                names, headed, line = found, True, 2
+                named.add(names)
+                text = text.partition(b"\n")[2]
+            if not text:
+                continue
+            chunk, lines = self._chunk(text, names, line, headed)
+            if not self._holds_header(chunk, names):
+                yield chunk
+                line += lines
+                continue
+            for part in self._between_headers(text):
+                if (found := self._header(part)) is not None:
+                    yield Chunk(no_records(), dropped={"repeated header line": 1})
+                    names, headed, line = found, True, line + 1
+                    if len(named) < COLUMN_SETS:
+                        named.add(names)
+                    part = part.partition(b"\n")[2]
+                if not part:
+                    continue
+                if headed and names not in named:
+                    chunk, lines = _unnamed(part, line)
+                else:
+                    chunk, lines = self._chunk(part, names, line, headed)
+                yield chunk
+                line += lines
+        if failed:
+            yield failure(failed[0], line - 1)
+
+    def _holds_header(self, chunk: Chunk, names: tuple[str, ...]) -> bool:
+        """Whether some line begins like a header, as when files were put one after the other."""
+        spelled = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
+        if any(item.text.partition(self.sep)[0] in spelled for item in chunk.bad):
+            return True
+        if names[0] not in chunk.records.column_names:
+            return False
+        return bool(pc.any(pc.is_in(chunk.records[names[0]], pa.array(spelled))).as_py())
+
+    def _between_headers(self, text: bytes) -> Iterator[bytes]:
+        """The text cut before each line that names columns instead of holding values."""
+        start = 0
+        for found in self._header_start.finditer(text):
+            if self._header(text[found.start() : found.start() + 8192]) is not None:
+                if found.start() > start:
+                    yield text[start : found.start()]
+                start = found.start()
+        yield text[start:]
+
+    @property
+    def _header_start(self) -> re.Pattern[bytes]:
+        names = "|".join(re.escape(name).replace("_", "[-_]") for name in self.columns)
+        return re.compile(rf"(?m)^(?:{names})(?={re.escape(self.sep)}|\r?$)".encode())
+
+    def _header(self, text: bytes) -> tuple[str, ...] | None:
+        """The column names that the first line gives, or None when it holds values."""
+        first = text.partition(b"\n")[0].strip(b"\r")
+        words = first.decode("utf-8", errors="replace").split(self.sep)
+        names = tuple(word.lower().replace("-", "_") for word in words)
+        known = sum(name in self.columns for name in names)
+        return names if known * 2 > len(names) and len(set(names)) == len(names) else None
+
+    def _chunk(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return self._chunk_by_line(text, names, line, headed)
+        if b"\r" in text and text.count(b"\r") > text.count(b"\r\n"):
+            return self._chunk_by_line(text, names, line, headed)
+        bad: list[Bad] = []
+
+        def invalid(row: pyarrow.csv.InvalidRow) -> str:
+            expected = "the header names" if headed else "the default format has"
+            reason = f"{row.actual_columns} values where {expected} {row.expected_columns}"
+            bad.append(Bad(line + row.number - 1, reason, row.text))
+            return "skip"
+
+        parsed = pa.csv.read_csv(
+            io.BytesIO(text),
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=self.sep,
+                quote_char=False,
+                escape_char=False,
+                ignore_empty_lines=False,
+                invalid_row_handler=invalid,
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.string() for name in names},
+                strings_can_be_null=True,
+                null_values=[self.null],
+                check_utf8=False,
+            ),
+        )
+        lines = len(parsed) + len(bad)
+        numbers = pa.array(range(line, line + lines), pa.int64())
+        if bad:
+            taken = pa.array([item.record for item in bad], pa.int64())
+            numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
+        records = parsed.append_column("_record", numbers)
+        blank = pc.equal(parsed[0], "")
+        for name in names[1:]:
+            if not pc.any(blank).as_py():
+                break
+            blank = pc.and_(blank, pc.equal(parsed[name], ""))
+        dropped = {}
+        if blanks := pc.sum(blank).as_py():
+            records = records.filter(pc.invert(pc.fill_null(blank, False)))
+            dropped["blank line"] = blanks
+        return Chunk(records, bad, dropped), lines
+
+    def _chunk_by_line(
+        self, text: bytes, names: tuple[str, ...], line: int, headed: bool
+    ) -> tuple[Chunk, int]:
+        """The slow way, for text with lines that are no UTF-8 or hold carriage returns: those are set apart."""
+        good: list[bytes] = []
+        numbers: list[int] = []
+        bad: list[Bad] = []
+        lines = text.removesuffix(b"\n").split(b"\n")
+        for number, item in enumerate(lines, start=line):
+            try:
+                item.decode()
+            except UnicodeDecodeError as error:
+                bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the line", bad_text(item)))
+            else:
+                if b"\r" in item.removesuffix(b"\r"):
+                    bad.append(Bad(number, "a carriage return inside the line", bad_text(item)))
+                    continue
+                good.append(item)
+                numbers.append(number)
+        if not good:
+            return Chunk(no_records(), bad), len(lines)
+        chunk, _ = self._chunk(b"\n".join(good) + b"\n", names, 1, headed)
+        real = pa.array(numbers, pa.int64())
+        position = chunk.records.schema.get_field_index("_record")
+        moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
+        records = chunk.records.set_column(position, "_record", moved)
+        others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
+        return Chunk(records, sorted([*bad, *others], key=lambda item: item.record), chunk.dropped), len(lines)
+
+
+def _unnamed(text: bytes, line: int) -> tuple[Chunk, int]:
+    """Lines below a header that is one too many."""
+    reason = f"the object has more than {COLUMN_SETS} different header lines"
+    lines = text.removesuffix(b"\n").split(b"\n")
+    bad = [Bad(number, reason, bad_text(item)) for number, item in enumerate(lines, start=line)]
+    return Chunk(no_records(), bad), len(lines)
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """The bytes in pieces that end at a line's end, each of some megabytes; and whether it is a line too long to hold.
+
+    Of such a line the beginning is given, without its end.
+    """
+    held, skipping = b"", False
+    for block in blocks:
+        if skipping:
+            _, line_end, block = block.partition(b"\n")
+            skipping = not line_end
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield held + block[:end], False
+            held = block[end:]
+        else:
+            held += block
+        if len(held) > RECORD_BYTES:
+            yield held[:KEPT_BYTES], True
+            held, skipping = b"", True
+    if held:
+        yield held, False

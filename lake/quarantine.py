@@ -254,8 +254,8 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
         return connection.execute(
-            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) FROM read_parquet({entries}) "
-            f"JOIN read_parquet({outcomes}) AS outcome USING ({_PLACE}) ORDER BY ALL"
+            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) FROM read_parquet({entries}, hive_partitioning = false) "
+            f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({_PLACE}) ORDER BY ALL"
         ).fetchall()
 
 
@@ -319,7 +319,7 @@ def purgeable(
     paths = [place(name) for name in lake.catalog.files(TABLE)]
     still_open = dict(
         connection.execute(
-            f"SELECT parse_filename(filename), count(*) FROM read_parquet({sqltext.texts(paths)}, filename = true) "
+            f"SELECT parse_filename(filename), count(*) FROM read_parquet({sqltext.texts(paths)}, filename = true, hive_partitioning = false) "
             f"JOIN quarantine USING ({_PLACE}) WHERE state = 'open' GROUP BY ALL"
         ).fetchall()
         if paths

@@ -272,14 +272,19 @@ class _Shown:
         if self.known is not None:
             self.known.add(sizes)
         self.paths += sizes
-        _create(self.connection, table, name or table.name, list(sizes))
+        _create(self.connection, table, name or table.name, list(sizes), place(""))
         return bool(sizes)
 
 
-def _create(connection: duckdb.DuckDBPyConnection, table: Definition, name: str, paths: Sequence[str]) -> None:
-    """Makes the view of a table."""
+def _create(
+    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, paths: Sequence[str], root: str
+) -> None:
+    """Makes the view of a table of the lake at `root`."""
     keys = [key for key in table.keys if key not in table.schema.names]
-    if paths:
+    if paths and "=" in root:
+        with _explained(lambda: paths):
+            connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {_from_names(table, keys, paths, len(root))}")
+    elif paths:
         types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
         # A key that is a column too (region, accountid) keeps the column's place and name.
         renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
@@ -291,6 +296,26 @@ def _create(connection: duckdb.DuckDBPyConnection, table: Definition, name: str,
     else:
         schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
         connection.register(name, schema.empty_table())
+
+
+def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], skipped: int) -> str:
+    """A table whose partition values are taken from what stands behind the lake's root, see `_create`.
+
+    DuckDB's own reading of paths takes every step with `=` for a partition, those above the lake too: below a folder
+    `region=x/` all events would be of region x. This costs three times as much a file, so only such lakes pay it.
+    """
+    values = {}
+    for number, key in enumerate(table.keys):
+        step = table.prefix.count("/") + 2 + number
+        text = f"split_part(substr(filename, {skipped + 1}), '/', {step})"
+        values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
+    replaced = [values[key] for key in table.keys if key not in keys]
+    replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""
+    more = "".join(f", {values[key]}" for key in keys)
+    return (
+        f"SELECT * EXCLUDE (filename){replacing}{more} "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false, filename = true)"
+    )
 
 
 def latest_view(table: tables.Table, latest: tables.Latest) -> str:

@@ -179,6 +179,14 @@ def kind(fs: S3FileSystem, path: str) -> str | None:
     return "directory" if found.get("KeyCount") else None
 
 
+def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
+    """Names right below a folder that come after another one, in order; the first thousand, which is one request."""
+    bucket, _, key = folder.partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
+    found = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **asked).get("Contents", ())
+    return [item["Key"].rpartition("/")[2] for item in found]
+
+
 def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any:
     """A client of another service of AWS, which may be used by several threads.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lake import objects, retry, s3
 from lake.s3 import Access
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import ConfigError, WriteError
 
 
 class Store:
@@ -83,6 +83,66 @@ class Store:
         except OSError as error:
             raise WriteError(f"cannot write: {error}", file=self.uri(name)) from error
 
+    def put_once(self, name: str, data: bytes) -> bool:
+        """Writes a small file, unless there is one of this name; of several that try at once, one succeeds.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path, buffer = self.path(name), pa.py_buffer(data)
+        try:
+            with s3.explained(self.uri(name), denied=WriteError):
+                if self.is_local:
+                    return _put_new_local(Path(path), buffer)
+                if s3.is_s3(self.fs):
+                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(buffer), hashlib.sha256(data).digest())
+                if retry.call(self.fs.exists, path):
+                    return False
+                retry.call(self.fs.pipe_file, path, data)
+                return True
+        except OSError as error:
+            raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
+
+    def get(self, name: str) -> bytes | None:
+        """A small file's bytes; None when there is none.
+
+        Raises:
+            ConfigError: The file system refuses us.
+            RetriableError: The store is busy or out of reach.
+        """
+        try:
+            with s3.explained(self.uri(name)):
+                return bytes(retry.call(self.fs.cat_file, self.path(name)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ConfigError(f"cannot read the lake: {error}", file=self.uri(name)) from error
+
+    def names_after(self, prefix: str, last: str) -> list[str]:
+        """Names of files right in a folder that come after another name in the order of text; at most a thousand.
+
+        Args:
+            prefix: The folder.
+            last: The name, without the folder.
+        """
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                return s3.names_after(self.fs, folder, last)
+            if self.is_local:
+                with suppress(FileNotFoundError):
+                    return sorted(name for name in os.listdir(folder) if name > last and not name.startswith("."))
+                return []
+            try:
+                names = [str(name).rpartition("/")[2] for name in self.fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return []
+            return sorted(name for name in names if name > last)
+
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
@@ -110,7 +170,11 @@ class Store:
         source, target = self.path(name), self.path(to)
         with s3.explained(self.uri(name), denied=WriteError):
             if self.is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                # Not fsspec's: it asks shutil, which copies where a rename would do, and takes a folder for a place.
+                make_folder(Path(target).parent)
+                Path(source).replace(target)
+                sync_folder(Path(target).parent)
+                return
             retry.call(self.fs.mv, source, target)
 
     def remove(self, names: Iterable[str]) -> None:
@@ -125,6 +189,7 @@ class Store:
 
 def _put_local(path: Path, data: pa.Buffer) -> None:
     _unfinished(path, data).replace(path)
+    sync_folder(path.parent)
 
 
 def _put_new_local(path: Path, data: pa.Buffer) -> bool:
@@ -135,12 +200,30 @@ def _put_new_local(path: Path, data: pa.Buffer) -> bool:
         return False
     finally:
         unfinished.unlink()
+    sync_folder(path.parent)
     return True
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, so that they outlast a loss of power: a new one stands in its parent."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(new):
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until a folder's names are on disk: a file's own bytes are of no use without its name."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _unfinished(path: Path, data: pa.Buffer) -> Path:
     """The bytes on disk beside the file that they will be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
     with unfinished.open("wb") as file:
         file.write(data)

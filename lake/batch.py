@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import duplicates, meter, quarantine, traces, writer
+from lake import duplicates, meter, quarantine, records, traces, writer
 from lake.catalog import Definition
 from lake.lake import Lake
 from lake.leases import Lease, LostError
+from lake.ledger import WORKER, now
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Broken, Part, SetAsideError, Source
 from lake.results import Batch, Outcome, Result, State
@@ -62,21 +63,28 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
             left = traces.left(connection, lake.store, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
+    at, key = now(), engine.mapper.duplicate_key
+
     def make_visible() -> None:
         lease.check()
         register(batch, lake, result)
         reached("registered", batch.id)
+        if batch.attempts > 1:
+            records.forget(lake.store, batch.id)
+        records.write(lake.store, batch, result, records.Facts(at, WORKER, policy, tuple(key)))
+        reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
         traces.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result))
-        duplicates.note(connection, batch, policy, result, engine.mapper.duplicate_key)
+        result.news.update(meter.record(connection, batch, result, at))
+        duplicates.note(connection, batch, policy, result, key)
 
     try:
-        lake.ledger.finish(batch, result, make_visible, also)
+        lake.ledger.finish(batch, result, make_visible, also, at)
     except LostError:
         if not lake.ledger.rows([batch.id]):
             # Its objects are in other batches by now; what was written here would count them twice.
+            records.forget(lake.store, batch.id)
             lake.catalog.drop(batch.id)
             lake.store.remove(file.path for file in result.files)
         raise

@@ -15,12 +15,14 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from lake import marker
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
 from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
+from lake.sqlite_reading import memory_engine
 from lake.writer import FileInfo
 from ocsf_mappers.errors import ConfigError
 
@@ -39,27 +41,37 @@ class Ledger:
     """The ledger of one lake.
 
     Args:
-        url: SQLAlchemy URL of the database; tables that are missing are made.
+        url: SQLAlchemy URL of the database; tables that are missing are made. None for an empty one in memory.
+        reading: Nothing is made or changed, see `lake.database.connect`.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA, "ledger", STEPS)
+    def __init__(self, url: str | sa.URL | None, *, reading: bool = False) -> None:
+        if url is None:
+            self.engine = memory_engine()
+            METADATA.create_all(self.engine)
+        else:
+            self.engine = connect(url, METADATA, "ledger", STEPS, reading=reading)
         self._planned = 0
 
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
 
-    def belongs_to(self, lake: str) -> None:
+    def belongs_to(self, lake: str, *, reading: bool = False) -> None:
         """Notes whose ledger this is, the first time; later it has to be the same lake.
+
+        Args:
+            lake: URI of the lake.
+            reading: Only look.
 
         Raises:
             ConfigError: It is another one's: objects that one has would be missing in the other without a word.
         """
-        with self.engine.begin() as connection:
-            connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+        with self.engine.connect() if reading else self.engine.begin() as connection:
+            if not reading:
+                connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
             owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
-        if owner != lake:
+        if owner not in (lake, None):
             raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")
 
     def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
@@ -173,7 +185,7 @@ class Ledger:
         """Counts an attempt at a batch.
 
         Returns:
-            The batch with the number of this attempt, from 1.
+            The batch with the number of this attempt, from 1, and that of its record.
 
         Raises:
             LostError: It is done or discarded.
@@ -186,12 +198,15 @@ class Ledger:
             )
             if not changed.rowcount:
                 raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
-            number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
-            return replace(batch, attempts=int(number or 0))
+            row = BATCHES.c
+            query = sa.select(row.attempts, row.planned_at, row.begun_at).where(row.id == batch.id)
+            attempts, planned_at, begun_at = connection.execute(query).one()
+            number = marker.next_number(connection)
+            return replace(batch, attempts=attempts, number=number, planned_at=planned_at, begun_at=begun_at)
 
     def finish(
         self, batch: Batch, result: Result, register: Callable[[], None],
-        also: Callable[[sa.Connection], None] | None = None,
+        also: Callable[[sa.Connection], None] | None = None, at: str | None = None,
     ) -> None:  # fmt: skip
         """Makes a batch visible and marks it done, with its counts and files, in one transaction.
 
@@ -201,6 +216,7 @@ class Ledger:
             register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
                 nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
             also: Writes what else belongs into that transaction.
+            at: When it was done; now without it.
 
         Raises:
             LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
@@ -214,21 +230,9 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            row = {"state": State.DONE, "done_at": now(), "reason": None, **result.columns}
+            row = {"state": State.DONE, "done_at": at or now(), "reason": None, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
-            rows = [
-                {
-                    "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
-                    "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
-                    "read": outcome.counts.read, "events": outcome.counts.events,
-                    "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
-                }
-                for ref, outcome in result.outcomes.items()
-            ]  # fmt: skip
-            upsert(connection, OBJECTS, ("uri", "etag"), rows)
-            connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
-            if result.files:
-                connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+            put_result(connection, batch, result)
             if also is not None:
                 also(connection)
 
@@ -249,6 +253,11 @@ class Ledger:
             rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
             return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
 
+    def number_of_files(self) -> int:
+        """How many files finished batches wrote."""
+        with self.engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
+
     def files_of(self, batch_id: str) -> list[FileInfo]:
         """A batch's files as the catalog registers them."""
         query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)
@@ -263,14 +272,35 @@ class Ledger:
 
     def arrow(self, name: str) -> pa.Table:
         """One table of the ledger, by its name in `lake.ledger_tables`."""
-        table = METADATA.tables[name]
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
-        columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-        arrays = [
-            pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
-        ]
-        return pa.table(arrays, names=[column.name for column in table.columns])
+            return arrow_rows(connection, METADATA.tables[name])
+
+
+def arrow_rows(connection: sa.Connection, table: sa.Table) -> pa.Table:
+    """All rows of a table of the ledger, by its key."""
+    rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+    arrays = [
+        pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
+    ]
+    return pa.table(arrays, names=[column.name for column in table.columns])
+
+
+def put_result(connection: sa.Connection, batch: Batch, result: Result) -> None:
+    """Writes what became of a batch's objects, and its files."""
+    rows = [
+        {
+            "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
+            "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
+            "read": outcome.counts.read, "events": outcome.counts.events,
+            "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
+        }
+        for ref, outcome in result.outcomes.items()
+    ]  # fmt: skip
+    upsert(connection, OBJECTS, ("uri", "etag"), rows)
+    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
 def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:

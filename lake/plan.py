@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from lake import discovery, objects, retry, traces, trees
+from lake import discovery, objects, records, retry, traces, trees
 from lake.config import Settings
 from lake.lake import Lake
 from lake.objects import ObjectError, ObjectRef
@@ -265,6 +265,7 @@ class Planner:
         given: list[Batch] = []
 
         def undo(connection: sa.Connection) -> None:
+            records.forget(self.lake.store, batch_id)
             self.lake.catalog.drop(batch_id)
             self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 

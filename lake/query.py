@@ -157,7 +157,7 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
         ReadError: A file of the lake is gone.
     """
     named = _named(statements)
-    with opened(settings) as lake:
+    with opened(settings, reading=True) as lake:
         connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
             connection.execute("SET TimeZone = 'UTC'")

@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import meter, parts, quarantine, query, replays, traces, writer
+from lake import meter, parts, quarantine, query, records, replays, traces, writer
 from lake.batch import CountError, reached
 from lake.config import Settings
 from lake.lake import Lake, opened
 from lake.leases import Lease
+from lake.ledger import now
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
 from lake.plan import ID_DIGITS
@@ -134,6 +135,7 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
 
 def _take_back(lake: Lake, batch_id: str) -> None:
     def undo(connection: sa.Connection) -> None:
+        records.forget(lake.store, batch_id)
         lake.catalog.drop(batch_id)
         lake.store.remove(traces.left(connection, lake.store, batch_id))
 
@@ -189,15 +191,20 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     result = attempt.run()
     reached("written", batch.id)
 
+    at = now()
+
     def register() -> None:
         lease.check()
         batches.register(batch, lake, result)
         reached("registered", batch.id)
+        facts = records.Facts(at, replay=records.Replay(len(entries), planned.planned_at, planned.token))
+        records.write(lake.store, replace(batch, number=planned.number), result, facts)
+        reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
-        result.news.update(meter.record(connection, batch, result))
+        result.news.update(meter.record(connection, batch, result, at))
 
-    replays.finish(lake.ledger, planned, result, register, also)
+    replays.finish(lake.ledger, planned, result, register, also, at)
     reached("done", batch.id)
     summary.closed += attempt.closed
     summary.open.update(attempt.reasons)

@@ -159,6 +159,17 @@ class Store:
             found = retry.call(self.fs.find, self.path(prefix), detail=True)
         return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
 
+    def some(self, prefix: str) -> Iterator[str]:
+        """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                yield from s3.names_after(self.fs, folder, "")
+            elif self.is_local:
+                yield from (name for _, _, names in os.walk(folder) for name in names)
+            else:
+                yield from self.sizes(prefix)
+
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes."""

@@ -129,7 +129,7 @@ def purge(
     from lake import query as lake_query
     from lake.lake import opened
 
-    with opened(found) as opened_lake, lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
             quarantine.purge(opened_lake, files)

@@ -258,6 +258,12 @@ class Ledger:
         with self.engine.connect() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
 
+    def digests(self, tables: Iterable[str]) -> dict[str, str]:
+        """Path -> SHA-256 of the files of some tables."""
+        query = sa.select(FILES.c.path, FILES.c.sha256).where(FILES.c.table_name.in_(list(tables)))
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
+
     def files_of(self, batch_id: str) -> list[FileInfo]:
         """A batch's files as the catalog registers them."""
         query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)

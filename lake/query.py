@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lake import duplicates, layout, ledger_tables, quarantine, security_lake
+from lake import duplicates, layout, ledger_tables, quarantine, security_lake, verified
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -45,7 +45,9 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     with _explained(lambda: _allowed(connection)):
-        return connection.sql(sql).to_arrow_table()
+        rows = connection.sql(sql).to_arrow_table()
+    verified.check(connection)
+    return rows
 
 
 def is_empty(found: pa.Table) -> bool:
@@ -172,6 +174,8 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
                     # A statement that lists tables, say, can be answered without one that is damaged.
                     if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
                         raise
+            if known is None and settings.verify_reads and show.paths:
+                verified.watch(connection, show.written())
             _restrict(connection, show.paths)
         except BaseException:
             connection.close()
@@ -239,6 +243,7 @@ class _Shown:
         self.lake = lake
         self.known = known
         self.paths: list[str] = []
+        self.parts: set[str] = set()
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
         self._held = lake.catalog.all_files([*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE])
 
@@ -254,6 +259,11 @@ class _Shown:
             self._files(definition(duplicates.TABLE))
         else:
             self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_")))
+
+    def written(self) -> dict[str, str]:
+        """Path of each file shown -> SHA-256 of its bytes."""
+        place = self.lake.store.path
+        return {place(path): digest for path, digest in self.lake.ledger.digests(self.parts).items()}
 
     def _table(self, table: tables.Table) -> None:
         filled = self._files(definition(table.name))
@@ -272,6 +282,7 @@ class _Shown:
         if self.known is not None:
             self.known.add(sizes)
         self.paths += sizes
+        self.parts.add(table.name)
         _create(self.connection, table, name or table.name, list(sizes), place(""))
         return bool(sizes)
 

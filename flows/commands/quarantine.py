@@ -44,11 +44,12 @@ def list_reasons(
 ) -> None:
     """List the reasons, with the number of records and the first of them."""
     found = settings_of_lake(lake)
-    from lake import quarantine
+    from lake import quarantine, verified
     from lake import query as lake_query
 
     with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         groups = quarantine.listed(connection, source, None if closed else "open")
+        verified.check(connection)
     if as_json:
         output.print_json([asdict(group) for group in groups])
         return
@@ -125,7 +126,7 @@ def purge(
     found = settings_of_lake(lake)
     from datetime import timedelta
 
-    from lake import quarantine
+    from lake import quarantine, verified
     from lake import query as lake_query
     from lake.lake import opened
 
@@ -154,11 +155,12 @@ def show(
 ) -> None:
     """Show records with their text, by object and number in it."""
     found = settings_of_lake(lake)
-    from lake import quarantine
+    from lake import quarantine, verified
     from lake import query as lake_query
 
     with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
+        verified.check(connection)
     shown = rejects[:limit]
     if as_json:
         output.print_json([asdict(reject) for reject in shown])

@@ -119,6 +119,8 @@ def parsed(url: str | sa.URL) -> sa.URL:
         kind = "postgresql"
     if kind not in ("sqlite", "postgresql"):
         raise ConfigError(f"ledger_url names a database of the kind {kind!r}, and a ledger is in one of two; {URLS}")
+    if kind == "sqlite" and (not target.database or target.database == ":memory:"):
+        raise ConfigError(f"ledger_url names no file; {URLS}")
     return target.set(drivername=kind)
 
 
@@ -150,9 +152,7 @@ def postgres_url(url: str) -> str:
 
 
 def _file(target: sa.URL, name: str) -> Path:
-    if not target.database or target.database == ":memory:":
-        raise ConfigError(f"ledger_url names no file; {URLS}")
-    path = Path(target.database).absolute()
+    path = Path(str(target.database)).absolute()
     if path.is_dir():
         raise ConfigError(f"the {name} {shown(target)} is a folder; name a file, or move the folder away")
     return path
@@ -249,7 +249,7 @@ def _sorted_out_sqlite(code: int, what: str, said: str, mend: str) -> OcsfMapper
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DamagedError(f"{what} is damaged ({said}){mend}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return ConfigError(f"{what} cannot be opened: {said}; its file and folder must be this user's to read and write")
+        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to read and write it and its folder")
     return None
 
 

@@ -4,10 +4,10 @@
 <lake>/_lake/ledger.json                           the ledger's id, and where it was; written once
 <lake>/_lake/records/<number>-<batch>.json.gz      what each batch came to, see `lake.records`
 ```
-The ledger gives a number to each attempt at a batch, in the transaction that begins it, and the batch's record stands in
-the lake under that number before the ledger counts the batch as done. So a ledger that has come as far as its lake knows
-every number there; one that meets a higher number is an older copy. That is one listing when a lake is opened, and no
-crash can make it untrue: a number without a record means nothing, and a record has always been given its number before.
+The ledger gives a number to each attempt at a batch, in the transaction that begins it, and the batch's record stands
+in the lake under that number before the ledger counts the batch as done. So a ledger that has come as far as its lake
+knows every number there; one that meets a higher number is an older copy. That is one listing when a lake is opened,
+and no crash can make it untrue: a number without a record means nothing, and a record has its number from the ledger.
 """
 
 from __future__ import annotations

@@ -384,16 +384,17 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
         raised = _RAISED.findall(said) if said.startswith("Traceback") else []
         if path is None and not raised:
             raise
+        deep = ""
         gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
         if "No files found" in said or gone:
             what = "is gone"
         elif raised:
             raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
         else:
-            what = f"is damaged ({said.splitlines()[0]})"
+            what, deep = f"is damaged ({said.splitlines()[0]})", " --deep"
         raise ReadError(
-            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check` lists "
-            "what else is, `ocsf-lake catalog sync` makes it again from the raw objects",
+            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
+            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects",
             file=path,
         ) from error
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import sqlalchemy as sa
 
 from lake import marker
 from lake.layout import Partition
@@ -119,17 +120,27 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
 
 
 def write_rows(
-    store: Store, number: int, name: str, put: Mapping[str, list[dict[str, Any]]], gone: tuple[str, ...] = ()
+    store: Store, engine: sa.Engine, name: str, wanted: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
 ) -> None:
-    """Writes a record of rows of the ledger that no batch wrote.
+    """Writes a record of rows that the ledger has and no batch wrote.
 
     Args:
         store: The lake's files.
-        number: Its number, see `lake.marker.next_number`.
-        name: What it is of, a word without `-`.
-        put: Table of the ledger -> rows, whole.
+        engine: The ledger.
+        name: What they are of, a word without `-`.
+        wanted: Queries, each of whole rows of one table.
         gone: Files of the lake that the ledger forgets.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store or the database does not answer.
     """
+    with engine.begin() as connection:
+        number = marker.next_number(connection)
+        put = {
+            str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
+            for query in wanted
+        }
     _put(store, number, name, {"put": put, "gone": list(gone)})
 
 

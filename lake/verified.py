@@ -1,9 +1,9 @@
 """Whether the files that a query read still have the bytes that were written.
 
 DuckDB does not look at the checksums of Parquet's pages: of 120 flipped bits that were tried it gave 113 as other
-values. So after a query the local files that it opened, and only those, are held against the ledger's SHA-256: DuckDB's
-own log says which they were. That is 1.3 GB a second and core, each file once for a connection. S3 checks what it keeps,
-and connections check what they carry: files there are not read a second time.
+values. So after a query the local files that it opened, and only those, are held against the ledger's SHA-256; DuckDB's
+own log says which they were. That is 1.3 GB a second and core, each file once for a connection. S3 checks what it
+keeps, and connections check what they carry: files there are not read a second time.
 """
 
 from __future__ import annotations

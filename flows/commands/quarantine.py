@@ -126,11 +126,12 @@ def purge(
     found = settings_of_lake(lake)
     from datetime import timedelta
 
-    from lake import quarantine, verified
+    from lake import quarantine
     from lake import query as lake_query
     from lake.lake import opened
 
-    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+    from_quarantine = f"FROM {quarantine.TABLE}"
+    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, from_quarantine) as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
             quarantine.purge(opened_lake, files)

@@ -249,7 +249,7 @@ def _sorted_out_sqlite(code: int, what: str, said: str, mend: str) -> OcsfMapper
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DamagedError(f"{what} is damaged ({said}){mend}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to read and write it and its folder")
+        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to write it and its folder")
     return None
 
 

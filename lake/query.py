@@ -45,9 +45,10 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     with _explained(lambda: _allowed(connection)):
-        rows = connection.sql(sql).to_arrow_table()
-    verified.check(connection)
-    return rows
+        try:
+            return connection.sql(sql).to_arrow_table()
+        finally:
+            verified.check(connection)  # also after an error: that a file is damaged says more than what it led to
 
 
 def is_empty(found: pa.Table) -> bool:
@@ -167,15 +168,24 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
             if known is not None:
                 connection.register_filesystem(known)
             show = _Shown(connection, lake, known)
+            verifying = known is None and settings.verify_reads
+            if verifying:
+                verified.watch(connection)
             for part in _PARTS if named is None else sorted(named):
                 try:
-                    show.part(part)
+                    try:
+                        show.part(part)
+                    except duckdb.Error:
+                        if verifying:  # a file that is not what was written says more than what it led to
+                            verified.expect(connection, show.written())
+                            verified.check(connection)
+                        raise
                 except ReadError:
                     # A statement that lists tables, say, can be answered without one that is damaged.
                     if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
                         raise
-            if known is None and settings.verify_reads and show.paths:
-                verified.watch(connection, show.written())
+            if verifying:
+                verified.expect(connection, show.written())
             _restrict(connection, show.paths)
         except BaseException:
             connection.close()

@@ -9,6 +9,7 @@ keeps, and connections check what they carry: files there are not read a second 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,21 +21,28 @@ from ocsf_mappers.errors import ReadError
 
 WORKERS = 4
 _BLOCK = 4 << 20
-_LOGGED = "SELECT DISTINCT path FROM duckdb_logs_parsed('FileSystem') WHERE op = 'OPEN'"
+_LOGGED = "SELECT message FROM duckdb_logs WHERE type = 'FileSystem'"
+_OPENED = re.compile(r'"path":"(.*)","op":"OPEN"', re.DOTALL)
+"""What the log says of a file that is opened; like JSON, but quotes in a path are not escaped, so DuckDB's own parser
+of its log refuses it."""
 
 _WRITTEN: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[str, str]] = WeakKeyDictionary()
 """What is left to be held against the ledger, by connection: path -> SHA-256."""
 
 
-def watch(connection: duckdb.DuckDBPyConnection, written: Mapping[str, str]) -> None:
-    """Begins to note which files a connection opens.
+def watch(connection: duckdb.DuckDBPyConnection) -> None:
+    """Begins to note which files a connection opens; its settings must not be locked yet."""
+    connection.execute("CALL enable_logging('FileSystem', level = 'trace')")
+
+
+def expect(connection: duckdb.DuckDBPyConnection, written: Mapping[str, str]) -> None:
+    """Says what the files of a watched connection should hold.
 
     Args:
-        connection: The connection, before its settings are locked.
+        connection: The connection.
         written: Path of each file that it may read -> SHA-256 of its bytes, in hex.
     """
     _WRITTEN[connection] = dict(written)
-    connection.execute("CALL enable_logging('FileSystem', level = 'trace')")
 
 
 def check(connection: duckdb.DuckDBPyConnection) -> None:
@@ -46,8 +54,9 @@ def check(connection: duckdb.DuckDBPyConnection) -> None:
     written = _WRITTEN.get(connection)
     if not written:
         return
-    opened = [path for (path,) in connection.cursor().execute(_LOGGED).fetchall()]
-    wanted = {path: written.pop(path) for path in opened if path in written}
+    lines = connection.cursor().execute(_LOGGED).fetchall()
+    opened = {found[1] for (line,) in lines if (found := _OPENED.search(line))}
+    wanted = {path: written.pop(path) for path in sorted(opened & written.keys())}
     with ThreadPoolExecutor(WORKERS) as pool:
         for path, digest in zip(wanted, pool.map(_sha256, wanted), strict=True):
             if digest != wanted[path]:

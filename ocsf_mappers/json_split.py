@@ -17,6 +17,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_mappers import surrogates
+
 KEPT_BYTES = 1 << 20
 """Of text that is not a record, this much is kept in quarantine."""
 
@@ -413,11 +415,25 @@ def _listed(text: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw | bytes]:
         try:
             return _document(text, lists)
         except (msgspec.DecodeError, RecursionError):
-            pass
+            # It holds a half of a surrogate pair: what parses when that is mended is still a document with a list.
+            if _list_start(text, lists):
+                return Salvage(text, lists).piece().records
     return [text]
 
 
 def _parses(text: bytes) -> bool:
+    """Whether this is JSON; halves of surrogate pairs are mended later, record by record."""
+    try:
+        _RAW.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        if b"\\ud" not in text and b"\\uD" not in text:
+            return False
+        mended = surrogates.without_halves(text.decode("utf-8", errors="replace"))
+        return mended.encode() != text and _parses_as_it_is(mended)
+    return True
+
+
+def _parses_as_it_is(text: str) -> bool:
     try:
         _RAW.decode(text)
     except (msgspec.DecodeError, RecursionError):

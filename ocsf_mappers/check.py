@@ -141,7 +141,9 @@ def _check_tables(mapper: Mapper) -> None:
         raise MappingError("the tables of one source must exist and have the same columns")
     for event in mapper.events:
         for path, given in event.fields.items():
-            inner = [f"{path}.{name}" for name, value in e.element_fields(e.as_expr(given)) if not e.parts(value)]
+            inner = [
+                f"{path}.{name}" for name, value in e.element_fields(e.as_expr(given)) if not e.parts(value)
+            ]
             for leaf in inner or [path]:
                 if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
                     raise MappingError(

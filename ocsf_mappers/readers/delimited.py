@@ -158,7 +158,9 @@ class Delimited:
             dropped["blank line"] = blanks
         return Chunk(records, bad, dropped), lines
 
-    def _chunk_by_line(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
+    def _chunk_by_line(
+        self, text: bytes, names: tuple[str, ...], line: int, headed: bool
+    ) -> tuple[Chunk, int]:
         """The slow way, for text with lines that are no UTF-8 or hold carriage returns: those are set apart."""
         good: list[bytes] = []
         numbers: list[int] = []

@@ -11,11 +11,11 @@ import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
+from ocsf_mappers.members import RepeatedError, raw_members, value
 from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, as_text, no_records
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
 from ocsf_mappers.readers.json_records import JsonRecords
-from ocsf_mappers.members import RepeatedError, raw_members, value
 from ocsf_mappers.streams import Blocks
 
 _OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)

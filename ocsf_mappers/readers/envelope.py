@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import Bad, Chunk
 from ocsf_mappers.members import RepeatedError, raw_members
+from ocsf_mappers.readers.chunk import Bad, Chunk
 
 
 @dataclass(frozen=True)

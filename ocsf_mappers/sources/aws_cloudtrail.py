@@ -104,9 +104,7 @@ request, response = col.requestParameters, col.responseElements
 more, details = col.additionalEventData, col.serviceEventDetails
 
 by_sign_in = col.eventSource == "signin.amazonaws.com"
-without_error = (col.errorCode.is_null() | (col.errorCode == "")) & (
-    col.errorMessage.is_null() | (col.errorMessage == "")
-)
+without_error = (col.errorCode.is_null() | (col.errorCode == "")) & (col.errorMessage.is_null() | (col.errorMessage == ""))
 by_error = when(without_error).then("Success").otherwise("Failure")
 
 COMMON: Fields = {

@@ -21,9 +21,7 @@ from ocsf_mappers import (
     when,
 )
 
-DEFAULT_FIELDS = (
-    "version account_id interface_id srcaddr dstaddr srcport dstport protocol packets bytes start end action log_status"
-)
+DEFAULT_FIELDS = "version account_id interface_id srcaddr dstaddr srcport dstport protocol packets bytes start end action log_status"
 """The fields of version 2, which a flow log has when its owner chose none."""
 
 FIELDS = f"""{DEFAULT_FIELDS}
@@ -53,10 +51,7 @@ TEXT = Delimited(columns=tuple(FIELDS.split()), default=tuple(DEFAULT_FIELDS.spl
 
 inbound, outbound = col.flow_direction == "ingress", col.flow_direction == "egress"
 undirected = ~coalesce(col.flow_direction, "-").is_in("ingress", "egress")
-no_source, no_destination = (
-    coalesce(col.pkt_srcaddr, col.srcaddr).is_null(),
-    coalesce(col.pkt_dstaddr, col.dstaddr).is_null(),
-)
+no_source, no_destination = coalesce(col.pkt_srcaddr, col.srcaddr).is_null(), coalesce(col.pkt_dstaddr, col.dstaddr).is_null()
 
 MAPPER = Mapper(
     name="aws_vpc_flow",
@@ -71,65 +66,51 @@ MAPPER = Mapper(
     listed={"version": "2 3 4 5 6 7 8 9 10".split()},
     observables={"src_endpoint.instance_uid": "Resource UID", "dst_endpoint.instance_uid": "Resource UID"},
     events=[
-        EventMap(
-            "network_activity",
-            profiles=("cloud", "security_control"),
-            fields={
-                # classification
-                "activity_id": col.action.replace(ACCEPT="Traffic", REJECT="Refuse"),
-                "severity_id": "Informational",
-                "status_code": col.log_status,
-                "status_detail": col.reject_reason,
-                # occurrence
-                "time": coalesce(col.start.epoch_seconds(), col.end.epoch_seconds()),
-                "start_time": col.start.epoch_seconds(),
-                "end_time": col.end.epoch_seconds(),
-                # context
-                "metadata.product.version": col.version,
-                "cloud.provider": "AWS",
-                "cloud.account.uid": coalesce(col.account_id, object_key.account),
-                "cloud.region": coalesce(col.region, object_key.region),
-                "cloud.zone": col.az_id,
-                # what the security group or network ACL did
-                "action_id": col.action.replace(ACCEPT="Allowed", REJECT="Denied"),
-                "disposition_id": col.action.replace(ACCEPT="Allowed", REJECT="Blocked"),
-                # primary: pkt_* is the packet's own address where a gateway or load balancer stands between
-                "src_endpoint.ip": coalesce(col.pkt_srcaddr, col.srcaddr),
-                "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
-                "src_endpoint.port": col.srcport,
-                "src_endpoint.svc_name": col.pkt_src_aws_service,
-                "src_endpoint.interface_uid": coalesce(
-                    when(outbound | (undirected & no_source)).then(col.interface_id),
-                    col.tgw_src_eni,
-                    when(no_source).then(col.tgw_attachment_id),
-                ),
-                "src_endpoint.vpc_uid": coalesce(when(outbound).then(col.vpc_id), col.tgw_src_vpc_id),
-                "src_endpoint.subnet_uid": coalesce(when(outbound).then(col.subnet_id), col.tgw_src_subnet_id),
-                "src_endpoint.instance_uid": when(outbound).then(col.instance_id),
-                "dst_endpoint.ip": coalesce(col.pkt_dstaddr, col.dstaddr),
-                "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
-                "dst_endpoint.port": col.dstport,
-                "dst_endpoint.svc_name": col.pkt_dst_aws_service,
-                "dst_endpoint.interface_uid": coalesce(
-                    when(inbound | (undirected & no_destination)).then(col.interface_id),
-                    col.tgw_dst_eni,
-                    when(no_destination).then(col.tgw_attachment_id),
-                ),
-                "dst_endpoint.vpc_uid": coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
-                "dst_endpoint.subnet_uid": coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
-                "dst_endpoint.instance_uid": when(inbound).then(col.instance_id),
-                "observation_point_id": col.flow_direction.replace(egress="Source", ingress="Destination"),
-                "connection_info.direction_id": col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
-                "connection_info.protocol_num": col.protocol,
-                "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOLS)).then(
-                    col.protocol.replace(PROTOCOLS)
-                ),
-                "connection_info.protocol_ver": col.type,
-                "connection_info.tcp_flags": col.tcp_flags,
-                "connection_info.boundary_id": col.traffic_path.replace(BOUNDARIES),
-                "traffic.bytes": col.bytes,
-                "traffic.packets": col.packets,
-            },
-        ),
+        EventMap("network_activity", profiles=("cloud", "security_control"), fields={
+            # classification
+            "activity_id":    col.action.replace(ACCEPT="Traffic", REJECT="Refuse"),
+            "severity_id":    "Informational",
+            "status_code":    col.log_status,
+            "status_detail":  col.reject_reason,
+            # occurrence
+            "time":           coalesce(col.start.epoch_seconds(), col.end.epoch_seconds()),
+            "start_time":     col.start.epoch_seconds(),
+            "end_time":       col.end.epoch_seconds(),
+            # context
+            "metadata.product.version": col.version,
+            "cloud.provider":    "AWS",
+            "cloud.account.uid": coalesce(col.account_id, object_key.account),
+            "cloud.region":      coalesce(col.region, object_key.region),
+            "cloud.zone":        col.az_id,
+            # what the security group or network ACL did
+            "action_id":      col.action.replace(ACCEPT="Allowed", REJECT="Denied"),
+            "disposition_id": col.action.replace(ACCEPT="Allowed", REJECT="Blocked"),
+            # primary: pkt_* is the packet's own address where a gateway or load balancer stands between
+            "src_endpoint.ip":               coalesce(col.pkt_srcaddr, col.srcaddr),
+            "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
+            "src_endpoint.port":             col.srcport,
+            "src_endpoint.svc_name":         col.pkt_src_aws_service,
+            "src_endpoint.interface_uid":    coalesce(when(outbound | (undirected & no_source)).then(col.interface_id), col.tgw_src_eni, when(no_source).then(col.tgw_attachment_id)),
+            "src_endpoint.vpc_uid":          coalesce(when(outbound).then(col.vpc_id), col.tgw_src_vpc_id),
+            "src_endpoint.subnet_uid":       coalesce(when(outbound).then(col.subnet_id), col.tgw_src_subnet_id),
+            "src_endpoint.instance_uid":     when(outbound).then(col.instance_id),
+            "dst_endpoint.ip":               coalesce(col.pkt_dstaddr, col.dstaddr),
+            "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
+            "dst_endpoint.port":             col.dstport,
+            "dst_endpoint.svc_name":         col.pkt_dst_aws_service,
+            "dst_endpoint.interface_uid":    coalesce(when(inbound | (undirected & no_destination)).then(col.interface_id), col.tgw_dst_eni, when(no_destination).then(col.tgw_attachment_id)),
+            "dst_endpoint.vpc_uid":          coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
+            "dst_endpoint.subnet_uid":       coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
+            "dst_endpoint.instance_uid":     when(inbound).then(col.instance_id),
+            "observation_point_id":          col.flow_direction.replace(egress="Source", ingress="Destination"),
+            "connection_info.direction_id":  col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
+            "connection_info.protocol_num":  col.protocol,
+            "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOLS)).then(col.protocol.replace(PROTOCOLS)),
+            "connection_info.protocol_ver":  col.type,
+            "connection_info.tcp_flags":     col.tcp_flags,
+            "connection_info.boundary_id":   col.traffic_path.replace(BOUNDARIES),
+            "traffic.bytes":   col.bytes,
+            "traffic.packets": col.packets,
+        }),
     ],
 )

@@ -132,7 +132,8 @@ def _entries(chunk: Chunk, others: Sequence[Entry]) -> pa.Array:
     counts = np.bincount(joined, minlength=len(chunk.records))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     keys = pa.array([entry.key for entry in others]).take(pa.array(np.concatenate(numbers)[order]))
-    items = pa.StructArray.from_arrays([keys, pa.concat_arrays(values).take(pa.array(order))], fields=list(ENTRIES.value_type))
+    given = pa.concat_arrays(values).take(pa.array(order))
+    items = pa.StructArray.from_arrays([keys, given], fields=list(ENTRIES.value_type))
     return pa.ListArray.from_arrays(offsets, items, type=ENTRIES, mask=pa.array(counts == 0))
 
 

@@ -25,7 +25,6 @@ from ocsf_mappers.readers.chunk import (
 )
 from ocsf_mappers.streams import Blocks
 
-
 HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
+from ocsf_mappers.readers.chunk import COLUMNS, EXACT, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
 from ocsf_mappers.readers.json_records import JsonRecords
@@ -20,9 +20,6 @@ from ocsf_mappers.streams import Blocks
 
 CELLS = 4 << 20
 """Records whose members differ are put into one table of this many values and gaps."""
-
-EXACT = 1 << 53
-"""Below it, a double stands for a whole number and no other."""
 
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 
@@ -125,7 +122,7 @@ class _Table:
 def _places(fields: _Members) -> dict[tuple[str, int], None]:
     """For each field its name, and how often the record had that name before; in order."""
     seen: Counter[str] = Counter()
-    found = {}
+    found: dict[tuple[str, int], None] = {}
     for name, _ in fields:
         found[name, seen[name]] = None
         seen[name] += 1
@@ -139,7 +136,9 @@ def _members(raw: str) -> _Members:
         _NoFieldsError: It is no JSON object, or one without members or with too many.
     """
     try:
-        found = json.loads(raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse)
+        found = json.loads(
+            raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse
+        )
         if not isinstance(found, _Object):
             raise _NoFieldsError("not a JSON object")
         if not found:

@@ -87,6 +87,24 @@ def read_bytes(mapper: Mapper, data: bytes, limits: Limits | None = None) -> lis
     return read(mapper, io.BytesIO(data), limits)
 
 
+def named_rows(chunk: Chunk) -> list[Json]:
+    """Each record of a chunk; the columns of a text log under their own names, spelled as mappers do."""
+    found = []
+    for row in chunk.records.to_pylist():
+        for position, name in enumerate(chunk.names):
+            row[name.lower().replace("-", "_")] = row.pop(f"c{position}")
+        found.append(row)
+    return found
+
+
+def flows(**columns: list[str | None]) -> Chunk:
+    """A chunk of a text log: name of a column -> its values; records are numbered from 1."""
+    size = len(next(iter(columns.values())))
+    records = {"_record": pa.array(range(1, size + 1), pa.int64())}
+    records |= {f"c{position}": pa.array(values, pa.string()) for position, values in enumerate(columns.values())}
+    return Chunk(pa.table(records), names=tuple(columns))
+
+
 def map_bytes(engine: Engine, data: bytes, raw_object: RawObject | None = None, limits: Limits | None = None) -> Mapped:
     """One object's events, read and mapped as ingest does it."""
     where = raw_object or RawObject("memory://object")

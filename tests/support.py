@@ -88,11 +88,15 @@ def read_bytes(mapper: Mapper, data: bytes, limits: Limits | None = None) -> lis
 
 
 def named_rows(chunk: Chunk) -> list[Json]:
-    """Each record of a chunk; the columns of a text log under their own names, spelled as mappers do."""
+    """Each record of a chunk; columns of a text log under their names as mappers spell them, repeated ones numbered."""
     found = []
-    for row in chunk.records.to_pylist():
-        for position, name in enumerate(chunk.names):
-            row[name.lower().replace("-", "_")] = row.pop(f"c{position}")
+    for given in chunk.records.to_pylist():
+        row = {name: value for name, value in given.items() if name.startswith("_")}
+        for position, own in enumerate(chunk.names):
+            name, value = own.lower().replace("-", "_"), given[f"c{position}"]
+            if row.get(name) is not None:
+                name = f"{name}#{position}"
+            row[name] = value
         found.append(row)
     return found
 

@@ -5,7 +5,7 @@ What an object calls its columns decides which of them are declared and is other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -77,15 +77,19 @@ def layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
     keys = {*declared, *same}
     for key, places in (found | same).items():
         for number, place in enumerate(places[1:], start=1):
-            numbered = next(name for count in range(2, len(keys) + 3) if (name := f"{key}_{count}") not in keys)
-            keys.add(numbered)
-            others.append(Entry(numbered, (place,), places[:number]))
+            keys.add(another := numbered(key, keys))
+            others.append(Entry(another, (place,), places[:number]))
     return Layout(found, tuple(others))
 
 
 def spelled(name: str) -> str:
     """The name as Parquet has it, with `_` where text has `-`."""
     return name.replace("-", "_")
+
+
+def numbered(key: str, taken: Set[str]) -> str:
+    """A key for another value of the same name: `key_2`, or the next number that is free."""
+    return next(other for count in range(2, len(taken) + 3) if (other := f"{key}_{count}") not in taken)
 
 
 def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:

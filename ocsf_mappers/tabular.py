@@ -103,7 +103,9 @@ def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
 
 
 def texts(records: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """Each record of a chunk as a line: its values with blanks between, `-` for those that are missing."""
+    """Each record of a chunk as it was written: a line of its values, `-` for those that are missing."""
+    if "_text" in records.column_names:
+        return records["_text"]
     values = [pc.fill_null(records[name], "-") for name in records.column_names if name != "_record"]
     return pc.binary_join_element_wise(*values, " ") if values else pa.repeat(pa.scalar(""), len(records))
 

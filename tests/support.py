@@ -91,7 +91,7 @@ def named_rows(chunk: Chunk) -> list[Json]:
     """Each record of a chunk; columns of a text log under their names as mappers spell them, repeated ones numbered."""
     found = []
     for given in chunk.records.to_pylist():
-        row = {name: value for name, value in given.items() if name.startswith("_")}
+        row = {name: value for name, value in given.items() if name in ("_record", "_raw", "_envelope")}
         for position, own in enumerate(chunk.names):
             name, value = own.lower().replace("-", "_"), given[f"c{position}"]
             if row.get(name) is not None:

@@ -35,7 +35,8 @@ class Chunk:
     """Some of an object's records.
 
     `records` has `_record` (int64, the number in the object) and either `_raw` (JSON text, with `_envelope` where the
-    record came inside another document) or, of a text log, the text columns `c0`, `c1`... in the object's order.
+    record came inside another document) or, of a text log, the text columns `c0`, `c1`... in the object's order, with
+    the record as it was written in `_text` where that was no line of these values.
     `names` has what the object calls those columns, whatever that is: such names never become names of ours. `dropped`
     counts lines that are no records.
     """

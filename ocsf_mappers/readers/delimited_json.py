@@ -50,6 +50,13 @@ class DelimitedInJson:
         for chunk in JsonRecords(self.lists).read(blocks):
             yield from self._columns(chunk)
 
+    def former_text(self, raw: str) -> str:
+        """A record's text as earlier versions kept it in quarantine: its values alone."""
+        try:
+            return " ".join(self.text.null if value is None else value for _, value in self._fields(_members(raw)))
+        except _NoFieldsError:
+            return raw
+
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
         bad, dropped = list(chunk.bad), Counter(chunk.dropped)
@@ -68,7 +75,7 @@ class DelimitedInJson:
             if table.is_full(fields):
                 yield table.chunk()
                 table = _Table()
-            table.add(number, fields)
+            table.add(number, fields, raw)
         yield table.chunk()
         yield Chunk(no_records(), bad, dropped)
 
@@ -94,6 +101,7 @@ class _Table:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
+        self._texts: list[str] = []
         self._columns: dict[tuple[str, int], list[str | None]] = {}
 
     def is_full(self, fields: _Members) -> bool:
@@ -101,10 +109,11 @@ class _Table:
         width = len(self._columns.keys() | _places(fields))
         return bool(self._numbers) and (width > COLUMNS or width * (len(self._numbers) + 1) > CELLS)
 
-    def add(self, number: int, fields: _Members) -> None:
+    def add(self, number: int, fields: _Members, text: str) -> None:
         """Takes a record in."""
         before = len(self._numbers)
         self._numbers.append(number)
+        self._texts.append(text)
         for place, (_, value) in zip(_places(fields), fields, strict=True):
             column = self._columns.setdefault(place, [])
             column.extend([None] * (before - len(column)))
@@ -113,7 +122,7 @@ class _Table:
     def chunk(self) -> Chunk:
         """The records so far."""
         size = len(self._numbers)
-        columns = {"_record": pa.array(self._numbers, pa.int64())}
+        columns = {"_record": pa.array(self._numbers, pa.int64()), "_text": pa.array(self._texts, pa.string())}
         for name, values in zip(positions(len(self._columns)), self._columns.values(), strict=True):
             columns[name] = pa.array([*values, *[None] * (size - len(values))], pa.string())
         return Chunk(pa.table(columns), names=tuple(name for name, _ in self._columns))

@@ -5,6 +5,7 @@ What an object calls its columns decides which of them are declared and is other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ UNDECLARED = "_undeclared"
 """Column with what undeclared columns hold: entries of `unmapped`, null where there are none. No query reads it."""
 
 ENTRIES = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.string())]))
+
+
+_DASHED = re.compile(r"\w+(-\w+)+", re.ASCII)
 
 
 def column_name(declared: str) -> str:
@@ -83,8 +87,8 @@ def layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
 
 
 def spelled(name: str) -> str:
-    """The name as Parquet has it, with `_` where text has `-`."""
-    return name.replace("-", "_")
+    """The name as Parquet has it, with `_` where text has `-`; what is no such name stays as it is."""
+    return name.replace("-", "_") if _DASHED.fullmatch(name) else name
 
 
 def numbered(key: str, taken: Set[str]) -> str:

@@ -17,10 +17,6 @@ COLUMNS = 1_024
 """A text log may name so many columns; the logs that we know have some sixty. What comes with more of them is bad."""
 
 
-EXACT = 1 << 53
-"""Below it, a double stands for a whole number and no other."""
-
-
 @dataclass(frozen=True)
 class Bad:
     """A record that could not be read: its number in the object (from 1), why, and its text."""

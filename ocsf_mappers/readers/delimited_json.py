@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMNS, EXACT, Bad, Chunk, no_records, positions
+from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
 from ocsf_mappers.readers.json_records import JsonRecords
@@ -20,6 +20,9 @@ from ocsf_mappers.streams import Blocks
 
 CELLS = 4 << 20
 """Records whose members differ are put into one table of this many values and gaps."""
+
+EXACT = 1 << 53
+"""Below it, a double stands for a whole number and no other."""
 
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 

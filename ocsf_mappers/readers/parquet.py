@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import RECORD_BYTES, TOO_LONG
-from ocsf_mappers.readers.chunk import COLUMNS, EXACT, Bad, Chunk, as_text, bad_text, failure, positions
+from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, as_text, bad_text, failure, positions
 from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.streams import Blocks, Limits
 
@@ -289,7 +289,7 @@ def _utf8(values: pa.Array) -> tuple[pa.Array, _Sizes]:
 
 def _numbers(values: pa.Array) -> pa.Array:
     """Floating point as text, whole numbers without a fraction."""
-    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values.cast(pa.float64())), float(EXACT)))
+    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values.cast(pa.float64())), 2.0**63))
     integers = pc.if_else(whole, values, pa.scalar(None, values.type)).cast(pa.int64()).cast(pa.string())
     return pc.if_else(whole, integers, values.cast(pa.string()))
 

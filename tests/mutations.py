@@ -122,7 +122,8 @@ class Mutator:
             cells = [(name, cell) for name, cell in zip(names, row, strict=True) if self.chance.random() < 0.97]
             if self.chance.random() < 0.05:
                 # Not `logEvents`: a document with an empty list of that name holds no records.
-                cells.append((self._name("x").replace("logEvents", "y"), self.chance.choice([{"a": [1, {"b": None}]}, [], {}, [[]], False])))
+                name = self._name("x").replace("logEvents", "y")
+                cells.append((name, self.chance.choice([{"a": [1, {"b": None}]}, [], {}, [[]], False])))
             if self.chance.random() < 0.02:
                 cells = []
             pairs = (f"{json.dumps(name)}: {json.dumps(cell)}" for name, cell in cells)

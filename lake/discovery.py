@@ -11,10 +11,10 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet
 
 from ocsf_mappers import Mapper
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.streams import Blocks, Limits
 
 CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
@@ -195,6 +195,6 @@ def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
     if not blocks.head.startswith(b"PAR1"):
         return of_content(blocks.head[:HEAD_BYTES])
     try:
-        return of_parquet(pa.parquet.read_schema(file).names)
-    except (pa.ArrowException, OSError):
+        return of_parquet(Footer(file).names)
+    except ReadError:
         return None

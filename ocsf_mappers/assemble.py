@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers import tables
 from ocsf_mappers.program import EVENT_MAP, Caption, Program
+from ocsf_mappers.tabular import UNDECLARED, numbered
 
 
 class Assembler:
@@ -22,7 +23,7 @@ class Assembler:
 
     Args:
         program: The plan.
-        found: The query's result, without rows of invalid events.
+        found: The query's result, without rows of invalid events; of a text log with `_undeclared` beside it.
     """
 
     def __init__(self, program: Program, found: pa.Table) -> None:
@@ -182,8 +183,10 @@ class Assembler:
         found = _gather([self.column(name) for name in self.program.leftovers.values()], len(self.found))
         numbers, rows, values = found.numbers, found.rows, found.values
         names = pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(keys, pa.string()))
-        more = self.column("_more")
-        if more.null_count < len(more):
+        for name in ("_more", UNDECLARED):
+            if name not in self.found.column_names or self.found[name].null_count == len(self.found):
+                continue
+            more = self.column(name)
             entries = more.flatten()
             parents = pc.list_parent_indices(more).to_numpy(zero_copy_only=False)
             rows = np.concatenate([rows, parents])
@@ -191,6 +194,8 @@ class Assembler:
             rows = rows[order]
             names = pa.concat_arrays([names.cast(pa.string()), entries.field("key")]).take(pa.array(order))
             values = pa.concat_arrays([values, entries.field("value")]).take(pa.array(order))
+        if not pa.types.is_dictionary(names.type):
+            names = _numbered(rows, names)
         return pa.MapArray.from_arrays(_offsets(rows, len(self.found)), names, values)
 
     def observables(self) -> pa.Array:
@@ -227,6 +232,31 @@ class Assembler:
         leaf = leaf.cast(pa.string())
         empty = pc.equal(leaf, "")
         return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
+
+
+def _numbered(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
+    """The keys of a map's entries; one that stands in its row before (`a.b` and the `b` of `a`) gets a number.
+
+    Args:
+        rows: The row of each entry, ascending.
+        names: The key of each.
+    """
+    coded = names.dictionary_encode()
+    places = rows.astype(np.int64) * len(coded.dictionary) + coded.indices.to_numpy()
+    if len(pc.unique(pa.array(places))) == len(places):
+        return names
+    _, first, counts = np.unique(places, return_index=True, return_counts=True)
+    repeated = np.isin(rows, rows[first[counts > 1]])
+    found, used, row = names.to_pylist(), set[str](), -1
+    for place in np.flatnonzero(repeated).tolist():
+        if rows[place] != row:
+            row, of_row = rows[place], slice(*np.searchsorted(rows, [rows[place], rows[place] + 1]).tolist())
+            every, used = set(found[of_row]), set()
+        if (name := found[place]) in used:
+            found[place] = numbered(name, every)
+            every.add(found[place])
+        used.add(name)
+    return pa.array(found, pa.string())
 
 
 def _relative_names(names: pa.Array) -> pa.Array:

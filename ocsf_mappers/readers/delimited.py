@@ -13,8 +13,26 @@ import pyarrow.csv
 
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES
-from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, bad_text, failure, no_records, until_error
+from ocsf_mappers.readers.chunk import (
+    COLUMNS,
+    Bad,
+    Chunk,
+    bad_text,
+    failure,
+    no_records,
+    positions,
+    until_error,
+)
 from ocsf_mappers.streams import Blocks
+
+HEADER_SETS = 64
+"""The header lines inside an object may name this many different sets of columns; lines below others are bad."""
+
+HEADER_BYTES = 64 << 10
+"""A header line may be so long; names are kept as long as an object is read."""
+
+HEADER_WORDS = 3
+"""So many names of fields in a first line make it a header, whatever else it names."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +40,8 @@ class Delimited:
     """Text lines of values between one separator; a header line names the columns, in any order.
 
     Args:
-        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same.
+        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same, and so are
+            capitals and small letters.
         default: Names of the columns when there is no header line.
         null: What stands for a missing value.
     """
@@ -43,16 +62,28 @@ class Delimited:
         failed: list[ReadError] = []
         line, names, headed = 1, self.default, False
         named: set[tuple[str, ...]] = set()
+        refused: str | None = None
         for text, too_long in _whole_lines(until_error(iter(blocks), failed)):
             if too_long:
                 yield Chunk(no_records(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
                 line += 1
                 continue
-            if line == 1 and (found := self._header(text)) is not None:
-                names, headed, line = found, True, 2
-                named.add(names)
-                text = text.partition(b"\n")[2]
+            if line == 1:
+                first, _, rest = text.partition(b"\n")
+                words = self._words(first)
+                if (reason := self._no_header(words)) is not None:
+                    yield Chunk(no_records(), [Bad(1, reason, bad_text(first))])
+                    refused = reason if self._known(words) >= HEADER_WORDS else None
+                    line, text = 2, rest
+                elif self._is_header(words, first=True):
+                    names, headed, line, text = words, True, 2, rest
+                    named.add(names)
             if not text:
+                continue
+            if refused is not None:
+                chunk, lines = _unnamed(text, line, refused)
+                yield chunk
+                line += lines
                 continue
             chunk, lines = self._chunk(text, names, line, headed)
             if not self._holds_header(chunk, names):
@@ -60,16 +91,18 @@ class Delimited:
                 line += lines
                 continue
             for part in self._between_headers(text):
-                if (found := self._header(part)) is not None:
+                words = self._words(part.partition(b"\n")[0])
+                if self._is_header(words):
                     yield Chunk(no_records(), dropped={"repeated header line": 1})
-                    names, headed, line = found, True, line + 1
-                    if len(named) < COLUMN_SETS:
+                    names, headed, line = words, True, line + 1
+                    if len(named) < HEADER_SETS:
                         named.add(names)
                     part = part.partition(b"\n")[2]
                 if not part:
                     continue
                 if headed and names not in named:
-                    chunk, lines = _unnamed(part, line)
+                    reason = f"the object has more than {HEADER_SETS} different header lines"
+                    chunk, lines = _unnamed(part, line, reason)
                 else:
                     chunk, lines = self._chunk(part, names, line, headed)
                 yield chunk
@@ -82,15 +115,17 @@ class Delimited:
         spelled = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
         if any(item.text.partition(self.sep)[0] in spelled for item in chunk.bad):
             return True
-        if names[0] not in chunk.records.column_names:
+        if not len(chunk.records):
             return False
-        return bool(pc.any(pc.is_in(chunk.records[names[0]], pa.array(spelled))).as_py())
+        return bool(pc.any(pc.is_in(chunk.records["c0"], pa.array(spelled))).as_py())
 
     def _between_headers(self, text: bytes) -> Iterator[bytes]:
         """The text cut before each line that names columns instead of holding values."""
         start = 0
         for found in self._header_start.finditer(text):
-            if self._header(text[found.start() : found.start() + 8192]) is not None:
+            end = text.find(b"\n", found.start(), found.start() + HEADER_BYTES)
+            line = text[found.start() : end if end >= 0 else found.start() + HEADER_BYTES]
+            if self._is_header(self._words(line)):
                 if found.start() > start:
                     yield text[start : found.start()]
                 start = found.start()
@@ -101,13 +136,37 @@ class Delimited:
         names = "|".join(re.escape(name).replace("_", "[-_]") for name in self.columns)
         return re.compile(rf"(?m)^(?:{names})(?={re.escape(self.sep)}|\r?$)".encode())
 
-    def _header(self, text: bytes) -> tuple[str, ...] | None:
-        """The column names that the first line gives, or None when it holds values."""
-        first = text.partition(b"\n")[0].strip(b"\r")
-        words = first.decode("utf-8", errors="replace").split(self.sep)
-        names = tuple(word.lower().replace("-", "_") for word in words)
-        known = sum(name in self.columns for name in names)
-        return names if known * 2 > len(names) and len(set(names)) == len(names) else None
+    def _words(self, line: bytes) -> tuple[str, ...]:
+        return tuple(line.rstrip(b"\r").decode("utf-8", errors="replace").split(self.sep))
+
+    def _known(self, words: tuple[str, ...]) -> int:
+        return sum(word.lower().replace("-", "_") in self.columns for word in words)
+
+    def _is_header(self, words: tuple[str, ...], *, first: bool = False) -> bool:
+        """Whether a line names columns instead of holding values.
+
+        Most of its words are names of fields. Of a first line some are enough; further down they might be values.
+        """
+        known = self._known(words)
+        small = len(words) <= COLUMNS and sum(map(len, words)) <= HEADER_BYTES
+        return small and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
+
+    def _no_header(self, words: tuple[str, ...]) -> str | None:
+        """Why a first line that names fields is none that could name the columns; None where it is one, or values."""
+        known = self._known(words)
+        size = sum(map(len, words))
+        if known >= HEADER_WORDS and (len(words) > COLUMNS or size > HEADER_BYTES):
+            return (
+                f"the first line names {len(words)} columns with {size} characters; "
+                f"{COLUMNS} and {HEADER_BYTES} are read at most"
+            )
+        begins = self._known(words[:1]) > 0
+        if (begins or known > 1) and not self._is_header(words, first=True):
+            return (
+                f"the first line looks like a header, but only {known} of its {len(words)} words are names of fields; "
+                "the lines below are read as the default format"
+            )
+        return None
 
     def _chunk(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
         try:
@@ -117,16 +176,23 @@ class Delimited:
         if b"\r" in text and text.count(b"\r") > text.count(b"\r\n"):
             return self._chunk_by_line(text, names, line, headed)
         bad: list[Bad] = []
+        trailing: list[Bad] = []
+        trimmed = _trimmed(names)
 
         def invalid(row: pyarrow.csv.InvalidRow) -> str:
+            text = row.text.rstrip(self.sep)
+            if text and text.count(self.sep) + 1 == len(trimmed):
+                trailing.append(Bad(line + row.number - 1, "", text))
+                return "skip"
             expected = "the header names" if headed else "the default format has"
             reason = f"{row.actual_columns} values where {expected} {row.expected_columns}"
             bad.append(Bad(line + row.number - 1, reason, row.text))
             return "skip"
 
+        columns = positions(len(names))
         parsed = pa.csv.read_csv(
             io.BytesIO(text),
-            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False, block_size=len(text) + 1),
             parse_options=pa.csv.ParseOptions(
                 delimiter=self.sep,
                 quote_char=False,
@@ -135,20 +201,23 @@ class Delimited:
                 invalid_row_handler=invalid,
             ),
             convert_options=pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=True,
                 null_values=[self.null],
                 check_utf8=False,
             ),
         )
-        lines = len(parsed) + len(bad)
+        lines = len(parsed) + len(bad) + len(trailing)
         numbers = pa.array(range(line, line + lines), pa.int64())
-        if bad:
-            taken = pa.array([item.record for item in bad], pa.int64())
+        if bad or trailing:
+            taken = pa.array([item.record for item in (*bad, *trailing)], pa.int64())
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
         records = parsed.append_column("_record", numbers)
+        if trailing:
+            records = pa.concat_tables([records, self._without_blanks(trailing, trimmed, columns)]).sort_by("_record")
+            parsed = records
         blank = pc.equal(parsed[0], "")
-        for name in names[1:]:
+        for name in columns[1:]:
             if not pc.any(blank).as_py():
                 break
             blank = pc.and_(blank, pc.equal(parsed[name], ""))
@@ -156,7 +225,17 @@ class Delimited:
         if blanks := pc.sum(blank).as_py():
             records = records.filter(pc.invert(pc.fill_null(blank, False)))
             dropped["blank line"] = blanks
-        return Chunk(records, bad, dropped), lines
+        return Chunk(records, bad, dropped, names), lines
+
+    def _without_blanks(self, lines: list[Bad], names: tuple[str, ...], columns: list[str]) -> pa.Table:
+        """Lines that fit once blanks at the end are taken off, theirs or the header's."""
+        chunk, _ = self._chunk("\n".join(line.text for line in lines).encode() + b"\n", names, 0, True)
+        records = chunk.records
+        for name in columns[len(names) :]:
+            records = records.append_column(name, pa.nulls(len(records), pa.string()))
+        numbers = pa.array([line.record for line in lines], pa.int64()).take(records["_record"].combine_chunks())
+        moved = records.set_column(records.column_names.index("_record"), "_record", numbers)
+        return moved.select([*columns, "_record"])
 
     def _chunk_by_line(
         self, text: bytes, names: tuple[str, ...], line: int, headed: bool
@@ -185,12 +264,19 @@ class Delimited:
         moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
         records = chunk.records.set_column(position, "_record", moved)
         others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
-        return Chunk(records, sorted([*bad, *others], key=lambda item: item.record), chunk.dropped), len(lines)
+        everything = sorted([*bad, *others], key=lambda item: item.record)
+        return Chunk(records, everything, chunk.dropped, names), len(lines)
 
 
-def _unnamed(text: bytes, line: int) -> tuple[Chunk, int]:
-    """Lines below a header that is one too many."""
-    reason = f"the object has more than {COLUMN_SETS} different header lines"
+def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names without those at the end that are empty, as of a header that ends in blanks."""
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
+
+
+def _unnamed(text: bytes, line: int, reason: str) -> tuple[Chunk, int]:
+    """Lines below a header that is not used."""
     lines = text.removesuffix(b"\n").split(b"\n")
     bad = [Bad(number, reason, bad_text(item)) for number, item in enumerate(lines, start=line)]
     return Chunk(no_records(), bad), len(lines)

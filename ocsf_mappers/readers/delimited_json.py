@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, as_text, no_records
+from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.streams import Blocks
 
+CELLS = 4 << 20
+"""Records whose members differ are put into one table of this many values and gaps."""
+
+EXACT = 1 << 53
+"""Below it, a double stands for a whole number and no other."""
+
+_Members: TypeAlias = Sequence[tuple[str, str | None]]
+
+_BEGINNING = re.compile(rb'\s*+(?:\[\s*+(?:[\[{"\]]|\Z)|\{\s*+(?:["}]|\Z))')
 _OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 
@@ -36,59 +46,156 @@ class DelimitedInJson:
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON, perhaps with a broken line before it; a line of a text log never begins with a bracket."""
-        return head.lstrip()[:1] in (b"{", b"[") or _OBJECT_LINE.search(head) is not None
+        """JSON, perhaps with a broken line before it; a line of a text log never begins with a list or an object."""
+        return _BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords(self.lists).read(blocks):
             yield from self._columns(chunk)
 
+    def former_text(self, raw: str) -> str:
+        """A record's text as earlier versions kept it in quarantine: its values alone."""
+        try:
+            return " ".join(self.text.null if value is None else value for _, value in self._fields(_members(raw)))
+        except _NoFieldsError:
+            return raw
+
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
-        groups: dict[tuple[str, ...], list[tuple[int, list[str | None]]]] = {}
         bad, dropped = list(chunk.bad), Counter(chunk.dropped)
+        table = _Table()
         rows = zip(chunk.records["_record"].to_pylist(), _raws(chunk.records), strict=True)
         for number, raw in rows:
             try:
-                members = msgspec.json.decode(raw)
-            except (msgspec.DecodeError, RecursionError) as error:
-                bad.append(Bad(number, f"the record is not valid JSON: {error}", raw[:KEPT_BYTES]))
+                members = _members(raw)
+                if _is_control(dict(members), self.message):
+                    dropped[CONTROL_DROP] += 1
+                    continue
+                fields = self._fields(members)
+            except _NoFieldsError as error:
+                bad.append(Bad(number, str(error), raw[:KEPT_BYTES]))
                 continue
-            if not isinstance(members, dict):
-                bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
-            elif _is_control(members, self.message):
-                dropped[CONTROL_DROP] += 1
-            else:
-                names, values = self._fields(members)
-                if names not in groups and len(groups) == COLUMN_SETS:
-                    reason = f"more than {COLUMN_SETS} different sets of members"
-                    bad.append(Bad(number, reason, raw[:KEPT_BYTES]))
-                elif len(names) != len(values):
-                    reason = f"{len(values)} values where the default format has {len(names)}"
-                    bad.append(Bad(number, reason, raw[:KEPT_BYTES]))
-                else:
-                    groups.setdefault(names, []).append((number, values))
+            if table.is_full(fields):
+                yield table.chunk()
+                table = _Table()
+            table.add(number, fields, raw)
+        yield table.chunk()
         yield Chunk(no_records(), bad, dropped)
-        for names, found in groups.items():
-            columns = {"_record": pa.array([number for number, _ in found], pa.int64())}
-            for position, name in enumerate(names):
-                columns[name] = pa.array([values[position] for _, values in found], pa.string())
-            yield Chunk(pa.table(columns))
 
-    def _fields(self, members: Mapping[str, object]) -> tuple[tuple[str, ...], list[str | None]]:
-        line = members.get(self.message)
-        if isinstance(line, str):
-            rest = {f"cloudwatch.{name}": value for name, value in members.items() if name != self.message}
-            values = [None if word == self.text.null else word for word in line.split(self.text.sep)]
-            if len(values) != len(self.text.default):
-                return self.text.default, values
-            return (*self.text.default, *rest), [*values, *(as_text(value) for value in rest.values())]
-        names = tuple(name.lower().replace("-", "_") for name in members)
-        if len(set(names)) != len(names):
-            names = tuple(members)
-        texts = [as_text(value) for value in members.values()]
-        return names, [None if text == self.text.null else text for text in texts]
+    def _fields(self, members: _Members) -> _Members:
+        """Names and values of a record, the same name perhaps several times."""
+        line = next((value for name, value in members if name == self.message), None)
+        if not isinstance(line, str):
+            return [(name, None if value == self.text.null else value) for name, value in members]
+        values = line.split(self.text.sep)
+        if len(values) != len(self.text.default):
+            raise _NoFieldsError(f"{len(values)} values where the default format has {len(self.text.default)}")
+        named = zip(self.text.default, (None if word == self.text.null else word for word in values), strict=True)
+        around = ((f"cloudwatch.{name}", value) for name, value in members if name != self.message)
+        return [*named, *around]
+
+
+class _NoFieldsError(Exception):
+    """A record has no fields to read; the message says why."""
+
+
+class _Table:
+    """Records with any members, as columns: one for each name, and one more for each time that a record repeats it."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._texts: list[str] = []
+        self._columns: dict[tuple[str, int], list[str | None]] = {}
+
+    def is_full(self, fields: _Members) -> bool:
+        """Whether there is no room for another record with these fields."""
+        width = len(self._columns.keys() | _places(fields))
+        return bool(self._numbers) and (width > COLUMNS or width * (len(self._numbers) + 1) > CELLS)
+
+    def add(self, number: int, fields: _Members, text: str) -> None:
+        """Takes a record in."""
+        before = len(self._numbers)
+        self._numbers.append(number)
+        self._texts.append(text)
+        for place, (_, value) in zip(_places(fields), fields, strict=True):
+            column = self._columns.setdefault(place, [])
+            column.extend([None] * (before - len(column)))
+            column.append(value)
+
+    def chunk(self) -> Chunk:
+        """The records so far."""
+        size = len(self._numbers)
+        columns = {"_record": pa.array(self._numbers, pa.int64()), "_text": pa.array(self._texts, pa.string())}
+        for name, values in zip(positions(len(self._columns)), self._columns.values(), strict=True):
+            columns[name] = pa.array([*values, *[None] * (size - len(values))], pa.string())
+        return Chunk(pa.table(columns), names=tuple(name for name, _ in self._columns))
+
+
+def _places(fields: _Members) -> dict[tuple[str, int], None]:
+    """For each field its name, and how often the record had that name before; in order."""
+    seen: Counter[str] = Counter()
+    found: dict[tuple[str, int], None] = {}
+    for name, _ in fields:
+        found[name, seen[name]] = None
+        seen[name] += 1
+    return found
+
+
+def _members(raw: str) -> _Members:
+    """The members of a record in order, repeated ones too; numbers are their text.
+
+    Raises:
+        _NoFieldsError: It is no JSON object, or one without members or with too many.
+    """
+    try:
+        found = json.loads(
+            raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse
+        )
+        if not isinstance(found, _Object):
+            raise _NoFieldsError("not a JSON object")
+        if not found:
+            raise _NoFieldsError("the record has no members")
+        if len(found) > COLUMNS:
+            raise _NoFieldsError(f"the record has {len(found)} members, more than the {COLUMNS} that are read")
+        return [(name, None if value is None else _text(value)) for name, value in found]
+    except (ValueError, RecursionError) as error:
+        raise _NoFieldsError(f"the record is not valid JSON: {error}") from error
+
+
+class _Object(list[tuple[str, object]]):
+    """The members of a JSON object in order."""
+
+
+class _Number(str):
+    """A number as it is written."""
+
+
+def _whole(text: str) -> _Number:
+    """A number with a fraction or an exponent; a whole one without, as ports and counts are read."""
+    value = float(text)
+    return _Number(int(value) if value.is_integer() and abs(value) < EXACT else text)
+
+
+def _refuse(name: str) -> object:
+    raise ValueError(f"{name} is no number")
+
+
+def _text(value: object) -> str:
+    """A value as the text of a column, of objects and lists their JSON."""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    match value:
+        case _Number():
+            return str(value)
+        case _Object():
+            return "{" + ",".join(f"{_json(name)}:{_json(inner)}" for name, inner in value) + "}"
+        case list():
+            return "[" + ",".join(map(_json, value)) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def _is_control(members: Mapping[str, object], message: str) -> bool:

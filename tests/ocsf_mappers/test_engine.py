@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -59,7 +60,8 @@ def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch:
     heavy = [{f"k{key}": key for key in range(size)} for size in (5, 90, 5, 5, 250, 5, 60, 60, 5)]
 
     def sizes(*records: dict[str, int]) -> list[int]:
-        found = list(engine._Batch([(RawObject("memory://x"), chunk(*records).records)]).portions())
+        given = chunk(*records)
+        found = list(engine._Batch([(RawObject("memory://x"), given.records, given)]).portions())
         assert [row for batch in found for row in batch.records["_record"].to_pylist()] == [*range(1, len(records) + 1)]
         return [len(batch) for batch in found]
 
@@ -69,8 +71,8 @@ def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch:
 
 def test_records_of_many_small_objects_fill_vectors() -> None:
     def chunks(objects: int, records: int) -> int:
-        part = chunk(*({"k": number} for number in range(records))).records
-        batch = engine._Batch([(RawObject(f"memory://{number}"), part) for number in range(objects)])
+        part = chunk(*({"k": number} for number in range(records)))
+        batch = engine._Batch([(RawObject(f"memory://{number}"), part.records, part) for number in range(objects)])
         assert batch.records["_object"].to_pylist() == [n for n in range(objects) for _ in range(records)]
         found: int = batch.records["_raw"].num_chunks
         return found
@@ -106,15 +108,67 @@ def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -
     assert len(others - {name}) == 4
 
 
-@pytest.mark.parametrize("module", ["readers.py", "json_split.py", "streams.py", "assemble.py", "engine.py"])
+@pytest.mark.parametrize("module", ["readers/delimited.py", "json_split.py", "streams.py", "assemble.py", "engine.py"])
 def test_the_code_that_makes_events_is_part_of_the_name(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = engine._code.__wrapped__()
-    for path in Path(engine.__file__).parent.glob("*.py"):
-        shutil.copy(path, tmp_path)
+    shutil.copytree(Path(engine.__file__).parent, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine.py"))
     assert engine._code.__wrapped__() == found
-    with (tmp_path / module).open("a") as file:
+    with (tmp_path / module).open("r+") as file:
+        file.seek(0, 2)
         file.write("KEPT_BYTES = 0\n")
     assert engine._code.__wrapped__() != found
+
+
+@pytest.mark.parametrize("error", [KeyError, pa.ArrowInvalid, RecursionError, duckdb.InternalException])
+def test_whatever_a_record_raises_costs_that_record(
+    cloudtrail: Engine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Engine._run
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            raise error("odd value\nsecond line")
+        return run(self, batch)
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    mapped = cloudtrail.map([(RawObject("memory://x"), chunk(call(1), call(2, userAgent="poison"), call(3)))])
+    assert sorted(mapped.events["source_record"].to_pylist()) == [1, 3]
+    (reason,) = reasons(mapped)
+    assert reason.startswith(f"mapping failed: {error.__name__}: ")
+    assert "odd value" in reason
+    assert "\n" not in reason
+
+
+def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, size = 0, 5_000
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        nonlocal runs
+        runs += 1
+        raise TypeError("a mistake in the mapper")
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    small = Engine(registry.load("aws_cloudtrail"))
+    mapped = small.map([(RawObject("memory://x"), chunk(*({"k": number} for number in range(size))))])
+    assert mapped.rejects["source_record"].to_pylist() == [*range(1, size + 1)]
+    assert set(reasons(mapped)) == {"mapping failed: TypeError: a mistake in the mapper"}
+    assert runs < 16 * engine.SAME_FAILURES
+
+
+def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Engine._run
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            raise TypeError("odd value")
+        return run(self, batch)
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    small = Engine(registry.load("aws_cloudtrail"))
+    records = [call(number, userAgent="poison" if number < 50 else "x") for number in range(150)]
+    mapped = small.map([(RawObject("memory://x"), chunk(*records))])
+    assert len(mapped.events) == 100
+    assert len(mapped.rejects) == 50

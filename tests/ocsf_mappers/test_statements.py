@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from ocsf_mappers import Engine, RawObject, registry, statements
-from ocsf_mappers.readers import Chunk
 from ocsf_mappers.statements import BadDataError, Statements
+from tests.support import flows, own
 
 COLUMNS = pa.schema([pa.field("text", pa.string())])
 
@@ -60,14 +60,33 @@ def test_bad_data_is_told_from_bad_queries_and_does_no_harm() -> None:
         prepared.run(query, batch("2").rename_columns(["other"]))
 
 
+def by_place(rows: pa.Table) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = rows.to_pylist()
+    return sorted(found, key=lambda row: (row["source_object"], row["source_record"]))
+
+
+def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = own("aws_vpc_flow")
+    expected = Engine(registry.load("aws_vpc_flow")).map(given)
+    monkeypatch.setattr("ocsf_mappers.engine.KEPT_COLUMN_SETS", 0)
+    shared = Engine(registry.load("aws_vpc_flow"))
+    found = shared.map(given)
+    assert by_place(found.events) == by_place(expected.events)
+    assert by_place(found.rejects) == by_place(expected.rejects)
+    assert found.failed_casts == expected.failed_casts
+    assert (found.census.mapped, found.census.unmapped) == (expected.census.mapped, expected.census.unmapped)
+    assert {what: seen.records for what, seen in found.census.news.items()} == {
+        what: seen.records for what, seen in expected.census.news.items()
+    }
+    assert (len(shared._programs), len(shared._statements)) == (1, 1)
+
+
 def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocsf_mappers.engine.KEPT_SHAPES", 2)
     engine = Engine(registry.load("aws_vpc_flow"))
     values = {"srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "srcport": "443", "start": "1700000000"}
     for names in (list(values), list(reversed(values)), ["start", "dstaddr"], ["start", "srcaddr"], list(values)):
-        columns = {name: pa.array([values[name]]) for name in names}
-        chunk = Chunk(pa.table({"_record": pa.array([1], pa.int64()), **columns}))
-        found = engine.map([(RawObject("s3://b/o"), chunk)])
+        found = engine.map([(RawObject("s3://b/o"), flows(**{name: [values[name]] for name in names}))])
         assert found.read == 1
         for event in found.events.to_pylist():
             end = event["src_endpoint"] or {}

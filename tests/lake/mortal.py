@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
-STEPS = ["planned", "begun", "part", "half a file", "renaming", "written", "registered", "recorded", "committing", "done"]
+STEPS = [
+    *("planned", "begun", "part", "half a file", "renaming"),
+    *("written", "registered", "recorded", "committing", "done"),
+]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
 
 ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}

@@ -197,7 +197,7 @@ def test_a_lake_may_lie_in_any_folder(name: str, logs: Path, whole: Path, tmp_pa
     settings = config.load(lake=str(place / "lake"), state=place / "state", catalogs=["iceberg"], **BOUNDS)
     assert ingest.ingest([str(logs)], settings).counts.events == 140
     assert ingest.ingest([str(logs)], settings).counts.read == 0
-    said = "SELECT region, accountid, eventday, min(time), count(*) FROM {} WHERE region > 'a' GROUP BY ALL ORDER BY 1, 2, 3"
+    said = "SELECT region, accountid, eventday, min(time), count(*) FROM {} WHERE region > '' GROUP BY ALL ORDER BY ALL"
     for table in ("cloud_trail_mgmt", "vpc_flow"):
         expected = rows(config.load(lake=str(whole), **BOUNDS), said.format(table))
         assert rows(settings, said.format(table)) == expected

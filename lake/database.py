@@ -96,9 +96,13 @@ def connect(
         else:
             engine = sqlite_reading.engine(_file(target, name), name) if reading else _sqlite(_file(target, name), name)
         sort_out_errors(engine, f"the {name} {shown(target)}", MEND.get(name, ""))
-        if reading:
-            return _readable(engine, metadata, name, steps)
-        _update(engine, metadata, name, steps)
+        try:
+            if reading:
+                return _readable(engine, metadata, name, steps)
+            _update(engine, metadata, name, steps)
+        except BaseException:
+            engine.dispose()
+            raise
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
         raise ConfigError(f"cannot open the {name} {shown(target)}: {_one_line(error)}") from error
     return engine

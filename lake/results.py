@@ -16,9 +16,10 @@ from ocsf_mappers.errors import OcsfMappersError
 class State(StrEnum):
     """How far an object or a batch has come.
 
-    planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
-    tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
-    replaced: was never read, or of no known source, and its key has another content now, an object of its own.
+    planned: in a batch that is not done. done: its batch is. failed: could not be read (object), or raised (batch);
+    tried again, see `lake.attempts`. skipped: of no known source; looked at again. set_aside: holds no records of the
+    log it lies among. replaced: was never read, or of no known source, and its key has another content now, an object
+    of its own.
     """
 
     PLANNED = "planned"
@@ -87,7 +88,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch without its members, as the ledger has it."""
+    """A batch without its members, as the ledger has it.
+
+    Args:
+        id: See `Batch`.
+        source: Name of the source.
+        mapper_version: Fingerprint of the mapper.
+        ocsf_version: OCSF version of the events.
+        state: How far it has come.
+        bytes_in: Size of the members as they are stored.
+        failures: Attempts that ended neither well nor through a store or database that failed: errors, and processes
+            that died. One that is under way counts until it ends.
+        reason: Why the last attempt failed; None when nobody could say so.
+    """
 
     id: str
     source: str
@@ -95,6 +108,8 @@ class BatchRow:
     ocsf_version: str
     state: State
     bytes_in: int
+    failures: int = 0
+    reason: str | None = None
 
 
 @dataclass

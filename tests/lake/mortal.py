@@ -138,8 +138,8 @@ class _Death:
         batch.reached = self.reached
         plan, replace, put = Ledger.plan, Path.replace, store._put_local
 
-        def planned(self_: Any, batches: Any) -> Any:
-            written = plan(self_, batches)
+        def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
+            written = plan(self_, batches, **instead_of)
             self.reached("planned")
             return written
 

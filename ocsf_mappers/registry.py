@@ -47,8 +47,6 @@ def load(name: str) -> Mapper:
         raise MappingError(f"source {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(mapper, Mapper):
         raise MappingError(f"source {name!r} cannot be loaded: it offers a {type(mapper).__name__}, not a Mapper")
-    if mapper.name != name:
-        raise MappingError(f"source {name!r} cannot be loaded: its mapper is called {mapper.name!r}")
     return mapper
 
 

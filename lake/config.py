@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
     attempts: int = Field(
-        3, ge=1, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
+        3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
     )
     task_runner: Literal["threads", "processes", "dask"] = Field(
         "threads", description="What does the batches of a flow run, as many at once as there are workers."

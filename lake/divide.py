@@ -241,7 +241,8 @@ def _text(chunk: Chunk, engine: Engine) -> str:
 
 
 def _encodable(text: str) -> str:
-    return text.encode("utf-8", errors="backslashreplace").decode()
+    """Text that files and databases take: without halves of characters, and without NUL, which PostgreSQL refuses."""
+    return text.encode("utf-8", errors="backslashreplace").decode().replace("\0", "\\u0000")
 
 
 # -- halves -----------------------------------------------------------------------------------------------------------

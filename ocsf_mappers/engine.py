@@ -398,6 +398,9 @@ def fingerprint(mapper: Mapper, version: str) -> str:
 def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(module.name.encode() + b"\0" + module.read_bytes() + b"\0")
+    root = Path(__file__).parent
+    for module in sorted(root.rglob("*.py")):
+        if module.parent.name != "sources":
+            name = module.relative_to(root).as_posix()
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

@@ -81,7 +81,7 @@ def test_the_number_of_workers_does_not_show(logs: Path, whole: Path, settings: 
     assert contents(tmp_path / "lake") == contents(whole)
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     pass
 
 

@@ -468,6 +468,8 @@ def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for module in sorted(path for path in root.rglob("*.py") if path.parent.name != "sources"):
-        digest.update(str(module.relative_to(root)).encode() + b"\0" + module.read_bytes() + b"\0")
+    for module in sorted(root.rglob("*.py")):
+        if module.parent.name != "sources":
+            name = module.relative_to(root).as_posix()
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

@@ -96,7 +96,7 @@ class Engine:
             envelope
             for reader in mapper.readers
             if isinstance(reader, JsonRecords)
-            for envelope in reader.envelopes
+            for envelope in reader.known_envelopes
         ]
         self._programs: dict[BatchShape, Program] = {}
         self._statements: dict[tuple[str, ...], Statements] = {}
@@ -398,6 +398,8 @@ def fingerprint(mapper: Mapper, version: str) -> str:
 def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(module.name.encode() + b"\0" + module.read_bytes() + b"\0")
+    here = Path(__file__).parent
+    for module in sorted(here.rglob("*.py")):
+        if (name := module.relative_to(here).as_posix()).partition("/")[0] != "sources":
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

@@ -64,12 +64,14 @@ def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Arra
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 
 
-def split(data: bytes, lists: Sequence[str]) -> Piece:
+def split(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """The records of one whole object.
 
     Args:
         data: JSON: a document with the records in a list, an array, one record, or records line by line.
         lists: Names of the members that hold the records, such as `Records`.
+        inner: Names of members that hold lists of records in documents that are given whole. Only of a document that is
+            damaged the records are given one by one.
     """
     body = data.strip()
     if not body:
@@ -79,7 +81,7 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
             return Piece(attempt(body, lists))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
-    return salvage(body, lists)
+    return salvage(body, lists, inner)
 
 
 def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
@@ -149,9 +151,9 @@ def _cut(body: bytes) -> Iterator[bytes]:
         begin = rest.start() if rest else len(body)
 
 
-def salvage(data: bytes, lists: Sequence[str]) -> Piece:
+def salvage(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
-    return Salvage(data, lists).piece()
+    return Salvage(data, lists, inner).piece()
 
 
 class Salvage:
@@ -164,12 +166,14 @@ class Salvage:
     Args:
         data: The text.
         lists: Names of the members that hold the records.
+        inner: The same in documents that are given whole where they are not damaged.
         more: Whether the text goes on elsewhere: then a last record that does not end is left (see `end`).
     """
 
-    def __init__(self, data: bytes, lists: Sequence[str], *, more: bool = False) -> None:
+    def __init__(self, data: bytes, lists: Sequence[str], inner: Sequence[str] = (), *, more: bool = False) -> None:
         self.data = data
         self.lists = lists
+        self.all_lists = (*lists, *inner)
         self.more = more
         self.scanned = 0
         """Bytes looked at for brackets."""
@@ -205,7 +209,7 @@ class Salvage:
                 break
             stop = resume if end is None else key
             self.spare -= max(reached - stop, 0)
-            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.lists):
+            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.all_lists):
                 _strange(piece, data[mark:begin])
                 position = mark = begin + inner
                 continue
@@ -307,8 +311,9 @@ class Windows:
     bad, and only its beginning is held.
     """
 
-    def __init__(self, lists: Sequence[str], window_bytes: int) -> None:
+    def __init__(self, lists: Sequence[str], window_bytes: int, inner: Sequence[str] = ()) -> None:
         self.lists = lists
+        self.inner = inner
         self.window_bytes = window_bytes
         self._first_key = b""
 
@@ -332,14 +337,14 @@ class Windows:
             if end:
                 yield Piece(records)
             else:
-                salvaged = Salvage(bytes(window), self.lists, more=True)
+                salvaged = Salvage(bytes(window), self.lists, self.inner, more=True)
                 yield salvaged.piece()
                 end, skipping = salvaged.end, salvaged.cut
             del window[:end]
         if skipping and not self._skipped(window):
             return
         tail = bytes(window)
-        yield self._tail(tail) if inside else split(tail, self.lists)
+        yield self._tail(tail) if inside else split(tail, self.lists, self.inner)
 
     def _skipped(self, window: bytearray) -> bool:
         """Takes off what belongs to a record already given up; whether the next one was found."""

@@ -341,7 +341,12 @@ class Planner:
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not."""
         try:
-            source = given or discovery.of_key(ref.uri).source or self._sniffed(ref)
+            source = given or discovery.of_key(ref.uri).source
+            if source is None:
+                found = self._sniffed(ref)
+                if found.nothing is not None:
+                    return None, NotRead(ref.uri, State.SET_ASIDE, found.nothing)
+                source = found.source
         except ObjectError as error:
             return None, NotRead(ref.uri, State.FAILED, str(error))
         if source is None or source not in self.mappers:
@@ -350,9 +355,9 @@ class Planner:
             return source, NotRead(ref.uri, State.SET_ASIDE, reason)
         return source, None
 
-    def _sniffed(self, ref: ObjectRef) -> str | None:
+    def _sniffed(self, ref: ObjectRef) -> discovery.Sniffed:
         with objects.opened(ref, self.settings.input_access) as file:
-            return discovery.of_bytes(file, self.settings.limits)
+            return discovery.sniffed(ref.uri, file, self.settings.limits)
 
 
 class _Waiting:

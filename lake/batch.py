@@ -4,55 +4,70 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import duplicates, meter, quarantine, traces, writer
+from lake import divide, duplicates, meter, quarantine, traces, writer
 from lake.catalog import Definition
+from lake.divide import Broken, Failure
 from lake.lake import Lake
 from lake.leases import Lease, LostError
 from lake.objects import ObjectError, ObjectRef
-from lake.parts import Assembly, Broken, Part, SetAsideError, Source
-from lake.results import Batch, Outcome, Result, State
+from lake.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
+from lake.results import Batch, CountError, Counts, Isolated, Outcome, Result, State
 from lake.store import Store
 from lake.traces import Traces
 from ocsf_mappers import Engine, Mapped, tables
 from ocsf_mappers.census import OTHER, Census, day_name
-from ocsf_mappers.errors import OcsfMappersError
+from ocsf_mappers.errors import RetriableError
 
 KEPT_KEYS = 1_000
 """Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
 
+MOST_UNANSWERED = 3
+"""When the store gives none of so many objects in a row, it is the store's fault, not theirs."""
 
-class CountError(OcsfMappersError):
-    """Records were lost or doubled: a defect of this program. The batch stays open and is not visible."""
+SHOWN = 3
+"""Of the objects of a batch that fails as a whole, so many are named."""
 
 
-def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease) -> Result:
+def run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, *, last: bool = False) -> Result:
     """Maps a batch, writes and registers its files, marks it done.
+
+    An object or record that makes the work fail is found and left out, with the reason; the others are done.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        engine: Of the batch's source.
+        lease: On the batch.
+        last: No further attempt will be made now: an object that the store does not give is left out.
 
     Raises:
         CountError: What was read is not what came out.
+        Exception: Every object of the batch fails, this is why the first one does.
         LostError: Another worker has taken it over.
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
     if policy is duplicates.Policy.KEEP:
-        return _run(batch, lake, engine, lease, policy)
+        return _run(batch, lake, engine, lease, policy, last=last)
     with duplicates.alone(lake, batch.source):
-        return _run(batch, lake, engine, lease, policy)
+        return _run(batch, lake, engine, lease, policy, last=last)
 
 
-def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy) -> Result:
+def _run(
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, *, last: bool
+) -> Result:
     batch = lake.ledger.begin(batch)
     reached("begun", batch.id)
-    result = _result(batch, lake, engine, lease, policy, lake.store)
+    result = _result(batch, lake, engine, lease, policy, lake.store, last=last)
     _check(batch, result)
     reached("written", batch.id)
     lease.check()
@@ -85,8 +100,9 @@ def _run(batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplica
 
 
 def again(
-    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store
-) -> Result:
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
+    read: Collection[ObjectRef],
+) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
 
     Args:
@@ -96,12 +112,13 @@ def again(
         lease: On the batch.
         policy: What became of duplicates then; earlier batches are looked at as they are now.
         store: Where to write.
+        read: The members that were read then; the others failed or were set aside.
 
     Raises:
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    result = _result(batch, lake, engine, lease, policy, store)
+    result = _result(batch, lake, engine, lease, policy, store, read=read)
     _check(batch, result)
     return result
 
@@ -111,25 +128,49 @@ def reached(step: str, batch_id: str) -> None:
 
 
 def _result(
-    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store
-) -> Result:
-    unreadable: dict[ObjectRef, str] = {}
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store, *,
+    last: bool = False, read: Collection[ObjectRef] | None = None,
+) -> Result:  # fmt: skip
+    left_out = {} if read is None else {ref: _NOT_READ for ref in batch.members if ref not in read}
+    failures: dict[ObjectRef, Failure] = {}
     while True:
-        attempt = _Attempt(batch, lake, engine, unreadable, lease, policy, store)
+        attempt = _Attempt(batch, lake, engine, left_out, lease, policy, store, last=last)
         try:
             with closing(attempt.source.opener):
-                return attempt.run()
+                result = attempt.run()
+            break
         except Broken as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
-            unreadable[broken.ref] = broken.reason
+            failures |= {failure.ref: failure for failure in broken.failures}
+            left_out |= {ref: failure.outcome for ref, failure in failures.items()}
             lease.check()
             store.remove(file.path for file in attempt.result.files)
+    failures |= attempt.failures
+    if failures and all(outcome.state is State.FAILED for outcome in result.outcomes.values()):
+        _check_blame(batch, list(failures.values()))
+    return result
+
+
+def _check_blame(batch: Batch, failures: Sequence[Failure]) -> None:
+    """Where all objects fail in the same way it may be for another reason than what is in them.
+
+    If it is not, the ledger divides the batch after some attempts, and each object is found guilty on its own.
+    """
+    error = failures[0].error
+    away = all(isinstance(failure.error, RetriableError) for failure in failures)
+    if away or (len(failures) > 1 and all(failure.is_defect for failure in failures)):
+        uris = ", ".join(ref.uri for ref in batch.members[:SHOWN])
+        error.add_note(f"none of the {len(batch.members)} objects of the batch can be read; the first: {uris}")
+        raise error
+
+
+_NOT_READ = Outcome(state=State.FAILED)
 
 
 class _Attempt:
     def __init__(
-        self, batch: Batch, lake: Lake, engine: Engine, unreadable: dict[ObjectRef, str], lease: Lease,
-        policy: duplicates.Policy, store: Store,
+        self, batch: Batch, lake: Lake, engine: Engine, left_out: Mapping[ObjectRef, Outcome], lease: Lease,
+        policy: duplicates.Policy, store: Store, *, last: bool,
     ) -> None:  # fmt: skip
         self.store = store
         self.lease = lease
@@ -137,12 +178,15 @@ class _Attempt:
         self.batch = batch
         self.lake = lake
         self.engine = engine
-        members = [ref for ref in batch.members if ref not in unreadable]
+        self.last = last
+        members = [ref for ref in batch.members if ref not in left_out]
         self.source = Source(engine.mapper, lake.settings, members)
-        self.result = Result({ref: Outcome() for ref in batch.members})
-        for ref, reason in unreadable.items():
-            self.result.outcomes[ref] = Outcome(state=State.FAILED, reason=reason)
+        self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
+        self.failures: dict[ObjectRef, Failure] = {}
         self.traces = Traces(lake, batch.id)
+        self.number = 0
+        self._unanswered = 0
+        self._passed: set[ObjectRef] = set()
         self._dropped: Counter[str] = Counter()
         self._failed_casts: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
@@ -151,7 +195,7 @@ class _Attempt:
         began = time.monotonic()
         parts = self._parts()
         while (part := next(parts, None)) is not None:
-            self._write(part)
+            self._do(part.pieces)
             del part  # before the next one is read: a part is the largest thing in memory
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
@@ -172,25 +216,116 @@ class _Attempt:
                     outcome.counts.dropped += sum(piece.chunk.dropped.values())
                     given = True
                     yield from assembly.add(piece)
+                self._unanswered = 0
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
-            except ObjectError as error:
+            except Exception as error:
+                failure = self._unreadable(ref, error)
                 if given:
-                    raise Broken(ref, str(error)) from error
-                outcome.state, outcome.reason = State.FAILED, str(error)
+                    raise Broken([failure]) from error
+                self.failures[ref] = failure
+                self.result.outcomes[ref] = failure.outcome
         yield from assembly.rest()
 
-    def _write(self, part: Part) -> None:
-        mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
-        settings, store = self.lake.settings, self.store
-        aside = [quarantine.folder(self.batch)] if len(mapped.rejects) else []
+    def _unreadable(self, ref: ObjectRef, error: Exception) -> Failure:
+        """Why an object is left out that cannot be read.
+
+        Raises:
+            RetriableError: The store does not answer, for other objects either, or a later attempt may fare better.
+            ConfigError: The store refuses us altogether.
+        """
+        if isinstance(error, ObjectError):
+            return Failure(ref, str(error), isinstance(error, UnreadableError), error)
+        if isinstance(error, RetriableError):
+            self._unanswered += 1
+            if self.last and self._unanswered < MOST_UNANSWERED:
+                return Failure(ref, f"the store does not give the object: {error}", False, error)
+        if divide.is_surroundings(error):
+            raise error
+        return Failure(ref, f"the reader fails: {divide.described(error)}", True, error)
+
+    # -- one part -----------------------------------------------------------------------------------------------------
+    def _do(self, pieces: Sequence[Piece]) -> None:
+        """Maps and writes some records. Those that make it fail are found by halving, and left out."""
+        try:
+            prepared = self._prepared(pieces)
+        except Exception as error:
+            if divide.is_surroundings(error):
+                raise
+            self._divide(pieces, error)
+        else:
+            self._write(prepared)
+
+    def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
+        found = divide.search(pieces, self._prepared, error, frozenset(self._passed))
+        if found.objects:
+            raise Broken(found.objects) from error
+        rejects = divide.rejects(found.records, self.engine)
+        for row in rejects.to_pylist():
+            self.result.isolated.append(Isolated(row["source_object"], row["source_record"], row["reason"]))
+        groups = found.passed
+        if found.records:
+            try:
+                whole = self._prepared([piece for group in groups for piece in group], rejects)
+            except Exception as error:
+                if divide.is_surroundings(error):
+                    raise
+                self._write(self._prepared([], rejects))
+            else:
+                self._write(whole)
+                return
+        # All of it together is too much; each group on its own is not.
+        for group in groups:
+            self._write(self._prepared(group))
+
+    def _prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> _Prepared:
+        """What some records become, with the files as they will be written. Nothing else knows of it yet."""
+        settings = self.lake.settings
+        mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in pieces])
+        if rejects is not None:
+            mapped = replace(mapped, rejects=pa.concat_tables([mapped.rejects, rejects]))
+        found = None
+        listed: list[writer.Encoded] = []
+        folders = []
         if self.policy is not duplicates.Policy.KEEP:
-            mapped = self._without_duplicates(part, mapped)
-        self._count(part, mapped)
+            mapped, found = self._without_duplicates(mapped)
+            listed = duplicates.encoded(found.listed, settings, self.batch, self.number)
+            folders = [duplicates.folder(self.batch)] if found.rows else []
+        files = [
+            *writer.encoded(mapped.events, settings, self.batch.id, self.number),
+            *quarantine.encoded(mapped.rejects, settings, self.batch, self.number),
+        ]
+        folders += writer.folders(mapped.events)
+        folders += [quarantine.folder(self.batch)] if len(mapped.rejects) else []
+        prepared = _Prepared(pieces, mapped, found, [*listed, *files], folders)
+        self._check(prepared, sum(info.rows for info, _ in files), 0 if rejects is None else len(rejects))
+        return prepared
+
+    def _check(self, prepared: _Prepared, rows: int, more: int) -> None:
+        """Notices records that are lost or doubled while it can still be found by which record."""
+        read = sum(piece.chunk.read for piece in prepared.pieces) + more
+        mapped = prepared.mapped
+        if read != mapped.read or rows != len(mapped.events) + len(mapped.rejects):
+            raise CountError(
+                f"of {read} records came {len(mapped.events)} events, {len(mapped.rejects)} in quarantine and "
+                f"{mapped.dropped.total()} dropped, and {rows} rows in files; these do not agree",
+                batch=self.batch.id,
+                source=self.batch.source,
+            )
+
+    def _write(self, prepared: _Prepared) -> None:
+        self._count(prepared.mapped)
+        if (found := prepared.duplicates) is not None:
+            self.result.duplicates += len(found.rows)
+            self.result.variants += found.variants
+            if self.policy is duplicates.Policy.DROP:
+                for row in found.listed:
+                    self._counts[row["source_object"]].dropped += 1
         self.lease.check()
-        self._note([*writer.folders(mapped.events), *aside])
-        self.result.files += writer.write(mapped.events, store, settings, self.batch.id, part.number)
-        self.result.files += quarantine.write(mapped.rejects, store, settings, self.batch, part.number)
+        self._note(prepared.folders)
+        self.result.files += [writer.put(file, self.store) for file in prepared.files]
+        self._passed.update(piece.ref for piece in prepared.pieces)
+        self.number += 1
         reached("part", self.batch.id)
 
     def _note(self, folders: Sequence[str]) -> None:
@@ -198,33 +333,26 @@ class _Attempt:
         if self.store is self.lake.store:
             self.traces.note(folders)
 
-    def _without_duplicates(self, part: Part, mapped: Mapped) -> Mapped:
-        """What is left of a part; without `drop` that is all of it."""
+    def _without_duplicates(self, mapped: Mapped) -> tuple[Mapped, duplicates.Found]:
+        """What is left of a part, and what it repeats; without `drop` all of it is left."""
         drop = self.policy is duplicates.Policy.DROP
         action = "dropped" if drop else "marked"
         search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store)
         found = search.found(mapped.events, self.result.files)
-        self.result.duplicates += len(found.rows)
-        self.result.variants += found.variants
-        if not found.rows:
-            return mapped
-        self._note([duplicates.folder(self.batch)])
-        self.result.files += duplicates.write(
-            found.listed, self.store, self.lake.settings, self.batch, part.number
-        )
-        if not drop:
-            return mapped
+        if not (found.rows and drop):
+            return mapped, found
         gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
-        for row in found.listed:
-            by_uri = {piece.ref.uri: self.result.outcomes[piece.ref].counts for piece in part.pieces}
-            by_uri[row["source_object"]].dropped += 1
         for day, number in _days(mapped.events.filter(gone)).items():
             mapped.census.events[day] -= number
         dropped = mapped.dropped + Counter({duplicates.REASON: len(found.rows)})
-        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped)
+        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), found
 
-    def _count(self, part: Part, mapped: Mapped) -> None:
-        by_uri = {piece.ref.uri: self.result.outcomes[piece.ref].counts for piece in part.pieces}
+    @property
+    def _counts(self) -> dict[str, Counts]:
+        return {ref.uri: outcome.counts for ref, outcome in self.result.outcomes.items()}
+
+    def _count(self, mapped: Mapped) -> None:
+        by_uri = self._counts
         for uri, number in _value_counts(mapped.events["source_object"]).items():
             by_uri[uri].events += number
         for uri, number in _value_counts(mapped.rejects["source_object"]).items():
@@ -233,6 +361,17 @@ class _Attempt:
         self._failed_casts += mapped.failed_casts
         self._classes.update(_value_counts(mapped.events["class_name"]))
         self.result.census.add(mapped.census)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What some records become, before anything is written or counted."""
+
+    pieces: Sequence[Piece]
+    mapped: Mapped
+    duplicates: duplicates.Found | None
+    files: Sequence[writer.Encoded]
+    folders: Sequence[str]
 
 
 def _days(events: pa.Table) -> Counter[str]:

@@ -251,22 +251,17 @@ def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> 
     return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
 
 
-def write(
-    found: Sequence[Mapping[str, Any]], store: Store, settings: Settings, batch: Batch, part: int
-) -> list[FileInfo]:
-    """Writes the duplicates of one part; none, no file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
+def encoded(
+    found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int
+) -> list[writer.Encoded]:
+    """The file of the duplicates of one part, not written yet; none, no file."""
     if not found:
         return []
     table = pa.Table.from_pylist([dict(row) for row in found], SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(table, settings)
-    store.put(path, data)
     partition = Partition(TABLE, (batch.source,))
-    return [FileInfo(path, partition, None, len(table), data.size, writer.checksum(data))]
+    return [(FileInfo(path, partition, None, len(table), data.size, writer.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:

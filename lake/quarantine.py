@@ -175,12 +175,8 @@ def shown(
     ]
 
 
-def write(rejects: pa.Table, store: Store, settings: Settings, batch: Batch, part: int) -> list[FileInfo]:
-    """Writes the rejects of one part of a batch; no rejects, no file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
+def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> list[writer.Encoded]:
+    """The file of the rejects of one part of a batch, not written yet; no rejects, no file."""
     if not len(rejects):
         return []
     constant = {
@@ -195,8 +191,8 @@ def write(rejects: pa.Table, store: Store, settings: Settings, batch: Batch, par
     rows = pa.table(columns, schema=SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(rows, settings)
-    store.put(path, data)
-    return [FileInfo(path, Partition(TABLE, _values(batch)), None, len(rows), data.size, writer.checksum(data))]
+    partition = Partition(TABLE, _values(batch))
+    return [(FileInfo(path, partition, None, len(rows), data.size, writer.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:

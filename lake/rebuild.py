@@ -92,7 +92,8 @@ def _again(lake: Lake, done: _Finished, engine: Engine, lease: Lease, aside: Sto
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    return batch.again(done.batch, lake, engine, lease, duplicates.policy_of(lake.ledger, done.batch.id), aside)
+    policy = duplicates.policy_of(lake.ledger, done.batch.id)
+    return batch.again(done.batch, lake, engine, lease, policy, aside, done.read)
 
 
 def _put(lake: Lake, batch_id: str, lost: Collection[str], result: Result, aside: Store) -> str | None:

@@ -24,14 +24,14 @@ import sqlalchemy as sa
 
 from lake import batch as batches
 from lake import meter, parts, quarantine, query, replays, traces, writer
-from lake.batch import CountError, reached
+from lake.batch import reached
 from lake.config import Settings
 from lake.lake import Lake, opened
 from lake.leases import Lease
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
 from lake.plan import ID_DIGITS
-from lake.results import Batch, Outcome, Result
+from lake.results import Batch, CountError, Outcome, Result
 from lake.store import Store
 from lake.traces import Traces
 from ocsf_mappers import Engine, JsonRecords, RawObject, registry

@@ -10,6 +10,7 @@ from enum import StrEnum
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
 from ocsf_mappers.census import Census, News, Sighting
+from ocsf_mappers.errors import OcsfMappersError
 
 
 class State(StrEnum):
@@ -30,6 +31,10 @@ class State(StrEnum):
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
 """States in which an object is not planned again."""
+
+
+class CountError(OcsfMappersError):
+    """Records were lost or doubled: a defect of this program. Nothing of what it concerns is visible."""
 
 
 @dataclass
@@ -94,11 +99,34 @@ class BatchRow:
 
 @dataclass
 class Outcome:
-    """What became of one object of a batch."""
+    """What became of one object of a batch.
+
+    Args:
+        counts: What became of its records.
+        state: Done, set aside or failed.
+        reason: Why, where it is not done.
+        lasting: Of one that failed: whether reading it again fails again, unless the mapper or this program changes.
+    """
 
     counts: Counts = field(default_factory=Counts)
     state: State = State.DONE
     reason: str | None = None
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """A record that made the program fail. It is in quarantine, and its neighbours are in the lake.
+
+    Args:
+        uri: URI of its object.
+        record: Its number in the object.
+        reason: What it made fail.
+    """
+
+    uri: str
+    record: int
+    reason: str
 
 
 @dataclass
@@ -115,6 +143,7 @@ class Result:
         seconds: Time it took.
         duplicates: Events that the lake had already; those that were dropped are among the dropped.
         variants: Events with a key that the lake had, and other content.
+        isolated: Records that made the program fail, in quarantine.
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
     """
@@ -128,6 +157,7 @@ class Result:
     seconds: float = 0.0
     duplicates: int = 0
     variants: int = 0
+    isolated: list[Isolated] = field(default_factory=list)
     census: Census = field(default_factory=Census)
     news: dict[News, Sighting] = field(default_factory=dict)
 

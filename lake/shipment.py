@@ -25,12 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import retry, writer
-from lake.batch import CountError, reached
+from lake.batch import reached
 from lake.config import Settings
 from lake.custom_source import CustomSource
 from lake.exports import Exports, Shipment, ShippedFile, ShippedObject
 from lake.lake import Lake
 from lake.leases import Lease
+from lake.results import CountError
 from lake.store import Store
 from ocsf_mappers import registry, sqltext, tables
 from ocsf_mappers.check import table_names

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from lake import batch, config, ingest, query, store
-from lake.batch import CountError
 from lake.config import Settings
-from lake.results import State
+from lake.results import CountError, State
 from ocsf_mappers.errors import ConfigError, WriteError
 from tests.lake.conftest import CLOUDTRAIL_KEY, call, contents, write
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
 from lake import discovery
 from lake.config import Settings
 from lake.objects import ObjectError, ObjectRef, Opener
 from ocsf_mappers import Mapper, RawObject
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.readers import Bad, Chunk
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.readers.chunk import failure
 from ocsf_mappers.streams import Blocks
 
 
@@ -90,7 +89,7 @@ class Source:
                 number += chunk.read
                 yield chunk
         except ReadError as error:
-            yield Chunk(pa.table({"_record": pa.array([], pa.int64())}), [Bad(number + 1, str(error), "")])
+            yield failure(error, number)
 
 
 def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:
@@ -99,7 +98,7 @@ def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:
         return
     for start in range(0, len(chunk.records), rows):
         records = chunk.records.slice(start, rows)
-        yield Chunk(records) if start else replace(chunk, records=records)
+        yield replace(chunk, records=records, bad=(), dropped={}) if start else replace(chunk, records=records)
 
 
 class Assembly:

@@ -304,14 +304,15 @@ class _Replay:
     def _chosen(self, chunk: Chunk, ref: ObjectRef, wanted: dict[int, Entry]) -> Chunk:
         """The records that are wanted and still have the text they had."""
         numbers = pa.array(sorted(wanted), pa.int64())
-        records = chunk.records.filter(pc.is_in(chunk.records["_record"], numbers))
+        chunk = replace(chunk, records=chunk.records.filter(pc.is_in(chunk.records["_record"], numbers)), dropped={})
         keep = []
-        for number, text in zip(records["_record"].to_pylist(), self.engine.texts(records), strict=True):
+        texts = self.engine.texts(chunk)
+        for number, text in zip(chunk.records["_record"].to_pylist(), texts, strict=True):
             keep.append(same := _same(wanted[number], text))
             if not same:
                 self.open[ref.uri, ref.etag, number] = OTHERWISE
         bad = [item for item in chunk.bad if item.record in wanted]
-        return Chunk(records.filter(pa.array(keep, pa.bool_())), bad)
+        return replace(chunk, records=chunk.records.filter(pa.array(keep, pa.bool_())), bad=bad)
 
     def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
@@ -329,7 +330,8 @@ class _Replay:
             for chunk in chunks:
                 column = pa.array([number] * len(chunk.records), pa.int64())
                 records = chunk.records.set_column(chunk.records.column_names.index("_record"), "_record", column)
-                yield Piece(ref, raw_object, Chunk(records, [replace(item, record=number) for item in chunk.bad]))
+                bad = [replace(item, record=number) for item in chunk.bad]
+                yield Piece(ref, raw_object, replace(chunk, records=records, bad=bad, dropped={}))
 
 
 def _is_json(text: str) -> bool:

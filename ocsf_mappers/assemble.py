@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers import tables
 from ocsf_mappers.program import EVENT_MAP, Caption, Program
+from ocsf_mappers.tabular import UNDECLARED
 
 
 class Assembler:
@@ -22,7 +23,7 @@ class Assembler:
 
     Args:
         program: The plan.
-        found: The query's result, without rows of invalid events.
+        found: The query's result, without rows of invalid events; of a text log with `_undeclared` beside it.
     """
 
     def __init__(self, program: Program, found: pa.Table) -> None:
@@ -182,8 +183,10 @@ class Assembler:
         found = _gather([self.column(name) for name in self.program.leftovers.values()], len(self.found))
         numbers, rows, values = found.numbers, found.rows, found.values
         names = pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(keys, pa.string()))
-        more = self.column("_more")
-        if more.null_count < len(more):
+        for name in ("_more", UNDECLARED):
+            if name not in self.found.column_names or self.found[name].null_count == len(self.found):
+                continue
+            more = self.column(name)
             entries = more.flatten()
             parents = pc.list_parent_indices(more).to_numpy(zero_copy_only=False)
             rows = np.concatenate([rows, parents])

@@ -54,15 +54,14 @@ class BatchShape:
     """What the batch relation holds.
 
     Args:
-        columns: Source columns of a text log; None for JSON text in `_raw`.
-        extras: Columns of a text log that the record type does not declare.
+        columns: Declared columns that are present of a text log (see `ocsf_mappers.tabular`); None for JSON text in
+            `_raw`.
         object_key: Columns from the object's own name that are present.
         envelope: Whether `_envelope` holds the JSON around each record.
         careful: JSON only: some record has undeclared, repeated or mistyped members, so look at each.
     """
 
     columns: frozenset[str] | None = None
-    extras: tuple[str, ...] = ()
     object_key: tuple[str, ...] = ()
     envelope: bool = False
     careful: bool = False

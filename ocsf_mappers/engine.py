@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers import census, sqltext, tables
+from ocsf_mappers import census, sqltext, tables, tabular
 from ocsf_mappers.assemble import Assembler
 from ocsf_mappers.census import Census
 from ocsf_mappers.check import table_names
@@ -28,6 +28,7 @@ from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, wrapped
 from ocsf_mappers.record import OBJECT_KEY_COLUMNS, json_path
 from ocsf_mappers.schema import DEFAULT_VERSION
 from ocsf_mappers.statements import TOO_MUCH, BadDataError, Statements
+from ocsf_mappers.tabular import UNDECLARED
 
 REJECTS = pa.schema(
     [
@@ -42,6 +43,9 @@ REJECTS = pa.schema(
 
 KEPT_SHAPES = 32
 """Queries for this many sets of columns stay compiled and planned."""
+
+_TYPES = {"_record": pa.int64(), UNDECLARED: tabular.ENTRIES}
+"""Columns that queries take and that are no texts."""
 
 VECTOR_ROWS = 2_048
 """DuckDB computes this many rows at once."""
@@ -99,19 +103,20 @@ class Engine:
             for envelope in reader.known_envelopes
         ]
         self._programs: dict[BatchShape, Program] = {}
+        self._declared = frozenset(path[0] for path in mapper.shape.leaves)
         self._statements: dict[tuple[str, ...], Statements] = {}
 
     def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
         """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
-        groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table]]] = {}
+        groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table, Chunk]]] = {}
         for raw_object, chunk in parts:
             dropped.update(chunk.dropped)
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
-                records = self._with_envelope(chunk.records)
-                groups.setdefault(tuple(records.column_names), []).append((raw_object, records))
+                records = self._arranged(chunk)
+                groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
         batches = [_Batch(found, self._envelopes) for found in groups.values()]
         mapped = [self._map(portion) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
@@ -119,17 +124,21 @@ class Engine:
         failed = sum((found.failed_casts for found in mapped), Counter())
         return Mapped(events, rejects, dropped, failed, census.merged(found.census for found in mapped))
 
-    def _with_envelope(self, records: pa.Table) -> pa.Table:
-        """JSON records of a source that knows envelopes have the column for them, so that one query serves all."""
-        if not self._envelopes or "_raw" not in records.column_names or "_envelope" in records.column_names:
-            return records
-        return records.append_column("_envelope", pa.nulls(len(records), pa.string()))
+    def _arranged(self, chunk: Chunk) -> pa.Table:
+        """A chunk's records as queries take them, so that one query serves as many as may be."""
+        records = chunk.records
+        if "_raw" not in records.column_names:
+            records = tabular.arranged(chunk, self._declared)
+        elif self._envelopes and "_envelope" not in records.column_names:
+            records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
+        return records.cast(pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in records.column_names]))
 
-    def texts(self, records: pa.Table) -> list[str]:
+    def texts(self, chunk: Chunk) -> list[str]:
         """The text of each record of a chunk as a reject has it."""
-        if not len(records):
+        if not len(chunk.records):
             return []
-        found: list[str] = _Batch([(RawObject(""), records)], self._envelopes).texts().to_pylist()
+        batch = _Batch([(RawObject(""), self._arranged(chunk), chunk)], self._envelopes)
+        found: list[str] = batch.texts().to_pylist()
         return found
 
     def _no_events(self) -> pa.Table:
@@ -183,8 +192,8 @@ class Engine:
 
     def _query(self, query: str, batch: _Batch) -> pa.Table:
         """A query's rows; `batch` is what its relation of that name holds."""
-        # Headers name the same columns in any order, and statements depend on the order.
-        records = batch.records.select(sorted(batch.records.column_names))
+        # Statements depend on the order of columns and on their types, which follow from the names.
+        records = batch.records.select(sorted({*batch.records.column_names} - {UNDECLARED}))
         key = tuple(records.column_names)
         if key not in self._statements:
             _forget_oldest(self._statements)
@@ -216,6 +225,8 @@ class Engine:
             "source_record": found["_record"],
             "mapper_version": _repeated(self.fingerprint, len(found)),
         }
+        if not batch.is_json:
+            found = found.append_column(UNDECLARED, batch.records[UNDECLARED])
         own = [field for field in self.table.arrow if field.name not in provenance]
         arrays = Assembler(program, found).columns(own)
         columns = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
@@ -273,14 +284,16 @@ def _repeated(text: str, length: int) -> pa.Array:
 class _Batch:
     """Records with the same columns, from one or several objects."""
 
-    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table]], envelopes: Sequence[Envelope] = ()) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[RawObject, pa.Table, Chunk]], envelopes: Sequence[Envelope] = ()
+    ) -> None:
         self.envelopes = envelopes
-        self.objects = [raw_object for raw_object, _ in parts]
+        self.objects = [raw_object for raw_object, _, _ in parts]
+        self.chunks = [chunk for _, _, chunk in parts]
         tagged = []
-        for number, (_, records) in enumerate(parts):
+        for number, (_, records, _) in enumerate(parts):
             tagged.append(records.append_column("_object", pa.repeat(pa.scalar(number, pa.int32()), len(records))))
         self.records = _in_vectors(pa.concat_tables(tagged))
-        self.source_columns = [name for name in self.records.column_names if not name.startswith("_")]
         self.is_json = "_raw" in self.records.column_names
         for name in OBJECT_KEY_COLUMNS:
             values = [getattr(raw_object, name) for raw_object in self.objects]
@@ -292,8 +305,8 @@ class _Batch:
 
     def _with(self, records: pa.Table) -> _Batch:
         other = object.__new__(_Batch)
-        other.objects, other.records, other.envelopes = self.objects, records, self.envelopes
-        other.source_columns, other.is_json = self.source_columns, self.is_json
+        other.objects, other.chunks, other.records = self.objects, self.chunks, records
+        other.envelopes, other.is_json = self.envelopes, self.is_json
         return other
 
     def slice(self, start: int, length: int | None = None) -> _Batch:
@@ -332,9 +345,8 @@ class _Batch:
         keys = tuple(name for name in OBJECT_KEY_COLUMNS if f"_key_{name}" in present)
         if self.is_json:
             return BatchShape(object_key=keys, envelope="_envelope" in present, careful=careful)
-        declared = {path[0] for path in mapper.shape.leaves}
-        extras = tuple(name for name in self.source_columns if name not in declared)
-        return BatchShape(frozenset(declared & present), extras, keys)
+        declared = (path[0] for path in mapper.shape.leaves)
+        return BatchShape(frozenset(name for name in declared if tabular.column_name(name) in present), keys)
 
     def rejects(self, reasons: Sequence[str]) -> pa.Table:
         """Every row as a reject, with its reason."""
@@ -356,8 +368,13 @@ class _Batch:
             pairs = zip(self.records["_raw"].to_pylist(), self.records["_envelope"].to_pylist(), strict=True)
             texts = [raw if around is None else wrapped(raw, around, self.envelopes) for raw, around in pairs]
             return pa.chunked_array([pa.array(texts, pa.string())])
-        values = [pc.fill_null(self.records[name], "-") for name in self.source_columns]
-        return pc.binary_join_element_wise(*values, " ")
+        numbers = self.records["_object"].to_numpy()
+        found = np.full(len(self), None, object)
+        for number in np.unique(numbers).tolist():
+            chunk = self.chunks[number].records
+            rows = pc.index_in(self.records["_record"].filter(pa.array(numbers == number)), chunk["_record"])
+            found[numbers == number] = tabular.texts(chunk.take(rows)).to_pylist()
+        return pa.chunked_array([pa.array(found, pa.string())])
 
 
 def _reject(raw_object: RawObject, record: int, reason: str, text: str) -> dict[str, object]:
@@ -386,7 +403,7 @@ def fingerprint(mapper: Mapper, version: str) -> str:
     costs no more than planning open batches anew. A changed reader that kept the name would mix two kinds of events.
     """
     columns = frozenset(path[0] for path in mapper.shape.leaves)
-    shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, (), OBJECT_KEY_COLUMNS))
+    shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, OBJECT_KEY_COLUMNS))
     digest = hashlib.sha256(_code())
     digest.update(repr(mapper.readers).encode())
     for shape in shapes:
@@ -398,8 +415,7 @@ def fingerprint(mapper: Mapper, version: str) -> str:
 def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for module in sorted(here.rglob("*.py")):
-        if (name := module.relative_to(here).as_posix()).partition("/")[0] != "sources":
-            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
+    root = Path(__file__).parent
+    for module in sorted(path for path in root.rglob("*.py") if path.parent.name != "sources"):
+        digest.update(str(module.relative_to(root)).encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

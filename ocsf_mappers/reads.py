@@ -12,13 +12,14 @@ from ocsf_mappers import expr as e
 from ocsf_mappers import render, sqltext
 from ocsf_mappers.record import OBJECT_KEY, Path
 from ocsf_mappers.render import ABSENT
+from ocsf_mappers.tabular import column_name
 
 
 class Record:
     """The record's columns.
 
     Args:
-        columns: Columns of a text log; None for JSON text, whose members are those of the struct `r`.
+        columns: Declared columns of a text log; None for JSON text, whose members are those of the struct `r`.
         object_key: Columns from the object's own name that are present.
     """
 
@@ -32,7 +33,7 @@ class Record:
             return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
         if self._columns is None:
             return "r." + ".".join(sqltext.name(step) for step in path)
-        return sqltext.name(path[0]) if path[0] in self._columns else ABSENT
+        return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
     def member(self, expr: e.Json) -> str:
         """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""

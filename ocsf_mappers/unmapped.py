@@ -56,7 +56,7 @@ class Leftovers:
             if unused is not None:
                 reference = self.column(path)
                 found.append((".".join(path), f"CASE WHEN {unused} THEN {reference} END" if unused else reference))
-        return found + [(name, sqltext.name(name)) for name in self.batch.extras]
+        return found
 
     def pairs(self) -> list[str]:
         """SQL for each JSON value that is left over in some rows (see `flatten`), null in the others."""

@@ -13,9 +13,8 @@ from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.streams import Blocks
 
-COLUMN_SETS = 64
-"""Of one object (of JSON: of one window), lines or records may come with this many different sets of columns. Each set
-is a query of its own; what comes with more of them is bad."""
+COLUMNS = 1_024
+"""A text log may name so many columns; the logs that we know have some sixty. What comes with more of them is bad."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,30 @@ class Chunk:
     """Some of an object's records.
 
     `records` has `_record` (int64, the number in the object) and either `_raw` (JSON text, with `_envelope` where the
-    record came inside another document) or one text column per field. `dropped` counts lines that are no records.
+    record came inside another document) or, of a text log, the text columns `c0`, `c1`... in the object's order.
+    `names` has what the object calls those columns, whatever that is: such names never become names of ours. `dropped`
+    counts lines that are no records.
     """
 
     records: pa.Table
     bad: Sequence[Bad] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [name for name in self.records.column_names if not name.startswith("_")]
+        if given != positions(len(self.names)):
+            raise ValueError(f"{len(self.names)} names for the columns {given}")
 
     @property
     def read(self) -> int:
         """How many records and lines this chunk accounts for."""
         return len(self.records) + len(self.bad) + sum(self.dropped.values())
+
+
+def positions(count: int) -> list[str]:
+    """What the columns of a text log are called in `Chunk.records`."""
+    return [f"c{number}" for number in range(count)]
 
 
 class Reader(Protocol):
@@ -86,4 +98,4 @@ def as_text(value: object) -> str | None:
     """A value of JSON as the text of a column: strings as they are, null as null, everything else as JSON text."""
     if value is None or isinstance(value, str):
         return value
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value, enc_hook=str).decode()

@@ -13,7 +13,16 @@ import pyarrow.csv
 
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES
-from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, bad_text, failure, no_records, until_error
+from ocsf_mappers.readers.chunk import (
+    COLUMNS,
+    Bad,
+    Chunk,
+    bad_text,
+    failure,
+    no_records,
+    positions,
+    until_error,
+)
 from ocsf_mappers.readers.exported import is_exported
 from ocsf_mappers.streams import Blocks
 
@@ -21,12 +30,23 @@ EXPORT_TIME = "envelope.timestamp"
 """The column of the time that stands before each message of an export task."""
 
 
+HEADER_SETS = 64
+"""The header lines inside an object may name this many different sets of columns; lines below others are bad."""
+
+HEADER_BYTES = 64 << 10
+"""As much of a line as is looked at to see whether it is a repeated header."""
+
+HEADER_WORDS = 3
+"""So many names of fields in a first line make it a header, whatever else it names."""
+
+
 @dataclass(frozen=True)
 class Delimited:
     """Text lines of values between one separator; a header line names the columns, in any order.
 
     Args:
-        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same.
+        columns: Every field name that the log's documentation knows; `-` and `_` in names are the same, and so are
+            capitals and small letters.
         default: Names of the columns when there is no header line.
         null: What stands for a missing value.
     """
@@ -60,16 +80,28 @@ class Delimited:
         failed: list[ReadError] = []
         line, names, headed = 1, self.default, False
         named: set[tuple[str, ...]] = set()
+        refused: str | None = None
         for text, too_long in _whole_lines(until_error(iter(blocks), failed)):
             if too_long:
                 yield Chunk(no_records(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
                 line += 1
                 continue
-            if line == 1 and (found := self._header(text)) is not None:
-                names, headed, line = found, True, 2
-                named.add(names)
-                text = text.partition(b"\n")[2]
+            if line == 1:
+                first, _, rest = text.partition(b"\n")
+                words = self._words(first)
+                if (reason := self._no_header(words)) is not None:
+                    yield Chunk(no_records(), [Bad(1, reason, bad_text(first))])
+                    refused = reason if len(words) > COLUMNS else None
+                    line, text = 2, rest
+                elif self._is_header(words, first=True):
+                    names, headed, line, text = words, True, 2, rest
+                    named.add(names)
             if not text:
+                continue
+            if refused is not None:
+                chunk, lines = _unnamed(text, line, refused)
+                yield chunk
+                line += lines
                 continue
             chunk, lines = self._chunk(text, names, line, headed)
             if not self._holds_header(chunk, names):
@@ -77,16 +109,18 @@ class Delimited:
                 line += lines
                 continue
             for part in self._between_headers(text):
-                if (found := self._header(part)) is not None:
+                words = self._words(part.partition(b"\n")[0])
+                if self._is_header(words):
                     yield Chunk(no_records(), dropped={"repeated header line": 1})
-                    names, headed, line = found, True, line + 1
-                    if len(named) < COLUMN_SETS:
+                    names, headed, line = words, True, line + 1
+                    if len(named) < HEADER_SETS:
                         named.add(names)
                     part = part.partition(b"\n")[2]
                 if not part:
                     continue
                 if headed and names not in named:
-                    chunk, lines = _unnamed(part, line)
+                    reason = f"the object has more than {HEADER_SETS} different header lines"
+                    chunk, lines = _unnamed(part, line, reason)
                 else:
                     chunk, lines = self._chunk(part, names, line, headed)
                 yield chunk
@@ -99,15 +133,17 @@ class Delimited:
         spelled = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
         if any(item.text.partition(self.sep)[0] in spelled for item in chunk.bad):
             return True
-        if names[0] not in chunk.records.column_names:
+        if not len(chunk.records):
             return False
-        return bool(pc.any(pc.is_in(chunk.records[names[0]], pa.array(spelled))).as_py())
+        return bool(pc.any(pc.is_in(chunk.records["c0"], pa.array(spelled))).as_py())
 
     def _between_headers(self, text: bytes) -> Iterator[bytes]:
         """The text cut before each line that names columns instead of holding values."""
         start = 0
         for found in self._header_start.finditer(text):
-            if self._header(text[found.start() : found.start() + 8192]) is not None:
+            end = text.find(b"\n", found.start(), found.start() + HEADER_BYTES)
+            line = text[found.start() : end if end >= 0 else found.start() + HEADER_BYTES]
+            if self._is_header(self._words(line)):
                 if found.start() > start:
                     yield text[start : found.start()]
                 start = found.start()
@@ -118,13 +154,32 @@ class Delimited:
         names = "|".join(re.escape(name).replace("_", "[-_]") for name in self.columns)
         return re.compile(rf"(?m)^(?:{names})(?={re.escape(self.sep)}|\r?$)".encode())
 
-    def _header(self, text: bytes) -> tuple[str, ...] | None:
-        """The column names that the first line gives, or None when it holds values."""
-        first = text.partition(b"\n")[0].strip(b"\r")
-        words = first.decode("utf-8", errors="replace").split(self.sep)
-        names = tuple(word.lower().replace("-", "_") for word in words)
-        known = sum(name in self.columns for name in names)
-        return names if known * 2 > len(names) and len(set(names)) == len(names) else None
+    def _words(self, line: bytes) -> tuple[str, ...]:
+        return tuple(line.rstrip(b"\r").decode("utf-8", errors="replace").split(self.sep))
+
+    def _known(self, words: tuple[str, ...]) -> int:
+        return sum(word.lower().replace("-", "_") in self.columns for word in words)
+
+    def _is_header(self, words: tuple[str, ...], *, first: bool = False) -> bool:
+        """Whether a line names columns instead of holding values.
+
+        Most of its words are names of fields. Of a first line some are enough; further down they might be values.
+        """
+        known = self._known(words)
+        return len(words) <= COLUMNS and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
+
+    def _no_header(self, words: tuple[str, ...]) -> str | None:
+        """Why a first line that names fields is none that could name the columns; None where it is one, or values."""
+        known = self._known(words)
+        if known >= HEADER_WORDS and len(words) > COLUMNS:
+            return f"the first line names {len(words)} columns, more than the {COLUMNS} that are read"
+        begins = self._known(words[:1]) > 0
+        if (begins or known > 1) and not self._is_header(words, first=True):
+            return (
+                f"the first line looks like a header, but only {known} of its {len(words)} words are names of fields; "
+                "the lines below are read as the default format"
+            )
+        return None
 
     def _chunk(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
         try:
@@ -141,9 +196,10 @@ class Delimited:
             bad.append(Bad(line + row.number - 1, reason, row.text))
             return "skip"
 
+        columns = positions(len(names))
         parsed = pa.csv.read_csv(
             io.BytesIO(text),
-            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False, block_size=len(text) + 1),
             parse_options=pa.csv.ParseOptions(
                 delimiter=self.sep,
                 quote_char=False,
@@ -152,7 +208,7 @@ class Delimited:
                 invalid_row_handler=invalid,
             ),
             convert_options=pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=True,
                 null_values=[self.null],
                 check_utf8=False,
@@ -165,7 +221,7 @@ class Delimited:
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
         records = parsed.append_column("_record", numbers)
         blank = pc.equal(parsed[0], "")
-        for name in names[1:]:
+        for name in columns[1:]:
             if not pc.any(blank).as_py():
                 break
             blank = pc.and_(blank, pc.equal(parsed[name], ""))
@@ -173,7 +229,7 @@ class Delimited:
         if blanks := pc.sum(blank).as_py():
             records = records.filter(pc.invert(pc.fill_null(blank, False)))
             dropped["blank line"] = blanks
-        return Chunk(records, bad, dropped), lines
+        return Chunk(records, bad, dropped, names), lines
 
     def _chunk_by_line(
         self, text: bytes, names: tuple[str, ...], line: int, headed: bool
@@ -202,12 +258,12 @@ class Delimited:
         moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
         records = chunk.records.set_column(position, "_record", moved)
         others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
-        return Chunk(records, sorted([*bad, *others], key=lambda item: item.record), chunk.dropped), len(lines)
+        everything = sorted([*bad, *others], key=lambda item: item.record)
+        return Chunk(records, everything, chunk.dropped, names), len(lines)
 
 
-def _unnamed(text: bytes, line: int) -> tuple[Chunk, int]:
-    """Lines below a header that is one too many."""
-    reason = f"the object has more than {COLUMN_SETS} different header lines"
+def _unnamed(text: bytes, line: int, reason: str) -> tuple[Chunk, int]:
+    """Lines below a header that is not used."""
     lines = text.removesuffix(b"\n").split(b"\n")
     bad = [Bad(number, reason, bad_text(item)) for number, item in enumerate(lines, start=line)]
     return Chunk(no_records(), bad), len(lines)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, as_text, no_records
+from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.streams import Blocks
 
-_OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
-
-
 PREFIX = "envelope."
 """Before the names of members that stood around a line."""
+
+CELLS = 4 << 20
+"""Records whose members differ are put into one table of this many values and gaps."""
+
+EXACT = 1 << 53
+"""Below it, a double stands for a whole number and no other."""
+
+_Members: TypeAlias = Sequence[tuple[str, str | None]]
+
+_OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,51 +54,139 @@ class DelimitedInJson:
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
-        groups: dict[tuple[str, ...], list[tuple[int, list[str | None]]]] = {}
         bad, dropped = list(chunk.bad), Counter(chunk.dropped)
+        table = _Table()
         for number, raw, around in _rows(chunk.records):
-            beside = _beside(around)
-            if raw.lstrip()[:1] not in ("{", "[") and around is not None:
-                names, values = self._line(raw, beside)
-            else:
-                try:
-                    members = msgspec.json.decode(raw)
-                except (msgspec.DecodeError, RecursionError) as error:
-                    bad.append(Bad(number, f"the record is not valid JSON: {error}", raw[:KEPT_BYTES]))
-                    continue
-                if not isinstance(members, dict):
-                    bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
-                    continue
-                names, values = self._fields(members, beside)
-            if names not in groups and len(groups) == COLUMN_SETS:
-                reason = f"more than {COLUMN_SETS} different sets of members"
-                bad.append(Bad(number, reason, _document(raw, around)))
-            elif len(names) != len(values):
-                reason = f"{len(values)} values where the default format has {len(names)}"
-                bad.append(Bad(number, reason, _document(raw, around)))
-            else:
-                groups.setdefault(names, []).append((number, values))
+            try:
+                fields = [*self._fields(raw, is_carried=around is not None), *_beside(around)]
+            except _NoFieldsError as error:
+                bad.append(Bad(number, str(error), _document(raw, around)))
+                continue
+            if table.is_full(fields):
+                yield table.chunk()
+                table = _Table()
+            table.add(number, fields)
+        yield table.chunk()
         yield Chunk(no_records(), bad, dropped)
-        for names, found in groups.items():
-            columns = {"_record": pa.array([number for number, _ in found], pa.int64())}
-            for position, name in enumerate(names):
-                columns[name] = pa.array([values[position] for _, values in found], pa.string())
-            yield Chunk(pa.table(columns))
 
-    def _line(self, line: str, beside: Mapping[str, str]) -> tuple[tuple[str, ...], list[str | None]]:
-        values = [None if word == self.text.null else word for word in line.split(self.text.sep)]
+    def _fields(self, raw: str, *, is_carried: bool) -> _Members:
+        """Names and values of a record, the same name perhaps several times."""
+        if not is_carried or raw.lstrip()[:1] in ("{", "["):
+            members = _members(raw)
+            if not any(name.lower().replace("-", "_") in self.text.columns for name, _ in members):
+                raise _NoFieldsError("none of the record's members is a field of this log")
+            return [(name, None if value == self.text.null else value) for name, value in members]
+        values = raw.split(self.text.sep)
         if len(values) != len(self.text.default):
-            return self.text.default, values
-        return (*self.text.default, *beside), [*values, *beside.values()]
+            raise _NoFieldsError(f"{len(values)} values where the default format has {len(self.text.default)}")
+        return list(zip(self.text.default, (None if word == self.text.null else word for word in values), strict=True))
 
-    def _fields(
-        self, members: Mapping[str, object], beside: Mapping[str, str]
-    ) -> tuple[tuple[str, ...], list[str | None]]:
-        names = tuple(name.lower().replace("-", "_") for name in members)
-        if len(set(names)) != len(names):
-            names = tuple(members)
-        texts = [as_text(value) for value in members.values()]
-        return (*names, *beside), [*(None if text == self.text.null else text for text in texts), *beside.values()]
+
+class _NoFieldsError(Exception):
+    """A record has no fields to read; the message says why."""
+
+
+class _Table:
+    """Records with any members, as columns: one for each name, and one more for each time that a record repeats it."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._columns: dict[tuple[str, int], list[str | None]] = {}
+
+    def is_full(self, fields: _Members) -> bool:
+        """Whether there is no room for another record with these fields."""
+        width = len(self._columns.keys() | _places(fields))
+        return bool(self._numbers) and (width > COLUMNS or width * (len(self._numbers) + 1) > CELLS)
+
+    def add(self, number: int, fields: _Members) -> None:
+        """Takes a record in."""
+        before = len(self._numbers)
+        self._numbers.append(number)
+        for place, (_, value) in zip(_places(fields), fields, strict=True):
+            column = self._columns.setdefault(place, [])
+            column.extend([None] * (before - len(column)))
+            column.append(value)
+
+    def chunk(self) -> Chunk:
+        """The records so far."""
+        size = len(self._numbers)
+        columns = {"_record": pa.array(self._numbers, pa.int64())}
+        for name, values in zip(positions(len(self._columns)), self._columns.values(), strict=True):
+            columns[name] = pa.array([*values, *[None] * (size - len(values))], pa.string())
+        return Chunk(pa.table(columns), names=tuple(name for name, _ in self._columns))
+
+
+def _places(fields: _Members) -> dict[tuple[str, int], None]:
+    """For each field its name, and how often the record had that name before; in order."""
+    seen: Counter[str] = Counter()
+    found: dict[tuple[str, int], None] = {}
+    for name, _ in fields:
+        found[name, seen[name]] = None
+        seen[name] += 1
+    return found
+
+
+def _members(raw: str) -> _Members:
+    """The members of a record in order, repeated ones too; numbers are their text.
+
+    Raises:
+        _NoFieldsError: It is no JSON object, or one without members or with too many.
+    """
+    try:
+        found = json.loads(raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse)
+        if not isinstance(found, _Object):
+            raise _NoFieldsError("not a JSON object")
+        if not found:
+            raise _NoFieldsError("the record has no members")
+        if len(found) > COLUMNS:
+            raise _NoFieldsError(f"the record has {len(found)} members, more than the {COLUMNS} that are read")
+        return [(_encodable(name), None if value is None else _encodable(_text(value))) for name, value in found]
+    except (ValueError, RecursionError) as error:
+        raise _NoFieldsError(f"the record is not valid JSON: {error}") from error
+
+
+class _Object(list[tuple[str, object]]):
+    """The members of a JSON object in order."""
+
+
+class _Number(str):
+    """A number as it is written."""
+
+
+def _whole(text: str) -> _Number:
+    """A number with a fraction or an exponent; a whole one without, as ports and counts are read."""
+    value = float(text)
+    return _Number(int(value) if value.is_integer() and abs(value) < EXACT else text)
+
+
+def _refuse(name: str) -> object:
+    raise ValueError(f"{name} is no number")
+
+
+def _text(value: object) -> str:
+    """A value as the text of a column, of objects and lists their JSON."""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    match value:
+        case _Number():
+            return str(value)
+        case _Object():
+            return "{" + ",".join(f"{_json(name)}:{_json(inner)}" for name, inner in value) + "}"
+        case list():
+            return "[" + ",".join(map(_json, value)) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _encodable(text: str) -> str:
+    """The text; half of a surrogate pair, which no text can hold, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _rows(records: pa.Table) -> Iterator[tuple[int, str, str | None]]:
@@ -101,12 +197,10 @@ def _rows(records: pa.Table) -> Iterator[tuple[int, str, str | None]]:
     return zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), around, strict=True)
 
 
-def _beside(around: str | None) -> dict[str, str]:
+def _beside(around: str | None) -> _Members:
     """What stood around a record as further columns."""
-    if around is None:
-        return {}
-    members = msgspec.json.decode(around, type=dict[str, object])
-    return {f"{PREFIX}{name}": text for name, value in members.items() if (text := as_text(value)) is not None}
+    found = [] if around is None else _members(around)
+    return [(f"{PREFIX}{name}", value) for name, value in found if value is not None]
 
 
 def _document(raw: str, around: str | None) -> str:

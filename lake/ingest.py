@@ -61,15 +61,19 @@ class SourceSummary:
         read = [ref for ref, outcome in result.outcomes.items() if outcome.state is State.DONE]
         self.objects += len(read)
         self.batches += 1
+        self.bytes_in += sum(ref.size for ref in read)
+        self.seconds += result.seconds
+        self.add_records(result)
+
+    def add_records(self, result: Result) -> None:
+        """Counts what became of records, also of those that stood among another source's."""
         self.counts.add(result.counts)
         self.events_by_class.update(result.events_by_class)
         self.dropped.update(result.dropped)
         self.failed_casts.update(result.failed_casts)
         self.unmapped_keys.update(result.unmapped_keys)
         self.files += len(result.files)
-        self.bytes_in += sum(ref.size for ref in read)
         self.bytes_out += result.bytes_out
-        self.seconds += result.seconds
         self.duplicates += result.duplicates
         self.variants += result.variants
         self.news.update(result.news)
@@ -122,6 +126,8 @@ class Summary:
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
         self.sources.setdefault(batch.source, SourceSummary()).add(batch, result)
+        for routed, found in result.routed:
+            self.sources.setdefault(routed.source, SourceSummary()).add_records(found)
         for ref, outcome in result.outcomes.items():
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
@@ -351,7 +357,7 @@ class _Run:
             if batch is None or lease is None:
                 return None
             try:
-                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease)
+                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease, engines=self._engine)
             except Exception as error:
                 with suppress(RetriableError, WriteError):
                     self.lake.ledger.fail(batch.id, str(error))
@@ -362,7 +368,7 @@ class _Run:
     def _engine(self, source: str) -> Engine:
         # Kept for the next run in this thread too: one costs a third of a second of CPU until it has mapped once.
         engines: dict[tuple[str, str], tuple[Mapper, Engine]] = _THREADS.__dict__.setdefault("engines", {})
-        key, mapper = (source, self.settings.ocsf_version), self.mappers[source]
+        key, mapper = (source, self.settings.ocsf_version), self.mappers.get(source) or registry.load(source)
         if key not in engines or engines[key][0] is not mapper:
             engines[key] = mapper, Engine(mapper, self.settings.ocsf_version)
         return engines[key][1]

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
-from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS, TRACES
+from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
 from lake.writer import FileInfo
@@ -220,8 +220,7 @@ class Ledger:
                 {
                     "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
                     "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
-                    "read": outcome.counts.read, "events": outcome.counts.events,
-                    "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
+                    **vars(result.counts_of(ref)),
                 }
                 for ref, outcome in result.outcomes.items()
             ]  # fmt: skip
@@ -314,7 +313,9 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     undo(connection)
     connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
     connection.execute(sa.delete(BATCHES).where(*row))
-    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
+    routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
+    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
     return True
 
 

@@ -265,7 +265,8 @@ class Planner:
         given: list[Batch] = []
 
         def undo(connection: sa.Connection) -> None:
-            self.lake.catalog.drop(batch_id)
+            for written_by in traces.ids(connection, batch_id):
+                self.lake.catalog.drop(written_by)
             self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 
         def once() -> list[str]:

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import duplicates, listing, objects, retry
+from lake import discovery, duplicates, listing, objects, reread, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
-from lake.plan import NotRead, Planned, Planner, Unread, mappers
+from lake.objects import ObjectRef
+from lake.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
 from lake.results import Batch, BatchRow, Counts, Result, State
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.census import News, Sighting
@@ -102,6 +103,7 @@ class Summary:
         sources: Per source, by name.
         unread: Objects skipped, set aside or failed, with the reasons.
         busy: Batches left to another run that works on them, or that it has done meanwhile.
+        reread: Objects that are read again, as none of their records was an event.
     """
 
     listed: int = 0
@@ -109,6 +111,7 @@ class Summary:
     sources: dict[str, SourceSummary] = field(default_factory=dict)
     unread: Unread = field(default_factory=Unread)
     busy: int = 0
+    reread: int = 0
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -137,6 +140,7 @@ class Summary:
         self.listed += other.listed
         self.known += other.known
         self.busy += other.busy
+        self.reread += other.reread
         self.unread.extend(other.unread)
         for name, found in other.sources.items():
             self.sources.setdefault(name, SourceSummary()).merge(found)
@@ -145,6 +149,7 @@ class Summary:
         """Counts what planning found."""
         self.listed += planned.listed
         self.known += planned.known
+        self.reread += planned.reread
         self.unread.extend(planned.unread)
 
 
@@ -215,10 +220,37 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
     objects.check(asked, settings.input_access)
     calls = listing.Calls()
     with opened(settings, patient=True) as lake:
+        reread.clean(lake)
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
-        planned = Planner(lake, found).plan(pages, source)
+        planner = Planner(lake, found)
+        planner.keep_settled = source is not None
+        planned = planner.plan(pages, source)
+        if source is not None:
+            _reread(planner, source)
     planned.list_calls = calls.number
     return planned
+
+
+def _reread(planner: Planner, source: str) -> None:
+    """Plans objects again that were taken for something else, or refused by a mapper that has changed since."""
+    lake, planned = planner.lake, planner.planned
+    version = planner.version(source)
+    moving: dict[str | None, list[ObjectRef]] = {}
+    for start in range(0, len(planner.settled), CHUNK):
+        refs = planner.settled[start : start + CHUNK]
+        known = retry.patiently(reread.before, lake, refs)
+        for ref in refs:
+            read = known.get(ref.key)
+            if read is None or not reread.is_worth_it(read, source, version):
+                continue
+            if reason := reread.kept_reason(lake, read):
+                planned.unread.add(NotRead(ref.uri, State.KEPT, reason))
+            elif discovery.set_aside_reason(ref.uri, planner.mappers[source]) is None:
+                moving.setdefault(read.batch_id, []).append(ref)
+                planned.reread += 1
+            planned.known -= 1
+    for batch_id, refs in moving.items():
+        planned.batch_ids += reread.move(lake, batch_id, refs, planner.grouped(source, refs))
 
 
 def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | None = None) -> Summary:

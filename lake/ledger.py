@@ -77,13 +77,16 @@ class Ledger:
         with self.engine.connect() as connection:
             return _states(connection, refs)
 
-    def plan(self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None) -> list[Batch]:
+    def plan(
+        self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, first: Undo | None = None
+    ) -> list[Batch]:
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
         Args:
             batches: The batches.
             instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
                 done after all nothing is removed and nothing written; nobody can end it meanwhile.
+            first: What else belongs into that transaction, and comes before.
 
         Returns:
             The batches written, those that stand there already as they are among them.
@@ -94,6 +97,8 @@ class Ledger:
             lock(connection, "plan")
             if instead_of is not None and not _discarded(connection, *instead_of):
                 return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
+            if first is not None:
+                first(connection)
             for batch in batches:
                 known = _states(connection, batch.members)
                 if _stands(batch, known):

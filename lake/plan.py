@@ -75,6 +75,7 @@ class Planned:
         known: Those of them that earlier runs have dealt with.
         unread: Objects skipped, set aside or failed, with the reasons.
         list_calls: How often the store was asked for names.
+        reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
     """
 
@@ -84,6 +85,7 @@ class Planned:
     unread: Unread = field(default_factory=Unread)
     list_calls: int = 0
     undetermined: int = 0
+    reread: int = 0
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -188,6 +190,9 @@ class Planner:
         self.settings = lake.settings
         self.mappers = mappers
         self.planned = Planned()
+        self.settled: list[ObjectRef] = []
+        """Listed objects that earlier runs have read or set aside; kept where `keep_settled` says so."""
+        self.keep_settled = False
         self._versions: dict[str, str] = {}
 
     def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
@@ -275,16 +280,17 @@ class Planner:
                 if lease is None or (batch is None and not kept and not given):
                     return []
                 if batch is not None:
-                    kept[:] = self._grouped(batch.source, [ref for ref in batch.members if ref.key not in keys])
+                    kept[:] = self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys])
                     if source:
-                        given[:] = self._grouped(source, [ref for ref in batch.members if ref.key in keys])
+                        given[:] = self.grouped(source, [ref for ref in batch.members if ref.key in keys])
                 # Without the batch: it was taken out by a transaction whose answer was lost.
                 written = {found.id for found in self.lake.ledger.plan([*kept, *given], instead_of=(batch_id, undo))}
                 return [found.id for found in (given if source else kept) if found.id in written]
 
         return retry.patiently(once)
 
-    def _grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+    def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+        """Objects of a source in batches, as this lake would read them now."""
         return list(batches(source, self.version(source), members, self.settings))
 
     def version(self, source: str) -> str:
@@ -319,6 +325,8 @@ class Planner:
             state, batch = states.get(ref.key, (None, None))
             if state in (State.DONE, State.SET_ASIDE):
                 self.planned.known += 1
+                if self.keep_settled:
+                    self.settled.append(ref)
             elif state is State.PLANNED and batch in wrong:
                 mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch:

@@ -107,7 +107,7 @@ def replay(
                 summary.busy.append(name)
                 continue
             for unfinished in replays.unfinished(lake.ledger, name):
-                _take_back(lake, unfinished)
+                take_back(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
                 _run(lake, engine, entries, lease, summary)
@@ -132,7 +132,8 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
     return _Replay(lake, engine, batch, entries, refs, lease, store).run()
 
 
-def _take_back(lake: Lake, batch_id: str) -> None:
+def take_back(lake: Lake, batch_id: str) -> None:
+    """Takes what an unfinished replay has written out of the lake."""
     def undo(connection: sa.Connection) -> None:
         lake.catalog.drop(batch_id)
         lake.store.remove(traces.left(connection, lake.store, batch_id))

@@ -19,6 +19,7 @@ class State(StrEnum):
     planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
     tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
     replaced: was never read, or of no known source, and its key has another content now, an object of its own.
+    kept: of a run, not of the ledger: it stays what it was read as, against what was asked for.
     """
 
     PLANNED = "planned"
@@ -27,6 +28,7 @@ class State(StrEnum):
     SKIPPED = "skipped"
     SET_ASIDE = "set_aside"
     REPLACED = "replaced"
+    KEPT = "kept"
 
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)

@@ -30,9 +30,14 @@ class Traces:
         """Says where files will be written, before they are."""
         if new := sorted(set(folders) - self._noted):
             with self.lake.ledger.engine.begin() as connection:
-                rows = [{"batch_id": self.batch_id, "folder": folder} for folder in new]
-                connection.execute(insert(connection, TRACES).on_conflict_do_nothing(), rows)
+                self.note_in(connection, self.batch_id, new)
             self._noted.update(new)
+
+    @staticmethod
+    def note_in(connection: sa.Connection, batch_id: str, folders: Iterable[str]) -> None:
+        """Says, in a transaction, in which folders files of a batch are."""
+        if rows := [{"batch_id": batch_id, "folder": folder} for folder in folders]:
+            connection.execute(insert(connection, TRACES).on_conflict_do_nothing(), rows)
 
 
 def ids(connection: sa.Connection, batch_id: str) -> list[str]:

@@ -119,14 +119,19 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
     _check(batch, result)
     reached("written", batch.id)
     lease.check()
+    given_up: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
             left = traces.left(connection, lake.store, batch.id)
+            given_up += traces.ids(connection, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
     def make_visible() -> None:
         lease.check()
+        # An earlier attempt may have registered records of another source under another mapper.
+        for batch_id in set(given_up) - {batch.id, *(one.id for one, _ in result.routed)}:
+            lake.catalog.drop(batch_id)
         for one, found in [(batch, result), *result.routed]:
             register(one, lake, found)
         reached("registered", batch.id)

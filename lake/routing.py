@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lake import content
 from ocsf_mappers import Engine, Mapped, RawObject
-from ocsf_mappers.readers import CARRIERS, CLOUDWATCH, Bad, Chunk, wrapped
+from ocsf_mappers.readers import CARRIERS, CLOUDWATCH, TEXT, Bad, Chunk, wrapped
 from ocsf_mappers.readers.envelope import opened
 from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.streams import Blocks
@@ -106,8 +106,11 @@ class Router:
         """A chunk without the records that are told to be another source's by the documents they came in."""
         bad = [item for item in chunk.bad if not self._moved(raw_object, item.record, item.text, found)]
         records = chunk.records
-        if "_envelope" in records.column_names:
-            stays = []
+        stays: list[bool] = []
+        if TEXT in records.column_names:
+            pairs = zip(records["_record"].to_pylist(), records[TEXT].to_pylist(), strict=True)
+            stays = [not self._moved(raw_object, number, text, found) for number, text in pairs]
+        elif "_envelope" in records.column_names:
             columns = (records[name].to_pylist() for name in ("_record", "_raw", "_envelope"))
             for number, (raw, around) in zip(next(columns), zip(*columns, strict=True), strict=True):
                 told = content.Told() if around is None else content.of_record(raw, around)
@@ -116,8 +119,8 @@ class Router:
                     found.strangers.append((raw_object.uri, told.stranger))
                 elif not stays[-1] and told.source is not None:
                     found.add(told.source, raw_object, number, wrapped(raw, around, self.engine.envelopes))
-            if not all(stays):
-                records = records.filter(pa.array(stays, pa.bool_()))
+        if not all(stays):
+            records = records.filter(pa.array(stays, pa.bool_()))
         return replace(chunk, records=records, bad=bad)
 
     def _taken_back(self, mapped: Mapped, objects: dict[str, RawObject], found: _Sorted) -> Mapped:

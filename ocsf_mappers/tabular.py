@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers.readers.chunk import Chunk
+from ocsf_mappers.readers.chunk import TEXT, Chunk
 
 UNDECLARED = "_undeclared"
 """Column with what undeclared columns hold: entries of `unmapped`, null where there are none. No query reads it."""
@@ -99,7 +99,9 @@ def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
 
 
 def texts(records: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """Each record of a chunk as a line: its values with blanks between, `-` for those that are missing."""
+    """Each record of a chunk as it was, else as a line: its values with blanks between, `-` for missing ones."""
+    if TEXT in records.column_names:
+        return records[TEXT]
     values = [pc.fill_null(records[name], "-") for name in records.column_names if name != "_record"]
     return pc.binary_join_element_wise(*values, " ") if values else pa.repeat(pa.scalar(""), len(records))
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
+from ocsf_mappers.readers.chunk import COLUMNS, TEXT, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
@@ -65,17 +65,14 @@ class DelimitedInJson:
             if table.is_full(fields):
                 yield table.chunk()
                 table = _Table()
-            table.add(number, fields)
+            table.add(number, fields, _document(raw, around))
         yield table.chunk()
         yield Chunk(no_records(), bad, dropped)
 
     def _fields(self, raw: str, *, is_carried: bool) -> _Members:
         """Names and values of a record, the same name perhaps several times."""
         if not is_carried or raw.lstrip()[:1] in ("{", "["):
-            members = _members(raw)
-            if not any(name.lower().replace("-", "_") in self.text.columns for name, _ in members):
-                raise _NoFieldsError("none of the record's members is a field of this log")
-            return [(name, None if value == self.text.null else value) for name, value in members]
+            return [(name, None if value == self.text.null else value) for name, value in _members(raw)]
         values = raw.split(self.text.sep)
         if len(values) != len(self.text.default):
             raise _NoFieldsError(f"{len(values)} values where the default format has {len(self.text.default)}")
@@ -91,6 +88,7 @@ class _Table:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
+        self._texts: list[str] = []
         self._columns: dict[tuple[str, int], list[str | None]] = {}
 
     def is_full(self, fields: _Members) -> bool:
@@ -98,10 +96,11 @@ class _Table:
         width = len(self._columns.keys() | _places(fields))
         return bool(self._numbers) and (width > COLUMNS or width * (len(self._numbers) + 1) > CELLS)
 
-    def add(self, number: int, fields: _Members) -> None:
+    def add(self, number: int, fields: _Members, text: str) -> None:
         """Takes a record in."""
         before = len(self._numbers)
         self._numbers.append(number)
+        self._texts.append(text)
         for place, (_, value) in zip(_places(fields), fields, strict=True):
             column = self._columns.setdefault(place, [])
             column.extend([None] * (before - len(column)))
@@ -110,7 +109,7 @@ class _Table:
     def chunk(self) -> Chunk:
         """The records so far."""
         size = len(self._numbers)
-        columns = {"_record": pa.array(self._numbers, pa.int64())}
+        columns = {"_record": pa.array(self._numbers, pa.int64()), TEXT: pa.array(self._texts, pa.string())}
         for name, values in zip(positions(len(self._columns)), self._columns.values(), strict=True):
             columns[name] = pa.array([*values, *[None] * (size - len(values))], pa.string())
         return Chunk(pa.table(columns), names=tuple(name for name, _ in self._columns))

@@ -10,7 +10,7 @@ from lake import batch, ingest, quarantine, query, replay, replays
 from lake.config import Settings
 from lake.lake import opened
 from lake.results import State
-from ocsf_mappers import Mapper, registry
+from ocsf_mappers import Mapper, col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, write
 from tests.lake.test_discovery import CONTROL
@@ -102,8 +102,8 @@ def test_an_object_may_be_mistaken_twice(mistaken: Path, settings: Make) -> None
 def test_what_an_older_mapper_refused_is_read_again_as_the_same_source(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timeless = {name: value for name, value in call(1).items() if name != "eventTime"}
-    path = write(tmp_path / "x.json", json.dumps({"Records": [timeless]}))
+    record = call(1, eventTime="", apiVersion="2025-03-11T09:00:00Z")
+    path = write(tmp_path / "x.json", json.dumps({"Records": [record]}))
     ingest.ingest([str(path)], settings())
     assert ingest.ingest([str(path)], settings(), source="aws_cloudtrail").reread == 0
     assert replay.replay(settings(), again=True).open.total() == 1
@@ -113,7 +113,8 @@ def test_what_an_older_mapper_refused_is_read_again_as_the_same_source(
         mapper = load(name)
         if name != "aws_cloudtrail":
             return mapper
-        events = [dataclasses.replace(event, fields=event.fields | {"time": 1}) for event in mapper.events]
+        time = {"time": col.apiVersion.iso8601()}
+        events = [dataclasses.replace(event, fields=event.fields | time) for event in mapper.events]
         return dataclasses.replace(mapper, events=events)
 
     monkeypatch.setattr(registry, "load", mended)

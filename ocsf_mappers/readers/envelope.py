@@ -68,7 +68,7 @@ CLOUDWATCH = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP})
 
 _LOG_EVENT_NAMES = _names(
     "id timestamp message extractedFields ingestionTime eventId logStreamName logGroupName logGroupIdentifier"
-    " messageType owner logGroup logStream subscriptionFilters policyLevel"
+    " messageType owner logGroup logStream subscriptionFilters policyLevel raw_data"
 )
 _OF_EVENTS = ("id", "timestamp", "message", "extractedFields")
 LOG_EVENT = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP}, only=_LOG_EVENT_NAMES)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_mappers import surrogates
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
 from ocsf_mappers.readers.chunk import Bad, Chunk, bad_text, failure, until_error
@@ -99,13 +100,17 @@ class JsonRecords:
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
         raw = text_array(piece.records, joined)
+        escaped = b"\\ud" in joined or b"\\uD" in joined
         around: pa.Array | None = None
         dropped: Counter[str] = Counter()
         if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):
-            raw, numbers, around, bad, dropped = self._opened(raw, numbers, bad, before)
+            raw, numbers, around, bad, dropped = self._opened(_whole(raw) if escaped else raw, numbers, bad, before)
         records = pa.table({"_record": numbers, "_raw": raw} | ({"_envelope": around} if around is not None else {}))
         records, too_long = _short_enough(records)
         records, not_utf8 = _utf8(records)
+        if escaped:
+            # What comes as text inside an envelope is spelled by the log itself, so this comes after it was opened.
+            records = records.set_column(1, "_raw", surrogates.whole(records["_raw"].combine_chunks()))
         all_bad = sorted([*bad, *too_long, *not_utf8], key=lambda item: item.record)
         yield Chunk(self._camel_case(records), all_bad, dropped)
 
@@ -162,6 +167,14 @@ only be where a name begins: behind a closing quote no letter may follow."""
 
 def _lower_names(text: str) -> str:
     return _CAPITAL_NAME.sub(lambda found: f'"{found[1].lower()}{found[2]}', text)
+
+
+def _whole(documents: pa.Array) -> pa.Array:
+    """Documents without half surrogate pairs, which no parser takes; those that are no UTF-8 stay as they are."""
+    try:
+        return surrogates.whole(documents.cast(pa.string())).cast(pa.binary())
+    except pa.ArrowInvalid:
+        return documents
 
 
 def _short_enough(records: pa.Table) -> tuple[pa.Table, list[Bad]]:

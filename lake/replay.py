@@ -34,7 +34,7 @@ from lake.plan import ID_DIGITS
 from lake.results import Batch, CountError, Outcome, Result
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import Engine, JsonRecords, RawObject, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, RawObject, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -309,11 +309,17 @@ class _Replay:
         keep = []
         texts = self.engine.texts(chunk)
         for number, text in zip(chunk.records["_record"].to_pylist(), texts, strict=True):
-            keep.append(same := _same(wanted[number], text))
+            keep.append(same := _same(wanted[number], text) or _same(wanted[number], self._former(text)))
             if not same:
                 self.open[ref.uri, ref.etag, number] = OTHERWISE
         bad = [item for item in chunk.bad if item.record in wanted]
         return replace(chunk, records=chunk.records.filter(pa.array(keep, pa.bool_())), bad=bad)
+
+    def _former(self, text: str) -> str:
+        """The text that an earlier version would have kept."""
+        readers = (reader for reader in self.engine.mapper.readers if isinstance(reader, DelimitedInJson))
+        reader = next(readers, None)
+        return text if reader is None else reader.former_text(text)
 
     def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lake import content
 from ocsf_mappers import Engine, Mapped, RawObject
-from ocsf_mappers.readers import CARRIERS, CLOUDWATCH, TEXT, Bad, Chunk, wrapped
+from ocsf_mappers.readers import CARRIERS, CLOUDWATCH, Bad, Chunk, wrapped
 from ocsf_mappers.readers.envelope import opened
 from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.streams import Blocks
@@ -107,8 +107,8 @@ class Router:
         bad = [item for item in chunk.bad if not self._moved(raw_object, item.record, item.text, found)]
         records = chunk.records
         stays: list[bool] = []
-        if TEXT in records.column_names:
-            pairs = zip(records["_record"].to_pylist(), records[TEXT].to_pylist(), strict=True)
+        if "_text" in records.column_names:
+            pairs = zip(records["_record"].to_pylist(), records["_text"].to_pylist(), strict=True)
             stays = [not self._moved(raw_object, number, text, found) for number, text in pairs]
         elif "_envelope" in records.column_names:
             columns = (records[name].to_pylist() for name in ("_record", "_raw", "_envelope"))

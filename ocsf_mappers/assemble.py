@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers import tables
 from ocsf_mappers.program import EVENT_MAP, Caption, Program
-from ocsf_mappers.tabular import UNDECLARED
+from ocsf_mappers.tabular import UNDECLARED, numbered
 
 
 class Assembler:
@@ -194,6 +194,8 @@ class Assembler:
             rows = rows[order]
             names = pa.concat_arrays([names.cast(pa.string()), entries.field("key")]).take(pa.array(order))
             values = pa.concat_arrays([values, entries.field("value")]).take(pa.array(order))
+        if not pa.types.is_dictionary(names.type):
+            names = _numbered(rows, names)
         return pa.MapArray.from_arrays(_offsets(rows, len(self.found)), names, values)
 
     def observables(self) -> pa.Array:
@@ -230,6 +232,31 @@ class Assembler:
         leaf = leaf.cast(pa.string())
         empty = pc.equal(leaf, "")
         return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
+
+
+def _numbered(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
+    """The keys of a map's entries; one that stands in its row before (`a.b` and the `b` of `a`) gets a number.
+
+    Args:
+        rows: The row of each entry, ascending.
+        names: The key of each.
+    """
+    coded = names.dictionary_encode()
+    places = rows.astype(np.int64) * len(coded.dictionary) + coded.indices.to_numpy()
+    if len(pc.unique(pa.array(places))) == len(places):
+        return names
+    _, first, counts = np.unique(places, return_index=True, return_counts=True)
+    repeated = np.isin(rows, rows[first[counts > 1]])
+    found, used, row = names.to_pylist(), set[str](), -1
+    for place in np.flatnonzero(repeated).tolist():
+        if rows[place] != row:
+            row, of_row = rows[place], slice(*np.searchsorted(rows, [rows[place], rows[place] + 1]).tolist())
+            every, used = set(found[of_row]), set()
+        if (name := found[place]) in used:
+            found[place] = numbered(name, every)
+            every.add(found[place])
+        used.add(name)
+    return pa.array(found, pa.string())
 
 
 def _relative_names(names: pa.Array) -> pa.Array:

@@ -147,7 +147,8 @@ def _epoch_fraction(text: str, micros: int) -> str:
     limit = LAST_SECOND * (1_000_000 // micros)
     whole = f"floor({number} * {micros})::BIGINT"
     shaped = f"regexp_full_match({text}, '[0-9]+([.][0-9]+)?')"
-    return f"CASE WHEN {shaped} AND {number} BETWEEN 0 AND {limit} THEN {whole} END"
+    # Nearly all are whole, and those are read at once.
+    return f"coalesce({_epoch(text, micros)}, CASE WHEN {shaped} AND {number} BETWEEN 0 AND {limit} THEN {whole} END)"
 
 
 def _iso8601(text: str) -> str:

@@ -48,12 +48,14 @@ class Blocks:
     """An object's decompressed bytes, block by block.
 
     `head` is the first block, for telling formats apart. When the object is damaged or too large, the iteration gives
-    what could be read before the damage, then raises `ReadError`. `file` is the raw file, for formats read by seeking.
+    what could be read before the damage, then raises `ReadError`. `file` is the raw file, for formats read by seeking,
+    which have to keep to `limits` themselves.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits | None = None) -> None:
         self.file = file
-        self._blocks = _gathered(_decoded(_limited(_decompressed(_raw(file)), file, limits or Limits())))
+        self.limits = limits or Limits()
+        self._blocks = _gathered(_decoded(_limited(_decompressed(_raw(file)), file, self.limits)))
         self._error: ReadError | None = None
         self.head = b""
         try:

@@ -5,7 +5,8 @@ What an object calls its columns decides which of them are declared and is other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,12 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers.readers.chunk import TEXT, Chunk
+from ocsf_mappers.readers.chunk import Chunk
 
 UNDECLARED = "_undeclared"
 """Column with what undeclared columns hold: entries of `unmapped`, null where there are none. No query reads it."""
 
 ENTRIES = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.string())]))
+
+
+_DASHED = re.compile(r"\w+(-\w+)+", re.ASCII)
 
 
 def column_name(declared: str) -> str:
@@ -77,15 +81,19 @@ def layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
     keys = {*declared, *same}
     for key, places in (found | same).items():
         for number, place in enumerate(places[1:], start=1):
-            numbered = next(name for count in range(2, len(keys) + 3) if (name := f"{key}_{count}") not in keys)
-            keys.add(numbered)
-            others.append(Entry(numbered, (place,), places[:number]))
+            keys.add(another := numbered(key, keys))
+            others.append(Entry(another, (place,), places[:number]))
     return Layout(found, tuple(others))
 
 
 def spelled(name: str) -> str:
-    """The name as Parquet has it, with `_` where text has `-`."""
-    return name.replace("-", "_")
+    """The name as Parquet has it, with `_` where text has `-`; what is no such name stays as it is."""
+    return name.replace("-", "_") if _DASHED.fullmatch(name) else name
+
+
+def numbered(key: str, taken: Set[str]) -> str:
+    """A key for another value of the same name: `key_2`, or the next number that is free."""
+    return next(other for count in range(2, len(taken) + 3) if (other := f"{key}_{count}") not in taken)
 
 
 def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
@@ -99,9 +107,9 @@ def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
 
 
 def texts(records: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """Each record of a chunk as it was, else as a line: its values with blanks between, `-` for missing ones."""
-    if TEXT in records.column_names:
-        return records[TEXT]
+    """Each record of a chunk as it was written: a line of its values, `-` for those that are missing."""
+    if "_text" in records.column_names:
+        return records["_text"]
     values = [pc.fill_null(records[name], "-") for name in records.column_names if name != "_record"]
     return pc.binary_join_element_wise(*values, " ") if values else pa.repeat(pa.scalar(""), len(records))
 
@@ -134,7 +142,8 @@ def _entries(chunk: Chunk, others: Sequence[Entry]) -> pa.Array:
     counts = np.bincount(joined, minlength=len(chunk.records))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     keys = pa.array([entry.key for entry in others]).take(pa.array(np.concatenate(numbers)[order]))
-    items = pa.StructArray.from_arrays([keys, pa.concat_arrays(values).take(pa.array(order))], fields=list(ENTRIES.value_type))
+    given = pa.concat_arrays(values).take(pa.array(order))
+    items = pa.StructArray.from_arrays([keys, given], fields=list(ENTRIES.value_type))
     return pa.ListArray.from_arrays(offsets, items, type=ENTRIES, mask=pa.array(counts == 0))
 
 

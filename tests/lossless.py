@@ -14,7 +14,7 @@ import pyarrow as pa
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers import expr as e
 from ocsf_mappers.readers import Chunk
-from tests.support import Json, leaves
+from tests.support import Json, leaves, named_rows
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
 _EPOCH = re.compile(r"^\d{10}(\d{3}|\.\d{1,6})?$")
@@ -23,7 +23,7 @@ _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
     """Number and content of each record; a text log's line by column, what stood around a JSON record as `envelope`."""
-    for row in chunk.records.to_pylist():
+    for row in named_rows(chunk):
         number = row.pop("_record")
         if "_raw" not in row:
             yield number, row
@@ -181,12 +181,13 @@ def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
         texts = enumerate(table["_raw"].to_pylist())
         raw = [json.dumps(_numbered(json.loads(text), number, kept)) for number, text in texts]
         return Chunk(table.set_column(table.schema.get_field_index("_raw"), "_raw", pa.array(raw, pa.string())))
-    for position, name in enumerate(table.column_names):
-        if name == "_record" or name in kept:
+    for position, name in enumerate(chunk.names):
+        if name.replace("-", "_") in kept:
             continue
-        values = [None if value is None else _cell(value, position) for value in table[name].to_pylist()]
-        table = table.set_column(position, name, pa.array(values, pa.string()))
-    return Chunk(table)
+        column = table.column_names.index(f"c{position}")
+        values = [None if value is None else _cell(value, position) for value in table[column].to_pylist()]
+        table = table.set_column(column, f"c{position}", pa.array(values, pa.string()))
+    return Chunk(table, names=chunk.names)
 
 
 def _cell(value: str, position: int) -> str:

@@ -87,6 +87,28 @@ def read_bytes(mapper: Mapper, data: bytes, limits: Limits | None = None) -> lis
     return read(mapper, io.BytesIO(data), limits)
 
 
+def named_rows(chunk: Chunk) -> list[Json]:
+    """Each record of a chunk; columns of a text log under their names as mappers spell them, repeated ones numbered."""
+    found = []
+    for given in chunk.records.to_pylist():
+        row = {name: value for name, value in given.items() if name in ("_record", "_raw", "_envelope")}
+        for position, own in enumerate(chunk.names):
+            name, value = own.lower().replace("-", "_"), given[f"c{position}"]
+            if row.get(name) is not None:
+                name = f"{name}#{position}"
+            row[name] = value
+        found.append(row)
+    return found
+
+
+def flows(**columns: list[str | None]) -> Chunk:
+    """A chunk of a text log: name of a column -> its values; records are numbered from 1."""
+    size = len(next(iter(columns.values())))
+    records = {"_record": pa.array(range(1, size + 1), pa.int64())}
+    records |= {f"c{position}": pa.array(values, pa.string()) for position, values in enumerate(columns.values())}
+    return Chunk(pa.table(records), names=tuple(columns))
+
+
 def map_bytes(engine: Engine, data: bytes, raw_object: RawObject | None = None, limits: Limits | None = None) -> Mapped:
     """One object's events, read and mapped as ingest does it."""
     where = raw_object or RawObject("memory://object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -138,8 +139,8 @@ def test_mapping_halves_gives_what_mapping_all_gives(source: str, version: str) 
     halves: list[Parts] = [[], []]
     for where, chunk in own(source):
         middle = len(chunk.records) // 2
-        halves[0].append((where, Chunk(chunk.records.slice(0, middle), chunk.bad, chunk.dropped)))
-        halves[1].append((where, Chunk(chunk.records.slice(middle))))
+        halves[0].append((where, replace(chunk, records=chunk.records.slice(0, middle))))
+        halves[1].append((where, replace(chunk, records=chunk.records.slice(middle), bad=(), dropped={})))
     found = [engine(source, version).map(half) for half in halves]
     assert sorted(_rows(found[0]) + _rows(found[1]), key=lambda row: row[:2]) == _mapped_rows(source, version)
     assert sorted(_row_rejects(found[0]) + _row_rejects(found[1]), key=str) == sorted(_row_rejects(whole), key=str)

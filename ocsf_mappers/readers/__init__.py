@@ -3,7 +3,7 @@
 A reader never stops at a bad record: what it cannot read travels beside the records, with the reason and the text.
 """
 
-from ocsf_mappers.readers.chunk import TEXT, Bad, Chunk, Reader
+from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, Envelope, wrapped
@@ -11,6 +11,6 @@ from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.parquet import ParquetRows
 
 __all__ = [
-    "CARRIERS", "CLOUDWATCH", "TEXT", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords",
+    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords",
     "ParquetRows", "Reader", "wrapped",
 ]  # fmt: skip

@@ -17,10 +17,6 @@ COLUMNS = 1_024
 """A text log may name so many columns; the logs that we know have some sixty. What comes with more of them is bad."""
 
 
-TEXT = "_text"
-"""Column with the text of records that were no lines, where a reader of a text log found some."""
-
-
 @dataclass(frozen=True)
 class Bad:
     """A record that could not be read: its number in the object (from 1), why, and its text."""
@@ -35,9 +31,10 @@ class Chunk:
     """Some of an object's records.
 
     `records` has `_record` (int64, the number in the object) and either `_raw` (JSON text, with `_envelope` where the
-    record came inside another document) or, of a text log, the text columns `c0`, `c1`... in the object's order, and
-    `_text` where records were no lines: the text of each. `names` has what the object calls the columns, whatever that
-    is: such names never become names of ours. `dropped` counts lines that are no records.
+    record came inside another document) or, of a text log, the text columns `c0`, `c1`... in the object's order, with
+    the record as it was written in `_text` where that was no line of these values.
+    `names` has what the object calls those columns, whatever that is: such names never become names of ours. `dropped`
+    counts lines that are no records.
     """
 
     records: pa.Table

@@ -29,7 +29,6 @@ from ocsf_mappers.streams import Blocks
 EXPORT_TIME = "envelope.timestamp"
 """The column of the time that stands before each message of an export task."""
 
-
 HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
 
@@ -189,8 +188,14 @@ class Delimited:
         if b"\r" in text and text.count(b"\r") > text.count(b"\r\n"):
             return self._chunk_by_line(text, names, line, headed)
         bad: list[Bad] = []
+        trailing: list[Bad] = []
+        trimmed = _trimmed(names)
 
         def invalid(row: pyarrow.csv.InvalidRow) -> str:
+            text = row.text.rstrip(self.sep)
+            if text and text.count(self.sep) + 1 == len(trimmed):
+                trailing.append(Bad(line + row.number - 1, "", text))
+                return "skip"
             expected = "the header names" if headed else "the default format has"
             reason = f"{row.actual_columns} values where {expected} {row.expected_columns}"
             bad.append(Bad(line + row.number - 1, reason, row.text))
@@ -214,12 +219,15 @@ class Delimited:
                 check_utf8=False,
             ),
         )
-        lines = len(parsed) + len(bad)
+        lines = len(parsed) + len(bad) + len(trailing)
         numbers = pa.array(range(line, line + lines), pa.int64())
-        if bad:
-            taken = pa.array([item.record for item in bad], pa.int64())
+        if bad or trailing:
+            taken = pa.array([item.record for item in (*bad, *trailing)], pa.int64())
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
         records = parsed.append_column("_record", numbers)
+        if trailing:
+            records = pa.concat_tables([records, self._without_blanks(trailing, trimmed, columns)]).sort_by("_record")
+            parsed = records
         blank = pc.equal(parsed[0], "")
         for name in columns[1:]:
             if not pc.any(blank).as_py():
@@ -230,6 +238,16 @@ class Delimited:
             records = records.filter(pc.invert(pc.fill_null(blank, False)))
             dropped["blank line"] = blanks
         return Chunk(records, bad, dropped, names), lines
+
+    def _without_blanks(self, lines: list[Bad], names: tuple[str, ...], columns: list[str]) -> pa.Table:
+        """Lines that fit once blanks at the end are taken off, theirs or the header's."""
+        chunk, _ = self._chunk("\n".join(line.text for line in lines).encode() + b"\n", names, 0, True)
+        records = chunk.records
+        for name in columns[len(names) :]:
+            records = records.append_column(name, pa.nulls(len(records), pa.string()))
+        numbers = pa.array([line.record for line in lines], pa.int64()).take(records["_record"].combine_chunks())
+        moved = records.set_column(records.column_names.index("_record"), "_record", numbers)
+        return moved.select([*columns, "_record"])
 
     def _chunk_by_line(
         self, text: bytes, names: tuple[str, ...], line: int, headed: bool
@@ -260,6 +278,13 @@ class Delimited:
         others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
         everything = sorted([*bad, *others], key=lambda item: item.record)
         return Chunk(records, everything, chunk.dropped, names), len(lines)
+
+
+def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names without those at the end that are empty, as of a header that ends in blanks."""
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
 
 
 def _unnamed(text: bytes, line: int, reason: str) -> tuple[Chunk, int]:

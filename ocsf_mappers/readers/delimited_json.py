@@ -12,9 +12,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import COLUMNS, TEXT, Bad, Chunk, no_records, positions
+from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
-from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, wrapped
+from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.streams import Blocks
 
@@ -51,6 +51,18 @@ class DelimitedInJson:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
             yield from self._columns(chunk)
+
+    def former_text(self, raw: str) -> str:
+        """A record's text as earlier versions kept it in quarantine: its values alone."""
+        found = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
+        try:
+            fields = [
+                *self._fields(found[0].text.decode(), is_carried=found[0].around is not None),
+                *_beside(around_text(found[0].around)),
+            ]
+        except (_NoFieldsError, IndexError):
+            return raw
+        return " ".join(self.text.null if value is None else value for _, value in fields)
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
@@ -109,7 +121,7 @@ class _Table:
     def chunk(self) -> Chunk:
         """The records so far."""
         size = len(self._numbers)
-        columns = {"_record": pa.array(self._numbers, pa.int64()), TEXT: pa.array(self._texts, pa.string())}
+        columns = {"_record": pa.array(self._numbers, pa.int64()), "_text": pa.array(self._texts, pa.string())}
         for name, values in zip(positions(len(self._columns)), self._columns.values(), strict=True):
             columns[name] = pa.array([*values, *[None] * (size - len(values))], pa.string())
         return Chunk(pa.table(columns), names=tuple(name for name, _ in self._columns))
@@ -132,7 +144,9 @@ def _members(raw: str) -> _Members:
         _NoFieldsError: It is no JSON object, or one without members or with too many.
     """
     try:
-        found = json.loads(raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse)
+        found = json.loads(
+            raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse
+        )
         if not isinstance(found, _Object):
             raise _NoFieldsError("not a JSON object")
         if not found:

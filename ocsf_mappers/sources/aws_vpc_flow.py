@@ -73,9 +73,9 @@ MAPPER = Mapper(
             "status_code":    col.log_status,
             "status_detail":  col.reject_reason,
             # occurrence
-            "time":           coalesce(col.start.epoch_seconds(), col.end.epoch_seconds()),
-            "start_time":     col.start.epoch_seconds(),
-            "end_time":       col.end.epoch_seconds(),
+            "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True)),
+            "start_time":     col.start.epoch_seconds(fraction=True),
+            "end_time":       col.end.epoch_seconds(fraction=True),
             # context
             "metadata.product.version": col.version,
             "cloud.provider":    "AWS",

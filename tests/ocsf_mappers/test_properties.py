@@ -15,7 +15,7 @@ from ocsf_mappers import Delimited, Engine, streams
 from ocsf_mappers.json_split import Windows, split
 from ocsf_mappers.streams import Blocks
 from tests.ocsf_mappers.test_semantics import json_engine, map_json
-from tests.support import leaves, ocsf
+from tests.support import leaves, named_rows, ocsf
 
 bounded = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -135,5 +135,5 @@ def test_delimited_text_comes_back_as_it_was_written(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "BLOCK_BYTES", block)
         chunks = list(reader.read(Blocks(io.BytesIO(text.encode()))))
-    assert [row for chunk in chunks for row in chunk.records.to_pylist()] == expected
+    assert [row for chunk in chunks for row in named_rows(chunk)] == expected
     assert [item for chunk in chunks for item in chunk.bad] == []

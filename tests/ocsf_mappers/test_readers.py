@@ -17,7 +17,7 @@ from ocsf_mappers import Mapper, ParquetRows, json_split, registry, streams
 from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records
 from ocsf_mappers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
-from tests.support import read_bytes
+from tests.support import named_rows, read_bytes
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def vpc_flow() -> Mapper:
 
 
 def rows(chunks: list[Chunk]) -> list[dict[str, Any]]:
-    return [row for chunk in chunks for row in chunk.records.to_pylist()]
+    return [row for chunk in chunks for row in named_rows(chunk)]
 
 
 def ids(chunks: list[Chunk]) -> list[tuple[int, str]]:
@@ -525,7 +525,7 @@ def test_a_line_too_long_to_hold_costs_only_itself(
 
 
 def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "COLUMN_SETS", 3)
+    monkeypatch.setattr(delimited, "HEADER_SETS", 3)
     columns = HEADER.split()
     parts = [f"{' '.join(columns[:count])}\n{' '.join('7' * count)}\n" for count in range(8, 14)]
     chunks = read_bytes(vpc_flow, "".join([*parts, parts[1]]).encode())
@@ -534,11 +534,23 @@ def test_headers_without_end_become_bad_lines(vpc_flow: Mapper, monkeypatch: pyt
     assert {reason for _, reason in bad(chunks)} == {"the object has more than 3 different header lines"}
 
 
-def test_member_sets_without_end_become_bad_records(vpc_flow: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited_json, "COLUMN_SETS", 3)
-    chunks = read_bytes(vpc_flow, lines_of(*({"srcport": number, f"k{number % 5}": 1} for number in range(10))))
-    assert [row["_record"] for row in rows(chunks)] == [1, 6, 2, 7, 3, 8]
-    assert [number for number, _ in bad(chunks)] == [4, 5, 9, 10]
+@pytest.mark.parametrize("bound", ["COLUMNS", "CELLS"])
+def test_records_of_any_members_come_in_order_in_tables_of_bounded_size(
+    vpc_flow: Mapper, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited_json, bound, 12)
+    chunks = read_bytes(vpc_flow, lines_of(*({"srcport": number, f"k{number}": "x"} for number in range(30))))
+    assert ports(chunks) == [(number + 1, str(number)) for number in range(30)]
+    assert [row[f"k{number}"] for number, row in enumerate(rows(chunks))] == ["x"] * 30
+    assert bad(chunks) == []
+    assert 2 < len(chunks) < 12
+
+
+def test_a_record_of_members_without_end_is_bad(vpc_flow: Mapper) -> None:
+    data = lines_of({"srcport": 1}, {f"k{number}": 1 for number in range(2_000)}, {"srcport": 3})
+    chunks = read_bytes(vpc_flow, data)
+    assert ports(chunks) == [(1, "1"), (3, "3")]
+    assert bad(chunks) == [(2, "the record has 2000 members, more than the 1024 that are read")]
 
 
 def test_a_line_of_another_length_without_a_header_does_not_speak_of_one(vpc_flow: Mapper) -> None:
@@ -594,15 +606,16 @@ def test_keyed_records_with_a_null_or_a_number_are_text(vpc_flow: Mapper) -> Non
 
 
 def test_keyed_names_that_only_differ_in_dashes_are_both_kept(vpc_flow: Mapper) -> None:
-    (row,) = rows(read_bytes(vpc_flow, lines_of({"account-id": "1", "account_id": "2"})))
-    assert sorted(value for name, value in row.items() if name != "_record") == ["1", "2"]
+    (chunk,) = [chunk for chunk in read_bytes(vpc_flow, lines_of({"account-id": "1", "account_id": "2"})) if chunk.read]
+    assert chunk.names == ("account-id", "account_id")
+    assert chunk.records.to_pylist() == [{"_record": 1, "c0": "1", "c1": "2"}]
 
 
 # -- Parquet ----------------------------------------------------------------------------------------------------------
 def test_parquet_accounts_get_their_zeros_back() -> None:
     table = pa.table({"account-id": pa.array([12345678901, None]), "dstport": [443.0, 0.5], "x": ["None", "y"]})
     (chunk,) = _parquet(table)
-    assert chunk.records.to_pylist() == [
+    assert named_rows(chunk) == [
         {"_record": 1, "account_id": "012345678901", "dstport": "443", "x": None},
         {"_record": 2, "account_id": None, "dstport": "0.5", "x": "y"},
     ]

@@ -25,7 +25,7 @@ from ocsf_mappers import (
     when,
 )
 from ocsf_mappers.readers import Chunk
-from tests.support import Json, dig, ocsf, reasons
+from tests.support import Json, dig, flows, ocsf, reasons
 
 COLUMNS = "start a b c n"
 BASE = {
@@ -50,11 +50,7 @@ def run(fields: dict[str, Any], rows: list[dict[str, str | None]], **more: Any) 
         table="vpc_flow",
         **more,
     )
-    columns = {
-        name: pa.array([({"start": "1770106500"} | row).get(name) for row in rows], pa.string())
-        for name in COLUMNS.split()
-    }
-    chunk = Chunk(pa.table({"_record": pa.array(range(1, len(rows) + 1), pa.int64()), **columns}))
+    chunk = flows(**{name: [({"start": "1770106500"} | row).get(name) for row in rows] for name in COLUMNS.split()})
     return Engine(mapper).map([(RawObject("memory://x", region="eu-west-1", account="123456789012"), chunk)])
 
 

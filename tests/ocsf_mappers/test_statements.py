@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from ocsf_mappers import Engine, RawObject, registry, statements
-from ocsf_mappers.readers import Chunk
 from ocsf_mappers.statements import BadDataError, Statements
+from tests.support import flows
 
 COLUMNS = pa.schema([pa.field("text", pa.string())])
 
@@ -65,9 +65,7 @@ def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypa
     engine = Engine(registry.load("aws_vpc_flow"))
     values = {"srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "srcport": "443", "start": "1700000000"}
     for names in (list(values), list(reversed(values)), ["start", "dstaddr"], ["start", "srcaddr"], list(values)):
-        columns = {name: pa.array([values[name]]) for name in names}
-        chunk = Chunk(pa.table({"_record": pa.array([1], pa.int64()), **columns}))
-        found = engine.map([(RawObject("s3://b/o"), chunk)])
+        found = engine.map([(RawObject("s3://b/o"), flows(**{name: [values[name]] for name in names}))])
         assert found.read == 1
         for event in found.events.to_pylist():
             end = event["src_endpoint"] or {}

@@ -1,0 +1,122 @@
+"""Structs in Thrift's compact encoding, as Parquet writes its footer and the headers of its pages.
+
+https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ocsf_mappers.errors import ReadError
+
+DEPTH = 16
+"""Structs and lists may lie in each other this deep."""
+
+
+class IncompleteError(ReadError):
+    """The bytes end inside a struct."""
+
+
+def struct(data: bytes, at: int = 0) -> tuple[dict[int, Any], int]:
+    """The fields of a struct by number, and where it ends; texts, which nobody here needs, are None.
+
+    Raises:
+        ReadError: The bytes are no such struct.
+    """
+    try:
+        return _struct(data, at, 0)
+    except IndexError:
+        raise IncompleteError("the Parquet file is damaged: its description is cut off") from None
+
+
+def items(found: object, field: int) -> list[Any]:
+    """A struct's field that is a list."""
+    given = found.get(field) if isinstance(found, dict) else None
+    if not isinstance(given, list):
+        raise ReadError("the Parquet file is damaged: its description lacks a list")
+    return given
+
+
+def number(found: object, field: int) -> int:
+    """A struct's field that is a whole number."""
+    given = found.get(field) if isinstance(found, dict) else None
+    if not isinstance(given, int):
+        raise ReadError("the Parquet file is damaged: its description lacks a number")
+    return given
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    found: dict[int, Any] = {}
+    field = 0
+    while True:
+        head = data[at]
+        at += 1
+        if head == 0:
+            return found, at
+        if head >> 4:
+            field += head >> 4
+        else:
+            field, at = _integer(data, at)
+        kind = head & 15
+        if kind in (1, 2):
+            found[field] = kind == 1
+        else:
+            found[field], at = _value(data, at, kind, depth)
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    match kind:
+        case 1 | 2:
+            return data[at] == 1, at + 1
+        case 3:
+            return data[at], at + 1
+        case 4 | 5 | 6:
+            return _integer(data, at)
+        case 7:
+            return None, _within(data, at + 8)
+        case 8:
+            length, at = _unsigned(data, at)
+            return None, _within(data, at + length)
+        case 9 | 10 if depth < DEPTH:
+            return _list(data, at, depth + 1)
+        case 12 if depth < DEPTH:
+            return _struct(data, at, depth + 1)
+    raise ReadError("the Parquet file is damaged: its description is unreadable")
+
+
+def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+    head = data[at]
+    at += 1
+    size = head >> 4
+    if size == 15:
+        size, at = _unsigned(data, at)
+    if size > len(data) - at:
+        raise IndexError
+    found = []
+    for _ in range(size):
+        item, at = _value(data, at, head & 15, depth)
+        found.append(item)
+    return found, at
+
+
+def _within(data: bytes, at: int) -> int:
+    if at > len(data):
+        raise IndexError
+    return at
+
+
+def _unsigned(data: bytes, at: int) -> tuple[int, int]:
+    found = shift = 0
+    while shift < 70:
+        byte = data[at]
+        at += 1
+        found |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return found, at
+    raise ReadError("the Parquet file is damaged: its description is unreadable")
+
+
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    found, at = _unsigned(data, at)
+    return (found >> 1) ^ -(found & 1), at

@@ -67,7 +67,7 @@ def estimate(
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
     window = _window(source, uri, first, last, accounts, regions)
-    found = mappers(source)
+    found, _ = mappers(source)
     with ExitStack() as stack:
         if not exists(settings):
             # Of a lake that is not there nothing is known, and an estimate does not make one.
@@ -96,7 +96,6 @@ def backfill(
 
     Raises:
         WriteError: The lake refused a file; running again continues.
-        CountError: Records were lost or doubled; nothing of that batch is visible.
     """
     found = planned(source, uri, first, last, settings, accounts, regions)
     summary = ingest.work(found.batch_ids, settings, progress)
@@ -114,10 +113,10 @@ def planned(
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found = mappers(window.source)
+    found, _ = mappers(window.source)
     with opened(settings, patient=True) as lake:
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
-    planned.list_calls = window.calls.number
+    planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
     return planned
 

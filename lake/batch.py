@@ -20,6 +20,7 @@ from lake.lake import Lake
 from lake.leases import Lease, LostError
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
+from lake.plan import MOST_UNANSWERED
 from lake.results import Batch, CountError, Counts, Isolated, Outcome, Result, State
 from lake.routing import Engines, Router
 from lake.store import Store
@@ -31,15 +32,12 @@ from ocsf_mappers.errors import RetriableError
 KEPT_KEYS = 1_000
 """Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
 
-MOST_UNANSWERED = 3
-"""When the store gives none of so many objects in a row, it is the store's fault, not theirs."""
-
 SHOWN = 3
 """Of the objects of a batch that fails as a whole, so many are named."""
 
 
 def run(
-    batch: Batch, lake: Lake, engine: Engine, lease: Lease, *, engines: Engines | None = None, last: bool = False
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, last: bool = False, engines: Engines | None = None
 ) -> Result:
     """Maps a batch, writes and registers its files, marks it done.
 
@@ -327,7 +325,7 @@ class _Attempt:
             self._unanswered += 1
             if self.last and self._unanswered < MOST_UNANSWERED:
                 return Failure(ref, f"the store does not give the object: {error}", False, error)
-        if divide.is_surroundings(error):
+        if divide.ends_attempt(error):
             raise error
         return Failure(ref, f"the reader fails: {divide.described(error)}", True, error)
 
@@ -337,7 +335,7 @@ class _Attempt:
         try:
             prepared = self._prepared(pieces)
         except Exception as error:
-            if divide.is_surroundings(error):
+            if divide.ends_attempt(error):
                 raise
             self._divide(pieces, error)
         else:
@@ -355,7 +353,7 @@ class _Attempt:
             try:
                 whole = self._prepared([piece for group in groups for piece in group], rejects)
             except Exception as error:
-                if divide.is_surroundings(error):
+                if divide.ends_attempt(error):
                     raise
                 self._write(self._prepared([], rejects))
             else:

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     part_bytes: int = Field(32 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
+    attempts: int = Field(
+        3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
+    )
     task_runner: Literal["threads", "processes", "dask"] = Field(
         "threads", description="What does the batches of a flow run, as many at once as there are workers."
     )

@@ -140,6 +140,8 @@ def of_content(head: bytes) -> str | None:
     if len(words & VPC_WORDS) >= 2:
         return VPC_FLOW
     lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
+    if lines and 2 * sum(_VPC_LINE.fullmatch(line.strip()) is not None for line in lines) >= len(lines):
+        return VPC_FLOW  # below a first line that is none
     records = [line for line in lines if line.lstrip()[:1] == b"{" and _members(line)]
     # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
     return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None

@@ -101,6 +101,11 @@ def is_surroundings(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
+def ends_attempt(error: Exception) -> bool:
+    """Whether to stop here instead of looking for what makes the work fail: the time is over, or see above."""
+    return isinstance(error, TimeoutError) or is_surroundings(error)
+
+
 def described(error: Exception) -> str:
     """An error in one line, with its kind; records' own text may be in it."""
     said = _encodable((str(error).strip().splitlines() or [""])[0])
@@ -117,7 +122,7 @@ def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: froz
         passed: Objects of which records have passed before: it is no fault of the whole object.
 
     Raises:
-        Exception: An error of the surroundings, see `is_surroundings`.
+        Exception: An error that is no record's fault, see `ends_attempt`.
     """
     search = _Search(attempt, passed)
     segments: list[_Segment] = [_Segment(list(pieces), error)]
@@ -175,7 +180,7 @@ class _Search:
         try:
             self.attempt(pieces)
         except Exception as error:
-            if is_surroundings(error):
+            if ends_attempt(error):
                 raise
             return error
         self.something_passed = True

@@ -6,11 +6,12 @@ Objects come in the order of their names, so that the same objects are grouped t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from lake import objects, retry, s3
-from lake.objects import ObjectRef
+from lake.objects import ObjectError, ObjectRef
 from lake.s3 import Access
 from ocsf_mappers.errors import ConfigError
 
@@ -27,9 +28,15 @@ _GLOB = frozenset("*?[")
 
 @dataclass
 class Calls:
-    """How often a store was asked for names. A file system that has no pages is counted as if it had S3's."""
+    """How often a store was asked for names. A file system that has no pages is counted as if it had S3's.
+
+    Args:
+        number: So often.
+        refused: URI of a folder that cannot be listed, although the one above it can -> why.
+    """
 
     number: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def usd(self) -> float:
@@ -39,6 +46,27 @@ class Calls:
     def count(self, names: int) -> None:
         """Counts the calls that give so many names; none cost a call, too."""
         self.number += max(1, -(-names // KEYS_PER_CALL))
+
+    @contextmanager
+    def noting(self, fs: Any, path: str) -> Iterator[None]:
+        """Notes a folder that cannot be listed; what was listed of it so far counts.
+
+        Args:
+            fs: Its file system.
+            path: The folder.
+
+        Raises:
+            RetriableError: The store is busy or out of reach.
+            ConfigError: The store refuses us altogether.
+        """
+        uri = str(fs.unstrip_protocol(path))
+        try:
+            with s3.explained(uri, denied=ObjectError):
+                yield
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (ObjectError, OSError) as error:
+            self.refused[uri] = f"the folder cannot be listed: {error}"
 
 
 def pages(uri: str, calls: Calls, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
@@ -102,9 +130,11 @@ def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
     while True:
-        page = retry.call(fs.call_s3, "list_objects_v2", getattr(fs, "req_kw", {}), **asked)
+        page: dict[str, Any] = {}
+        with calls.noting(fs, path):
+            page = retry.call(fs.call_s3, "list_objects_v2", getattr(fs, "req_kw", {}), **asked)
         calls.count(0)
-        yield page
+        yield {"Name": bucket, **page}
         if not page.get("IsTruncated"):
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]
@@ -145,10 +175,9 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _listed(fs: Any, path: str, calls: Calls) -> list[dict[str, Any]]:
-    try:
-        found = [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
-    except (FileNotFoundError, NotADirectoryError):
-        found = []
+    found: list[dict[str, Any]] = []
+    with calls.noting(fs, path):
+        found += [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
     calls.count(len(found))
     return found
 
@@ -162,7 +191,8 @@ def _by_name(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     root = len(path.split("*")[0].split("?")[0].split("[")[0])
-    for name, info in sorted(retry.call(fs.glob, path, detail=True).items()):
+    listing = fs if _is_s3(fs) else _noting_folders(fs, calls)  # S3 is listed by prefix, without folders
+    for name, info in sorted(retry.call(listing.glob, path, detail=True).items()):
         if objects.skipped(name[root:]):
             continue
         found = objects.followed(fs, info)
@@ -170,6 +200,20 @@ def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
             yield from below(fs, found["name"], calls)
         elif found["type"] == "file":
             yield [objects.unhashed(fs, found)]
+
+
+def _noting_folders(fs: Any, calls: Calls) -> Any:
+    """The file system with another `ls`: fsspec's glob leaves out in silence what cannot be listed."""
+
+    def ls(path: str, detail: bool = True, **more: Any) -> list[Any]:
+        found: list[Any] = []
+        with calls.noting(fs, path):
+            found += retry.call(fs.ls, path, detail=detail, **more)
+        return found
+
+    noting = object.__new__(type(fs))
+    vars(noting).update(vars(fs), ls=ls)
+    return noting
 
 
 def _last(name: str) -> str:

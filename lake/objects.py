@@ -93,6 +93,12 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     return found, os.path.realpath(path) if is_local(found) else path
 
 
+def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
+    """A URI as listing gives it, were it that of an object."""
+    fs, path = filesystem(uri, access)
+    return str(fs.unstrip_protocol(path))
+
+
 def is_local(fs: Any) -> bool:
     """Whether the file system is this machine's own."""
     return "file" in protocols(fs)

@@ -73,6 +73,8 @@ class Source:
                 for chunk in self._chunks(Blocks(file, self.settings.limits)):
                     for cut in _cut(chunk, self.settings.part_rows):
                         yield Piece(ref, raw_object, cut)
+            except TimeoutError:
+                raise  # the time of the whole task is over; a store that is slow has been asked again before
             except OSError as error:
                 raise ObjectError(f"reading the object failed: {error}", object=ref.uri) from error
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import meter, parts, quarantine, query, replays, traces, writer
+from lake import divide, meter, parts, quarantine, query, replays, traces, writer
 from lake.batch import reached
 from lake.config import Settings
 from lake.lake import Lake, opened
@@ -34,7 +34,7 @@ from lake.plan import ID_DIGITS
 from lake.results import Batch, CountError, Outcome, Result
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, RawObject, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, RawObject, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -204,6 +204,9 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     summary.open.update(attempt.reasons)
 
 
+_Prepared = tuple[Mapped, list[writer.Encoded]]
+
+
 class _Replay:
     def __init__(
         self, lake: Lake, engine: Engine, batch: Batch, entries: Sequence[Entry],
@@ -221,34 +224,59 @@ class _Replay:
         self.result = Result({ref: Outcome() for ref in refs.values()})
         self.classes: Counter[str] = Counter()
         self.closed = 0
+        self.number = 0
         self.reasons: Counter[str] = Counter()
 
     def run(self) -> Result:
         """Maps what is found of the entries, and says of each what became of it."""
         waiting = dict(self.entries)
-        number = 0
-        for part in self._parts():
-            mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
+        for mapped, files in (found for part in self._parts() for found in self._mapped(part.pieces)):
             self.lease.check()
             self._note([*writer.folders(mapped.events), quarantine.outcomes_folder(self.batch)])
-            self.result.files += writer.write(
-                mapped.events, self.store, self.lake.settings, self.batch.id, part.number
-            )
+            self.result.files += [writer.put(file, self.store) for file in files]
             ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
-            self._close(ended, waiting, part.number)
+            self._close(ended, waiting, self.number)
             self.result.census.add(mapped.census)
             self.result.failed_casts = dict(Counter(self.result.failed_casts) + mapped.failed_casts)
             self.classes.update(mapped.events["class_name"].to_pylist())
-            number = part.number + 1
+            self.number += 1
             reached("part", self.batch.id)
         rest = {key: self.open.get(key, MISSING) for key in waiting}
         self._note([quarantine.outcomes_folder(self.batch)])
-        self._close(rest, waiting, number)
+        self._close(rest, waiting, self.number)
         self.result.events_by_class = dict(sorted(self.classes.items()))
         if waiting or self.closed + self.reasons.total() != len(self.entries):
             raise CountError(f"{len(self.entries)} entries were replayed and {self.closed} closed, "
                              f"{self.reasons.total()} refused again", batch=self.batch.id)  # fmt: skip
         return self.result
+
+    def _mapped(self, pieces: Sequence[Piece]) -> Iterator[_Prepared]:
+        """What some records become, and the files; those that make it fail are left out, and stay open."""
+        try:
+            prepared = self._prepared(pieces)
+        except Exception as error:
+            if divide.ends_attempt(error):
+                raise
+            found = divide.search(pieces, self._prepared, error, frozenset())
+        else:
+            yield prepared
+            return
+        for culprit in found.records:
+            self._refused(culprit.piece, culprit.reason)
+        reasons = {failure.ref: failure.reason for failure in found.objects}
+        for piece in pieces:
+            if piece.ref in reasons:
+                self._refused(piece, reasons[piece.ref])
+        for group in found.passed:
+            yield self._prepared(group)
+
+    def _prepared(self, pieces: Sequence[Piece]) -> _Prepared:
+        mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in pieces])
+        return mapped, list(writer.encoded(mapped.events, self.lake.settings, self.batch.id, self.number))
+
+    def _refused(self, piece: Piece, reason: str) -> None:
+        numbers = [*piece.chunk.records["_record"].to_pylist(), *(bad.record for bad in piece.chunk.bad)]
+        self.open |= {(piece.ref.uri, piece.ref.etag, number): reason for number in numbers}
 
     def _note(self, folders: Sequence[str]) -> None:
         if self.store is self.lake.store:

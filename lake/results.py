@@ -16,10 +16,10 @@ from ocsf_mappers.errors import OcsfMappersError
 class State(StrEnum):
     """How far an object or a batch has come.
 
-    planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
-    tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
-    replaced: was never read, or of no known source, and its key has another content now, an object of its own.
-    kept: of a run, not of the ledger: it stays what it was read as, against what was asked for.
+    planned: in a batch that is not done. done: its batch is. failed: could not be read (object), or raised (batch);
+    tried again, see `lake.attempts`. skipped: of no known source; looked at again. set_aside: holds no records of the
+    log it lies among. replaced: was never read, or of no known source, and its key has another content now, an object
+    of its own. kept: of a run, not of the ledger: it stays what it was read as, against what was asked for.
     """
 
     PLANNED = "planned"
@@ -89,7 +89,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch without its members, as the ledger has it."""
+    """A batch without its members, as the ledger has it.
+
+    Args:
+        id: See `Batch`.
+        source: Name of the source.
+        mapper_version: Fingerprint of the mapper.
+        ocsf_version: OCSF version of the events.
+        state: How far it has come.
+        bytes_in: Size of the members as they are stored.
+        failures: Attempts that ended neither well nor through a store or database that failed: errors, and processes
+            that died. One that is under way counts until it ends.
+        reason: Why the last attempt failed; None when nobody could say so.
+    """
 
     id: str
     source: str
@@ -97,6 +109,8 @@ class BatchRow:
     ocsf_version: str
     state: State
     bytes_in: int
+    failures: int = 0
+    reason: str | None = None
 
 
 @dataclass

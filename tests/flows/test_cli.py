@@ -540,7 +540,7 @@ def test_an_export_says_what_it_left() -> None:
 def test_an_error_of_ours_is_a_line_and_a_next_step(
     ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(ingest, "ingest", fails)
@@ -551,7 +551,7 @@ def test_an_error_of_ours_is_a_line_and_a_next_step(
 
 
 def test_a_defect_is_not_hidden(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(ingest, "ingest", fails)

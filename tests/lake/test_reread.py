@@ -14,8 +14,8 @@ from ocsf_mappers import Mapper, col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, write
 from tests.lake.test_discovery import CONTROL
-from tests.lake.test_ingest import KilledError, rows
-from tests.lake.test_routing import is_sound
+from tests.lake.test_ingest import rows
+from tests.lake.test_routing import KilledError, is_sound
 
 OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
 

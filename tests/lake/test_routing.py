@@ -14,11 +14,15 @@ from ocsf_mappers import Mapper, registry
 from tests.lake.conftest import BOUNDS, ON_BOTH, Make, call, contents, flow, write
 from tests.lake.mortal import Mortals
 from tests.lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
-from tests.lake.test_ingest import KilledError, rows
+from tests.lake.test_ingest import rows
 from tests.support import SAMPLE_LOGS
 
 FINDING = json.loads((SAMPLE_LOGS / "aws_guardduty" / "event_bridge.json").read_text())["detail"]
 COUNTS = "SELECT source, read, events, quarantined, dropped FROM ledger_batches ORDER BY ALL"
+
+
+class KilledError(BaseException):
+    """As an interrupt, which is no fault of the batch."""
 
 
 def finding(number: int, **more: object) -> dict[str, object]:
@@ -115,7 +119,7 @@ def mortals() -> Iterator[Mortals]:
 
 
 def test_killed_at_every_step_the_lake_is_the_same(mortals: Mortals, mixed: Path, tmp_path: Path) -> None:
-    bounds = {**BOUNDS, "part_rows": 4}
+    bounds = {**BOUNDS, "part_rows": 4, "attempts": 1_000}
     ingest.ingest([str(mixed)], config.load(lake=str(tmp_path / "whole"), **bounds))
     steps = [("part", 2), ("half a file", 1), ("half a file", 4), ("renaming", 3), ("registered", 1), ("committing", 6)]
     for step, nth in steps:

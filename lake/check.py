@@ -120,9 +120,8 @@ class _LedgerTruth:
         with self._engine.connect() as connection:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
-            routed = sa.select(ROUTED.c.batch_id).join(BATCHES, BATCHES.c.id == ROUTED.c.of_batch).where(is_open)
-            self._open |= set(connection.scalars(routed))
             self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
+            self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 

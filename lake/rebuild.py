@@ -81,27 +81,32 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
 @contextmanager
 def _held(lake: Lake, done: _Finished) -> Iterator[Lease | None]:
     of = done.of or done.batch
-    held = replays.held(lake, done.batch.source) if done.replayed else lake.leases.held(of.id)
+    held = replays.held(lake, of.source) if done.replayed else lake.leases.held(of.id)
     with held as lease:
         yield lease
 
 
 def _again(lake: Lake, done: _Finished, engine: Engine, lease: Lease, aside: Store) -> Result | str:
+    of = done.of or done.batch
+    if of is not done.batch:
+        engine = Engine(registry.load(of.source), of.ocsf_version)
     if done.replayed:
-        return replay.again(lake, done.batch, engine, lease, aside)
+        return _of(done, replay.again(lake, of, engine, lease, aside))
     for ref in done.read:
         try:
             with objects.opened(ref, lake.settings.input_access):
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    of = done.of or done.batch
-    if of.source != done.batch.source:
-        engine = Engine(registry.load(of.source), of.ocsf_version)
     result = batch.again(of, lake, engine, lease, duplicates.policy_of(lake.ledger, of.id), aside, done.read)
-    if of is done.batch:
+    return _of(done, result)
+
+
+def _of(done: _Finished, result: Result | str) -> Result | str:
+    """What became of the records of one source, where they stand among another's."""
+    if done.of is None or isinstance(result, str):
         return result
-    return next((found for routed, found in result.routed if routed.id == done.batch.id), OTHERWISE)
+    return next((found for one, found in result.routed if one.id == done.batch.id), OTHERWISE)
 
 
 def _put(lake: Lake, batch_id: str, lost: Collection[str], result: Result, aside: Store) -> str | None:

@@ -75,11 +75,13 @@ class Router:
     Args:
         engine: Of the batch's source.
         engines: Gives those of others, when they are needed.
+        keep_strangers: Records of no source that is known are left to the batch's own mapper instead of dropped.
     """
 
-    def __init__(self, engine: Engine, engines: Engines) -> None:
+    def __init__(self, engine: Engine, engines: Engines, *, keep_strangers: bool = False) -> None:
         self.engine = engine
         self.engines = engines
+        self.keep_strangers = keep_strangers
         self.name = engine.mapper.name
         self._kinds: set[str] = set()
 
@@ -113,7 +115,7 @@ class Router:
         elif "_envelope" in records.column_names:
             columns = (records[name].to_pylist() for name in ("_record", "_raw", "_envelope"))
             for number, (raw, around) in zip(next(columns), zip(*columns, strict=True), strict=True):
-                told = content.Told() if around is None else content.of_record(raw, around)
+                told = content.Told() if around is None else self._told(raw, around)
                 stays.append(told.stranger is None and told.source in (None, self.name))
                 if told.stranger is not None:
                     found.strangers.append((raw_object.uri, told.stranger))
@@ -143,7 +145,7 @@ class Router:
         if len(carried) != 1:
             return False
         around = carried[0].around
-        told = content.of_record(carried[0].text, None if around is None else msgspec.json.encode(around))
+        told = self._told(carried[0].text, None if around is None else msgspec.json.encode(around))
         if told.stranger is not None:
             found.strangers.append((raw_object.uri, told.stranger))
         elif told.source is not None and told.source != self.name:
@@ -151,6 +153,10 @@ class Router:
         else:
             return False
         return True
+
+    def _told(self, text: str | bytes, around: str | bytes | None) -> content.Told:
+        told = content.of_record(text, around)
+        return content.Told() if told.stranger is not None and self.keep_strangers else told
 
     def _other(self, source: str, records: dict[RawObject, list[tuple[int, str]]]) -> Routed:
         engine = self.engines(source)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lake import batch, check, config, content, ingest, rebuild
+from lake import batch, check, config, content, ingest, rebuild, replay
 from lake.config import Settings
 from lake.lake import opened
 from ocsf_mappers import Mapper, registry
@@ -267,4 +267,55 @@ def test_a_source_that_is_not_recognized_keeps_all_of_its_records(
     monkeypatch.setattr(content, "KNOWN", content.KNOWN - {"aws_guardduty"})
     ingest.ingest([str(mixed)], settings(), source="aws_guardduty")
     assert rows(settings(), "SELECT DISTINCT source FROM ledger_batches") == [("aws_guardduty",)]
+    is_sound(settings())
+
+
+# -- replays ----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def refused(mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The archive as a version that knew one source an object has read it: findings refused as CloudTrail."""
+    with monkeypatch.context() as patched:
+        patched.setattr(content, "KNOWN", frozenset())
+        for name in ("lake", "whole"):
+            ingest.ingest([str(mixed)], settings(name, batch_objects=10))
+    assert rows(settings(), COUNTS) == [("aws_cloudtrail", 45, 33, 12, 0)]
+    return mixed
+
+
+def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(refused: Path, settings: Make) -> None:
+    summary = replay.replay(settings(), again=True)
+    assert (summary.closed, summary.open.total()) == (3, 9)
+    sums = "SELECT source, sum(read), sum(events), sum(quarantined) FROM ledger_batches GROUP BY ALL ORDER BY ALL"
+    assert rows(settings(), sums) == [("aws_cloudtrail", 42, 33, 9), ("aws_guardduty", 3, 3, 0)]
+    meter = sums.replace("sum(read), ", "").replace("batches", "meter")
+    assert rows(settings(), meter) == [("aws_cloudtrail", 33, 9), ("aws_guardduty", 3, 0)]
+    assert rows(settings(), "SELECT count(*) FROM guardduty_findings") == [(3,)]
+    is_sound(settings())
+    assert replay.replay(settings(), again=True).closed == 0
+    lost = [name for name in contents(Path(settings().lake)) if "guardduty_findings" in name]
+    before = contents(Path(settings().lake))
+    with opened(settings()) as lake:
+        lake.store.remove(lost)
+        assert check.sync(lake).left == []
+    assert contents(Path(settings().lake)) == before
+
+
+@ON_BOTH
+@pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
+def test_an_interrupted_replay_of_two_sources_is_done_once(
+    step: str, refused: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(reached: str, _: str) -> None:
+        if reached == step:
+            raise KilledError
+
+    replay.replay(settings("whole"), again=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(replay, "reached", die)
+        with pytest.raises(KilledError):
+            replay.replay(settings(), again=True)
+    if step != "done":
+        replay.replay(settings(), again=True)
+    assert rows(settings(), "SELECT count(*) FROM guardduty_findings") == [(3,)]
+    assert rows(settings(), COUNTS) == rows(settings("whole"), COUNTS)
     is_sound(settings())

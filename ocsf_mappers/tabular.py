@@ -106,6 +106,14 @@ def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
     return pa.table(columns)
 
 
+def completed(records: pa.Table, declared: frozenset[str]) -> pa.Table:
+    """Arranged records with every declared column; those that were missing are null."""
+    for name in sorted(map(column_name, declared)):
+        if name not in records.column_names:
+            records = records.append_column(name, pa.nulls(len(records), pa.string()))
+    return records.select(["_record", *sorted(map(column_name, declared)), UNDECLARED])
+
+
 def texts(records: pa.Table) -> pa.ChunkedArray | pa.Array:
     """Each record of a chunk as it was written: a line of its values, `-` for those that are missing."""
     if "_text" in records.column_names:

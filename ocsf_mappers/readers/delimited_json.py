@@ -29,6 +29,7 @@ EXACT = 1 << 53
 
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 
+_BEGINNING = re.compile(rb'\s*+(?:\[|\{\s*+(?:["}]|\Z))')
 _OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 
@@ -44,8 +45,8 @@ class DelimitedInJson:
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
-        """JSON, perhaps with a broken line before it; a line of a text log never begins with a bracket."""
-        return head.lstrip()[:1] in (b"{", b"[") or _OBJECT_LINE.search(head) is not None
+        """JSON, perhaps with a broken line before it; a line of a text log never begins with a list or an object."""
+        return _BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""

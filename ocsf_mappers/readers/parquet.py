@@ -101,12 +101,13 @@ class ParquetRows:
 
     def _text(self, name: str, values: pa.Array) -> tuple[pa.Array, _Sizes]:
         """A column as text, and where it holds bytes that are no text."""
-        kind = values.type
         indices = None
-        if pa.types.is_dictionary(kind):
+        if pa.types.is_dictionary(values.type):
             values, indices = _used(values)
+        kind = values.type
         values, not_utf8 = _as_text(values)
-        if name in self.zero_padded and not _is_text(kind):
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        if name in self.zero_padded and number:
             values = pc.utf8_lpad(values, width=self.zero_padded[name], padding="0")
         values = pc.if_else(pc.is_in(values, pa.array(self.nulls)), pa.scalar(None, pa.string()), values)
         if indices is None:

@@ -6,7 +6,7 @@ import pytest
 
 from ocsf_mappers import Engine, RawObject, registry, statements
 from ocsf_mappers.statements import BadDataError, Statements
-from tests.support import flows
+from tests.support import flows, own
 
 COLUMNS = pa.schema([pa.field("text", pa.string())])
 
@@ -58,6 +58,27 @@ def test_bad_data_is_told_from_bad_queries_and_does_no_harm() -> None:
         prepared.run("SELECT missing FROM batch", batch("2"))
     with pytest.raises(TypeError, match="other"):
         prepared.run(query, batch("2").rename_columns(["other"]))
+
+
+def by_place(rows: pa.Table) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = rows.to_pylist()
+    return sorted(found, key=lambda row: (row["source_object"], row["source_record"]))
+
+
+def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = own("aws_vpc_flow")
+    expected = Engine(registry.load("aws_vpc_flow")).map(given)
+    monkeypatch.setattr("ocsf_mappers.engine.KEPT_COLUMN_SETS", 0)
+    shared = Engine(registry.load("aws_vpc_flow"))
+    found = shared.map(given)
+    assert by_place(found.events) == by_place(expected.events)
+    assert by_place(found.rejects) == by_place(expected.rejects)
+    assert found.failed_casts == expected.failed_casts
+    assert (found.census.mapped, found.census.unmapped) == (expected.census.mapped, expected.census.unmapped)
+    assert {what: seen.records for what, seen in found.census.news.items()} == {
+        what: seen.records for what, seen in expected.census.news.items()
+    }
+    assert (len(shared._programs), len(shared._statements)) == (1, 1)
 
 
 def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,11 +125,20 @@ def work(
     """
     if not batch_ids:
         return
+    from lake import ingest
+
     runs = _Runs(source, settings, report, len(batch_ids))
+    doubtful = list(suspects)
     with _same_server():
-        doubtful = set(suspects)
-        again = runs.side_by_side([item for item in batch_ids if item not in doubtful])
-        for batch_id in [*again, *suspects]:
+        left = [item for item in batch_ids if item not in doubtful]
+        while left:
+            lost = runs.side_by_side(left)
+            # Begun when their process ended, or when another one's did: one of them may be why.
+            doubtful[:0] = begun = ingest.suspects(lost, settings)
+            left = [item for item in lost if item not in begun]
+            if left and not begun:
+                doubtful[:0], left = left, []
+        for batch_id in [*runs.passing, *doubtful]:
             runs.alone(batch_id)
 
 
@@ -140,6 +149,7 @@ class _Runs:
         self.settings = settings
         self.source = source
         self.report = report
+        self.passing: list[str] = []
         self.progress = _Progress(source, batches)
         self.task = work_batches.with_options(
             retries=settings.retries,
@@ -149,20 +159,22 @@ class _Runs:
         )
 
     def side_by_side(self, batch_ids: Sequence[str]) -> list[str]:
-        """Does groups of batches; gives those that are to be done again, alone."""
-        again: list[str] = []
+        """Does groups of batches; gives those whose process ended. Failures that may pass are put into `passing`."""
+        lost: list[str] = []
+        failed: list[str] = []
         for name, group, found in self._ended(grouped(batch_ids)):
             if isinstance(found, Summary):
                 passing = {failure.batch_id for failure in found.failures if failure.may_pass}
                 found.failures = [failure for failure in found.failures if failure.batch_id not in passing]
                 self.report.add(found)
-                again += [item for item in group if item in passing]
+                failed += [item for item in group if item in passing]
             elif isinstance(found, BrokenExecutor) or type(found).__name__ in LOST_WORKERS:
-                again += group
+                lost += group
             else:
                 self.report.failures.append(Failure(name, str(found), group))
-        self.progress.add(len(batch_ids) - len(again))
-        return again
+        self.passing += failed
+        self.progress.add(len(batch_ids) - len(lost) - len(failed))
+        return lost
 
     def alone(self, batch_id: str) -> None:
         """Does one batch. On processes it has one of its own, which may end with it."""

@@ -319,6 +319,7 @@ class _Attempt:
             RetriableError: The store does not answer, for other objects either, or a later attempt may fare better.
             ConfigError: The store refuses us altogether.
         """
+        divide.without_frames(error)
         if isinstance(error, ObjectError):
             return Failure(ref, str(error), isinstance(error, UnreadableError), error)
         if isinstance(error, RetriableError):

@@ -106,6 +106,15 @@ def ends_attempt(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or is_surroundings(error)
 
 
+def without_frames(error: Exception) -> Exception:
+    """An error that keeps nothing alive of what was in memory when it was raised."""
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
+    return error
+
+
 def described(error: Exception) -> str:
     """An error in one line, with its kind; records' own text may be in it."""
     said = _encodable((str(error).strip().splitlines() or [""])[0])
@@ -125,7 +134,7 @@ def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: froz
         Exception: An error that is no record's fault, see `ends_attempt`.
     """
     search = _Search(attempt, passed)
-    segments: list[_Segment] = [_Segment(list(pieces), error)]
+    segments: list[_Segment] = [_Segment(list(pieces), without_frames(error))]
     while any(segment.error is not None and not segment.alone for segment in segments):
         segments = search.halved(segments)
     return search.found(segments)
@@ -182,7 +191,7 @@ class _Search:
         except Exception as error:
             if ends_attempt(error):
                 raise
-            return error
+            return without_frames(error)
         self.something_passed = True
         self.passed.update(piece.ref for piece in pieces if len(piece.chunk.records))
         return None
@@ -241,7 +250,8 @@ def _text(chunk: Chunk, engine: Engine) -> str:
 
 
 def _encodable(text: str) -> str:
-    return text.encode("utf-8", errors="backslashreplace").decode()
+    """Text that files and databases take: without halves of characters, and without NUL, which PostgreSQL refuses."""
+    return text.encode("utf-8", errors="backslashreplace").decode().replace("\0", "\\u0000")
 
 
 # -- halves -----------------------------------------------------------------------------------------------------------

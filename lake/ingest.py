@@ -349,6 +349,17 @@ def open_batches(settings: Settings) -> dict[str, tuple[list[str], list[str]]]:
     return found
 
 
+def suspects(batch_ids: Iterable[str], settings: Settings) -> list[str]:
+    """Those of some batches that failed before, the oftener the later.
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+    """
+    with opened(settings, patient=True) as lake:
+        rows = retry.patiently(lake.ledger.rows, list(batch_ids))
+    return [row.id for row in sorted(rows, key=lambda row: row.failures) if row.failures]
+
+
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
     check_policies(lake.settings)
     sources = {row.source for row in rows if row.state is not State.DONE}

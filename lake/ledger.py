@@ -273,7 +273,7 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            row = {"state": State.DONE, "done_at": now(), "reason": None, **result.columns}
+            row = {"state": State.DONE, "done_at": now(), "reason": None, "failures": 0, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
             rows = [
                 {

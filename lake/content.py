@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ocsf_mappers import surrogates
 from ocsf_mappers.json_split import Salvage, split
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, CONTROL_DROP, Carried, opened
 from ocsf_mappers.readers.exported import as_log_events, is_exported
@@ -98,9 +99,17 @@ def _text(members: Members, name: str) -> str:
 
 def _members(text: str | bytes) -> Members:
     try:
-        return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(_whole(text), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return {}
+
+
+def _whole(text: str | bytes) -> str | bytes:
+    """JSON without halves of surrogate pairs, which no parser takes; see `ocsf_mappers.surrogates`."""
+    data = text.encode() if isinstance(text, str) else text
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return text
+    return surrogates.without_halves(data.decode(errors="replace"))
 
 
 def _of_members(members: Members) -> str | None:
@@ -181,6 +190,8 @@ def _is_empty(name: str, value: msgspec.Raw) -> bool:
 def _records(head: bytes) -> Iterator[Carried]:
     """The first records of an object that may be cut off anywhere."""
     lists = tuple(_LISTS)
+    if isinstance(text := _whole(head), str):
+        head = text.encode()
     piece = split(head, lists) if len(head) < HEAD_BYTES else Salvage(head, lists, more=True).piece()
     for record in piece.records[:HEAD_LINES]:
         yield from opened(bytes(record), (CLOUDWATCH, *CARRIERS))

@@ -88,7 +88,7 @@ CARRIERS = (
 DEPTH = 6
 """Documents inside documents are opened this deep; what lies deeper is taken for a record."""
 
-UNPACKED_BYTES = 64 << 20
+UNPACKED_BYTES = 16 << 20
 """A packed text may grow to this; AWS's services pass on a megabyte at most."""
 
 _NULL = msgspec.Raw(b"null")
@@ -198,7 +198,11 @@ def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
 
 
 def _unpacked(text: str) -> bytes | None:
-    """The bytes of a base64 text, out of gzip where they are packed so; None when the text is no base64."""
+    """The bytes of a base64 text, out of gzip where they are packed so; None when the text is no base64.
+
+    Raises:
+        zlib.error: They are damaged, or too many.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -207,7 +211,9 @@ def _unpacked(text: str) -> bytes | None:
         return data
     inflate = zlib.decompressobj(31)
     data = inflate.decompress(data, UNPACKED_BYTES)
-    return data if inflate.eof else None
+    if not inflate.eof:
+        raise zlib.error("the text is cut off, or grows too far")
+    return data
 
 
 def _repeats(text: bytes, name: str, members: Mapping[str, msgspec.Raw]) -> bool:

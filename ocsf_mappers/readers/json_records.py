@@ -30,6 +30,9 @@ from ocsf_mappers.streams import Blocks
 WINDOW_BYTES = 16 << 20
 """An object is held in memory up to this size and read window by window beyond it."""
 
+OPENED_BYTES = 256 << 20
+"""What the documents of one window hold, packed texts among them, may come to about so many bytes."""
+
 _OBJECT = re.compile(rb'\{\s*+"')
 
 
@@ -129,13 +132,18 @@ class JsonRecords:
         dropped: Counter[str] = Counter()
         number = before
         documents = dict(zip(numbers.to_pylist(), raw.to_pylist(), strict=True))
+        size = 0
         for document in sorted([*documents, *damaged]):
+            if document not in damaged and size > OPENED_BYTES:
+                text = bad_text(documents[document])
+                damaged[document] = Bad(document, f"the documents before it hold more than {OPENED_BYTES} bytes", text)
             if document in damaged:
                 number += 1
                 no_record.append(replace(damaged[document], record=number))
                 continue
             for found in opened(documents[document], self.known_envelopes):
                 number += 1
+                size += len(found.text)
                 if found.drop is not None:
                     dropped[found.drop] += 1
                 elif self.texts or found.around is None or found.text.lstrip()[:1] == b"{":

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import divide, duplicates, meter, quarantine, routed, traces, writer
+from lake import divide, duplicates, meter, quarantine, routed, tally, traces, writer
 from lake.catalog import Definition
 from lake.divide import Broken, Failure
 from lake.lake import Lake
@@ -26,11 +26,7 @@ from lake.routing import Engines, Router
 from lake.store import Store
 from lake.traces import Traces
 from ocsf_mappers import Engine, Mapped, registry, tables
-from ocsf_mappers.census import OTHER, Census, day_name
 from ocsf_mappers.errors import RetriableError
-
-KEPT_KEYS = 1_000
-"""Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
 
 SHOWN = 3
 """Of the objects of a batch that fails as a whole, so many are named."""
@@ -270,7 +266,7 @@ class _Attempt:
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))
-        self.result.unmapped_keys = _unmapped_keys(self.result.census)
+        self.result.unmapped_keys = tally.unmapped_keys(self.result.census)
 
     def _other(self, engine: Engine) -> _Attempt:
         """The attempt at the records of another source."""
@@ -449,7 +445,7 @@ class _Attempt:
         if not (found.rows and drop):
             return mapped, found
         gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
-        for day, number in _days(mapped.events.filter(gone)).items():
+        for day, number in tally.days(mapped.events.filter(gone)).items():
             mapped.census.events[day] -= number
         dropped = mapped.dropped + Counter({duplicates.REASON: len(found.rows)})
         return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), found
@@ -460,13 +456,13 @@ class _Attempt:
 
     def _count(self, mapped: Mapped) -> None:
         by_uri = self._counts
-        for uri, number in _value_counts(mapped.events["source_object"]).items():
+        for uri, number in tally.value_counts(mapped.events["source_object"]).items():
             by_uri[uri].events += number
-        for uri, number in _value_counts(mapped.rejects["source_object"]).items():
+        for uri, number in tally.value_counts(mapped.rejects["source_object"]).items():
             by_uri[uri].quarantined += number
         self._dropped += mapped.dropped
         self._failed_casts += mapped.failed_casts
-        self._classes.update(_value_counts(mapped.events["class_name"]))
+        self._classes.update(tally.value_counts(mapped.events["class_name"]))
         self.result.census.add(mapped.census)
 
 
@@ -483,36 +479,6 @@ class _Prepared:
     strangers: Counter[str] = field(default_factory=Counter)
     others: list[tuple[_Attempt, _Prepared, Counter[str]]] = field(default_factory=list)
     """The same for records of other sources, and of how many records of each object."""
-
-
-def _days(events: pa.Table) -> Counter[str]:
-    """Events by day, as the census has them."""
-    days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32()).to_pylist()
-    return Counter(day_name(day) for day in days)
-
-
-def _value_counts(column: pa.ChunkedArray) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for chunk in column.chunks:
-        # Counted by index: a dictionary may hold a value twice, and decoding it costs more than counting.
-        plain = not pa.types.is_dictionary(chunk.type)
-        found = (chunk if plain else chunk.indices).value_counts()
-        values = found.field(0) if plain else chunk.dictionary.take(found.field(0))
-        for value, number in zip(values.to_pylist(), found.field(1).to_pylist(), strict=True):
-            counts[value] += number
-    return counts
-
-
-def _unmapped_keys(census: Census) -> dict[str, int]:
-    """Events of all days per key of `unmapped`."""
-    totals: Counter[str] = Counter()
-    for (_, name), number in census.unmapped.items():
-        totals[name] += number
-    if len(totals) > KEPT_KEYS:
-        kept = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
-        kept[OTHER] += totals.total() - kept.total()
-        totals = kept
-    return dict(sorted(totals.items()))
 
 
 def _check(batch: Batch, result: Result) -> None:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from lake import content
 from lake.content import CLOUDTRAIL, GUARDDUTY, ROUTE53_RESOLVER, VPC_FLOW
 from ocsf_mappers import Mapper
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.streams import Blocks, Limits
 
 _ACCOUNT = re.compile(r"\d{12}")
@@ -158,8 +157,8 @@ def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
     head = blocks.head
     if head.startswith(b"PAR1"):
         try:
-            return Sniffed(of_parquet(pa.parquet.read_schema(file).names))
-        except (pa.ArrowException, OSError):
+            return Sniffed(of_parquet(Footer(file).names))
+        except ReadError:
             return Sniffed()
     # A first record may be longer than what is usually enough.
     found = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)

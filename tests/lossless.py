@@ -181,6 +181,8 @@ def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
         texts = enumerate(table["_raw"].to_pylist())
         raw = [json.dumps(_numbered(json.loads(text), number, kept)) for number, text in texts]
         return Chunk(table.set_column(table.schema.get_field_index("_raw"), "_raw", pa.array(raw, pa.string())))
+    if "_text" in table.column_names:
+        table = table.drop_columns(["_text"])
     for position, name in enumerate(chunk.names):
         if name.replace("-", "_") in kept:
             continue

@@ -108,6 +108,7 @@ class Mutator:
 
     def _text(self, names: list[str], rows: list[list[Any]]) -> Object:
         names = [name.replace(" ", "_").replace("_", "-") for name in names]
+        names[0] = names[0].lstrip("[{") or "x"  # so begins JSON
         cells = [[None if cell is None else str(cell).replace(" ", "_") for cell in row] for row in rows]
         lines = [" ".join(names), *(" ".join("-" if cell is None else cell for cell in row) for row in cells)]
         if self.chance.random() < 0.2:

@@ -94,6 +94,8 @@ def named_rows(chunk: Chunk) -> list[Json]:
         row = {name: value for name, value in given.items() if name in ("_record", "_raw", "_envelope")}
         for position, own in enumerate(chunk.names):
             name, value = own.lower().replace("-", "_"), given[f"c{position}"]
+            if not own and value == "":
+                continue  # a blank at the end of a line
             if row.get(name) is not None:
                 name = f"{name}#{position}"
             row[name] = value

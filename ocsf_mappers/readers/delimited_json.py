@@ -29,7 +29,7 @@ EXACT = 1 << 53
 
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 
-_BEGINNING = re.compile(rb'\s*+(?:\[|\{\s*+(?:["}]|\Z))')
+_BEGINNING = re.compile(rb'\s*+(?:\[\s*+(?:[\[{"\]]|\Z)|\{\s*+(?:["}]|\Z))')
 _OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 
@@ -154,7 +154,7 @@ def _members(raw: str) -> _Members:
             raise _NoFieldsError("the record has no members")
         if len(found) > COLUMNS:
             raise _NoFieldsError(f"the record has {len(found)} members, more than the {COLUMNS} that are read")
-        return [(_encodable(name), None if value is None else _encodable(_text(value))) for name, value in found]
+        return [(name, None if value is None else _text(value)) for name, value in found]
     except (ValueError, RecursionError) as error:
         raise _NoFieldsError(f"the record is not valid JSON: {error}") from error
 
@@ -192,15 +192,6 @@ def _json(value: object) -> str:
             return "[" + ",".join(map(_json, value)) + "]"
         case _:
             return json.dumps(value, ensure_ascii=False)
-
-
-def _encodable(text: str) -> str:
-    """The text; half of a surrogate pair, which no text can hold, becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _rows(records: pa.Table) -> Iterator[tuple[int, str, str | None]]:

@@ -9,7 +9,6 @@ pyarrow's own view of a footer cannot be used: on a damaged one it ends the proc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +102,8 @@ class Footer:
     Args:
         file: The file, to be read and sought in.
 
+    `names` has what it calls the members of a row, `leaves` its columns, `groups` its row groups.
+
     Raises:
         ReadError: The footer is damaged, or too large.
     """
@@ -119,7 +120,7 @@ class Footer:
             raise ReadError(f"the Parquet file's footer has {length} bytes, more than the {FOOTER_BYTES} that are read")
         file.seek(self.size - 8 - length)
         found = thrift.struct(file.read(length))[0]
-        self.leaves = list(_leaves(thrift.items(found, 2)))
+        self.names, self.leaves = _schema(thrift.items(found, 2))
         self.groups = thrift.items(found, 4)
 
     def plan(self, number: int) -> Plan:
@@ -196,20 +197,25 @@ class Footer:
                 size *= 16
 
 
-def _leaves(elements: list[Any]) -> Iterator[Leaf]:
-    """The columns of a schema, which lists groups before what is in them."""
+def _schema(elements: list[Any]) -> tuple[list[str], list[Leaf]]:
+    """The names of a row's members, and the columns; a schema lists groups before what is in them."""
+    names, leaves = [], []
     open_groups: list[list[Any]] = []  # how many members are still to come, whether they are repeated
     for element in elements:
         if not isinstance(element, dict):
             raise ReadError("the Parquet file is damaged: its schema is unreadable")
+        if len(open_groups) == 1 and isinstance(name := element.get(4), bytes):
+            names.append(name.decode("utf-8", errors="backslashreplace"))
         repeated = element.get(3) == _REPEATED or bool(open_groups and open_groups[-1][1])
         children, length = element.get(5), element.get(2)
         if isinstance(children, int) and children > 0:
             open_groups.append([children, repeated])
             continue
-        yield Leaf(element.get(1) == _BYTE_ARRAY, max(16, length if isinstance(length, int) else 0), repeated)
+        size = max(16, length if isinstance(length, int) else 0)
+        leaves.append(Leaf(element.get(1) == _BYTE_ARRAY, size, repeated))
         while open_groups:
             open_groups[-1][0] -= 1
             if open_groups[-1][0] > 0:
                 break
             open_groups.pop()
+    return names, leaves

@@ -18,7 +18,7 @@ class IncompleteError(ReadError):
 
 
 def struct(data: bytes, at: int = 0) -> tuple[dict[int, Any], int]:
-    """The fields of a struct by number, and where it ends; texts, which nobody here needs, are None.
+    """The fields of a struct by number, and where it ends; texts are bytes, floating point is None.
 
     Raises:
         ReadError: The bytes are no such struct.
@@ -76,7 +76,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
             return None, _within(data, at + 8)
         case 8:
             length, at = _unsigned(data, at)
-            return None, _within(data, at + length)
+            return data[at : _within(data, at + length)], at + length
         case 9 | 10 if depth < DEPTH:
             return _list(data, at, depth + 1)
         case 12 if depth < DEPTH:

@@ -220,6 +220,7 @@ def test_a_file_of_columns_without_end_says_so() -> None:
 def test_ordinary_files_are_read_in_large_batches() -> None:
     table = pa.table({f"n{place}": [f"v{place}{number % 97}" for number in range(70_000)] for place in range(29)})
     footer = parquet_pages.Footer(io.BytesIO(file_of(table)))
+    assert footer.names == [f"n{place}" for place in range(29)]
     assert [(leaf.text, leaf.repeated) for leaf in footer.leaves] == [(True, False)] * 29
     assert footer.plan(0) == parquet_pages.Plan(rows=65_536, dictionaries=list(range(29)), total=70_000)
 
@@ -303,3 +304,11 @@ def test_what_only_begins_like_parquet_is_damaged(data: bytes) -> None:
 def test_structs_in_each_other_without_end_are_refused() -> None:
     with pytest.raises(thrift.ReadError, match="unreadable"):
         thrift.struct(b"\x1c" * 100_000)
+
+
+def test_names_are_those_of_a_row_s_members_as_arrow_has_them() -> None:
+    table = pa.table({"a": [{"b": 1, "c": {"d": ["x"]}}], "": [[1]], "é": [[("k", "v")]], "last": ["x"]})
+    data = file_of(table.set_column(2, "é", pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string()))))
+    footer = parquet_pages.Footer(io.BytesIO(data))
+    assert footer.names == ["a", "", "é", "last"]
+    assert [leaf.repeated for leaf in footer.leaves] == [False, True, True, True, True, False]

@@ -27,11 +27,11 @@ import sqlalchemy as sa
 from lake import layout, retry, writer
 from lake.config import Settings
 from lake.database import select_in, upsert
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake
 from lake.layout import Partition
 from lake.ledger import Ledger
 from lake.ledger_tables import BATCHES, DUPLICATES, FILES, KEYS
-from lake.plan import ID_DIGITS
 from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo

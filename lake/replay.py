@@ -26,11 +26,11 @@ from lake import batch as batches
 from lake import divide, meter, parts, quarantine, query, replays, routed, traces, writer
 from lake.batch import reached
 from lake.config import Settings
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake, opened
 from lake.leases import Lease
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
-from lake.plan import ID_DIGITS
 from lake.results import Batch, CountError, Outcome, Result
 from lake.routing import Router
 from lake.store import Store

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from lake import traces
 from lake.database import insert, upsert
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake
 from lake.leases import Lease, LostError
 from lake.ledger import Ledger, file_row, now
 from lake.ledger_tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS, ROUTED
-from lake.plan import ID_DIGITS
 from lake.results import Batch, Result, State
 
 

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from lake import duplicates, meter
 from lake.config import Settings
 from lake.database import insert
+from lake.grouping import ID_DIGITS
 from lake.ledger import Ledger, file_row, now
 from lake.ledger_tables import BATCHES, FILES, ROUTED
-from lake.plan import ID_DIGITS
 from lake.results import Batch, Result, State
 from ocsf_mappers import Engine, registry
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lake import backfill, ingest, ledger, plan, retry
+from lake import backfill, grouping, ingest, ledger, plan, retry
 from lake.config import Settings
 from lake.lake import opened
 from lake.ledger import Ledger
@@ -67,7 +67,7 @@ def test_a_batch_is_bounded_by_objects_bytes_and_records(
     bounds: dict[str, object], sizes: list[int], settings: Make
 ) -> None:
     refs = [ObjectRef(f"s3://b/{number}", "e", 80 if "batch_records" in bounds else 9) for number in range(7)]
-    found = plan.batches("aws_cloudtrail", "v", refs, settings(**bounds))
+    found = grouping.batches("aws_cloudtrail", "v", refs, settings(**bounds))
     assert [len(batch.members) for batch in found] == sizes
 
 

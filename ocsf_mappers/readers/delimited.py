@@ -33,7 +33,7 @@ HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
 
 HEADER_BYTES = 64 << 10
-"""As much of a line as is looked at to see whether it is a repeated header."""
+"""A header line may be so long; names are kept as long as an object is read."""
 
 HEADER_WORDS = 3
 """So many names of fields in a first line make it a header, whatever else it names."""
@@ -90,7 +90,7 @@ class Delimited:
                 words = self._words(first)
                 if (reason := self._no_header(words)) is not None:
                     yield Chunk(no_records(), [Bad(1, reason, bad_text(first))])
-                    refused = reason if len(words) > COLUMNS else None
+                    refused = reason if self._known(words) >= HEADER_WORDS else None
                     line, text = 2, rest
                 elif self._is_header(words, first=True):
                     names, headed, line, text = words, True, 2, rest
@@ -165,13 +165,18 @@ class Delimited:
         Most of its words are names of fields. Of a first line some are enough; further down they might be values.
         """
         known = self._known(words)
-        return len(words) <= COLUMNS and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
+        small = len(words) <= COLUMNS and sum(map(len, words)) <= HEADER_BYTES
+        return small and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
 
     def _no_header(self, words: tuple[str, ...]) -> str | None:
         """Why a first line that names fields is none that could name the columns; None where it is one, or values."""
         known = self._known(words)
-        if known >= HEADER_WORDS and len(words) > COLUMNS:
-            return f"the first line names {len(words)} columns, more than the {COLUMNS} that are read"
+        size = sum(map(len, words))
+        if known >= HEADER_WORDS and (len(words) > COLUMNS or size > HEADER_BYTES):
+            return (
+                f"the first line names {len(words)} columns with {size} characters; "
+                f"{COLUMNS} and {HEADER_BYTES} are read at most"
+            )
         begins = self._known(words[:1]) > 0
         if (begins or known > 1) and not self._is_header(words, first=True):
             return (

@@ -120,7 +120,7 @@ def mortals() -> Iterator[Mortals]:
 
 def test_killed_at_every_step_the_lake_is_the_same(mortals: Mortals, mixed: Path, tmp_path: Path) -> None:
     bounds = {**BOUNDS, "part_rows": 4, "attempts": 1_000}
-    ingest.ingest([str(mixed)], config.load(lake=str(tmp_path / "whole"), **bounds))
+    assert ingest.ingest([str(mixed)], config.load(lake=str(tmp_path / "whole"), **bounds)).failures == []
     steps = [("part", 2), ("half a file", 1), ("half a file", 4), ("renaming", 3), ("registered", 1), ("committing", 6)]
     for step, nth in steps:
         assert mortals.ingest(mixed, {"lake": str(tmp_path / "lake"), **bounds}, step=step, nth=nth) == "killed"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ocsf_mappers.json_split import split
+from ocsf_mappers.members import RepeatedError, raw_members
 
 
 def _names(text: str) -> frozenset[str]:
@@ -107,12 +108,14 @@ class Carried:
         around: The documents around it as one JSON object, null where the record was; None for a bare record.
         drop: Why it is no record, but something the service wrote for itself; None for a record.
         member: Member of the innermost document that held it.
+        problem: Why a document cannot be opened; its text is the document.
     """
 
     text: bytes
     around: dict[str, msgspec.Raw] | None = None
     drop: str | None = None
     member: str = ""
+    problem: str | None = None
 
 
 def opened(text: bytes, envelopes: Sequence[Envelope]) -> list[Carried]:
@@ -131,13 +134,20 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
     except _ERRORS:
         yield Carried(text)  # what is wrong with it shows when it is mapped
         return
-    if depth and EVENT_LIST in members and _KIND in members and not _repeats(text, EVENT_LIST, members):
+    is_document = EVENT_LIST in members and _KIND in members
+    if depth and (is_document or any(envelope.holds(members) for envelope in envelopes)):
+        try:
+            members = raw_members(text)
+        except RepeatedError as error:
+            yield Carried(text, problem=str(error))  # one of them may hold another record
+            return
+    if depth and is_document:
         events = _events(members)
         if events is not None:
             for event in events:
                 yield from _held(event, (CLOUDWATCH,), envelopes, depth) or [Carried(_encoded(event))]
             return
-    found = _held(members, envelopes, envelopes, depth, text) if depth else []
+    found = _held(members, envelopes, envelopes, depth) if depth else []
     yield from found or [Carried(text)]
 
 
@@ -155,11 +165,11 @@ def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | 
 
 
 def _held(
-    members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int, text: bytes = b""
+    members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
 ) -> list[Carried]:
     """What the first envelope that these members make holds; nothing where they make none."""
     for envelope in known:
-        if not envelope.holds(members) or (text and _repeats(text, envelope.member, members)):
+        if not envelope.holds(members):
             continue
         payload = _payload(bytes(members[envelope.member]), envelope)
         if payload is None:
@@ -173,7 +183,7 @@ def _held(
             for one in nested:
                 place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
                 member = one.member or envelope.member
-                found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member))
+                found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
         return found
     return []
 
@@ -214,14 +224,6 @@ def _unpacked(text: str) -> bytes | None:
     if not inflate.eof:
         raise zlib.error("the text is cut off, or grows too far")
     return data
-
-
-def _repeats(text: bytes, name: str, members: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a member that holds records may stand there twice: a parser would keep the last one alone."""
-    quoted = msgspec.json.encode(name)
-    if text.count(quoted) == 1:
-        return False
-    return text.count(quoted) - sum(bytes(value).count(quoted) for value in members.values()) > 1
 
 
 def _encoded(members: Mapping[str, msgspec.Raw]) -> bytes:

@@ -146,6 +146,8 @@ class JsonRecords:
                 size += len(found.text)
                 if found.drop is not None:
                     dropped[found.drop] += 1
+                elif found.problem is not None:
+                    no_record.append(Bad(number, found.problem, bad_text(found.text)))
                 elif self.texts or found.around is None or found.text.lstrip()[:1] == b"{":
                     texts.append(found.text)
                     places.append(number)

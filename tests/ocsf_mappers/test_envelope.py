@@ -109,7 +109,8 @@ def test_documents_are_opened_to_a_bounded_depth() -> None:
 
 def test_a_member_that_stands_twice_is_not_opened() -> None:
     text = f'{{"detail-type": "x", "detail": {json.dumps(RECORD)}, "detail": {{"b": 2}}}}'
-    assert [(one.text, one.around) for one in opened(text.encode(), CARRIERS)] == [(text.encode(), None)]
+    (found,) = opened(text.encode(), CARRIERS)
+    assert (found.text, found.around, found.problem) == (text.encode(), None, 'repeated JSON key "detail"')
 
 
 def test_a_packed_text_that_grows_too_far_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
 from lake.lake import Lake
 from lake.layout import Partition, batch_of
-from lake.ledger_tables import BATCHES, FILES, REPLAYS
+from lake.ledger_tables import BATCHES, FILES, REPLAYS, ROUTED
 from lake.results import State
 from ocsf_mappers import tables
 
@@ -121,6 +121,7 @@ class _LedgerTruth:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
+            self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 

@@ -7,7 +7,7 @@ search goes on, so the same failures are found in the same order however often i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import duckdb
@@ -19,7 +19,7 @@ from lake.results import CountError, Outcome, State
 from ocsf_mappers import Engine
 from ocsf_mappers.engine import REJECTS
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
-from ocsf_mappers.readers import Chunk
+from ocsf_mappers.readers import Bad, Chunk
 
 MOST_RECORDS = 100
 """An object of which more records (or stretches of records) than this make the work fail is left out as a whole."""
@@ -269,13 +269,16 @@ def _halves(pieces: Sequence[Piece]) -> list[list[Piece]]:
 
 
 def _halves_of(chunk: Chunk) -> list[Chunk]:
+    def part(records: pa.Table, bad: Sequence[Bad] = (), dropped: Mapping[str, int] | None = None) -> Chunk:
+        return replace(chunk, records=records, bad=bad, dropped=dropped or {})
+
     none = chunk.records.slice(0, 0)
     if len(chunk.records) and (chunk.bad or chunk.dropped):
-        return [Chunk(chunk.records), Chunk(none, chunk.bad, chunk.dropped)]
+        return [part(chunk.records), part(none, chunk.bad, chunk.dropped)]
     if len(chunk.records):
         middle = len(chunk.records) // 2
-        return [Chunk(chunk.records.slice(0, middle)), Chunk(chunk.records.slice(middle))]
+        return [part(chunk.records.slice(0, middle)), part(chunk.records.slice(middle))]
     if chunk.bad and chunk.dropped:
-        return [Chunk(none, chunk.bad), Chunk(none, (), chunk.dropped)]
+        return [part(none, chunk.bad), part(none, (), chunk.dropped)]
     middle = len(chunk.bad) // 2
-    return [Chunk(none, chunk.bad[:middle]), Chunk(none, chunk.bad[middle:])]
+    return [part(none, chunk.bad[:middle]), part(none, chunk.bad[middle:])]

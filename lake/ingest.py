@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import divide, duplicates, listing, objects, retry
+from lake import discovery, divide, duplicates, listing, objects, reread, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
-from lake.plan import NotRead, Planned, Planner, Unread, mappers
+from lake.objects import ObjectRef
+from lake.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
 from lake.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.census import News, Sighting
@@ -72,15 +73,19 @@ class SourceSummary:
         read = [ref for ref, outcome in result.outcomes.items() if outcome.state is State.DONE]
         self.objects += len(read)
         self.batches += 1
+        self.bytes_in += sum(ref.size for ref in read)
+        self.seconds += result.seconds
+        self.add_records(result)
+
+    def add_records(self, result: Result) -> None:
+        """Counts what became of records, also of those that stood among another source's."""
         self.counts.add(result.counts)
         self.events_by_class.update(result.events_by_class)
         self.dropped.update(result.dropped)
         self.failed_casts.update(result.failed_casts)
         self.unmapped_keys.update(result.unmapped_keys)
         self.files += len(result.files)
-        self.bytes_in += sum(ref.size for ref in read)
         self.bytes_out += result.bytes_out
-        self.seconds += result.seconds
         self.duplicates += result.duplicates
         self.variants += result.variants
         self.news.update(result.news)
@@ -132,6 +137,7 @@ class Summary:
         sources: Per source, by name.
         unread: Objects skipped, set aside or failed, and folders that cannot be listed, with the reasons.
         busy: Batches left to another run that works on them, or that it has done meanwhile.
+        reread: Objects that are read again, as none of their records was an event.
         failures: Batches that failed; they stay open.
         isolated: Records that made the program fail, at most `ISOLATED_KEPT`.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
@@ -142,6 +148,7 @@ class Summary:
     sources: dict[str, SourceSummary] = field(default_factory=dict)
     unread: Unread = field(default_factory=Unread)
     busy: int = 0
+    reread: int = 0
     failures: list[BatchFailure] = field(default_factory=list)
     isolated: list[Isolated] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -163,6 +170,8 @@ class Summary:
         """Counts a batch."""
         self.sources.setdefault(batch.source, SourceSummary()).add(batch, result)
         self.isolated = (self.isolated + result.isolated)[:ISOLATED_KEPT]
+        for routed, found in result.routed:
+            self.sources.setdefault(routed.source, SourceSummary()).add_records(found)
         for ref, outcome in result.outcomes.items():
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
@@ -172,6 +181,7 @@ class Summary:
         self.listed += other.listed
         self.known += other.known
         self.busy += other.busy
+        self.reread += other.reread
         self.unread.extend(other.unread)
         self.failures += other.failures
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
@@ -183,6 +193,7 @@ class Summary:
         """Counts what planning found."""
         self.listed += planned.listed
         self.known += planned.known
+        self.reread += planned.reread
         self.unread.extend(planned.unread)
         self.broken |= planned.broken
 
@@ -260,10 +271,37 @@ def plan(
     named = {objects.uri_of(uri, settings.input_access) for uri in asked}
     calls = listing.Calls()
     with opened(settings, patient=True) as lake:
+        reread.clean(lake)
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
-        planned = Planner(lake, found, broken, lambda ref: again or ref.uri in named).plan(pages, source)
+        planner = Planner(lake, found, broken, lambda ref: again or ref.uri in named)
+        planner.keep_settled = source is not None
+        planned = planner.plan(pages, source)
+        if source is not None and source in planner.mappers:
+            _reread(planner, source)
     planned.add_calls(calls)
     return planned
+
+
+def _reread(planner: Planner, source: str) -> None:
+    """Plans objects again that were taken for something else, or refused by a mapper that has changed since."""
+    lake, planned = planner.lake, planner.planned
+    version = planner.version(source)
+    moving: dict[str | None, list[ObjectRef]] = {}
+    for start in range(0, len(planner.settled), CHUNK):
+        refs = planner.settled[start : start + CHUNK]
+        known = retry.patiently(reread.before, lake, refs)
+        for ref in refs:
+            read = known.get(ref.key)
+            if read is None or not reread.is_worth_it(read, source, version):
+                continue
+            if reason := reread.kept_reason(lake, read):
+                planned.unread.add(NotRead(ref.uri, State.KEPT, reason))
+            elif discovery.set_aside_reason(ref.uri, planner.mappers[source]) is None:
+                moving.setdefault(read.batch_id, []).append(ref)
+                planned.reread += 1
+            planned.known -= 1
+    for batch_id, refs in moving.items():
+        planned.batch_ids += reread.move(lake, batch_id, refs, planner.grouped(source, refs))
 
 
 def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | None = None) -> Summary:
@@ -428,7 +466,7 @@ class _Run:
             if batch is None or lease is None:
                 return None
             try:
-                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease, last)
+                return batch, batches.run(batch, self.lake, self._engine(batch.source), lease, last, self._engine)
             except Exception as error:
                 excused = divide.is_surroundings(error)
                 with suppress(RetriableError, WriteError):
@@ -445,7 +483,7 @@ class _Run:
     def _engine(self, source: str) -> Engine:
         # Kept for the next run in this thread too: one costs a third of a second of CPU until it has mapped once.
         engines: dict[tuple[str, str], tuple[Mapper, Engine]] = _THREADS.__dict__.setdefault("engines", {})
-        key, mapper = (source, self.settings.ocsf_version), self.mappers[source]
+        key, mapper = (source, self.settings.ocsf_version), self.mappers.get(source) or registry.load(source)
         if key not in engines or engines[key][0] is not mapper:
             engines[key] = mapper, Engine(mapper, self.settings.ocsf_version)
         return engines[key][1]

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
-from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS, TRACES
+from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
 from lake.writer import FileInfo
@@ -121,7 +121,7 @@ class Ledger:
 
     def plan(
         self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
-        left_out: LeftOut | None = None,
+        left_out: LeftOut | None = None, first: Undo | None = None,
     ) -> list[Batch]:  # fmt: skip
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
@@ -131,6 +131,7 @@ class Ledger:
                 done after all nothing is removed and nothing written; nobody can end it meanwhile.
             failures: Those of the batch before, which count for batches of several members too.
             left_out: A member of the open batch that goes into none.
+            first: What else belongs into that transaction, and comes before.
 
         Returns:
             The batches written, those that stand there already as they are among them.
@@ -141,6 +142,8 @@ class Ledger:
             lock(connection, "plan")
             if instead_of is not None and not _discarded(connection, *instead_of):
                 return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
+            if first is not None:
+                first(connection)
             if left_out is not None:
                 self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
                 _count_attempts(connection, [left_out.ref], left_out.tried_with, left_out.attempts)
@@ -276,8 +279,7 @@ class Ledger:
                 {
                     "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
                     "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
-                    "read": outcome.counts.read, "events": outcome.counts.events,
-                    "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
+                    **vars(result.counts_of(ref)),
                 }
                 for ref, outcome in result.outcomes.items()
             ]  # fmt: skip
@@ -395,7 +397,9 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     undo(connection)
     connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
     connection.execute(sa.delete(BATCHES).where(*row))
-    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
+    routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
+    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
     return True
 
 

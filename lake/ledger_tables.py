@@ -164,6 +164,14 @@ TRACES = sa.Table(
     sa.Column("folder", sa.Text, primary_key=True),
 )
 """Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
+ROUTED = sa.Table(
+    "routed",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("of_batch", sa.Text, nullable=False, index=True),
+)
+"""Batches of records that stood among those of another source: each, and the batch in whose objects they stand. Until
+that one is done they have no row of their own."""
 EXPORTS = sa.Table(
     "exports",
     METADATA,

@@ -83,6 +83,7 @@ class Planned:
         known: Those of them that earlier runs have dealt with.
         unread: Objects skipped, set aside or failed, with the reasons.
         list_calls: How often the store was asked for names.
+        reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
     """
@@ -94,6 +95,7 @@ class Planned:
     unread: Unread = field(default_factory=Unread)
     list_calls: int = 0
     undetermined: int = 0
+    reread: int = 0
     broken: dict[str, str] = field(default_factory=dict)
 
     def add_calls(self, calls: Calls) -> None:
@@ -172,6 +174,9 @@ class Planner:
         self.again = again
         self.planned = Planned(broken=dict(broken or {}))
         self._unanswered = 0
+        self.settled: list[ObjectRef] = []
+        """Listed objects that earlier runs have read or set aside; kept where `keep_settled` says so."""
+        self.keep_settled = False
         self._versions: dict[str, str] = {}
 
     def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
@@ -247,7 +252,7 @@ class Planner:
         return kept
 
     def _anew(self, batch: Batch) -> _Instead:
-        return _Instead(self._grouped(batch.source, batch.members))
+        return _Instead(self.grouped(batch.source, batch.members))
 
     def _divided(self, row: BatchRow, batch: Batch) -> _Instead:
         """A batch in parts; each of several members is divided again after one more failure."""
@@ -271,8 +276,8 @@ class Planner:
 
         def instead(batch: Batch) -> _Instead:
             return _Instead(
-                self._grouped(source, [ref for ref in batch.members if ref.key in keys]),
-                self._grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
+                self.grouped(source, [ref for ref in batch.members if ref.key in keys]),
+                self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
             )
 
         return self._replaced(batch_id, instead)
@@ -286,7 +291,8 @@ class Planner:
         found: list[_Instead] = []
 
         def undo(connection: sa.Connection) -> None:
-            self.lake.catalog.drop(batch_id)
+            for written_by in traces.ids(connection, batch_id):
+                self.lake.catalog.drop(written_by)
             self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 
         def once() -> list[str]:
@@ -307,7 +313,8 @@ class Planner:
 
         return retry.patiently(once)
 
-    def _grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+    def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+        """Objects of a source in batches, as this lake would read them now."""
         return list(batches(source, self.version(source), members, self.settings))
 
     def version(self, source: str) -> str:
@@ -353,6 +360,8 @@ class Planner:
             state, batch = states.get(ref.key, (None, None))
             if state in (State.DONE, State.SET_ASIDE):
                 self.planned.known += 1
+                if self.keep_settled:
+                    self.settled.append(ref)
             elif state is State.PLANNED and batch in wrong:
                 mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch:
@@ -398,7 +407,12 @@ class Planner:
             ConfigError: The store refuses us altogether.
         """
         try:
-            source = given or discovery.of_key(ref.uri).source or self._sniffed(ref)
+            source = given or discovery.of_key(ref.uri).source
+            if source is None:
+                found = self._sniffed(ref)
+                if found.nothing is not None:
+                    return None, NotRead(ref.uri, State.SET_ASIDE, found.nothing)
+                source = found.source
             self._unanswered = 0
         except ConfigError:
             raise
@@ -422,9 +436,9 @@ class Planner:
             return str(error)
         return f"its source cannot be told: {divide.described(error)}"
 
-    def _sniffed(self, ref: ObjectRef) -> str | None:
+    def _sniffed(self, ref: ObjectRef) -> discovery.Sniffed:
         with objects.opened(ref, self.settings.input_access) as file:
-            return discovery.of_bytes(file, self.settings.limits)
+            return discovery.sniffed(ref.uri, file, self.settings.limits)
 
 
 class _Waiting:

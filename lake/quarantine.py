@@ -64,11 +64,11 @@ VIEW = f"""
            ),
            coalesce(last.state, 'open') AS state, coalesce(last.tries, 0) AS tries, last.batch_id AS replay_id
     FROM quarantine_entries AS entry LEFT JOIN (
-        SELECT {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
+        SELECT source, {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
                arg_max(batch_id, tries) AS batch_id, arg_max(mapper_version, tries) AS mapper_version,
                arg_max(ocsf_version, tries) AS ocsf_version
         FROM {OUTCOMES} GROUP BY ALL
-    ) AS last USING ({_PLACE})
+    ) AS last USING (source, {_PLACE})
 """
 """SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
 

@@ -19,7 +19,7 @@ class State(StrEnum):
     planned: in a batch that is not done. done: its batch is. failed: could not be read (object), or raised (batch);
     tried again, see `lake.attempts`. skipped: of no known source; looked at again. set_aside: holds no records of the
     log it lies among. replaced: was never read, or of no known source, and its key has another content now, an object
-    of its own.
+    of its own. kept: of a run, not of the ledger: it stays what it was read as, against what was asked for.
     """
 
     PLANNED = "planned"
@@ -28,6 +28,7 @@ class State(StrEnum):
     SKIPPED = "skipped"
     SET_ASIDE = "set_aside"
     REPLACED = "replaced"
+    KEPT = "kept"
 
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
@@ -161,6 +162,7 @@ class Result:
         isolated: Records that made the program fail, in quarantine.
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
+        routed: What became of records of other sources, each with a batch of its own; they count there alone.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -175,6 +177,19 @@ class Result:
     isolated: list[Isolated] = field(default_factory=list)
     census: Census = field(default_factory=Census)
     news: dict[News, Sighting] = field(default_factory=dict)
+    routed: list[tuple[Batch, Result]] = field(default_factory=list)
+
+    @property
+    def all_files(self) -> list[FileInfo]:
+        """What was written, also of records of other sources."""
+        return [*self.files, *(file for _, result in self.routed for file in result.files)]
+
+    def counts_of(self, ref: ObjectRef) -> Counts:
+        """What became of one object's records, whatever source they are of."""
+        total = Counts()
+        for result in (self, *(result for _, result in self.routed)):
+            total.add(result.outcomes[ref].counts)
+        return total
 
     @property
     def counts(self) -> Counts:

@@ -47,7 +47,8 @@ def ingest(
     """Bring what is new at the URIs into the lake.
 
     Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
-    command again never counts a record twice.
+    command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
+    that source: those that were taken for another one, and those that an older mapper refused.
     """
     found = settings(lake, ocsf_version)
     source, uris = split(arguments)
@@ -89,12 +90,12 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def exit_code(summary: Summary) -> int:
-    """1 when something failed, or when objects were named and none was of any use."""
+    """1 when something failed or is kept as another source, or when objects were named and none was of any use."""
     from lake.results import State
 
     states = summary.unread.numbers
     useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
-    failed = states[State.FAILED] or summary.failures or summary.isolated or summary.broken
+    failed = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
     return int(bool(failed) or useless)
 
 
@@ -186,6 +187,9 @@ def tell(summary: Summary) -> None:
     """What to know about the run, and what to do next."""
     listed = terminal.plural(summary.listed, "object")
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    if summary.reread:
+        objects = terminal.plural(summary.reread, "object")
+        terminal.say(f"{objects} read again: none of the records had become an event")
     if not summary.sources and not summary.busy:
         terminal.say("nothing new was read")
         # Planned by another run while this one was listing: they are that one's to read.

@@ -16,6 +16,7 @@ from prefect.states import Completed, Failed
 
 from flows import output, terminal
 from flows.commands import ingest as command
+from lake.coverage import Note
 from lake.ingest import Summary
 from lake.plan import NotRead, Planned
 from lake.results import State as Became
@@ -86,6 +87,8 @@ class Report:
             said.append(f"{terminal.plural(batches, 'batch', 'batches')} failed")
         if failed := self.summary.unread.numbers[Became.FAILED]:
             said.append(f"{terminal.plural(failed, 'object')} failed")
+        if (coverage := self.summary.coverage) and (older := coverage.older):
+            said.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if self.summary.busy:
             said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(said)
@@ -102,6 +105,8 @@ class Report:
             if state != Became.SET_ASIDE:
                 lines += [f"- {code(item.uri)}" for item in items[:SHOWN_EXAMPLES]]
             parts.append("\n".join(lines))
+        if self.summary.coverage is not None:
+            parts += ["## Looked at", *map(_noted, self.summary.coverage.notes())]
         if self.failures:
             parts += [
                 "## Batches that failed",
@@ -134,6 +139,12 @@ class Report:
         if failed:
             create_table_artifact(failed, f"failures-{key}", self.message)
         return Failed(message=self.message) if failed else Completed(message=self.message, data=None)
+
+
+def _noted(note: Note) -> str:
+    lines = [f"- {code(name)}" for name in note.names]
+    lines += [f"- and {note.hidden:,} more"] if note.hidden else []
+    return "\n".join([f"{note.text}{':' if lines else ''}", *lines])
 
 
 def code(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lake import batch as batches
 from lake import duplicates, listing, objects, retry
 from lake.config import Settings
+from lake.coverage import Coverage
 from lake.lake import Lake, opened
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
 from lake.results import Batch, BatchRow, Counts, Result, State
@@ -98,6 +99,7 @@ class Summary:
         sources: Per source, by name.
         unread: Objects skipped, set aside or failed, with the reasons.
         busy: Batches left to another run that works on them, or that it has done meanwhile.
+        coverage: What was looked at, and what was not; None where nothing was listed.
     """
 
     listed: int = 0
@@ -105,6 +107,7 @@ class Summary:
     sources: dict[str, SourceSummary] = field(default_factory=dict)
     unread: Unread = field(default_factory=Unread)
     busy: int = 0
+    coverage: Coverage | None = None
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -140,6 +143,7 @@ class Summary:
         self.listed += planned.listed
         self.known += planned.known
         self.unread.extend(planned.unread)
+        self.coverage = planned.coverage or self.coverage
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,7 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
         planned = Planner(lake, found).plan(pages, source)
     planned.list_calls = calls.number
+    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed)
     return planned
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +27,10 @@ from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
+HIDDEN = "hidden: its name, or that of a folder, begins with a dot"
+NO_LOG = f"no log by its name, which ends in one of {' '.join(SKIPPED_SUFFIXES)}"
+FOLDER_WITH_CONTENT = "its name ends in a slash, as that of a folder, and it has content; copy it to another name"
+"""Why a name is passed over."""
 
 WHOLE_BYTES = 32 << 20
 """Objects of S3 up to this size are got whole, larger ones piece by piece."""
@@ -54,12 +58,14 @@ class ObjectRef:
         etag: The store's ETag; MD5 of the bytes, in hex, for local files and memory.
         size: Bytes, as stored.
         stamp: Modification time, size and inode of a local file, "" elsewhere. While it stays, so does the ETag.
+        archived: Whether the listing says that it cannot be read before it is restored.
     """
 
     uri: str
     etag: str
     size: int
     stamp: str = ""
+    archived: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -141,10 +147,12 @@ def kind(fs: Any, path: str) -> str | None:
         return None
 
 
-def skipped(path: str) -> bool:
-    """Whether a path below a folder is that of a hidden file, or of one that is no log."""
+def skipped(path: str) -> str | None:
+    """Why a path below a folder is passed over: that of a hidden file, or of one that is no log. None: it is not."""
     steps = path.strip("/").split("/")
-    return any(step.startswith(".") for step in steps) or steps[-1].endswith(SKIPPED_SUFFIXES)
+    if any(step.startswith(".") for step in steps):
+        return HIDDEN
+    return NO_LOG if steps[-1].endswith(SKIPPED_SUFFIXES) else None
 
 
 def followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
             stamp = ""  # it vanished: opening it will say so
     # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it says what to do.
     uri = fs.unstrip_protocol(info["name"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return ObjectRef(uri, etag, int(info["size"] or 0), stamp)
+    return ObjectRef(uri, etag, int(info["size"] or 0), stamp, s3.is_s3(fs) and s3.is_archived(fs, info))
 
 
 def with_etag(ref: ObjectRef) -> ObjectRef:

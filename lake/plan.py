@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from lake import discovery, objects, retry, traces, trees
+from lake import discovery, objects, retry, s3, traces, trees
 from lake.config import Settings
+from lake.coverage import Coverage
 from lake.lake import Lake
 from lake.objects import ObjectError, ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, State
@@ -76,6 +77,7 @@ class Planned:
         unread: Objects skipped, set aside or failed, with the reasons.
         list_calls: How often the store was asked for names.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
+        coverage: What was looked at, and what was not; None where nothing was listed.
     """
 
     batch_ids: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ class Planned:
     unread: Unread = field(default_factory=Unread)
     list_calls: int = 0
     undetermined: int = 0
+    coverage: Coverage | None = None
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -100,12 +103,14 @@ class Count:
         known: Those of them that are settled: done, set aside, or in a batch that is planned.
         bytes: Size of what is to do, batches already planned included.
         batches: How many there would be.
+        archived: Objects that have to be restored first; they are in no batch.
     """
 
     objects: int = 0
     known: int = 0
     bytes: int = 0
     batches: int = 0
+    archived: int = 0
 
 
 def batches(source: str, mapper_version: str, refs: Iterable[ObjectRef], settings: Settings) -> Iterator[Batch]:
@@ -230,6 +235,9 @@ class Planner:
                 if state in SETTLED or discovery.set_aside_reason(ref.uri, self.mappers[source]):
                     count.known += state in SETTLED
                     continue
+                if ref.archived:
+                    count.archived += 1
+                    continue
                 count.bytes += ref.size
                 count.batches += len(list(grouping.add(ref)))
         count.batches += len(list(grouping.rest())) + len(open_ids)
@@ -340,6 +348,9 @@ class Planner:
 
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not."""
+        if ref.archived:
+            source = given or discovery.of_key(ref.uri).source
+            return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
         try:
             source = given or discovery.of_key(ref.uri).source or self._sniffed(ref)
         except ObjectError as error:

@@ -13,6 +13,7 @@ from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, VersionOption, settings
 
 if TYPE_CHECKING:
+    from lake.coverage import Coverage
     from lake.ingest import NotRead, SourceSummary, Summary
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
@@ -99,6 +100,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "not_read_by_state": dict(summary.unread.numbers),
         "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
         "busy_batches": summary.busy,
+        "coverage": summary.coverage and summary.coverage.as_dict(),
     }
 
 
@@ -170,6 +172,7 @@ def row(name: str, found: SourceSummary) -> list[object]:
 
 def tell(summary: Summary) -> None:
     """What to know about the run, and what to do next."""
+    tell_coverage(summary.coverage)
     listed = terminal.plural(summary.listed, "object")
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
     if not summary.sources and not summary.busy:
@@ -195,6 +198,13 @@ def tell(summary: Summary) -> None:
         terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
     if State.FAILED in states:
         terminal.say("objects that failed are tried again by the next run")
+
+
+def tell_coverage(coverage: Coverage | None) -> None:
+    """What was looked at, and what was not."""
+    for note in coverage.notes() if coverage else ():
+        more = [f"  and {note.hidden:,} more"] if note.hidden else []
+        terminal.say(f"{note.text}:" if note.names else note.text, *(f"  {name}" for name in note.names), *more)
 
 
 def _tell_news(name: str, found: SourceSummary) -> None:

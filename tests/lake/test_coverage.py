@@ -62,7 +62,11 @@ def test_every_tree_below_the_root_is_read_and_what_is_beside_them_is_named(logs
     summary = backfill.backfill(SOURCE, str(logs), one, one, settings())
     assert (summary.listed, summary.counts.events) == (3, 3)
     assert summary.coverage is not None
-    assert [name.removeprefix(f"file://{logs}") for name in summary.coverage.trees.some] == ["", "/security", "/team/audit"]
+    assert [name.removeprefix(f"file://{logs}") for name in summary.coverage.trees.some] == [
+        "",
+        "/security",
+        "/team/audit",
+    ]
     assert sorted(name.removeprefix(f"file://{logs}/") for name in summary.coverage.beside.some) == [
         "2025/", "apps/", "security/loose.json", "team/notes/",
     ]  # fmt: skip

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         None, description="Folder for ledger and catalog; needed when the lake is not a local folder."
     )
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake.")
+    umask: str = Field(
+        "077", pattern="^0?[0-7]{3}$",
+        description="Permissions that new local files do not get: 077 leaves them to their user, 027 to the group too.",
+    )  # fmt: skip
     ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
 
     s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
@@ -129,6 +133,11 @@ class Settings(BaseSettings):
                 f"{nearest(version, schemas.versions())}"
             )
         return version
+
+    @property
+    def mask(self) -> int:
+        """The setting `umask` as a number."""
+        return int(self.umask, 8)
 
     @property
     def limits(self) -> Limits:

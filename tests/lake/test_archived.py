@@ -149,5 +149,3 @@ def test_an_object_that_is_listed_as_archived_is_in_no_batch_and_not_counted_as_
         )
         assert again.not_read == []
         assert len(again.batch_ids) == 2
-
-

@@ -18,9 +18,10 @@ _NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
 _ESCAPES = {code: _NAMED.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}") for code in STEERING}
 
 
-def escaped(text: str) -> str:
+def escaped(text: str, kept: str = "") -> str:
     """The text with control characters spelled out, an escape as `\\x1b`."""  # noqa: D301 - shown as it is printed
-    return text.translate(_ESCAPES)
+    escapes = {code: shown for code, shown in _ESCAPES.items() if chr(code) not in kept} if kept else _ESCAPES
+    return text.translate(escapes)
 
 
 def say(*lines: str) -> None:

@@ -20,6 +20,7 @@ from lake.coverage import Note
 from lake.ingest import Summary
 from lake.plan import NotRead, Planned
 from lake.results import State as Became
+from ocsf_mappers.errors import redacted
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
@@ -117,7 +118,7 @@ class Report:
     def failure_rows(self) -> list[dict[str, Any]]:
         """Batches and objects that failed, one row each."""
         rows = [
-            {"what": "batch", "name": batch, "reason": terminal.escaped(failure.reason)}
+            {"what": "batch", "name": batch, "reason": terminal.escaped(redacted(failure.reason))}
             for failure in self.failures
             for batch in failure.batch_ids
         ]
@@ -149,7 +150,7 @@ def _noted(note: Note) -> str:
 
 def code(text: str) -> str:
     """A code span that says exactly this text; control characters are spelled out."""
-    shown = terminal.escaped(text)
+    shown = terminal.escaped(redacted(text))
     if not shown.strip():
         return ""
     fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ocsf_mappers.errors import redacted
+
 if TYPE_CHECKING:
     from lake.ingest import OnProgress, Progress
 
@@ -27,7 +29,7 @@ def escaped(text: str, kept: str = "") -> str:
 def say(*lines: str) -> None:
     """A message on stderr, after the data that was printed before it."""
     sys.stdout.flush()
-    sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
+    sys.stderr.write("".join(f"{escaped(redacted(line))}\n" for line in lines))
     sys.stderr.flush()
 
 

@@ -86,8 +86,12 @@ def is_postgres(url: str) -> bool:
     """
     try:
         return sa.make_url(url).get_backend_name() == "postgresql"
-    except sa.exc.ArgumentError as error:
-        raise ConfigError("the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is") from error
+    except (sa.exc.ArgumentError, ValueError):
+        # What it says may be a part of the password, as the cause of our error would be.
+        raise ConfigError(
+            "the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is; in a password, characters "
+            "such as @ : / are written in per cent, as %40"
+        ) from None
 
 
 def postgres_url(url: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -40,6 +41,7 @@ AHEAD_OBJECTS, AHEAD_BYTES = 24, 48 << 20
 
 DEFAULT_ACCESS = Access()
 
+_SIGNED = re.compile(r"(?i)[?&](x-amz-(signature|credential|security-token)|signature|sig|[\w-]*token|awsaccesskeyid)=")
 _HASHED_BYTES = 4 << 20
 _BUFFER_BYTES = 1 << 20
 _GLOB = frozenset("*?[")
@@ -81,8 +83,9 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
         access: How S3 is reached.
 
     Raises:
-        ConfigError: No file system stands behind the URI.
+        ConfigError: No file system stands behind the URI, or it holds a secret.
     """
+    _check_no_secret(uri)
     if s3.concerns(uri):
         bucket, _, key = uri.partition("://")[2].partition("/")
         if not bucket:
@@ -97,6 +100,17 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     path = str(found._strip_protocol(uri)).rstrip("/") or "/"
     # One name for one file, whichever links lead to it: the ledger knows objects by name.
     return found, os.path.realpath(path) if is_local(found) else path
+
+
+def _check_no_secret(uri: str) -> None:
+    """Refuses a URI with a password or signature: it would stand in the ledger and in every event."""
+    protocol, _, rest = uri.partition("://")
+    signed = protocol in ("http", "https") and _SIGNED.search(rest)
+    if rest and protocol not in ("file", "memory") and ("@" in rest.partition("/")[0] or signed):
+        raise ConfigError(
+            f"a {protocol}:// URI with a password or signature in it is not read, as it would stand in every event; "
+            "credentials come from the environment or a role"
+        )
 
 
 def is_local(fs: Any) -> bool:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ class Access:
     endpoint: str | None = None
     region: str | None = None
     role: str | None = None
-    external_id: str | None = None
+    external_id: str | None = field(default=None, repr=False)
     requester_pays: bool = False
     kms_key: str | None = None
     connections: int = 32

@@ -70,6 +70,7 @@ class Coverage:
         older: Deliveries before the first day, of which the lake has nothing.
         newer: Deliveries after the last day, of which it has nothing.
         folders: How many folders of an account and region there are.
+        given: URI of a folder that was looked at -> how it was named; notes name what is in it that way.
         probed: In how many of them other days were looked for; so that this costs little, not in all of very many.
     """
 
@@ -87,6 +88,7 @@ class Coverage:
     newer: Unread | None = None
     folders: int = 0
     probed: int = 0
+    given: dict[str, str] = field(default_factory=dict)
 
     def unread(self, day: date, objects: int | None = None) -> None:
         """Takes in a day, not among those asked for, of which the lake has nothing."""
@@ -130,7 +132,7 @@ class Coverage:
                 )
             )
         for reason, names in sorted(self.passed.items()):
-            found.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over, {reason}", names))
+            found.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over ({reason})", names))
         return found
 
     def _looked_at(self) -> Note:
@@ -142,10 +144,15 @@ class Coverage:
             there += f" and {_plural(len(self.regions), 'region', 'regions')}"
         return self._note(f"looked at {days}, for {there}, in", self.trees)
 
-    @staticmethod
-    def _note(text: str, names: Names) -> Note:
-        shown = tuple(names.some[:SHOWN])
+    def _note(self, text: str, names: Names) -> Note:
+        shown = tuple(map(self._as_given, names.some[:SHOWN]))
         return Note(text, shown, names.number - len(shown))
+
+    def _as_given(self, name: str) -> str:
+        for uri, given in self.given.items():
+            if name == uri or name.startswith(f"{uri}/"):
+                return given.rstrip("/") + name[len(uri) :]
+        return name
 
     def as_dict(self) -> dict[str, Any]:
         """It in JSON's types."""

@@ -216,7 +216,8 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
         pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
         planned = Planner(lake, found).plan(pages, source)
     planned.list_calls = calls.number
-    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed)
+    given = {listing.shown(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
+    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=given)
     return planned
 
 

@@ -28,9 +28,9 @@ from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
-HIDDEN = "hidden: its name, or that of a folder, begins with a dot"
-NO_LOG = f"no log by its name, which ends in one of {' '.join(SKIPPED_SUFFIXES)}"
-FOLDER_WITH_CONTENT = "its name ends in a slash, as that of a folder, and it has content; copy it to another name"
+HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
+NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
+FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
 """Why a name is passed over."""
 
 WHOLE_BYTES = 32 << 20

@@ -64,6 +64,7 @@ class Window:
     def _pages(self, access: Access) -> Iterator[list[ObjectRef]]:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
+        self.coverage.given[listing.shown(fs, path)] = self.uri
         found = trees.Found()
         if objects.kind(fs, path) == "directory":
             found = trees.find(fs, path, self.source, self.calls)

@@ -203,8 +203,9 @@ def tell(summary: Summary) -> None:
 def tell_coverage(coverage: Coverage | None) -> None:
     """What was looked at, and what was not."""
     for note in coverage.notes() if coverage else ():
+        names = [f"  {name}" for name in note.names]
         more = [f"  and {note.hidden:,} more"] if note.hidden else []
-        terminal.say(f"{note.text}:" if note.names else note.text, *(f"  {name}" for name in note.names), *more)
+        terminal.say(f"{note.text}:" if names else note.text, *names, *more)
 
 
 def _tell_news(name: str, found: SourceSummary) -> None:

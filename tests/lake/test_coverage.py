@@ -77,8 +77,8 @@ def test_the_scheduled_run_sees_the_same_trees(logs: Path, settings: Make) -> No
     planned = fresh.plan_fresh(SOURCE, str(logs), settings(), datetime(2025, 3, 12, tzinfo=UTC))
     assert planned.listed == 3
     page = Report.of("run", SOURCE, planned).markdown()
-    assert f"- `file://{logs}/team/audit`" in page
-    assert f"`file://{logs}/apps/`" in page
+    assert f"- `{logs}/team/audit`" in page
+    assert f"`{logs}/apps/`" in page
     assert "- and 1 more" in page
 
 
@@ -198,7 +198,7 @@ def test_the_command_line_names_them_on_stderr_and_in_json(tmp_path: Path) -> No
     assert told["passed_over"][0]["number"] == 1
     assert told["older"]["command"].endswith(f"--from 2024-03-11 --to 2024-03-11 --lake {tmp_path / 'lake'}")
     assert f"  {told['older']['command']}\n" in ran.stderr
-    assert "1 name passed over, hidden" in ran.stderr
+    assert "1 name passed over (hidden" in ran.stderr
     assert "\x1b" not in ran.output
 
 

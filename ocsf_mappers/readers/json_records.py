@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_mappers import surrogates
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
 from ocsf_mappers.readers.chunk import Bad, Chunk, bad_text, failure, until_error
@@ -77,9 +78,15 @@ class JsonRecords:
         joined = b"".join(piece.records)
         raw, numbers, too_long = _short_enough(text_array(piece.records, joined), numbers)
         texts, numbers, not_utf8 = _utf8(raw, numbers)
+        escaped = b"\\ud" in joined or b"\\uD" in joined
+        texts = surrogates.whole(texts) if escaped else texts
         chunk = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
         all_bad = sorted([*bad, *too_long, *not_utf8, *chunk.bad], key=lambda item: item.record)
-        yield Chunk(self._camel_case(chunk.records), all_bad, chunk.dropped)
+        records = self._camel_case(chunk.records)
+        if escaped and self.envelopes:
+            # What comes as text inside an envelope is spelled by the log itself.
+            records = records.set_column(1, "_raw", surrogates.whole(records["_raw"].combine_chunks()))
+        yield Chunk(records, all_bad, chunk.dropped)
 
     def _camel_case(self, records: pa.Table) -> pa.Table:
         if self.pascal_case is None:

@@ -268,8 +268,10 @@ def test_values_that_are_no_records_are_counted_one_by_one_beside_a_broken_recor
     data = '{"Records": [123, "str", null, [], ' + WHOLE + ', {"eventVersion": oops}, 7, {"a": 1}, true]}'
     chunks = read_bytes(cloudtrail, data.encode())
     texts = [(item.record, item.text) for chunk in chunks for item in chunk.bad]
-    assert texts == [(1, "123"), (2, '"str"'), (3, "null"), (4, "[]"), (7, "7"), (9, "true")]
-    assert {reason for _, reason in bad(chunks)} == {"not a JSON object"}
+    assert texts == [
+        (1, "123"), (2, '"str"'), (3, "null"), (4, "[]"), (6, '{"eventVersion": oops}'), (7, "7"), (9, "true")
+    ]  # fmt: skip
+    assert {reason for number, reason in bad(chunks) if number != 6} == {"not a JSON object"}
     assert numbers(chunks) == list(range(1, 10))
 
 

@@ -20,7 +20,7 @@ from lake.coverage import Note
 from lake.ingest import Summary
 from lake.plan import NotRead, Planned
 from lake.results import State as Became
-from ocsf_mappers.errors import redacted
+from ocsf_mappers.shown import redacted
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""

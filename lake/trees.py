@@ -147,7 +147,7 @@ class Found:
     beside: Names = field(default_factory=Names)
 
 
-def find(fs: Any, path: str, source: str, calls: Calls) -> Found:
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found:
     """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
 
     Args:
@@ -155,6 +155,7 @@ def find(fs: Any, path: str, source: str, calls: Calls) -> Found:
         path: The folder.
         source: Name of the source; of one that no service delivers so there are none.
         calls: How often the store was asked, so far.
+        lake: Path of the lake that is made of the objects, which is none of them.
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
@@ -177,6 +178,8 @@ def find(fs: Any, path: str, source: str, calls: Calls) -> Found:
             for name in there.folders:
                 if name == ROOT:
                     roots.append(folder)
+                elif f"{folder}/{name}" == lake:
+                    continue
                 elif reason := objects.skipped(name):
                     calls.pass_over(fs, f"{folder}/{name}/", reason)
                 elif depth == TREE_DEPTH or _PERIOD.fullmatch(name):

@@ -67,7 +67,8 @@ class Window:
         self.coverage.given[listing.shown(fs, path)] = self.uri
         found = trees.Found()
         if objects.kind(fs, path) == "directory":
-            found = trees.find(fs, path, self.source, self.calls)
+            lake = objects.filesystem(self.lake)[1] if self.lake else ""
+            found = trees.find(fs, path, self.source, self.calls, lake)
         self.in_tree = bool(found.roots)
         if not self.in_tree:
             for page in listing.pages(self.uri, self.calls, access):

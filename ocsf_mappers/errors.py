@@ -14,20 +14,9 @@ A bad record is data, not an exception: it travels as a row of the quarantine ta
 """
 
 import difflib
-import re
 from collections.abc import Iterable
 
-_SECRETS = re.compile(
-    r"""(?ix)
-    (?P<url> [a-z0-9+] :// [^/\s:@'"]* : ) (?! \d{1,5} / ) [^\s'"@]+ (?=@)
-    | (?P<name>
-        (?: password | passwd | pwd | [\w.-]*secret[\w.-]* | [\w.-]*token | x-amz-credential | awsaccesskeyid
-            | (?:x-amz-)?signature | sig )
-        (?: = | ["'] \s* : \s* ) ["']? )
-      (?! none | null ) [^\s&'",;]+
-    """
-)
-_HIDDEN = "***"
+from ocsf_mappers.shown import escaped, redacted
 
 
 class OcsfMappersError(Exception):
@@ -41,7 +30,8 @@ class OcsfMappersError(Exception):
     def __init__(self, message: str, **where: object) -> None:
         self.where = where
         places = ", ".join(f"{key} {value}" for key, value in where.items() if value is not None)
-        super().__init__(redacted(f"{message} ({places})" if places else message))
+        # It may be logged by whoever catches it, so nothing in it steers a terminal.
+        super().__init__(escaped(redacted(f"{message} ({places})" if places else message), kept="\t\n"))
 
 
 class MappingError(OcsfMappersError):
@@ -66,11 +56,6 @@ class RetriableError(OcsfMappersError):
 
 class WriteError(OcsfMappersError):
     """The lake refused a write; nothing was half-written."""
-
-
-def redacted(text: str) -> str:
-    """A message without the passwords of URLs, signatures and the like: messages are logged, stored and shown."""
-    return _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

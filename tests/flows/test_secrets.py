@@ -14,7 +14,8 @@ from flows import terminal
 from flows.report import Failure, Report
 from lake import config, ingest
 from lake.lake import opened
-from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, redacted
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
+from ocsf_mappers.shown import redacted
 from tests.flows.support import environment
 from tests.lake.conftest import call
 from tests.servers.postgres import Postgres
@@ -60,6 +61,11 @@ def test_a_secret_is_taken_out_of_any_message(text: str) -> None:
 )
 def test_other_text_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+def test_an_error_steers_no_terminal_whoever_logs_it() -> None:
+    error = ConfigError("there is nothing at 'a\x1b[2J'\n  here", object="b\x9b\u202e")
+    assert str(error) == "there is nothing at 'a\\x1b[2J'\n  here (object b\\x9b\\u202e)"
 
 
 @pytest.mark.parametrize(

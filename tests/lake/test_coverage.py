@@ -100,6 +100,15 @@ def test_a_tree_is_looked_for_so_deep_and_so_often_and_the_rest_is_named(tmp_pat
     assert f"file://{tmp_path}/z/" in found.beside.some
 
 
+def test_the_lake_itself_is_nothing_that_was_left_out(logs: Path, settings: Make) -> None:
+    found = settings(lake=str(logs / "lake"))
+    one = date(2025, 3, 11)
+    backfill.backfill(SOURCE, str(logs), one, one, found)
+    coverage = backfill.estimate(SOURCE, str(logs), one, one, found).coverage
+    assert coverage.beside.number == 4
+    assert not [name for name in coverage.beside.some if "/lake/" in name]
+
+
 def test_a_folder_without_any_tree_is_listed_whole(tmp_path: Path) -> None:
     write(tmp_path / "apps" / "2025-03-11.json", "{}")
     window = Window(SOURCE, str(tmp_path), Wanted(date(2025, 3, 11), date(2025, 3, 11)))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import surrogates
+from ocsf_mappers.members import RepeatedError, raw_members
 
 KEPT_BYTES = 1 << 20
 """Of text that is not a record, this much is kept in quarantine."""
@@ -53,6 +54,7 @@ _SEPARATED = re.compile(rb"[\s,]*+")
 _LIST_CLOSED = re.compile(rb"\s*+\]")
 _LIST_OPENED = re.compile(rb'[\s\],]*+"([A-Za-z]{1,64})"\s*+:\s*+\[\s*+')
 _NAME = re.compile(rb'"([^"\\]{1,64})"\s*+:')
+_ESCAPED_NAME = re.compile(rb'"[^"\\]*+\\[^"]*+"\s*+:')
 _ARRAY = re.compile(rb"\s*+\[")
 _NOT_SPACE = re.compile(rb"\S")
 _BLANK = b" \t\r\n"
@@ -112,10 +114,18 @@ def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
         held = [members[name] for name in lists if name in members]
         found = [_RAWS.decode(member) for member in held if bytes(memoryview(member)[:1]) == b"["]
     around = _around(body, found)
-    if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists):
+    if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists) or (b"\\u" in around and _repeats(body)):
         # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
         raise msgspec.DecodeError("a list of records may stand there twice")
     return list(chain.from_iterable(found)) if found else [msgspec.Raw(body)]
+
+
+def _repeats(body: bytes) -> bool:
+    try:
+        raw_members(body)
+    except RepeatedError:
+        return True
+    return False
 
 
 def _around(body: bytes, lists: Sequence[Sequence[msgspec.Raw]]) -> bytes:
@@ -284,6 +294,8 @@ class Salvage:
         if len(self.data) - mark > HEAD_BYTES or not _LIST_CLOSED.match(self.data, mark):
             return False
         tail = self.data[mark:].strip(_BLANK)
+        if _ESCAPED_NAME.search(tail):
+            return False  # it may be the name of a list
         return _ends_document(tail) and not any(b'"' + name.encode() + b'"' in tail for name in self.lists)
 
     def _fragment(self, last: int, mark: int, begin: int) -> tuple[int, int, bool] | None:

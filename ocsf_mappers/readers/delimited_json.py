@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
+from ocsf_mappers.members import RepeatedError, raw_members, value
 from ocsf_mappers.readers.chunk import COLUMN_SETS, Bad, Chunk, as_text, no_records
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
@@ -51,13 +52,17 @@ class DelimitedInJson:
         rows = zip(chunk.records["_record"].to_pylist(), _raws(chunk.records), strict=True)
         for number, raw in rows:
             try:
-                members = msgspec.json.decode(raw)
+                members = {name: value(held) for name, held in raw_members(raw).items()}
+            except RepeatedError as error:
+                bad.append(Bad(number, str(error), raw[:KEPT_BYTES]))
+                continue
+            except msgspec.ValidationError:
+                bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
+                continue
             except (msgspec.DecodeError, RecursionError) as error:
                 bad.append(Bad(number, f"the record is not valid JSON: {error}", raw[:KEPT_BYTES]))
                 continue
-            if not isinstance(members, dict):
-                bad.append(Bad(number, "not a JSON object", raw[:KEPT_BYTES]))
-            elif _is_control(members, self.message):
+            if _is_control(members, self.message):
                 dropped[CONTROL_DROP] += 1
             else:
                 names, values = self._fields(members)
@@ -79,15 +84,15 @@ class DelimitedInJson:
     def _fields(self, members: Mapping[str, object]) -> tuple[tuple[str, ...], list[str | None]]:
         line = members.get(self.message)
         if isinstance(line, str):
-            rest = {f"cloudwatch.{name}": value for name, value in members.items() if name != self.message}
+            rest = {f"cloudwatch.{name}": held for name, held in members.items() if name != self.message}
             values = [None if word == self.text.null else word for word in line.split(self.text.sep)]
             if len(values) != len(self.text.default):
                 return self.text.default, values
-            return (*self.text.default, *rest), [*values, *(as_text(value) for value in rest.values())]
+            return (*self.text.default, *rest), [*values, *(as_text(held) for held in rest.values())]
         names = tuple(name.lower().replace("-", "_") for name in members)
         if len(set(names)) != len(names):
             names = tuple(members)
-        texts = [as_text(value) for value in members.values()]
+        texts = [as_text(held) for held in members.values()]
         return names, [None if text == self.text.null else text for text in texts]
 
 

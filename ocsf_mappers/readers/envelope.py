@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.json_split import KEPT_BYTES
+from ocsf_mappers.members import RepeatedError, raw_members
 from ocsf_mappers.readers.chunk import Bad, Chunk
 
 
@@ -46,7 +47,12 @@ def unwrap(records: pa.Table, envelope: Envelope) -> Chunk:
     bad: list[Bad] = []
     dropped: Counter[str] = Counter()
     for number, text in zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), strict=True):
-        inner = _inner(text, envelope)
+        try:
+            inner = _inner(text, envelope)
+        except RepeatedError as error:
+            keep.append(False)
+            bad.append(Bad(number, str(error), text[:KEPT_BYTES]))
+            continue
         keep.append(inner is None or inner[0].lstrip().startswith("{"))
         if keep[-1]:
             raw.append(text if inner is None else inner[0])
@@ -64,9 +70,15 @@ def unwrap(records: pa.Table, envelope: Envelope) -> Chunk:
 
 
 def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
-    """The record inside an envelope and the envelope without it; None when the text is a bare record."""
+    """The record inside an envelope and the envelope without it; None when the text is a bare record.
+
+    Raises:
+        RepeatedError: The envelope has two members of the same name: one of them may hold another record.
+    """
     try:
         members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        if envelope.marker in members and envelope.member in members:
+            members = raw_members(text)
         if envelope.marker not in members or envelope.member not in members:
             return None
         held = bytes(members.pop(envelope.member))

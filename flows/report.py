@@ -16,9 +16,11 @@ from prefect.states import Completed, Failed
 
 from flows import output, terminal
 from flows.commands import ingest as command
+from lake.coverage import Note
 from lake.ingest import Summary
 from lake.plan import NotRead, Planned
 from lake.results import State as Became
+from ocsf_mappers.shown import redacted
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
@@ -95,6 +97,8 @@ class Report:
             said.append(f"{terminal.plural(len(isolated), 'record')} made the program fail")
         if broken := self.summary.broken:
             said.append(f"{terminal.plural(len(broken), 'source')} cannot be used")
+        if (coverage := self.summary.coverage) and (older := coverage.older):
+            said.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if self.summary.busy:
             said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(said)
@@ -121,6 +125,8 @@ class Report:
         if broken := self.summary.broken:
             rows = [[code(name), code(reason)] for name, reason in sorted(broken.items())]
             parts += ["## Sources that cannot be used", table(["source", "reason"], rows)]
+        if self.summary.coverage is not None:
+            parts += ["## Looked at", *map(_noted, self.summary.coverage.notes())]
         return "\n\n".join(parts) + "\n"
 
     def failure_rows(self) -> list[dict[str, Any]]:
@@ -130,7 +136,7 @@ class Report:
         rows += [("record", f"{item.uri} {item.record}", item.reason) for item in self.summary.isolated]
         rows += [("object", item.uri, item.reason) for item in self.failed_objects]
         return [
-            {"what": what, "name": terminal.escaped(name), "reason": terminal.escaped(reason)}
+            {"what": what, "name": terminal.escaped(name), "reason": terminal.escaped(redacted(reason))}
             for what, name, reason in rows[:SHOWN_FAILURES]
         ]
 
@@ -148,9 +154,15 @@ class Report:
         return Failed(message=self.message) if failed else Completed(message=self.message, data=None)
 
 
+def _noted(note: Note) -> str:
+    lines = [f"- {code(name)}" for name in note.names]
+    lines += [f"- and {note.hidden:,} more"] if note.hidden else []
+    return "\n".join([f"{note.text}{':' if lines else ''}", *lines])
+
+
 def code(text: str) -> str:
     """A code span that says exactly this text; control characters are spelled out."""
-    shown = terminal.escaped(text)
+    shown = terminal.escaped(redacted(text))
     if not shown.strip():
         return ""
     fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import sqlalchemy as sa
 
-from lake import duplicates, layout, quarantine, rebuild
+from lake import duplicates, layout, private, quarantine, rebuild
 from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
 from lake.lake import Lake
@@ -62,6 +63,19 @@ def check(lake: Lake, deep: bool = False) -> list[Finding]:
         for catalog in lake.catalog.all:
             found += catalog.check(table, truth)
     return sorted(found)
+
+
+def exposed(lake: Lake) -> list[Path]:
+    """Local folders of the lake that all users of the machine can read although the setting `umask` says otherwise."""
+    if not lake.settings.mask & 0o007:
+        return []
+    root = Path(lake.store.root) if lake.store.is_local else None
+    state = lake.settings.state or root
+    folders = [state / Path(name).parent for name in (layout.LEDGER_PATH, layout.CATALOG_PATH)] if state else []
+    if root is not None:
+        prefixes = {table.prefix.partition("/")[0] for table in _definitions()}
+        folders += [root / prefix for prefix in sorted(prefixes)]
+    return private.open_to_others(root or Path("/"), folders)
 
 
 def is_true(findings: list[Finding]) -> bool:

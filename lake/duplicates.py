@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
@@ -35,7 +34,7 @@ from lake.ledger_tables import BATCHES, DUPLICATES, FILES, KEYS
 from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import Mapper, sqltext, tables
+from ocsf_mappers import Mapper, duck, sqltext, tables
 from ocsf_mappers.errors import ConfigError, nearest
 
 TABLE, PREFIX = layout.DUPLICATES, layout.DUPLICATES_PREFIX
@@ -167,7 +166,7 @@ class Search:
         same = " AND ".join(f"a.k{number} = b.k{number}" for number in range(len(keys)))
         listed = ", ".join(f"k{number}" for number in range(len(keys)))
         keyed = " AND ".join(f"k{number} IS NOT NULL" for number in range(len(keys)))
-        with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        with duck.connect(threads=1) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             if not self.lake.store.is_local:
                 connection.register_filesystem(self.lake.store.fs)

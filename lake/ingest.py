@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lake import batch as batches
 from lake import discovery, divide, duplicates, listing, objects, reread, retry
 from lake.config import Settings
+from lake.coverage import Coverage
 from lake.lake import Lake, opened
 from lake.objects import ObjectRef
 from lake.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
@@ -141,6 +142,7 @@ class Summary:
         failures: Batches that failed; they stay open.
         isolated: Records that made the program fail, at most `ISOLATED_KEPT`.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        coverage: What was looked at, and what was not; None where nothing was listed.
     """
 
     listed: int = 0
@@ -152,6 +154,7 @@ class Summary:
     failures: list[BatchFailure] = field(default_factory=list)
     isolated: list[Isolated] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -196,6 +199,7 @@ class Summary:
         self.reread += planned.reread
         self.unread.extend(planned.unread)
         self.broken |= planned.broken
+        self.coverage = planned.coverage or self.coverage
 
 
 @dataclass(frozen=True)
@@ -279,6 +283,8 @@ def plan(
         if source is not None and source in planner.mappers:
             _reread(planner, source)
     planned.add_calls(calls)
+    given = {listing.shown(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
+    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=given)
     return planned
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from lake import private
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
@@ -72,10 +73,11 @@ class Ledger:
 
     Args:
         url: SQLAlchemy URL of the database; tables that are missing are made.
+        umask: Permissions that a new file of SQLite does not get.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA, "ledger", STEPS)
+    def __init__(self, url: str, umask: int = private.UMASK) -> None:
+        self.engine = connect(url, METADATA, "ledger", STEPS, umask)
         self._planned = 0
 
     def close(self) -> None:

@@ -26,6 +26,29 @@ and storage classes have other prices."""
 _GLOB = frozenset("*?[")
 
 
+NAMES_KEPT = 20
+"""Of names that are counted, so many are kept."""
+
+
+@dataclass
+class Names:
+    """Names of one kind: how many, and the first of them."""
+
+    number: int = 0
+    some: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Counts a name, and keeps it while there are not too many."""
+        self.number += 1
+        if len(self.some) < NAMES_KEPT:
+            self.some.append(name)
+
+    def extend(self, other: Names) -> None:
+        """Counts those of another as well."""
+        self.number += other.number
+        self.some = (self.some + other.some)[:NAMES_KEPT]
+
+
 @dataclass
 class Calls:
     """How often a store was asked for names. A file system that has no pages is counted as if it had S3's.
@@ -33,10 +56,12 @@ class Calls:
     Args:
         number: So often.
         refused: URI of a folder that cannot be listed, although the one above it can -> why.
+        passed: Why a name was passed over -> the names; a hidden folder on a disk is one, whatever is in it.
     """
 
     number: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    passed: dict[str, Names] = field(default_factory=dict)
 
     @property
     def usd(self) -> float:
@@ -67,6 +92,9 @@ class Calls:
             return
         except (ObjectError, OSError) as error:
             self.refused[uri] = f"the folder cannot be listed: {error}"
+    def pass_over(self, fs: Any, path: str, reason: str) -> None:
+        """Counts a name that stands for nothing to read, by the reason."""
+        self.passed.setdefault(reason, Names()).add(shown(fs, path))
 
 
 def pages(uri: str, calls: Calls, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
@@ -104,22 +132,67 @@ def below(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
         return
     root = len(path)
     for page in _s3_pages(fs, path, calls):
-        found = [
-            objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"})
-            for item in page.get("Contents", ())
-            if not objects.skipped((name := f"{page['Name']}/{item['Key']}")[root:]) and not name.endswith("/")
-        ]
+        found = []
+        for item in page.get("Contents", ()):
+            name = f"{page['Name']}/{item['Key']}"
+            if name.endswith("/"):
+                reason = objects.FOLDER_WITH_CONTENT if item["Size"] else ""  # an empty one only marks a folder
+            elif (reason := objects.skipped(name[root:]) or "") == "":
+                found.append(objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"}))
+            if reason:
+                calls.pass_over(fs, name, reason)
         if found:
             yield found
 
 
 def folders(fs: Any, path: str, calls: Calls) -> list[str]:
     """Names of the folders directly in a folder, sorted; none when there is no such folder."""
+    return entries(fs, path, calls).folders
+
+
+@dataclass
+class Entries:
+    """What lies directly in a folder.
+
+    Args:
+        folders: Names of folders, sorted.
+        files: Paths of the files that could be logs.
+        whole: Whether that is all.
+    """
+
+    folders: list[str]
+    files: Names
+    whole: bool
+
+
+def entries(fs: Any, path: str, calls: Calls, most_pages: int | None = None) -> Entries:
+    """What lies directly in a folder.
+
+    Args:
+        fs: Its file system.
+        path: The folder; there may be none.
+        calls: How often the store was asked, so far.
+        most_pages: After so many pages of S3 listing ends; None for all.
+    """
+    inside, files, whole = [], Names(), True
     if _is_s3(fs):
-        found = [item["Prefix"] for page in _s3_pages(fs, path, calls, "/") for item in page.get("CommonPrefixes", ())]
-        return sorted(map(_last, found))
-    infos = _listed(fs, path, calls)
-    return sorted(_last(info["name"]) for info in infos if info["type"] == "directory")
+        for number, page in enumerate(_s3_pages(fs, path, calls, "/")):
+            if number == most_pages:
+                whole = False
+                break
+            inside += [item["Prefix"] for item in page.get("CommonPrefixes", ())]
+            for item in page.get("Contents", ()):
+                name = f"{page['Name']}/{item['Key']}"
+                # The folder's own marker is among them.
+                if name.rstrip("/") != path and not objects.skipped(_last(name)):
+                    files.add(name)
+    else:
+        for info in _listed(fs, path, calls):
+            if info["type"] == "directory":
+                inside.append(info["name"])
+            elif not objects.skipped(_last(info["name"])):
+                files.add(info["name"])
+    return Entries(sorted(map(_last, inside)), files, whole)
 
 
 def _is_s3(fs: Any) -> bool:
@@ -129,6 +202,8 @@ def _is_s3(fs: Any) -> bool:
 def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator[dict[str, Any]]:
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
+    if not delimiter and s3.is_aws(fs):
+        asked["OptionalObjectAttributes"] = ["RestoreStatus"]
     while True:
         page: dict[str, Any] = {}
         with calls.noting(fs, path):
@@ -152,7 +227,8 @@ def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     while waiting:
         info = waiting.pop()
         name = _last(info["name"])
-        if name.startswith(".") or objects.skipped(name):
+        if reason := objects.skipped(name):
+            calls.pass_over(fs, info["name"] + ("/" if info["type"] == "directory" else ""), reason)
             continue
         found = objects.followed(fs, info)
         if found["type"] == "directory":
@@ -193,7 +269,8 @@ def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     root = len(path.split("*")[0].split("?")[0].split("[")[0])
     listing = fs if _is_s3(fs) else _noting_folders(fs, calls)  # S3 is listed by prefix, without folders
     for name, info in sorted(retry.call(listing.glob, path, detail=True).items()):
-        if objects.skipped(name[root:]):
+        if reason := objects.skipped(name[root:]):
+            calls.pass_over(fs, name, reason)
             continue
         found = objects.followed(fs, info)
         if found["type"] == "directory":
@@ -214,6 +291,12 @@ def _noting_folders(fs: Any, calls: Calls) -> Any:
     noting = object.__new__(type(fs))
     vars(noting).update(vars(fs), ls=ls)
     return noting
+
+
+def shown(fs: Any, path: str) -> str:
+    """A path as the ledger knows it: a URI, of text that can be printed."""
+    uri = str(fs.unstrip_protocol(path)).rstrip("/") + ("/" if path.endswith("/") else "")
+    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _last(name: str) -> str:

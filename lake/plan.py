@@ -13,7 +13,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from lake import attempts, discovery, divide, objects, retry, traces
+from lake import attempts, discovery, divide, objects, retry, s3, traces
+from lake.coverage import Coverage
 from lake.grouping import Grouping, batches
 from lake.lake import Lake
 from lake.ledger import LeftOut, program
@@ -86,6 +87,7 @@ class Planned:
         reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        coverage: What was looked at, and what was not; None where nothing was listed.
     """
 
     batch_ids: list[str] = field(default_factory=list)
@@ -97,6 +99,7 @@ class Planned:
     undetermined: int = 0
     reread: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
 
     def add_calls(self, calls: Calls) -> None:
         """Takes over what listing cost, and the folders that could not be listed."""
@@ -119,12 +122,14 @@ class Count:
         known: Those of them that are settled: done, set aside, or in a batch that is planned.
         bytes: Size of what is to do, batches already planned included.
         batches: How many there would be.
+        archived: Objects that have to be restored first; they are in no batch.
     """
 
     objects: int = 0
     known: int = 0
     bytes: int = 0
     batches: int = 0
+    archived: int = 0
 
 
 def mappers(source: str | None) -> tuple[dict[str, Mapper], dict[str, str]]:
@@ -226,6 +231,9 @@ class Planner:
                     continue
                 if state in SETTLED or discovery.set_aside_reason(ref.uri, self.mappers[source]):
                     count.known += state in SETTLED
+                    continue
+                if ref.archived:
+                    count.archived += 1
                     continue
                 count.bytes += ref.size
                 count.batches += len(list(grouping.add(ref)))
@@ -406,6 +414,9 @@ class Planner:
             RetriableError: The store gives none of several objects in a row.
             ConfigError: The store refuses us altogether.
         """
+        if ref.archived:
+            source = given or discovery.of_key(ref.uri).source
+            return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
         try:
             source = given or discovery.of_key(ref.uri).source
             if source is None:

@@ -19,7 +19,7 @@ from lake.leases import Lease
 from lake.results import Batch
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import sqltext
+from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import RetriableError
 
 TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
@@ -246,7 +246,7 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         return "it is a replay of quarantine, and files of quarantine are gone or were purged"
     place = lake.store.path if lake.store.is_local else lake.store.uri
     entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (kept, said))
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+    with duck.connect() as connection:
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
         return connection.execute(

@@ -13,6 +13,7 @@ from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, VersionOption, settings
 
 if TYPE_CHECKING:
+    from lake.coverage import Coverage
     from lake.ingest import NotRead, SourceSummary, Summary
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
@@ -114,6 +115,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         ],
         "isolated_records": [asdict(item) for item in summary.isolated],
         "broken_sources": summary.broken,
+        "coverage": summary.coverage and summary.coverage.as_dict(),
     }
 
 
@@ -185,6 +187,7 @@ def row(name: str, found: SourceSummary) -> list[object]:
 
 def tell(summary: Summary) -> None:
     """What to know about the run, and what to do next."""
+    tell_coverage(summary.coverage)
     listed = terminal.plural(summary.listed, "object")
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
     if summary.reread:
@@ -235,6 +238,14 @@ def _tell_failures(summary: Summary) -> None:
         terminal.say(f"error: {where} made the program fail, and is in quarantine: {item.reason}")
     if (more := len(summary.isolated) - SHOWN_FAILURES) > 0:
         terminal.say(f"error: {more:,} more records made the program fail, and are in quarantine")
+
+
+def tell_coverage(coverage: Coverage | None) -> None:
+    """What was looked at, and what was not."""
+    for note in coverage.notes() if coverage else ():
+        names = [f"  {name}" for name in note.names]
+        more = [f"  and {note.hidden:,} more"] if note.hidden else []
+        terminal.say(f"{note.text}:" if names else note.text, *names, *more)
 
 
 def _tell_news(name: str, found: SourceSummary) -> None:

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 
 from lake import ingest, trees
 from lake.config import Settings
+from lake.coverage import Coverage, Seen
 from lake.ingest import OnProgress, Summary
 from lake.lake import opened
 from lake.plan import Planned, Planner, mappers
@@ -34,6 +35,8 @@ class Estimate:
         list_usd: What so many calls cost on S3.
         seconds: Time of the work, from how fast this lake has been with this source; None without a batch done.
         undetermined: Objects whose names do not say the day, account or region; they would be read.
+        archived: Objects that have to be restored before they can be read; they are not counted as work.
+        coverage: What was looked at, and what was not.
     """
 
     objects: int
@@ -44,6 +47,8 @@ class Estimate:
     list_usd: float
     seconds: float | None
     undetermined: int
+    archived: int
+    coverage: Coverage
 
 
 def estimate(
@@ -64,11 +69,12 @@ def estimate(
     Raises:
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
-    window = _window(source, uri, first, last, accounts, regions)
-    found = mappers(source)
+    window = _window(source, uri, first, last, settings, accounts, regions)
+    found, _ = mappers(source)
     with ExitStack() as stack:
         # Of a lake that is not there nothing is known, and an estimate does not make one.
         lake = stack.enter_context(opened(settings, absent=True))
+        window.seen = Seen(lake.ledger.engine)
         counted = Planner(lake, found).counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)
     return Estimate(
@@ -80,6 +86,8 @@ def estimate(
         list_usd=window.calls.usd,
         seconds=counted.bytes / rate / settings.workers if rate else None,
         undetermined=window.undetermined,
+        archived=counted.archived,
+        coverage=window.coverage,
     )
 
 
@@ -91,7 +99,6 @@ def backfill(
 
     Raises:
         WriteError: The lake refused a file; running again continues.
-        CountError: Records were lost or doubled; nothing of that batch is visible.
     """
     found = planned(source, uri, first, last, settings, accounts, regions)
     summary = ingest.work(found.batch_ids, settings, progress)
@@ -104,16 +111,18 @@ def planned(
     accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
 ) -> Planned:  # fmt: skip
     """Plans a range of days and does none of it. See `estimate`."""
-    return plan_window(_window(source, uri, first, last, accounts, regions), settings)
+    return plan_window(_window(source, uri, first, last, settings, accounts, regions), settings)
 
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found = mappers(window.source)
+    found, _ = mappers(window.source)
     with opened(settings, patient=True) as lake:
+        window.seen = Seen(lake.ledger.engine)
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
-    planned.list_calls = window.calls.number
+    planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
+    planned.coverage = window.coverage
     return planned
 
 
@@ -128,8 +137,10 @@ def check_days(first: date, last: date) -> None:
 
 
 def _window(
-    source: str, uri: str, first: date, last: date, accounts: tuple[str, ...], regions: tuple[str, ...]
-) -> Window:
+    source: str, uri: str, first: date, last: date, settings: Settings, accounts: tuple[str, ...],
+    regions: tuple[str, ...],
+) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=trees.delivery(source).late_days)
-    return Window(source, uri, Wanted(first, last + late, tuple(accounts), tuple(regions)))
+    wanted = Wanted(first, last + late, tuple(accounts), tuple(regions))
+    return Window(source, uri, wanted, lake=settings.lake)

@@ -16,8 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lake import sqlite_reading
-from lake.store import make_folder
+from lake import private, sqlite_reading
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
 BUSY_SECONDS = 60
@@ -71,7 +70,8 @@ class DamagedError(ConfigError):
 
 
 def connect(
-    url: str | sa.URL, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), *, reading: bool = False
+    url: str | sa.URL, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = private.UMASK,
+    *, reading: bool = False,
 ) -> sa.Engine:
     """An engine for a database whose tables are those of today.
 
@@ -80,6 +80,7 @@ def connect(
         metadata: The tables.
         name: What the database is, a word: `ledger`, `catalog`.
         steps: How the tables became what they are; the first one changes version 1 to version 2.
+        umask: Permissions that a new file of SQLite and its folder do not get.
         reading: Nothing is made or changed, so that permission to read is enough. Tables of an older version in SQLite
             are shown as those of today, in a copy in memory.
 
@@ -94,7 +95,8 @@ def connect(
         if postgres:
             engine = _postgres(target, name, reading)
         else:
-            engine = sqlite_reading.engine(_file(target, name), name) if reading else _sqlite(_file(target, name), name)
+            path = _file(target, name)
+            engine = sqlite_reading.engine(path, name) if reading else _sqlite(path, name, umask)
         sort_out_errors(engine, f"the {name} {shown(target)}", MEND.get(name, ""))
         try:
             if reading:
@@ -117,8 +119,12 @@ def parsed(url: str | sa.URL) -> sa.URL:
     try:
         target = sa.make_url(url)
         kind = target.drivername.partition("+")[0]
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise ConfigError(f"ledger_url is no URL of a database; {URLS}") from error
+    except (sa.exc.ArgumentError, ValueError):
+        # What it says may be a part of the password, as the cause of our error would be.
+        raise ConfigError(
+            f"ledger_url is no URL of a database; {URLS}; in a password, characters such as @ : / are written in per "
+            "cent, as %40"
+        ) from None
     if kind == "postgres":
         kind = "postgresql"
     if kind not in ("sqlite", "postgresql"):
@@ -162,11 +168,13 @@ def _file(target: sa.URL, name: str) -> Path:
     return path
 
 
-def _sqlite(path: Path, name: str) -> sa.Engine:
+def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
     try:
-        make_folder(path.parent)
+        private.make_folder(path.parent, umask)
+        if not path.exists():
+            private.touch(path, umask)  # the files that SQLite makes beside it get its permissions
     except OSError as error:
-        raise ConfigError(f"the folder of the {name} cannot be made: {error.strerror}", folder=path.parent) from error
+        raise ConfigError(f"the file of the {name} cannot be made: {error.strerror}", file=path) from error
     # Not by its URL: a path may hold what means something in one.
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
     _use_wal(engine)

@@ -134,4 +134,4 @@ def _put(connection: sa.Connection, batch_id: str, found: _Found) -> None:
         "bytes_in": 0, "planned_at": at, "done_at": at, "reason": "made again from the lake's rows", **result.columns,
     }  # fmt: skip
     upsert(connection, BATCHES, ("id",), [row])
-    put_result(connection, batch, result)
+    put_result(connection, batch, result, at)

@@ -72,7 +72,7 @@ def opened(
         RetriableError: The database or the store does not answer.
     """
     reading = reading or absent
-    store = Store(settings.lake, settings.lake_access)
+    store = Store(settings.lake, settings.lake_access, settings.mask)
     url, state, shared = _places(settings, store)
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
     place = shown(target)
@@ -84,12 +84,13 @@ def opened(
         found = _asked(patient, marker.check, ledger.engine, store, place)
         if found is None and not reading:
             _asked(patient, _claim, ledger, store, place)
-        local = _catalog(ledger, url if shared else None, state, patient, reading, whole)
+        local = _catalog(settings, ledger, url if shared else None, state, patient, reading, whole)
         stack.callback(local.close)
         others = _others(settings, store, state, url if shared else None, reading) if not (reading and whole) else []
         for other in others:
             stack.callback(other.close)
-        leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
+        locks = None if shared else _in(state, layout.LOCKS_PATH)
+        leases: Leases = FileLeases(locks, settings.mask) if locks else PostgresLeases(ledger.engine)
         stack.callback(leases.close)
         yield Lake(settings, store, ledger, Catalogs(local, others), leases)
 
@@ -103,17 +104,17 @@ def bare(settings: Settings) -> Iterator[tuple[Store, Ledger, str]]:
     Yields:
         The files, the ledger, and the database as messages name it.
     """
-    store = Store(settings.lake, settings.lake_access)
+    store = Store(settings.lake, settings.lake_access, settings.mask)
     url, state, _ = _places(settings, store)
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
     try:
-        ledger = Ledger(target)
+        ledger = Ledger(target, settings.mask)
     except DamagedError:
         path = Path(str(target.database))
         for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
             if (file := path.with_name(name)).exists():
                 file.replace(file.with_name(f"{name}.damaged"))
-        ledger = Ledger(target)
+        ledger = Ledger(target, settings.mask)
     with closing(ledger):
         yield store, ledger, shown(target)
 
@@ -140,7 +141,7 @@ def _ledger(
         if said is not None or marker.holds_files(store):
             raise MissingError(marker.lost(store, said, shown(target)))
     try:
-        return _asked(patient, Ledger, target, reading=reading)
+        return _asked(patient, Ledger, target, settings.mask, reading=reading)
     except MissingError as error:
         if absent:
             return Ledger(None)
@@ -161,11 +162,12 @@ def _claim(ledger: Ledger, store: Store, place: str) -> None:
 
 
 def _catalog(
-    ledger: Ledger, shared: str | None, state: Path | None, patient: bool, reading: bool, whole: bool
-) -> SqlCatalog:
+    settings: Settings, ledger: Ledger, shared: str | None, state: Path | None, patient: bool, reading: bool,
+    whole: bool,
+) -> SqlCatalog:  # fmt: skip
     target = parsed(shared) if shared else _sqlite(state, layout.CATALOG_PATH)
     try:
-        local = _asked(patient, SqlCatalog, target, reading=reading)
+        local = _asked(patient, SqlCatalog, target, settings.mask, reading=reading)
     except (MissingError, DamagedError):
         if not reading:
             raise
@@ -225,7 +227,7 @@ def exists(settings: Settings) -> bool:
     """
     if settings.ledger_url is not None:
         return True
-    store = Store(settings.lake, settings.lake_access)
+    store = Store(settings.lake, settings.lake_access, settings.mask)
     file = _state(settings, store) / layout.LEDGER_PATH
     return file.exists() or marker.read(store) is not None or marker.holds_files(store)
 

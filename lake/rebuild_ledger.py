@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from lake import duplicates, inferred, marker, meter, records, replays
+from lake import duplicates, inferred, marker, meter, records, replays, routed
 from lake.config import Settings
 from lake.database import lock, upsert
 from lake.lake import bare
 from lake.ledger import arrow_rows, put_result
-from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS
+from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
 from lake.records import Record
 from lake.results import State
 from lake.store import Store
@@ -142,9 +142,14 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
             "begun_at": batch.begun_at, "worker": facts.worker, "done_at": facts.done_at, **result.columns,
         }  # fmt: skip
         upsert(connection, BATCHES, ("id",), [row])
-        put_result(connection, batch, result)
+        put_result(connection, batch, result, facts.done_at)
         duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
     meter.record(connection, batch, result, facts.done_at)
+    for one, found in result.routed:
+        routed.put(connection, batch, one, found, facts.done_at)
+        connection.execute(sa.insert(ROUTED), {"batch_id": one.id, "of_batch": batch.id})
+        policy, key = facts.routed[one.source]
+        duplicates.note(connection, one, duplicates.Policy(policy), found, key)
 
 
 def _put_rows(connection: sa.Connection, record: Record) -> None:

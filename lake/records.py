@@ -12,7 +12,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +54,7 @@ class Facts:
         worker: Who did it.
         policy: What became of duplicates.
         key: What tells the source's events apart.
+        routed: Source of other records among them -> what became of their duplicates, and what tells them apart.
         replay: Where it is a replay.
     """
 
@@ -61,6 +62,7 @@ class Facts:
     worker: str | None = None
     policy: str = "keep"
     key: tuple[str, ...] = ()
+    routed: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     replay: Replay | None = None
 
 
@@ -98,15 +100,23 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         RetriableError: The store does not answer.
     """
     said = {
+        "facts": {**vars(facts), "replay": vars(facts.replay) if facts.replay else None},
+        **_said(batch, result),
+        "routed": [_said(*routed) for routed in result.routed],
+    }
+    _put(store, batch.number, batch.id, said)
+
+
+def _said(batch: Batch, result: Result) -> dict[str, Any]:
+    return {
         "batch": {
             "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
             "ocsf_version": batch.ocsf_version, "attempts": batch.attempts, "planned_at": batch.planned_at,
             "begun_at": batch.begun_at,
         },
-        "facts": {**vars(facts), "replay": vars(facts.replay) if facts.replay else None},
         "objects": [
-            [ref.uri, ref.etag, ref.size, ref.stamp, outcome.state, outcome.reason, *vars(outcome.counts).values()]
-            for ref, outcome in result.outcomes.items()
+            [ref.uri, ref.etag, ref.size, ref.stamp, outcome.state, outcome.reason, outcome.lasting,
+             *vars(outcome.counts).values()] for ref, outcome in result.outcomes.items()
         ],
         "files": [
             [file.path, file.partition.table, list(file.partition.values), file.class_uid, file.rows, file.bytes,
@@ -116,7 +126,6 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
         "variants": result.variants, "census": _census(result.census),
     }  # fmt: skip
-    _put(store, batch.number, batch.id, said)
 
 
 def write_rows(
@@ -184,23 +193,30 @@ def _read(store: Store, name: str) -> Record:
 def _record(number: int, said: dict[str, Any]) -> Record:
     if "batch" not in said:
         return Record(number, put=said["put"], gone=tuple(said["gone"]))
+    batch, result = _result(number, said)
+    result.routed = [_result(0, routed) for routed in said["routed"]]
+    found = said["facts"]
+    facts = Facts(
+        found["done_at"], found["worker"], found["policy"], tuple(found["key"]),
+        {source: (policy, key) for source, (policy, key) in found["routed"].items()},
+        Replay(**found["replay"]) if found["replay"] else None,
+    )  # fmt: skip
+    return Record(number, batch, result, facts)
+
+
+def _result(number: int, said: dict[str, Any]) -> tuple[Batch, Result]:
     outcomes = {
-        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason)
-        for uri, etag, size, stamp, state, reason, *counts in said["objects"]
+        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
+        for uri, etag, size, stamp, state, reason, lasting, *counts in said["objects"]
     }
     files = [
         FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in said["files"]
     ]
-    found = said["facts"]
-    facts = Facts(
-        found["done_at"], found["worker"], found["policy"], tuple(found["key"]),
-        Replay(**found["replay"]) if found["replay"] else None,
-    )  # fmt: skip
     result = Result(
         outcomes, files, said["events_by_class"], said["dropped"], said["failed_casts"], said["unmapped_keys"],
-        said["seconds"], said["duplicates"], said["variants"], _census_of(said["census"]),
+        said["seconds"], said["duplicates"], said["variants"], census=_census_of(said["census"]),
     )  # fmt: skip
-    return Record(number, Batch(members=tuple(outcomes), number=number, **said["batch"]), result, facts)
+    return Batch(members=tuple(outcomes), number=number, **said["batch"]), result
 
 
 def _census(census: Census) -> dict[str, Any]:

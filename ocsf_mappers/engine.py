@@ -113,8 +113,11 @@ class Engine:
         self.validate = validate
         self.table = tables.get(table_names(mapper)[0])
         self.fingerprint = fingerprint(mapper, version)
-        self._envelopes = [
-            envelope for reader in mapper.readers if isinstance(reader, JsonRecords) for envelope in reader.envelopes
+        self.envelopes = [
+            envelope
+            for reader in mapper.readers
+            if isinstance(reader, JsonRecords)
+            for envelope in reader.known_envelopes
         ]
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
@@ -132,7 +135,7 @@ class Engine:
             if len(chunk.records):
                 records = self._arranged(chunk)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
-        batches = [_Batch(found, self._envelopes) for found in groups.values()]
+        batches = [_Batch(found, self.envelopes) for found in groups.values()]
         mapped = [self._map(portion, _Attempts()) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
@@ -148,7 +151,7 @@ class Engine:
                 self._column_sets.add(tuple(records.column_names))
             elif tuple(records.column_names) not in self._column_sets:
                 records = tabular.completed(records, self._declared)
-        elif self._envelopes and "_envelope" not in records.column_names:
+        elif self.envelopes and "_envelope" not in records.column_names:
             records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
         return records.cast(pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in records.column_names]))
 
@@ -156,7 +159,7 @@ class Engine:
         """The text of each record of a chunk as a reject has it."""
         if not len(chunk.records):
             return []
-        batch = _Batch([(RawObject(""), self._arranged(chunk), chunk)], self._envelopes)
+        batch = _Batch([(RawObject(""), self._arranged(chunk), chunk)], self.envelopes)
         found: list[str] = batch.texts().to_pylist()
         return found
 
@@ -468,6 +471,8 @@ def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for module in sorted(path for path in root.rglob("*.py") if path.parent.name != "sources"):
-        digest.update(str(module.relative_to(root)).encode() + b"\0" + module.read_bytes() + b"\0")
+    for module in sorted(root.rglob("*.py")):
+        if module.parent.name != "sources":
+            name = module.relative_to(root).as_posix()
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

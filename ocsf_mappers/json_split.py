@@ -82,12 +82,14 @@ def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Arra
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 
 
-def split(data: bytes, lists: Sequence[str]) -> Piece:
+def split(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """The records of one whole object.
 
     Args:
         data: JSON: a document with the records in a list, an array, one record, or records line by line.
         lists: Names of the members that hold the records, such as `Records`.
+        inner: Names of members that hold lists of records in documents that are given whole. Only of a document that is
+            damaged the records are given one by one.
     """
     body = data.strip()
     if not body:
@@ -97,7 +99,7 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
             return Piece(attempt(body, lists))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
-    piece = salvage(body, lists)
+    piece = salvage(body, lists, inner)
     if not piece.records and not piece.bad:
         piece.bad.append((0, NO_RECORD, body[:KEPT_BYTES]))
     return piece
@@ -178,9 +180,9 @@ def _cut(body: bytes) -> Iterator[bytes]:
         begin = rest.start() if rest else len(body)
 
 
-def salvage(data: bytes, lists: Sequence[str]) -> Piece:
+def salvage(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
-    return Salvage(data, lists).piece()
+    return Salvage(data, lists, inner).piece()
 
 
 class Salvage:
@@ -194,15 +196,18 @@ class Salvage:
     Args:
         data: The text.
         lists: Names of the members that hold the records.
+        inner: The same in documents that are given whole where they are not damaged.
         more: Whether the text goes on elsewhere: then a last record that does not end is left (see `end`).
         first_key: How records begin, where that is known, see `_record_key`.
     """
 
     def __init__(
-        self, data: bytes, lists: Sequence[str], *, more: bool = False, first_key: bytes | None = None
-    ) -> None:
+        self, data: bytes, lists: Sequence[str], inner: Sequence[str] = (), *, more: bool = False,
+        first_key: bytes | None = None,
+    ) -> None:  # fmt: skip
         self.data = data
         self.lists = lists
+        self.all_lists = (*lists, *inner)
         self.more = more
         self.scanned = 0
         """Bytes looked at for brackets."""
@@ -261,7 +266,7 @@ class Salvage:
                 continue
             stop = resume if end is None else key
             self.spare -= max(reached - stop, 0)
-            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.lists):
+            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.all_lists):
                 regions.strange(mark, begin)
                 position = mark = last = begin + inner
                 continue
@@ -296,7 +301,7 @@ class Salvage:
         tail = self.data[mark:].strip(_BLANK)
         if _ESCAPED_NAME.search(tail):
             return False  # it may be the name of a list
-        return _ends_document(tail) and not any(b'"' + name.encode() + b'"' in tail for name in self.lists)
+        return _ends_document(tail) and not any(b'"' + name.encode() + b'"' in tail for name in self.all_lists)
 
     def _fragment(self, last: int, mark: int, begin: int) -> tuple[int, int, bool] | None:
         """Whether members of a torn record stand between the last whole record and the next object.
@@ -315,7 +320,7 @@ class Salvage:
         data = self.data
         if mark == begin or (not _MEMBER.match(data, mark) and not _ends_with(data, begin, b":")):
             return None
-        if (named := _LIST_OPENED.fullmatch(data, mark, begin)) and named.group(1).decode() in self.lists:
+        if (named := _LIST_OPENED.fullmatch(data, mark, begin)) and named.group(1).decode() in self.all_lists:
             return None
         stop = min(self._after(self._first_key, mark), self._after(b"\n{", mark) + 1, len(data))
         if self._is_end(mark):
@@ -525,8 +530,9 @@ class Windows:
     bad, and only its beginning is held.
     """
 
-    def __init__(self, lists: Sequence[str], window_bytes: int) -> None:
+    def __init__(self, lists: Sequence[str], window_bytes: int, inner: Sequence[str] = ()) -> None:
         self.lists = lists
+        self.inner = inner
         self.window_bytes = window_bytes
         self._first_key = b""
 
@@ -549,14 +555,14 @@ class Windows:
             if end:
                 yield Piece(records)
             else:
-                salvaged = Salvage(bytes(window), self.lists, more=True, first_key=self._first_key)
+                salvaged = Salvage(bytes(window), self.lists, self.inner, more=True, first_key=self._first_key)
                 yield salvaged.piece()
                 end, skipping = salvaged.end, salvaged.cut
             del window[:end]
         if skipping and not self._skipped(window):
             return
         tail = bytes(window)
-        yield self._tail(tail) if inside else split(tail, self.lists)
+        yield self._tail(tail) if inside else split(tail, self.lists, self.inner)
 
     def _skipped(self, window: bytearray) -> bool:
         """Takes off what belongs to a record already given up; whether the next one was found."""

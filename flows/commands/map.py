@@ -34,7 +34,7 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     """Print a log file's events as OCSF JSON lines.
 
     No lake is needed. Attributes without a value are left out. Records that become no event are told on stderr, with
-    the reason.
+    the reason. Records of other sources among those of this one become events too.
     """
     mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
     told = _Told()
@@ -63,13 +63,17 @@ class _Told:
 
 def _mapped(mapper: Mapper, found: Settings, file: Path, stream: BinaryIO) -> Iterator[Mapped]:
     from lake import discovery
-    from ocsf_mappers import Engine, RawObject
+    from lake.batch import engine_of
+    from lake.routing import Router
+    from ocsf_mappers import RawObject
 
     facts = discovery.of_key(str(file.absolute()))
     raw_object = RawObject("stdin" if file == files.STDIN else str(file), region=facts.region, account=facts.account)
-    engine = Engine(mapper, found.ocsf_version)
+    engines = engine_of(found.ocsf_version)
+    router = Router(engines(mapper.name), engines)
     for chunk in _chunks(mapper, found, raw_object, stream):
-        yield engine.map([(raw_object, chunk)])
+        for routed in router.map([(raw_object, chunk)]):
+            yield routed.mapped
 
 
 def _chunks(mapper: Mapper, found: Settings, raw_object: RawObject, stream: BinaryIO) -> Iterator[Chunk]:

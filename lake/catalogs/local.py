@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lake import private
 from lake.catalog import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
 from lake.database import connect, insert
 from lake.layout import Partition
@@ -47,17 +48,18 @@ class SqlCatalog:
 
     Args:
         url: SQLAlchemy URL of the database; None for an empty one in memory.
+        umask: Permissions that a new file of SQLite does not get.
         reading: Nothing is made or changed, see `lake.database.connect`.
     """
 
     name = "local"
 
-    def __init__(self, url: str | sa.URL | None, *, reading: bool = False) -> None:
+    def __init__(self, url: str | sa.URL | None, umask: int = private.UMASK, *, reading: bool = False) -> None:
         if url is None:
             self.engine = memory_engine()
             METADATA.create_all(self.engine)
         else:
-            self.engine = connect(url, METADATA, "catalog", reading=reading)
+            self.engine = connect(url, METADATA, "catalog", umask=umask, reading=reading)
 
     def close(self) -> None:
         """Closes connections."""

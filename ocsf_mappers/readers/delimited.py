@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,11 @@ from ocsf_mappers.readers.chunk import (
     positions,
     until_error,
 )
+from ocsf_mappers.readers.exported import is_exported
 from ocsf_mappers.streams import Blocks
+
+EXPORT_TIME = "envelope.timestamp"
+"""The column of the time that stands before each message of an export task."""
 
 HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
@@ -58,7 +62,20 @@ class Delimited:
         return beginning.count(b"\0") * 20 <= len(beginning)
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
-        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
+        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12.
+
+        Lines that a CloudWatch Logs export task wrote have the time of their log event in a column before the others.
+        """
+        if is_exported(blocks.head) and not self._is_line(blocks.head.lstrip().partition(b"\n")[0]):
+            yield from replace(self, default=(EXPORT_TIME, *self.default))._read(blocks)
+        else:
+            yield from self._read(blocks)
+
+    def _is_line(self, first: bytes) -> bool:
+        """Whether a first line that begins with a time may be this log's own, by the number of its values."""
+        return first.strip().count(self.sep.encode()) + 1 == len(self.default)
+
+    def _read(self, blocks: Blocks) -> Iterator[Chunk]:
         failed: list[ReadError] = []
         line, names, headed = 1, self.default, False
         named: set[tuple[str, ...]] = set()

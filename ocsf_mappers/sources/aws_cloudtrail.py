@@ -315,7 +315,7 @@ MAPPER = Mapper(
     readers=[
         JsonRecords(
             lists=("Records", "Events"),
-            envelopes=(Envelope("CloudTrailEvent", "CloudTrailEvent"), Envelope("detail-type", "detail")),
+            envelopes=(Envelope("CloudTrailEvent", "CloudTrailEvent"),),
         ),
     ],
     record=RECORD,

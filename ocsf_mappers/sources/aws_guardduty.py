@@ -18,7 +18,6 @@ import pyarrow as pa
 from ocsf_mappers import (
     JSON,
     Column,
-    Envelope,
     EventMap,
     Expr,
     Fields,
@@ -634,7 +633,6 @@ MAPPER = Mapper(
     readers=[
         JsonRecords(
             lists=("Findings", "findings"),
-            envelopes=(Envelope("detail-type", "detail"),),
             pascal_case="SchemaVersion",
         ),
     ],

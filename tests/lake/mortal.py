@@ -165,12 +165,12 @@ class _Death:
             self.reached("renaming")
             return replace(self_, target)
 
-        def putting(path: Path, data: Any) -> None:
+        def putting(path: Path, data: Any, umask: int) -> None:
             if self.step == "half a file" and self.left == 1:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_name(f".{path.name}.tmp").write_bytes(data.to_pybytes()[: data.size // 2])
             self.reached("half a file")
-            put(path, data)
+            put(path, data, umask)
 
         Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
         sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))

@@ -4,13 +4,13 @@ A reader never stops at a bad record: what it cannot read travels beside the rec
 """
 
 from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
-from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.delimited import Delimited, Named, Unheaded
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
 from ocsf_mappers.readers.envelope import CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.parquet import ParquetRows
 
 __all__ = [
-    "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "ParquetRows", "Reader",
-    "wrapped",
+    "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named", "ParquetRows",
+    "Reader", "Unheaded", "wrapped",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -49,6 +49,10 @@ class DelimitedInJson:
         """JSON, perhaps with a broken line before it; a line of a text log never begins with a list or an object."""
         return _BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None
 
+    def of_object(self, uri: str) -> DelimitedInJson:
+        """The reader of one object, with the columns that a setting has for it."""
+        return replace(self, text=self.text.of_object(uri))
+
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords(self.lists).read(blocks):
@@ -89,9 +93,10 @@ class DelimitedInJson:
         if not isinstance(line, str):
             return [(name, None if value == self.text.null else value) for name, value in members]
         values = line.split(self.text.sep)
-        if len(values) != len(self.text.default):
-            raise _NoFieldsError(f"{len(values)} values where the default format has {len(self.text.default)}")
-        named = zip(self.text.default, (None if word == self.text.null else word for word in values), strict=True)
+        columns = self.text.unheaded(values)
+        if columns is None:
+            raise _NoFieldsError(self.text.misfit(len(values)))
+        named = zip(columns, (None if word == self.text.null else word for word in values), strict=True)
         around = ((f"cloudwatch.{name}", value) for name, value in members if name != self.message)
         return [*named, *around]
 

@@ -67,7 +67,7 @@ def estimate(
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
     window = _window(source, uri, first, last, accounts, regions)
-    found = mappers(source)
+    found = mappers(source, settings)
     with ExitStack() as stack:
         if not exists(settings):
             # Of a lake that is not there nothing is known, and an estimate does not make one.
@@ -114,7 +114,7 @@ def planned(
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found = mappers(window.source)
+    found = mappers(window.source, settings)
     with opened(settings, patient=True) as lake:
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
     planned.list_calls = window.calls.number

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import duplicates, listing, objects, retry
+from lake import duplicates, fields, listing, objects, retry
 from lake.config import Settings
 from lake.lake import Lake, opened
 from lake.plan import NotRead, Planned, Planner, Unread, mappers
@@ -203,7 +203,7 @@ def plan(uris: Iterable[str], settings: Settings, source: str | None = None) -> 
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
     """
-    found = mappers(source)
+    found = mappers(source, settings)
     check_policies(settings)
     asked = objects.without_nested(uris)
     objects.check(asked, settings.input_access)
@@ -260,7 +260,7 @@ def open_batches(settings: Settings) -> dict[str, list[str]]:
 
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
     check_policies(lake.settings)
-    planner = Planner(lake, _mappers_of(rows))
+    planner = Planner(lake, _mappers_of(rows, lake.settings))
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
@@ -268,10 +268,10 @@ def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -
     return run.summary
 
 
-def _mappers_of(rows: Sequence[BatchRow]) -> dict[str, Mapper]:
+def _mappers_of(rows: Sequence[BatchRow], settings: Settings) -> dict[str, Mapper]:
     """Those that these batches need; each costs a quarter of a second of CPU, and most runs are of one source."""
     sources = {row.source for row in rows if row.state is not State.DONE}
-    return {name: registry.load(name) for name in registry.names() if name in sources}
+    return {name: fields.mapper(name, settings) for name in registry.names() if name in sources}
 
 
 def check_policies(settings: Settings) -> None:

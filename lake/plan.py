@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from lake import discovery, objects, retry, traces, trees
+from lake import discovery, fields, objects, retry, traces, trees
 from lake.config import Settings
 from lake.lake import Lake
 from lake.objects import ObjectError, ObjectRef
@@ -166,13 +166,13 @@ def batch_id(mapper_version: str, ocsf_version: str, members: Sequence[ObjectRef
     return hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
 
 
-def mappers(source: str | None) -> dict[str, Mapper]:
-    """The mapper of one source, or of all, by name.
+def mappers(source: str | None, settings: Settings) -> dict[str, Mapper]:
+    """The mapper of one source, or of all, by name, as the settings make it.
 
     Raises:
         ConfigError: There is no such source.
     """
-    return {name: registry.load(name) for name in ([source] if source else registry.names())}
+    return {name: fields.mapper(name, settings) for name in ([source] if source else registry.names())}
 
 
 class Planner:
@@ -289,7 +289,7 @@ class Planner:
     def version(self, source: str) -> str:
         """Fingerprint of a source's mapper."""
         if source not in self._versions:
-            mapper = self.mappers.get(source) or registry.load(source)
+            mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
             self._versions[source] = fingerprint(mapper, self.settings.ocsf_version)
         return self._versions[source]
 
@@ -341,7 +341,8 @@ class Planner:
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not."""
         try:
-            source = given or discovery.of_key(ref.uri).source or self._sniffed(ref)
+            named = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
+            source = named or self._sniffed(ref)
         except ObjectError as error:
             return None, NotRead(ref.uri, State.FAILED, str(error))
         if source is None or source not in self.mappers:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import meter, parts, quarantine, query, replays, traces, writer
+from lake import discovery, fields, meter, parts, quarantine, query, replays, traces, writer
 from lake.batch import CountError, reached
 from lake.config import Settings
 from lake.lake import Lake, opened
@@ -34,7 +34,7 @@ from lake.plan import ID_DIGITS
 from lake.results import Batch, Outcome, Result
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, RawObject, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -101,7 +101,7 @@ def replay(
     with opened(settings) as lake:
         held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
     for name in sorted(held & {source} if source else held):
-        engine = Engine(registry.load(name), settings.ocsf_version)
+        engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake, name) as lease:
             if lease is None:
                 summary.busy.append(name)
@@ -322,7 +322,7 @@ class _Replay:
 
     def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
-        raw_object = RawObject(ref.uri, ref.etag)
+        raw_object = discovery.raw_object(ref.uri, ref.etag)
         rows = quarantine.texts(self.lake, self.batch.source, ref.uri, ref.etag) if reader else {}
         for number, entry in wanted.items():
             text = rows.get(number)

@@ -1,8 +1,8 @@
 """Names of IP protocols.
 
-Source: IANA's registry, https://www.iana.org/assignments/protocol-numbers/protocol-numbers.xhtml (column "Keyword"), in
-lower case as OCSF's `protocol_name` wants it. Numbers that IANA gives no keyword (61, 63, 68, 99, 114, from 148 on) have
-no name.
+Source: IANA's registry, https://www.iana.org/assignments/protocol-numbers/protocol-numbers.xhtml (column "Keyword"),
+in lower case as OCSF's `protocol_name` wants it. Numbers that IANA gives no keyword (61, 63, 68, 99, 114, from 148 on)
+have no name.
 """
 
 _KEYWORDS = """

@@ -10,7 +10,13 @@ from ocsf_mappers.readers.envelope import CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.parquet import ParquetRows
 
+
+def of_object(reader: Reader, uri: str) -> Reader:
+    """The reader of one object, where what a setting names differs by object."""
+    return reader.of_object(uri) if isinstance(reader, Delimited | DelimitedInJson) else reader
+
+
 __all__ = [
     "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named", "ParquetRows",
-    "Reader", "Unheaded", "wrapped",
+    "Reader", "Unheaded", "of_object", "wrapped",
 ]  # fmt: skip

@@ -114,7 +114,7 @@ class Delimited:
     def _with_others(self, chunk: Chunk) -> Iterator[Chunk]:
         """A chunk, and after it the lines that did not fit and are of another kind that is known."""
         kinds: dict[Unheaded, list[Bad]] = {}
-        bad = []
+        bad: list[Bad] = []
         for item in chunk.bad:
             words = item.text.split(self.sep) if isinstance(item, _Misfit) else ()
             kind = next((other for other in self.others if other.fits(words)), None)
@@ -123,7 +123,8 @@ class Delimited:
         for kind, lines in kinds.items():
             text = "\n".join(line.text for line in lines).encode() + b"\n"
             found, _ = self._chunk(text, kind.columns, 0, True)
-            numbers = pa.array([line.record for line in lines], pa.int64()).take(found.records["_record"].combine_chunks())
+            own = pa.array([line.record for line in lines], pa.int64())
+            numbers = own.take(found.records["_record"].combine_chunks())
             position = found.records.column_names.index("_record")
             yield replace(found, records=found.records.set_column(position, "_record", numbers))
 

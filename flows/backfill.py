@@ -39,5 +39,5 @@ def backfill(
     worker.check("the place of the logs", uri, "name it")
     planned = lake_backfill.planned(source, uri, first, last, settings, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
-    fanout.work(source, planned.batch_ids, settings, report)
+    fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
     return report.publish()

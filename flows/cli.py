@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -99,7 +100,8 @@ def main() -> None:
     except Exception as error:
         code = told(error)
         if code is None:
-            raise
+            say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
+            code = 1
         sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 MOST_TASKS = 100
 """Of one flow run."""
+LOST_WORKERS = frozenset(["KilledWorker", "TaskRunCrashed", "CrashedRun"])
+"""What else than a broken pool says that the process of a task ended, which another task of it may have done."""
 TOLD_SECONDS = 2.0
 """How often progress is told, at most."""
 
@@ -53,19 +56,22 @@ def retriable(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 def work_batches(name: str, batch_ids: list[str], settings: Settings) -> Summary:
     """Does batches that are planned, one after the other; those that another worker holds are left to it.
 
+    A batch that fails is in what this returns, and stops no other.
+
     Args:
         name: What the run of this task is called.
         batch_ids: Ids of the batches.
         settings: The lake.
 
     Raises:
-        RetriableError: Throttled or timed out; Prefect tries again.
+        RetriableError: The only batch was throttled or timed out; Prefect tries again.
         WriteError: The lake refused a file.
-        CountError: Records were lost or doubled.
     """
     from lake import ingest
 
     done = ingest.work(batch_ids, settings.model_copy(update={"workers": 1}))
+    if len(batch_ids) == 1 and done.failures and done.failures[0].may_pass:
+        raise RetriableError(done.failures[0].reason)
     counts = done.counts
     get_run_logger().info(
         "batches=%d busy=%d read=%d events=%d quarantined=%d dropped=%d",
@@ -102,40 +108,105 @@ def grouped(batch_ids: Sequence[str], most: int = MOST_TASKS) -> list[list[str]]
     return [list(batch_ids[len(batch_ids) * n // groups : len(batch_ids) * (n + 1) // groups]) for n in range(groups)]
 
 
-def work(source: str, batch_ids: Sequence[str], settings: Settings, report: Report) -> None:
+def work(
+    source: str, batch_ids: Sequence[str], settings: Settings, report: Report, suspects: Sequence[str] = ()
+) -> None:
     """Does batches side by side and counts them in the report. A batch that fails does not stop the others.
+
+    What could not be done side by side is done again afterwards, each batch alone: those whose store was busy, those
+    that failed in earlier runs, and those whose process ended, which may have been another one's doing.
 
     Args:
         source: Name of the source. Runs of its tasks have it as a tag, which a limit of concurrency may name.
         batch_ids: Ids of planned batches.
         settings: The lake, the task runner, retries and timeouts.
         report: What the run did.
+        suspects: Those of them that failed before; the later, the oftener.
     """
     if not batch_ids:
         return
-    doing = work_batches.with_options(
-        retries=settings.retries,
-        retry_delay_seconds=exponential_backoff(settings.retry_seconds),
-        timeout_seconds=settings.task_seconds if settings.task_runner == "processes" else None,
-        tags=[source],
-    )
-    # Prefect would look for futures inside the settings; Dask takes a quoted value for a tuple of its own.
-    shared = settings if settings.task_runner == "dask" else quote(settings)
-    progress = _Progress(source, len(batch_ids))
-    with _same_server(), task_runner(settings).duplicate() as runner:
-        futures = {}
-        for group in grouped(batch_ids):
-            name = f"{source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-            given = {"name": name, "batch_ids": group, "settings": shared}
-            futures[runner.submit(doing, given)] = (name, group)
-        for future in as_completed(list(futures)):
-            name, group = futures[future]
-            found = future.result(raise_on_failure=False)
+    from lake import ingest
+
+    runs = _Runs(source, settings, report, len(batch_ids))
+    doubtful = list(suspects)
+    with _same_server():
+        left = [item for item in batch_ids if item not in doubtful]
+        while left:
+            lost = runs.side_by_side(left)
+            # Begun when their process ended, or when another one's did: one of them may be why.
+            doubtful[:0] = begun = ingest.suspects(lost, settings)
+            left = [item for item in lost if item not in begun]
+            if left and not begun:
+                doubtful[:0], left = left, []
+        for batch_id in [*runs.passing, *doubtful]:
+            runs.alone(batch_id)
+
+
+class _Runs:
+    """Runs of the task `work_batches`."""
+
+    def __init__(self, source: str, settings: Settings, report: Report, batches: int) -> None:
+        self.settings = settings
+        self.source = source
+        self.report = report
+        self.passing: list[str] = []
+        self.progress = _Progress(source, batches)
+        self.task = work_batches.with_options(
+            retries=settings.retries,
+            retry_delay_seconds=exponential_backoff(settings.retry_seconds),
+            timeout_seconds=settings.task_seconds if settings.task_runner == "processes" else None,
+            tags=[source],
+        )
+
+    def side_by_side(self, batch_ids: Sequence[str]) -> list[str]:
+        """Does groups of batches; gives those whose process ended. Failures that may pass are put into `passing`."""
+        lost: list[str] = []
+        failed: list[str] = []
+        for name, group, found in self._ended(grouped(batch_ids)):
             if isinstance(found, Summary):
-                report.add(found)
+                passing = {failure.batch_id for failure in found.failures if failure.may_pass}
+                found.failures = [failure for failure in found.failures if failure.batch_id not in passing]
+                self.report.add(found)
+                failed += [item for item in group if item in passing]
+            elif isinstance(found, BrokenExecutor) or type(found).__name__ in LOST_WORKERS:
+                lost += group
             else:
-                report.failures.append(Failure(name, str(found), group))
-            progress.add(len(group))
+                self.report.failures.append(Failure(name, str(found), group))
+        self.passing += failed
+        self.progress.add(len(batch_ids) - len(lost) - len(failed))
+        return lost
+
+    def alone(self, batch_id: str) -> None:
+        """Does one batch. On processes it has one of its own, which may end with it."""
+        for name, group, found in self._ended([[batch_id]]):
+            if isinstance(found, Summary):
+                self.report.add(found)
+            else:
+                self.report.failures.append(Failure(name, str(found), group))
+        self.progress.add(1)
+
+    def _ended(self, groups: Sequence[list[str]]) -> Iterator[tuple[str, list[str], Any]]:
+        """Name, batches and result of each run of the task, as they end; an error is a result too."""
+        if not groups:
+            return
+        # Prefect would look for futures inside the settings; Dask takes a quoted value for a tuple of its own.
+        shared = self.settings if self.settings.task_runner == "dask" else quote(self.settings)
+        with task_runner(self.settings).duplicate() as runner:
+            futures = {}
+            for group in groups:
+                name = f"{self.source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+                given = {"name": name, "batch_ids": group, "settings": shared}
+                futures[runner.submit(self.task, given)] = (name, group)
+            for future in as_completed(list(futures)):
+                yield *futures[future], _result(future)
+
+
+def _result(future: PrefectFuture[Any]) -> Any:
+    """What a task gave or raised; also what the end of its process raises here."""
+    try:
+        return future.result(raise_on_failure=False)
+    except Exception as error:
+        return error
 
 
 @contextmanager

@@ -44,5 +44,5 @@ def ingest(
     now = datetime.now(UTC)
     planned = fresh.plan_fresh(source, uri, settings, now, sweep, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
-    fanout.work(source, planned.batch_ids, settings, report)
+    fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
     return report.publish()

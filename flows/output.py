@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
@@ -26,6 +27,10 @@ _GAP = 3
 _FOLDED = 24
 """A column as wide as this may be folded to fit the terminal; narrower ones would become unreadable."""
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in STEERING if code >= 0x7F}
+_JSON_STEERING = re.compile(b"|".join(re.escape(chr(code).encode()) for code in _JSON_ESCAPES))
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of formulas, https://owasp.org/www-community/attacks/CSV_Injection; the last four are their wide forms."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -86,24 +91,35 @@ def _json(value: object, indent: int | None = None) -> str:
 
 
 def print_json_lines(lines: Iterable[bytes]) -> None:
-    """JSON texts, one a line."""
+    """JSON texts, one a line; what could steer a terminal is escaped, which means the same in JSON."""
     sys.stdout.flush()
-    direct = sys.stdout.isatty()
     for line in lines:
-        sys.stdout.buffer.write(line.decode().translate(_JSON_ESCAPES).encode() if direct else line)
+        steers = _JSON_STEERING.search(line) is not None
+        sys.stdout.buffer.write(line.decode().translate(_JSON_ESCAPES).encode() if steers else line)
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows as CSV, a header first; null is empty."""
-    direct = sys.stdout.isatty()
+    """Rows as CSV, a header first; null is empty.
+
+    CSV is for people: a spreadsheet takes no cell for a formula, and what could steer a terminal is spelled out
+    wherever it goes, as the next program may print it. JSON has every character as it is.
+    """
+    kept = "" if sys.stdout.isatty() else "\t\n"
     held = io.StringIO()
     writer = csv.writer(held, lineterminator="\n")
     for row in [list(columns), *rows]:
-        texts = map(text, row)
-        writer.writerow(map(escaped, texts) if direct else texts)
+        writer.writerow(escaped(_no_formula(value), kept) for value in row)
     sys.stdout.write(held.getvalue())
+
+
+def _no_formula(value: object) -> str:
+    """A value as text that a spreadsheet shows as it is: an apostrophe before what it would take for a formula."""
+    found = text(value)
+    if isinstance(value, str) and found.startswith(_FORMULAS) and found != "-" and not _NUMBER.fullmatch(found):
+        return f"'{found}"
+    return found
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

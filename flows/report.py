@@ -16,9 +16,11 @@ from prefect.states import Completed, Failed
 
 from flows import output, terminal
 from flows.commands import ingest as command
+from lake.coverage import Note
 from lake.ingest import Summary
 from lake.plan import NotRead, Planned
 from lake.results import State as Became
+from ocsf_mappers.shown import redacted
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
@@ -73,6 +75,12 @@ class Report:
         return [item for item in self.summary.not_read if item.state is Became.FAILED]
 
     @property
+    def failed_batches(self) -> list[tuple[str, str]]:
+        """Batches that failed, and why: by themselves, or with the task that was to do them."""
+        found = [(failure.batch_id, failure.reason) for failure in self.summary.failures]
+        return found + [(batch, failure.reason) for failure in self.failures for batch in failure.batch_ids]
+
+    @property
     def message(self) -> str:
         """The run in one line."""
         counts = self.summary.counts
@@ -81,11 +89,16 @@ class Report:
             f"{counts.read:,} records: {counts.events:,} events, {counts.quarantined:,} quarantined, "
             f"{counts.dropped:,} dropped",
         ]
-        if self.failures:
-            batches = sum(len(failure.batch_ids) for failure in self.failures)
+        if batches := len(self.failed_batches):
             said.append(f"{terminal.plural(batches, 'batch', 'batches')} failed")
         if failed := self.summary.unread.numbers[Became.FAILED]:
             said.append(f"{terminal.plural(failed, 'object')} failed")
+        if isolated := self.summary.isolated:
+            said.append(f"{terminal.plural(len(isolated), 'record')} made the program fail")
+        if broken := self.summary.broken:
+            said.append(f"{terminal.plural(len(broken), 'source')} cannot be used")
+        if (coverage := self.summary.coverage) and (older := coverage.older):
+            said.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if self.summary.busy:
             said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(said)
@@ -102,25 +115,30 @@ class Report:
             if state != Became.SET_ASIDE:
                 lines += [f"- {code(item.uri)}" for item in items[:SHOWN_EXAMPLES]]
             parts.append("\n".join(lines))
-        if self.failures:
-            parts += [
-                "## Batches that failed",
-                table(["task", "reason"], [[code(failure.task), code(failure.reason)] for failure in self.failures]),
-            ]
+        if failed := self.failed_batches:
+            rows = [[code(batch), code(reason)] for batch, reason in failed[:SHOWN_FAILURES]]
+            parts += ["## Batches that failed", table(["batch", "reason"], rows)]
+        if isolated := self.summary.isolated:
+            rows = [[code(item.uri), item.record, code(item.reason)] for item in isolated]
+            columns = ["object", "record", "reason"]
+            parts += ["## Records that made the program fail, now in quarantine", table(columns, rows)]
+        if broken := self.summary.broken:
+            rows = [[code(name), code(reason)] for name, reason in sorted(broken.items())]
+            parts += ["## Sources that cannot be used", table(["source", "reason"], rows)]
+        if self.summary.coverage is not None:
+            parts += ["## Looked at", *map(_noted, self.summary.coverage.notes())]
         return "\n\n".join(parts) + "\n"
 
     def failure_rows(self) -> list[dict[str, Any]]:
-        """Batches and objects that failed, one row each."""
-        rows = [
-            {"what": "batch", "name": batch, "reason": terminal.escaped(failure.reason)}
-            for failure in self.failures
-            for batch in failure.batch_ids
+        """Batches, objects, records and sources that failed, one row each."""
+        rows = [("batch", batch, reason) for batch, reason in self.failed_batches]
+        rows += [("source", name, reason) for name, reason in self.summary.broken.items()]
+        rows += [("record", f"{item.uri} {item.record}", item.reason) for item in self.summary.isolated]
+        rows += [("object", item.uri, item.reason) for item in self.failed_objects]
+        return [
+            {"what": what, "name": terminal.escaped(name), "reason": terminal.escaped(redacted(reason))}
+            for what, name, reason in rows[:SHOWN_FAILURES]
         ]
-        rows += [
-            {"what": "object", "name": terminal.escaped(item.uri), "reason": terminal.escaped(item.reason)}
-            for item in self.failed_objects
-        ]
-        return rows[:SHOWN_FAILURES]
 
     def publish(self) -> State[Any]:
         """Leaves the artifacts with the server.
@@ -136,9 +154,15 @@ class Report:
         return Failed(message=self.message) if failed else Completed(message=self.message, data=None)
 
 
+def _noted(note: Note) -> str:
+    lines = [f"- {code(name)}" for name in note.names]
+    lines += [f"- and {note.hidden:,} more"] if note.hidden else []
+    return "\n".join([f"{note.text}{':' if lines else ''}", *lines])
+
+
 def code(text: str) -> str:
     """A code span that says exactly this text; control characters are spelled out."""
-    shown = terminal.escaped(text)
+    shown = terminal.escaped(redacted(text))
     if not shown.strip():
         return ""
     fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)

@@ -22,6 +22,6 @@ def resume(lake: str | None = None) -> State[Any]:
     """
     settings = worker.settings(lake)
     report = Report(flow_run.name, None)
-    for source, batch_ids in ingest.open_batches(settings).items():
-        fanout.work(source, batch_ids, settings, report)
+    for source, (batch_ids, suspects) in ingest.open_batches(settings).items():
+        fanout.work(source, batch_ids, settings, report, suspects)
     return report.publish()

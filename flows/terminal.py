@@ -7,26 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ocsf_mappers.shown import STEERING as STEERING
+from ocsf_mappers.shown import escaped as escaped
+from ocsf_mappers.shown import redacted
+
 if TYPE_CHECKING:
     from lake.ingest import OnProgress, Progress
-
-_MARKS = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-"""Marks that change how the text around them is shown: directions, ends of lines and paragraphs."""
-STEERING = (*range(0x20), *range(0x7F, 0xA0), *_MARKS)
-"""Characters by which the text of a log could move the cursor, change colours or hide what stands beside it."""
-_NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
-_ESCAPES = {code: _NAMED.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}") for code in STEERING}
-
-
-def escaped(text: str) -> str:
-    """The text with control characters spelled out, an escape as `\\x1b`."""  # noqa: D301 - shown as it is printed
-    return text.translate(_ESCAPES)
-
 
 def say(*lines: str) -> None:
     """A message on stderr, after the data that was printed before it."""
     sys.stdout.flush()
-    sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
+    sys.stderr.write("".join(f"{escaped(redacted(line))}\n" for line in lines))
     sys.stderr.flush()
 
 

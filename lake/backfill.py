@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from lake import ingest, trees
 from lake.config import Settings
+from lake.coverage import Coverage, Seen
 from lake.ingest import OnProgress, Summary
 from lake.lake import exists, opened
 from lake.plan import Planned, Planner, mappers
@@ -36,6 +37,8 @@ class Estimate:
         list_usd: What so many calls cost on S3.
         seconds: Time of the work, from how fast this lake has been with this source; None without a batch done.
         undetermined: Objects whose names do not say the day, account or region; they would be read.
+        archived: Objects that have to be restored before they can be read; they are not counted as work.
+        coverage: What was looked at, and what was not.
     """
 
     objects: int
@@ -46,6 +49,8 @@ class Estimate:
     list_usd: float
     seconds: float | None
     undetermined: int
+    archived: int
+    coverage: Coverage
 
 
 def estimate(
@@ -66,14 +71,15 @@ def estimate(
     Raises:
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
-    window = _window(source, uri, first, last, accounts, regions)
-    found = mappers(source, settings)
+    window = _window(source, uri, first, last, settings, accounts, regions)
+    found, _ = mappers(source, settings)
     with ExitStack() as stack:
         if not exists(settings):
             # Of a lake that is not there nothing is known, and an estimate does not make one.
             nowhere = stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-"))
             settings = settings.model_copy(update={"state": Path(nowhere)})
         lake = stack.enter_context(opened(settings))
+        window.seen = Seen(lake.ledger.engine)
         counted = Planner(lake, found).counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)
     return Estimate(
@@ -85,6 +91,8 @@ def estimate(
         list_usd=window.calls.usd,
         seconds=counted.bytes / rate / settings.workers if rate else None,
         undetermined=window.undetermined,
+        archived=counted.archived,
+        coverage=window.coverage,
     )
 
 
@@ -96,7 +104,6 @@ def backfill(
 
     Raises:
         WriteError: The lake refused a file; running again continues.
-        CountError: Records were lost or doubled; nothing of that batch is visible.
     """
     found = planned(source, uri, first, last, settings, accounts, regions)
     summary = ingest.work(found.batch_ids, settings, progress)
@@ -109,16 +116,18 @@ def planned(
     accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
 ) -> Planned:  # fmt: skip
     """Plans a range of days and does none of it. See `estimate`."""
-    return plan_window(_window(source, uri, first, last, accounts, regions), settings)
+    return plan_window(_window(source, uri, first, last, settings, accounts, regions), settings)
 
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found = mappers(window.source, settings)
+    found, _ = mappers(window.source, settings)
     with opened(settings, patient=True) as lake:
+        window.seen = Seen(lake.ledger.engine)
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
-    planned.list_calls = window.calls.number
+    planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
+    planned.coverage = window.coverage
     return planned
 
 
@@ -133,8 +142,10 @@ def check_days(first: date, last: date) -> None:
 
 
 def _window(
-    source: str, uri: str, first: date, last: date, accounts: tuple[str, ...], regions: tuple[str, ...]
-) -> Window:
+    source: str, uri: str, first: date, last: date, settings: Settings, accounts: tuple[str, ...],
+    regions: tuple[str, ...],
+) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=trees.delivery(source).late_days)
-    return Window(source, uri, Wanted(first, last + late, tuple(accounts), tuple(regions)))
+    wanted = Wanted(first, last + late, tuple(accounts), tuple(regions))
+    return Window(source, uri, wanted, lake=settings.lake)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import sqlalchemy as sa
 
-from lake import duplicates, layout, quarantine, rebuild
+from lake import duplicates, layout, private, quarantine, rebuild
 from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
 from lake.lake import Lake
 from lake.layout import Partition, batch_of
-from lake.ledger_tables import BATCHES, FILES, REPLAYS
+from lake.ledger_tables import BATCHES, FILES, REPLAYS, ROUTED
 from lake.results import State
 from ocsf_mappers import tables
 
@@ -62,6 +63,19 @@ def check(lake: Lake, deep: bool = False) -> list[Finding]:
         for catalog in lake.catalog.all:
             found += catalog.check(table, truth)
     return sorted(found)
+
+
+def exposed(lake: Lake) -> list[Path]:
+    """Local folders of the lake that all users of the machine can read although the setting `umask` says otherwise."""
+    if not lake.settings.mask & 0o007:
+        return []
+    root = Path(lake.store.root) if lake.store.is_local else None
+    state = lake.settings.state or root
+    folders = [state / Path(name).parent for name in (layout.LEDGER_PATH, layout.CATALOG_PATH)] if state else []
+    if root is not None:
+        prefixes = {table.prefix.partition("/")[0] for table in _definitions()}
+        folders += [root / prefix for prefix in sorted(prefixes)]
+    return private.open_to_others(root or Path("/"), folders)
 
 
 def is_true(findings: list[Finding]) -> bool:
@@ -121,6 +135,7 @@ class _LedgerTruth:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
+            self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 

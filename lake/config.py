@@ -61,23 +61,35 @@ class Settings(BaseSettings):
     state: Path | None = Field(
         None, description="Folder for ledger and catalog; needed when the lake is not a local folder."
     )
-    ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake.")
+    ledger_url: str | None = Field(
+        None, repr=False, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake."
+    )
+    umask: str = Field(
+        "077", pattern="^0?[0-7]{3}$",
+        description="Permissions that new local files do not get: 077 leaves them to their user, 027 to the group too.",
+    )  # fmt: skip
     ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
 
     s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
     s3_region: str | None = Field(None, description="Region of the buckets, instead of the profile's.")
     s3_connections: int = Field(32, ge=1, le=512, description="Requests to S3 under way at once, at most.")
     input_role: str | None = Field(None, description="ARN of the role to read raw objects with.")
-    input_external_id: str | None = Field(None, description="External id that the role for reading asks for.")
+    input_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for reading asks for."
+    )
     input_requester_pays: bool = Field(False, description="Pay for reading raw objects where their bucket asks.")
     lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
-    lake_external_id: str | None = Field(None, description="External id that the role for the lake asks for.")
+    lake_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for the lake asks for."
+    )
     lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
 
     export_role: str | None = Field(
         None, description="ARN of the role to write to Security Lake with; {name} and {region} are the custom source's."
     )
-    export_external_id: str | None = Field(None, description="External id that the role for exports asks for.")
+    export_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for exports asks for."
+    )
     export_kms_key: str | None = Field(None, description="KMS key for exported objects, not the bucket's default.")
     export_region: str | None = Field(
         None, description="Region of the bucket for exports, where its name does not say it as Security Lake's does."
@@ -104,8 +116,9 @@ class Settings(BaseSettings):
     athena_workgroup: str = Field("primary", description="Workgroup that `ocsf-lake query --athena` runs in.")
     iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
     iceberg_properties: dict[str, str] = Field(
-        {}, description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
-    )
+        {}, repr=False,
+        description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
+    )  # fmt: skip
 
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
@@ -114,6 +127,9 @@ class Settings(BaseSettings):
     part_bytes: int = Field(32 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
+    attempts: int = Field(
+        3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
+    )
     task_runner: Literal["threads", "processes", "dask"] = Field(
         "threads", description="What does the batches of a flow run, as many at once as there are workers."
     )
@@ -152,6 +168,18 @@ class Settings(BaseSettings):
                 f"{nearest(version, schemas.versions())}"
             )
         return version
+
+    @field_validator("s3_endpoint", "glue_endpoint")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url and "@" in url:
+            raise ValueError("it names a user or password; credentials come from the environment or a role")
+        return url
+
+    @property
+    def mask(self) -> int:
+        """The setting `umask` as a number."""
+        return int(self.umask, 8)
 
     @property
     def limits(self) -> Limits:

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from lake import private
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
 BUSY_SECONDS = 60
@@ -49,7 +50,9 @@ Step = Callable[[sa.Connection], None]
 """Changes the tables of one version to those of the next one."""
 
 
-def connect(url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = ()) -> sa.Engine:
+def connect(
+    url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = private.UMASK
+) -> sa.Engine:
     """An engine for a database whose tables are those of today.
 
     Args:
@@ -57,6 +60,7 @@ def connect(url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = 
         metadata: The tables.
         name: What the database is, a word: `ledger`, `catalog`.
         steps: How the tables became what they are; the first one changes version 1 to version 2.
+        umask: Permissions that a new file of SQLite and its folder do not get.
 
     Raises:
         ConfigError: The database cannot be opened, or was changed by a newer version of this program.
@@ -66,7 +70,7 @@ def connect(url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = 
     try:
         target = sa.make_url(url)
         shown = target.render_as_string(hide_password=True)
-        engine = _postgres(target, name) if is_postgres(url) else _sqlite(target)
+        engine = _postgres(target, name) if is_postgres(url) else _sqlite(target, umask)
         sort_out_errors(engine)
         _update(engine, metadata, name, steps)
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
@@ -82,8 +86,12 @@ def is_postgres(url: str) -> bool:
     """
     try:
         return sa.make_url(url).get_backend_name() == "postgresql"
-    except sa.exc.ArgumentError as error:
-        raise ConfigError("the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is") from error
+    except (sa.exc.ArgumentError, ValueError):
+        # What it says may be a part of the password, as the cause of our error would be.
+        raise ConfigError(
+            "the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is; in a password, characters "
+            "such as @ : / are written in per cent, as %40"
+        ) from None
 
 
 def postgres_url(url: str) -> str:
@@ -93,10 +101,13 @@ def postgres_url(url: str) -> str:
     return target.update_query_dict(times).render_as_string(hide_password=False)
 
 
-def _sqlite(target: sa.URL) -> sa.Engine:
-    if target.database:
-        Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite(target: sa.URL, umask: int) -> sa.Engine:
     engine = sa.create_engine(target, poolclass=sa.NullPool)
+    if target.database and engine.dialect.name == "sqlite" and not target.database.startswith((":", "file:")):
+        path = Path(target.database)
+        private.make_folder(path.parent, umask)
+        if not path.exists():
+            private.touch(path, umask)  # the files that SQLite makes beside it get its permissions
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
     return engine

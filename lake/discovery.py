@@ -11,22 +11,12 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 from urllib.parse import unquote
 
-import msgspec
-
+from lake import content
+from lake.content import CLOUDTRAIL, GUARDDUTY, ROUTE53_RESOLVER, VPC_FLOW
 from ocsf_mappers import Mapper, RawObject
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.streams import Blocks, Limits
-
-CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
-ROUTE53_RESOLVER = "aws_route53_resolver"
-GUARDDUTY = "aws_guardduty"
-
-HEAD_BYTES = 256 << 10
-"""Of an object, this much is looked at to tell its source."""
-
-HEAD_LINES = 100
-"""Lines of JSON are told by this many of them."""
 
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
@@ -96,23 +86,6 @@ _KEYS = tuple(
     )
 )  # fmt: skip
 
-_VPC_LINE = re.compile(
-    rb"[2-9] (?:\d{12}|unknown|-) eni-[0-9a-z]+(?: \S+){7} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)"
-)
-_TGW_LINE = re.compile(rb"[2-9] TransitGateway (?:\d{12}|unknown|-) tgw-[0-9a-z]+(?: \S+){32}")
-_VPC_WORDS = frozenset(["srcaddr", "dstaddr", "pkt_srcaddr", "interface_id", "log_status", "srcport", "action"])
-_JSON_MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    (CLOUDTRAIL, re.compile(rb'"(?:eventSource|eventVersion|CloudTrailEvent|insightDetails)"\s*:')),
-    (CLOUDTRAIL, re.compile(rb'\A\s*\{\s*"(?:Records|Events)"\s*:\s*\[\s*\]')),
-    (ROUTE53_RESOLVER, re.compile(rb'"query_(?:name|timestamp)\\?"\s*:')),
-    (GUARDDUTY, re.compile(rb'"source"\s*:\s*"aws\.guardduty"')),
-    (GUARDDUTY, re.compile(rb'"[aA]rn"\s*:\s*"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^"/]+/finding/')),
-    (GUARDDUTY, re.compile(rb'\A\s*\{\s*"[Ff]indings"\s*:\s*\[\s*\]')),
-    (VPC_FLOW, re.compile(rb'"message"\s*:\s*"' + _VPC_LINE.pattern)),
-    (VPC_FLOW, re.compile(rb'"message"\s*:\s*"' + _TGW_LINE.pattern)),
-    (VPC_FLOW, re.compile(rb'"(?:interface[-_]id|srcaddr)"\s*:')),
-    (VPC_FLOW, re.compile(rb'"messageType"\s*:\s*"CONTROL_MESSAGE"')),
-)
 _DIGEST = re.compile(rb'\A\s*\{[^{}\[\]]*"digestStartTime"\s*:')
 DIGEST_REASON = "a digest proves other files and holds no events"
 
@@ -195,42 +168,10 @@ def _checked(pattern: re.Pattern[str], value: str) -> str | None:
     return value if pattern.fullmatch(value) else None
 
 
-def of_content(head: bytes) -> str | None:
-    """The source whose records begin like this; None when it is none that is known.
-
-    Args:
-        head: First bytes, decompressed; more of them tell more.
-    """
-    if head.lstrip()[:1] in (b"{", b"["):
-        return _of_json(head)
-    first = head.lstrip().partition(b"\n")[0].strip()
-    if _VPC_LINE.fullmatch(first) or _TGW_LINE.fullmatch(first):
-        return VPC_FLOW
-    words = {word.lower().replace("-", "_") for word in first.decode("utf-8", errors="replace").split()}
-    if len(words & _VPC_WORDS) >= 2:
-        return VPC_FLOW
-    lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
-    records = [line for line in lines if _is_object(line)]
-    # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
-    return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None
-
-
-def _of_json(text: bytes) -> str | None:
-    return next((source for source, mark in _JSON_MARKS if mark.search(text)), None)
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
 def of_parquet(columns: list[str]) -> str | None:
     """The source that has these columns."""
     names = {name.lower().replace("-", "_") for name in columns}
-    return VPC_FLOW if len(names & _VPC_WORDS) >= 3 else None
+    return VPC_FLOW if len(names & content.VPC_WORDS) >= 3 else None
 
 
 def digest_reason(head: bytes) -> str | None:
@@ -244,17 +185,41 @@ def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
     return next((reason for text, reason in mapper.set_aside.items() if kind.startswith(text)), None)
 
 
-def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
-    """The source of an object whose name says nothing, from its beginning.
+@dataclass(frozen=True)
+class Sniffed:
+    """What an object's beginning says.
 
     Args:
+        source: Its source; None when it is none that is known.
+        nothing: Why there is nothing to read in it, whatever its source.
+    """
+
+    source: str | None = None
+    nothing: str | None = None
+
+
+def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
+    """The source of an object whose name says nothing, from its beginning; see `sniffed`."""
+    return sniffed("", file, limits).source
+
+
+def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
+    """The source of an object whose name says nothing, from its beginning, or why nothing in it is to be read.
+
+    Args:
+        uri: The object.
         file: The raw object; it is read from here on.
         limits: How far it may grow when it is decompressed.
     """
     blocks = Blocks(file, limits)
-    if not blocks.head.startswith(b"PAR1"):
-        return of_content(blocks.head[:HEAD_BYTES])
-    try:
-        return of_parquet(Footer(file).names)
-    except ReadError:
-        return None
+    head = blocks.head
+    if head.startswith(b"PAR1"):
+        try:
+            return Sniffed(of_parquet(Footer(file).names))
+        except ReadError:
+            return Sniffed()
+    # A first record may be longer than what is usually enough.
+    found = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)
+    if found is None:
+        return Sniffed(nothing=content.reason_without_records(uri, head, whole=len(head) < content.HEAD_BYTES))
+    return Sniffed(found)

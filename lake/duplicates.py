@@ -20,22 +20,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
 from lake import layout, retry, writer
 from lake.config import Settings
 from lake.database import select_in, upsert
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake
 from lake.layout import Partition
 from lake.ledger import Ledger
 from lake.ledger_tables import BATCHES, DUPLICATES, FILES, KEYS
-from lake.plan import ID_DIGITS
 from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import Mapper, sqltext, tables
+from ocsf_mappers import Mapper, duck, sqltext, tables
 from ocsf_mappers.errors import ConfigError, nearest
 
 TABLE, PREFIX = layout.DUPLICATES, layout.DUPLICATES_PREFIX
@@ -167,7 +166,7 @@ class Search:
         same = " AND ".join(f"a.k{number} = b.k{number}" for number in range(len(keys)))
         listed = ", ".join(f"k{number}" for number in range(len(keys)))
         keyed = " AND ".join(f"k{number} IS NOT NULL" for number in range(len(keys)))
-        with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        with duck.connect(threads=1) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             if not self.lake.store.is_local:
                 connection.register_filesystem(self.lake.store.fs)
@@ -251,22 +250,17 @@ def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> 
     return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
 
 
-def write(
-    found: Sequence[Mapping[str, Any]], store: Store, settings: Settings, batch: Batch, part: int
-) -> list[FileInfo]:
-    """Writes the duplicates of one part; none, no file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
+def encoded(
+    found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int
+) -> list[writer.Encoded]:
+    """The file of the duplicates of one part, not written yet; none, no file."""
     if not found:
         return []
     table = pa.Table.from_pylist([dict(row) for row in found], SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(table, settings)
-    store.put(path, data)
     partition = Partition(TABLE, (batch.source,))
-    return [FileInfo(path, partition, None, len(table), data.size, writer.checksum(data))]
+    return [(FileInfo(path, partition, None, len(table), data.size, writer.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from lake import custom_source as custom_sources
-from lake.batch import CountError, reached
+from lake.batch import reached
 from lake.config import Settings
 from lake.custom_source import CustomSource
 from lake.exports import ID_DIGITS, Shipment, ShippedObject, WaitingFile
 from lake.lake import Lake, opened
+from lake.results import CountError
 from lake.shipment import LakeFileError, Sender
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 

@@ -7,6 +7,7 @@ with it batches. After a change open batches are planned anew, and a replay of q
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -24,8 +25,17 @@ def mapper(name: str, settings: Settings) -> Mapper:
     Raises:
         ConfigError: There is no such source, or the setting names fields that no log can have.
     """
-    found = registry.load(name)
-    if name != SOURCE or not settings.flow_fields:
+    return configured(registry.load(name), settings)
+
+
+def all_configured(found: Mapping[str, Mapper], settings: Settings) -> dict[str, Mapper]:
+    """Mappers by name, as the settings make them."""
+    return {name: configured(mapper, settings) for name, mapper in found.items()}
+
+
+def configured(found: Mapper, settings: Settings) -> Mapper:
+    """A mapper as the settings make it."""
+    if found.name != SOURCE or not settings.flow_fields:
         return found
     return replace(found, readers=[_reader(reader, settings) for reader in found.readers])
 

@@ -35,4 +35,5 @@ def plan_fresh(
     delivery = trees.delivery(source)
     today = now.astimezone(UTC).date()
     first = today - timedelta(days=delivery.sweep_days if sweep else delivery.hot_days)
-    return backfill.plan_window(Window(source, uri, Wanted(first, today, tuple(accounts), tuple(regions))), settings)
+    wanted = Wanted(first, today, tuple(accounts), tuple(regions))
+    return backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)

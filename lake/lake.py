@@ -61,23 +61,25 @@ def opened(settings: Settings, patient: bool = False) -> Iterator[Lake]:
         ConfigError: Its databases have no place, cannot be opened, or are those of another lake.
         RetriableError: The database does not answer.
     """
-    store = Store(settings.lake, settings.lake_access)
+    store = Store(settings.lake, settings.lake_access, settings.mask)
     url = settings.ledger_url
     shared = url is not None and is_postgres(url)
     state = None if shared else _state(settings, store)
     with ExitStack() as stack:
-        ledger = _asked(patient, Ledger, url or f"sqlite:///{_in(state, layout.LEDGER_PATH)}")
+        ledger = _asked(patient, Ledger, url or f"sqlite:///{_in(state, layout.LEDGER_PATH)}", settings.mask)
         stack.callback(ledger.close)
         if url is not None:
             _asked(patient, ledger.belongs_to, store.uri("").rstrip("/"))
         local = _asked(
-            patient, SqlCatalog, url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}"
+            patient, SqlCatalog, url if url and shared else f"sqlite:///{_in(state, layout.CATALOG_PATH)}",
+            settings.mask,
         )
         stack.callback(local.close)
         others = _others(settings, store, state, url if shared else None)
         for other in others:
             stack.callback(other.close)
-        leases: Leases = PostgresLeases(ledger.engine) if shared else FileLeases(_in(state, layout.LOCKS_PATH))
+        locks = None if shared else _in(state, layout.LOCKS_PATH)
+        leases: Leases = FileLeases(locks, settings.mask) if locks else PostgresLeases(ledger.engine)
         stack.callback(leases.close)
         yield Lake(settings, store, ledger, Catalogs(local, others), leases)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from lake import private
 from lake.database import CLIENT_SECONDS
 from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
@@ -57,15 +58,17 @@ class FileLeases:
 
     Args:
         folder: Where the locks are, on a local disk.
+        umask: Permissions that the folder does not get.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, umask: int = private.UMASK) -> None:
         self.folder = folder
+        self.umask = umask
 
     @contextmanager
     def held(self, batch_id: str) -> Iterator[Lease | None]:
         """See `Leases`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder, self.umask)
         path = self.folder / batch_id
         with path.open("w") as file:
             try:

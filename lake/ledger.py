@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from lake import private
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
-from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, STEPS, TRACES
+from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
 from lake.writer import FileInfo
@@ -31,6 +34,36 @@ ANALYZED_FROM = 10_000
 """After so many new objects the database is told that its tables have grown."""
 
 
+@dataclass(frozen=True)
+class Tries:
+    """How often an object that failed was tried.
+
+    Args:
+        source: Its source, where that is known.
+        reason: Why it failed the last time.
+        attempts: How often, for this kind of reason and with this mapper.
+        tried_at: When last.
+        tried_with: See `program`; None where the store failed and not the object.
+    """
+
+    source: str | None
+    reason: str | None
+    attempts: int
+    tried_at: str | None
+    tried_with: str | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An object on its own that failed too often. See `Tries`."""
+
+    ref: ObjectRef
+    source: str
+    reason: str
+    attempts: int
+    tried_with: str
+
+
 Undo = Callable[[sa.Connection], None]
 """Removes what a batch wrote."""
 
@@ -40,10 +73,11 @@ class Ledger:
 
     Args:
         url: SQLAlchemy URL of the database; tables that are missing are made.
+        umask: Permissions that a new file of SQLite does not get.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA, "ledger", STEPS)
+    def __init__(self, url: str, umask: int = private.UMASK) -> None:
+        self.engine = connect(url, METADATA, "ledger", STEPS, umask)
         self._planned = 0
 
     def close(self) -> None:
@@ -77,13 +111,29 @@ class Ledger:
         with self.engine.connect() as connection:
             return _states(connection, refs)
 
-    def plan(self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None) -> list[Batch]:
+    def tries(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], Tries]:
+        """How often the objects among these that failed were tried."""
+        columns = OBJECTS.c
+        names = [columns[item.name] for item in fields(Tries)]
+        query = sa.select(columns.uri, columns.etag, *names).where(columns.state == State.FAILED)
+        wanted = {ref.key for ref in refs}
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, columns.uri, [ref.uri for ref in refs])
+            return {(uri, etag): Tries(*found) for uri, etag, *found in rows if (uri, etag) in wanted}
+
+    def plan(
+        self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
+        left_out: LeftOut | None = None, first: Undo | None = None,
+    ) -> list[Batch]:  # fmt: skip
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
         Args:
             batches: The batches.
             instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
                 done after all nothing is removed and nothing written; nobody can end it meanwhile.
+            failures: Those of the batch before, which count for batches of several members too.
+            left_out: A member of the open batch that goes into none.
+            first: What else belongs into that transaction, and comes before.
 
         Returns:
             The batches written, those that stand there already as they are among them.
@@ -94,6 +144,11 @@ class Ledger:
             lock(connection, "plan")
             if instead_of is not None and not _discarded(connection, *instead_of):
                 return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
+            if first is not None:
+                first(connection)
+            if left_out is not None:
+                self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
+                _count_attempts(connection, [left_out.ref], left_out.tried_with, left_out.attempts)
             for batch in batches:
                 known = _states(connection, batch.members)
                 if _stands(batch, known):
@@ -107,6 +162,7 @@ class Ledger:
                     [{
                         "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
                         "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
+                        "failures": failures if len(batch.members) > 1 else 0,
                         "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
                         "reason": None,
                     }],
@@ -124,6 +180,8 @@ class Ledger:
         """Records objects that go into no batch."""
         with self.engine.begin() as connection:
             self._put(connection, refs, state, source, None, reason)
+            if state is State.FAILED:
+                _count_attempts(connection, refs, None)
 
     def _put(
         self, connection: sa.Connection, refs: Sequence[ObjectRef], state: State, source: str | None,
@@ -170,7 +228,7 @@ class Ledger:
         return float(size) / float(seconds) if size and seconds else None
 
     def begin(self, batch: Batch) -> Batch:
-        """Counts an attempt at a batch.
+        """Counts an attempt at a batch, as one that fails until it is done or excused: who is killed cannot count.
 
         Returns:
             The batch with the number of this attempt, from 1.
@@ -182,7 +240,10 @@ class Ledger:
             changed = connection.execute(
                 sa.update(BATCHES)
                 .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
-                .values(attempts=BATCHES.c.attempts + 1, begun_at=now(), worker=WORKER)
+                .values(
+                    attempts=BATCHES.c.attempts + 1, failures=BATCHES.c.failures + 1, state=State.PLANNED, reason=None,
+                    begun_at=now(), worker=WORKER,
+                )
             )
             if not changed.rowcount:
                 raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
@@ -214,31 +275,40 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            row = {"state": State.DONE, "done_at": now(), "reason": None, **result.columns}
+            row = {"state": State.DONE, "done_at": now(), "reason": None, "failures": 0, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
             rows = [
                 {
                     "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
                     "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
-                    "read": outcome.counts.read, "events": outcome.counts.events,
-                    "quarantined": outcome.counts.quarantined, "dropped": outcome.counts.dropped,
+                    **vars(result.counts_of(ref)),
                 }
                 for ref, outcome in result.outcomes.items()
             ]  # fmt: skip
             upsert(connection, OBJECTS, ("uri", "etag"), rows)
+            failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
+            for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
+                _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with)
             connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
             if result.files:
                 connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
             if also is not None:
                 also(connection)
 
-    def fail(self, batch_id: str, reason: str) -> None:
-        """Notes why work on a batch stopped; it stays open."""
+    def fail(self, batch_id: str, reason: str | None, *, excused: bool = False) -> None:
+        """Notes why work on a batch stopped; it stays open.
+
+        Args:
+            batch_id: The batch.
+            reason: Why; None when it was interrupted, which is no failure.
+            excused: Whether the batch has nothing to do with it, so that the attempt does not count.
+        """
+        values: dict[str, Any] = {} if reason is None else {"state": State.FAILED, "reason": reason}
+        if excused:
+            values["failures"] = sa.case((BATCHES.c.failures > 0, BATCHES.c.failures - 1), else_=0)
         with self.engine.begin() as connection:
             connection.execute(
-                sa.update(BATCHES)
-                .where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
-                .values(state=State.FAILED, reason=reason)
+                sa.update(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE).values(values)
             )
 
     def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
@@ -286,6 +356,21 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
 
 
+def _count_attempts(
+    connection: sa.Connection, refs: Sequence[ObjectRef], tried_with: str | None, attempts: int | None = None
+) -> None:
+    """Counts that objects failed; attempts with another mapper or program, or for another kind of reason, are over."""
+    again = OBJECTS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
+    number = sa.case((again, OBJECTS.c.attempts + 1), else_=1) if attempts is None else attempts
+    if refs:
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
+            .values(attempts=number, tried_at=now(), tried_with=tried_with),
+            [{"of_uri": ref.uri, "of_etag": ref.etag} for ref in refs],
+        )
+
+
 def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
     """Whether a batch is planned as it is."""
     return all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members)
@@ -314,7 +399,9 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     undo(connection)
     connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
     connection.execute(sa.delete(BATCHES).where(*row))
-    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
+    routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
+    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
     return True
 
 
@@ -345,6 +432,12 @@ def file_row(batch_id: str, file: FileInfo) -> dict[str, object]:
         "bytes": file.bytes,
         "sha256": file.sha256,
     }
+
+
+@cache
+def program(mapper_version: str) -> str:
+    """What an object was tried with: when it changes, what failed before may go well."""
+    return f"{mapper_version} ocsf-lake {version('ocsf-lake')}"
 
 
 def now() -> str:

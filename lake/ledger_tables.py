@@ -21,7 +21,12 @@ OBJECTS = sa.Table(
     sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
     sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
     sa.Column("reason", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("tried_at", sa.Text),
+    sa.Column("tried_with", sa.Text),
 )
+"""Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
+failure is one of the store, and may pass."""
 BATCHES = sa.Table(
     "batches",
     METADATA,
@@ -31,6 +36,7 @@ BATCHES = sa.Table(
     sa.Column("ocsf_version", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
     sa.Column("objects", sa.BigInteger, nullable=False),
     sa.Column("bytes_in", sa.BigInteger, nullable=False),
     sa.Column("read", sa.BigInteger, nullable=False, default=0),
@@ -158,6 +164,14 @@ TRACES = sa.Table(
     sa.Column("folder", sa.Text, primary_key=True),
 )
 """Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
+ROUTED = sa.Table(
+    "routed",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("of_batch", sa.Text, nullable=False, index=True),
+)
+"""Batches of records that stood among those of another source: each, and the batch in whose objects they stand. Until
+that one is done they have no row of their own."""
 EXPORTS = sa.Table(
     "exports",
     METADATA,
@@ -228,5 +242,12 @@ def _say_where_files_may_be_left(connection: sa.Connection) -> None:
         connection.exec_driver_sql("INSERT INTO traces SELECT batch_id, '' FROM replays WHERE state <> 'done'")
 
 
-STEPS = (_say_who_works, _tell_attempts_at_replays_apart, _say_where_files_may_be_left)
+def _count_failures(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN tried_at TEXT")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN tried_with TEXT")
+
+
+STEPS = (_say_who_works, _tell_attempts_at_replays_apart, _say_where_files_may_be_left, _count_failures)
 """How the tables became what they are; see `lake.database`. A new table needs no step, a new column does."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,10 @@ from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
+HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
+NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
+FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
+"""Why a name is passed over."""
 
 WHOLE_BYTES = 32 << 20
 """Objects of S3 up to this size are got whole, larger ones piece by piece."""
@@ -36,6 +41,7 @@ AHEAD_OBJECTS, AHEAD_BYTES = 24, 48 << 20
 
 DEFAULT_ACCESS = Access()
 
+_SIGNED = re.compile(r"(?i)[?&](x-amz-(signature|credential|security-token)|signature|sig|[\w-]*token|awsaccesskeyid)=")
 _HASHED_BYTES = 4 << 20
 _BUFFER_BYTES = 1 << 20
 _GLOB = frozenset("*?[")
@@ -54,12 +60,14 @@ class ObjectRef:
         etag: The store's ETag; MD5 of the bytes, in hex, for local files and memory.
         size: Bytes, as stored.
         stamp: Modification time, size and inode of a local file, "" elsewhere. While it stays, so does the ETag.
+        archived: Whether the listing says that it cannot be read before it is restored.
     """
 
     uri: str
     etag: str
     size: int
     stamp: str = ""
+    archived: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -75,8 +83,9 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
         access: How S3 is reached.
 
     Raises:
-        ConfigError: No file system stands behind the URI.
+        ConfigError: No file system stands behind the URI, or it holds a secret.
     """
+    _check_no_secret(uri)
     if s3.concerns(uri):
         bucket, _, key = uri.partition("://")[2].partition("/")
         if not bucket:
@@ -91,6 +100,23 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     path = str(found._strip_protocol(uri)).rstrip("/") or "/"
     # One name for one file, whichever links lead to it: the ledger knows objects by name.
     return found, os.path.realpath(path) if is_local(found) else path
+
+
+def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
+    """A URI as listing gives it, were it that of an object."""
+    fs, path = filesystem(uri, access)
+    return str(fs.unstrip_protocol(path))
+
+
+def _check_no_secret(uri: str) -> None:
+    """Refuses a URI with a password or signature: it would stand in the ledger and in every event."""
+    protocol, _, rest = uri.partition("://")
+    signed = protocol in ("http", "https") and _SIGNED.search(rest)
+    if rest and protocol not in ("file", "memory") and ("@" in rest.partition("/")[0] or signed):
+        raise ConfigError(
+            f"a {protocol}:// URI with a password or signature in it is not read, as it would stand in every event; "
+            "credentials come from the environment or a role"
+        )
 
 
 def is_local(fs: Any) -> bool:
@@ -141,10 +167,12 @@ def kind(fs: Any, path: str) -> str | None:
         return None
 
 
-def skipped(path: str) -> bool:
-    """Whether a path below a folder is that of a hidden file, or of one that is no log."""
+def skipped(path: str) -> str | None:
+    """Why a path below a folder is passed over: that of a hidden file, or of one that is no log. None: it is not."""
     steps = path.strip("/").split("/")
-    return any(step.startswith(".") for step in steps) or steps[-1].endswith(SKIPPED_SUFFIXES)
+    if any(step.startswith(".") for step in steps):
+        return HIDDEN
+    return NO_LOG if steps[-1].endswith(SKIPPED_SUFFIXES) else None
 
 
 def followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +197,7 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
             stamp = ""  # it vanished: opening it will say so
     # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it says what to do.
     uri = fs.unstrip_protocol(info["name"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return ObjectRef(uri, etag, int(info["size"] or 0), stamp)
+    return ObjectRef(uri, etag, int(info["size"] or 0), stamp, s3.is_s3(fs) and s3.is_archived(fs, info))
 
 
 def with_etag(ref: ObjectRef) -> ObjectRef:

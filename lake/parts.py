@@ -41,13 +41,8 @@ class Part:
     pieces: Sequence[Piece]
 
 
-class Broken(Exception):  # noqa: N818 - not raised to callers: it asks for the batch to be started again
-    """An object failed after some of its records had been given out, so that the parts so far are void."""
-
-    def __init__(self, ref: ObjectRef, reason: str) -> None:
-        super().__init__(reason)
-        self.ref = ref
-        self.reason = reason
+class UnreadableError(ObjectError):
+    """The object's bytes are no log of its source; reading them again changes nothing."""
 
 
 class Source:
@@ -77,6 +72,8 @@ class Source:
                 for chunk in self._chunks(Blocks(file, self.settings.limits), ref.uri):
                     for cut in _cut(chunk, self.settings.part_rows):
                         yield Piece(ref, raw_object, cut)
+            except TimeoutError:
+                raise  # the time of the whole task is over; a store that is slow has been asked again before
             except OSError as error:
                 raise ObjectError(f"reading the object failed: {error}", object=ref.uri) from error
 
@@ -86,7 +83,7 @@ class Source:
         reader = next((reader for reader in self.mapper.readers if reader.accepts(blocks.head)), None)
         if reader is None:
             labels = ", ".join(reader.label for reader in self.mapper.readers)
-            raise ObjectError(f"the object is in none of the formats of {self.mapper.name}: {labels}")
+            raise UnreadableError(f"the object is in none of the formats of {self.mapper.name}: {labels}")
         number = 0
         try:
             for chunk in of_object(reader, uri).read(blocks):

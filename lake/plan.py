@@ -5,27 +5,36 @@ A database that is away for a minute is waited for at each step, so that what ha
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 
 import sqlalchemy as sa
 
-from lake import discovery, fields, objects, retry, traces, trees
+from lake import attempts, discovery, divide, fields, objects, retry, s3, traces
 from lake.config import Settings
+from lake.coverage import Coverage
+from lake.grouping import Grouping, batches
 from lake.lake import Lake
-from lake.objects import ObjectError, ObjectRef
+from lake.ledger import LeftOut, program
+from lake.listing import Calls
+from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, State
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.engine import fingerprint
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
-ID_DIGITS = 32
 CHUNK = 5_000
 """Objects held against the ledger at once."""
 WRITTEN_AT_ONCE = 16
 """Batches written to the ledger in one transaction."""
+MOST_UNANSWERED = 3
+"""When the store gives none of so many objects in a row, it is the store's fault, not theirs."""
+PARTS = 10
+"""Into at most so many parts a batch is divided that failed too often."""
+DIED = "the process ended while it worked on this object: killed, out of memory, or over its time"
 NOT_READ_KEPT = 10_000
 """Objects that are not read are named up to this number for each state; the others are counted."""
 
@@ -71,19 +80,33 @@ class Planned:
 
     Args:
         batch_ids: Batches to do: those an interrupted run left open, then the new ones.
+        suspects: Those of them that failed before, to be done alone and after the others; the oftener the later.
         listed: Objects that were listed.
         known: Those of them that earlier runs have dealt with.
         unread: Objects skipped, set aside or failed, with the reasons.
         list_calls: How often the store was asked for names.
+        reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
+        broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        coverage: What was looked at, and what was not; None where nothing was listed.
     """
 
     batch_ids: list[str] = field(default_factory=list)
+    suspects: list[str] = field(default_factory=list)
     listed: int = 0
     known: int = 0
     unread: Unread = field(default_factory=Unread)
     list_calls: int = 0
     undetermined: int = 0
+    reread: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
+
+    def add_calls(self, calls: Calls) -> None:
+        """Takes over what listing cost, and the folders that could not be listed."""
+        self.list_calls = calls.number
+        for uri, reason in calls.refused.items():
+            self.unread.add(NotRead(uri, State.FAILED, reason))
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -100,79 +123,42 @@ class Count:
         known: Those of them that are settled: done, set aside, or in a batch that is planned.
         bytes: Size of what is to do, batches already planned included.
         batches: How many there would be.
+        archived: Objects that have to be restored first; they are in no batch.
     """
 
     objects: int = 0
     known: int = 0
     bytes: int = 0
     batches: int = 0
+    archived: int = 0
 
 
-def batches(source: str, mapper_version: str, refs: Iterable[ObjectRef], settings: Settings) -> Iterator[Batch]:
-    """Objects of one source in batches of bounded size.
-
-    Args:
-        source: Name of the source.
-        mapper_version: Fingerprint of its mapper.
-        refs: The objects; a batch holds neighbours.
-        settings: Bounds of a batch.
-    """
-    grouping = Grouping(source, mapper_version, settings)
-    for ref in refs:
-        yield from grouping.add(ref)
-    yield from grouping.rest()
-
-
-class Grouping:
-    """Puts objects of one source into batches, in the order in which they are given.
-
-    Args:
-        source: Name of the source.
-        mapper_version: Fingerprint of its mapper.
-        settings: Bounds of a batch.
-    """
-
-    def __init__(self, source: str, mapper_version: str, settings: Settings) -> None:
-        self.source = source
-        self.mapper_version = mapper_version
-        self.settings = settings
-        # Records are not counted before they are read. Their usual size is a constant, so that the same objects are
-        # grouped the same way whatever was read before.
-        self._most_bytes = min(settings.batch_bytes, settings.batch_records * trees.delivery(source).record_bytes)
-        self._held: list[ObjectRef] = []
-        self._bytes = 0
-
-    def add(self, ref: ObjectRef) -> Iterator[Batch]:
-        """Takes an object in; gives the batch that was full before it."""
-        full = len(self._held) == self.settings.batch_objects or self._bytes + ref.size > self._most_bytes
-        if self._held and full:
-            yield from self.rest()
-        self._held.append(ref)
-        self._bytes += ref.size
-
-    def rest(self) -> Iterator[Batch]:
-        """The last batch, if anything is left."""
-        if self._held:
-            members = tuple(sorted(self._held))
-            version = self.settings.ocsf_version
-            number = batch_id(self.mapper_version, version, members)
-            yield Batch(number, self.source, self.mapper_version, version, members)
-            self._held, self._bytes = [], 0
-
-
-def batch_id(mapper_version: str, ocsf_version: str, members: Sequence[ObjectRef]) -> str:
-    """The batch's name: a hash of what decides its events."""
-    said = json.dumps([mapper_version, ocsf_version, [list(member.key) for member in members]])
-    return hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
-
-
-def mappers(source: str | None, settings: Settings) -> dict[str, Mapper]:
-    """The mapper of one source, or of all, by name, as the settings make it.
+def mappers(source: str | None, settings: Settings) -> tuple[dict[str, Mapper], dict[str, str]]:
+    """Mappers by name, of one source or of all, as the settings make them; of those that cannot be loaded the reasons.
 
     Raises:
         ConfigError: There is no such source.
+        MappingError: The source that is asked for cannot be loaded.
     """
-    return {name: fields.mapper(name, settings) for name in ([source] if source else registry.names())}
+    found, broken = ({source: registry.load(source)}, {}) if source else registry.usable()
+    return fields.all_configured(found, settings), broken
+
+
+@dataclass(frozen=True)
+class _Instead:
+    """What takes the place of an open batch.
+
+    Args:
+        to_do: Batches that are asked for.
+        waiting: Batches that are left for later.
+        failures: With which the batches of several members begin.
+        left_out: The batch's only object, which goes into none.
+    """
+
+    to_do: Sequence[Batch]
+    waiting: Sequence[Batch] = ()
+    failures: int = 0
+    left_out: LeftOut | None = None
 
 
 class Planner:
@@ -181,13 +167,23 @@ class Planner:
     Args:
         lake: The lake.
         mappers: Name of a source -> its mapper; objects of other sources are skipped.
+        broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        again: Whether an object that failed too often is tried again all the same.
     """
 
-    def __init__(self, lake: Lake, mappers: Mapping[str, Mapper]) -> None:
+    def __init__(
+        self, lake: Lake, mappers: Mapping[str, Mapper], broken: Mapping[str, str] | None = None,
+        again: Callable[[ObjectRef], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
         self.lake = lake
         self.settings = lake.settings
-        self.mappers = mappers
-        self.planned = Planned()
+        self.mappers = dict(mappers)
+        self.again = again
+        self.planned = Planned(broken=dict(broken or {}))
+        self._unanswered = 0
+        self.settled: list[ObjectRef] = []
+        """Listed objects that earlier runs have read or set aside; kept where `keep_settled` says so."""
+        self.keep_settled = False
         self._versions: dict[str, str] = {}
 
     def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
@@ -211,7 +207,12 @@ class Planner:
         self.planned.batch_ids += [*self.current(rows), *waiting.written]
         for batch, keys in mistaken.items():
             self.planned.batch_ids += self._as_source(source or "", batch, keys)
+        self.planned.suspects = self._suspects(self.planned.batch_ids)
         return self.planned
+
+    def _suspects(self, batch_ids: Sequence[str]) -> list[str]:
+        rows = retry.patiently(self.lake.ledger.rows, batch_ids)
+        return [row.id for row in sorted(rows, key=lambda row: row.failures) if row.failures]
 
     def counted(self, pages: Iterable[Sequence[ObjectRef]], source: str) -> Count:
         """What `plan` would find, without writing, and without reading files to hash them."""
@@ -222,13 +223,19 @@ class Planner:
             known = self.lake.ledger.etags(chunk)
             refs = [replace(ref, etag=ref.etag or known.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
             states = self.lake.ledger.states(refs)
+            left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
             count.objects += len(refs)
             for ref in refs:
                 state, batch = states.get(ref.key, (None, None))
                 if state is State.PLANNED and batch:
                     open_ids.add(batch)
+                if ref.key in left_out:
+                    continue
                 if state in SETTLED or discovery.set_aside_reason(ref.uri, self.mappers[source]):
                     count.known += state in SETTLED
+                    continue
+                if ref.archived:
+                    count.archived += 1
                     continue
                 count.bytes += ref.size
                 count.batches += len(list(grouping.add(ref)))
@@ -237,53 +244,87 @@ class Planner:
         return count
 
     def current(self, rows: Iterable[BatchRow]) -> list[str]:
-        """The open batches among these, by id; those planned for another mapper or OCSF version are planned anew."""
+        """The open batches among these, by id.
+
+        Those planned for another mapper or OCSF version are planned anew. Those that failed too often are divided, and
+        when a single object is left of one, it is left out.
+        """
         kept = []
         for row in rows:
-            if row.source not in self.mappers or row.state is State.DONE:
+            if row.state is State.DONE or not self._is_usable(row.source):
                 continue
-            if (row.mapper_version, row.ocsf_version) == (self.version(row.source), self.settings.ocsf_version):
-                kept.append(row.id)
+            if (row.mapper_version, row.ocsf_version) != (self.version(row.source), self.settings.ocsf_version):
+                kept += self._replaced(row.id, self._anew)
+            elif row.failures >= self.settings.attempts:
+                kept += self._replaced(row.id, partial(self._divided, row))
             else:
-                kept += self._anew(row.id)
+                kept.append(row.id)
         return kept
 
-    def _anew(self, batch_id: str) -> list[str]:
-        return self._replaced(batch_id, None, set())
+    def _anew(self, batch: Batch) -> _Instead:
+        return _Instead(self.grouped(batch.source, batch.members))
+
+    def _divided(self, row: BatchRow, batch: Batch) -> _Instead:
+        """A batch in parts; each of several members is divided again after one more failure."""
+        if len(batch.members) > 1:
+            size = -(-len(batch.members) // PARTS)
+            members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
+            return _Instead([self._batch(batch.source, some) for some in members], failures=self.settings.attempts - 1)
+        (ref,) = batch.members
+        reason = row.reason or DIED
+        tried_with = program(batch.mapper_version)
+        left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
+        self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.told(left_out)))
+        return _Instead([], left_out=left_out)
+
+    def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
+        grouping = Grouping(source, self.version(source), self.settings)
+        return grouping.batch(members)
 
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
-        return self._replaced(batch_id, source, keys)
 
-    def _replaced(self, batch_id: str, source: str | None, keys: set[tuple[str, str]]) -> list[str]:
-        """Takes a batch that nobody holds out of the lake and plans its members anew, some of them as another source.
+        def instead(batch: Batch) -> _Instead:
+            return _Instead(
+                self.grouped(source, [ref for ref in batch.members if ref.key in keys]),
+                self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
+            )
+
+        return self._replaced(batch_id, instead)
+
+    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Instead]) -> list[str]:
+        """Takes a batch that nobody holds out of the lake and plans its members anew.
 
         Returns:
-            The batches of those; of all members where no source is given.
+            The batches to do.
         """
-        kept: list[Batch] = []
-        given: list[Batch] = []
+        found: list[_Instead] = []
 
         def undo(connection: sa.Connection) -> None:
-            self.lake.catalog.drop(batch_id)
+            for written_by in traces.ids(connection, batch_id):
+                self.lake.catalog.drop(written_by)
             self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))
 
         def once() -> list[str]:
             with self.lake.leases.held(batch_id) as lease:
                 batch = self.lake.ledger.batch(batch_id) if lease else None
-                if lease is None or (batch is None and not kept and not given):
+                if lease is None or (batch is None and not found):
                     return []
-                if batch is not None:
-                    kept[:] = self._grouped(batch.source, [ref for ref in batch.members if ref.key not in keys])
-                    if source:
-                        given[:] = self._grouped(source, [ref for ref in batch.members if ref.key in keys])
+                if not found and batch is not None:
+                    found.append(instead_of(batch))
+                (instead,) = found
                 # Without the batch: it was taken out by a transaction whose answer was lost.
-                written = {found.id for found in self.lake.ledger.plan([*kept, *given], instead_of=(batch_id, undo))}
-                return [found.id for found in (given if source else kept) if found.id in written]
+                planned = self.lake.ledger.plan(
+                    [*instead.waiting, *instead.to_do],
+                    instead_of=(batch_id, undo), failures=instead.failures, left_out=instead.left_out,
+                )  # fmt: skip
+                written = {batch.id for batch in planned}
+                return [batch.id for batch in instead.to_do if batch.id in written]
 
         return retry.patiently(once)
 
-    def _grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+    def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+        """Objects of a source in batches, as this lake would read them now."""
         return list(batches(source, self.version(source), members, self.settings))
 
     def version(self, source: str) -> str:
@@ -292,6 +333,16 @@ class Planner:
             mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
             self._versions[source] = fingerprint(mapper, self.settings.ocsf_version)
         return self._versions[source]
+
+    def _is_usable(self, source: str) -> bool:
+        """Whether a source's mapper is there and compiles; if it does not, the others go on without it."""
+        if source in self.mappers:
+            try:
+                self.version(source)
+            except Exception as error:
+                del self.mappers[source]
+                self.planned.broken[source] = f"source {source!r} cannot be used: {divide.described(error)}"
+        return source in self.mappers
 
     # -- one chunk ----------------------------------------------------------------------------------------------------
     def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
@@ -310,6 +361,7 @@ class Planner:
     ) -> list[ObjectRef]:  # fmt: skip
         """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
         states = retry.patiently(self.lake.ledger.states, refs)
+        left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
         found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
         rows = retry.patiently(self.lake.ledger.rows, found)
         wrong = {row.id for row in rows if source is not None and row.source != source}
@@ -318,13 +370,32 @@ class Planner:
             state, batch = states.get(ref.key, (None, None))
             if state in (State.DONE, State.SET_ASIDE):
                 self.planned.known += 1
+                if self.keep_settled:
+                    self.settled.append(ref)
             elif state is State.PLANNED and batch in wrong:
                 mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch:
                 open_ids[batch] = None
-            if state not in SETTLED:
+            if reason := left_out.get(ref.key):
+                self.planned.unread.add(NotRead(ref.uri, State.FAILED, reason))
+            elif state not in SETTLED:
                 new.append(ref)
         return new
+
+    def _left_out(self, failed: Sequence[ObjectRef]) -> dict[tuple[str, str], str]:
+        """Objects that failed so often that they are not tried now, and what to say of each."""
+        asked = [ref for ref in failed if not self.again(ref)]
+        found = retry.patiently(self.lake.ledger.tries, asked) if asked else {}
+        now = datetime.now(UTC)
+        return {
+            key: attempts.told(tries)
+            for key, tries in found.items()
+            if (more := tries.attempts - self.settings.attempts) >= 0
+            and not attempts.is_due(tries, more, self._program(tries.source) if tries.tried_with else None, now)
+        }
+
+    def _program(self, source: str | None) -> str | None:
+        return program(self.version(source)) if source is not None and source in self.mappers else None
 
     def _group(self, refs: Iterable[ObjectRef], source: str | None, waiting: _Waiting) -> None:
         noted: dict[tuple[State, str, str | None], list[ObjectRef]] = {}
@@ -339,21 +410,48 @@ class Planner:
             retry.patiently(self.lake.ledger.note, found, state, reason, name)
 
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
-        """The source of an object that is to be read, or why it is not."""
+        """The source of an object that is to be read, or why it is not.
+
+        Raises:
+            RetriableError: The store gives none of several objects in a row.
+            ConfigError: The store refuses us altogether.
+        """
+        if ref.archived:
+            source = given or discovery.of_key(ref.uri).source
+            return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
         try:
-            named = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
-            source = named or self._sniffed(ref)
-        except ObjectError as error:
-            return None, NotRead(ref.uri, State.FAILED, str(error))
+            source = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
+            if source is None:
+                found = self._sniffed(ref)
+                if found.nothing is not None:
+                    return None, NotRead(ref.uri, State.SET_ASIDE, found.nothing)
+                source = found.source
+            self._unanswered = 0
+        except ConfigError:
+            raise
+        except Exception as error:
+            return None, NotRead(ref.uri, State.FAILED, self._unknown(error))
+        if source is not None and not self._is_usable(source) and source in self.planned.broken:
+            return source, NotRead(ref.uri, State.SKIPPED, self.planned.broken[source])
         if source is None or source not in self.mappers:
             return None, NotRead(ref.uri, State.SKIPPED, "neither the name nor the content is of a known source")
         if reason := discovery.set_aside_reason(ref.uri, self.mappers[source]):
             return source, NotRead(ref.uri, State.SET_ASIDE, reason)
         return source, None
 
-    def _sniffed(self, ref: ObjectRef) -> str | None:
+    def _unknown(self, error: Exception) -> str:
+        """Why the source of an object cannot be told."""
+        if isinstance(error, RetriableError):
+            self._unanswered += 1
+            if self._unanswered >= MOST_UNANSWERED:
+                raise error
+        if isinstance(error, OcsfMappersError):
+            return str(error)
+        return f"its source cannot be told: {divide.described(error)}"
+
+    def _sniffed(self, ref: ObjectRef) -> discovery.Sniffed:
         with objects.opened(ref, self.settings.input_access) as file:
-            return discovery.of_bytes(file, self.settings.limits)
+            return discovery.sniffed(ref.uri, file, self.settings.limits)
 
 
 class _Waiting:

@@ -19,7 +19,7 @@ from lake.leases import Lease
 from lake.results import Batch
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import sqltext
+from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import RetriableError
 
 TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
@@ -64,11 +64,11 @@ VIEW = f"""
            ),
            coalesce(last.state, 'open') AS state, coalesce(last.tries, 0) AS tries, last.batch_id AS replay_id
     FROM quarantine_entries AS entry LEFT JOIN (
-        SELECT {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
+        SELECT source, {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
                arg_max(batch_id, tries) AS batch_id, arg_max(mapper_version, tries) AS mapper_version,
                arg_max(ocsf_version, tries) AS ocsf_version
         FROM {OUTCOMES} GROUP BY ALL
-    ) AS last USING ({_PLACE})
+    ) AS last USING (source, {_PLACE})
 """
 """SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
 
@@ -175,12 +175,8 @@ def shown(
     ]
 
 
-def write(rejects: pa.Table, store: Store, settings: Settings, batch: Batch, part: int) -> list[FileInfo]:
-    """Writes the rejects of one part of a batch; no rejects, no file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
+def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> list[writer.Encoded]:
+    """The file of the rejects of one part of a batch, not written yet; no rejects, no file."""
     if not len(rejects):
         return []
     constant = {
@@ -195,8 +191,8 @@ def write(rejects: pa.Table, store: Store, settings: Settings, batch: Batch, par
     rows = pa.table(columns, schema=SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = writer.encode(rows, settings)
-    store.put(path, data)
-    return [FileInfo(path, Partition(TABLE, _values(batch)), None, len(rows), data.size, writer.checksum(data))]
+    partition = Partition(TABLE, _values(batch))
+    return [(FileInfo(path, partition, None, len(rows), data.size, writer.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:
@@ -250,7 +246,7 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         return "it is a replay of quarantine, and files of quarantine are gone or were purged"
     place = lake.store.path if lake.store.is_local else lake.store.uri
     entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (kept, said))
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+    with duck.connect() as connection:
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
         return connection.execute(

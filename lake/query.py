@@ -7,11 +7,9 @@ the lake's files and no others, and cannot change them.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -26,7 +24,7 @@ from lake.catalog import Definition
 from lake.config import Settings
 from lake.known_files import KnownFiles
 from lake.lake import Lake, opened
-from ocsf_mappers import sqltext, tables
+from ocsf_mappers import duck, sqltext, tables
 from ocsf_mappers.errors import ConfigError, ReadError
 
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
@@ -158,7 +156,7 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
     """
     named = _named(statements)
     with opened(settings) as lake:
-        connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+        connection = duck.connect()
         try:
             connection.execute("SET TimeZone = 'UTC'")
             known = None if lake.store.is_local else KnownFiles(lake.store.fs)
@@ -323,8 +321,6 @@ def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled:
 
 def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     """Nothing but these files can be opened from here on, and no setting changed."""
-    spill = Path(tempfile.gettempdir()) / "ocsf-lake-query"
-    connection.execute(f"SET temp_directory = {sqltext.text(str(spill))}")
     connection.execute(f"SET allowed_paths = {sqltext.texts(paths)}")
     for setting in ("python_enable_replacements", "enable_external_access"):
         connection.execute(f"SET {setting} = false")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake import batch, duplicates, fields, objects, quarantine, replay, replays
+from lake import batch, duplicates, fields, objects, quarantine, replay, replays, routed
 from lake.lake import Lake
 from lake.leases import Lease
 from lake.ledger_tables import BATCHES, FILES, OBJECTS, REPLAYS
@@ -40,6 +40,8 @@ class _Finished:
     batch: Batch
     read: Sequence[ObjectRef]
     replayed: bool
+    of: Batch | None = None
+    """Of a batch of records that stand among another source's: the batch in whose objects they stand."""
 
 
 def made_again(lake: Lake, batch_id: str, lost: Collection[str]) -> str | None:
@@ -78,21 +80,33 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
 
 @contextmanager
 def _held(lake: Lake, done: _Finished) -> Iterator[Lease | None]:
-    held = replays.held(lake, done.batch.source) if done.replayed else lake.leases.held(done.batch.id)
+    of = done.of or done.batch
+    held = replays.held(lake, of.source) if done.replayed else lake.leases.held(of.id)
     with held as lease:
         yield lease
 
 
 def _again(lake: Lake, done: _Finished, engine: Engine, lease: Lease, aside: Store) -> Result | str:
+    of = done.of or done.batch
+    if of is not done.batch:
+        engine = Engine(fields.mapper(of.source, lake.settings), of.ocsf_version)
     if done.replayed:
-        return replay.again(lake, done.batch, engine, lease, aside)
+        return _of(done, replay.again(lake, of, engine, lease, aside))
     for ref in done.read:
         try:
             with objects.opened(ref, lake.settings.input_access):
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    return batch.again(done.batch, lake, engine, lease, duplicates.policy_of(lake.ledger, done.batch.id), aside)
+    result = batch.again(of, lake, engine, lease, duplicates.policy_of(lake.ledger, of.id), aside, done.read)
+    return _of(done, result)
+
+
+def _of(done: _Finished, result: Result | str) -> Result | str:
+    """What became of the records of one source, where they stand among another's."""
+    if done.of is None or isinstance(result, str):
+        return result
+    return next((found for one, found in result.routed if one.id == done.batch.id), OTHERWISE)
 
 
 def _put(lake: Lake, batch_id: str, lost: Collection[str], result: Result, aside: Store) -> str | None:
@@ -123,6 +137,13 @@ def _same_rows(files: Sequence[FileInfo], made: Sequence[FileInfo]) -> bool:
 
 
 def _finished(lake: Lake, batch_id: str) -> _Finished | None:
+    found = _found(lake, batch_id)
+    of = routed.whose(lake.ledger, batch_id)
+    whole = _found(lake, of) if of is not None else None
+    return found if found is None or whole is None else replace(whole, batch=found.batch, of=whole.batch)
+
+
+def _found(lake: Lake, batch_id: str) -> _Finished | None:
     row, columns = BATCHES.c, OBJECTS.c
     with lake.ledger.engine.connect() as connection:
         query = sa.select(row.source, row.mapper_version, row.ocsf_version).where(

@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -23,18 +23,19 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import discovery, fields, meter, parts, quarantine, query, replays, traces, writer
-from lake.batch import CountError, reached
+from lake import discovery, divide, fields, meter, parts, quarantine, query, replays, routed, traces, writer
+from lake.batch import reached
 from lake.config import Settings
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake, opened
 from lake.leases import Lease
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
-from lake.plan import ID_DIGITS
-from lake.results import Batch, Outcome, Result
+from lake.results import Batch, CountError, Outcome, Result
+from lake.routing import Router
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -107,7 +108,7 @@ def replay(
                 summary.busy.append(name)
                 continue
             for unfinished in replays.unfinished(lake.ledger, name):
-                _take_back(lake, unfinished)
+                take_back(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
                 _run(lake, engine, entries, lease, summary)
@@ -132,9 +133,12 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
     return _Replay(lake, engine, batch, entries, refs, lease, store).run()
 
 
-def _take_back(lake: Lake, batch_id: str) -> None:
+def take_back(lake: Lake, batch_id: str) -> None:
+    """Takes what an unfinished replay has written out of the lake."""
+
     def undo(connection: sa.Connection) -> None:
-        lake.catalog.drop(batch_id)
+        for written_by in traces.ids(connection, batch_id):
+            lake.catalog.drop(written_by)
         lake.store.remove(traces.left(connection, lake.store, batch_id))
 
     replays.take_back(lake.ledger, batch_id, undo)
@@ -191,16 +195,25 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
 
     def register() -> None:
         lease.check()
-        batches.register(batch, lake, result)
+        for one, found in [(batch, result), *result.routed]:
+            batches.register(one, lake, found)
         reached("registered", batch.id)
 
     def also(connection: sa.Connection) -> None:
         result.news.update(meter.record(connection, batch, result))
+        routed.record(connection, lake.settings, batch, result)
 
     replays.finish(lake.ledger, planned, result, register, also)
     reached("done", batch.id)
     summary.closed += attempt.closed
     summary.open.update(attempt.reasons)
+
+
+_Key = tuple[str, str, int]
+"""Object, ETag and number of a record."""
+
+_Prepared = list[tuple[Batch, Mapped, list[writer.Encoded]]]
+"""What records became, for each source whose records they were: the replay's own comes first."""
 
 
 class _Replay:
@@ -212,42 +225,92 @@ class _Replay:
         self.store = store or lake.store
         self.traces = Traces(lake, batch.id)
         self.lease = lease
+        self.router = Router(engine, batches.engine_of(engine.version, lake.settings), keep_strangers=True)
         self.engine = engine
         self.batch = batch
         self.refs = refs
         self.entries = {(entry.object, entry.etag, entry.record): entry for entry in entries}
         self.open: dict[tuple[str, str, int], str] = {}
         self.result = Result({ref: Outcome() for ref in refs.values()})
-        self.classes: Counter[str] = Counter()
+        self.results = {batch.id: (batch, self.result)}
+        """Of the replay, and of its records that are another source's."""
         self.closed = 0
+        self.number = 0
         self.reasons: Counter[str] = Counter()
 
     def run(self) -> Result:
         """Maps what is found of the entries, and says of each what became of it."""
         waiting = dict(self.entries)
-        number = 0
-        for part in self._parts():
-            mapped = self.engine.map([(piece.raw_object, piece.chunk) for piece in part.pieces])
+        for prepared in (found for part in self._parts() for found in self._mapped(part.pieces)):
             self.lease.check()
-            self._note([*writer.folders(mapped.events), quarantine.outcomes_folder(self.batch)])
-            self.result.files += writer.write(
-                mapped.events, self.store, self.lake.settings, self.batch.id, part.number
-            )
-            ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
-            self._close(ended, waiting, part.number)
-            self.result.census.add(mapped.census)
-            self.result.failed_casts = dict(Counter(self.result.failed_casts) + mapped.failed_casts)
-            self.classes.update(mapped.events["class_name"].to_pylist())
-            number = part.number + 1
+            rows: list[tuple[object, ...]] = []
+            for batch, mapped, files in prepared:
+                rows += self._written(batch, mapped, files, waiting)
+            self._say(sorted(rows))
+            self.number += 1
             reached("part", self.batch.id)
         rest = {key: self.open.get(key, MISSING) for key in waiting}
-        self._note([quarantine.outcomes_folder(self.batch)])
-        self._close(rest, waiting, number)
-        self.result.events_by_class = dict(sorted(self.classes.items()))
+        self._say(self._closed(rest, waiting, self.result))
+        self.result.routed = [self.results[batch_id] for batch_id in sorted(self.results) if batch_id != self.batch.id]
         if waiting or self.closed + self.reasons.total() != len(self.entries):
             raise CountError(f"{len(self.entries)} entries were replayed and {self.closed} closed, "
                              f"{self.reasons.total()} refused again", batch=self.batch.id)  # fmt: skip
         return self.result
+
+    def _mapped(self, pieces: Sequence[Piece]) -> Iterator[_Prepared]:
+        """What some records become, and the files; those that make it fail are left out, and stay open."""
+        try:
+            prepared = self._prepared(pieces)
+        except Exception as error:
+            if divide.ends_attempt(error):
+                raise
+            found = divide.search(pieces, self._prepared, error, frozenset())
+        else:
+            yield prepared
+            return
+        for culprit in found.records:
+            self._refused(culprit.piece, culprit.reason)
+        reasons = {failure.ref: failure.reason for failure in found.objects}
+        for piece in pieces:
+            if piece.ref in reasons:
+                self._refused(piece, reasons[piece.ref])
+        for group in found.passed:
+            yield self._prepared(group)
+
+    def _prepared(self, pieces: Sequence[Piece]) -> _Prepared:
+        prepared = []
+        for found in self.router.map([(piece.raw_object, piece.chunk) for piece in pieces]):
+            batch = self.batch if found.engine is self.engine else routed.batch(self.batch, found.engine)
+            files = list(writer.encoded(found.mapped.events, self.lake.settings, batch.id, self.number))
+            prepared.append((batch, found.mapped, files))
+        return prepared
+
+    def _written(
+        self, batch: Batch, mapped: Mapped, files: Sequence[writer.Encoded], waiting: dict[_Key, Entry]
+    ) -> list[tuple[object, ...]]:
+        """Writes the events of one source, and says of each entry what became of it."""
+        if batch.id not in self.results and len(mapped.events):
+            self.results[batch.id] = (batch, Result({ref: Outcome() for ref in self.refs.values()}))
+            if self.store is self.lake.store:
+                routed.note(self.lake.ledger, self.batch, batch)
+        _, result = self.results.get(batch.id, (batch, self.result))
+        self._note(writer.folders(mapped.events))
+        result.files += [writer.put(file, self.store) for file in files]
+        ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
+        result.census.add(mapped.census)
+        result.failed_casts = dict(Counter(result.failed_casts) + mapped.failed_casts)
+        classes = Counter(result.events_by_class) + Counter(mapped.events["class_name"].to_pylist())
+        result.events_by_class = dict(sorted(classes.items()))
+        return self._closed(ended, waiting, result)
+
+    def _say(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Writes what became of entries."""
+        self._note([quarantine.outcomes_folder(self.batch)])
+        self.result.files += quarantine.write_outcomes(rows, self.store, self.lake.settings, self.batch, self.number)
+
+    def _refused(self, piece: Piece, reason: str) -> None:
+        numbers = [*piece.chunk.records["_record"].to_pylist(), *(bad.record for bad in piece.chunk.bad)]
+        self.open |= {(piece.ref.uri, piece.ref.etag, number): reason for number in numbers}
 
     def _note(self, folders: Sequence[str]) -> None:
         if self.store is self.lake.store:
@@ -258,23 +321,27 @@ class _Replay:
         said = [None] * len(rows) if reasons is None else reasons.to_pylist()
         return {(uri, etag, number): why for uri, etag, number, why in zip(*places, said, strict=True)}
 
-    def _close(
-        self, ended: dict[tuple[str, str, int], str | None] | dict[tuple[str, str, int], str],
-        waiting: dict[tuple[str, str, int], Entry], number: int,
-    ) -> None:  # fmt: skip
-        """Writes what became of some entries; each must have been waiting."""
-        rows = []
+    def _closed(
+        self, ended: Mapping[_Key, str | None], waiting: dict[_Key, Entry], result: Result
+    ) -> list[tuple[object, ...]]:
+        """Counts what became of some entries, in the result of their source; each must have been waiting."""
+        rows: list[tuple[object, ...]] = []
         for key in sorted(ended):
             why, entry = ended[key], waiting.pop(key)
-            counts = self.result.outcomes[self.refs[key[:2]]].counts
+            ref = self.refs[key[:2]]
+            before, after = self.result.outcomes[ref].counts, result.outcomes[ref].counts
             if why is None:
                 self.closed += 1
-                counts.events += 1
-                counts.quarantined -= 1
+                before.quarantined -= 1
+                after.events += 1
+                if after is not before:
+                    # The record counts as read where it is an event.
+                    before.read -= 1
+                    after.read += 1
             else:
                 self.reasons[why] += 1
             rows.append((*key, entry.tries + 1, "closed" if why is None else "open", why))
-        self.result.files += quarantine.write_outcomes(rows, self.store, self.lake.settings, self.batch, number)
+        return rows
 
     # -- the records --------------------------------------------------------------------------------------------------
     def _parts(self) -> Iterator[parts.Part]:

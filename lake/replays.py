@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from lake import traces
 from lake.database import insert, upsert
+from lake.grouping import ID_DIGITS
 from lake.lake import Lake
 from lake.leases import Lease, LostError
 from lake.ledger import Ledger, file_row, now
-from lake.ledger_tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS
-from lake.plan import ID_DIGITS
+from lake.ledger_tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS, ROUTED
 from lake.results import Batch, Result, State
 
 
@@ -72,6 +72,7 @@ def take_back(ledger: Ledger, batch_id: str, undo: Callable[[sa.Connection], Non
             undo(connection)
             connection.execute(sa.delete(REPLAYS).where(*row))
             traces.forget(connection, batch_id)
+            connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
 
 
 def finish(
@@ -108,8 +109,8 @@ def finish(
             .values(state=State.DONE, closed=-total.quarantined, done_at=done_at)
         )
         connection.execute(sa.insert(BATCHES).values(_batch_row(batch, result, done_at)))
-        for ref, outcome in result.outcomes.items():
-            counts = vars(outcome.counts)
+        for ref in result.outcomes:
+            counts = vars(result.counts_of(ref))
             if any(counts.values()):
                 connection.execute(
                     sa.update(OBJECTS)

@@ -10,14 +10,16 @@ from enum import StrEnum
 from lake.objects import ObjectRef
 from lake.writer import FileInfo
 from ocsf_mappers.census import Census, News, Sighting
+from ocsf_mappers.errors import OcsfMappersError
 
 
 class State(StrEnum):
     """How far an object or a batch has come.
 
-    planned: in a batch that is not done. done: its batch is. failed: could not be opened (object), or raised (batch);
-    tried again. skipped: of no known source; looked at again. set_aside: holds no records of the log it lies among.
-    replaced: was never read, or of no known source, and its key has another content now, an object of its own.
+    planned: in a batch that is not done. done: its batch is. failed: could not be read (object), or raised (batch);
+    tried again, see `lake.attempts`. skipped: of no known source; looked at again. set_aside: holds no records of the
+    log it lies among. replaced: was never read, or of no known source, and its key has another content now, an object
+    of its own. kept: of a run, not of the ledger: it stays what it was read as, against what was asked for.
     """
 
     PLANNED = "planned"
@@ -26,10 +28,15 @@ class State(StrEnum):
     SKIPPED = "skipped"
     SET_ASIDE = "set_aside"
     REPLACED = "replaced"
+    KEPT = "kept"
 
 
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
 """States in which an object is not planned again."""
+
+
+class CountError(OcsfMappersError):
+    """Records were lost or doubled: a defect of this program. Nothing of what it concerns is visible."""
 
 
 @dataclass
@@ -82,7 +89,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch without its members, as the ledger has it."""
+    """A batch without its members, as the ledger has it.
+
+    Args:
+        id: See `Batch`.
+        source: Name of the source.
+        mapper_version: Fingerprint of the mapper.
+        ocsf_version: OCSF version of the events.
+        state: How far it has come.
+        bytes_in: Size of the members as they are stored.
+        failures: Attempts that ended neither well nor through a store or database that failed: errors, and processes
+            that died. One that is under way counts until it ends.
+        reason: Why the last attempt failed; None when nobody could say so.
+    """
 
     id: str
     source: str
@@ -90,15 +109,40 @@ class BatchRow:
     ocsf_version: str
     state: State
     bytes_in: int
+    failures: int = 0
+    reason: str | None = None
 
 
 @dataclass
 class Outcome:
-    """What became of one object of a batch."""
+    """What became of one object of a batch.
+
+    Args:
+        counts: What became of its records.
+        state: Done, set aside or failed.
+        reason: Why, where it is not done.
+        lasting: Of one that failed: whether reading it again fails again, unless the mapper or this program changes.
+    """
 
     counts: Counts = field(default_factory=Counts)
     state: State = State.DONE
     reason: str | None = None
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """A record that made the program fail. It is in quarantine, and its neighbours are in the lake.
+
+    Args:
+        uri: URI of its object.
+        record: Its number in the object.
+        reason: What it made fail.
+    """
+
+    uri: str
+    record: int
+    reason: str
 
 
 @dataclass
@@ -115,8 +159,10 @@ class Result:
         seconds: Time it took.
         duplicates: Events that the lake had already; those that were dropped are among the dropped.
         variants: Events with a key that the lake had, and other content.
+        isolated: Records that made the program fail, in quarantine.
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
+        routed: What became of records of other sources, each with a batch of its own; they count there alone.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -128,8 +174,22 @@ class Result:
     seconds: float = 0.0
     duplicates: int = 0
     variants: int = 0
+    isolated: list[Isolated] = field(default_factory=list)
     census: Census = field(default_factory=Census)
     news: dict[News, Sighting] = field(default_factory=dict)
+    routed: list[tuple[Batch, Result]] = field(default_factory=list)
+
+    @property
+    def all_files(self) -> list[FileInfo]:
+        """What was written, also of records of other sources."""
+        return [*self.files, *(file for _, result in self.routed for file in result.files)]
+
+    def counts_of(self, ref: ObjectRef) -> Counts:
+        """What became of one object's records, whatever source they are of."""
+        total = Counts()
+        for result in (self, *(result for _, result in self.routed)):
+            total.add(result.outcomes[ref].counts)
+        return total
 
     @property
     def counts(self) -> Counts:

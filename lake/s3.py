@@ -11,10 +11,10 @@ import base64
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +55,16 @@ _UNKNOWN_KEYS = frozenset(
 _DENIED = frozenset(
     """
     AccessDenied AccessDeniedException AllAccessDisabled AccountProblem UnauthorizedOperation KMS.DisabledException
-    KMS.NotFoundException KMS.KMSInvalidStateException KMS.InvalidStateException InvalidObjectState 403
+    KMS.NotFoundException KMS.KMSInvalidStateException KMS.InvalidStateException 403
     """.split()  # noqa: SIM905 - names as one reads them
+)
+_ARCHIVED = "InvalidObjectState"
+ARCHIVES = frozenset(["GLACIER", "DEEP_ARCHIVE"])
+"""Storage classes of which S3 gives no object before it is restored:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html"""
+RESTORE = (
+    "it cannot be read before it is restored (`aws s3api restore-object`, or S3 Batch Operations for many); "
+    "the next run after that reads it"
 )
 _PRECONDITION = frozenset(["PreconditionFailed", "412", "ConditionalRequestConflict"])
 
@@ -78,7 +86,7 @@ class Access:
     endpoint: str | None = None
     region: str | None = None
     role: str | None = None
-    external_id: str | None = None
+    external_id: str | None = field(default=None, repr=False)
     requester_pays: bool = False
     kms_key: str | None = None
     connections: int = 32
@@ -177,6 +185,21 @@ def kind(fs: S3FileSystem, path: str) -> str | None:
         return "file"
     found = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **{**asked, "Prefix": f"{key}/"})
     return "directory" if found.get("KeyCount") else None
+
+
+def is_aws(fs: Any) -> bool:
+    """Whether a file system's store is AWS's own, not another one that speaks its protocol."""
+    return not fs.endpoint_url and ".amazonaws.com" in str(fs.s3.meta.endpoint_url)
+
+
+def is_archived(fs: S3FileSystem, info: Mapping[str, Any]) -> bool:
+    """Whether a listed object cannot be read before it is restored.
+
+    A listing of AWS's own says which objects are restored. Other stores do not, so there the attempt to read decides,
+    as it does for the archives of Intelligent-Tiering, which no listing shows.
+    """
+    restored = (info.get("RestoreStatus") or {}).get("RestoreExpiryDate")
+    return info.get("StorageClass") in ARCHIVES and not restored and is_aws(fs)
 
 
 def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any:
@@ -384,6 +407,10 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
         return ConfigError("the credentials have expired; renew them and run the same command again", object=uri)
     if code in _UNKNOWN_KEYS:
         return ConfigError(f"the store does not know these credentials ({code}): {message}", object=uri)
+    if code == _ARCHIVED:
+        told = _client_error(error).response["Error"]
+        tier = told.get("AccessTier") or told.get("StorageClass")
+        return denied(f"the object is archived{f' ({tier})' if tier else ''}: {RESTORE}", object=uri)
     if code in _DENIED:
         return denied(
             f"access denied ({code}): {message}; reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject, "

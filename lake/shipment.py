@@ -25,14 +25,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import retry, writer
-from lake.batch import CountError, reached
+from lake.batch import reached
 from lake.config import Settings
 from lake.custom_source import CustomSource
 from lake.exports import Exports, Shipment, ShippedFile, ShippedObject
 from lake.lake import Lake
 from lake.leases import Lease
+from lake.results import CountError
 from lake.store import Store
-from ocsf_mappers import registry, sqltext, tables
+from ocsf_mappers import duck, registry, sqltext, tables
 from ocsf_mappers.check import table_names
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -220,13 +221,10 @@ def _sorted(
     paths: Sequence[Path], facts: _Facts, source: str, folder: Path
 ) -> Iterator[Iterator[pa.RecordBatch]]:
     """The rows of all files in their order, as exported events."""
-    spill = folder / "sorting"
-    spill.mkdir()
-    with closing(_connection()) as connection:
+    with closing(duck.connect(temp_directory=str(folder / "sorting"))) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
-        connection.execute(f"SET temp_directory = {sqltext.text(str(spill))}")
         files = f"read_parquet({sqltext.texts([str(path) for path in paths])}, union_by_name = true)"
         selected = f"SELECT {_selected(connection, files, source)} FROM {files}"
         yield _spans(connection, selected, _bounds(connection, files, facts.bytes))
@@ -249,10 +247,6 @@ def _spans(connection: duckdb.DuckDBPyConnection, selected: str, bounds: Sequenc
         tests += [] if end is None else [f"time < {end}"]
         query = f"{selected} WHERE {' AND '.join(tests)} ORDER BY {', '.join(_ORDER)}"
         yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
 
 
 def _selected(connection: duckdb.DuckDBPyConnection, files: str, source: str) -> str:

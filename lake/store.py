@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from lake import objects, retry, s3
+from lake import objects, private, retry, s3
 from lake.s3 import Access
 from ocsf_mappers.errors import WriteError
 
@@ -22,10 +22,12 @@ class Store:
     Args:
         uri: Root of the lake.
         access: How S3 is reached.
+        umask: Permissions that new local files and folders do not get.
     """
 
-    def __init__(self, uri: str, access: Access = objects.DEFAULT_ACCESS) -> None:
+    def __init__(self, uri: str, access: Access = objects.DEFAULT_ACCESS, umask: int = private.UMASK) -> None:
         self.access = access
+        self.umask = umask
         self.fs, self.root = objects.filesystem(uri, access)
         self.is_local = objects.is_local(self.fs)
 
@@ -49,7 +51,7 @@ class Store:
             # memory:// and object stores show an object once it is whole.
             with s3.explained(self.uri(name), denied=WriteError):
                 if self.is_local:
-                    _put_local(Path(path), data)
+                    _put_local(Path(path), data, self.umask)
                 elif s3.is_s3(self.fs):
                     retry.call(s3.put, self.fs, path, data.to_pybytes())
                 else:
@@ -72,7 +74,7 @@ class Store:
             with s3.explained(self.uri(name), denied=WriteError), pa.memory_map(str(file)) as mapped:
                 data = mapped.read_buffer()
                 if self.is_local:
-                    return _put_new_local(Path(path), data)
+                    return _put_new_local(Path(path), data, self.umask)
                 if s3.is_s3(self.fs):
                     digest = hashlib.sha256(data).digest()
                     return retry.call(s3.put_new, self.fs, path, s3.Pieces(data), digest)
@@ -110,7 +112,7 @@ class Store:
         source, target = self.path(name), self.path(to)
         with s3.explained(self.uri(name), denied=WriteError):
             if self.is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                private.make_folder(Path(target).parent, self.umask)
             retry.call(self.fs.mv, source, target)
 
     def remove(self, names: Iterable[str]) -> None:
@@ -123,12 +125,12 @@ class Store:
                 continue
 
 
-def _put_local(path: Path, data: pa.Buffer) -> None:
-    _unfinished(path, data).replace(path)
+def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
+    _unfinished(path, data, umask).replace(path)
 
 
-def _put_new_local(path: Path, data: pa.Buffer) -> bool:
-    unfinished = _unfinished(path, data)
+def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
+    unfinished = _unfinished(path, data, umask)
     try:
         os.link(unfinished, path)
     except FileExistsError:
@@ -138,11 +140,11 @@ def _put_new_local(path: Path, data: pa.Buffer) -> bool:
     return True
 
 
-def _unfinished(path: Path, data: pa.Buffer) -> Path:
+def _unfinished(path: Path, data: pa.Buffer, umask: int) -> Path:
     """The bytes on disk beside the file that they will be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_folder(path.parent, umask)
     unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("wb") as file:
+    with private.open_file(unfinished, umask) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -9,13 +9,13 @@ Source: the delivery pages of each service in AWS's documentation, named at each
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from lake import listing
-from lake.listing import Calls
+from lake import listing, objects
+from lake.listing import Calls, Names
 from ocsf_mappers.errors import ConfigError
 
 ROOT = "AWSLogs"
@@ -34,6 +34,14 @@ SHOWN = 20
 """Of the accounts or regions that are there, so many are named when another one is asked for."""
 FEW_DAYS = 2
 """Of a month, so many days are asked for one by one; for more of them the month's folder is listed once before."""
+TREE_DEPTH = 4
+"""`AWSLogs/` is looked for in so many folders below each other."""
+TREE_CALLS = 100
+"""At most so many LIST calls are made for it, each time: at S3's price half a thousandth of a dollar."""
+TREE_PAGES = 4
+"""Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
+_PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
+"""Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ DELIVERIES = {
     # docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html
     "aws_elb": Delivery((f"AWSLogs/{{account}}/elasticloadbalancing/{{region}}/{_DAY}",)),
 }
+_ACCOUNT_STEPS = {pattern.split("/")[1] for known in DELIVERIES.values() for pattern in known.patterns}
 DEFAULT = Delivery(())
 """A source that no service delivers in such a tree."""
 
@@ -125,39 +134,140 @@ def delivery(source: str) -> Delivery:
     return DELIVERIES.get(source, DEFAULT)
 
 
-def has_tree(fs: Any, path: str, source: str, calls: Calls) -> bool:
-    """Whether a folder is, holds or lies in a tree of AWS's, above its days, so that prefixes can be built below it."""
+@dataclass(frozen=True)
+class Found:
+    """The trees of AWS's below a folder.
+
+    Args:
+        roots: Paths that hold `AWSLogs/` or lie in one, so that prefixes can be built below them.
+        beside: Paths of folders and objects in none of them.
+    """
+
+    roots: tuple[str, ...] = ()
+    beside: Names = field(default_factory=Names)
+
+
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found:
+    """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
+
+    Args:
+        fs: The file system.
+        path: The folder.
+        source: Name of the source; of one that no service delivers so there are none.
+        calls: How often the store was asked, so far.
+        lake: Path of the lake that is made of the objects, which is none of them.
+    """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return any(_bound(path, pattern) is not None for pattern in patterns)
-    return bool(patterns) and ROOT in listing.folders(fs, path, calls)
+        return Found((path,) if any(_bound(path, pattern) is not None for pattern in patterns) else ())
+    if not patterns:
+        return Found()
+    roots: list[str] = []
+    loose: dict[str, Names] = {}
+    closed: list[str] = []
+    waiting = [path]
+    end = calls.number + TREE_CALLS
+    for depth in range(TREE_DEPTH + 1):
+        following: list[str] = []
+        for folder in waiting:
+            if depth and calls.number >= end:
+                closed.append(folder)
+                continue
+            there = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
+            loose[folder] = there.files
+            for name in there.folders:
+                if name == ROOT:
+                    roots.append(folder)
+                elif f"{folder}/{name}" == lake:
+                    continue
+                elif reason := objects.skipped(name):
+                    calls.pass_over(fs, f"{folder}/{name}/", reason)
+                elif depth == TREE_DEPTH or _PERIOD.fullmatch(name):
+                    closed.append(f"{folder}/{name}")
+                else:
+                    following.append(f"{folder}/{name}")
+        waiting = following
+    return Found(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Found()
 
 
-def places(fs: Any, path: str, source: str, wanted: Wanted, calls: Calls) -> Iterator[str]:
-    """Folders of one day each, below a folder that `has_tree`.
+def _beside(
+    fs: Any, path: str, roots: Sequence[str], loose: Mapping[str, Names], closed: Sequence[str]
+) -> Names:
+    """What is in no tree: the uppermost folders that hold none, and objects beside folders that do."""
+    above = {path}
+    for root in roots:
+        while root not in above:
+            above.add(root)
+            root = root.rpartition("/")[0]
+    found = Names()
+    for folder in sorted({*loose, *closed} - above):
+        if folder.rpartition("/")[0] in above:
+            found.add(listing.shown(fs, f"{folder}/"))
+    for folder in sorted(above & loose.keys()):
+        found.extend(Names(loose[folder].number, [listing.shown(fs, name) for name in loose[folder].some]))
+    return found
 
-    Raises:
-        ConfigError: The tree has no folder of this source, or none of an account or region that is asked for.
+
+@dataclass(frozen=True)
+class Leaf:
+    """A folder that holds folders of years.
+
+    Args:
+        path: Its path.
+        steps: What the folders of years, months and days below it are called.
     """
-    walk = _Walk(fs, wanted, calls)
-    patterns = delivery(source).patterns
-    if wanted.regions and not any("{region}" in pattern for pattern in patterns):
-        raise ConfigError(f"the prefixes of {source} name no region, so none can be chosen; leave --region out")
-    for pattern in patterns:
-        yield from walk.below(path, pattern)
-    walk.check(path, source)
+
+    path: str
+    steps: tuple[str, ...]
 
 
-class _Walk:
+class Walk:
+    """Goes through the trees of one source.
+
+    Args:
+        fs: The file system.
+        wanted: Days, accounts and regions.
+        calls: How often the store was asked, so far.
+    """
+
     def __init__(self, fs: Any, wanted: Wanted, calls: Calls) -> None:
+        self.leaves: list[Leaf] = []
         self.fs = fs
         self.wanted = wanted
         self.calls = calls
         self.seen: dict[str, set[str]] = {"account": set(), "region": set()}
         self.reached: dict[str, set[str]] = {"account": set(), "region": set()}
         self._folders: dict[str, list[str]] = {}
+        self._strangers: set[str] = set()
+        self._taken: set[str] = set()
 
-    def below(self, path: str, pattern: str) -> Iterator[str]:
+    def places(self, roots: Sequence[str], path: str, source: str) -> Iterator[str]:
+        """Folders of one day each.
+
+        Args:
+            roots: Trees, see `find`.
+            path: Where they were looked for.
+            source: Name of the source.
+
+        Raises:
+            ConfigError: No tree has a folder of this source, or one of an account or region that is asked for.
+        """
+        patterns = delivery(source).patterns
+        if self.wanted.regions and not any("{region}" in pattern for pattern in patterns):
+            raise ConfigError(f"the prefixes of {source} name no region, so none can be chosen; leave --region out")
+        for root in roots:
+            for pattern in patterns:
+                yield from self._below(root, pattern)
+        self._check(path, source)
+
+    def strangers(self) -> Names:
+        """URIs of folders in the place of an account, a region and the like that are called otherwise."""
+        found = Names()
+        for folder in sorted(self._strangers - self._taken):
+            found.add(listing.shown(self.fs, f"{folder}/"))
+        return found
+
+    def _below(self, path: str, pattern: str) -> Iterator[str]:
         """Folders of a day, for one pattern; nothing when the path lies beside it."""
         if ROOT not in path.split("/"):
             yield from self._from(f"{path}/{ROOT}", pattern.split("/")[1:], {})
@@ -170,14 +280,20 @@ class _Walk:
         if "{year}" in steps[0]:
             for name, value in bound.items():
                 self.reached.setdefault(name, set()).add(value)
+            self.leaves.append(Leaf(path, tuple(steps)))
             yield from self._days(path, steps)
             return
         for name in self._names(path):
-            if (values := _matched(steps[0], name)) is not None:
+            below = f"{path}/{name}"
+            if (values := matched(steps[0], name)) is not None:
+                self._taken.add(below)
                 if self._take(values):
-                    yield from self._from(f"{path}/{name}", steps[1:], bound | values)
+                    yield from self._from(below, steps[1:], bound | values)
             elif path.endswith(f"/{ROOT}") and ORGANIZATION.fullmatch(name):
-                yield from self._from(f"{path}/{name}", steps, bound)
+                self._taken.add(below)
+                yield from self._from(below, steps, bound)
+            elif "{" in steps[0] and not any(matched(step, name) is not None for step in _ACCOUNT_STEPS):
+                self._strangers.add(below)
 
     def _names(self, path: str) -> list[str]:
         if path not in self._folders:
@@ -205,8 +321,10 @@ class _Walk:
                 names = [name for name in names if name in there]
             yield from (f"{month}/{name}" for name in names)
 
-    def check(self, path: str, source: str) -> None:
+    def _check(self, path: str, source: str) -> None:
         """Says what is not there at all: of a mistyped account there would be no records, and no word about it."""
+        if self.calls.refused:
+            return  # what is absent may be in there, and the run names it
         for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
             if absent := sorted(set(chosen) - self.reached[name]):
                 there = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
@@ -224,7 +342,7 @@ def _bound(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
         inside = inside[1:]
     bound: dict[str, str] = {}
     for name in inside:
-        values = _matched(rest[0], name)
+        values = matched(rest[0], name)
         if values is None or set(values) & set(_DATES):
             return None
         bound |= values
@@ -232,7 +350,7 @@ def _bound(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
     return rest, bound
 
 
-def _matched(step: str, name: str) -> dict[str, str] | None:
+def matched(step: str, name: str) -> dict[str, str] | None:
     """The values of the step's variables if a folder of this name can stand there."""
     if not (variable := _VARIABLE.search(step)):
         return {} if step == name else None

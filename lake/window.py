@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from lake import discovery, listing, objects, s3, trees
+from lake import discovery, listing, objects, probe, s3, trees
+from lake.coverage import Coverage, Seen
 from lake.listing import Calls
 from lake.objects import ObjectRef
 from lake.s3 import Access
@@ -27,6 +28,9 @@ class Window:
         calls: How often the store was asked, so far.
         in_tree: Whether prefixes could be built; known once listing has begun.
         undetermined: Objects given although their names do not say the day, account or region that is asked for.
+        lake: Root of the lake that they are for, as the settings name it.
+        seen: What that lake has, to tell what else it has not; None where nobody wants to know.
+        coverage: What was looked at and what was not; whole once listing has ended.
     """
 
     source: str
@@ -35,6 +39,14 @@ class Window:
     calls: Calls = field(default_factory=Calls)
     in_tree: bool = False
     undetermined: int = 0
+    lake: str = ""
+    seen: Seen | None = None
+    coverage: Coverage = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The coverage begins with what is asked for."""
+        asked = (self.wanted.first, self.wanted.last)
+        self.coverage = Coverage(self.source, self.uri, self.lake, *asked, passed=self.calls.passed)
 
     def pages(self, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
         """The objects, page by page, in an order that is the same every time.
@@ -52,24 +64,52 @@ class Window:
     def _pages(self, access: Access) -> Iterator[list[ObjectRef]]:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
-        self.in_tree = objects.kind(fs, path) == "directory" and trees.has_tree(fs, path, self.source, self.calls)
+        self.coverage.given[listing.shown(fs, path)] = self.uri
+        found = trees.Found()
+        if objects.kind(fs, path) == "directory":
+            lake = objects.filesystem(self.lake)[1] if self.lake else ""
+            found = trees.find(fs, path, self.source, self.calls, lake)
+        self.in_tree = bool(found.roots)
         if not self.in_tree:
             for page in listing.pages(self.uri, self.calls, access):
-                yield [ref for ref in page if self._named(ref)]
+                outside: dict[str, date] = {}
+                yield [ref for ref in page if self._named(ref, outside)]
+                self._note_unread(outside)
             return
-        for place in trees.places(fs, path, self.source, self.wanted, self.calls):
+        for root in found.roots:
+            self.coverage.trees.add(listing.shown(fs, root))
+        self.coverage.beside = found.beside
+        walk = trees.Walk(fs, self.wanted, self.calls)
+        for place in walk.places(found.roots, path, self.source):
             yield from listing.below(fs, place, self.calls)
+        self.coverage.accounts, self.coverage.regions = walk.reached["account"], walk.reached["region"]
+        self.coverage.beside.extend(walk.strangers())
+        if self.seen is not None:
+            probe.other_days(fs, walk.leaves, self.coverage, self.seen, self.calls)
 
-    def _named(self, ref: ObjectRef) -> bool:
-        """Whether an object is to be taken by what its name says; what it does not say speaks for it."""
+    def _note_unread(self, outside: dict[str, date]) -> None:
+        if self.seen is not None and outside:
+            known = self.seen.objects(list(outside))
+            for uri, day in outside.items():
+                if uri not in known:
+                    self.coverage.unread(day, 1)
+
+    def _named(self, ref: ObjectRef, outside: dict[str, date]) -> bool:
+        """Whether an object is to be taken by what its name says; what it does not say speaks for it.
+
+        Args:
+            ref: The object.
+            outside: Takes the day of an object that would be taken, were other days asked for.
+        """
         facts = discovery.of_key(ref.uri)
         if facts.source not in (None, self.source):
             return False
         day = _day(facts.day) if facts.day else day_in(ref.uri)
-        if day is not None and not self.wanted.first <= day <= self.wanted.last:
-            return False
         chosen = ((facts.account, self.wanted.accounts), (facts.region, self.wanted.regions))
         if any(accepted and said is not None and said not in accepted for said, accepted in chosen):
+            return False
+        if day is not None and not self.wanted.first <= day <= self.wanted.last:
+            outside[ref.uri] = day
             return False
         self.undetermined += day is None or any(accepted and said is None for said, accepted in chosen)
         return True

@@ -67,34 +67,47 @@ class FileInfo:
     max_time: int | None = None
 
 
+Encoded = tuple[FileInfo, pa.Buffer]
+"""A file and its bytes, not written yet."""
+
+
 def write(events: pa.Table, store: Store, settings: Settings, batch_id: str, part: int) -> list[FileInfo]:
-    """Writes the events of one part.
-
-    Args:
-        events: The columns of a lake table and `_table`, as `Engine.map` gives them.
-        store: The lake's files.
-        settings: Form of the files.
-        batch_id: Batch the events belong to.
-        part: Number of the part in the batch.
-
-    Returns:
-        What was written, in the order of tables, partitions and classes.
+    """Writes the events of one part; see `encoded`.
 
     Raises:
         WriteError: The lake refused.
     """
-    written = []
+    return [put(file, store) for file in encoded(events, settings, batch_id, part)]
+
+
+def put(file: Encoded, store: Store) -> FileInfo:
+    """Writes an encoded file.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    info, data = file
+    store.put(info.path, data)
+    return info
+
+
+def encoded(events: pa.Table, settings: Settings, batch_id: str, part: int) -> Iterator[Encoded]:
+    """The files of the events of one part, in the order of tables, partitions and classes.
+
+    Args:
+        events: The columns of a lake table and `_table`, as `Engine.map` gives them.
+        settings: Form of the files.
+        batch_id: Batch the events belong to.
+        part: Number of the part in the batch.
+    """
     for partition, class_uid, rows in split(events):
         path = f"{_folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
         data = encode(rows, settings, sort_by="time")
-        store.put(path, data)
         bounds = pc.min_max(rows["time"]).as_py()
-        written.append(
-            FileInfo(
-                path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"]
-            )
+        info = FileInfo(
+            path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"]
         )
-    return written
+        yield info, data
 
 
 def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:

@@ -32,7 +32,7 @@ KEPT_CHARACTERS = 200
 BITS = 62
 """Members in one column of `Program.census`: they stay clear of the sign."""
 
-AROUND = ("envelope.", "cloudwatch.")
+AROUND = ("envelope.",)
 """Before the names of members that a reader found around the record, in a document that passed it on."""
 
 _DAY_MICROS = 86_400_000_000

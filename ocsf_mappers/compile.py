@@ -46,7 +46,7 @@ SHAPES = {
     "IP Address": r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(\d{1,3}(\.\d{1,3}){3})?)$",
     "Hostname": r"^([a-zA-Z0-9_*-]{1,63}\.)+([a-zA-Z][a-zA-Z0-9-]{0,62}\.?)?$",
 }
-"""What a value looks like where a mapper names several observable types for one path."""
+"""What a value looks like where it is the mapper that says which observable a path holds."""
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,8 @@ class _Compiler:
             marks = ("[]" if name in lists else "" for name in _ancestors(path))
             name = ".".join(step + mark for step, mark in zip(path.split("."), marks, strict=True))
             for kind in kinds:
-                shape = SHAPES[labels[kind]] if len(kinds) > 1 else None
+                # The schema marks what is one by its type; what a mapper marks may hold something else.
+                shape = SHAPES.get(labels[kind]) if path in self.mapper.observables else None
                 observable = Observable(name, owner or path, members, labels[kind], kind, shape)
                 found.append(observable)
                 if labels[kind] == "Hostname":
@@ -326,9 +327,10 @@ class _Compiler:
                 for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
                     if column_type(self.table, leaf) is None:
                         continue
-                    given = self.mapper.observables.get(leaf, ())
-                    kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given)]
-                    kinds = kinds or [kind for kind in [self._observable_kind(event, leaf)] if kind]
+                    given = self.mapper.observables.get(leaf)
+                    kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given or ())]
+                    if given is None and (marked_kind := self._observable_kind(event, leaf)):
+                        kinds = [marked_kind]
                     if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
                         marked[leaf] = kinds
         return marked

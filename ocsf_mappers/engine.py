@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,6 +59,10 @@ VECTOR_VALUES = 400_000
 """As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
 
+SAME_FAILURES = 32
+"""So many records that fail alone for one reason, and no other, are taken for a mistake that every record meets."""
+
+
 @dataclass(frozen=True)
 class RawObject:
     """Where records come from: what provenance says, and what the object's own name says (see `mapper.object_key`)."""
@@ -90,6 +95,14 @@ class Mapped:
         return len(self.events) + len(self.rejects) + self.dropped.total()
 
 
+@dataclass
+class _Attempts:
+    """How halving went so far: whether some records became events, and how many failed alone for each reason."""
+
+    worked: bool = False
+    alone: Counter[str] = field(default_factory=Counter)
+
+
 class Engine:
     """Maps records of one source to one OCSF version.
 
@@ -102,11 +115,11 @@ class Engine:
         self.validate = validate
         self.table = tables.get(table_names(mapper)[0])
         self.fingerprint = fingerprint(mapper, version)
-        self._envelopes = [
+        self.envelopes = [
             envelope
             for reader in mapper.readers
             if isinstance(reader, JsonRecords)
-            for envelope in reader.envelopes
+            for envelope in reader.known_envelopes
         ]
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
@@ -124,8 +137,8 @@ class Engine:
             if len(chunk.records):
                 records = self._arranged(chunk)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
-        batches = [_Batch(found, self._envelopes) for found in groups.values()]
-        mapped = [self._map(portion) for batch in batches for portion in batch.portions()]
+        batches = [_Batch(found, self.envelopes) for found in groups.values()]
+        mapped = [self._map(portion, _Attempts()) for batch in batches for portion in batch.portions()]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
@@ -140,7 +153,7 @@ class Engine:
                 self._column_sets.add(tuple(records.column_names))
             elif tuple(records.column_names) not in self._column_sets:
                 records = tabular.completed(records, self._declared)
-        elif self._envelopes and "_envelope" not in records.column_names:
+        elif self.envelopes and "_envelope" not in records.column_names:
             records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
         return records.cast(pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in records.column_names]))
 
@@ -148,31 +161,64 @@ class Engine:
         """The text of each record of a chunk as a reject has it."""
         if not len(chunk.records):
             return []
-        batch = _Batch([(RawObject(""), self._arranged(chunk), chunk)], self._envelopes)
+        batch = _Batch([(RawObject(""), self._arranged(chunk), chunk)], self.envelopes)
         found: list[str] = batch.texts().to_pylist()
         return found
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
 
-    def _map(self, batch: _Batch) -> Mapped:
+    def _map(self, batch: _Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
             return Mapped(self._no_events(), REJECTS.empty_table())
-        try:
-            return self._run(batch)
-        except (BadDataError, MemoryError) as error:
-            if batch.is_json and (split := self._malformed(batch)) is not None:
-                good, rejects = split
-                return _joined([self._map(good), Mapped(self._no_events(), rejects)])
-            if len(batch) == 1:
-                reason = str(error) if isinstance(error, BadDataError) else TOO_MUCH
-                return Mapped(self._no_events(), batch.rejects([reason]))
+        found = self._attempt(batch)
+        if isinstance(found, Mapped):
+            attempts.worked = True
+            return found
+        if batch.is_json and (split := self._malformed(batch)) is not None:
+            good, rejects = split
+            return _joined([self._map(good, attempts), Mapped(self._no_events(), rejects)])
+        if len(batch) == 1 or self._all_fail(batch, found, attempts):
+            attempts.alone[found] += len(batch) == 1
+            return Mapped(self._no_events(), batch.rejects([found] * len(batch)))
         # Some record cannot be computed: halve until it stands alone.
         middle = len(batch) // 2
-        return _joined([self._map(batch.slice(0, middle)), self._map(batch.slice(middle))])
+        return _joined([self._map(batch.slice(0, middle), attempts), self._map(batch.slice(middle), attempts)])
+
+    def _attempt(self, batch: _Batch) -> Mapped | str:
+        """The events, or why there are none: whatever a record makes a library raise may cost only that record."""
+        try:
+            return self._run(batch)
+        except BadDataError as error:
+            return str(error)
+        except MemoryError:
+            return TOO_MUCH
+        except duckdb.InterruptException:
+            raise
+        except Exception as error:
+            if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
+                self._statements.clear()  # after such an error a connection may refuse every query
+            return f"mapping failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+    def _all_fail(self, batch: _Batch, reason: str, attempts: _Attempts) -> bool:
+        """Whether every record fails for the same reason, as with a mistake in a mapper: halving would take hours.
+
+        Only asked after many records in a row failed alone; then records from all over the rest are tried alone too.
+        """
+        if attempts.worked or attempts.alone[reason] < SAME_FAILURES or len(batch) <= SAME_FAILURES:
+            return False
+        step = len(batch) // SAME_FAILURES
+        tried = (self._attempt(batch.slice(row, 1)) for row in range(0, len(batch), step))
+        attempts.worked = not all(found == reason for found in tried)
+        return not attempts.worked
 
     def _malformed(self, batch: _Batch) -> tuple[_Batch, pa.Table] | None:
-        valid = self._query("SELECT json_valid(_raw) AS valid FROM batch", batch)["valid"]
+        try:
+            valid = self._query("SELECT json_valid(_raw) AS valid FROM batch", batch)["valid"]
+        except duckdb.InterruptException:
+            raise
+        except Exception:
+            return None  # then halving finds the record
         if pc.all(valid).as_py():
             return None
         broken = batch.filter(pc.invert(valid))
@@ -427,6 +473,8 @@ def _code() -> bytes:
     """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for module in sorted(path for path in root.rglob("*.py") if path.parent.name != "sources"):
-        digest.update(str(module.relative_to(root)).encode() + b"\0" + module.read_bytes() + b"\0")
+    for module in sorted(root.rglob("*.py")):
+        if module.parent.name != "sources":
+            name = module.relative_to(root).as_posix()
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

@@ -16,6 +16,8 @@ A bad record is data, not an exception: it travels as a row of the quarantine ta
 import difflib
 from collections.abc import Iterable
 
+from ocsf_mappers.shown import escaped, redacted
+
 
 class OcsfMappersError(Exception):
     """Base of every error of this project.
@@ -28,7 +30,8 @@ class OcsfMappersError(Exception):
     def __init__(self, message: str, **where: object) -> None:
         self.where = where
         places = ", ".join(f"{key} {value}" for key, value in where.items() if value is not None)
-        super().__init__(f"{message} ({places})" if places else message)
+        # It may be logged by whoever catches it, so nothing in it steers a terminal.
+        super().__init__(escaped(redacted(f"{message} ({places})" if places else message), kept="\t\n"))
 
 
 class MappingError(OcsfMappersError):

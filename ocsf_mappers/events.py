@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 import schemas
-from ocsf_mappers import schema, sqltext, validate
+from ocsf_mappers import duck, schema, sqltext, validate
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.json_split import split
 
@@ -67,7 +67,7 @@ def check_json(lines: list[str]) -> Iterator[Finding]:
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    con = duck.connect()
     con.execute("SET TimeZone = 'UTC'")
     return con
 

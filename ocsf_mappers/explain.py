@@ -233,9 +233,9 @@ def _note(mapper: Mapper, event: EventMap, facts: schema.Schema, path: str) -> s
         scalar = facts.scalar(attribute)
         if scalar.base == "timestamp_t":
             notes.append(f"also {_code(attribute.name + '_dt')}")
-        given = mapper.observables.get(path, ())
-        observables = [given] if isinstance(given, str) else list(given)
-        if not observables and scalar.observable in OBSERVABLE_TYPES:
+        given = mapper.observables.get(path)
+        observables = [given] if isinstance(given, str) else list(given or ())
+        if given is None and scalar.observable in OBSERVABLE_TYPES:
             observables = [facts.observable_captions[scalar.observable]]
         notes += [f"observable: {' or '.join(observables)}"] if observables else []
     return "; ".join(notes)

@@ -34,7 +34,10 @@ class Expr:
         return Replace(self, pairs, None if otherwise is None else as_expr(otherwise))
 
     def replace_prefix(self, mapping: Mapping[str, str], *, otherwise: Value) -> Expr:
-        """The value of the first key that the text starts with. It keeps only a class of the text: consumes nothing."""
+        """The value of the first key that the text starts with, in upper or lower case.
+
+        It keeps only a class of the text: consumes nothing.
+        """
         return ReplacePrefix(self, tuple(mapping.items()), as_expr(otherwise))
 
     def json(self, *keys: str) -> Expr:

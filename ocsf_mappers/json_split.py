@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import surrogates
+from ocsf_mappers.members import RepeatedError, raw_members
 
 KEPT_BYTES = 1 << 20
 """Of text that is not a record, this much is kept in quarantine."""
@@ -53,6 +54,7 @@ _SEPARATED = re.compile(rb"[\s,]*+")
 _LIST_CLOSED = re.compile(rb"\s*+\]")
 _LIST_OPENED = re.compile(rb'[\s\],]*+"([A-Za-z]{1,64})"\s*+:\s*+\[\s*+')
 _NAME = re.compile(rb'"([^"\\]{1,64})"\s*+:')
+_ESCAPED_NAME = re.compile(rb'"[^"\\]*+\\[^"]*+"\s*+:')
 _ARRAY = re.compile(rb"\s*+\[")
 _NOT_SPACE = re.compile(rb"\S")
 _BLANK = b" \t\r\n"
@@ -80,12 +82,14 @@ def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Arra
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 
 
-def split(data: bytes, lists: Sequence[str]) -> Piece:
+def split(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """The records of one whole object.
 
     Args:
         data: JSON: a document with the records in a list, an array, one record, or records line by line.
         lists: Names of the members that hold the records, such as `Records`.
+        inner: Names of members that hold lists of records in documents that are given whole. Only of a document that is
+            damaged the records are given one by one.
     """
     body = data.strip()
     if not body:
@@ -95,7 +99,7 @@ def split(data: bytes, lists: Sequence[str]) -> Piece:
             return Piece(attempt(body, lists))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
-    piece = salvage(body, lists)
+    piece = salvage(body, lists, inner)
     if not piece.records and not piece.bad:
         piece.bad.append((0, NO_RECORD, body[:KEPT_BYTES]))
     return piece
@@ -112,10 +116,18 @@ def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
         held = [members[name] for name in lists if name in members]
         found = [_RAWS.decode(member) for member in held if bytes(memoryview(member)[:1]) == b"["]
     around = _around(body, found)
-    if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists):
+    if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists) or (b"\\u" in around and _repeats(body)):
         # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
         raise msgspec.DecodeError("a list of records may stand there twice")
     return list(chain.from_iterable(found)) if found else [msgspec.Raw(body)]
+
+
+def _repeats(body: bytes) -> bool:
+    try:
+        raw_members(body)
+    except RepeatedError:
+        return True
+    return False
 
 
 def _around(body: bytes, lists: Sequence[Sequence[msgspec.Raw]]) -> bytes:
@@ -168,9 +180,9 @@ def _cut(body: bytes) -> Iterator[bytes]:
         begin = rest.start() if rest else len(body)
 
 
-def salvage(data: bytes, lists: Sequence[str]) -> Piece:
+def salvage(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
     """Records found by their brackets in a document that does not parse; they may be bad JSON themselves."""
-    return Salvage(data, lists).piece()
+    return Salvage(data, lists, inner).piece()
 
 
 class Salvage:
@@ -184,15 +196,18 @@ class Salvage:
     Args:
         data: The text.
         lists: Names of the members that hold the records.
+        inner: The same in documents that are given whole where they are not damaged.
         more: Whether the text goes on elsewhere: then a last record that does not end is left (see `end`).
         first_key: How records begin, where that is known, see `_record_key`.
     """
 
     def __init__(
-        self, data: bytes, lists: Sequence[str], *, more: bool = False, first_key: bytes | None = None
-    ) -> None:
+        self, data: bytes, lists: Sequence[str], inner: Sequence[str] = (), *, more: bool = False,
+        first_key: bytes | None = None,
+    ) -> None:  # fmt: skip
         self.data = data
         self.lists = lists
+        self.all_lists = (*lists, *inner)
         self.more = more
         self.scanned = 0
         """Bytes looked at for brackets."""
@@ -251,7 +266,7 @@ class Salvage:
                 continue
             stop = resume if end is None else key
             self.spare -= max(reached - stop, 0)
-            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.lists):
+            if inner := _list_start(data[begin : begin + HEAD_BYTES], self.all_lists):
                 regions.strange(mark, begin)
                 position = mark = last = begin + inner
                 continue
@@ -284,7 +299,9 @@ class Salvage:
         if len(self.data) - mark > HEAD_BYTES or not _LIST_CLOSED.match(self.data, mark):
             return False
         tail = self.data[mark:].strip(_BLANK)
-        return _ends_document(tail) and not any(b'"' + name.encode() + b'"' in tail for name in self.lists)
+        if _ESCAPED_NAME.search(tail):
+            return False  # it may be the name of a list
+        return _ends_document(tail) and not any(b'"' + name.encode() + b'"' in tail for name in self.all_lists)
 
     def _fragment(self, last: int, mark: int, begin: int) -> tuple[int, int, bool] | None:
         """Whether members of a torn record stand between the last whole record and the next object.
@@ -303,7 +320,7 @@ class Salvage:
         data = self.data
         if mark == begin or (not _MEMBER.match(data, mark) and not _ends_with(data, begin, b":")):
             return None
-        if (named := _LIST_OPENED.fullmatch(data, mark, begin)) and named.group(1).decode() in self.lists:
+        if (named := _LIST_OPENED.fullmatch(data, mark, begin)) and named.group(1).decode() in self.all_lists:
             return None
         stop = min(self._after(self._first_key, mark), self._after(b"\n{", mark) + 1, len(data))
         if self._is_end(mark):
@@ -513,8 +530,9 @@ class Windows:
     bad, and only its beginning is held.
     """
 
-    def __init__(self, lists: Sequence[str], window_bytes: int) -> None:
+    def __init__(self, lists: Sequence[str], window_bytes: int, inner: Sequence[str] = ()) -> None:
         self.lists = lists
+        self.inner = inner
         self.window_bytes = window_bytes
         self._first_key = b""
 
@@ -537,14 +555,14 @@ class Windows:
             if end:
                 yield Piece(records)
             else:
-                salvaged = Salvage(bytes(window), self.lists, more=True, first_key=self._first_key)
+                salvaged = Salvage(bytes(window), self.lists, self.inner, more=True, first_key=self._first_key)
                 yield salvaged.piece()
                 end, skipping = salvaged.end, salvaged.cut
             del window[:end]
         if skipping and not self._skipped(window):
             return
         tail = bytes(window)
-        yield self._tail(tail) if inside else split(tail, self.lists)
+        yield self._tail(tail) if inside else split(tail, self.lists, self.inner)
 
     def _skipped(self, window: bytearray) -> bool:
         """Takes off what belongs to a record already given up; whether the next one was found."""

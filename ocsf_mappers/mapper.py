@@ -63,8 +63,9 @@ class Mapper:
         events: Event maps, most specific first.
         table: Name of the lake table, or an expression that gives one.
         drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
-        observables: OCSF path -> observable caption, beyond those that the schema marks. Several captions: each value
-            is listed under the one that it looks like ("IP Address", "Hostname"), or not at all.
+        observables: OCSF path -> observable caption, beyond those that the schema marks; `()` lists none there. What
+            does not look like an IP address or a host name is not listed as one; of several captions the one that a
+            value looks like counts.
         duplicate_key: OCSF paths whose values together stand for one record, however often it is delivered; none where
             equal records may both be true.
         listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text

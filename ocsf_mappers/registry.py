@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from ocsf_mappers import sources
-from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.errors import ConfigError, MappingError, nearest
 from ocsf_mappers.mapper import Mapper
 
 ENTRY_POINTS = "ocsf_lake.sources"
@@ -32,13 +33,37 @@ def load(name: str) -> Mapper:
 
     Raises:
         ConfigError: There is no such source.
+        MappingError: It cannot be loaded, whatever its module raises.
     """
     if name not in names():
         raise ConfigError(f"there is no source {name!r}{nearest(name, names())}")
-    if name in _offered():
-        mapper = _offered()[name].load()
-    else:
-        mapper = importlib.import_module(f"{sources.__name__}.{name}").MAPPER
+    try:
+        if name in _offered():
+            mapper = _offered()[name].load()
+        else:
+            mapper = importlib.import_module(f"{sources.__name__}.{name}").MAPPER
+    except (Exception, SystemExit) as error:
+        # Other people's code: a missing package, a mapper with a mistake, a module that ends the process.
+        raise MappingError(f"source {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(mapper, Mapper):
-        raise ConfigError(f"source {name!r} does not offer a Mapper")
+        raise MappingError(f"source {name!r} cannot be loaded: it offers a {type(mapper).__name__}, not a Mapper")
     return mapper
+
+
+def usable(wanted: Iterable[str] | None = None) -> tuple[dict[str, Mapper], dict[str, str]]:
+    """Mappers by name, and of sources that cannot be loaded the reasons: one of them does not stop the others.
+
+    Args:
+        wanted: Names of sources; None for all.
+
+    Raises:
+        ConfigError: There is no source of some name.
+    """
+    found: dict[str, Mapper] = {}
+    broken: dict[str, str] = {}
+    for name in names() if wanted is None else sorted(wanted):
+        try:
+            found[name] = load(name)
+        except MappingError as error:
+            broken[name] = str(error)
+    return found, broken

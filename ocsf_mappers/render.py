@@ -109,17 +109,20 @@ def _replace_prefix(text: str, pairs: tuple[tuple[str, str], ...], otherwise: st
 
 
 def prefix(text: str, prefixes: Iterable[str]) -> str:
-    """SQL for the first of these prefixes that a text starts with; empty where there is none."""
-    pattern = "^(" + "|".join(re.escape(old) for old in prefixes) + ")"
-    return f"regexp_extract({text}, {sqltext.text(pattern)}, 1)"
+    """SQL for the first of these prefixes that a text starts with, in lower case; empty where there is none."""
+    pattern = "^(?i)(" + "|".join(re.escape(old) for old in prefixes) + ")"
+    return f"lower(regexp_extract({text}, {sqltext.text(pattern)}, 1))"
 
 
 def by_prefix(text: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """`WHEN ... THEN ...` branches by how the text starts; the first of the pairs (prefix, SQL) that fits wins."""
+    """`WHEN ... THEN ...` branches by how the text starts; the first of the pairs (prefix, SQL) that fits wins.
+
+    Upper and lower case are the same.
+    """
     found = prefix(text, [old for old, _ in pairs])
     grouped: dict[str, list[str]] = {}
     for old, new in pairs:
-        grouped.setdefault(new, []).append(sqltext.text(old))
+        grouped.setdefault(new, []).append(sqltext.text(old.lower()))
     return " ".join(f"WHEN {found} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
+from ocsf_mappers import duck
+
 MEMORY = "400MB"
 """Bound of a query's memory. Ordinary parts of a batch need less than 100 MB; one that does not fit is halved."""
 
@@ -21,16 +23,7 @@ class BadDataError(Exception):
 
 def connection() -> duckdb.DuckDBPyConnection:
     """An empty database in memory that works in the calling thread and loads nothing from outside."""
-    made = duckdb.connect(
-        config={
-            "threads": 1,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "preserve_insertion_order": True,
-            "memory_limit": MEMORY,
-            "temp_directory": "",
-        }
-    )
+    made = duck.connect(threads=1, preserve_insertion_order=True, memory_limit=MEMORY, temp_directory="")
     made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
     made.execute("SET disabled_optimizers = 'in_clause'")

@@ -22,6 +22,9 @@ UNDECLARED = "_undeclared"
 ENTRIES = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.string())]))
 
 
+KEPT_CHARACTERS = 10_000
+"""Layouts of names that are together no longer are remembered; a name can have megabytes."""
+
 _DASHED = re.compile(r"\w+(-\w+)+", re.ASCII)
 
 
@@ -58,7 +61,6 @@ class Layout:
     others: tuple[Entry, ...]
 
 
-@lru_cache(maxsize=256)
 def layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
     """Tells declared columns from others. AWS writes `-` in text and `_` in Parquet: they are the same.
 
@@ -69,6 +71,11 @@ def layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
         names: What the object calls its columns.
         declared: The record type's columns.
     """
+    return (_layout if sum(map(len, names)) < KEPT_CHARACTERS else _layout.__wrapped__)(names, declared)
+
+
+@lru_cache(maxsize=256)
+def _layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
     same: dict[str, tuple[int, ...]] = {}
     for position, name in enumerate(names):
         key = spelled(name) or f"column_{position + 1}"

@@ -166,6 +166,9 @@ def _show(found: Estimate, as_json: bool) -> None:
             f"of {terminal.plural(found.undetermined, 'object')} the name does not say the day, account or region; "
             "a backfill reads them"
         )
+    if found.archived:
+        terminal.say(f"{terminal.plural(found.archived, 'object')} archived; restore them first, then they can be read")
+    ingest.tell_coverage(found.coverage)
     if found.seconds is None:
         terminal.say("how long it takes is known once the lake has done a batch of this source")
 
@@ -174,4 +177,4 @@ def as_dict(found: Estimate) -> dict[str, Any]:
     """An estimate in JSON's types."""
     from dataclasses import asdict
 
-    return asdict(found)
+    return {**asdict(found), "coverage": found.coverage.as_dict()}

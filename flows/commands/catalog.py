@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -40,9 +41,13 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
     with opened(found) as open_lake:
         findings = lake_check.check(open_lake, deep)
         catalogs = [catalog.name for catalog in open_lake.catalog.all]
+        exposed = lake_check.exposed(open_lake)
     _show(findings, as_json)
     if not findings and not as_json:
         terminal.say(f"storage, ledger and catalogs ({', '.join(catalogs)}) agree")
+    if exposed:
+        folders = shlex.join(map(str, exposed))
+        terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
     if not lake_check.is_true(findings):
         terminal.say("`ocsf-lake catalog sync` repairs what can be repaired")
         raise typer.Exit(1)

@@ -13,12 +13,15 @@ from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, VersionOption, settings
 
 if TYPE_CHECKING:
+    from lake.coverage import Coverage
     from lake.ingest import NotRead, SourceSummary, Summary
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
 SHOWN_NEWS = 5
 """Of what is new in a source, so much is told; `ocsf-lake status SOURCE` lists all."""
+SHOWN_FAILURES = 10
+"""Of the batches that failed, and of the records that made the program fail, so many are named; --json names all."""
 SHOWN_OBJECTS = 3
 """Of the objects skipped or failed for the same reason, so many are named; --json names all."""
 
@@ -33,13 +36,20 @@ Arguments = Annotated[
 ]
 
 
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="Also try objects that were left out because they failed too often.")
+]
+
+
 def ingest(
-    arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False
-) -> None:
+    arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False,
+    retry: RetryOption = False,
+) -> None:  # fmt: skip
     """Bring what is new at the URIs into the lake.
 
     Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
-    command again never counts a record twice.
+    command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
+    that source: those that were taken for another one, and those that an older mapper refused.
     """
     found = settings(lake, ocsf_version)
     source, uris = split(arguments)
@@ -47,7 +57,7 @@ def ingest(
 
     try:
         with terminal.progress_bar("ingesting") as progress:
-            summary = run(uris, found, source, progress)
+            summary = run(uris, found, source, progress, again=retry)
     except KeyboardInterrupt:
         terminal.say("stopped; the same command continues where this one was")
         raise
@@ -81,12 +91,13 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def exit_code(summary: Summary) -> int:
-    """1 when an object failed, or when objects were named and none was of any use."""
+    """1 when something failed or is kept as another source, or when objects were named and none was of any use."""
     from lake.results import State
 
     states = summary.unread.numbers
     useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
-    return int(bool(states[State.FAILED]) or useless)
+    failed = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
+    return int(bool(failed) or useless)
 
 
 # -- what was done ----------------------------------------------------------------------------------------------------
@@ -99,6 +110,12 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "not_read_by_state": dict(summary.unread.numbers),
         "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
         "busy_batches": summary.busy,
+        "failed_batches": [
+            {"batch": item.batch_id, "source": item.source, "reason": item.reason} for item in summary.failures
+        ],
+        "isolated_records": [asdict(item) for item in summary.isolated],
+        "broken_sources": summary.broken,
+        "coverage": summary.coverage and summary.coverage.as_dict(),
     }
 
 
@@ -170,8 +187,12 @@ def row(name: str, found: SourceSummary) -> list[object]:
 
 def tell(summary: Summary) -> None:
     """What to know about the run, and what to do next."""
+    tell_coverage(summary.coverage)
     listed = terminal.plural(summary.listed, "object")
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    if summary.reread:
+        objects = terminal.plural(summary.reread, "object")
+        terminal.say(f"{objects} read again: none of the records had become an event")
     if not summary.sources and not summary.busy:
         terminal.say("nothing new was read")
         # Planned by another run while this one was listing: they are that one's to read.
@@ -186,6 +207,7 @@ def tell(summary: Summary) -> None:
             terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
         if found.variants:
             terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
+    _tell_failures(summary)
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from lake.results import State
@@ -194,7 +216,36 @@ def tell(summary: Summary) -> None:
     if State.SKIPPED in states:
         terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
     if State.FAILED in states:
-        terminal.say("objects that failed are tried again by the next run")
+        terminal.say(
+            "objects that failed are tried again by later runs, a few times; `ocsf-lake ingest --retry URI` tries all "
+            "of them again"
+        )
+
+
+def _tell_failures(summary: Summary) -> None:
+    """What made the program fail: it stopped nothing else, and somebody has to know."""
+    for reason in summary.broken.values():
+        terminal.say(f"error: {reason}; its objects and batches wait until it can be used")
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        hint = "; please report this" if failure.kind == "CountError" else ""
+        terminal.say(f"error: batch {failure.batch_id} of {failure.source} failed: {failure.reason}{hint}")
+    if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {more:,} more batches failed")
+    if summary.failures:
+        terminal.say("batches that failed are tried again by later runs, after all others")
+    for item in summary.isolated[:SHOWN_FAILURES]:
+        where = f"record {item.record} of {item.uri}"
+        terminal.say(f"error: {where} made the program fail, and is in quarantine: {item.reason}")
+    if (more := len(summary.isolated) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {more:,} more records made the program fail, and are in quarantine")
+
+
+def tell_coverage(coverage: Coverage | None) -> None:
+    """What was looked at, and what was not."""
+    for note in coverage.notes() if coverage else ():
+        names = [f"  {name}" for name in note.names]
+        more = [f"  and {note.hidden:,} more"] if note.hidden else []
+        terminal.say(f"{note.text}:" if names else note.text, *names, *more)
 
 
 def _tell_news(name: str, found: SourceSummary) -> None:

@@ -34,7 +34,7 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     """Print a log file's events as OCSF JSON lines.
 
     No lake is needed. Attributes without a value are left out. Records that become no event are told on stderr, with
-    the reason.
+    the reason. Records of other sources among those of this one become events too.
     """
     from lake import fields
 
@@ -66,12 +66,15 @@ class _Told:
 
 def _mapped(mapper: Mapper, found: Settings, file: Path, stream: BinaryIO) -> Iterator[Mapped]:
     from lake import discovery
-    from ocsf_mappers import Engine
+    from lake.batch import engine_of
+    from lake.routing import Router
 
     raw_object = replace(discovery.raw_object(str(file.absolute())), uri="stdin" if file == files.STDIN else str(file))
-    engine = Engine(mapper, found.ocsf_version)
+    engines = engine_of(found.ocsf_version, found)
+    router = Router(engines(mapper.name), engines)
     for chunk in _chunks(mapper, found, raw_object, stream):
-        yield engine.map([(raw_object, chunk)])
+        for routed in router.map([(raw_object, chunk)]):
+            yield routed.mapped
 
 
 def _chunks(mapper: Mapper, found: Settings, raw_object: RawObject, stream: BinaryIO) -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import output
+from flows import output, terminal
 from flows.settings import JsonOption, SourceArgument, VersionOption, settings, source
 
 SOURCES_EXAMPLE = "ocsf-lake sources"
@@ -16,26 +16,31 @@ EXPLAIN_EXAMPLE = "ocsf-lake explain aws_vpc_flow"
 
 def sources(as_json: JsonOption = False) -> None:
     """List the sources with formats, OCSF classes and tables."""
+    from ocsf_mappers import registry
+
     found = described()
+    broken = registry.usable()[1]
+    for reason in broken.values():
+        terminal.say(f"error: {reason}")
     if as_json:
         output.print_json(found)
-        return
+        raise typer.Exit(int(bool(broken)))
     rows = [
         [item["source"], item["product"], *(output.Lines(item[name]) for name in ("formats", "classes", "tables"))]
         for item in found
     ]
     output.print_table(["source", "product", "formats", "OCSF classes", "tables"], rows)
+    raise typer.Exit(int(bool(broken)))
 
 
 def described() -> list[dict[str, Any]]:
-    """Every registered source: name, product, and lists of formats, classes and tables."""
+    """Every source that can be used: name, product, and lists of formats, classes and tables."""
     from ocsf_mappers import registry, schema
     from ocsf_mappers.check import table_names
 
     facts = schema.load()
     found = []
-    for name in registry.names():
-        mapper = registry.load(name)
+    for name, mapper in registry.usable()[0].items():
         product = mapper.product
         classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
         found.append(

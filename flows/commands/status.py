@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "ocsf-lake status aws_cloudtrail --lake demo_lake"
 
+SHOWN_BATCHES = 20
+"""Of the batches that fail, so many are shown; --json has all."""
 DAYS, NAMES = 14, 20
 """The loss meter shows so many days, and so many names of a kind; --json has all."""
 
@@ -38,8 +40,13 @@ _SOURCES = """
     FROM states LEFT JOIN counted USING (source) LEFT JOIN objects USING (source) ORDER BY source
 """
 _NOT_READ = """
-    SELECT state, reason, count(*) AS objects FROM ledger_objects
-    WHERE state IN ('failed', 'skipped', 'set_aside', 'replaced') GROUP BY ALL ORDER BY ALL
+    SELECT state, reason, count(*) AS objects, max(attempts) AS attempts, (min(uri, 3)) AS examples
+    FROM ledger_objects
+    WHERE state IN ('failed', 'skipped', 'set_aside', 'replaced') GROUP BY state, reason ORDER BY state, reason
+"""
+_OPEN = """
+    SELECT id AS batch, source, objects, failures, reason FROM ledger_batches
+    WHERE state <> 'done' AND failures > 0 ORDER BY failures DESC, id
 """
 _REPLACED = """
     SELECT count(*) AS objects FROM (
@@ -92,17 +99,32 @@ def status(
 
 def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
     """Every source, and the objects that were not read."""
-    sources, not_read = _dicts(connection, _SOURCES), _dicts(connection, _NOT_READ)
+    sources, not_read, failing = (_dicts(connection, sql) for sql in (_SOURCES, _NOT_READ, _OPEN))
     last = _last_events(connection)
     (replaced,) = _dicts(connection, _REPLACED)
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
-        output.print_json({"sources": sources, "not_read": not_read, "replaced_after_reading": replaced["objects"]})
+        output.print_json(
+            {
+                "sources": sources, "not_read": not_read, "failing_batches": failing,
+                "replaced_after_reading": replaced["objects"],
+            }
+        )  # fmt: skip
         return
     output.print_table(COLUMNS, [_row(item) for item in sources])
     for item in not_read:
         said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
+        lines = [said]
+        if item["state"] == "failed":
+            lines[0] += f" (tried up to {terminal.plural(item['attempts'], 'time')})"
+            lines += [f"  {uri}" for uri in item["examples"]]
+            lines += ["  and more; ledger_objects has them all"] if item["objects"] > len(item["examples"]) else []
+        sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    for item in failing[:SHOWN_BATCHES]:
+        tries = terminal.plural(item["failures"], "attempt")
+        why = item["reason"] or "an attempt is under way, or its process ended"
+        said = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
         sys.stdout.write(f"{terminal.escaped(said)}\n")
     if replaced["objects"]:
         keys = terminal.plural(replaced["objects"], "key")

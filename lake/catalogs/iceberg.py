@@ -22,7 +22,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lake import database, layout, s3
+from lake import database, layout, private, s3
 from lake.catalog import Definition, Finding, HeldFile, Kind, Truth
 from lake.layout import Partition
 from lake.s3 import Access
@@ -98,12 +98,14 @@ def connect(
     """
     given = dict(properties)
     if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
-        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state)}
+        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
     if given.get("uri", "").startswith("postgres"):
         given["uri"] = database.postgres_url(given["uri"])
         given.setdefault("pool_pre_ping", "true")
     given.setdefault("py-io-impl", f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}")
     given.setdefault("warehouse", store.uri(FOLDER))
+    if store.is_local:
+        private.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
     given[ACCESS] = json.dumps(asdict(store.access))
     catalog = _opened(given)
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
@@ -111,11 +113,11 @@ def connect(
     return catalog
 
 
-def _beside_the_ledger(state: Path | None) -> str:
+def _beside_the_ledger(state: Path | None, umask: int) -> str:
     if state is None:
         raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
     place = state / Path(layout.CATALOG_PATH).parent
-    place.mkdir(parents=True, exist_ok=True)
+    private.make_folder(place, umask)
     return f"sqlite:///{place / 'iceberg.db'}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lake import private
 from lake.catalog import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
 from lake.database import connect, insert
 from lake.layout import Partition
@@ -46,12 +47,13 @@ class SqlCatalog:
 
     Args:
         url: SQLAlchemy URL of the database.
+        umask: Permissions that a new file of SQLite does not get.
     """
 
     name = "local"
 
-    def __init__(self, url: str) -> None:
-        self.engine = connect(url, METADATA, "catalog")
+    def __init__(self, url: str, umask: int = private.UMASK) -> None:
+        self.engine = connect(url, METADATA, "catalog", umask=umask)
 
     def close(self) -> None:
         """Closes connections."""

@@ -6,7 +6,7 @@ A reader never stops at a bad record: what it cannot read travels beside the rec
 from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
 from ocsf_mappers.readers.delimited import Delimited, Named, Unheaded
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
-from ocsf_mappers.readers.envelope import CLOUDWATCH, Envelope, wrapped
+from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.parquet import ParquetRows
 
@@ -17,6 +17,6 @@ def of_object(reader: Reader, uri: str) -> Reader:
 
 
 __all__ = [
-    "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named", "ParquetRows",
-    "Reader", "Unheaded", "of_object", "wrapped",
+    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named",
+    "ParquetRows", "Reader", "Unheaded", "of_object", "wrapped",
 ]  # fmt: skip

@@ -24,13 +24,17 @@ from ocsf_mappers.readers.chunk import (
     positions,
     until_error,
 )
+from ocsf_mappers.readers.exported import is_exported
 from ocsf_mappers.streams import Blocks
+
+EXPORT_TIME = "envelope.timestamp"
+"""The column of the time that stands before each message of an export task."""
 
 HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
 
 HEADER_BYTES = 64 << 10
-"""As much of a line as is looked at to see whether it is a repeated header."""
+"""A header line may be so long; names are kept as long as an object is read."""
 
 HEADER_WORDS = 3
 """So many names of fields in a first line make it a header, whatever else it names."""
@@ -107,9 +111,20 @@ class Delimited:
         return f"{values} values where the default format has {len(self.default)}{hint}"
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
-        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12."""
-        for chunk in self._read(blocks):
-            yield from self._with_others(chunk)
+        """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12.
+
+        Lines that a CloudWatch Logs export task wrote have the time of their log event in a column before the others.
+        """
+        reader = self
+        if is_exported(blocks.head) and not self._is_line(blocks.head.lstrip().partition(b"\n")[0]):
+            others = tuple(replace(other, columns=(EXPORT_TIME, *other.columns)) for other in self.others)
+            reader = replace(self, default=(EXPORT_TIME, *self.default), others=others)
+        for chunk in reader._read(blocks):
+            yield from reader._with_others(chunk)
+
+    def _is_line(self, first: bytes) -> bool:
+        """Whether a first line that begins with a time may be this log's own, by the number of its values."""
+        return first.strip().count(self.sep.encode()) + 1 == len(self.default)
 
     def _with_others(self, chunk: Chunk) -> Iterator[Chunk]:
         """A chunk, and after it the lines that did not fit and are of another kind that is known."""
@@ -143,7 +158,7 @@ class Delimited:
                 words = self._words(first)
                 if (reason := self._no_header(words)) is not None:
                     yield Chunk(no_records(), [Bad(1, reason, bad_text(first))])
-                    refused = reason if len(words) > COLUMNS else None
+                    refused = reason if self._known(words) >= HEADER_WORDS else None
                     line, text = 2, rest
                 elif self._is_header(words, first=True):
                     names, headed, line, text = words, True, 2, rest
@@ -218,13 +233,18 @@ class Delimited:
         Most of its words are names of fields. Of a first line some are enough; further down they might be values.
         """
         known = self._known(words)
-        return len(words) <= COLUMNS and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
+        small = len(words) <= COLUMNS and sum(map(len, words)) <= HEADER_BYTES
+        return small and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
 
     def _no_header(self, words: tuple[str, ...]) -> str | None:
         """Why a first line that names fields is none that could name the columns; None where it is one, or values."""
         known = self._known(words)
-        if known >= HEADER_WORDS and len(words) > COLUMNS:
-            return f"the first line names {len(words)} columns, more than the {COLUMNS} that are read"
+        size = sum(map(len, words))
+        if known >= HEADER_WORDS and (len(words) > COLUMNS or size > HEADER_BYTES):
+            return (
+                f"the first line names {len(words)} columns with {size} characters; "
+                f"{COLUMNS} and {HEADER_BYTES} are read at most"
+            )
         begins = self._known(words[:1]) > 0
         if (begins or known > 1) and not self._is_header(words, first=True):
             return (

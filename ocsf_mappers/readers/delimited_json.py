@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,9 +14,12 @@ import pyarrow as pa
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
-from ocsf_mappers.readers.envelope import CONTROL_DROP, CONTROL_TEXT
+from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.streams import Blocks
+
+PREFIX = "envelope."
+"""Before the names of members that stood around a line."""
 
 CELLS = 4 << 20
 """Records whose members differ are put into one table of this many values and gaps."""
@@ -36,13 +39,9 @@ class DelimitedInJson:
 
     Args:
         text: How the lines themselves are read.
-        lists: Names of members that hold lists of CloudWatch log events.
-        message: Member that holds a line.
     """
 
     text: Delimited
-    lists: tuple[str, ...] = ("logEvents",)
-    message: str = "message"
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
@@ -55,50 +54,47 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        for chunk in JsonRecords(self.lists).read(blocks):
+        for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
             yield from self._columns(chunk)
 
     def former_text(self, raw: str) -> str:
         """A record's text as earlier versions kept it in quarantine: its values alone."""
+        found = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
         try:
-            return " ".join(self.text.null if value is None else value for _, value in self._fields(_members(raw)))
-        except _NoFieldsError:
+            fields = [
+                *self._fields(found[0].text.decode(), is_carried=found[0].around is not None),
+                *_beside(around_text(found[0].around)),
+            ]
+        except (_NoFieldsError, IndexError):
             return raw
+        return " ".join(self.text.null if value is None else value for _, value in fields)
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
         bad, dropped = list(chunk.bad), Counter(chunk.dropped)
         table = _Table()
-        rows = zip(chunk.records["_record"].to_pylist(), _raws(chunk.records), strict=True)
-        for number, raw in rows:
+        for number, raw, around in _rows(chunk.records):
             try:
-                members = _members(raw)
-                if _is_control(dict(members), self.message):
-                    dropped[CONTROL_DROP] += 1
-                    continue
-                fields = self._fields(members)
+                fields = [*self._fields(raw, is_carried=around is not None), *_beside(around)]
             except _NoFieldsError as error:
-                bad.append(Bad(number, str(error), raw[:KEPT_BYTES]))
+                bad.append(Bad(number, str(error), _document(raw, around)))
                 continue
             if table.is_full(fields):
                 yield table.chunk()
                 table = _Table()
-            table.add(number, fields, raw)
+            table.add(number, fields, _document(raw, around))
         yield table.chunk()
         yield Chunk(no_records(), bad, dropped)
 
-    def _fields(self, members: _Members) -> _Members:
+    def _fields(self, raw: str, *, is_carried: bool) -> _Members:
         """Names and values of a record, the same name perhaps several times."""
-        line = next((value for name, value in members if name == self.message), None)
-        if not isinstance(line, str):
-            return [(name, None if value == self.text.null else value) for name, value in members]
-        values = line.split(self.text.sep)
+        if not is_carried or raw.lstrip()[:1] in ("{", "["):
+            return [(name, None if value == self.text.null else value) for name, value in _members(raw)]
+        values = raw.split(self.text.sep)
         columns = self.text.unheaded(values)
         if columns is None:
             raise _NoFieldsError(self.text.misfit(len(values)))
-        named = zip(columns, (None if word == self.text.null else word for word in values), strict=True)
-        around = ((f"cloudwatch.{name}", value) for name, value in members if name != self.message)
-        return [*named, *around]
+        return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
 
 
 class _NoFieldsError(Exception):
@@ -203,11 +199,20 @@ def _json(value: object) -> str:
             return json.dumps(value, ensure_ascii=False)
 
 
-def _is_control(members: Mapping[str, object], message: str) -> bool:
-    """Whether CloudWatch Logs wrote this to try the way: the document itself, or the log event taken out of it."""
-    line = str(members.get(message))
-    return members.get("messageType") == "CONTROL_MESSAGE" or line.startswith(CONTROL_TEXT)
+def _rows(records: pa.Table) -> Iterator[tuple[int, str, str | None]]:
+    """Number and text of each record, and what stood around it."""
+    if "_raw" not in records.column_names:
+        return iter(())
+    around = records["_envelope"].to_pylist() if "_envelope" in records.column_names else [None] * len(records)
+    return zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), around, strict=True)
 
 
-def _raws(records: pa.Table) -> list[str]:
-    return records["_raw"].to_pylist() if "_raw" in records.column_names else []
+def _beside(around: str | None) -> _Members:
+    """What stood around a record as further columns."""
+    found = [] if around is None else _members(around)
+    return [(f"{PREFIX}{name}", value) for name, value in found if value is not None]
+
+
+def _document(raw: str, around: str | None) -> str:
+    """A record with what stood around it, as quarantine keeps it."""
+    return (raw if around is None else wrapped(raw, around, CARRIERS))[:KEPT_BYTES]

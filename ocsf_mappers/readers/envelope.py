@@ -1,16 +1,27 @@
-"""Documents that other AWS services put around a record."""
+"""Documents that other AWS services put around a record, opened: CloudWatch Logs, EventBridge, SNS, SQS, Firehose.
+
+A document is recognized by its own members, never by text inside a value. What stood around a record travels beside it,
+so that nothing is lost and the document can be put together again (`wrapped`). Documents inside documents are opened
+to a bounded depth.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-import pyarrow as pa
 
-from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.readers.chunk import Bad, Chunk
+from ocsf_mappers.json_split import split
+from ocsf_mappers.members import RepeatedError, raw_members
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
 @dataclass(frozen=True)
@@ -19,13 +30,28 @@ class Envelope:
 
     Args:
         marker: Member that tells the envelope from a bare record.
-        member: Member that holds the record: an object, or JSON text in a string.
+        member: Member that holds the record: an object, or a text that is JSON or a line of a text log.
         drops: Beginning of a text in the record's place -> why such an envelope is a counted drop.
+        also: Further members that such a document always has.
+        only: Where the marker alone is too common a name: every name that may stand beside it.
+        packed: Whether the text is base64, perhaps of gzip.
     """
 
     marker: str
     member: str
     drops: Mapping[str, str] = field(default_factory=dict, hash=False)
+    also: tuple[str, ...] = ()
+    only: frozenset[str] = frozenset()
+    packed: bool = False
+
+    def holds(self, names: Mapping[str, object]) -> bool:
+        """Whether a document with members of these names is this envelope."""
+        return (
+            self.marker in names
+            and self.member in names
+            and all(name in names for name in self.also)
+            and (not self.only or names.keys() <= self.only)
+        )
 
     def drop_reason(self, text: str) -> str | None:
         """Why an envelope that holds this text is a counted drop, or None."""
@@ -34,56 +60,245 @@ class Envelope:
 
 CONTROL_DROP = "CloudWatch Logs control message"
 CONTROL_TEXT = "CWL CONTROL MESSAGE"
+EVENT_LIST = "logEvents"
+"""A subscription's document holds log events in a member of this name, and its kind in `messageType`."""
+_KIND, _CONTROL = "messageType", b'"CONTROL_MESSAGE"'
+
 CLOUDWATCH = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP})
-"""A CloudWatch Logs event with a JSON record as its message; subscriptions deliver lists of them in `logEvents`."""
+"""A CloudWatch Logs event, for sources whose own records have no member `message`."""
+
+_LOG_EVENT_NAMES = _names(
+    "id timestamp message extractedFields ingestionTime eventId logStreamName logGroupName logGroupIdentifier"
+    " messageType owner logGroup logStream subscriptionFilters policyLevel raw_data"
+)
+_OF_EVENTS = ("id", "timestamp", "message", "extractedFields")
+LOG_EVENT = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP}, only=_LOG_EVENT_NAMES)
+EVENTBRIDGE = Envelope("detail-type", "detail")
+SNS = Envelope("TopicArn", "Message", also=("MessageId",))
+SNS_TO_LAMBDA = Envelope("EventSource", "Sns", also=("EventSubscriptionArn",))
+SQS = Envelope("ReceiptHandle", "Body", also=("MessageId",))
+SQS_TO_LAMBDA = Envelope("receiptHandle", "body", also=("messageId",))
+FIREHOSE_FAILED = Envelope("rawData", "rawData", also=("errorCode",), packed=True)
+FIREHOSE_RECORD = Envelope("recordId", "data", packed=True)
+
+CARRIERS = (
+    EVENTBRIDGE, LOG_EVENT, SNS, SNS_TO_LAMBDA, SQS, SQS_TO_LAMBDA, FIREHOSE_FAILED, FIREHOSE_RECORD
+)  # fmt: skip
+"""What records of any source may come in, besides the documents of CloudWatch Logs subscriptions."""
+
+DEPTH = 6
+"""Documents inside documents are opened this deep; what lies deeper is taken for a record."""
+
+UNPACKED_BYTES = 16 << 20
+"""A packed text may grow to this; AWS's services pass on a megabyte at most."""
+
+_NULL = msgspec.Raw(b"null")
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_GZIP = b"\x1f\x8b"
+_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 
-def unwrap(records: pa.Table, envelope: Envelope) -> Chunk:
-    """JSON records taken out of their envelopes; what stood around each goes into `_envelope`. Bare records stay."""
-    raw: list[str] = []
-    around: list[str | None] = []
-    keep: list[bool] = []
-    bad: list[Bad] = []
-    dropped: Counter[str] = Counter()
-    for number, text in zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), strict=True):
-        inner = _inner(text, envelope)
-        keep.append(inner is None or inner[0].lstrip().startswith("{"))
-        if keep[-1]:
-            raw.append(text if inner is None else inner[0])
-            around.append(None if inner is None else inner[1])
-        elif inner and (reason := envelope.drop_reason(inner[0])):
-            dropped[reason] += 1
-        else:
-            bad.append(Bad(number, f"{envelope.member} holds no JSON object", text[:KEPT_BYTES]))
-    if not all(keep):
-        records = records.filter(pa.array(keep))
-    records = records.set_column(records.column_names.index("_raw"), "_raw", pa.array(raw, pa.string()))
-    if any(around):
-        records = records.append_column("_envelope", pa.array(around, pa.string()))
-    return Chunk(records, bad, dropped)
+@dataclass(frozen=True)
+class Carried:
+    """What was in a document, or the document itself where it is none that is known.
+
+    Args:
+        text: A record: JSON, or a line of a text log.
+        around: The documents around it as one JSON object, null where the record was; None for a bare record.
+        drop: Why it is no record, but something the service wrote for itself; None for a record.
+        member: Member of the innermost document that held it.
+        problem: Why a document cannot be opened; its text is the document.
+    """
+
+    text: bytes
+    around: dict[str, msgspec.Raw] | None = None
+    drop: str | None = None
+    member: str = ""
+    problem: str | None = None
 
 
-def _inner(text: str, envelope: Envelope) -> tuple[str, str] | None:
-    """The record inside an envelope and the envelope without it; None when the text is a bare record."""
+def opened(text: bytes, envelopes: Sequence[Envelope]) -> list[Carried]:
+    """The records in a document, in order; a bare record gives itself, a document without any gives none.
+
+    Args:
+        text: JSON.
+        envelopes: What may stand around a record.
+    """
+    return list(_opened(text, envelopes, DEPTH))
+
+
+def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[Carried]:
     try:
-        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        if envelope.marker not in members or envelope.member not in members:
-            return None
-        held = bytes(members.pop(envelope.member))
-        record = msgspec.json.decode(held, type=str) if held.startswith(b'"') else held.decode()
-        return record, msgspec.json.encode(members).decode()
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return None  # what is wrong with it shows when it is mapped
+        members = _MEMBERS.decode(text)
+    except _ERRORS:
+        yield Carried(text)  # what is wrong with it shows when it is mapped
+        return
+    is_document = EVENT_LIST in members and _KIND in members
+    if depth and (is_document or any(envelope.holds(members) for envelope in envelopes)):
+        try:
+            members = raw_members(text)
+        except RepeatedError as error:
+            yield Carried(text, problem=str(error))  # one of them may hold another record
+            return
+    if depth and is_document:
+        events = _events(members)
+        if events is not None:
+            for event in events:
+                yield from _held(event, (CLOUDWATCH,), envelopes, depth) or [Carried(_encoded(event))]
+            return
+    found = _held(members, envelopes, envelopes, depth) if depth else []
+    yield from found or [Carried(text)]
+
+
+def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | None:
+    """A subscription document's log events, each with the members that stand around all of them."""
+    around = dict(document)
+    held = bytes(around.pop(EVENT_LIST))
+    try:
+        if events := _RAWS.decode(held if held != b"null" else b"[]"):
+            return [{**around, **_MEMBERS.decode(event)} for event in events]
+    except _ERRORS:
+        return None
+    control = bytes(document[_KIND]) == _CONTROL
+    return [{**around, "message": msgspec.Raw(msgspec.json.encode(CONTROL_TEXT))}] if control else []
+
+
+def _held(
+    members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
+) -> list[Carried]:
+    """What the first envelope that these members make holds; nothing where they make none."""
+    for envelope in known:
+        if not envelope.holds(members):
+            continue
+        payload = _payload(bytes(members[envelope.member]), envelope)
+        if payload is None:
+            continue
+        found = []
+        for item in payload:
+            if reason := envelope.drop_reason(item[:256].decode(errors="replace")):
+                found.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
+                continue
+            nested = _opened(item, inner, depth - 1) if item.lstrip()[:1] == b"{" else (Carried(item),)
+            for one in nested:
+                place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
+                member = one.member or envelope.member
+                found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
+        return found
+    return []
+
+
+def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
+    """The texts in an envelope's member; None where its value is neither an object nor a text."""
+    if held[:1] == b"{":
+        return [held]
+    if held[:1] != b'"':
+        return None
+    try:
+        text = msgspec.json.decode(held, type=str)
+        data = _unpacked(text) if envelope.packed else None
+    except (*_ERRORS, zlib.error):
+        return None
+    if data is None:
+        return [text.encode("utf-8", "replace")]
+    if data.lstrip()[:1] in (b"{", b"["):
+        piece = split(data, ())
+        return [bytes(record) for record in piece.records] + [bad for _, _, bad in piece.bad]
+    return [line for line in data.splitlines() if line.strip()]
+
+
+def _unpacked(text: str) -> bytes | None:
+    """The bytes of a base64 text, out of gzip where they are packed so; None when the text is no base64.
+
+    Raises:
+        zlib.error: They are damaged, or too many.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if not data.startswith(_GZIP):
+        return data
+    inflate = zlib.decompressobj(31)
+    data = inflate.decompress(data, UNPACKED_BYTES)
+    if not inflate.eof:
+        raise zlib.error("the text is cut off, or grows too far")
+    return data
+
+
+def _encoded(members: Mapping[str, msgspec.Raw]) -> bytes:
+    return msgspec.json.encode(members)
+
+
+def around_text(around: Mapping[str, msgspec.Raw] | None) -> str | None:
+    """What stood around a record, as the column `_envelope` has it."""
+    return None if around is None else _encoded(around).decode()
 
 
 def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
     """The document that a record came in, put together again: reading it gives the same record and surroundings."""
-    members = msgspec.json.decode(around, type=dict[str, msgspec.Raw])
-    # An envelope whose marker is the record itself has none left to be told by.
-    told = sorted(envelopes, key=lambda envelope: (envelope.marker not in members, envelope.marker != envelope.member))
     try:
-        held = msgspec.Raw(record.encode())
         msgspec.json.decode(record)
+        held = msgspec.Raw(record.encode())
     except (msgspec.DecodeError, RecursionError):
         held = msgspec.Raw(msgspec.json.encode(record))
-    return msgspec.json.encode({**members, told[0].member: held}).decode()
+    return _encoded(_wrapped(held, _MEMBERS.decode(around), envelopes)).decode()
+
+
+def _wrapped(
+    record: msgspec.Raw, members: dict[str, msgspec.Raw], envelopes: Sequence[Envelope]
+) -> dict[str, msgspec.Raw]:
+    known = [envelope for envelope in (*envelopes, CLOUDWATCH) if envelope.holds(members)]
+    # The record's place is null or holds the next document; where several may be meant, the place decides.
+    known.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
+    place = bytes(members[known[0].member])
+    inner = record
+    if place.startswith(b"{"):
+        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes)))
+    whole = {**members, known[0].member: inner}
+    if _KIND not in whole:
+        return whole
+    event: dict[str, msgspec.Raw] = {name: whole.pop(name) for name in _OF_EVENTS if name in whole}
+    return {**whole, EVENT_LIST: msgspec.Raw(b"[" + _encoded(event) + b"]")}
+
+
+_FIRST_NAME = re.compile(rb'\s*\{\s*"([^"\\]*)"')
+HEAD_BYTES = 40
+_NAMES: Mapping[Envelope, frozenset[str]] = {
+    EVENTBRIDGE: _names("version id detail-type source account time region resources detail replay-name"),
+    LOG_EVENT: _LOG_EVENT_NAMES | {EVENT_LIST},
+    SNS: _names(
+        "Type MessageId TopicArn Subject Message Timestamp SequenceNumber MessageAttributes SignatureVersion Signature"
+        " SigningCertURL SigningCertUrl UnsubscribeURL UnsubscribeUrl"
+    ),
+    SNS_TO_LAMBDA: _names("EventSource EventVersion EventSubscriptionArn Sns"),
+    SQS: _names("MessageId ReceiptHandle Body MD5OfBody MD5OfMessageAttributes Attributes MessageAttributes"),
+    SQS_TO_LAMBDA: _names(
+        "messageId receiptHandle body attributes messageAttributes md5OfBody eventSource eventSourceARN"
+        " awsRegion"
+    ),
+    FIREHOSE_FAILED: _names(
+        "attemptsMade arrivalTimestamp errorCode errorMessage attemptEndingTimestamp rawData lambdaArn"
+    ),
+    FIREHOSE_RECORD: _names("recordId data approximateArrivalTimestamp kinesisRecordMetadata"),
+}  # fmt: skip
+"""The names that a carrier's document may begin with."""
+
+
+def may_be_carried(heads: Iterable[bytes], text: bytes, envelopes: Sequence[Envelope]) -> bool:
+    """Whether some of these documents may be one around a record, found out without reading them.
+
+    Args:
+        heads: Their beginnings, `HEAD_BYTES` of each, equal ones once.
+        text: All of them.
+        envelopes: Those that records of the source alone come in; these may begin with any member.
+    """
+    firsts = set()
+    for head in heads:
+        found = _FIRST_NAME.match(head)
+        firsts.add(found[1].decode(errors="replace") if found else None)
+    markers = {envelope.marker for envelope in envelopes}
+    for carrier, names in _NAMES.items():
+        if None in firsts or firsts & names:
+            markers.add(carrier.marker)
+    return any(f'"{marker}"'.encode() in text for marker in markers)

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import surrogates
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
+from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
 from ocsf_mappers.readers.chunk import Bad, Chunk, bad_text, failure, until_error
-from ocsf_mappers.readers.envelope import Envelope, unwrap
+from ocsf_mappers.readers.envelope import (
+    CARRIERS,
+    EVENT_LIST,
+    HEAD_BYTES,
+    Envelope,
+    around_text,
+    may_be_carried,
+    opened,
+    wrapped,
+)
+from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.streams import Blocks
 
 WINDOW_BYTES = 16 << 20
 """An object is held in memory up to this size and read window by window beyond it."""
+
+OPENED_BYTES = 256 << 20
+"""What the documents of one window hold, packed texts among them, may come to about so many bytes."""
 
 _OBJECT = re.compile(rb'\{\s*+"')
 
 
 @dataclass(frozen=True)
 class JsonRecords:
-    """JSON: `{"Records": [...]}`, an array, JSON lines, one document, or records inside envelopes.
+    """JSON: `{"Records": [...]}`, an array, JSON lines, one document, each also inside the documents of other services.
+
+    Records of every source may come in CloudWatch Logs documents and export tasks, EventBridge events, notifications of
+    SNS and the like (see `ocsf_mappers.readers.envelope`).
 
     Args:
         lists: Names of the members that hold lists of records.
-        envelopes: Documents that a record may come in.
+        envelopes: Documents that records of this source alone may come in.
         pascal_case: Member that some deliveries write with a capital, such as `SchemaVersion`; the names of all members
             of such a record, at any depth, then lose the capital they begin with. Names that hold other signs than
             letters, digits and `_` stay as they are: they are data, not names.
@@ -38,6 +55,13 @@ class JsonRecords:
     envelopes: tuple[Envelope, ...] = ()
     pascal_case: str | None = None
     label: str = "JSON"
+    texts: bool = False
+    """Whether a document may hold a line of text in a record's place; otherwise such a document is bad."""
+
+    @property
+    def known_envelopes(self) -> tuple[Envelope, ...]:
+        """Every document that a record may come in."""
+        return (*self.envelopes, *CARRIERS)
 
     def accepts(self, head: bytes) -> bool:
         """JSON, perhaps with something broken before it; an empty object has no records in any format."""
@@ -57,14 +81,16 @@ class JsonRecords:
         held: list[bytes] = []
         failed: list[ReadError] = []
         stream = until_error(iter(blocks), failed)
+        if is_exported(blocks.head):
+            stream = as_log_events(stream)
         for block in stream:
             held.append(block)
             if sum(map(len, held)) >= WINDOW_BYTES:
-                for piece in Windows(self.lists, WINDOW_BYTES).pieces(stream, b"".join(held)):
+                for piece in Windows(self.lists, WINDOW_BYTES, (EVENT_LIST,)).pieces(stream, b"".join(held)):
                     yield piece, None
                 held.clear()
                 break
-        yield split(b"".join(held), self.lists), failed[0] if failed else None
+        yield split(b"".join(held), self.lists, (EVENT_LIST,)), failed[0] if failed else None
 
     def _chunks(self, piece: Piece, before: int) -> Iterator[Chunk]:
         if not piece.records and not piece.bad:
@@ -76,17 +102,62 @@ class JsonRecords:
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
-        raw, numbers, too_long = _short_enough(text_array(piece.records, joined), numbers)
-        texts, numbers, not_utf8 = _utf8(raw, numbers)
+        raw = text_array(piece.records, joined)
         escaped = b"\\ud" in joined or b"\\uD" in joined
-        texts = surrogates.whole(texts) if escaped else texts
-        chunk = self._unwrapped(pa.table({"_record": numbers, "_raw": texts}), joined)
-        all_bad = sorted([*bad, *too_long, *not_utf8, *chunk.bad], key=lambda item: item.record)
-        records = self._camel_case(chunk.records)
-        if escaped and self.envelopes:
-            # What comes as text inside an envelope is spelled by the log itself.
+        around: pa.Array | None = None
+        dropped: Counter[str] = Counter()
+        if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):
+            raw, numbers, around, bad, dropped = self._opened(_whole(raw) if escaped else raw, numbers, bad, before)
+        records = pa.table({"_record": numbers, "_raw": raw} | ({"_envelope": around} if around is not None else {}))
+        records, too_long = _short_enough(records)
+        records, not_utf8 = _utf8(records)
+        if escaped:
+            # What comes as text inside an envelope is spelled by the log itself, so this comes after it was opened.
             records = records.set_column(1, "_raw", surrogates.whole(records["_raw"].combine_chunks()))
-        yield Chunk(records, all_bad, chunk.dropped)
+        all_bad = sorted([*bad, *too_long, *not_utf8], key=lambda item: item.record)
+        yield Chunk(self._camel_case(records), all_bad, dropped)
+
+    def _opened(
+        self, raw: pa.Array, numbers: pa.Array, bad: Sequence[Bad], before: int
+    ) -> tuple[pa.Array, pa.Array, pa.Array | None, list[Bad], Counter[str]]:
+        """The records in these documents: their texts, numbers, what stood around them, and what is none.
+
+        One document may hold several, so all are numbered anew.
+        """
+        damaged = {item.record: item for item in bad}
+        texts: list[bytes] = []
+        places: list[int] = []
+        around: list[str | None] = []
+        no_record: list[Bad] = []
+        dropped: Counter[str] = Counter()
+        number = before
+        documents = dict(zip(numbers.to_pylist(), raw.to_pylist(), strict=True))
+        size = 0
+        for document in sorted([*documents, *damaged]):
+            if document not in damaged and size > OPENED_BYTES:
+                text = bad_text(documents[document])
+                damaged[document] = Bad(document, f"the documents before it hold more than {OPENED_BYTES} bytes", text)
+            if document in damaged:
+                number += 1
+                no_record.append(replace(damaged[document], record=number))
+                continue
+            for found in opened(documents[document], self.known_envelopes):
+                number += 1
+                size += len(found.text)
+                if found.drop is not None:
+                    dropped[found.drop] += 1
+                elif found.problem is not None:
+                    no_record.append(Bad(number, found.problem, bad_text(found.text)))
+                elif self.texts or found.around is None or found.text.lstrip()[:1] == b"{":
+                    texts.append(found.text)
+                    places.append(number)
+                    around.append(around_text(found.around))
+                else:
+                    held = found.text.decode(errors="replace")
+                    text = wrapped(held, around_text(found.around) or "", self.known_envelopes)
+                    no_record.append(Bad(number, f"{found.member} holds no JSON object", text[:KEPT_BYTES]))
+        column = pa.array(around, pa.string()) if any(item is not None for item in around) else None
+        return pa.array(texts, pa.binary()), pa.array(places, pa.int64()), column, no_record, dropped
 
     def _camel_case(self, records: pa.Table) -> pa.Table:
         if self.pascal_case is None:
@@ -98,14 +169,6 @@ class JsonRecords:
         renamed = pa.array([_lower_names(text) if capital else text for text, capital in pairs], pa.string())
         return records.set_column(1, "_raw", renamed)
 
-    def _unwrapped(self, records: pa.Table, joined: bytes) -> Chunk:
-        chunk = Chunk(records)
-        for envelope in self.envelopes:
-            if f'"{envelope.marker}"'.encode() in joined:
-                found = unwrap(chunk.records, envelope)
-                chunk = Chunk(found.records, [*chunk.bad, *found.bad], {**chunk.dropped, **found.dropped})
-        return chunk
-
 
 _CAPITAL_NAME = re.compile(r"""(?<!\\)"([A-Z])(\w*"\s*:)""", re.ASCII)
 """A member's name with a capital. A quote without a backslash before it, and a name, a quote and a colon behind it, can
@@ -116,29 +179,38 @@ def _lower_names(text: str) -> str:
     return _CAPITAL_NAME.sub(lambda found: f'"{found[1].lower()}{found[2]}', text)
 
 
-def _short_enough(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
-    """The texts that are no longer than a record may be, their numbers, and the others as bad records."""
-    fits = pc.less_equal(pc.binary_length(raw), RECORD_BYTES)
-    if pc.all(fits).as_py():
-        return raw, numbers, []
-    long = pc.invert(fits)
-    found = zip(numbers.filter(long).to_pylist(), raw.filter(long).to_pylist(), strict=True)
-    return raw.filter(fits), numbers.filter(fits), [Bad(number, TOO_LONG, bad_text(text)) for number, text in found]
-
-
-def _utf8(raw: pa.Array, numbers: pa.Array) -> tuple[pa.Array, pa.Array, list[Bad]]:
-    """The texts that are UTF-8, their numbers, and the others as bad records."""
+def _whole(documents: pa.Array) -> pa.Array:
+    """Documents without half surrogate pairs, which no parser takes; those that are no UTF-8 stay as they are."""
     try:
-        return raw.cast(pa.string()), numbers, []
+        return surrogates.whole(documents.cast(pa.string())).cast(pa.binary())
     except pa.ArrowInvalid:
-        pass
-    keep, bad = [], []
-    for number, item in zip(numbers.to_pylist(), raw.to_pylist(), strict=True):
-        try:
-            item.decode()
-            keep.append(True)
-        except UnicodeDecodeError as error:
-            keep.append(False)
-            bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the record", bad_text(item)))
-    mask = pa.array(keep, pa.bool_())
-    return raw.filter(mask).cast(pa.string()), numbers.filter(mask), bad
+        return documents
+
+
+def _short_enough(records: pa.Table) -> tuple[pa.Table, list[Bad]]:
+    """The records that are no longer than they may be, and the others as bad ones."""
+    fits = pc.less_equal(pc.binary_length(records["_raw"]), RECORD_BYTES)
+    if pc.all(fits).as_py():
+        return records, []
+    long = records.filter(pc.invert(fits))
+    found = zip(long["_record"].to_pylist(), long["_raw"].to_pylist(), strict=True)
+    return records.filter(fits), [Bad(number, TOO_LONG, bad_text(text)) for number, text in found]
+
+
+def _utf8(records: pa.Table) -> tuple[pa.Table, list[Bad]]:
+    """The records that are UTF-8, as text, and the others as bad ones."""
+    bad: list[Bad] = []
+    try:
+        texts = records["_raw"].cast(pa.string())
+    except pa.ArrowInvalid:
+        keep = []
+        for number, item in zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), strict=True):
+            try:
+                item.decode()
+                keep.append(True)
+            except UnicodeDecodeError as error:
+                keep.append(False)
+                bad.append(Bad(number, f"invalid UTF-8 at byte {error.start} of the record", bad_text(item)))
+        records = records.filter(pa.array(keep, pa.bool_()))
+        texts = records["_raw"].cast(pa.string())
+    return records.set_column(1, "_raw", texts), bad

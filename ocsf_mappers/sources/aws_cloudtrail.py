@@ -15,6 +15,7 @@ from ocsf_mappers import (
     JSON,
     Envelope,
     EventMap,
+    Expr,
     Fields,
     JsonRecords,
     Mapper,
@@ -22,21 +23,38 @@ from ocsf_mappers import (
     coalesce,
     col,
     object_key,
+    sql,
     text_struct,
     when,
 )
 
-SIGN_IN_SOURCES = ("signin.amazonaws.com", "sts.amazonaws.com")
-SIGN_INS = (
-    "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity CheckMfa ConsoleLogin CredentialChallenge"
-    " CredentialVerification ExternalIdPDirectoryLogin UserAuthentication"
+SIGN_IN_SOURCES = (
+    "signin.amazonaws.com", "sts.amazonaws.com", "sso.amazonaws.com", "rolesanywhere.amazonaws.com",
+    "eks-auth.amazonaws.com",
+)  # fmt: skip
+ROLES_ASSUMED = "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity AssumeRoleForPodIdentity".split()
+CREDENTIALS_ISSUED = (
+    "AssumeRoot GetSessionToken GetFederationToken GetDelegatedAccessToken GetWebIdentityToken GetSigninToken SwitchRole"
+    " RenewRole ExitRole CreateToken GetRoleCredentials CreateSession"
 ).split()
+"""Calls that give their caller credentials or a session, as AssumeRole does:
+https://docs.aws.amazon.com/STS/latest/APIReference/API_Operations.html and the pages on sign-in events below."""
+
+SIGN_INS = [
+    *ROLES_ASSUMED,
+    *CREDENTIALS_ISSUED,
+    *"CheckMfa ConsoleLogin CredentialChallenge CredentialVerification ExternalIdPDirectoryLogin UserAuthentication".split(),
+]
+NO_LOGON = ("CheckMfa", "CredentialChallenge", "CredentialVerification")
+"""Steps of a sign-in; what it ends in is another event."""
 
 SIGN_IN_OUTCOMES = (
     "ConsoleLogin CheckMfa CredentialChallenge CredentialVerification ExternalIdPDirectoryLogin UserAuthentication"
+    " SwitchRole ExitRole RenewRole GetSigninToken"
 ).split()
-ACCOUNT_OUTCOMES = ("PasswordUpdated", "EmailUpdated", "AccountNameUpdated")
-CONSOLE_OUTCOMES = ("SwitchRole", "GetSigninToken", "PasswordRecoveryRequested", "PasswordRecoveryCompleted")
+ACCOUNT_OUTCOMES = (
+    "PasswordUpdated", "EmailUpdated", "AccountNameUpdated", "PasswordRecoveryRequested", "PasswordRecoveryCompleted",
+)  # fmt: skip
 """Events that say under their own name whether they succeeded, as in `"responseElements": {"CheckMfa": "Failure"}`; a
 failure need not show as an error. Source:
 https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-aws-console-sign-in-events.html and
@@ -44,36 +62,55 @@ https://docs.aws.amazon.com/singlesignon/latest/userguide/understanding-sign-in-
 
 ACCOUNT_SOURCES = ("iam.amazonaws.com", "signin.amazonaws.com", "account.amazonaws.com")
 ACCOUNT_CHANGES = {
-    # AWS's published choice of names and activities for Security Lake
-    "Create": "CreateUser CreateRole CreateServiceLinkedRole CreateInstanceProfile CreateLoginProfile CreateAccessKey"
-    " CreateVirtualMFADevice CreateAccountAlias CreateGroup EnableMFADevice ResyncMFADevice",
+    # AWS's published choice of names. The activities are those that OCSF's text gives: only a user or a role is created,
+    # deleted, enabled or disabled; what changes its policies attaches or detaches one. See docs/mapping-notes.md.
+    "Create": "CreateUser CreateRole CreateServiceLinkedRole",
     "Password Change": "ChangePassword PasswordUpdated",
-    "Delete": "DeleteUser DeleteRole DeleteGroup DeleteInstanceProfile DeleteLoginProfile DeleteAccessKey"
-    " DeleteVirtualMFADevice DeletePolicy DeleteUserPolicy DeleteRolePolicy DeleteGroupPolicy"
-    " DeleteUserPermissionsBoundary DeleteRolePermissionsBoundary DeleteServiceLinkedRole DeleteAccountAlias"
-    " DeleteAccountPasswordPolicy",
+    "Password Reset": "UpdateLoginProfile PasswordRecoveryRequested PasswordRecoveryCompleted",
+    "Delete": "DeleteUser DeleteRole DeleteServiceLinkedRole",
     "Attach Policy": "AttachUserPolicy AttachRolePolicy AttachGroupPolicy PutUserPolicy PutRolePolicy PutGroupPolicy"
     " PutUserPermissionsBoundary PutRolePermissionsBoundary AddUserToGroup",
-    "Detach Policy": "DetachUserPolicy DetachRolePolicy DetachGroupPolicy RemoveUserFromGroup"
-    " RemoveRoleFromInstanceProfile",
-    "Other": "UpdateUser UpdateRole UpdateRoleDescription UpdateGroup UpdateLoginProfile UpdateAccessKey"
-    " UpdateAssumeRolePolicy UpdateAccountPasswordPolicy UpdateAccountName UpdateAccountEmailAddress"
-    " AddRoleToInstanceProfile DeactivateMFADevice RequestSmsMfaRegistration FinalizeSmsMfaRegistration EmailUpdated"
-    " AccountNameUpdated TagUser TagRole TagInstanceProfile UntagUser UntagRole UntagInstanceProfile",
+    "Detach Policy": "DetachUserPolicy DetachRolePolicy DetachGroupPolicy DeleteUserPolicy DeleteRolePolicy"
+    " DeleteGroupPolicy DeleteUserPermissionsBoundary DeleteRolePermissionsBoundary RemoveUserFromGroup",
+    "MFA Factor Enable": "EnableMFADevice",
+    "MFA Factor Disable": "DeactivateMFADevice",
+    "Other": "CreateInstanceProfile CreateLoginProfile CreateAccessKey CreateVirtualMFADevice CreateAccountAlias"
+    " CreateGroup ResyncMFADevice DeleteGroup DeleteInstanceProfile DeleteLoginProfile DeleteAccessKey"
+    " DeleteVirtualMFADevice DeletePolicy DeleteAccountAlias DeleteAccountPasswordPolicy UpdateUser UpdateRole"
+    " UpdateRoleDescription UpdateGroup UpdateAccessKey UpdateAssumeRolePolicy UpdateAccountPasswordPolicy"
+    " UpdateAccountName UpdateAccountEmailAddress AddRoleToInstanceProfile RemoveRoleFromInstanceProfile"
+    " RequestSmsMfaRegistration FinalizeSmsMfaRegistration EmailUpdated AccountNameUpdated TagUser TagRole"
+    " TagInstanceProfile UntagUser UntagRole UntagInstanceProfile",
 }
 ACCOUNT_ACTIVITY = {name: activity for activity, names in ACCOUNT_CHANGES.items() for name in names.split()}
+OWN_ACCOUNT = (
+    "ChangePassword CreateAccessKey CreateLoginProfile DeactivateMFADevice DeleteAccessKey DeleteLoginProfile"
+    " PasswordRecoveryCompleted PasswordRecoveryRequested PasswordUpdated UpdateAccessKey"
+).split()
+"""Calls that change the caller's own account where they name no user:
+https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateAccessKey.html"""
 
 VERBS = {
     verb: activity
     for activity, verbs in {
-        "Create": "Create Run Generate",
-        "Read": "Get List Describe Search Lookup Head BatchGet Query Scan Select",
+        "Create": "Create Run Generate Allocate Clone Launch Post Provision Publish Purchase Send Submit Upload",
+        "Read": "Get List Describe Search Lookup Head Query Scan Select Analyze Calculate Check Compare Count Detect"
+        " Discover Download Estimate Evaluate Export Is Poll Predict Preview Recognize Resolve Retrieve Sample Simulate"
+        " Test Translate Validate Verify View",
         "Update": "Update Put Modify Add Remove Start Stop Attach Detach Associate Disassociate Tag Untag Enable Disable"
-        " Register Deregister Set Change Reboot Replace Reset Restore Copy Import BatchWrite",
-        "Delete": "Delete Terminate",
+        " Register Deregister Set Change Reboot Replace Reset Restore Copy Import Write Accept Acknowledge Activate Apply"
+        " Approve Archive Assign Authorize Cancel Close Complete Configure Confirm Deactivate Deauthorize Decrease"
+        " Deprecate Disconnect Dissociate Execute Extend Failover Flush Grant Increase Initiate Invite Invoke Lock Merge"
+        " Migrate Move Notify Open Pause Promote Rebuild Refresh Reject Reload Rename Request Resend Respond Restart Resume"
+        " Retry Revoke Rollback Rotate Schedule Signal Subscribe Suspend Switchover Transfer Unarchive Unassign Undeprecate"
+        " Unlock Unsubscribe Upgrade",
+        "Delete": "Delete Terminate Abort Deprovision Discard Dispose Evict Expire Purge Release",
     }.items()
-    for verb in verbs.split()
+    for before in ("Batch", "Admin", "Transact", "")
+    for verb in (before + verb for verb in verbs.split())
 }
+"""How an operation's name begins -> what it does. The first lines are AWS's published choice, the rest by meaning: what
+makes a thing creates, what leaves all as it is reads, what ends a thing deletes. See docs/mapping-notes.md."""
 
 S3_OBJECT_CALLS = (
     "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateMultipartUpload DeleteObject DeleteObjects"
@@ -86,11 +123,29 @@ S3_OBJECT_CALLS = (
 IPV4 = r"^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$"
 IPV6 = r"^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(:\d+\.\d+\.\d+\.\d+)?$"
 
+BLANK = ("", "-")
+"""These texts mean that there is no value."""
+
+
+def given(value: Expr) -> Expr:
+    """A text that says something."""
+    return when(~value.is_in(*BLANK)).then(value)
+
+
+def missing(value: Expr) -> Expr:
+    """Whether there is no text, or a blank one."""
+    return value.is_null() | value.is_in(*BLANK)
+
+
 who, session = col.userIdentity, col.userIdentity.sessionContext
 source = col.sourceIPAddress
+host = col.tlsDetails.clientProvidedHostHeader
+nowhere = missing(source)
 from_ip = source.matches(f"{IPV4}|{IPV6}")
+from_name = ~from_ip & ~nowhere
 from_service = source.ends_with(".amazonaws.com") | (source == "AWS Internal")
-nameless = who.arn.is_null() & who.accountId.is_null() & who.userName.is_null()
+session_name = when(who.type == "AssumedRole").then(who.principalId.extract(":(.+)"))
+nameless = missing(who.arn) & missing(who.accountId) & missing(who.userName)
 account = coalesce(col.recipientAccountId, who.accountId, object_key.account)
 insight = col.eventType == "AwsCloudTrailInsight"
 network = (col.eventCategory == "NetworkActivity") | (col.eventType == "AwsVpceEvent")
@@ -104,8 +159,15 @@ request, response = col.requestParameters, col.responseElements
 more, details = col.additionalEventData, col.serviceEventDetails
 
 by_sign_in = col.eventSource == "signin.amazonaws.com"
-without_error = (col.errorCode.is_null() | (col.errorCode == "")) & (col.errorMessage.is_null() | (col.errorMessage == ""))
+without_error = missing(col.errorCode) & missing(col.errorMessage)
 by_error = when(without_error).then("Success").otherwise("Failure")
+
+by_role = col.eventName.is_in(*ROLES_ASSUMED, "AssumeRoot")
+by_saml = (col.eventName == "AssumeRoleWithSAML") | ~more.json("SamlProviderArn").is_null()
+own_account = col.eventName.is_in(*OWN_ACCOUNT) & request.json("userName").is_null()
+ARN_ACCOUNT = r"^arn:[^:]*:[^:]*:[^:]*:(\d{12}):"
+EXPIRATION = "coalesce(strftime(try_strptime({0}, ['%b %d, %Y, %I:%M:%S %p', '%b %d, %Y %I:%M:%S %p']), '%Y-%m-%dT%H:%M:%SZ'), {0})"
+"""STS writes "Jul 10, 2023, 1:04:10 PM", in UTC; a time in ISO 8601 stays as it is."""
 
 COMMON: Fields = {
     # classification
@@ -121,41 +183,44 @@ COMMON: Fields = {
     "cloud.provider":    "AWS",
     "cloud.region":      col.awsRegion,
     "cloud.account.uid": account,
-    # who
+    # who; of an assumed role the session's name says who stands behind it
     "actor.user.type":           who.type,
-    "actor.user.name":           coalesce(who.userName, col.additionalEventData.json("UserName")),
+    "actor.user.name":           coalesce(given(who.userName), col.additionalEventData.json("UserName"), session_name),
     # OCSF requires a name, an id or an account of every user; a service that calls by itself has none of them
-    "actor.user.uid":            coalesce(who.arn, when(nameless).then(coalesce(who.invokedBy, who.principalId, who.type))),
-    "actor.user.uid_alt":        coalesce(who.principalId, who.onBehalfOf.userId),
-    "actor.user.account.uid":    who.accountId,
-    "actor.user.credential_uid": coalesce(who.accessKeyId, who.credentialId),
+    "actor.user.uid":            coalesce(given(who.arn), when(nameless).then(coalesce(given(who.invokedBy), given(who.principalId), who.type))),
+    "actor.user.uid_alt":        coalesce(given(who.principalId), who.onBehalfOf.userId),
+    "actor.user.account.uid":    given(who.accountId),
+    "actor.user.credential_uid": coalesce(given(who.accessKeyId), given(who.credentialId)),
     "actor.session.created_time": session.attributes.creationDate.iso8601(),
     "actor.session.is_mfa":       session.attributes.mfaAuthenticated,
-    "actor.session.issuer":       session.sessionIssuer.arn,
-    "actor.invoked_by":           who.invokedBy,
-    "actor.idp.name":             coalesce(who.identityProvider, session.webIdFederationData.json("federatedProvider")),
+    "actor.session.issuer":       given(session.sessionIssuer.arn),
+    "actor.invoked_by":           coalesce(given(who.invokedBy), who.invokedByDelegate.accountId),
+    "actor.idp.name":             coalesce(given(who.identityProvider), session.webIdFederationData.json("federatedProvider")),
     "actor.idp.uid":              who.onBehalfOf.identityStoreArn,
+    "metadata.correlation_uid":   given(col.sharedEventID),
     # what
     "api.operation":        col.eventName,
     "api.service.name":     col.eventSource,
-    "api.version":          col.apiVersion,
+    "api.version":          given(col.apiVersion),
     # OCSF requires request.uid wherever there is a request; the event's own id stands in for a missing requestID
-    "api.request.uid":      coalesce(col.requestID, when(~col.requestParameters.is_null()).then(col.eventID)),
+    "api.request.uid":      coalesce(given(col.requestID), when(~col.requestParameters.is_null()).then(col.eventID)),
     "api.request.data":     when(~col.requestID.is_null() | ~col.eventID.is_null()).then(col.requestParameters),
     "api.response.data":    col.responseElements,
-    "api.response.error":   col.errorCode,
-    "api.response.message": col.errorMessage,
+    "api.response.error":   given(col.errorCode),
+    "api.response.message": given(col.errorMessage),
     # from where: through OCSF 1.3 an endpoint needs more than a domain
     "src_endpoint.ip":       when(from_ip).then(source),
-    "src_endpoint.domain":   when(~from_ip).then(source),
-    "src_endpoint.svc_name": when(~from_ip & from_service).then(source).when(source.is_null()).then(who.invokedBy),
-    "src_endpoint.name":     when(~from_ip & ~from_service).then(source).when(source.is_null() & who.invokedBy.is_null()).then("unknown"),
-    "src_endpoint.uid":      col.vpcEndpointId,
-    "http_request.user_agent": col.userAgent,
+    "src_endpoint.domain":   when(from_name).then(source),
+    "src_endpoint.svc_name": when(from_name & from_service).then(source).when(nowhere).then(who.invokedBy),
+    "src_endpoint.name":     when(from_name & ~from_service).then(source).when(nowhere & who.invokedBy.is_null()).then("unknown"),
+    "src_endpoint.uid":      given(col.vpcEndpointId),
+    "http_request.user_agent":   given(col.userAgent),
+    "http_request.url.hostname":   given(host),
+    # OCSF wants a path or the whole URL beside it; all that is known of it is that TLS was spoken
+    "http_request.url.url_string": sql("'https://' || {}", reads=[given(host)]),
 }  # fmt: skip
 
 API_ACTIVITY: Fields = COMMON | {
-    "status_id":   coalesce(*(when(by_sign_in).then(place.json(name)) for place in (response, more) for name in CONSOLE_OUTCOMES), by_error),
     "activity_id": col.eventName.replace_prefix(VERBS, otherwise=col.eventName),
     "resources": col.resources.each({
         "uid":  coalesce(col.ARN, col.arn, col.ARNPrefix),
@@ -167,34 +232,43 @@ API_ACTIVITY: Fields = COMMON | {
 
 ACCOUNT_CHANGE: Fields = COMMON | {
     "status_id":   coalesce(*(when(by_sign_in).then(place.json(name)) for place in (response, more) for name in ACCOUNT_OUTCOMES), by_error),
-    "activity_id": col.eventName.replace({name: activity for name, activity in ACCOUNT_ACTIVITY.items() if activity != "Other"}, otherwise=col.eventName),
+    "activity_id": (
+        when((col.eventName == "UpdateAccessKey") & (request.json("status") == "Active")).then("Enable")
+        .when((col.eventName == "UpdateAccessKey") & (request.json("status") == "Inactive")).then("Disable")
+        .otherwise(col.eventName.replace({name: activity for name, activity in ACCOUNT_ACTIVITY.items() if activity != "Other"}, otherwise=col.eventName))
+    ),
     "user.name": coalesce(
         response.json("user", "userName"), response.json("role", "roleName"),
         request.json("userName"), request.json("roleName"),
-        when(col.eventName.is_in("ChangePassword", "PasswordUpdated")).then(who.userName),
+        response.json("accessKey", "userName"), response.json("loginProfile", "userName"),
+        when(own_account).then(given(who.userName)),
     ),
-    "user.uid":         coalesce(response.json("user", "arn"), response.json("role", "arn")),
-    "user.uid_alt":     coalesce(response.json("user", "userId"), response.json("role", "roleId")),
+    "user.uid":         coalesce(response.json("user", "arn"), response.json("role", "arn"), when(own_account).then(given(who.arn))),
+    "user.uid_alt":     coalesce(response.json("user", "userId"), response.json("role", "roleId"), when(own_account).then(given(who.principalId))),
     "user.account.uid": account,
+    "user.credential_uid": coalesce(response.json("accessKey", "accessKeyId"), request.json("accessKeyId")),
     "policy.uid":       request.json("policyArn"),
     "policy.name":      request.json("policyName"),
 }  # fmt: skip
 
 AUTHENTICATION: Fields = COMMON | {
-    "activity_id": when(~col.eventName.is_in("CheckMfa", "CredentialChallenge", "CredentialVerification")).then("Logon").otherwise(col.eventName),
+    "activity_id": when(col.eventName == "ExitRole").then("Logoff").when(~col.eventName.is_in(*NO_LOGON)).then("Logon").otherwise(col.eventName),
     "status_id": coalesce(*(place.json(name) for place in (response, details, more) for name in SIGN_IN_OUTCOMES), by_error),
-    "is_mfa":                more.json("MFAUsed").replace(Yes="true", No="false"),
-    "user.name":             coalesce(request.json("roleSessionName"), who.userName, more.json("UserName")),
-    "user.uid":              coalesce(request.json("roleArn"), who.arn),
-    "user.uid_alt":          who.principalId,
-    "user.account.uid":      account,
-    "session.uid":            response.json("assumedRoleUser", "arn"),
-    "session.uid_alt":        response.json("assumedRoleUser", "assumedRoleId"),
-    "session.credential_uid": response.json("credentials", "accessKeyId"),
-    "session.issuer":         request.json("roleArn"),
-    "dst_endpoint.svc_name":  more.json("LoginTo"),
+    "auth_protocol_id": when(by_saml).then("SAML").when(col.eventName == "AssumeRoleWithWebIdentity").then("OpenID"),
+    "is_mfa": more.json("MFAUsed").replace(Yes="true", YES="true", yes="true", No="false", NO="false", no="false"),
+    # who is signed in: the session that a role gives, not its caller, who is the actor
+    "user.name":        coalesce(request.json("roleSessionName"), request.json("name"), when(~by_role).then(coalesce(given(who.userName), more.json("UserName"), session_name))),
+    "user.uid":         coalesce(request.json("roleArn"), request.json("targetPrincipal"), response.json("federatedUser", "arn"), given(who.arn)),
+    "user.uid_alt":     coalesce(response.json("assumedRoleUser", "assumedRoleId"), response.json("federatedUser", "federatedUserId"), when(~by_role).then(coalesce(given(who.principalId), who.onBehalfOf.userId))),
+    "user.account.uid": coalesce(request.json("roleArn").extract(ARN_ACCOUNT), request.json("targetPrincipal").extract(r"(\d{12})"), account),
+    "session.uid":             response.json("assumedRoleUser", "arn"),
+    "session.uid_alt":         response.json("assumedRoleUser", "assumedRoleId"),
+    "session.credential_uid":  response.json("credentials", "accessKeyId"),
+    "session.issuer":          request.json("roleArn"),
+    "session.expiration_time": sql(EXPIRATION, reads=[response.json("credentials", "expiration")]).iso8601(),
+    "dst_endpoint.svc_name":   more.json("LoginTo"),
     # OCSF requires the service or an endpoint; only console sign-ins name the latter
-    "service.name":           col.eventSource,
+    "service.name":            col.eventSource,
 }  # fmt: skip
 
 # Success or failure, error and address are those of the watched calls, not of the watching
@@ -211,6 +285,7 @@ ISSUER = text_struct("type principalId arn accountId userName")
 IDENTITY = pa.struct([
     *text_struct("type userName principalId arn accountId accessKeyId invokedBy identityProvider credentialId"),
     pa.field("onBehalfOf", text_struct("userId identityStoreArn")),
+    pa.field("invokedByDelegate", text_struct("accountId")),
     pa.field("inScopeOf", JSON),
     pa.field("sessionContext", pa.struct([
         pa.field("sessionIssuer", ISSUER),
@@ -240,7 +315,7 @@ MAPPER = Mapper(
     readers=[
         JsonRecords(
             lists=("Records", "Events"),
-            envelopes=(Envelope("CloudTrailEvent", "CloudTrailEvent"), Envelope("detail-type", "detail")),
+            envelopes=(Envelope("CloudTrailEvent", "CloudTrailEvent"),),
         ),
     ],
     record=RECORD,
@@ -256,7 +331,12 @@ MAPPER = Mapper(
     },
     duplicate_key=("metadata.uid", "cloud.account.uid"),
     listed={"eventVersion": "1.0 1.00 1.01 1.02 1.03 1.04 1.05 1.06 1.07 1.08 1.09 1.10 1.11".split()},
-    observables={"src_endpoint.domain": "Hostname"},
+    observables={
+        "src_endpoint.domain": "Hostname",
+        "resources.uid": "Resource UID",  # marked by the schema after 1.1.0 only; AWS lists them there too
+        "http_request.url.hostname": (),  # the API's own endpoint, in nearly every record
+        "http_request.url.url_string": (),
+    },
     events=[
         EventMap("api_activity", where=insight, fields=INSIGHT),
         EventMap(

@@ -20,7 +20,6 @@ from ocsf_mappers import (
     PROTOCOL_NAMES,
     PROTOCOL_NUMBERS,
     Column,
-    Envelope,
     EventMap,
     Expr,
     Fields,
@@ -628,7 +627,6 @@ DEVICE: Fields = {
     "device.vpc_uid":       first["vpcId"],
     "device.type_id":       when(~coalesce(given(instance.json("instanceId")), first["privateIpAddress"], first["privateDnsName"], first["networkInterfaceId"]).is_null()).then("Virtual"),
     "device.network_interfaces": [
-        instance.every("networkInterfaces[]").each({"ip": given(col.privateIpAddress), "hostname": given(col.privateDnsName), "type_id": "Unknown"}),
         instance.every("networkInterfaces[]").each({"ip": given(col.publicIp), "hostname": given(col.publicDnsName), "type_id": "Unknown"}),
         instance.every("networkInterfaces[].ipv6Addresses[]").each({"ip": given(element), "type_id": "Unknown"}),
         instance.every("networkInterfaces[].privateIpAddresses[]").each({"ip": given(col.privateIpAddress), "hostname": given(col.privateDnsName), "type_id": "Unknown"}),
@@ -745,7 +743,6 @@ MAPPER = Mapper(
     readers=[
         JsonRecords(
             lists=("Findings", "findings"),
-            envelopes=(Envelope("detail-type", "detail"),),
             pascal_case="SchemaVersion",
         ),
     ],

@@ -56,7 +56,7 @@ transport = sql("lower({0})", reads=[col.transport])
 MAPPER = Mapper(
     name="aws_route53_resolver",
     product=Product("Route 53", feature="Resolver Query Logs"),
-    readers=[JsonRecords(lists=("logEvents",), envelopes=(CLOUDWATCH,), label="JSON lines (S3, Firehose, CloudWatch Logs)")],
+    readers=[JsonRecords(lists=(), envelopes=(CLOUDWATCH,), label="JSON lines (S3, Firehose, CloudWatch Logs)")],
     record=pa.struct([
         *text_struct(
             "version account_id region vpc_id query_timestamp query_name query_type query_class rcode"

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 from prefect import Flow
@@ -19,9 +21,11 @@ from prefect.events.schemas.automations import AutomationCore
 
 import flows
 from flows import deployments, watch
-from lake import config, health
+from lake import config, health, layout
+from lake.ledger import Ledger
 from ocsf_mappers import registry
 from tests.servers import prefect as servers
+from tests.servers.postgres import Postgres
 from tests.support import PROJECT
 
 DEPLOY = PROJECT / "deploy"
@@ -152,3 +156,108 @@ def test_images_are_pinned_and_nothing_runs_as_root() -> None:
     services = yaml_of("compose.yaml")["services"]
     assert all(re.search(r":\d+\.\d+", service["image"]) for service in services.values())
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
+
+
+# -- who may do what --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units_are_hardened_and_can_write_what_they_have_to(unit: Path, tmp_path: Path) -> None:
+    installed = tmp_path / unit.name.replace("@.", "@1.")
+    shutil.copyfile(unit, installed)
+    assert "exit code" not in said(
+        tool("systemd-analyze"), "security", "--offline=yes", "--threshold=20", "--no-pager", str(installed)
+    )
+    text = unit.read_text(encoding="utf-8")
+    (states,) = re.findall(r"^StateDirectory=(.*)$", text, re.MULTILINE)
+    written = [f"/var/lib/{state}" for state in states.split()]
+    for setting in ("PREFECT_HOME", "OCSF_LAKE_LAKE"):
+        assert set(re.findall(rf"^Environment={setting}=(.*)$", text, re.MULTILINE)) <= set(written)
+    assert "OCSF_LAKE_LAKE=/var/lib/ocsf-lake/lake\n" in text or "worker" not in unit.name
+
+
+def test_no_password_stands_in_a_file_and_each_service_has_its_own() -> None:
+    services = yaml_of("compose.yaml")["services"]
+    given = {name: str(service.get("environment", "")) for name, service in services.items()}
+    passwords = {name: set(re.findall(r"\$\{(\w*PASSWORD)", text)) for name, text in given.items()}
+    own = {"server": {"PREFECT_DB_PASSWORD"}, "worker": {"LEDGER_DB_PASSWORD"}, "deploy": set()}
+    assert {name: found for name, found in passwords.items() if name != "postgres"} == own
+    for path in DEPLOY.rglob("*"):
+        if path.is_file():
+            for word in re.findall(r"://[\w{}$]+:([^@\s]+)@", path.read_text(encoding="utf-8")):
+                assert word.startswith("${") or word == "...", path
+
+
+@pytest.mark.integration
+def test_server_and_workers_have_database_users_that_cannot_open_the_other_s(postgres_server: Postgres) -> None:
+    script = yaml_of("compose.yaml")["configs"]["databases"]["content"].replace("$$", "$")
+    environment = {
+        "PATH": f"{postgres_server.programs}:/usr/bin:/bin", "PGHOST": "127.0.0.1", "PGPORT": str(postgres_server.port),
+        "PREFECT_DB_PASSWORD": "it's one", "LEDGER_DB_PASSWORD": "and another",
+    }  # fmt: skip
+
+    def query(user: str, database: str, sql: str) -> list[tuple[Any, ...]]:
+        url = f"postgresql://{user}@127.0.0.1:{postgres_server.port}/{database}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def run() -> None:
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    query("postgres", "postgres", "CREATE DATABASE prefect")  # a volume of before, with one of the two
+    query("postgres", "prefect", "CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE flow (id serial, mood mood)")
+    run()
+    run()
+    query("prefect", "prefect", "ALTER TABLE flow ADD COLUMN name text; ALTER TYPE mood ADD VALUE 'bad'")
+    query("prefect", "prefect", "CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    Ledger(f"postgresql://ledger@127.0.0.1:{postgres_server.port}/ledger").close()
+    for user, other in (("prefect", "ledger"), ("ledger", "prefect")):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            query(user, other, "SELECT 1")
+    roles = "SELECT rolname, rolsuper, rolcreatedb, rolpassword LIKE 'SCRAM%' FROM pg_authid WHERE rolname IN "
+    assert sorted(query("postgres", "postgres", f"{roles} ('ledger', 'prefect')")) == [
+        ("ledger", False, False, True),
+        ("prefect", False, False, True),
+    ]
+
+
+def reader_statements() -> list[dict[str, Any]]:
+    """What the reader's role may do, functions of CloudFormation as text."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, _, node: str(node.value))
+    template = yaml.load((DEPLOY / "aws" / "lake.yaml").read_text(encoding="utf-8"), Loader)
+    (policy,) = template["Resources"]["Reader"]["Properties"]["Policies"]
+    return list(policy["PolicyDocument"]["Statement"])
+
+
+def allows(action: str, resource: str, prefix: str | None = None) -> bool:
+    """Whether the reader's role may do this, as IAM decides: a Deny wins."""
+    effects = set()
+    for statement in reader_statements():
+        named = (statement["Action"], statement["Resource"])
+        actions, resources = ([found] if isinstance(found, str) else found for found in named)
+        if action not in actions or not any(fnmatch(resource, str(pattern)) for pattern in resources):
+            continue
+        prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+        if prefixes is None or (prefix is not None and any(fnmatch(prefix, pattern) for pattern in prefixes)):
+            effects.add(statement["Effect"])
+    return effects == {"Allow"}
+
+
+def test_the_reader_of_the_template_sees_events_and_nothing_of_quarantine() -> None:
+    bucket = "${Bucket.Arn}"
+    tables = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:table/${GlueDatabase}"
+    event = "aws/CLOUD_TRAIL_MGMT/2.0/region=eu-west-1/accountId=1/eventDay=20250311/x.parquet"
+    assert allows("s3:GetObject", f"{bucket}/lake/{event}")
+    assert allows("s3:ListBucket", "Bucket.Arn", "lake/aws/CLOUD_TRAIL_MGMT/")
+    assert allows("glue:GetTable", f"{tables}/cloud_trail_mgmt")
+    for prefix in (layout.QUARANTINE_PREFIX, layout.OUTCOMES_PREFIX, layout.DUPLICATES_PREFIX):
+        assert not allows("s3:GetObject", f"{bucket}/lake/{prefix}/source=aws_vpc_flow/x.parquet")
+        assert not allows("s3:ListBucket", "Bucket.Arn", f"lake/{prefix}/")
+        assert f"{bucket}/lake/_*" in [s["Resource"] for s in reader_statements() if s["Effect"] == "Deny"]
+    for table in (layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES):
+        assert not allows("glue:GetTable", f"{tables}/{table}")
+    assert not allows("s3:ListBucket", "Bucket.Arn")

@@ -19,20 +19,58 @@ from flows.backfill import backfill
 from lake import ingest
 from lake.ingest import Summary
 from ocsf_mappers.errors import RetriableError
+from tests.lake.conftest import call, write
 from tests.organization import Organization
 
 LOGS = Organization(accounts=2, regions=1, first=date(2026, 3, 1), days=2, objects=4)
-SETTINGS = {"OCSF_LAKE_BATCH_OBJECTS": "4", "OCSF_LAKE_RETRIES": "2", "OCSF_LAKE_RETRY_SECONDS": "0"}
+SETTINGS = {
+    "OCSF_LAKE_ATTEMPTS": "2",
+    "OCSF_LAKE_BATCH_OBJECTS": "4",
+    "OCSF_LAKE_RETRIES": "2",
+    "OCSF_LAKE_RETRY_SECONDS": "0",
+}
 RUNNERS = ("threads", "processes", "dask")
 real_work = ingest.work
 
 
-def run(folder: Path, lake: str, runner: str) -> list[str]:
+def run(folder: Path, lake: str, runner: str, source: str = "aws_cloudtrail") -> list[str]:
     """The state of a run, and what it says."""
     os.environ["OCSF_LAKE_TASK_RUNNER"] = runner
     days = LOGS.first, LOGS.last
-    state = backfill("aws_cloudtrail", str(folder / "logs"), *days, lake=str(folder / lake), return_state=True)
+    logs = folder / ("logs" if source == "aws_cloudtrail" else source)
+    state = backfill(source, str(logs), *days, lake=str(folder / lake), return_state=True)
     return [state.type.value, state.message or ""]
+
+
+DEADLY = '''
+import dataclasses, os, signal
+from ocsf_mappers import JsonRecords
+from ocsf_mappers.sources.aws_cloudtrail import MAPPER as CLOUDTRAIL
+
+class Deadly(JsonRecords):
+    def read(self, blocks):
+        if b"deadly" in blocks.head:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(blocks)
+
+(reader,) = CLOUDTRAIL.readers
+MAPPER = dataclasses.replace(CLOUDTRAIL, name="acme", readers=[Deadly(reader.lists, reader.envelopes)])
+'''
+
+
+def deadly_source(folder: Path) -> Path:
+    """A package with a source `acme` whose reader ends the process at one of ten objects; gives its folder."""
+    package = folder / "package"
+    about = package / "acme-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[ocsf_lake.sources]\nacme = acme_source:MAPPER\n")
+    (package / "acme_source.py").write_text(DEADLY)
+    for number in range(10):
+        more = {"userAgent": "deadly"} if number == 4 else {}
+        write(folder / f"acme/{number}.json", json.dumps(call(number, **more)))
+    os.environ["PYTHONPATH"] = f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    return package
 
 
 def main(folder: Path) -> None:
@@ -52,6 +90,7 @@ def main(folder: Path) -> None:
         calls[batch_ids[0]] = calls.get(batch_ids[0], 0) + 1
         raise ValueError("<b>a | defect</b>")
 
+    sys.path.append(str(deadly_source(folder)))
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         for runner in RUNNERS:
             told[runner] = run(folder, runner, runner)
@@ -61,6 +100,7 @@ def main(folder: Path) -> None:
             told[how.__name__] = [*run(folder, how.__name__, "threads"), sorted(calls.values())]
         ingest.work = real_work
         told["afterwards"] = run(folder, "broken", "threads")
+        told["deadly"] = [run(folder, "deadly", "processes", "acme") for _ in range(3)]
         with get_client(sync_client=True) as client:
             found = client.read_artifacts()
             told["artifacts"] = [[item.key, item.type, item.data] for item in found]

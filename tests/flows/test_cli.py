@@ -8,9 +8,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -20,9 +22,11 @@ from flows.commands.export import said
 from lake import config, ingest
 from lake.export import Summary
 from lake.ledger import Batch, Ledger
+from ocsf_mappers import Engine
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
+from tests.lake.conftest import call, write
 from tests.organization import Organization
 from tests.support import PROJECT, SAMPLE_LOGS
 
@@ -540,7 +544,7 @@ def test_an_export_says_what_it_left() -> None:
 def test_an_error_of_ours_is_a_line_and_a_next_step(
     ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(ingest, "ingest", fails)
@@ -551,9 +555,86 @@ def test_an_error_of_ours_is_a_line_and_a_next_step(
 
 
 def test_a_defect_is_not_hidden(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(ingest, "ingest", fails)
     with pytest.raises(ZeroDivisionError):
         ocsf_lake("ingest", LOGIN)
+
+
+# -- what fails -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two logs; mapping fails wherever a record says `poison`: a record of one, all of the other."""
+    for name, agents in {"some.json": ["x", "poison", "y"], "all.json": ["poison"]}.items():
+        records = [call(number, userAgent=agent) for number, agent in enumerate(agents)]
+        write(tmp_path / "in" / name, json.dumps({"Records": records}))
+    mapped = Engine.map
+
+    def fails(self: Engine, parts: Sequence[tuple[Any, Any]]) -> Any:
+        if any("poison" in text for _, chunk in parts for text in chunk.records["_raw"].to_pylist()):
+            raise TypeError("a \x1b[31mdefect")
+        return mapped(self, parts)
+
+    monkeypatch.setattr(Engine, "map", fails)
+    return tmp_path / "in"
+
+
+def test_what_makes_the_program_fail_is_named_and_stops_nothing(ocsf_lake: RunCommand, poisoned: Path) -> None:
+    run = ocsf_lake("ingest", str(poisoned), "--lake", "lake")
+    assert run.code == 1
+    assert "1 object failed: its records cannot be mapped: TypeError: a \\x1b[31mdefect\n" in run.out
+    assert "all.json" in run.out
+    assert "error: record 2 of file://" in run.err
+    assert "some.json made the program fail, and is in quarantine: TypeError" in run.err
+    assert ocsf_lake("query", "SELECT count(*) FROM cloud_trail_mgmt", "--lake", "lake", "--format", "csv").out == (
+        "count_star()\n2\n"
+    )
+    status = ocsf_lake("status", "--lake", "lake")
+    assert "its records cannot be mapped: TypeError: a \\x1b[31mdefect (tried up to 1 time)" in status.out
+    assert "all.json" in status.out
+    again = json.loads(ocsf_lake("ingest", str(poisoned), "--lake", "lake", "--json").out)
+    assert again["isolated_records"] == []
+    assert again["not_read_by_state"] == {"failed": 1}
+
+
+def test_a_batch_that_fails_as_a_whole_is_named(
+    ocsf_lake: RunCommand, poisoned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(Engine, "map", fails)
+    run = ocsf_lake("ingest", str(poisoned), "--lake", "lake")
+    assert run.code == 1
+    assert "of aws_cloudtrail failed: TypeError: a defect; none of the 2 objects of the batch can be read" in run.err
+    assert "batches that failed are tried again by later runs, after all others" in run.err
+    assert "is not done after 1 attempt: TypeError: a defect" in ocsf_lake("status", "--lake", "lake").out
+
+
+BROKEN_SOURCE = "[ocsf_lake.sources]\nacme = acme_source:MAPPER\n"
+
+
+def test_a_broken_source_of_another_package_stops_no_command(tmp_path: Path, ready_lake: Path) -> None:
+    about = tmp_path / "package/acme-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(BROKEN_SOURCE)
+    (tmp_path / "package/acme_source.py").write_text("raise SystemExit('no licence')\n")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = f"{tmp_path / 'package'}:{PROJECT}"
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            env=environment(PYTHONPATH=path), cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    said = "error: source 'acme' cannot be loaded: SystemExit: no licence"
+    assert run("--help").returncode == 0
+    assert run("status", "--lake", str(ready_lake)).returncode == 0
+    assert run("query", "SELECT 1", "--lake", str(ready_lake)).returncode == 0
+    sources, ingested, asked = run("sources"), run("ingest", LOGIN, "--lake", "lake"), run("ingest", "acme", LOGIN)
+    assert (sources.returncode, "aws_cloudtrail" in sources.stdout, said in sources.stderr) == (1, True, True)
+    assert (ingested.returncode, "2 Authentication" in ingested.stdout, said in ingested.stderr) == (1, True, True)
+    assert (asked.returncode, said in asked.stderr) == (1, True)

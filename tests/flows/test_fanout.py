@@ -111,10 +111,27 @@ def test_a_defect_fails_the_run_at_once_and_the_next_run_does_the_rest(told: dic
 
 
 @pytest.mark.integration
+def test_an_object_that_ends_its_process_fails_no_other_batch_and_is_left_out(told: dict[str, Any]) -> None:
+    """Ten objects in batches of four, four and two; the batch's two deaths and the object's two are four attempts."""
+    first, second, third = told["deadly"]
+    assert (first[0], second[0], third[0]) == ("FAILED",) * 3
+    assert "6 records: 6 events" in first[1]
+    assert "1 batch failed" in first[1]
+    assert "3 records: 3 events" in second[1]
+    assert "10 objects found, 9 known; 0 records" in third[1]
+    assert "1 object failed" in third[1]
+
+
+@pytest.mark.integration
 def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, Any]) -> None:
     kinds = {kind for _, kind, _ in told["artifacts"]}
     assert kinds == {"progress", "markdown", "table"}
-    (failures,) = [json.loads(data) for _, kind, data in told["artifacts"] if kind == "table"]
+    tables = [(key, json.loads(data)) for key, kind, data in told["artifacts"] if kind == "table"]
+    (failures,) = [rows for key, rows in tables if key == "failures-aws-cloudtrail"]
     assert {row["what"] for row in failures} == {"batch"}
     assert {row["reason"] for row in failures} == {"<b>a | defect</b>"}
-    assert told["runs"] == [f"backfill aws_cloudtrail {LOGS.first} to {LOGS.last}"]
+    assert told["runs"] == [f"backfill {source} {LOGS.first} to {LOGS.last}" for source in ("acme", "aws_cloudtrail")]
+    of_acme = [row for key, rows in tables if key == "failures-acme" for row in rows]
+    (left_out,) = [row for row in of_acme if row["what"] == "object"]
+    assert left_out["name"].endswith("4.json")
+    assert "the process ended" in left_out["reason"]

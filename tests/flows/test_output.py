@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sys
 
 import pytest
@@ -42,3 +45,37 @@ def test_csv_on_a_terminal_spells_control_characters_out(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     output.print_csv(["x"], [["\x1b[2J"]])
     assert capsys.readouterr().out == "x\n\\x1b[2J\n"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_csv_has_no_formula_and_nothing_that_steers_wherever_it_goes(
+    direct: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: direct)
+    texts = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"]
+    texts += ["-5", "+1.5e3", "-", "a=b", "", "\x1b[2Jx", "\x9b\u202e", "a\rb"]
+    output.print_csv(["=x", "n"], [[value, -5] for value in texts])
+    out = capsys.readouterr().out
+    rows = list(csv.reader(io.StringIO(out)))
+    tab = r"\t" if direct else "\t"
+    assert [row[0] for row in rows] == [
+        "'=x", "'=1+1", "'+cmd", "'-2+3", "'@SUM(A1)", f"'{tab}=1", r"'\r=1", "'\uff1d1",
+        "-5", "+1.5e3", "-", "a=b", "", r"\x1b[2Jx", r"\x9b\u202e", r"a\rb",
+    ]  # fmt: skip
+    assert {row[1] for row in rows[1:]} == {"-5"}
+    assert not set(out) & set(map(chr, terminal.STEERING)) - {"\n", "\t"}
+
+
+def test_lines_within_a_cell_stay_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_csv(["x"], [["one\ntwo\tthree"]])
+    assert capsys.readouterr().out == 'x\n"one\ntwo\tthree"\n'
+
+
+def test_json_lines_mean_the_same_and_steer_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    value = {"x": "".join(map(chr, terminal.STEERING)) + "Zo\u00eb \u96ea"}
+    output.print_json_lines([json.dumps(value, ensure_ascii=False).encode(), b'{"a":1}'])
+    first, second = capfdbinary.readouterr().out.decode().splitlines()
+    assert json.loads(first) == value
+    assert second == '{"a":1}'
+    assert not set(first) & set(map(chr, terminal.STEERING))
+    assert "Zo\u00eb \u96ea" in first

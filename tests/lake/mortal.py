@@ -49,8 +49,9 @@ class Mortals:
         Args:
             logs: What to ingest.
             settings: Of the lake.
-            death: `step` and `nth`, to die at that moment; `delay`, to die after so many seconds; `file_bytes`, the
-                size at which the system refuses to let a file grow.
+            death: `step` and `nth`, to die at that moment; `delay`, to die after so many seconds; `reading`, to die
+                when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
+                grow.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -108,6 +109,8 @@ def _child(order: dict[str, Any], told: int) -> None:
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
         _Death(order.get("step"), order.get("nth", 1)).prepare()
+        if "reading" in order:
+            _die_reading(order["reading"])
         ingest.ingest([order["logs"]], config.load(**order["settings"]))
         code = 0
     except BaseException as error:
@@ -116,6 +119,21 @@ def _child(order: dict[str, Any], told: int) -> None:
             traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _die_reading(name: str) -> None:
+    """As an object does that makes a library crash."""
+    from lake import parts
+
+    pieces = parts.Source.pieces
+
+    def crashing(self: parts.Source, ref: Any) -> Any:
+        for piece in pieces(self, ref):
+            if ref.uri.endswith(name):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield piece
+
+    parts.Source.pieces = crashing  # type: ignore[method-assign]
 
 
 class _Death:
@@ -138,8 +156,8 @@ class _Death:
         batch.reached = self.reached
         plan, replace, put = Ledger.plan, Path.replace, store._put_local
 
-        def planned(self_: Any, batches: Any) -> Any:
-            written = plan(self_, batches)
+        def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
+            written = plan(self_, batches, **instead_of)
             self.reached("planned")
             return written
 

@@ -71,6 +71,26 @@ def test_an_older_lake_is_continued(logs: Path, whole: Path, tmp_path: Path) -> 
     assert rows(settings, "SELECT count(*) FROM ledger_batches WHERE worker IS NULL") == [(0,)]
 
 
+def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path) -> None:
+    """Attempts that nobody looked at do not count: an open batch, and an object that failed."""
+    settings = config.load(lake=str(tmp_path), **BOUNDS)
+    planned = ingest.plan([str(logs)], settings)
+    database = tmp_path / "_ledger/ledger.db"
+    with sqlite3.connect(database) as connection:
+        for statement in (
+            "UPDATE batches SET attempts = 9, state = 'failed', reason = 'a defect'",
+            f"UPDATE objects SET state = 'failed', batch_id = NULL WHERE batch_id = '{planned.batch_ids[0]}'",
+            f"DELETE FROM batches WHERE id = '{planned.batch_ids[0]}'",
+            "ALTER TABLE batches DROP COLUMN failures",
+            *(f"ALTER TABLE objects DROP COLUMN {name}" for name in ("attempts", "tried_at", "tried_with")),
+            "UPDATE schema_version SET version = 4",
+        ):
+            connection.execute(statement)
+    connection.close()
+    assert ingest.ingest([str(logs)], settings).counts.events == 140
+    assert rows(settings, "SELECT DISTINCT state, failures FROM ledger_batches") == [("done", 0)]
+
+
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     found = Ledger(url)

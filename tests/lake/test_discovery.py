@@ -9,13 +9,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake import discovery
+from lake import content, discovery
 from lake.discovery import KeyFacts
 from ocsf_mappers import registry
 from ocsf_mappers.streams import Limits
 from tests.lake.conftest import HEADER, call, flow
 
 SAMPLES = Path(__file__).parents[2] / "sample_logs"
+CONTROL = json.dumps({
+    "messageType": "CONTROL_MESSAGE", "owner": "CloudwatchLogs",
+    "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking health of destination Firehose."}],
+})  # fmt: skip
+QUERY = {"version": "1.1", "query_timestamp": "2025-03-11T09:00:00Z", "query_name": "a.example.", "srcaddr": "10.0.0.1"}
+FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
+
+
+def in_cloudwatch(message: object) -> str:
+    """A subscription's document with one log event."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    return json.dumps({"messageType": "DATA_MESSAGE", "owner": "1", "logEvents": [{"id": "1", "message": text}]})
+
+
+def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> dict[str, object]:
+    """An event as EventBridge passes it on."""
+    return {"version": "0", "id": "1", "detail-type": kind, "source": source, "detail": detail}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +112,27 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         ("oops\n" + json.dumps({"message": flow(1)}) + "\n", "aws_vpc_flow"),
         ("# Notes\n\nA record looks like this:\n\n```\n" + json.dumps(call(1)) + "\n```\n", None),
         ("INFO start\nINFO got " + json.dumps(call(1)) + "\nINFO end\n", None),
+        (json.dumps(call(1, requestParameters={"q": '"query_name": 1, "srcaddr": 2'})), "aws_cloudtrail"),
+        (json.dumps({"x": call(1)}), None),
+        (json.dumps(call(1, userAgent="\ud83d")), "aws_cloudtrail"),
+        (in_cloudwatch(call(1, userAgent="\ud83d")), "aws_cloudtrail"),
+        (json.dumps(in_eventbridge("GuardDuty Finding", {"title": "\ud83d"})), "aws_guardduty"),
+        (json.dumps({"note": json.dumps(call(1)), "srcaddr": "10.0.0.1"}), "aws_vpc_flow"),
+        (json.dumps({"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-west-1"}]}), None),
+        (CONTROL, None),
+        (CONTROL + in_cloudwatch(call(1)), "aws_cloudtrail"),
+        (CONTROL + "\n" + in_cloudwatch(QUERY), "aws_route53_resolver"),
+        (CONTROL + in_cloudwatch(flow(1)), "aws_vpc_flow"),
+        (in_cloudwatch(in_eventbridge("GuardDuty Finding", FINDING)), "aws_guardduty"),
+        (json.dumps(in_eventbridge("GuardDuty Malware Protection Object Scan Result", {})), "aws_guardduty"),
+        (json.dumps(in_eventbridge("EC2 Instance State-change Notification", {}, "aws.ec2")), None),
+        (json.dumps(in_eventbridge("AWS API Call via CloudTrail", call(1, text='"query_name":'))), "aws_cloudtrail"),
+        (json.dumps({"Type": "Notification", "TopicArn": "t", "MessageId": "1", "Message": json.dumps(FINDING)}),
+         "aws_guardduty"),
+        (f"2025-03-11T09:00:00.000Z {json.dumps(call(1))}\n", "aws_cloudtrail"),
+        (f"2025-03-11T09:00:00.000Z {flow(1)}\n", "aws_vpc_flow"),
+        ("2025-03-11T09:00:00.000Z INFO started\n", None),
+        (json.dumps({"Records": [call(1, requestParameters={"x": "y" * 300_000})]}), "aws_cloudtrail"),
         ("", None),
         ("\0\1\2", None),
     ],
@@ -146,3 +184,16 @@ def test_the_content_of_samples_does_not_name_another_source(source: str) -> Non
                 found = discovery.of_bytes(file, Limits())
             assert found in (source, None), path.name
             assert found == source or source != "aws_guardduty" or path.name == "rejects.jsonl", path.name
+
+
+@pytest.mark.parametrize(
+    ("uri", "text", "found"),
+    [
+        ("s3://b/firehose/1", CONTROL + CONTROL, content.CONTROL_REASON),
+        ("s3://b/firehose/1", CONTROL + in_cloudwatch("text"), None),
+        ("s3://b/export/aws-logs-write-test", "Permission Check Successful", content.EXPORT_TEST_REASON),
+        ("s3://b/export/other", "Permission Check Successful", None),
+    ],
+)
+def test_what_a_service_wrote_to_try_the_way_holds_nothing_to_read(uri: str, text: str, found: str | None) -> None:
+    assert discovery.sniffed(uri, io.BytesIO(text.encode()), Limits()).nothing == found

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lake import batch, check, config, custom_source, export, ingest, replay, s3, shipment
-from lake.batch import CountError
 from lake.config import Settings
 from lake.export import Summary
 from lake.exports import ShippedObject, WaitingFile
 from lake.lake import opened
+from lake.results import CountError
 from lake.s3 import Access
 from lake.shipment import LakeFileError
 from lake.store import Store

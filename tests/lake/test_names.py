@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake import ingest, replay
+from lake import discovery, ingest, replay
 from ocsf_mappers import Mapper, coalesce, col, registry, tabular
+from ocsf_mappers.streams import Limits
 from tests.lake.conftest import HEADER, VPC_KEY, Make, call, flow, write
 from tests.lake.test_ingest import rows
+from tests.ocsf_mappers.test_parquet import broken, damaged_files
 
 NAMES = ("v6", "v9", "_record", "_object", "u2 failing", "", "SrcAddr", "srcaddr", "select", '"', "'; DROP TABLE x --")
 ONE_BATCH = {"batch_objects": 1_000, "part_rows": 65_536}
@@ -89,6 +94,14 @@ def test_a_parquet_file_that_unfolds_without_end_is_named_and_the_rest_is_in_the
     assert summary.counts.events == 3
     why = "SELECT regexp_extract(source_object, '[^/]*$') FROM quarantine WHERE reason LIKE 'the rows take more than%'"
     assert rows(settings(), why) == [("bomb.parquet",)]
+
+
+def test_damage_of_a_parquet_file_does_not_end_the_search_for_its_source() -> None:
+    chance, found = random.Random(20260203), Counter[str | None]()
+    for data in damaged_files():
+        for _ in range(200):
+            found[discovery.of_bytes(io.BytesIO(broken(data, chance)), Limits())] += 1
+    assert found.keys() <= {"aws_vpc_flow", None}
 
 
 def test_json_records_that_an_earlier_version_quarantined_are_known_again(

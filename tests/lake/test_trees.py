@@ -9,6 +9,7 @@ import fsspec
 import pytest
 
 from lake import trees
+from lake.config import Settings
 from lake.listing import Calls
 from lake.trees import Wanted
 from lake.window import Window, day_in
@@ -145,7 +146,7 @@ def test_a_fresh_run_looks_as_far_back_as_its_source_is_late(bucket: str, monkey
     monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.wanted))
     now = datetime(2025, 3, 11, 0, 5, tzinfo=UTC)
     for sweep in (False, True):
-        fresh.plan_fresh("aws_cloudtrail", bucket, None, now, sweep)  # type: ignore[arg-type]
+        fresh.plan_fresh("aws_cloudtrail", bucket, Settings(lake="memory://lake"), now, sweep)
     assert [(wanted.first, wanted.last) for wanted in asked] == [
         (date(2025, 3, 9), date(2025, 3, 11)),
         (date(2025, 2, 8), date(2025, 3, 11)),

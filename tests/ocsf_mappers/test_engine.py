@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -119,3 +120,55 @@ def test_the_code_that_makes_events_is_part_of_the_name(
         file.seek(0, 2)
         file.write("KEPT_BYTES = 0\n")
     assert engine._code.__wrapped__() != found
+
+
+@pytest.mark.parametrize("error", [KeyError, pa.ArrowInvalid, RecursionError, duckdb.InternalException])
+def test_whatever_a_record_raises_costs_that_record(
+    cloudtrail: Engine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Engine._run
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            raise error("odd value\nsecond line")
+        return run(self, batch)
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    mapped = cloudtrail.map([(RawObject("memory://x"), chunk(call(1), call(2, userAgent="poison"), call(3)))])
+    assert sorted(mapped.events["source_record"].to_pylist()) == [1, 3]
+    (reason,) = reasons(mapped)
+    assert reason.startswith(f"mapping failed: {error.__name__}: ")
+    assert "odd value" in reason
+    assert "\n" not in reason
+
+
+def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, size = 0, 5_000
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        nonlocal runs
+        runs += 1
+        raise TypeError("a mistake in the mapper")
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    small = Engine(registry.load("aws_cloudtrail"))
+    mapped = small.map([(RawObject("memory://x"), chunk(*({"k": number} for number in range(size))))])
+    assert mapped.rejects["source_record"].to_pylist() == [*range(1, size + 1)]
+    assert set(reasons(mapped)) == {"mapping failed: TypeError: a mistake in the mapper"}
+    assert runs < 16 * engine.SAME_FAILURES
+
+
+def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Engine._run
+
+    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            raise TypeError("odd value")
+        return run(self, batch)
+
+    monkeypatch.setattr(Engine, "_run", fails)
+    small = Engine(registry.load("aws_cloudtrail"))
+    records = [call(number, userAgent="poison" if number < 50 else "x") for number in range(150)]
+    mapped = small.map([(RawObject("memory://x"), chunk(*records))])
+    assert len(mapped.events) == 100
+    assert len(mapped.rejects) == 50

@@ -722,4 +722,5 @@ def test_a_message_that_is_no_record_is_kept_with_what_stood_around_it(resolver:
     (chunk,) = read_bytes(resolver, json.dumps(document("no record", query(1), "[]", "7")).encode())
     assert names([chunk]) == ["n1.example."]
     assert bad([chunk]) == [(number, "message holds no JSON object") for number in (1, 3, 4)]
-    assert json.loads(chunk.bad[0].text) == {"id": "0", "message": "no record"}
+    around = {"messageType": "DATA_MESSAGE", "logEvents": [{"id": "0", "message": "no record"}]}
+    assert json.loads(chunk.bad[0].text) == around

@@ -1,0 +1,38 @@
+"""DuckDB opened: nothing is loaded from outside, and what memory does not hold goes where no other user can read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from multiprocessing.util import Finalize
+
+import duckdb
+
+
+def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory.
+
+    Args:
+        config: More of DuckDB's settings.
+    """
+    ours: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": spill_folder(),
+    }
+    return duckdb.connect(config={**ours, **config})
+
+
+def spill_folder() -> str:
+    """A folder of this process and this user alone (0700); it is removed when the process ends."""
+    return _spill_folder(os.getpid())
+
+
+@cache
+def _spill_folder(_process: int) -> str:
+    made = tempfile.mkdtemp(prefix="ocsf-lake-")
+    # Not atexit, which processes of a pool do not run.
+    Finalize(None, shutil.rmtree, args=(made,), kwargs={"ignore_errors": True}, exitpriority=0)
+    return made

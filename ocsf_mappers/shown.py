@@ -1,0 +1,36 @@
+"""Text as it may be shown, logged and stored: nothing in it steers a terminal, and no secret is in it."""
+
+from __future__ import annotations
+
+import re
+
+_MARKS = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+"""Marks that change how the text around them is shown: directions, ends of lines and paragraphs."""
+STEERING = (*range(0x20), *range(0x7F, 0xA0), *_MARKS)
+"""Characters by which the text of a log could move the cursor, change colours or hide what stands beside it."""
+_NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+_ESCAPES = {code: _NAMED.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}") for code in STEERING}
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """The text with control characters spelled out, an escape as `\\x1b`."""  # noqa: D301 - shown as it is printed
+    escapes = {code: shown for code, shown in _ESCAPES.items() if chr(code) not in kept} if kept else _ESCAPES
+    return text.translate(escapes)
+
+
+_SECRETS = re.compile(
+    r"""(?ix)
+    (?P<url> [a-z0-9+] :// [^/\s:@'"]* : ) (?! \d{1,5} / ) [^\s'"@]+ (?=@)
+    | (?P<name>
+        (?: password | passwd | pwd | [\w.-]*secret[\w.-]* | [\w.-]*token | x-amz-credential | awsaccesskeyid
+            | (?:x-amz-)?signature | sig )
+        (?: = | ["'] \s* : \s* ) ["']? )
+      (?! none | null ) [^\s&'",;]+
+    """
+)
+_HIDDEN = "***"
+
+
+def redacted(text: str) -> str:
+    """A message without the passwords of URLs, signatures and the like: messages are logged, stored and shown."""
+    return _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)

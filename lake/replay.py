@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import divide, meter, parts, quarantine, query, replays, routed, traces, writer
+from lake import discovery, divide, fields, meter, parts, quarantine, query, replays, routed, traces, writer
 from lake.batch import reached
 from lake.config import Settings
 from lake.grouping import ID_DIGITS
@@ -35,7 +35,7 @@ from lake.results import Batch, CountError, Outcome, Result
 from lake.routing import Router
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, RawObject, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -102,7 +102,7 @@ def replay(
     with opened(settings) as lake:
         held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
     for name in sorted(held & {source} if source else held):
-        engine = Engine(registry.load(name), settings.ocsf_version)
+        engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake, name) as lease:
             if lease is None:
                 summary.busy.append(name)
@@ -225,7 +225,7 @@ class _Replay:
         self.store = store or lake.store
         self.traces = Traces(lake, batch.id)
         self.lease = lease
-        self.router = Router(engine, batches.engine_of(engine.version), keep_strangers=True)
+        self.router = Router(engine, batches.engine_of(engine.version, lake.settings), keep_strangers=True)
         self.engine = engine
         self.batch = batch
         self.refs = refs
@@ -389,7 +389,7 @@ class _Replay:
 
     def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
-        raw_object = RawObject(ref.uri, ref.etag)
+        raw_object = discovery.raw_object(ref.uri, ref.etag)
         rows = quarantine.texts(self.lake, self.batch.source, ref.uri, ref.etag) if reader else {}
         for number, entry in wanted.items():
             text = rows.get(number)

@@ -1,7 +1,7 @@
 """Columns of logs without a header, from the setting `flow_fields`.
 
-The setting decides events, so it is part of the mapper that reads: mappers made here have a fingerprint of their own, and
-with it batches. After a change open batches are planned anew, and a replay of quarantine tries its records again.
+The setting decides events, so it is part of the mapper that reads: mappers made here have a fingerprint of their own,
+and with it batches. After a change open batches are planned anew, and a replay of quarantine tries its records again.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def estimate(
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
     window = _window(source, uri, first, last, settings, accounts, regions)
-    found, _ = mappers(source)
+    found, _ = mappers(source, settings)
     with ExitStack() as stack:
         # Of a lake that is not there nothing is known, and an estimate does not make one.
         lake = stack.enter_context(opened(settings, absent=True))
@@ -116,7 +116,7 @@ def planned(
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found, _ = mappers(window.source)
+    found, _ = mappers(window.source, settings)
     with opened(settings, patient=True) as lake:
         window.seen = Seen(lake.ledger.engine)
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)

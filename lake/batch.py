@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import divide, duplicates, meter, quarantine, records, routed, tally, traces, writer
+from lake import divide, duplicates, fields, meter, quarantine, records, routed, tally, traces, writer
 from lake.catalog import Definition
+from lake.config import Settings
 from lake.divide import Broken, Failure
 from lake.lake import Lake
 from lake.leases import Lease, LostError
@@ -26,7 +27,7 @@ from lake.results import Batch, CountError, Counts, Isolated, Outcome, Result, S
 from lake.routing import Engines, Router
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import Engine, Mapped, registry, tables
+from ocsf_mappers import Engine, Mapped, tables
 from ocsf_mappers.errors import RetriableError
 
 SHOWN = 3
@@ -57,7 +58,7 @@ def run(
         WriteError: The lake refused a file.
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
-    work = _Work(lake, engine, engines or engine_of(engine.version), lease, lake.store, last=last)
+    work = _Work(lake, engine, engines or engine_of(engine.version, lake.settings), lease, lake.store, last=last)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.
@@ -70,9 +71,9 @@ def run(
                 alone.add(error.source)
 
 
-def engine_of(version: str) -> Engines:
-    """Makes the engines of sources for an OCSF version."""
-    return cache(lambda name: Engine(registry.load(name), version))
+def engine_of(version: str, settings: Settings) -> Engines:
+    """Makes the engines of sources for an OCSF version, their mappers as the settings make them."""
+    return cache(lambda name: Engine(fields.mapper(name, settings), version))
 
 
 class _NotAloneError(RetriableError):
@@ -177,7 +178,7 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    result = _result(batch, _Work(lake, engine, engine_of(engine.version), lease, store), policy, read=read)
+    result = _result(batch, _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store), policy, read=read)
     _check(batch, result)
     return result
 

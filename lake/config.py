@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +25,25 @@ FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
 NOT_SETTINGS = frozenset(["OCSF_LAKE_SAMPLES"])
 """Variables that begin like a setting's and are none: the folder of logs that tests read."""
+
+
+class FlowFields(BaseModel):
+    """Fields of flow logs that have no header line, in the order of their values.
+
+    Args:
+        uri: Beginning of the objects' URIs, or a glob over whole URIs.
+        fields: Names as AWS spells them, with spaces between; also as the format of the flow log, `${version} ...`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str = Field(min_length=1)
+    fields: str = Field(min_length=1)
+
+    @field_validator("fields")
+    @classmethod
+    def _names(cls, fields: str) -> str:
+        return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
 
 
 class Settings(BaseSettings):
@@ -130,6 +149,10 @@ class Settings(BaseSettings):
 
     duplicates: dict[str, str] = Field(
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
+    )
+
+    flow_fields: tuple[FlowFields, ...] = Field(
+        (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
     )
 
     verify_reads: bool = Field(

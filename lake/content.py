@@ -33,6 +33,7 @@ _NAME_CHARACTERS = 80
 _VPC_LINE = re.compile(
     rb"[2-9] (?:\d{12}|unknown|-) eni-[0-9a-z]+(?: \S+){7} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)"
 )
+_TGW_LINE = re.compile(rb"[2-9] TransitGateway (?:\d{12}|unknown|-) tgw-[0-9a-z]+(?: \S+){32}")
 VPC_WORDS = frozenset(["srcaddr", "dstaddr", "pkt_srcaddr", "interface_id", "log_status", "srcport", "action"])
 _FINDING_ARN = re.compile(rb'"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^"/]+/finding/')
 _LISTS = {"Records": CLOUDTRAIL, "Events": CLOUDTRAIL, "Findings": GUARDDUTY, "findings": GUARDDUTY}
@@ -128,7 +129,7 @@ def _of_members(members: Members) -> str | None:
 
 
 def _of_line(line: bytes) -> str | None:
-    return VPC_FLOW if _VPC_LINE.match(line.strip()) else None
+    return VPC_FLOW if _VPC_LINE.match(line.strip()) or _TGW_LINE.match(line.strip()) else None
 
 
 # -- a whole object ---------------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def of_content(head: bytes) -> str | None:
     if head.lstrip()[:1] in (b"{", b"["):
         return _of_json(head)
     first = head.lstrip().partition(b"\n")[0].strip()
-    if _VPC_LINE.fullmatch(first):
+    if _VPC_LINE.fullmatch(first) or _TGW_LINE.fullmatch(first):
         return VPC_FLOW
     words = {word.lower().replace("-", "_") for word in first.decode("utf-8", errors="replace").split()}
     if len(words & VPC_WORDS) >= 2:

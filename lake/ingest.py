@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lake import batch as batches
-from lake import discovery, divide, duplicates, listing, objects, reread, retry
+from lake import discovery, divide, duplicates, fields, listing, objects, reread, retry
 from lake.config import Settings
 from lake.coverage import Coverage
 from lake.lake import Lake, opened
@@ -268,7 +268,7 @@ def plan(
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
     """
-    found, broken = mappers(source)
+    found, broken = mappers(source, settings)
     check_policies(settings)
     asked = objects.without_nested(uris)
     objects.check(asked, settings.input_access)
@@ -372,7 +372,7 @@ def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -
     there = set(registry.names())
     found, broken = registry.usable(sources & there)  # each costs a quarter of a second of CPU; most runs are of one
     broken |= {name: f"source {name!r} is not installed any more" for name in sources - there}
-    planner = Planner(lake, found, broken)
+    planner = Planner(lake, fields.all_configured(found, lake.settings), broken)
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
@@ -489,7 +489,8 @@ class _Run:
     def _engine(self, source: str) -> Engine:
         # Kept for the next run in this thread too: one costs a third of a second of CPU until it has mapped once.
         engines: dict[tuple[str, str], tuple[Mapper, Engine]] = _THREADS.__dict__.setdefault("engines", {})
-        key, mapper = (source, self.settings.ocsf_version), self.mappers.get(source) or registry.load(source)
+        mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
+        key = (source, self.settings.ocsf_version)
         if key not in engines or engines[key][0] is not mapper:
             engines[key] = mapper, Engine(mapper, self.settings.ocsf_version)
         return engines[key][1]

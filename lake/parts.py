@@ -10,7 +10,7 @@ from lake.config import Settings
 from lake.objects import ObjectError, ObjectRef, Opener
 from ocsf_mappers import Mapper, RawObject
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.readers import Chunk
+from ocsf_mappers.readers import Chunk, of_object
 from ocsf_mappers.readers.chunk import failure
 from ocsf_mappers.streams import Blocks
 
@@ -66,11 +66,10 @@ class Source:
             ObjectError: It cannot be opened, is not what was listed, or fails while it is read.
             SetAsideError: It is a digest.
         """
-        facts = discovery.of_key(ref.uri)
-        raw_object = RawObject(ref.uri, ref.etag, region=facts.region, account=facts.account)
+        raw_object = discovery.raw_object(ref.uri, ref.etag)
         with self.opener.opened(ref) as file:
             try:
-                for chunk in self._chunks(Blocks(file, self.settings.limits)):
+                for chunk in self._chunks(Blocks(file, self.settings.limits), ref.uri):
                     for cut in _cut(chunk, self.settings.part_rows):
                         yield Piece(ref, raw_object, cut)
             except TimeoutError:
@@ -78,7 +77,7 @@ class Source:
             except OSError as error:
                 raise ObjectError(f"reading the object failed: {error}", object=ref.uri) from error
 
-    def _chunks(self, blocks: Blocks) -> Iterator[Chunk]:
+    def _chunks(self, blocks: Blocks, uri: str) -> Iterator[Chunk]:
         if reason := discovery.digest_reason(blocks.head):
             raise SetAsideError(reason)
         reader = next((reader for reader in self.mapper.readers if reader.accepts(blocks.head)), None)
@@ -87,7 +86,7 @@ class Source:
             raise UnreadableError(f"the object is in none of the formats of {self.mapper.name}: {labels}")
         number = 0
         try:
-            for chunk in reader.read(blocks):
+            for chunk in of_object(reader, uri).read(blocks):
                 number += chunk.read
                 yield chunk
         except ReadError as error:

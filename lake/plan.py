@@ -13,7 +13,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from lake import attempts, discovery, divide, objects, records, retry, s3, traces
+from lake import attempts, discovery, divide, fields, objects, records, retry, s3, traces
+from lake.config import Settings
 from lake.coverage import Coverage
 from lake.grouping import Grouping, batches
 from lake.lake import Lake
@@ -132,14 +133,15 @@ class Count:
     archived: int = 0
 
 
-def mappers(source: str | None) -> tuple[dict[str, Mapper], dict[str, str]]:
-    """The mapper of one source, or of all, by name; and of sources that cannot be loaded the reasons.
+def mappers(source: str | None, settings: Settings) -> tuple[dict[str, Mapper], dict[str, str]]:
+    """Mappers by name, of one source or of all, as the settings make them; of those that cannot be loaded the reasons.
 
     Raises:
         ConfigError: There is no such source.
         MappingError: The source that is asked for cannot be loaded.
     """
-    return ({source: registry.load(source)}, {}) if source else registry.usable()
+    found, broken = ({source: registry.load(source)}, {}) if source else registry.usable()
+    return fields.all_configured(found, settings), broken
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ class Planner:
     def version(self, source: str) -> str:
         """Fingerprint of a source's mapper."""
         if source not in self._versions:
-            mapper = self.mappers.get(source) or registry.load(source)
+            mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
             self._versions[source] = fingerprint(mapper, self.settings.ocsf_version)
         return self._versions[source]
 
@@ -419,7 +421,7 @@ class Planner:
             source = given or discovery.of_key(ref.uri).source
             return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
         try:
-            source = given or discovery.of_key(ref.uri).source
+            source = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
             if source is None:
                 found = self._sniffed(ref)
                 if found.nothing is not None:

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake import batch, duplicates, objects, quarantine, records, replay, replays, routed
+from lake import batch, duplicates, fields, objects, quarantine, records, replay, replays, routed
 from lake.lake import Lake
 from lake.leases import Lease
 from lake.ledger_tables import BATCHES, FILES, OBJECTS, REPLAYS
@@ -24,7 +24,7 @@ from lake.objects import ObjectError, ObjectRef
 from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import Engine, registry
+from ocsf_mappers import Engine
 from ocsf_mappers.engine import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -56,7 +56,7 @@ def made_again(lake: Lake, batch_id: str, lost: Collection[str]) -> str | None:
     if done is None:
         return UNKNOWN
     try:
-        engine = Engine(registry.load(done.batch.source), done.batch.ocsf_version)
+        engine = Engine(fields.mapper(done.batch.source, lake.settings), done.batch.ocsf_version)
         if fingerprint(engine.mapper, done.batch.ocsf_version) != done.batch.mapper_version:
             return "its mapper has changed since, so its files cannot be made as they were"
         with _held(lake, done) as lease, TemporaryDirectory(prefix="ocsf-lake-") as folder:
@@ -89,7 +89,7 @@ def _held(lake: Lake, done: _Finished) -> Iterator[Lease | None]:
 def _again(lake: Lake, done: _Finished, engine: Engine, lease: Lease, aside: Store) -> Result | str:
     of = done.of or done.batch
     if of is not done.batch:
-        engine = Engine(registry.load(of.source), of.ocsf_version)
+        engine = Engine(fields.mapper(of.source, lake.settings), of.ocsf_version)
     if done.replayed:
         return _of(done, replay.again(lake, of, engine, lease, aside))
     for ref in done.read:

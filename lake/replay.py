@@ -23,7 +23,21 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import divide, duplicates, meter, parts, quarantine, query, records, replays, routed, traces, writer
+from lake import (
+    discovery,
+    divide,
+    duplicates,
+    fields,
+    meter,
+    parts,
+    quarantine,
+    query,
+    records,
+    replays,
+    routed,
+    traces,
+    writer,
+)
 from lake.batch import reached
 from lake.config import Settings
 from lake.grouping import ID_DIGITS
@@ -36,7 +50,7 @@ from lake.results import Batch, CountError, Outcome, Result
 from lake.routing import Router
 from lake.store import Store
 from lake.traces import Traces
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, RawObject, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, registry
 from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.streams import Blocks
@@ -103,7 +117,7 @@ def replay(
     with opened(settings) as lake:
         held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
     for name in sorted(held & {source} if source else held):
-        engine = Engine(registry.load(name), settings.ocsf_version)
+        engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake, name) as lease:
             if lease is None:
                 summary.busy.append(name)
@@ -235,7 +249,7 @@ class _Replay:
         self.store = store or lake.store
         self.traces = Traces(lake, batch.id)
         self.lease = lease
-        self.router = Router(engine, batches.engine_of(engine.version), keep_strangers=True)
+        self.router = Router(engine, batches.engine_of(engine.version, lake.settings), keep_strangers=True)
         self.engine = engine
         self.batch = batch
         self.refs = refs
@@ -399,7 +413,7 @@ class _Replay:
 
     def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
-        raw_object = RawObject(ref.uri, ref.etag)
+        raw_object = discovery.raw_object(ref.uri, ref.etag)
         rows = quarantine.texts(self.lake, self.batch.source, ref.uri, ref.etag) if reader else {}
         for number, entry in wanted.items():
             text = rows.get(number)

@@ -7,7 +7,16 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 from ocsf_mappers.engine import Engine, Mapped, RawObject
 from ocsf_mappers.expr import Column, Expr, coalesce, col, element, outer, sql, when
 from ocsf_mappers.mapper import EventMap, Fields, Mapper, Product, object_key
-from ocsf_mappers.readers import CLOUDWATCH, Delimited, DelimitedInJson, Envelope, JsonRecords, ParquetRows
+from ocsf_mappers.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from ocsf_mappers.readers import (
+    CLOUDWATCH,
+    Delimited,
+    DelimitedInJson,
+    Envelope,
+    JsonRecords,
+    ParquetRows,
+    Unheaded,
+)
 from ocsf_mappers.record import JSON, text_struct
 from ocsf_mappers.schema import DEFAULT_VERSION
 
@@ -15,6 +24,8 @@ __all__ = [
     "CLOUDWATCH",
     "DEFAULT_VERSION",
     "JSON",
+    "PROTOCOL_NAMES",
+    "PROTOCOL_NUMBERS",
     "Column",
     "Delimited",
     "DelimitedInJson",
@@ -29,6 +40,7 @@ __all__ = [
     "ParquetRows",
     "Product",
     "RawObject",
+    "Unheaded",
     "coalesce",
     "col",
     "element",

@@ -65,12 +65,14 @@ SAME_FAILURES = 32
 
 @dataclass(frozen=True)
 class RawObject:
-    """Where records come from: what provenance says, and what the object's own name says of region and account."""
+    """Where records come from: what provenance says, and what the object's own name says (see `mapper.object_key`)."""
 
     uri: str
     etag: str = ""
     region: str | None = None
     account: str | None = None
+    time: str | None = None
+    window: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ Fields: TypeAlias = dict[str, Value]
 
 
 object_key = Column((OBJECT_KEY,))
-"""What the raw object's own name says: `object_key.region`, `object_key.account`; null where it says nothing."""
+"""What the raw object's own name says, null where it says nothing: `object_key.region`, `object_key.account`;
+`object_key.time`, ISO 8601, the beginning of the time that the object covers, and `object_key.window`, how long that is
+(`second`, `minute`, `hour` or `day`)."""
 
 
 @dataclass(frozen=True)

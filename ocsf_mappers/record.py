@@ -22,7 +22,7 @@ JSON = pa.json_(pa.utf8())
 OBJECT_KEY = "@key"
 """First step of the columns that come from the object's own name instead of the record."""
 
-OBJECT_KEY_COLUMNS = ("region", "account")
+OBJECT_KEY_COLUMNS = ("region", "account", "time", "window")
 
 FLATTEN_DEPTH = 6
 """Objects inside an unmapped value are flattened this deep; what lies deeper stays JSON text under its key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -36,7 +36,10 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     No lake is needed. Attributes without a value are left out. Records that become no event are told on stderr, with
     the reason. Records of other sources among those of this one become events too.
     """
-    mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
+    from lake import fields
+
+    found = settings(ocsf_version=ocsf_version)
+    mapper = fields.mapper(source(source_name).name, found)
     told = _Told()
     with files.opened(file) as stream:
         mapped = _mapped(mapper, found, file, stream)
@@ -65,11 +68,9 @@ def _mapped(mapper: Mapper, found: Settings, file: Path, stream: BinaryIO) -> It
     from lake import discovery
     from lake.batch import engine_of
     from lake.routing import Router
-    from ocsf_mappers import RawObject
 
-    facts = discovery.of_key(str(file.absolute()))
-    raw_object = RawObject("stdin" if file == files.STDIN else str(file), region=facts.region, account=facts.account)
-    engines = engine_of(found.ocsf_version)
+    raw_object = replace(discovery.raw_object(str(file.absolute())), uri="stdin" if file == files.STDIN else str(file))
+    engines = engine_of(found.ocsf_version, found)
     router = Router(engines(mapper.name), engines)
     for chunk in _chunks(mapper, found, raw_object, stream):
         for routed in router.map([(raw_object, chunk)]):
@@ -79,15 +80,17 @@ def _mapped(mapper: Mapper, found: Settings, file: Path, stream: BinaryIO) -> It
 def _chunks(mapper: Mapper, found: Settings, raw_object: RawObject, stream: BinaryIO) -> Iterator[Chunk]:
     from lake import discovery
     from ocsf_mappers.errors import ReadError
+    from ocsf_mappers.readers import of_object
     from ocsf_mappers.streams import Blocks
 
     seekable = stream if stream.seekable() else io.BytesIO(stream.read())
     blocks = Blocks(seekable, found.limits)
     if reason := discovery.digest_reason(blocks.head):
         raise ReadError(f"there is nothing to map: {reason}", object=raw_object.uri)
+    uri = f"file://{Path(raw_object.uri).resolve()}"
     for reader in mapper.readers:
         if reader.accepts(blocks.head):
-            yield from reader.read(blocks)
+            yield from of_object(reader, uri).read(blocks)
             return
     labels = ", ".join(reader.label for reader in mapper.readers)
     raise ReadError(f"the file is in none of the formats of {mapper.name}: {labels}", object=raw_object.uri)

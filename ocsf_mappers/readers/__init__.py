@@ -4,13 +4,19 @@ A reader never stops at a bad record: what it cannot read travels beside the rec
 """
 
 from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
-from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.delimited import Delimited, Named, Unheaded
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.parquet import ParquetRows
 
+
+def of_object(reader: Reader, uri: str) -> Reader:
+    """The reader of one object, where what a setting names differs by object."""
+    return reader.of_object(uri) if isinstance(reader, Delimited | DelimitedInJson) else reader
+
+
 __all__ = [
-    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords",
-    "ParquetRows", "Reader", "wrapped",
+    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named",
+    "ParquetRows", "Reader", "Unheaded", "of_object", "wrapped",
 ]  # fmt: skip

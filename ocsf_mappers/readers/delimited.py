@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -40,6 +41,32 @@ HEADER_WORDS = 3
 
 
 @dataclass(frozen=True)
+class _Misfit(Bad):
+    """A sound line that has another number of values than there are columns."""
+
+
+@dataclass(frozen=True)
+class Unheaded:
+    """The columns of lines without a header that differ from the default: those that have this value in this column."""
+
+    columns: tuple[str, ...]
+    name: str
+    value: str
+
+    def fits(self, words: Sequence[str]) -> bool:
+        """Whether a line of these values is of this kind."""
+        return len(words) == len(self.columns) and words[self.columns.index(self.name)] == self.value
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a setting says of objects without a header: a glob over URIs, and the names of their columns."""
+
+    uri: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Delimited:
     """Text lines of values between one separator; a header line names the columns, in any order.
 
@@ -48,6 +75,9 @@ class Delimited:
             capitals and small letters.
         default: Names of the columns when there is no header line.
         null: What stands for a missing value.
+        others: Kinds of lines that are read by columns of their own where they do not fit those of the object.
+        setting: Name of the setting that gives `named`, for messages.
+        named: Columns of objects without a header line, in place of the default; the last that fits a URI counts.
     """
 
     columns: tuple[str, ...]
@@ -55,25 +85,63 @@ class Delimited:
     sep: str = " "
     null: str = "-"
     label: str = "text with a header line"
+    others: tuple[Unheaded, ...] = ()
+    setting: str | None = None
+    named: tuple[Named, ...] = ()
 
     def accepts(self, head: bytes) -> bool:
         """Anything that is text; a stray NUL is a matter of its line."""
         beginning = head[:4096]
         return beginning.count(b"\0") * 20 <= len(beginning)
 
+    def of_object(self, uri: str) -> Delimited:
+        """The reader of one object, with the columns that `named` has for it."""
+        found = [given.columns for given in self.named if fnmatch.fnmatchcase(uri, given.uri)]
+        return replace(self, default=found[-1], named=()) if found else self
+
+    def unheaded(self, words: Sequence[str]) -> tuple[str, ...] | None:
+        """The columns of a line without a header, or None where it does not fit any that are known."""
+        if len(words) == len(self.default):
+            return self.default
+        return next((other.columns for other in self.others if other.fits(words)), None)
+
+    def misfit(self, values: int) -> str:
+        """Why a line without a header cannot be read, and what helps."""
+        hint = f"; there is no header: name the fields with the setting {self.setting}" if self.setting else ""
+        return f"{values} values where the default format has {len(self.default)}{hint}"
+
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered by line, so that `sed -n 12p` shows record 12.
 
         Lines that a CloudWatch Logs export task wrote have the time of their log event in a column before the others.
         """
+        reader = self
         if is_exported(blocks.head) and not self._is_line(blocks.head.lstrip().partition(b"\n")[0]):
-            yield from replace(self, default=(EXPORT_TIME, *self.default))._read(blocks)
-        else:
-            yield from self._read(blocks)
+            others = tuple(replace(other, columns=(EXPORT_TIME, *other.columns)) for other in self.others)
+            reader = replace(self, default=(EXPORT_TIME, *self.default), others=others)
+        for chunk in reader._read(blocks):
+            yield from reader._with_others(chunk)
 
     def _is_line(self, first: bytes) -> bool:
         """Whether a first line that begins with a time may be this log's own, by the number of its values."""
         return first.strip().count(self.sep.encode()) + 1 == len(self.default)
+
+    def _with_others(self, chunk: Chunk) -> Iterator[Chunk]:
+        """A chunk, and after it the lines that did not fit and are of another kind that is known."""
+        kinds: dict[Unheaded, list[Bad]] = {}
+        bad: list[Bad] = []
+        for item in chunk.bad:
+            words = item.text.split(self.sep) if isinstance(item, _Misfit) else ()
+            kind = next((other for other in self.others if other.fits(words)), None)
+            (bad if kind is None else kinds.setdefault(kind, [])).append(item)
+        yield replace(chunk, bad=bad)
+        for kind, lines in kinds.items():
+            text = "\n".join(line.text for line in lines).encode() + b"\n"
+            found, _ = self._chunk(text, kind.columns, 0, True)
+            own = pa.array([line.record for line in lines], pa.int64())
+            numbers = own.take(found.records["_record"].combine_chunks())
+            position = found.records.column_names.index("_record")
+            yield replace(found, records=found.records.set_column(position, "_record", numbers))
 
     def _read(self, blocks: Blocks) -> Iterator[Chunk]:
         failed: list[ReadError] = []
@@ -201,9 +269,9 @@ class Delimited:
             if text and text.count(self.sep) + 1 == len(trimmed):
                 trailing.append(Bad(line + row.number - 1, "", text))
                 return "skip"
-            expected = "the header names" if headed else "the default format has"
-            reason = f"{row.actual_columns} values where {expected} {row.expected_columns}"
-            bad.append(Bad(line + row.number - 1, reason, row.text))
+            expected = f"{row.actual_columns} values where the header names {row.expected_columns}"
+            reason = expected if headed else self.misfit(row.actual_columns)
+            bad.append(_Misfit(line + row.number - 1, reason, row.text))
             return "skip"
 
         columns = positions(len(names))
@@ -280,7 +348,7 @@ class Delimited:
         position = chunk.records.schema.get_field_index("_record")
         moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
         records = chunk.records.set_column(position, "_record", moved)
-        others = [Bad(numbers[item.record - 1], item.reason, item.text) for item in chunk.bad]
+        others = [replace(item, record=numbers[item.record - 1]) for item in chunk.bad]
         everything = sorted([*bad, *others], key=lambda item: item.record)
         return Chunk(records, everything, chunk.dropped, names), len(lines)
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -48,6 +48,10 @@ class DelimitedInJson:
         """JSON, perhaps with a broken line before it; a line of a text log never begins with a list or an object."""
         return _BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None
 
+    def of_object(self, uri: str) -> DelimitedInJson:
+        """The reader of one object, with the columns that a setting has for it."""
+        return replace(self, text=self.text.of_object(uri))
+
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
@@ -87,9 +91,10 @@ class DelimitedInJson:
         if not is_carried or raw.lstrip()[:1] in ("{", "["):
             return [(name, None if value == self.text.null else value) for name, value in _members(raw)]
         values = raw.split(self.text.sep)
-        if len(values) != len(self.text.default):
-            raise _NoFieldsError(f"{len(values)} values where the default format has {len(self.text.default)}")
-        return list(zip(self.text.default, (None if word == self.text.null else word for word in values), strict=True))
+        columns = self.text.unheaded(values)
+        if columns is None:
+            raise _NoFieldsError(self.text.misfit(len(values)))
+        return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
 
 
 class _NoFieldsError(Exception):

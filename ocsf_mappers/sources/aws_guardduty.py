@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from ocsf_mappers import (
     JSON,
+    PROTOCOL_NAMES,
+    PROTOCOL_NUMBERS,
     Column,
     EventMap,
     Expr,
@@ -67,6 +69,38 @@ SEQUENCE_TYPES = {
     "SAGEMAKER_ENDPOINT": "AwsSageMakerEndpoint",
 }
 
+# The threat purposes that GuardDuty's documentation says are based on ATT&CK's tactics, see
+# https://docs.aws.amazon.com/guardduty/latest/ug/guardduty_finding-format.html#guardduty_threat_purposes. The others are
+# none: Backdoor, Recon, Stealth, Trojan, UnauthorizedAccess... each go over several tactics or none.
+PURPOSES = {
+    "CredentialAccess": "Credential Access",
+    "DefenseEvasion": "Defense Evasion",
+    "Discovery": "Discovery",
+    "Execution": "Execution",
+    "Exfiltration": "Exfiltration",
+    "Impact": "Impact",
+    "InitialAccess": "Initial Access",
+    "Persistence": "Persistence",
+    "PrivilegeEscalation": "Privilege Escalation",
+}
+# https://attack.mitre.org/tactics/enterprise/
+TACTICS = {
+    "Reconnaissance": "TA0043",
+    "Resource Development": "TA0042",
+    "Initial Access": "TA0001",
+    "Execution": "TA0002",
+    "Persistence": "TA0003",
+    "Privilege Escalation": "TA0004",
+    "Defense Evasion": "TA0005",
+    "Credential Access": "TA0006",
+    "Discovery": "TA0007",
+    "Lateral Movement": "TA0008",
+    "Collection": "TA0009",
+    "Command and Control": "TA0011",
+    "Exfiltration": "TA0010",
+    "Impact": "TA0040",
+}
+
 resource, service, action, sequence = col.resource, col.service, col.service.action, col.service.detection.sequence
 runtime, ebs_scan, malware_scan = service.runtimeDetails, service.ebsVolumeScanDetails, service.malwareScanDetails
 details = outer.resource
@@ -91,6 +125,15 @@ def moment(value: Expr) -> Expr:
 def file_name(path: Expr) -> Expr:
     """The last step of a path."""
     return sql("coalesce(nullif(regexp_extract({0}, '[^/\\\\]+$'), ''), nullif({0}, ''))", reads=[path])
+
+
+def protocol(value: Expr) -> Fields:
+    """An IP protocol given by name or number. Zero is what GuardDuty writes where it knows none."""
+    name, number = sql("lower(nullif({0}, ''))", reads=[value]), value.matches("^[0-9]+$")
+    return {
+        "connection_info.protocol_name": when(~number).then(name).when(number & (value != "0") & value.is_in(*PROTOCOL_NAMES)).then(value.replace(PROTOCOL_NAMES)),
+        "connection_info.protocol_num":  when(number).then(value).when(name.is_in(*PROTOCOL_NUMBERS)).then(name.replace(PROTOCOL_NUMBERS)),
+    }  # fmt: skip
 
 
 def hashes(value: Expr) -> Expr:
@@ -222,6 +265,7 @@ def resource_as(kind: Expr | str, *, uid: Expr, name: Expr | None = None, tags: 
         "region":            outer.region,
         "owner.account.uid": outer.accountId,
         "data":              element,
+        "role_id":           outer.service.resourceRole.replace(TARGET="Target", ACTOR="Actor"),
         **more,
     }  # fmt: skip
     if name is not None:
@@ -248,7 +292,31 @@ def container() -> Fields:
     return resource_as("Container", uid=known(given(col.id), given(col.name), given(col.image)), name=col.name)
 
 
+# -- who ----------------------------------------------------------------------------------------------------------------
+def principal_arn(key: Expr) -> Expr:
+    """The ARN of the principal of an access key, as CloudTrail has it; null where the finding does not tell enough.
+
+    A user's path is not known. Names of users are unique in an account whatever the path, so that the ARN without it is
+    no other user's.
+    """
+    account = coalesce(given(col.remoteAccountDetails.accountId), outer.accountId)
+    arns = """CASE {0}
+        WHEN 'Root' THEN 'arn:' || {1} || ':iam::' || {2} || ':root'
+        WHEN 'IAMUser' THEN 'arn:' || {1} || ':iam::' || {2} || ':user/' || nullif({3}, '')
+        WHEN 'AssumedRole' THEN 'arn:' || {1} || ':sts::' || {2} || ':assumed-role/' || nullif({3}, '') || '/'
+            || nullif(regexp_extract({4}, ':(.+)$', 1), '') END"""
+    said = [key.json("userType"), outer.partition, account, key.json("userName"), key.json("principalId")]
+    return sql(arns, reads=said, carries=False)
+
+
 # -- what the finding is about ------------------------------------------------------------------------------------------
+interface = element.json("networkInterfaces").json("0")
+AFFECTED = r"""to_json(list_transform(map_entries(from_json({0}, '"MAP(VARCHAR, VARCHAR)"')), lambda i: {{
+    'type': CASE WHEN i.key LIKE 'AWS::%::%' THEN 'Aws' || array_to_string(list_transform(string_split(i.key, '::')[2:],
+        lambda w: CASE WHEN w = upper(w) THEN w[1] || lower(w[2:]) ELSE w END), '') ELSE i.key END,
+    'uid': i.value }}))"""
+affected = sql(AFFECTED, reads=[action.awsApiCallAction.json("affectedResources")], carries=False)
+
 RESOURCES = [
     resource.accessKeyDetails.each(resource_as(
         "AwsIamAccessKey",
@@ -267,6 +335,7 @@ RESOURCES = [
     resource.instanceDetails.each(resource_as(
         "AwsEc2Instance", uid=known(arn("ec2", "instance/", col.instanceId), given(col.instanceId)), name=col.instanceId,
         tags=col.tags, zone=given(col.availabilityZone), created_time=moment(col.launchTime),
+        ip=given(interface.json("privateIpAddress")), hostname=given(interface.json("privateDnsName")),
     )),
     resource.eksClusterDetails.each(resource_as(
         "AwsEksCluster", uid=known(given(col.arn), given(col.name)), name=col.name, tags=col.tags, created_time=moment(col.createdAt),
@@ -316,6 +385,14 @@ RESOURCES = [
         "region":            coalesce(given(col.region), outer.region),
         "owner.account.uid": coalesce(given(col.accountId), outer.accountId),
     }),
+    # what the call was about, beside the principal who made it
+    affected.each({
+        "type":              col.type,
+        "uid":               known(given(col.uid)),
+        "cloud_partition":   outer.partition,
+        "owner.account.uid": outer.accountId,
+        "role_id":           "Affected",
+    }),
 ]  # fmt: skip
 
 # -- what was seen ------------------------------------------------------------------------------------------------------
@@ -330,7 +407,7 @@ started = ~coalesce(col.process.pid, col.process.uuid, col.process.name).is_null
 
 CONNECTION: Fields = {
     "connection_info.direction_id":  col.connectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound", UNKNOWN="Unknown"),
-    "connection_info.protocol_name": given(col.protocol),
+    **protocol(col.protocol),
     "data": element,
 }  # fmt: skip
 
@@ -348,7 +425,12 @@ EVIDENCES = [
         "api.response.error": when(~given(col.api).is_null()).then(given(col.errorCode)),
         "actor.user.type":           given(key.json("userType")),
         "actor.user.name":           given(key.json("userName")),
-        "actor.user.uid":            coalesce(given(key.json("principalId")), given(key.json("accessKeyId"))),
+        "actor.user.uid":            coalesce(
+            principal_arn(key),
+            # OCSF wants a name, an id or an account of a user
+            when(coalesce(given(key.json("userName")), given(caller.accountId)).is_null()).then(coalesce(given(key.json("principalId")), given(key.json("accessKeyId")))),
+        ),
+        "actor.user.uid_alt":        given(key.json("principalId")),
         "actor.user.credential_uid": given(key.json("accessKeyId")),
         "actor.user.account.uid":    given(caller.accountId),
         "actor.invoked_by":          given(caller.awsServiceName),
@@ -366,7 +448,7 @@ EVIDENCES = [
     # DNS_REQUEST
     action.dnsRequestAction.each({
         "query.hostname": coalesce(given(col.domain), given(col.domainWithSuffix)),
-        "connection_info.protocol_name": given(col.protocol),
+        **protocol(col.protocol),
         "connection_info.direction_id": "Unknown",
         "data": element,
     }),
@@ -421,7 +503,7 @@ EVIDENCES = [
             given(col.context.releaseAgentPath), given(col.context.shellHistoryFilePath),
         )),
         "file.hashes": when(~given(col.context.moduleFilePath).is_null()).then(col.context.moduleSha256).each({"value": element, "algorithm_id": "SHA-256"}),
-        "connection_info.protocol_num": col.context.ianaProtocolNumber,
+        **protocol(col.context.ianaProtocolNumber),
         "connection_info.direction_id": "Unknown",
         "data": element,
     }),
@@ -479,8 +561,12 @@ EVIDENCES = [
 NAMED = """to_json(flatten(list_transform(
     list_filter(from_json({{0}}, '["JSON"]'), lambda i: json_extract_string(i, '$.key') = '{}'),
     lambda i: from_json(json_extract(i, '$.values'), '["VARCHAR"]'))))"""
+TACTIC: Fields = {"tactic.name": element, "tactic.uid": when(element.is_in(*TACTICS)).then(element.replace(TACTICS))}
+named_purpose = col.type.extract("^([A-Za-z]+):")
+purpose = when(named_purpose.is_in(*PURPOSES)).then(named_purpose.replace(PURPOSES))
 ATTACKS = [
-    sql(NAMED.format("ATTACK_TACTIC"), reads=[sequence.sequenceIndicators], carries=False).each({"tactic.name": element}),
+    sql(NAMED.format("ATTACK_TACTIC"), reads=[sequence.sequenceIndicators], carries=False).each(TACTIC),
+    sql("CASE WHEN {0} IS NOT NULL THEN to_json([{0}]) END", reads=[purpose], carries=False).each(TACTIC),
     sql(NAMED.format("ATTACK_TECHNIQUE"), reads=[sequence.sequenceIndicators], carries=False).each({
         "technique.uid":      element.extract(r"^(T\d{4})"),
         "technique.name":     coalesce(element.extract(r"^T[\d.]+ - ([^:]+)"), when(~element.matches(r"^T\d{4}")).then(element)),
@@ -527,6 +613,26 @@ MALWARE = [
 hex_id = col.id.matches("^[0-9a-f]{32}$") & col.region.matches("^[a-z0-9-]+$") & (col.partition == "aws")
 console = "'https://' || {0} || '.console.aws.amazon.com/guardduty/home?region=' || {0} || '#/findings?macros=current&fId=' || {1}"
 
+blocked = coalesce(*(given(at.json("blocked")) for at in (action.networkConnectionAction, action.portProbeAction, action.dnsRequestAction)))
+
+# -- the affected host: in every version of OCSF the place of its addresses ----------------------------------------------
+instance = resource.instanceDetails
+first = {name: given(instance.json("networkInterfaces", "0", name)) for name in ("privateIpAddress", "privateDnsName", "networkInterfaceId", "subnetId", "vpcId")}
+DEVICE: Fields = {
+    "device.instance_uid":  given(instance.json("instanceId")),
+    "device.ip":            first["privateIpAddress"],
+    "device.hostname":      first["privateDnsName"],
+    "device.interface_uid": first["networkInterfaceId"],
+    "device.subnet_uid":    first["subnetId"],
+    "device.vpc_uid":       first["vpcId"],
+    "device.type_id":       when(~coalesce(given(instance.json("instanceId")), first["privateIpAddress"], first["privateDnsName"], first["networkInterfaceId"]).is_null()).then("Virtual"),
+    "device.network_interfaces": [
+        instance.every("networkInterfaces[]").each({"ip": given(col.publicIp), "hostname": given(col.publicDnsName), "type_id": "Unknown"}),
+        instance.every("networkInterfaces[].ipv6Addresses[]").each({"ip": given(element), "type_id": "Unknown"}),
+        instance.every("networkInterfaces[].privateIpAddresses[]").each({"ip": given(col.privateIpAddress), "hostname": given(col.privateDnsName), "type_id": "Unknown"}),
+    ],
+}  # fmt: skip
+
 FINDING: Fields = {
     # classification
     "activity_id": when(col.createdAt == col.updatedAt).then("Create").otherwise("Update"),
@@ -571,6 +677,10 @@ FINDING: Fields = {
                                      .when(col.type.contains("AnomalousBehavior")).then("Learning (ML/DL)").otherwise("Unknown"),
     "finding_info.attacks":          ATTACKS,
     "finding_info.related_events":   RELATED,
+    # whether security groups and network ACLs let the connection through
+    "action_id":      blocked.replace({"true": "Denied", "True": "Denied", "false": "Allowed", "False": "Allowed"}),
+    "disposition_id": blocked.replace({"true": "Blocked", "True": "Blocked", "false": "Allowed", "False": "Allowed"}),
+    **DEVICE,
     "malware": MALWARE,
     "malware_scan_info.name":         when(~ebs_scan.is_null() | ~malware_scan.is_null()).then("GuardDuty Malware Protection"),
     "malware_scan_info.uid":          coalesce(ebs_scan.json("scanId"), malware_scan.json("scanId")),
@@ -643,6 +753,6 @@ MAPPER = Mapper(
     drop={"service.serviceName": "it is always guardduty, as metadata.product.name says"},
     events=[
         # of processes in containers and on Linux, OCSF knows more under profiles of their own
-        EventMap("detection_finding", profiles=("cloud", "container", "linux/linux_users"), fields=FINDING),
+        EventMap("detection_finding", profiles=("cloud", "container", "linux/linux_users", "security_control", "host"), fields=FINDING),
     ],
 )  # fmt: skip

@@ -3,7 +3,8 @@
 Format: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-format.html
 Record: one DNS query that Resolver answered for a VPC, with its answer; queries answered from Resolver's cache are not
 logged. `query_timestamp` is ISO 8601, UTC. S3 gets JSON lines; CloudWatch Logs and Firehose wrap them in log events.
-Quirks: names end with a dot; `srcport` is text; members of `answers` are capitalised. The object's key names the VPC and
+Quirks: names end with a dot; `srcport` is text; members of `answers` are capitalised; members of `srcids`
+are spelled with an underscore or, in some published records, with a hyphen. The object's key names the VPC and
 the account but no region, so the region is the record's. DNS Firewall's members are there only where a rule matched.
 `version` 1.100000 is 1.1; a minor version adds members, and those that this table does not know go to `unmapped`.
 """
@@ -13,6 +14,7 @@ import pyarrow as pa
 from ocsf_mappers import (
     CLOUDWATCH,
     JSON,
+    PROTOCOL_NUMBERS,
     EventMap,
     JsonRecords,
     Mapper,
@@ -20,6 +22,7 @@ from ocsf_mappers import (
     coalesce,
     col,
     object_key,
+    sql,
     text_struct,
     when,
 )
@@ -48,6 +51,7 @@ RCODES = {
 }
 
 firewall = col.firewall_rule_action
+transport = sql("lower({0})", reads=[col.transport])
 
 MAPPER = Mapper(
     name="aws_route53_resolver",
@@ -59,7 +63,7 @@ MAPPER = Mapper(
             " srcaddr srcport transport firewall_rule_action firewall_rule_group_id firewall_domain_list_id"
         ),
         pa.field("answers", JSON),
-        pa.field("srcids", text_struct("instance resolver_endpoint resolver_network_interface")),
+        pa.field("srcids", text_struct("instance resolver_endpoint resolver_network_interface resolver-endpoint resolver-network-interface")),
         pa.field("additional_properties", JSON),
     ]),
     table="route53",
@@ -97,9 +101,10 @@ MAPPER = Mapper(
             "src_endpoint.port":          col.srcport,
             "src_endpoint.vpc_uid":       col.vpc_id,
             "src_endpoint.instance_uid":  col.srcids.instance,
-            "dst_endpoint.instance_uid":  col.srcids.resolver_endpoint,
-            "dst_endpoint.interface_uid": col.srcids.resolver_network_interface,
-            "connection_info.protocol_name": col.transport,
+            "dst_endpoint.instance_uid":  coalesce(col.srcids.resolver_endpoint, col.srcids["resolver-endpoint"]),
+            "dst_endpoint.interface_uid": coalesce(col.srcids.resolver_network_interface, col.srcids["resolver-network-interface"]),
+            "connection_info.protocol_name": transport,
+            "connection_info.protocol_num":  when(transport.is_in(*PROTOCOL_NUMBERS)).then(transport.replace(PROTOCOL_NUMBERS)),
             "connection_info.direction_id":  "Unknown",
             # what DNS Firewall did; an alert lets the query through
             "action_id":         firewall.replace(ALLOW="Allowed", ALERT="Allowed", BLOCK="Denied"),

@@ -3,20 +3,27 @@
 Format: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
 Record: one line per flow and aggregation interval. `start` and `end` are Unix seconds, UTC; `bytes` and `packets` count
 that interval only; `-` is null. The header line names the fields, in the order that the flow log's owner chose; logs
-in CloudWatch have no header and the default fields. NODATA and SKIPDATA lines carry no flow: of their endpoints only
-the network interface is known. Transit gateway flow logs share the format and have no `action`.
+in CloudWatch have no header, and the default fields unless a setting names others. NODATA and SKIPDATA lines carry no
+flow: of their endpoints only the network interface is known. Transit gateway flow logs share the format and have no
+`action`; their default fields are others, and `flow_direction` is as the gateway sees it. A log whose owner chose neither
+`start` nor `end` says the time in the name of its objects alone.
+What the interface saw: without `flow_direction` nobody knows which end of the flow `interface_id` is, so it stays in
+`unmapped`, in every such record, also where OCSF 1.1.0 wants some endpoint and the interface stands for it.
 """
 
 from ocsf_mappers import (
+    PROTOCOL_NAMES,
     Delimited,
     DelimitedInJson,
     EventMap,
     Mapper,
     ParquetRows,
     Product,
+    Unheaded,
     coalesce,
     col,
     object_key,
+    sql,
     text_struct,
     when,
 )
@@ -45,12 +52,29 @@ BOUNDARIES = {
     "7": "Gateway VPC",
     "8": "Internet Gateway",
 }
-PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
+TGW_FIELDS = """version resource_type account_id tgw_id tgw_attachment_id tgw_src_vpc_account_id tgw_dst_vpc_account_id
+    tgw_src_vpc_id tgw_dst_vpc_id tgw_src_subnet_id tgw_dst_subnet_id tgw_src_eni tgw_dst_eni tgw_src_az_id tgw_dst_az_id
+    tgw_pair_attachment_id srcaddr dstaddr srcport dstport protocol packets bytes start end log_status type
+    packets_lost_no_route packets_lost_blackhole packets_lost_mtu_exceeded packets_lost_ttl_expired tcp_flags region
+    flow_direction pkt_src_aws_service pkt_dst_aws_service"""
+"""The fields of a transit gateway's flow log when its owner chose none."""
 
-TEXT = Delimited(columns=tuple(FIELDS.split()), default=tuple(DEFAULT_FIELDS.split()))
+TEXT = Delimited(
+    columns=tuple(FIELDS.split()),
+    default=tuple(DEFAULT_FIELDS.split()),
+    others=(Unheaded(tuple(TGW_FIELDS.split()), "resource_type", "TransitGateway"),),
+    setting="flow_fields",
+)
 
 inbound, outbound = col.flow_direction == "ingress", col.flow_direction == "egress"
 undirected = ~coalesce(col.flow_direction, "-").is_in("ingress", "egress")
+untimed = col.start.is_null() & col.end.is_null()
+said_time = sql("'start and end are missing: time is the ' || {0} || ' in the name of the object'", reads=[object_key.window], carries=False)
+# a look at the interface that leaves it in `unmapped` as well
+interface = sql("{0}", reads=[col.interface_id], carries=False)
+# without `log_status`, a record that counts something or names an address is a flow
+is_flow = (col.log_status == "OK") | (col.log_status.is_null() & ~coalesce(col.srcaddr, col.pkt_srcaddr, col.bytes, col.packets).is_null())
+transit = col.resource_type == "TransitGateway"
 no_source, no_destination = coalesce(col.pkt_srcaddr, col.srcaddr).is_null(), coalesce(col.pkt_dstaddr, col.dstaddr).is_null()
 
 MAPPER = Mapper(
@@ -68,10 +92,12 @@ MAPPER = Mapper(
     events=[
         EventMap("network_activity", profiles=("cloud", "security_control"), fields={
             # classification
-            "activity_id":    col.action.replace(ACCEPT="Traffic", REJECT="Refuse"),
+            # where the log has no action, a flow is reported and nothing says that it was refused
+            "activity_id":    when(~col.action.is_null()).then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse")).when(is_flow).then("Traffic"),
             "severity_id":    "Informational",
             "status_code":    col.log_status,
-            "status_detail":  col.reject_reason,
+            "status_detail":  when(untimed & ~object_key.window.is_null() & ~col.reject_reason.is_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
+                              .when(untimed & ~object_key.window.is_null()).then(said_time).otherwise(col.reject_reason),
             # occurrence
             "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True)),
             "start_time":     col.start.epoch_seconds(fraction=True),
@@ -79,7 +105,7 @@ MAPPER = Mapper(
             # context
             "metadata.product.version": col.version,
             "cloud.provider":    "AWS",
-            "cloud.account.uid": coalesce(col.account_id, object_key.account),
+            "cloud.account.uid": coalesce(when(col.account_id != "unknown").then(col.account_id), object_key.account),
             "cloud.region":      coalesce(col.region, object_key.region),
             "cloud.zone":        col.az_id,
             # what the security group or network ACL did
@@ -90,22 +116,26 @@ MAPPER = Mapper(
             "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
             "src_endpoint.port":             col.srcport,
             "src_endpoint.svc_name":         col.pkt_src_aws_service,
-            "src_endpoint.interface_uid":    coalesce(when(outbound | (undirected & no_source)).then(col.interface_id), col.tgw_src_eni, when(no_source).then(col.tgw_attachment_id)),
+            "src_endpoint.interface_uid":    coalesce(when(outbound).then(col.interface_id).when(undirected & no_source).then(interface), col.tgw_src_eni, when(no_source).then(col.tgw_attachment_id)),
             "src_endpoint.vpc_uid":          coalesce(when(outbound).then(col.vpc_id), col.tgw_src_vpc_id),
             "src_endpoint.subnet_uid":       coalesce(when(outbound).then(col.subnet_id), col.tgw_src_subnet_id),
             "src_endpoint.instance_uid":     when(outbound).then(col.instance_id),
+            "src_endpoint.zone":             col.tgw_src_az_id,
+            "src_endpoint.owner.account.uid": col.tgw_src_vpc_account_id,
             "dst_endpoint.ip":               coalesce(col.pkt_dstaddr, col.dstaddr),
             "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
             "dst_endpoint.port":             col.dstport,
             "dst_endpoint.svc_name":         col.pkt_dst_aws_service,
-            "dst_endpoint.interface_uid":    coalesce(when(inbound | (undirected & no_destination)).then(col.interface_id), col.tgw_dst_eni, when(no_destination).then(col.tgw_attachment_id)),
+            "dst_endpoint.interface_uid":    coalesce(when(inbound).then(col.interface_id).when(undirected & no_destination).then(interface), col.tgw_dst_eni, when(no_destination).then(col.tgw_attachment_id)),
             "dst_endpoint.vpc_uid":          coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
             "dst_endpoint.subnet_uid":       coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
             "dst_endpoint.instance_uid":     when(inbound).then(col.instance_id),
-            "observation_point_id":          col.flow_direction.replace(egress="Source", ingress="Destination"),
+            "dst_endpoint.zone":             col.tgw_dst_az_id,
+            "dst_endpoint.owner.account.uid": col.tgw_dst_vpc_account_id,
+            "observation_point_id":          when(transit).then("Neither").otherwise(col.flow_direction.replace(egress="Source", ingress="Destination")),
             "connection_info.direction_id":  col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
             "connection_info.protocol_num":  col.protocol,
-            "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOLS)).then(col.protocol.replace(PROTOCOLS)),
+            "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOL_NAMES)).then(col.protocol.replace(PROTOCOL_NAMES)),
             "connection_info.protocol_ver":  col.type,
             "connection_info.tcp_flags":     col.tcp_flags,
             "connection_info.boundary_id":   col.traffic_path.replace(BOUNDARIES),

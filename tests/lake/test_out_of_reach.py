@@ -92,6 +92,7 @@ class _Store:
     """A bucket of which one prefix is denied."""
 
     protocol = ("s3",)
+    endpoint_url = "http://store.example.com"
 
     def split_path(self, path: str) -> tuple[str, str, None]:
         bucket, _, key = path.partition("/")
@@ -121,14 +122,14 @@ def test_a_prefix_that_is_denied_is_noted() -> None:
 def test_an_object_whose_source_cannot_be_told_is_named(
     error: Exception, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = discovery.of_bytes
+    told = discovery.sniffed
 
-    def fails(file: BinaryIO, limits: Limits) -> str | None:
+    def fails(uri: str, file: BinaryIO, limits: Limits) -> discovery.Sniffed:
         if "two.json" in str(getattr(file, "name", "")):
             raise error
-        return told(file, limits)
+        return told(uri, file, limits)
 
-    monkeypatch.setattr(discovery, "of_bytes", fails)
+    monkeypatch.setattr(discovery, "sniffed", fails)
     summary = ingest.ingest([str(logs)], settings())
     assert summary.counts.events == 2
     assert list(failed(summary)) == ["two.json"]
@@ -142,7 +143,7 @@ def test_a_store_that_gives_no_object_is_no_fault_of_the_objects(
     def away(*_: object) -> None:
         raise RetriableError("out of reach")
 
-    monkeypatch.setattr(discovery, "of_bytes", away)
+    monkeypatch.setattr(discovery, "sniffed", away)
     with pytest.raises(RetriableError):
         ingest.ingest([str(logs)], settings())
     assert rows(settings(), "SELECT count(*) FROM ledger_objects") == [(0,)]

@@ -178,7 +178,8 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    result = _result(batch, _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store), policy, read=read)
+    work = _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store)
+    result = _result(batch, work, policy, read=read)
     _check(batch, result)
     return result
 

@@ -71,9 +71,9 @@ class Mortals:
 
 
 def _main() -> None:
-    from lake import ingest, plan  # noqa: F401 - for the children, who would each import it
+    from lake import config, ingest, plan  # noqa: F401 - for the children, who would each import it
 
-    plan.mappers(None)  # and this
+    plan.mappers(None, config.load())  # and this
     for line in sys.stdin:
         order = json.loads(line)
         assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1

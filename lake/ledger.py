@@ -332,6 +332,13 @@ class Ledger:
         with self.engine.connect() as connection:
             return dict(connection.execute(query).tuples().all())
 
+    def written_by(self, table: str) -> dict[str, str]:
+        """Path of each file of a table -> version of the mapper, and of OCSF, that its batch was planned for."""
+        version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+        query = sa.select(FILES.c.path, version).join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query.where(FILES.c.table_name == table)).tuples().all())
+
     def files_of(self, batch_id: str) -> list[FileInfo]:
         """A batch's files as the catalog registers them."""
         query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)

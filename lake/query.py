@@ -18,7 +18,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lake import duplicates, layout, ledger_tables, quarantine, security_lake, verified
+from lake import duplicates, evolution, layout, ledger_tables, quarantine, security_lake, verified
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -291,30 +291,41 @@ class _Shown:
             self.known.add(sizes)
         self.paths += sizes
         self.parts.add(table.name)
-        _create(self.connection, table, name or table.name, list(sizes), place(""))
+        groups: dict[str | None, list[str]] = {}
+        written_by = self.lake.ledger.written_by(table.name) if table.name in tables.load() else {}
+        for path in self._held[table.name]:
+            groups.setdefault(written_by.get(path), []).append(place(path))
+        _create(self.connection, table, name or table.name, list(groups.values()), place(""))
         return bool(sizes)
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, paths: Sequence[str], root: str
+    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, groups: Sequence[Sequence[str]], root: str
 ) -> None:
-    """Makes the view of a table of the lake at `root`."""
+    """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
     keys = [key for key in table.keys if key not in table.schema.names]
-    if paths and "=" in root:
-        with _explained(lambda: paths):
-            connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {_from_names(table, keys, paths, len(root))}")
-    elif paths:
-        types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
-        # A key that is a column too (region, accountid) keeps the column's place and name.
-        renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
-        with _explained(lambda: paths):
-            connection.execute(
-                f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
-                f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
-            )
-    else:
-        schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
-        connection.register(name, schema.empty_table())
+    empty = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)]).empty_table()
+    if not groups:
+        connection.register(name, empty)
+        return
+
+    def read(paths: Sequence[str]) -> str:
+        return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
+
+    with _explained(lambda: [path for paths in groups for path in paths]):
+        sql = evolution.select(connection, empty, groups, read)
+        connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
+
+
+def _from_steps(table: Definition, keys: Sequence[str], paths: Sequence[str]) -> str:
+    """A table whose partition values are taken from the steps of the paths, as DuckDB does it."""
+    types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
+    # A key that is a column too (region, accountid) keeps the column's place and name.
+    renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
+    return (
+        f"SELECT * RENAME ({renamed}) "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
+    )
 
 
 def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], skipped: int) -> str:

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from flows.terminal import STEERING, Amount, escaped, say
+from flows.terminal import Amount, escaped, say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +27,16 @@ _PIPE_WIDTH = 100_000
 _GAP = 3
 _FOLDED = 24
 """A column as wide as this may be folded to fit the terminal; narrower ones would become unreadable."""
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in STEERING if code >= 0x7F}
-_JSON_STEERING = re.compile(b"|".join(re.escape(chr(code).encode()) for code in _JSON_ESCAPES))
+
+
+@cache
+def _json_steering() -> tuple[re.Pattern[bytes], dict[int, str]]:
+    """What finds characters that steer a terminal in JSON, which escapes those of ASCII itself, and their escapes."""
+    from ocsf_mappers.shown import STEERING
+
+    escapes = {code: f"\\u{code:04x}" for code in STEERING if code >= 0x7F}
+    return re.compile(b"|".join(re.escape(chr(code).encode()) for code in escapes)), escapes
+
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings of formulas, https://owasp.org/www-community/attacks/CSV_Injection; the last four are their wide forms."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -87,15 +96,17 @@ def print_json(value: object) -> None:
 
 
 def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent).translate(_JSON_ESCAPES)
+    _, escapes = _json_steering()
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent).translate(escapes)
 
 
 def print_json_lines(lines: Iterable[bytes]) -> None:
     """JSON texts, one a line; what could steer a terminal is escaped, which means the same in JSON."""
     sys.stdout.flush()
+    steering, escapes = _json_steering()
     for line in lines:
-        steers = _JSON_STEERING.search(line) is not None
-        sys.stdout.buffer.write(line.decode().translate(_JSON_ESCAPES).encode() if steers else line)
+        steers = steering.search(line) is not None
+        sys.stdout.buffer.write(line.decode().translate(escapes).encode() if steers else line)
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
 

@@ -7,15 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ocsf_mappers.shown import STEERING as STEERING
-from ocsf_mappers.shown import escaped as escaped
-from ocsf_mappers.shown import redacted
-
 if TYPE_CHECKING:
     from lake.ingest import OnProgress, Progress
 
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """The text with control characters spelled out, see `ocsf_mappers.shown`, which help does without."""
+    from ocsf_mappers import shown
+
+    return shown.escaped(text, kept)
+
+
 def say(*lines: str) -> None:
     """A message on stderr, after the data that was printed before it."""
+    from ocsf_mappers.shown import redacted
+
     sys.stdout.flush()
     sys.stderr.write("".join(f"{escaped(redacted(line))}\n" for line in lines))
     sys.stderr.flush()

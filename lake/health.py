@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from lake import layout
 from lake.config import Settings
+from lake.database import MissingError
 from lake.lake import opened
 from lake.ledger import Ledger
 from lake.ledger_tables import BATCHES, FILES, NEWS, OBJECTS
@@ -63,8 +64,11 @@ def check(settings: Settings, now: datetime, names: Iterable[str] | None = None)
     for name in wanted:
         if name not in CHECKS:
             raise ConfigError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")
-    with opened(settings, reading=True) as lake:
-        found = [finding for name in wanted for finding in CHECKS[name](lake.ledger, settings, now.astimezone(UTC))]
+    try:
+        with opened(settings, reading=True) as lake:
+            found = [finding for name in wanted for finding in CHECKS[name](lake.ledger, settings, now.astimezone(UTC))]
+    except MissingError:
+        return []  # nothing was ingested so far
     return sorted(found, key=lambda finding: (finding.check, finding.source))
 
 

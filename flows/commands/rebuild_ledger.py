@@ -10,7 +10,7 @@ import typer
 from flows import output, terminal
 from flows.settings import JsonOption, LakeOption, settings
 
-EXAMPLE = "ocsf-lake rebuild-ledger --lake demo_lake"
+EXAMPLE = "ocsf-lake rebuild-ledger --replace --lake demo_lake"
 
 SHOWN_FILES = 3
 """Of the files that are missing or unknown, so many are named; --json names all."""

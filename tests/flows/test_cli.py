@@ -559,8 +559,10 @@ def test_a_defect_is_not_hidden(ocsf_lake: RunCommand, monkeypatch: pytest.Monke
         raise ZeroDivisionError
 
     monkeypatch.setattr(ingest, "ingest", fails)
-    with pytest.raises(ZeroDivisionError):
-        ocsf_lake("ingest", LOGIN)
+    run = ocsf_lake("ingest", LOGIN)
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("Traceback (most recent call last):")
+    assert run.err.endswith("ZeroDivisionError\n")
 
 
 # -- what fails -------------------------------------------------------------------------------------------------------

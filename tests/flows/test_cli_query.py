@@ -181,7 +181,7 @@ def test_a_file_that_was_cut_is_named_with_what_to_do(ocsf_lake: RunCommand, own
     assert (run.code, run.out) == (1, "")
     assert run.err.startswith("error: a file of the lake is damaged (")
     assert str(own_lake / "aws" / "VPC_FLOW") in run.err
-    assert "`ocsf-lake catalog sync`" in run.err
+    assert "`ocsf-lake catalog sync" in run.err
 
 
 def test_a_file_with_wrong_bytes_leads_to_the_check_that_names_it(ocsf_lake: RunCommand, own_lake: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_file_with_wrong_bytes_leads_to_the_check_that_names_it(ocsf_lake: Run
     run = ocsf_lake("query", "FROM vpc_flow", "--lake", str(own_lake))
     assert (run.code, run.out) == (1, "")
     assert run.err.startswith("error: ")
-    assert "`ocsf-lake catalog check" in run.err
+    assert "`ocsf-lake catalog sync" in run.err
     assert "Traceback" not in run.err
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flows import output, terminal
+from ocsf_mappers import shown
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_csv_has_no_formula_and_nothing_that_steers_wherever_it_goes(
         "-5", "+1.5e3", "-", "a=b", "", r"\x1b[2Jx", r"\x9b\u202e", r"a\rb",
     ]  # fmt: skip
     assert {row[1] for row in rows[1:]} == {"-5"}
-    assert not set(out) & set(map(chr, terminal.STEERING)) - {"\n", "\t"}
+    assert not set(out) & set(map(chr, shown.STEERING)) - {"\n", "\t"}
 
 
 def test_lines_within_a_cell_stay_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,10 +73,10 @@ def test_lines_within_a_cell_stay_in_a_file(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_json_lines_mean_the_same_and_steer_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    value = {"x": "".join(map(chr, terminal.STEERING)) + "Zo\u00eb \u96ea"}
+    value = {"x": "".join(map(chr, shown.STEERING)) + "Zo\u00eb \u96ea"}
     output.print_json_lines([json.dumps(value, ensure_ascii=False).encode(), b'{"a":1}'])
     first, second = capfdbinary.readouterr().out.decode().splitlines()
     assert json.loads(first) == value
     assert second == '{"a":1}'
-    assert not set(first) & set(map(chr, terminal.STEERING))
+    assert not set(first) & set(map(chr, shown.STEERING))
     assert "Zo\u00eb \u96ea" in first

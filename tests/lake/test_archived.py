@@ -138,13 +138,14 @@ def test_an_object_that_is_listed_as_archived_is_in_no_batch_and_not_counted_as_
     refs = [ObjectRef(f"s3://bucket/{key}", "e" * 32, 9, archived=key != KEYS[2]) for key in KEYS]
     found: Settings = settings()
     with opened(found) as lake:
-        counted = Planner(lake, mappers("aws_cloudtrail")).counted([refs], "aws_cloudtrail")
-        planned = Planner(lake, mappers("aws_cloudtrail")).plan([refs], "aws_cloudtrail")
+        of_source, _ = mappers("aws_cloudtrail", found)
+        counted = Planner(lake, of_source).counted([refs], "aws_cloudtrail")
+        planned = Planner(lake, of_source).plan([refs], "aws_cloudtrail")
         assert (counted.objects, counted.archived, counted.batches) == (3, 2, 1)
         assert len(planned.batch_ids) == 1
         assert {item.reason for item in planned.not_read} == {f"the object is archived: {s3.RESTORE}"}
         # Restored meanwhile.
-        again = Planner(lake, mappers("aws_cloudtrail")).plan(
+        again = Planner(lake, of_source).plan(
             [[ObjectRef(ref.uri, ref.etag, ref.size) for ref in refs]], "aws_cloudtrail"
         )
         assert again.not_read == []

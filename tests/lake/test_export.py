@@ -650,8 +650,7 @@ def test_batches_that_are_not_finished_are_not_sent(
 ) -> None:
     found = settings(export_region=REGION)
     with monkeypatch.context() as patched:
-        # The others are done all the same.
-        patched.setattr(batch, "reached", die_at("registered"))
+        patched.setattr(batch, "reached", die_at("registered", nth=2))
         with pytest.raises(KilledError):
             ingest.ingest([str(logs)], found)
     partly = send(found).events

@@ -160,7 +160,7 @@ def test_a_log_that_has_such_times_of_its_own_keeps_them() -> None:
     assert [chunk.names[0] for chunk in chunks if len(chunk.records)] == ["version"]
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04\x00\xff", gzip.compress(b"\x00\xff")], ids=["archive", "gzip of bytes"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x00\xff", gzip.compress(b"\x00\xff")], ids=["archive", "gzip"])
 def test_bytes_that_are_no_log_stay_packed(content: bytes) -> None:
     text = json.dumps({"attemptsMade": 4, "errorCode": "x", "rawData": base64.b64encode(content).decode()}).encode()
     (found,) = opened(text, CARRIERS)

@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.commands import backfill, catalog, deploy, export, ingest, map, quarantine, query, sources, status, validate
+from flows.commands import (
+    backfill,
+    catalog,
+    deploy,
+    export,
+    ingest,
+    map,
+    quarantine,
+    query,
+    rebuild_ledger,
+    sources,
+    status,
+    validate,
+)
 from flows.terminal import say
 
 HINTS = {
@@ -61,6 +74,7 @@ _add(app, "validate", validate.validate, validate.EXAMPLE)
 _add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)
 _add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
+_add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)
 _add(app, "deploy", deploy.deploy, deploy.EXAMPLE)
 _add(quarantine.app, "list", quarantine.list_reasons, quarantine.LIST_EXAMPLE)
 _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)

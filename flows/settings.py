@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,20 +43,11 @@ def settings_of_lake(lake: str | None) -> Settings:
     Raises:
         ConfigError: There is none.
     """
-    from lake import layout
-    from lake.store import Store
-    from ocsf_mappers.errors import ConfigError
+    from lake.lake import exists, no_lake
 
     found = settings(lake)
-    if found.ledger_url is not None:
-        return found
-    store = Store(found.lake, found.lake_access)
-    state = found.state or (Path(store.root) if store.is_local else None)
-    if state is not None and not (state / layout.CATALOG_PATH).exists():
-        raise ConfigError(
-            f"there is no lake at {found.lake!r}; name one with --lake, or make it: "
-            f"ocsf-lake ingest URI --lake {found.lake}"
-        )
+    if not exists(found):
+        raise no_lake(found)
     return found
 
 

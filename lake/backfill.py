@@ -10,14 +10,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from lake import ingest, trees
 from lake.config import Settings
 from lake.coverage import Coverage, Seen
 from lake.ingest import OnProgress, Summary
-from lake.lake import exists, opened
+from lake.lake import opened
 from lake.plan import Planned, Planner, mappers
 from lake.trees import Wanted
 from lake.window import Window
@@ -74,11 +72,8 @@ def estimate(
     window = _window(source, uri, first, last, settings, accounts, regions)
     found, _ = mappers(source, settings)
     with ExitStack() as stack:
-        if not exists(settings):
-            # Of a lake that is not there nothing is known, and an estimate does not make one.
-            nowhere = stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-"))
-            settings = settings.model_copy(update={"state": Path(nowhere)})
-        lake = stack.enter_context(opened(settings))
+        # Of a lake that is not there nothing is known, and an estimate does not make one.
+        lake = stack.enter_context(opened(settings, absent=True))
         window.seen = Seen(lake.ledger.engine)
         counted = Planner(lake, found).counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)

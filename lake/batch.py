@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from lake import divide, duplicates, fields, meter, quarantine, routed, tally, traces, writer
+from lake import divide, duplicates, fields, meter, quarantine, records, routed, tally, traces, writer
 from lake.catalog import Definition
 from lake.config import Settings
 from lake.divide import Broken, Failure
 from lake.lake import Lake
 from lake.leases import Lease, LostError
+from lake.ledger import WORKER, now
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
 from lake.plan import MOST_UNANSWERED
@@ -122,6 +123,8 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
             given_up += traces.ids(connection, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
+    at, key = now(), work.engine.mapper.duplicate_key
+
     def make_visible() -> None:
         lease.check()
         # An earlier attempt may have registered records of another source under another mapper.
@@ -130,18 +133,24 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
         for one, found in [(batch, result), *result.routed]:
             register(one, lake, found)
         reached("registered", batch.id)
+        if batch.attempts > 1:
+            records.forget(lake.store, batch.id)
+        facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
+        records.write(lake.store, batch, result, facts)
+        reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
         traces.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result))
-        duplicates.note(connection, batch, policy, result, work.engine.mapper.duplicate_key)
-        routed.record(connection, lake.settings, batch, result)
+        result.news.update(meter.record(connection, batch, result, at))
+        duplicates.note(connection, batch, policy, result, key)
+        routed.record(connection, lake.settings, batch, result, at)
 
     try:
-        lake.ledger.finish(batch, result, make_visible, also)
+        lake.ledger.finish(batch, result, make_visible, also, at)
     except LostError:
         if not lake.ledger.rows([batch.id]):
             # Its objects are in other batches by now; what was written here would count them twice.
+            records.forget(lake.store, batch.id)
             for one in (batch, *(one for one, _ in result.routed)):
                 lake.catalog.drop(one.id)
             lake.store.remove(file.path for file in result.all_files)
@@ -169,7 +178,8 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    result = _result(batch, _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store), policy, read=read)
+    work = _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store)
+    result = _result(batch, work, policy, read=read)
     _check(batch, result)
     return result
 

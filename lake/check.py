@@ -17,10 +17,13 @@ import sqlalchemy as sa
 from lake import duplicates, layout, private, quarantine, rebuild
 from lake.batch import definition
 from lake.catalog import Definition, Finding, HeldFile, Kind
+from lake.catalogs.local import SqlCatalog
 from lake.lake import Lake
 from lake.layout import Partition, batch_of
+from lake.ledger import Ledger
 from lake.ledger_tables import BATCHES, FILES, REPLAYS, ROUTED
 from lake.results import State
+from lake.store import Store
 from ocsf_mappers import tables
 
 STORAGE = "storage"
@@ -56,7 +59,7 @@ def check(lake: Lake, deep: bool = False) -> list[Finding]:
         lake: The lake.
         deep: Also read every file and compare its checksum.
     """
-    truth = _LedgerTruth(lake)
+    truth = _LedgerTruth(lake.ledger, lake.store)
     found: list[Finding] = []
     for table in _definitions():
         found += _stored(lake, table, truth, deep)
@@ -107,12 +110,20 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
             repair.refused.append(f"batch {batch_id}: {reason}")
         else:
             repair.rebuilt.append(batch_id)
-    truth = _LedgerTruth(lake)
+    truth = _LedgerTruth(lake.ledger, lake.store)
     for table in _definitions():
         for catalog in lake.catalog.all:
             catalog.repair(table, truth)
     repair.left = check(lake, deep)
     return repair
+
+
+def fill(catalog: SqlCatalog, ledger: Ledger) -> None:
+    """Registers what finished batches wrote with a local catalog that lacks some of it."""
+    truth = _LedgerTruth(ledger)
+    for table in _definitions():
+        if truth.held(table.name):
+            catalog.repair(table, truth)
 
 
 def _definitions() -> list[Definition]:
@@ -122,9 +133,9 @@ def _definitions() -> list[Definition]:
 class _LedgerTruth:
     """See `lake.catalog.Truth`."""
 
-    def __init__(self, lake: Lake) -> None:
-        self._engine = lake.ledger.engine
-        self._store = lake.store
+    def __init__(self, ledger: Ledger, store: Store | None = None) -> None:
+        self._engine = ledger.engine
+        self._store = store
         self._open: set[str] = set()
 
     def held(self, table: str) -> list[HeldFile]:
@@ -147,6 +158,7 @@ class _LedgerTruth:
         """Whether a file of an unfinished batch lies in a partition."""
         table = definition(partition.table)
         folder = layout.folder(table.prefix, table.keys, partition.values)
+        assert self._store is not None
         return any(self.is_open(path) for path in self._store.sizes(folder))
 
 

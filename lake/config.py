@@ -155,6 +155,10 @@ class Settings(BaseSettings):
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
     )
 
+    verify_reads: bool = Field(
+        True, description="Hold the local files that a query read against their checksums before it answers."
+    )
+
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
     data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")

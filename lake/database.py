@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lake import private
+from lake import private, sqlite_reading
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
 BUSY_SECONDS = 60
@@ -45,13 +45,33 @@ _NO_PLACE = ("53100", "53200")
 """SQLSTATEs of PostgreSQL for a full disk and for too little memory."""
 _REFUSED = ("28", "3D")
 """Classes of SQLSTATE that asking again does not mend: who asks is unknown, or there is no such database."""
+_REFUSED_SAYS = ("authentication", "does not exist", "Name or service not known", "no password supplied")
+"""The same, where the driver gives no SQLSTATE: before there is a session."""
+_MAY_NOT = "42501"
+"""SQLSTATE of a privilege that is missing."""
+
+URLS = "say sqlite:////folder/ledger.db or postgresql://user:password@host/database"
+MEND = {
+    "ledger": "; put a copy of it back, or make it anew from the lake's files: ocsf-lake rebuild-ledger",
+    "catalog": "; remove that file: the catalog is made anew from the ledger",
+}
+"""What to do about a database that is damaged."""
 
 Step = Callable[[sa.Connection], None]
 """Changes the tables of one version to those of the next one."""
 
 
+class MissingError(ConfigError):
+    """There is no such database, and who only reads makes none."""
+
+
+class DamagedError(ConfigError):
+    """The database's file is none, or is broken."""
+
+
 def connect(
-    url: str, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = private.UMASK
+    url: str | sa.URL, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = private.UMASK,
+    *, reading: bool = False,
 ) -> sa.Engine:
     """An engine for a database whose tables are those of today.
 
@@ -61,21 +81,68 @@ def connect(
         name: What the database is, a word: `ledger`, `catalog`.
         steps: How the tables became what they are; the first one changes version 1 to version 2.
         umask: Permissions that a new file of SQLite and its folder do not get.
+        reading: Nothing is made or changed, so that permission to read is enough. Tables of an older version in SQLite
+            are shown as those of today, in a copy in memory.
 
     Raises:
-        ConfigError: The database cannot be opened, or was changed by a newer version of this program.
+        ConfigError: The database cannot be opened, is damaged, or was changed by a newer version of this program.
+        MissingError: It is only to be read, and there is none.
         RetriableError: The server does not answer.
     """
-    shown = url
+    target = parsed(url)
+    postgres = target.get_backend_name() == "postgresql"
+    try:
+        if postgres:
+            engine = _postgres(target, name, reading)
+        else:
+            path = _file(target, name)
+            engine = sqlite_reading.engine(path, name) if reading else _sqlite(path, name, umask)
+        sort_out_errors(engine, f"the {name} {shown(target)}", MEND.get(name, ""))
+        try:
+            if reading:
+                return _readable(engine, metadata, name, steps)
+            _update(engine, metadata, name, steps)
+        except BaseException:
+            engine.dispose()
+            raise
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+        raise ConfigError(f"cannot open the {name} {shown(target)}: {_one_line(error)}") from error
+    return engine
+
+
+def parsed(url: str | sa.URL) -> sa.URL:
+    """A database's URL, of one of the two kinds that are known here, with the driver of this project.
+
+    Raises:
+        ConfigError: It is none; what it holds is not shown, as it may be a password.
+    """
     try:
         target = sa.make_url(url)
-        shown = target.render_as_string(hide_password=True)
-        engine = _postgres(target, name) if is_postgres(url) else _sqlite(target, umask)
-        sort_out_errors(engine)
-        _update(engine, metadata, name, steps)
-    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise ConfigError(f"cannot open the {name} {shown!r}: {error}") from error
-    return engine
+        kind = target.drivername.partition("+")[0]
+    except (sa.exc.ArgumentError, ValueError):
+        # What it says may be a part of the password, as the cause of our error would be.
+        raise ConfigError(
+            f"ledger_url is no URL of a database; {URLS}; in a password, characters such as @ : / are written in per "
+            "cent, as %40"
+        ) from None
+    if kind == "postgres":
+        kind = "postgresql"
+    if kind not in ("sqlite", "postgresql"):
+        raise ConfigError(f"ledger_url names a database of the kind {kind!r}, and a ledger is in one of two; {URLS}")
+    if kind == "sqlite" and (not target.database or target.database == ":memory:"):
+        raise ConfigError(f"ledger_url names no file; {URLS}")
+    return target.set(drivername=kind)
+
+
+def shown(target: sa.URL) -> str:
+    """A database's URL as it may be read by anybody: without password, and without options, which may hold one."""
+    return repr(target.set(query={}).render_as_string(hide_password=True))
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, without SQLAlchemy's own additions and in one line."""
+    said = getattr(error, "orig", None) or error
+    return " ".join(str(said).split()).removesuffix(".")
 
 
 def is_postgres(url: str) -> bool:
@@ -84,36 +151,37 @@ def is_postgres(url: str) -> bool:
     Raises:
         ConfigError: It is no URL of a database.
     """
-    try:
-        return sa.make_url(url).get_backend_name() == "postgresql"
-    except (sa.exc.ArgumentError, ValueError):
-        # What it says may be a part of the password, as the cause of our error would be.
-        raise ConfigError(
-            "the ledger's URL is none that SQLAlchemy reads, as sqlite:///ledger.db is; in a password, characters "
-            "such as @ : / are written in per cent, as %40"
-        ) from None
+    return parsed(url).get_backend_name() == "postgresql"
 
 
 def postgres_url(url: str) -> str:
     """The URL of a PostgreSQL database for code that makes its own engine: with our driver and our times."""
-    target = sa.make_url(url).set(drivername=POSTGRES_DRIVER)
+    target = parsed(url).set(drivername=POSTGRES_DRIVER)
     times = {name: str(value) for name, value in POSTGRES_TIMES.items() if name not in target.query}
     return target.update_query_dict(times).render_as_string(hide_password=False)
 
 
-def _sqlite(target: sa.URL, umask: int) -> sa.Engine:
-    engine = sa.create_engine(target, poolclass=sa.NullPool)
-    if target.database and engine.dialect.name == "sqlite" and not target.database.startswith((":", "file:")):
-        path = Path(target.database)
+def _file(target: sa.URL, name: str) -> Path:
+    path = Path(str(target.database)).absolute()
+    if path.is_dir():
+        raise ConfigError(f"the {name} {shown(target)} is a folder; name a file, or move the folder away")
+    return path
+
+
+def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
+    try:
         private.make_folder(path.parent, umask)
         if not path.exists():
             private.touch(path, umask)  # the files that SQLite makes beside it get its permissions
-    if engine.dialect.name == "sqlite":
-        _use_wal(engine)
+    except OSError as error:
+        raise ConfigError(f"the file of the {name} cannot be made: {error.strerror}", file=path) from error
+    # Not by its URL: a path may hold what means something in one.
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
+    _use_wal(engine)
     return engine
 
 
-def _postgres(target: sa.URL, name: str) -> sa.Engine:
+def _postgres(target: sa.URL, name: str, reading: bool) -> sa.Engine:
     engine = sa.create_engine(
         target.set(drivername=POSTGRES_DRIVER),
         pool_pre_ping=True,
@@ -127,6 +195,8 @@ def _postgres(target: sa.URL, name: str) -> sa.Engine:
     def opened(connection: Any, _: Any) -> None:
         before, connection.autocommit = connection.autocommit, True
         connection.execute(f"SET search_path TO {schema}")
+        if reading:
+            connection.execute("SET default_transaction_read_only TO on")
         connection.autocommit = before
 
     return engine
@@ -150,36 +220,77 @@ def _use_wal(engine: sa.Engine) -> None:
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
-def sort_out_errors(engine: sa.Engine) -> None:
-    """Makes an engine raise this project's errors for what its database refuses, or does not answer."""
-    sa.event.listen(engine, "handle_error", _sorted_out)
+def sort_out_errors(engine: sa.Engine, what: str = "the database", mend: str = "") -> None:
+    """Makes an engine raise this project's errors for what its database refuses, or does not answer.
+
+    Args:
+        engine: The engine.
+        what: The database, as messages name it.
+        mend: What to do when it is damaged.
+    """
+    sa.event.listen(engine, "handle_error", lambda context: _sorted_out(context, what, mend))
 
 
-def _sorted_out(context: sa.ExceptionContext) -> OcsfMappersError | None:
+def _sorted_out(context: sa.ExceptionContext, what: str, mend: str) -> OcsfMappersError | None:
     """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
     if context.is_pre_ping:
         return None  # SQLAlchemy opens another connection
     error = context.original_exception
-    said = str(error).strip()
-    if isinstance(error, sqlite3.OperationalError):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return RetriableError(f"the database is busy: {said}")
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return WriteError(f"the database cannot be written: {said}")
-        return None
-    if type(error).__module__.partition(".")[0] != "psycopg" or not _is_operational(error):
+    said = _one_line(error)
+    if isinstance(error, sqlite3.DatabaseError):
+        return _sorted_out_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, what, said, mend)
+    if type(error).__module__.partition(".")[0] != "psycopg":
         return None
     state = getattr(error, "sqlstate", None) or ""
+    if state == _MAY_NOT:
+        return ConfigError(f"{what} refuses us: {said}; reading needs USAGE on its schema and SELECT on its tables")
+    if not _is_operational(error):
+        return None
     if state in _NO_PLACE:
-        return WriteError(f"the database cannot be written: {said}")
-    if state.startswith(_REFUSED) or (not state and ("authentication" in said or "does not exist" in said)):
-        return ConfigError(f"the database refuses us: {said}")
-    return RetriableError(f"the database does not answer: {said}")
+        return WriteError(f"{what} cannot be written: {said}")
+    if state.startswith(_REFUSED) or (not state and any(word in said for word in _REFUSED_SAYS)):
+        return ConfigError(f"{what} refuses us: {said}; ledger_url is where its name, user and password are set")
+    return RetriableError(f"{what} does not answer: {said}")
+
+
+def _sorted_out_sqlite(code: int, what: str, said: str, mend: str) -> OcsfMappersError | None:
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RetriableError(f"{what} is busy: {said}")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return WriteError(f"{what} cannot be written: {said}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DamagedError(f"{what} is damaged ({said}){mend}")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to write it and its folder")
+    return None
 
 
 def _is_operational(error: BaseException) -> bool:
     return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence[Step]) -> sa.Engine:
+    """The engine, if all tables are those of today; in SQLite a copy in memory whose tables are."""
+    newest = len(steps) + 1
+    with engine.connect() as connection:
+        there = set(sa.inspect(connection).get_table_names())
+        version = _version(connection, metadata, newest) if there else 0
+    if not there and engine.dialect.name == "postgresql":
+        raise MissingError(f"there is no {name} in the database {shown(engine.url)}, or this user may not see it")
+    if version > newest:
+        raise ConfigError(_too_new(name, version, newest))
+    if version == newest and metadata.tables.keys() <= there:
+        return engine
+    if engine.dialect.name == "postgresql":
+        raise ConfigError(
+            f"the {name} {shown(engine.url)} has the tables of an older ocsf-lake; the next ingest with this version "
+            "brings them up to date, and then they can be read"
+        )
+    copied = sqlite_reading.in_memory(engine)
+    engine.dispose()
+    _update(copied, metadata, name, steps)
+    return copied
 
 
 # -- versions ---------------------------------------------------------------------------------------------------------
@@ -191,16 +302,17 @@ def _update(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence
             connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {POSTGRES_SCHEMA.format(name=name)}")
         version = _version(connection, metadata, newest)
         if version > newest:
-            raise ConfigError(
-                f"the {name} has the tables of a newer ocsf-lake (version {version}, this one knows {newest}); "
-                "use that one"
-            )
+            raise ConfigError(_too_new(name, version, newest))
         for step in steps[version - 1 :]:
             step(connection)
         metadata.create_all(connection)
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION} (version INTEGER NOT NULL)")
         if connection.exec_driver_sql(f"UPDATE {VERSION} SET version = {newest}").rowcount == 0:
             connection.exec_driver_sql(f"INSERT INTO {VERSION} VALUES ({newest})")
+
+
+def _too_new(name: str, version: int, newest: int) -> str:
+    return f"the {name} has the tables of a newer ocsf-lake (version {version}, this one knows {newest}); use that one"
 
 
 def _version(connection: sa.Connection, metadata: sa.MetaData, newest: int) -> int:
@@ -230,7 +342,7 @@ def locked(url: str, what: str) -> Iterator[None]:
     if not is_postgres(url):
         yield
         return
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    engine = sa.create_engine(postgres_url(url), poolclass=sa.NullPool)
     sort_out_errors(engine)
     with engine.begin() as connection:
         lock(connection, what)

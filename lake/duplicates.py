@@ -34,7 +34,7 @@ from lake.ledger_tables import BATCHES, DUPLICATES, FILES, KEYS
 from lake.results import Batch, Result, State
 from lake.store import Store
 from lake.writer import FileInfo
-from ocsf_mappers import Mapper, duck, sqltext, tables
+from ocsf_mappers import Mapper, duck, registry, sqltext, tables
 from ocsf_mappers.errors import ConfigError, nearest
 
 TABLE, PREFIX = layout.DUPLICATES, layout.DUPLICATES_PREFIX
@@ -304,6 +304,12 @@ def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result
     if key:
         rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
         upsert(connection, KEYS, ("table_name",), rows)
+
+
+def routed(settings: Settings, result: Result) -> dict[str, tuple[str, Sequence[str]]]:
+    """Policy and key of each source whose records stood among a batch's, by source."""
+    mappers = [registry.load(batch.source) for batch, _ in result.routed]
+    return {mapper.name: (policy(settings, mapper), mapper.duplicate_key) for mapper in mappers}
 
 
 def policy_of(ledger: Ledger, batch_id: str) -> Policy:

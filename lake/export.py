@@ -102,6 +102,7 @@ def export(
         for account, day, files in _due(lake, target, waiting, clock(), summary):
             lease.check()
             shipment = exports.plan(account, day, files, clock())
+            exports.record(lake.store, shipment)
             reached("planned", shipment.id)
             _attempt(sender, shipment, summary, errors)
     if errors:

@@ -14,10 +14,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from lake import records
 from lake.database import insert
 from lake.leases import LostError
 from lake.ledger_tables import BATCHES, EXPORTS, FILES, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
 from lake.results import State
+from lake.store import Store
 from ocsf_mappers.errors import ConfigError
 
 ID_DIGITS = 32
@@ -221,6 +223,16 @@ class Exports:
                 )
                 .values(bytes=found.bytes, sha256=found.sha256, written_at=_text(now))
             )
+
+    def record(self, store: Store, shipment: Shipment) -> None:
+        """Writes into the lake what is known of a shipment, so that a ledger made anew does not send it again."""
+        wanted = [
+            sa.select(EXPORTS).where(EXPORTS.c.target == self._target),
+            sa.select(SHIPMENTS).where(SHIPMENTS.c.id == shipment.id),
+            sa.select(SHIPPED_FILES).where(SHIPPED_FILES.c.shipment_id == shipment.id),
+            sa.select(SHIPPED_OBJECTS).where(SHIPPED_OBJECTS.c.shipment_id == shipment.id),
+        ]
+        records.write_rows(store, self._engine, "export", wanted)
 
     def finish(self, shipment: Shipment, now: datetime) -> None:
         """Marks a shipment done."""

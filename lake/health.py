@@ -63,7 +63,7 @@ def check(settings: Settings, now: datetime, names: Iterable[str] | None = None)
     for name in wanted:
         if name not in CHECKS:
             raise ConfigError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")
-    with opened(settings) as lake:
+    with opened(settings, reading=True) as lake:
         found = [finding for name in wanted for finding in CHECKS[name](lake.ledger, settings, now.astimezone(UTC))]
     return sorted(found, key=lambda finding: (finding.check, finding.source))
 

@@ -17,13 +17,14 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake import private
+from lake import marker, private
 from lake.database import analyze, connect, insert, lock, select_in, upsert
 from lake.layout import Partition
 from lake.leases import LostError
 from lake.ledger_tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from lake.objects import ObjectRef
 from lake.results import SETTLED, Batch, BatchRow, Result, State
+from lake.sqlite_reading import memory_engine
 from lake.writer import FileInfo
 from ocsf_mappers.errors import ConfigError
 
@@ -72,28 +73,38 @@ class Ledger:
     """The ledger of one lake.
 
     Args:
-        url: SQLAlchemy URL of the database; tables that are missing are made.
+        url: SQLAlchemy URL of the database; tables that are missing are made. None for an empty one in memory.
         umask: Permissions that a new file of SQLite does not get.
+        reading: Nothing is made or changed, see `lake.database.connect`.
     """
 
-    def __init__(self, url: str, umask: int = private.UMASK) -> None:
-        self.engine = connect(url, METADATA, "ledger", STEPS, umask)
+    def __init__(self, url: str | sa.URL | None, umask: int = private.UMASK, *, reading: bool = False) -> None:
+        if url is None:
+            self.engine = memory_engine()
+            METADATA.create_all(self.engine)
+        else:
+            self.engine = connect(url, METADATA, "ledger", STEPS, umask, reading=reading)
         self._planned = 0
 
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
 
-    def belongs_to(self, lake: str) -> None:
+    def belongs_to(self, lake: str, *, reading: bool = False) -> None:
         """Notes whose ledger this is, the first time; later it has to be the same lake.
+
+        Args:
+            lake: URI of the lake.
+            reading: Only look.
 
         Raises:
             ConfigError: It is another one's: objects that one has would be missing in the other without a word.
         """
-        with self.engine.begin() as connection:
-            connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+        with self.engine.connect() if reading else self.engine.begin() as connection:
+            if not reading:
+                connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
             owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
-        if owner != lake:
+        if owner not in (lake, None):
             raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")
 
     def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
@@ -148,7 +159,7 @@ class Ledger:
                 first(connection)
             if left_out is not None:
                 self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
-                _count_attempts(connection, [left_out.ref], left_out.tried_with, left_out.attempts)
+                _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
             for batch in batches:
                 known = _states(connection, batch.members)
                 if _stands(batch, known):
@@ -181,7 +192,7 @@ class Ledger:
         with self.engine.begin() as connection:
             self._put(connection, refs, state, source, None, reason)
             if state is State.FAILED:
-                _count_attempts(connection, refs, None)
+                _count_attempts(connection, refs, None, now())
 
     def _put(
         self, connection: sa.Connection, refs: Sequence[ObjectRef], state: State, source: str | None,
@@ -231,7 +242,7 @@ class Ledger:
         """Counts an attempt at a batch, as one that fails until it is done or excused: who is killed cannot count.
 
         Returns:
-            The batch with the number of this attempt, from 1.
+            The batch with the number of this attempt, from 1, and that of its record.
 
         Raises:
             LostError: It is done or discarded.
@@ -247,12 +258,15 @@ class Ledger:
             )
             if not changed.rowcount:
                 raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
-            number = connection.scalar(sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id))
-            return replace(batch, attempts=int(number or 0))
+            row = BATCHES.c
+            query = sa.select(row.attempts, row.planned_at, row.begun_at).where(row.id == batch.id)
+            attempts, planned_at, begun_at = connection.execute(query).one()
+            number = marker.next_number(connection)
+            return replace(batch, attempts=attempts, number=number, planned_at=planned_at, begun_at=begun_at)
 
     def finish(
         self, batch: Batch, result: Result, register: Callable[[], None],
-        also: Callable[[sa.Connection], None] | None = None,
+        also: Callable[[sa.Connection], None] | None = None, at: str | None = None,
     ) -> None:  # fmt: skip
         """Makes a batch visible and marks it done, with its counts and files, in one transaction.
 
@@ -262,6 +276,7 @@ class Ledger:
             register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
                 nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
             also: Writes what else belongs into that transaction.
+            at: When it was done; now without it.
 
         Raises:
             LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
@@ -275,23 +290,10 @@ class Ledger:
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            row = {"state": State.DONE, "done_at": now(), "reason": None, "failures": 0, **result.columns}
+            at = at or now()
+            row = {"state": State.DONE, "done_at": at, "reason": None, "failures": 0, **result.columns}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
-            rows = [
-                {
-                    "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
-                    "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
-                    **vars(result.counts_of(ref)),
-                }
-                for ref, outcome in result.outcomes.items()
-            ]  # fmt: skip
-            upsert(connection, OBJECTS, ("uri", "etag"), rows)
-            failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
-            for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
-                _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with)
-            connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
-            if result.files:
-                connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+            put_result(connection, batch, result, at)
             if also is not None:
                 also(connection)
 
@@ -319,6 +321,24 @@ class Ledger:
             rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
             return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
 
+    def number_of_files(self) -> int:
+        """How many files finished batches wrote."""
+        with self.engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
+
+    def digests(self, tables: Iterable[str]) -> dict[str, str]:
+        """Path -> SHA-256 of the files of some tables."""
+        query = sa.select(FILES.c.path, FILES.c.sha256).where(FILES.c.table_name.in_(list(tables)))
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def written_by(self, table: str) -> dict[str, str]:
+        """Path of each file of a table -> version of the mapper, and of OCSF, that its batch was planned for."""
+        version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+        query = sa.select(FILES.c.path, version).join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query.where(FILES.c.table_name == table)).tuples().all())
+
     def files_of(self, batch_id: str) -> list[FileInfo]:
         """A batch's files as the catalog registers them."""
         query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)
@@ -333,14 +353,37 @@ class Ledger:
 
     def arrow(self, name: str) -> pa.Table:
         """One table of the ledger, by its name in `lake.ledger_tables`."""
-        table = METADATA.tables[name]
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
-        columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-        arrays = [
-            pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
-        ]
-        return pa.table(arrays, names=[column.name for column in table.columns])
+            return arrow_rows(connection, METADATA.tables[name])
+
+
+def arrow_rows(connection: sa.Connection, table: sa.Table) -> pa.Table:
+    """All rows of a table of the ledger, by its key."""
+    rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+    arrays = [
+        pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
+    ]
+    return pa.table(arrays, names=[column.name for column in table.columns])
+
+
+def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
+    """Writes what became of a batch's objects, and its files."""
+    rows = [
+        {
+            "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
+            "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
+            **vars(result.counts_of(ref)),
+        }
+        for ref, outcome in result.outcomes.items()
+    ]  # fmt: skip
+    upsert(connection, OBJECTS, ("uri", "etag"), rows)
+    failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
+    for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
+        _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)
+    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
 def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
@@ -357,8 +400,9 @@ def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[
 
 
 def _count_attempts(
-    connection: sa.Connection, refs: Sequence[ObjectRef], tried_with: str | None, attempts: int | None = None
-) -> None:
+    connection: sa.Connection, refs: Sequence[ObjectRef], tried_with: str | None, at: str,
+    attempts: int | None = None,
+) -> None:  # fmt: skip
     """Counts that objects failed; attempts with another mapper or program, or for another kind of reason, are over."""
     again = OBJECTS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
     number = sa.case((again, OBJECTS.c.attempts + 1), else_=1) if attempts is None else attempts
@@ -366,7 +410,7 @@ def _count_attempts(
         connection.execute(
             sa.update(OBJECTS)
             .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
-            .values(attempts=number, tried_at=now(), tried_with=tried_with),
+            .values(attempts=number, tried_at=at, tried_with=tried_with),
             [{"of_uri": ref.uri, "of_etag": ref.etag} for ref in refs],
         )
 

@@ -26,14 +26,20 @@ NEWS_OF_SOURCE = 10_000
 """So much news of a source is kept; what comes later is counted as one item, `(other)`."""
 
 
-def record(connection: sa.Connection, batch: Batch, result: Result) -> dict[News, Sighting]:
+def record(connection: sa.Connection, batch: Batch, result: Result, at: str | None = None) -> dict[News, Sighting]:
     """Adds a batch to the meter, inside the transaction that marks it done.
+
+    Args:
+        connection: The ledger.
+        batch: The batch.
+        result: What became of it.
+        at: When it was done; now without it.
 
     Returns:
         What no earlier batch of the source had; names inside open-ended members are not among it.
     """
     census = result.census
-    found = _record_news(connection, batch, census.news)
+    found = _record_news(connection, batch, census.news, at or now())
     _add(connection, METER, ("batch_id", "day"), _days(batch, result, found))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
     failed = Counter({(day, _storable(name)): number for (day, name), number in census.failed.items()})
@@ -93,7 +99,9 @@ def _members(connection: sa.Connection, source: str, result: Result) -> list[dic
     ]
 
 
-def _record_news(connection: sa.Connection, batch: Batch, news: dict[News, Sighting]) -> dict[News, Sighting]:
+def _record_news(
+    connection: sa.Connection, batch: Batch, news: dict[News, Sighting], at: str
+) -> dict[News, Sighting]:
     """Adds to the table of news; gives what is in it from now on and was not before."""
     if not news:
         return {}
@@ -113,7 +121,7 @@ def _record_news(connection: sa.Connection, batch: Batch, news: dict[News, Sight
         {
             "source": batch.source, "kind": item.kind, "name": item.name, "text": item.text,
             "first_day": sighting.day, "first_object": _storable(sighting.object), "first_record": sighting.record,
-            "first_batch": batch.id, "noticed_at": now(), "records": sighting.records,
+            "first_batch": batch.id, "noticed_at": at, "records": sighting.records,
         }
         for item, sighting in told.items()
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from lake import attempts, discovery, divide, fields, objects, retry, s3, traces
+from lake import attempts, discovery, divide, fields, objects, records, retry, s3, traces
 from lake.config import Settings
 from lake.coverage import Coverage
 from lake.grouping import Grouping, batches
@@ -301,6 +301,7 @@ class Planner:
         found: list[_Instead] = []
 
         def undo(connection: sa.Connection) -> None:
+            records.forget(self.lake.store, batch_id)
             for written_by in traces.ids(connection, batch_id):
                 self.lake.catalog.drop(written_by)
             self.lake.store.remove(traces.left(connection, self.lake.store, batch_id))

@@ -15,6 +15,8 @@ _OTHERS = 0o007
 def make_folder(path: Path, umask: int = UMASK) -> None:
     """Makes a folder, and those above it that are missing; what is there keeps its permissions.
 
+    They outlast a loss of power: a new folder stands in its parent, which is synced to disk.
+
     Args:
         path: The folder.
         umask: Permissions not to give; those of the process's own umask are not given either.
@@ -25,6 +27,16 @@ def make_folder(path: Path, umask: int = UMASK) -> None:
         path = path.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o777 & ~umask, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until a folder's names are on disk: a file's own bytes are of no use without its name."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def open_file(path: Path, umask: int = UMASK) -> BinaryIO:

@@ -10,12 +10,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
-from lake import discovery, layout, replays, writer
+from lake import discovery, layout, records, replays, writer
 from lake.config import Settings
 from lake.lake import Lake
 from lake.layout import Partition
 from lake.leases import Lease
+from lake.ledger_tables import PURGES
 from lake.results import Batch
 from lake.store import Store
 from lake.writer import FileInfo
@@ -250,8 +252,9 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
         return connection.execute(
-            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) FROM read_parquet({entries}) "
-            f"JOIN read_parquet({outcomes}) AS outcome USING ({_PLACE}) ORDER BY ALL"
+            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) "
+            f"FROM read_parquet({entries}, hive_partitioning = false) "
+            f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({_PLACE}) ORDER BY ALL"
         ).fetchall()
 
 
@@ -315,7 +318,8 @@ def purgeable(
     paths = [place(name) for name in lake.catalog.files(TABLE)]
     still_open = dict(
         connection.execute(
-            f"SELECT parse_filename(filename), count(*) FROM read_parquet({sqltext.texts(paths)}, filename = true) "
+            "SELECT parse_filename(filename), count(*) "
+            f"FROM read_parquet({sqltext.texts(paths)}, filename = true, hive_partitioning = false) "
             f"JOIN quarantine USING ({_PLACE}) WHERE state = 'open' GROUP BY ALL"
         ).fetchall()
         if paths
@@ -351,5 +355,9 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
         kept = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
         lease.check()
         lake.catalog.register(batch_id, kept)
+    paths = [file.path for file in files]
+    records.write_rows(
+        lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
+    )
     lake.store.remove(file.path for file in files)
     replays.purged(lake.ledger, [file.path for file in files])

@@ -18,7 +18,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lake import duplicates, layout, ledger_tables, quarantine, security_lake
+from lake import duplicates, evolution, layout, ledger_tables, quarantine, security_lake, verified
 from lake.batch import definition
 from lake.catalog import Definition
 from lake.config import Settings
@@ -43,7 +43,10 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     with _explained(lambda: _allowed(connection)):
-        return connection.sql(sql).to_arrow_table()
+        try:
+            return connection.sql(sql).to_arrow_table()
+        finally:
+            verified.check(connection)  # also after an error: that a file is damaged says more than what it led to
 
 
 def is_empty(found: pa.Table) -> bool:
@@ -155,7 +158,7 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
         ReadError: A file of the lake is gone.
     """
     named = _named(statements)
-    with opened(settings) as lake:
+    with opened(settings, reading=True) as lake:
         connection = duck.connect()
         try:
             connection.execute("SET TimeZone = 'UTC'")
@@ -163,13 +166,24 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
             if known is not None:
                 connection.register_filesystem(known)
             show = _Shown(connection, lake, known)
+            verifying = known is None and settings.verify_reads
+            if verifying:
+                verified.watch(connection)
             for part in _PARTS if named is None else sorted(named):
                 try:
-                    show.part(part)
+                    try:
+                        show.part(part)
+                    except duckdb.Error:
+                        if verifying:  # a file that is not what was written says more than what it led to
+                            verified.expect(connection, show.written())
+                            verified.check(connection)
+                        raise
                 except ReadError:
                     # A statement that lists tables, say, can be answered without one that is damaged.
                     if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
                         raise
+            if verifying:
+                verified.expect(connection, show.written())
             _restrict(connection, show.paths)
         except BaseException:
             connection.close()
@@ -237,6 +251,7 @@ class _Shown:
         self.lake = lake
         self.known = known
         self.paths: list[str] = []
+        self.parts: set[str] = set()
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
         self._held = lake.catalog.all_files([*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE])
 
@@ -252,6 +267,11 @@ class _Shown:
             self._files(definition(duplicates.TABLE))
         else:
             self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_")))
+
+    def written(self) -> dict[str, str]:
+        """Path of each file shown -> SHA-256 of its bytes."""
+        place = self.lake.store.path
+        return {place(path): digest for path, digest in self.lake.ledger.digests(self.parts).items()}
 
     def _table(self, table: tables.Table) -> None:
         filled = self._files(definition(table.name))
@@ -270,25 +290,62 @@ class _Shown:
         if self.known is not None:
             self.known.add(sizes)
         self.paths += sizes
-        _create(self.connection, table, name or table.name, list(sizes))
+        self.parts.add(table.name)
+        groups: dict[str | None, list[str]] = {}
+        written_by = self.lake.ledger.written_by(table.name) if table.name in tables.load() else {}
+        for path in self._held[table.name]:
+            groups.setdefault(written_by.get(path), []).append(place(path))
+        _create(self.connection, table, name or table.name, list(groups.values()), place(""))
         return bool(sizes)
 
 
-def _create(connection: duckdb.DuckDBPyConnection, table: Definition, name: str, paths: Sequence[str]) -> None:
-    """Makes the view of a table."""
+def _create(
+    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, groups: Sequence[Sequence[str]], root: str
+) -> None:
+    """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
     keys = [key for key in table.keys if key not in table.schema.names]
-    if paths:
-        types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
-        # A key that is a column too (region, accountid) keeps the column's place and name.
-        renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
-        with _explained(lambda: paths):
-            connection.execute(
-                f"CREATE VIEW {sqltext.name(name)} AS SELECT * RENAME ({renamed}) "
-                f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
-            )
-    else:
-        schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
-        connection.register(name, schema.empty_table())
+    empty = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)]).empty_table()
+    if not groups:
+        connection.register(name, empty)
+        return
+
+    def read(paths: Sequence[str]) -> str:
+        return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
+
+    with _explained(lambda: [path for paths in groups for path in paths]):
+        sql = evolution.select(connection, empty, groups, read)
+        connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
+
+
+def _from_steps(table: Definition, keys: Sequence[str], paths: Sequence[str]) -> str:
+    """A table whose partition values are taken from the steps of the paths, as DuckDB does it."""
+    types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
+    # A key that is a column too (region, accountid) keeps the column's place and name.
+    renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
+    return (
+        f"SELECT * RENAME ({renamed}) "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
+    )
+
+
+def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], skipped: int) -> str:
+    """A table whose partition values are taken from what stands behind the lake's root, see `_create`.
+
+    DuckDB's own reading of paths takes every step with `=` for a partition, those above the lake too: below a folder
+    `region=x/` all events would be of region x. This costs three times as much a file, so only such lakes pay it.
+    """
+    values = {}
+    for number, key in enumerate(table.keys):
+        step = table.prefix.count("/") + 2 + number
+        text = f"split_part(substr(filename, {skipped + 1}), '/', {step})"
+        values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
+    replaced = [values[key] for key in table.keys if key not in keys]
+    replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""
+    more = "".join(f", {values[key]}" for key in keys)
+    return (
+        f"SELECT * EXCLUDE (filename){replacing}{more} "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false, filename = true)"
+    )
 
 
 def latest_view(table: tables.Table, latest: tables.Latest) -> str:
@@ -344,16 +401,17 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
         raised = _RAISED.findall(said) if said.startswith("Traceback") else []
         if path is None and not raised:
             raise
+        deep = ""
         gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
         if "No files found" in said or gone:
             what = "is gone"
         elif raised:
             raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
         else:
-            what = f"is damaged ({said.splitlines()[0]})"
+            what, deep = f"is damaged ({said.splitlines()[0]})", " --deep"
         raise ReadError(
-            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check` lists "
-            "what else is, `ocsf-lake catalog sync` makes it again from the raw objects",
+            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
+            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects",
             file=path,
         ) from error
 

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from lake import batch, duplicates, fields, objects, quarantine, replay, replays, routed
+from lake import batch, duplicates, fields, objects, quarantine, records, replay, replays, routed
 from lake.lake import Lake
 from lake.leases import Lease
 from lake.ledger_tables import BATCHES, FILES, OBJECTS, REPLAYS
@@ -124,6 +124,8 @@ def _put(lake: Lake, batch_id: str, lost: Collection[str], result: Result, aside
             for path in lost:
                 values = {"bytes": made[path].bytes, "sha256": made[path].sha256}
                 connection.execute(sa.update(FILES).where(FILES.c.path == path).values(values))
+        changed = sa.select(FILES).where(FILES.c.path.in_(list(lost)))
+        records.write_rows(lake.store, lake.ledger.engine, "files", [changed])
         lake.catalog.drop(batch_id)
         lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
     return None

@@ -23,12 +23,27 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from lake import batch as batches
-from lake import discovery, divide, fields, meter, parts, quarantine, query, replays, routed, traces, writer
+from lake import (
+    discovery,
+    divide,
+    duplicates,
+    fields,
+    meter,
+    parts,
+    quarantine,
+    query,
+    records,
+    replays,
+    routed,
+    traces,
+    writer,
+)
 from lake.batch import reached
 from lake.config import Settings
 from lake.grouping import ID_DIGITS
 from lake.lake import Lake, opened
 from lake.leases import Lease
+from lake.ledger import now
 from lake.objects import ObjectError, ObjectRef
 from lake.parts import Assembly, Piece
 from lake.results import Batch, CountError, Outcome, Result
@@ -137,6 +152,7 @@ def take_back(lake: Lake, batch_id: str) -> None:
     """Takes what an unfinished replay has written out of the lake."""
 
     def undo(connection: sa.Connection) -> None:
+        records.forget(lake.store, batch_id)
         for written_by in traces.ids(connection, batch_id):
             lake.catalog.drop(written_by)
         lake.store.remove(traces.left(connection, lake.store, batch_id))
@@ -193,17 +209,25 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     result = attempt.run()
     reached("written", batch.id)
 
+    at = now()
+
     def register() -> None:
         lease.check()
         for one, found in [(batch, result), *result.routed]:
             batches.register(one, lake, found)
         reached("registered", batch.id)
+        facts = records.Facts(
+            at, routed=duplicates.routed(lake.settings, result),
+            replay=records.Replay(len(entries), planned.planned_at, planned.token),
+        )  # fmt: skip
+        records.write(lake.store, replace(batch, number=planned.number), result, facts)
+        reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
-        result.news.update(meter.record(connection, batch, result))
-        routed.record(connection, lake.settings, batch, result)
+        result.news.update(meter.record(connection, batch, result, at))
+        routed.record(connection, lake.settings, batch, result, at)
 
-    replays.finish(lake.ledger, planned, result, register, also)
+    replays.finish(lake.ledger, planned, result, register, also, at)
     reached("done", batch.id)
     summary.closed += attempt.closed
     summary.open.update(attempt.reasons)

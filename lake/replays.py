@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lake import traces
+from lake import marker, traces
 from lake.database import insert, upsert
 from lake.grouping import ID_DIGITS
 from lake.lake import Lake
@@ -28,10 +28,14 @@ class Attempt:
     Args:
         batch: The batch that its events belong to.
         token: Tells this attempt from others at the same batch.
+        planned_at: When it was planned.
+        number: Of its record, see `lake.marker`.
     """
 
     batch: Batch
     token: str
+    planned_at: str
+    number: int
 
 
 def held(lake: Lake, source: str) -> AbstractContextManager[Lease | None]:
@@ -48,14 +52,14 @@ def unfinished(ledger: Ledger, source: str) -> list[str]:
 
 def plan(ledger: Ledger, batch: Batch, entries: int) -> Attempt:
     """Notes a replay before any work."""
-    attempt = Attempt(batch, uuid.uuid4().hex)
+    token, at = uuid.uuid4().hex, now()
     row = {
-        "batch_id": batch.id, "source": batch.source, "state": State.PLANNED, "entries": entries, "planned_at": now(),
-        "token": attempt.token,
+        "batch_id": batch.id, "source": batch.source, "state": State.PLANNED, "entries": entries, "planned_at": at,
+        "token": token,
     }  # fmt: skip
     with ledger.engine.begin() as connection:
         upsert(connection, REPLAYS, ("batch_id",), [row])
-    return attempt
+        return Attempt(batch, token, at, marker.next_number(connection))
 
 
 def take_back(ledger: Ledger, batch_id: str, undo: Callable[[sa.Connection], None]) -> None:
@@ -77,7 +81,7 @@ def take_back(ledger: Ledger, batch_id: str, undo: Callable[[sa.Connection], Non
 
 def finish(
     ledger: Ledger, attempt: Attempt, result: Result, register: Callable[[], None],
-    also: Callable[[sa.Connection], None],
+    also: Callable[[sa.Connection], None], done_at: str,
 ) -> None:  # fmt: skip
     """Marks a replay done in one transaction: its batch, and what it changed in the counts of its objects.
 
@@ -88,6 +92,7 @@ def finish(
         register: Makes it visible; called when it is certain that nobody has begun it anew. In PostgreSQL nobody can
             until this ends; in SQLite, where the kernel sees to that, it is called before.
         also: Writes what else belongs into that transaction.
+        done_at: When it was done.
 
     Raises:
         LostError: Another worker took it back, or began it anew; nothing is marked.
@@ -102,25 +107,29 @@ def finish(
             raise LostError("another worker has taken the replay over", batch=batch.id)
         if shared:
             register()
-        total, done_at = result.counts, now()
         connection.execute(
             sa.update(REPLAYS)
             .where(REPLAYS.c.batch_id == batch.id)
-            .values(state=State.DONE, closed=-total.quarantined, done_at=done_at)
+            .values(state=State.DONE, closed=-result.counts.quarantined, done_at=done_at)
         )
-        connection.execute(sa.insert(BATCHES).values(_batch_row(batch, result, done_at)))
-        for ref in result.outcomes:
-            counts = vars(result.counts_of(ref))
-            if any(counts.values()):
-                connection.execute(
-                    sa.update(OBJECTS)
-                    .where(OBJECTS.c.uri == ref.uri, OBJECTS.c.etag == ref.etag)
-                    .values({name: OBJECTS.c[name] + number for name, number in counts.items()})
-                )
-        if result.files:
-            connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+        put_result(connection, batch, result, done_at)
         traces.forget(connection, batch.id)
         also(connection)
+
+
+def put_result(connection: sa.Connection, batch: Batch, result: Result, done_at: str) -> None:
+    """Writes a replay's batch and files, and what it changed in the counts of its objects."""
+    connection.execute(sa.insert(BATCHES).values(_batch_row(batch, result, done_at)))
+    for ref in result.outcomes:
+        counts = vars(result.counts_of(ref))
+        if any(counts.values()):
+            connection.execute(
+                sa.update(OBJECTS)
+                .where(OBJECTS.c.uri == ref.uri, OBJECTS.c.etag == ref.etag)
+                .values({name: OBJECTS.c[name] + number for name, number in counts.items()})
+            )
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
 def _batch_row(batch: Batch, result: Result, done_at: str) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Batch:
         ocsf_version: OCSF version of the events.
         members: The objects, sorted.
         attempts: How often work on it was begun; of two workers the one with the higher number has it.
+        number: Of this attempt's record, see `lake.marker`.
+        planned_at: When it was planned, as the ledger has it.
+        begun_at: When this attempt was begun.
     """
 
     id: str
@@ -80,6 +83,9 @@ class Batch:
     ocsf_version: str
     members: tuple[ObjectRef, ...]
     attempts: int = 0
+    number: int = 0
+    planned_at: str = ""
+    begun_at: str | None = None
 
     @property
     def bytes_in(self) -> int:

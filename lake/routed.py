@@ -16,7 +16,7 @@ from lake import duplicates, meter
 from lake.config import Settings
 from lake.database import insert
 from lake.grouping import ID_DIGITS
-from lake.ledger import Ledger, file_row, now
+from lake.ledger import Ledger, file_row
 from lake.ledger_tables import BATCHES, FILES, ROUTED
 from lake.results import Batch, Result, State
 from ocsf_mappers import Engine, registry
@@ -38,23 +38,28 @@ def note(ledger: Ledger, of: Batch, routed: Batch) -> None:
         connection.execute(insert(connection, ROUTED).on_conflict_do_nothing(), rows)
 
 
-def record(connection: sa.Connection, settings: Settings, of: Batch, result: Result) -> None:
+def record(connection: sa.Connection, settings: Settings, of: Batch, result: Result, at: str) -> None:
     """Writes what became of records of other sources, inside the transaction that marks a batch done."""
     written = [routed.id for routed, _ in result.routed]
     stale = (ROUTED.c.of_batch == of.id) & ROUTED.c.batch_id.not_in(written)
     connection.execute(sa.delete(ROUTED).where(stale))
     for routed, found in result.routed:
+        put(connection, of, routed, found, at)
         mapper = registry.load(routed.source)
-        found.news.update(meter.record(connection, routed, found))
-        row = {
-            "id": routed.id, "source": routed.source, "mapper_version": routed.mapper_version,
-            "ocsf_version": routed.ocsf_version, "state": State.DONE, "attempts": of.attempts, "objects": 0,
-            "bytes_in": 0, "planned_at": now(), "done_at": now(), "reason": REASON, **found.columns,
-        }  # fmt: skip
-        connection.execute(sa.insert(BATCHES).values(row))
-        if found.files:
-            connection.execute(sa.insert(FILES), [file_row(routed.id, file) for file in found.files])
         duplicates.note(connection, routed, duplicates.policy(settings, mapper), found, mapper.duplicate_key)
+
+
+def put(connection: sa.Connection, of: Batch, routed: Batch, found: Result, at: str) -> None:
+    """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
+    found.news.update(meter.record(connection, routed, found, at))
+    row = {
+        "id": routed.id, "source": routed.source, "mapper_version": routed.mapper_version,
+        "ocsf_version": routed.ocsf_version, "state": State.DONE, "attempts": of.attempts, "objects": 0,
+        "bytes_in": 0, "planned_at": at, "done_at": at, "reason": REASON, **found.columns,
+    }  # fmt: skip
+    connection.execute(sa.insert(BATCHES).values(row))
+    if found.files:
+        connection.execute(sa.insert(FILES), [file_row(routed.id, file) for file in found.files])
 
 
 def whose(ledger: Ledger, batch_id: str) -> str | None:

@@ -187,6 +187,14 @@ def kind(fs: S3FileSystem, path: str) -> str | None:
     return "directory" if found.get("KeyCount") else None
 
 
+def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
+    """Names right below a folder that come after another one, in order; the first thousand, which is one request."""
+    bucket, _, key = folder.partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
+    found = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **asked).get("Contents", ())
+    return [item["Key"].rpartition("/")[2] for item in found]
+
+
 def is_aws(fs: Any) -> bool:
     """Whether a file system's store is AWS's own, not another one that speaks its protocol."""
     return not fs.endpoint_url and ".amazonaws.com" in str(fs.s3.meta.endpoint_url)

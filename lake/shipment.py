@@ -108,6 +108,7 @@ class Sender:
                     start += found.rows
             _check(shipment, start)
         self.exports.finish(shipment, self.clock())
+        self.exports.record(self.lake.store, shipment)
         reached("shipped", shipment.id)
         return sent
 
@@ -225,7 +226,8 @@ def _sorted(
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
-        files = f"read_parquet({sqltext.texts([str(path) for path in paths])}, union_by_name = true)"
+        names = sqltext.texts([str(path) for path in paths])
+        files = f"read_parquet({names}, union_by_name = true, hive_partitioning = false)"
         selected = f"SELECT {_selected(connection, files, source)} FROM {files}"
         yield _spans(connection, selected, _bounds(connection, files, facts.bytes))
 

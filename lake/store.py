@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lake import objects, private, retry, s3
 from lake.s3 import Access
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import ConfigError, WriteError
 
 
 class Store:
@@ -85,6 +85,68 @@ class Store:
         except OSError as error:
             raise WriteError(f"cannot write: {error}", file=self.uri(name)) from error
 
+    def put_once(self, name: str, data: bytes) -> bool:
+        """Writes a small file, unless there is one of this name; of several that try at once, one succeeds.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path, buffer = self.path(name), pa.py_buffer(data)
+        try:
+            with s3.explained(self.uri(name), denied=WriteError):
+                if self.is_local:
+                    return _put_new_local(Path(path), buffer, self.umask)
+                if s3.is_s3(self.fs):
+                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(buffer), hashlib.sha256(data).digest())
+                if retry.call(self.fs.exists, path):
+                    return False
+                retry.call(self.fs.pipe_file, path, data)
+                return True
+        except OSError as error:
+            raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
+
+    def get(self, name: str) -> bytes | None:
+        """A small file's bytes; None when there is none.
+
+        Raises:
+            ConfigError: The file system refuses us.
+            RetriableError: The store is busy or out of reach.
+        """
+        try:
+            with s3.explained(self.uri(name)):
+                return bytes(retry.call(self.fs.cat_file, self.path(name)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ConfigError(f"cannot read the lake: {error}", file=self.uri(name)) from error
+
+    def names_after(self, prefix: str, last: str) -> list[str]:
+        """Names of files right in a folder that come after another name in the order of text; at most a thousand.
+
+        Args:
+            prefix: The folder.
+            last: The name, without the folder.
+        """
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                return s3.names_after(self.fs, folder, last)
+            if self.is_local:
+                with suppress(FileNotFoundError):
+                    # Names alone: a Path for each of thousands would take ten times as long.
+                    names = os.listdir(folder)  # noqa: PTH208
+                    return sorted(name for name in names if name > last and not name.startswith("."))
+                return []
+            try:
+                names = [str(name).rpartition("/")[2] for name in self.fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return []
+            return sorted(name for name in names if name > last)
+
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
@@ -101,6 +163,17 @@ class Store:
             found = retry.call(self.fs.find, self.path(prefix), detail=True)
         return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
 
+    def some(self, prefix: str) -> Iterator[str]:
+        """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                yield from s3.names_after(self.fs, folder, "")
+            elif self.is_local:
+                yield from (name for _, _, names in os.walk(folder) for name in names)
+            else:
+                yield from self.sizes(prefix)
+
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes."""
@@ -112,7 +185,11 @@ class Store:
         source, target = self.path(name), self.path(to)
         with s3.explained(self.uri(name), denied=WriteError):
             if self.is_local:
+                # Not fsspec's: it asks shutil, which copies where a rename would do, and takes a folder for a place.
                 private.make_folder(Path(target).parent, self.umask)
+                Path(source).replace(target)
+                private.sync_folder(Path(target).parent)
+                return
             retry.call(self.fs.mv, source, target)
 
     def remove(self, names: Iterable[str]) -> None:
@@ -127,6 +204,7 @@ class Store:
 
 def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
     _unfinished(path, data, umask).replace(path)
+    private.sync_folder(path.parent)
 
 
 def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
@@ -137,6 +215,7 @@ def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
         return False
     finally:
         unfinished.unlink()
+    private.sync_folder(path.parent)
     return True
 
 

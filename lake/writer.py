@@ -232,6 +232,7 @@ def form(schema: pa.Schema, settings: Settings, sort_by: str | None = None) -> d
         "write_statistics": bounded,
         "data_page_size": settings.data_page_bytes,
         "store_schema": False,
+        "write_page_checksum": True,
         "sorting_columns": pq.SortingColumn.from_ordering(schema, [(sort_by, "ascending")]) if sort_by else None,
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ocsf_mappers import Mapper, registry
+from ocsf_mappers import PROTOCOL_NUMBERS, Mapper, registry
 from ocsf_mappers import expr as e
 from ocsf_mappers.readers import Chunk
 from tests.support import Json, leaves, named_rows
@@ -146,7 +146,7 @@ def spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
     """Every way in which an event may say a value; `said` has what captions replace texts by."""
     text = _text(value)
     found = {text, *said.get(text, ())}
-    if text.lower() in ("true", "false"):
+    if text.lower() in ("true", "false", *PROTOCOL_NUMBERS):
         found.add(text.lower())
     return found | _other_spellings(text)
 

@@ -98,19 +98,18 @@ def column_texts(source: str, event: Json, field: str) -> list[str]:
 def pairs(samples: Path, source: str, version: str) -> dict[Place, tuple[Json, Json]]:
     """Where a record stands -> the record and its event, of all samples, ours too."""
     mapper = registry.load(source)
-    records: dict[Place, Json] = {}
+    texts: dict[Place, str] = {}
     parts = []
     for name, data in _objects(samples, source):
         with data.open("rb") as file:
             chunks = read(mapper, file)
         for chunk in chunks:
             parts.append((RawObject(name), chunk))
-            rows = chunk.records.to_pylist()
-            records |= {(name, row["_record"]): json.loads(row["_raw"]) for row in rows if "_raw" in row}
+            texts |= {(name, row["_record"]): row["_raw"] for row in chunk.records.to_pylist() if "_raw" in row}
     mapped = engine(source, version).map(parts)
     events = {(lake["source_object"], lake["source_record"]): event for event, lake in as_events(mapped.events)}
-    assert events.keys() <= records.keys()
-    return {place: (records[place], event) for place, event in events.items()}
+    assert events.keys() <= texts.keys()
+    return {place: (json.loads(texts[place]), event) for place, event in events.items()}
 
 
 def _objects(samples: Path, source: str) -> Iterator[tuple[str, Path]]:

@@ -38,6 +38,16 @@ NOTES = {
     "observation_point": f"{ADDED}; from `flow_direction`",
     "observation_point_id": f"{ADDED}; from `flow_direction`",
     "observables resources[].uid": "marked as an observable",
+    "resources[].hostname": f"{ADDED}; in 1.1.0 `device.hostname` says so",
+    "resources[].ip": f"{ADDED}; in 1.1.0 `device.ip` says so",
+    "observables resources[].hostname": f"{ADDED}; in 1.1.0 `device.hostname` says so",
+    "observables resources[].ip": f"{ADDED}; in 1.1.0 `device.ip` says so",
+    "resources[].role": f"{ADDED} in 1.8.0; `unmapped` has `service.resourceRole` before",
+    "resources[].role_id": f"{ADDED} in 1.8.0; `unmapped` has `service.resourceRole` before",
+    "dst_endpoint.owner.account.uid": f"{ADDED}; the account at the other side of a transit gateway",
+    "src_endpoint.owner.account.uid": f"{ADDED}; the account at this side of a transit gateway",
+    "unmapped tgw_dst_vpc_account_id": "1.1.0 has no owner of an endpoint",
+    "unmapped tgw_src_vpc_account_id": "1.1.0 has no owner of an endpoint",
     "unmapped partition": "where no resource carries it, 1.1.0 has no place for it",
 }
 """Attribute -> why versions differ there. A difference without a note fails: it has not been reviewed."""
@@ -85,7 +95,6 @@ NEW_IN_FINDINGS = """
     finding_info.related_events[].severity_id
     finding_info.related_events[].title
     finding_info.uid_alt
-    malware[].classification_ids[]
     malware[].files[].hashes[].algorithm
     malware[].files[].hashes[].algorithm_id
     malware[].files[].hashes[].value
@@ -93,9 +102,7 @@ NEW_IN_FINDINGS = """
     malware[].files[].path
     malware[].files[].type
     malware[].files[].type_id
-    malware[].name
     malware[].num_infected
-    malware[].provider
     malware[].severity
     malware[].severity_id
     malware_scan_info.end_time_dt
@@ -224,6 +231,7 @@ CAPTIONS = {
     *("finding_info.related_events[].severity", "finding_info.related_events[].severity_id"),
     *("malware[].severity", "malware[].severity_id"),
     *("malware[].files[].hashes[].algorithm", "malware[].files[].hashes[].algorithm_id"),
+    *("resources[].role", "resources[].role_id"),
     *("malware_scan_info.name", "malware_scan_info.type", "malware_scan_info.type_id"),
 }
 """Attributes that say in OCSF's words what another attribute of the event says too."""

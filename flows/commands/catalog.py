@@ -38,7 +38,7 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
     from lake import check as lake_check
     from lake.lake import opened
 
-    with opened(found) as open_lake:
+    with opened(found, reading=True, whole=False) as open_lake:
         findings = lake_check.check(open_lake, deep)
         catalogs = [catalog.name for catalog in open_lake.catalog.all]
         exposed = lake_check.exposed(open_lake)
@@ -63,7 +63,7 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     from lake import check as lake_check
     from lake.lake import opened
 
-    with opened(found) as open_lake:
+    with opened(found, whole=False) as open_lake:
         repair = lake_check.sync(open_lake, deep)
     if as_json:
         output.print_json(asdict(repair))
@@ -102,7 +102,7 @@ def views(
         raise ConfigError("say which names: --security-lake")
     regions = list(region or ())
     if not regions:
-        with opened(found) as open_lake:
+        with opened(found, reading=True) as open_lake:
             regions = names.regions(open_lake.catalog)
     for statement in names.views(found.glue_database, regions):
         typer.echo(f"{statement};")

@@ -44,11 +44,12 @@ def list_reasons(
 ) -> None:
     """List the reasons, with the number of records and the first of them."""
     found = settings_of_lake(lake)
-    from lake import quarantine
+    from lake import quarantine, verified
     from lake import query as lake_query
 
     with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         groups = quarantine.listed(connection, source, None if closed else "open")
+        verified.check(connection)
     if as_json:
         output.print_json([asdict(group) for group in groups])
         return
@@ -129,7 +130,8 @@ def purge(
     from lake import query as lake_query
     from lake.lake import opened
 
-    with opened(found) as opened_lake, lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+    from_quarantine = f"FROM {quarantine.TABLE}"
+    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, from_quarantine) as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
             quarantine.purge(opened_lake, files)
@@ -154,11 +156,12 @@ def show(
 ) -> None:
     """Show records with their text, by object and number in it."""
     found = settings_of_lake(lake)
-    from lake import quarantine
+    from lake import quarantine, verified
     from lake import query as lake_query
 
     with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
         rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
+        verified.check(connection)
     shown = rejects[:limit]
     if as_json:
         output.print_json([asdict(reject) for reject in shown])

@@ -87,12 +87,14 @@ def status(
     """
     found = settings_of_lake(lake)
     from lake import query as lake_query
+    from lake import verified
 
     with lake_query.connected(found) as connection:
         if source:
             show_meter(connection, source, as_json=as_json)
         else:
             show_sources(connection, as_json=as_json)
+        verified.check(connection)
     if fail_on:
         _fail_on(found, fail_on)
 

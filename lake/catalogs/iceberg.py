@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -81,7 +82,7 @@ class LakeFileIO(FsspecFileIO):
 
 
 def connect(
-    properties: dict[str, str], store: Store, state: Path | None, shared: str | None = None
+    properties: dict[str, str], store: Store, state: Path | None, shared: str | None = None, *, reading: bool = False
 ) -> PyIcebergCatalog:
     """The catalog of pyiceberg with these properties.
 
@@ -91,12 +92,15 @@ def connect(
         store: The lake's files.
         state: Folder of the ledger, where it is SQLite.
         shared: URL of the ledger, where it is in PostgreSQL.
+        reading: Its tables are not made.
 
     Raises:
         ConfigError: It cannot be opened.
         RetriableError: Its database does not answer.
     """
     given = dict(properties)
+    if reading:
+        given.setdefault("init_catalog_tables", "false")
     if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
         given |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
     if given.get("uri", "").startswith("postgres"):
@@ -118,7 +122,8 @@ def _beside_the_ledger(state: Path | None, umask: int) -> str:
         raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
     place = state / Path(layout.CATALOG_PATH).parent
     private.make_folder(place, umask)
-    return f"sqlite:///{place / 'iceberg.db'}"
+    # As SQLite's own URI: SQLAlchemy would end a path at its first question mark.
+    return f"sqlite:///file:{quote(str(place / 'iceberg.db'))}?uri=true"
 
 
 def _opened(properties: dict[str, str]) -> PyIcebergCatalog:

@@ -12,6 +12,7 @@ from lake import private
 from lake.catalog import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
 from lake.database import connect, insert
 from lake.layout import Partition
+from lake.sqlite_reading import memory_engine
 from lake.writer import FileInfo
 
 METADATA = sa.MetaData()
@@ -46,14 +47,19 @@ class SqlCatalog:
     """A catalog in a small SQL database.
 
     Args:
-        url: SQLAlchemy URL of the database.
+        url: SQLAlchemy URL of the database; None for an empty one in memory.
         umask: Permissions that a new file of SQLite does not get.
+        reading: Nothing is made or changed, see `lake.database.connect`.
     """
 
     name = "local"
 
-    def __init__(self, url: str, umask: int = private.UMASK) -> None:
-        self.engine = connect(url, METADATA, "catalog", umask=umask)
+    def __init__(self, url: str | sa.URL | None, umask: int = private.UMASK, *, reading: bool = False) -> None:
+        if url is None:
+            self.engine = memory_engine()
+            METADATA.create_all(self.engine)
+        else:
+            self.engine = connect(url, METADATA, "catalog", umask=umask, reading=reading)
 
     def close(self) -> None:
         """Closes connections."""
@@ -95,6 +101,11 @@ class SqlCatalog:
             for name, path, size in connection.execute(query.order_by(FILES.c.path)):
                 found[name][path] = size
         return found
+
+    def number_of_files(self) -> int:
+        """How many files it knows."""
+        with self.engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
 
     def check(self, definition: Definition, truth: Truth) -> list[Finding]:
         """See `lake.catalog.Catalog`."""

@@ -131,7 +131,7 @@ def protocol(value: Expr) -> Fields:
     """An IP protocol given by name or number. Zero is what GuardDuty writes where it knows none."""
     name, number = sql("lower(nullif({0}, ''))", reads=[value]), value.matches("^[0-9]+$")
     return {
-        "connection_info.protocol_name": when(~number).then(name).when(number & (value != "0") & value.is_in(*PROTOCOL_NAMES)).then(value.replace(PROTOCOL_NAMES)),
+        "connection_info.protocol_name": when(~number & name.is_in(*PROTOCOL_NUMBERS)).then(name).when(~number).then(given(value)).when(number & (value != "0") & value.is_in(*PROTOCOL_NAMES)).then(value.replace(PROTOCOL_NAMES)),
         "connection_info.protocol_num":  when(number).then(value).when(name.is_in(*PROTOCOL_NUMBERS)).then(name.replace(PROTOCOL_NUMBERS)),
     }  # fmt: skip
 
@@ -613,7 +613,7 @@ MALWARE = [
 hex_id = col.id.matches("^[0-9a-f]{32}$") & col.region.matches("^[a-z0-9-]+$") & (col.partition == "aws")
 console = "'https://' || {0} || '.console.aws.amazon.com/guardduty/home?region=' || {0} || '#/findings?macros=current&fId=' || {1}"
 
-blocked = coalesce(*(given(at.json("blocked")) for at in (action.networkConnectionAction, action.portProbeAction, action.dnsRequestAction)))
+blocked = coalesce(*(sql("nullif({0}, '')", reads=[at.json("blocked")], carries=False) for at in (action.networkConnectionAction, action.portProbeAction, action.dnsRequestAction)))
 
 # -- the affected host: in every version of OCSF the place of its addresses ----------------------------------------------
 instance = resource.instanceDetails

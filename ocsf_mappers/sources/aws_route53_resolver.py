@@ -51,7 +51,8 @@ RCODES = {
 }
 
 firewall = col.firewall_rule_action
-transport = sql("lower({0})", reads=[col.transport])
+lower = sql("lower({0})", reads=[col.transport])
+transport = when(lower.is_in(*PROTOCOL_NUMBERS)).then(lower).otherwise(col.transport)
 
 MAPPER = Mapper(
     name="aws_route53_resolver",
@@ -104,7 +105,7 @@ MAPPER = Mapper(
             "dst_endpoint.instance_uid":  coalesce(col.srcids.resolver_endpoint, col.srcids["resolver-endpoint"]),
             "dst_endpoint.interface_uid": coalesce(col.srcids.resolver_network_interface, col.srcids["resolver-network-interface"]),
             "connection_info.protocol_name": transport,
-            "connection_info.protocol_num":  when(transport.is_in(*PROTOCOL_NUMBERS)).then(transport.replace(PROTOCOL_NUMBERS)),
+            "connection_info.protocol_num":  when(lower.is_in(*PROTOCOL_NUMBERS)).then(lower.replace(PROTOCOL_NUMBERS)),
             "connection_info.direction_id":  "Unknown",
             # what DNS Firewall did; an alert lets the query through
             "action_id":         firewall.replace(ALLOW="Allowed", ALERT="Allowed", BLOCK="Denied"),

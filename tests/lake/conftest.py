@@ -140,6 +140,6 @@ def contents(lake: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(lake.rglob("*")):
         name = path.relative_to(lake).as_posix()
-        if path.is_file() and not name.startswith(("_ledger/", "_catalog/")):
+        if path.is_file() and not name.startswith(("_ledger/", "_catalog/", "_lake/")):
             found[name] = path.read_bytes()
     return found

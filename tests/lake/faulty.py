@@ -114,10 +114,10 @@ def holding(room: int) -> Iterator[None]:
 
 
 def stored(root: str) -> dict[str, bytes]:
-    """The objects below a folder: path below it -> bytes."""
+    """The objects below a folder but records of batches, which tell of times: path below it -> bytes."""
     prefix = f"/{root}/"
     return {
         path.removeprefix(prefix): file.getvalue()
         for path, file in FaultyFileSystem.store.items()
-        if path.startswith(prefix)
+        if path.startswith(prefix) and not path.startswith(f"{prefix}_lake/")
     }

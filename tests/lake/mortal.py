@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
-STEPS = ["planned", "begun", "part", "half a file", "renaming", "written", "registered", "committing", "done"]
+STEPS = [
+    *("planned", "begun", "part", "half a file", "renaming"),
+    *("written", "registered", "recorded", "committing", "done"),
+]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
 
 ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
@@ -68,9 +71,9 @@ class Mortals:
 
 
 def _main() -> None:
-    from lake import ingest, plan  # noqa: F401 - for the children, who would each import it
+    from lake import config, ingest, plan  # noqa: F401 - for the children, who would each import it
 
-    plan.mappers(None)  # and this
+    plan.mappers(None, config.load())  # and this
     for line in sys.stdin:
         order = json.loads(line)
         assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1

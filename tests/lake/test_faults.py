@@ -14,11 +14,11 @@ from random import Random
 
 import pytest
 
-from lake import backfill, batch, config, ingest, retry
+from lake import backfill, batch, config, ingest, marker, retry
 from lake.config import Settings
 from lake.lake import opened
 from lake.results import State
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import RetriableError, WriteError
 from tests.lake import faulty
 from tests.lake.conftest import BOUNDS, HEADER, VPC_KEY, call, contents, flow, write
 from tests.lake.mortal import STEPS, Mortals
@@ -241,10 +241,15 @@ def test_every_fifth_call_may_fail(seed: int, in_store: str, tmp_path: Path, no_
     assert rows(_there(tmp_path, "rough"), EVERYTHING) == rows(_there(tmp_path, "calm"), EVERYTHING)
 
 
-def test_a_store_that_stays_away_ends_the_run_for_now(in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
+def test_a_store_that_stays_away_ends_the_run_for_now(
+    in_store: str, tmp_path: Path, no_sleep: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = _there(tmp_path, "lake")
     planned = ingest.plan([in_store], there)
-    with faulty.failing(1.0, 0):
+    with faulty.failing(1.0, 0), pytest.raises(RetriableError, match="given up after"):
+        ingest.work(planned.batch_ids, there)  # whose lake it is cannot be read
+    with faulty.failing(1.0, 0), monkeypatch.context() as patched:
+        patched.setattr(marker, "check", lambda *_: marker.Marker("it", "is", "known"))  # it goes away after that
         failures = ingest.work(planned.batch_ids, there).failures
     assert len(failures) == len(planned.batch_ids)
     assert all(failure.may_pass and "given up after" in failure.reason for failure in failures)

@@ -66,7 +66,10 @@ def test_fields_that_no_log_can_have_are_refused(names: str) -> None:
     ("key", "said"),
     [
         ("region=eu-west-1/year=2026/month=05/day=04/hour=09/f", ("eu-west-1", None, "2026-05-04T09:00:00Z", "hour")),
-        ("x/accountId=111122223333/f-1-2026-05-04-09-10-11-0a", (None, "111122223333", "2026-05-04T09:10:11Z", "second")),
+        (
+            "x/accountId=111122223333/f-1-2026-05-04-09-10-11-0a",
+            (None, "111122223333", "2026-05-04T09:10:11Z", "second"),
+        ),
         ("region=emea/account=12/2026/13/44/f", (None, None, None, None)),
         ("region=eu-west-1/region=eu-west-2/f", (None, None, None, None)),
     ],

@@ -46,8 +46,12 @@ def source(uri: str, settings: Settings) -> str | None:
 
 
 def glob(given: FlowFields) -> str:
-    """The pattern that the whole URI has to fit: a URI without `*` stands for all below it."""
-    uri = given.uri if "://" in given.uri else f"file://{os.path.realpath(given.uri)}"
+    """The pattern that the whole URI has to fit: a URI without `*` stands for all below it.
+
+    A path that is no URI is one of this machine, from the working folder; one that begins with `*` may be anywhere.
+    """
+    anywhere = "://" in given.uri or given.uri.startswith("*")
+    uri = given.uri if anywhere else f"file://{os.path.realpath(given.uri)}"
     return uri if any(mark in uri for mark in "*?[") else f"{uri}*"
 
 

@@ -348,7 +348,8 @@ class _Compiler:
         kinds, numbers = self.kinds, self.numbers
         constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
         siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
-        fixed_captions = {path for path in constants if self._any(path).attribute.enum and path.endswith("_id")}
+        # In the order of the mapping: the program is part of the fingerprint, which is the same in every process.
+        fixed_captions = [path for path in constants if self._any(path).attribute.enum and path.endswith("_id")]
         for path in fixed_captions:
             constants |= self._constant_sibling(path)
         program = Program(

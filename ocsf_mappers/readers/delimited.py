@@ -39,6 +39,9 @@ HEADER_BYTES = 64 << 10
 HEADER_WORDS = 3
 """So many names of fields in a first line make it a header, whatever else it names."""
 
+VALUE_WORDS = 3
+"""So many numbers among the names of a header are the values of a line that was put into it."""
+
 
 @dataclass(frozen=True)
 class _Misfit(Bad):
@@ -233,6 +236,8 @@ class Delimited:
         Most of its words are names of fields. Of a first line some are enough; further down they might be values.
         """
         known = self._known(words)
+        if _holds_values(words):
+            return False
         small = len(words) <= COLUMNS and sum(map(len, words)) <= HEADER_BYTES
         return small and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
 
@@ -245,6 +250,8 @@ class Delimited:
                 f"the first line names {len(words)} columns with {size} characters; "
                 f"{COLUMNS} and {HEADER_BYTES} are read at most"
             )
+        if known >= HEADER_WORDS and _holds_values(words):
+            return "the header line holds values too: the end of the line is lost, or is a carriage return alone"
         begins = self._known(words[:1]) > 0
         if (begins or known > 1) and not self._is_header(words, first=True):
             return (
@@ -351,6 +358,11 @@ class Delimited:
         others = [replace(item, record=numbers[item.record - 1]) for item in chunk.bad]
         everything = sorted([*bad, *others], key=lambda item: item.record)
         return Chunk(records, everything, chunk.dropped, names), len(lines)
+
+
+def _holds_values(words: Sequence[str]) -> bool:
+    """Whether a line that names columns has another line in it, which would be lost with it."""
+    return any("\r" in word for word in words) or sum(word.isdigit() for word in words) >= VALUE_WORDS
 
 
 def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pyarrow as pa
 
+from ocsf_mappers import surrogates
 from ocsf_mappers.json_split import split
 from ocsf_mappers.members import RepeatedError, raw_members
 
@@ -91,6 +93,9 @@ DEPTH = 6
 
 UNPACKED_BYTES = 16 << 20
 """A packed text may grow to this; AWS's services pass on a megabyte at most."""
+
+GZIP_DEPTH = 3
+"""Packed texts are unpacked so many times: a sender packs them, and Firehose or a function may pack them again."""
 
 _NULL = msgspec.Raw(b"null")
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -203,8 +208,20 @@ def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
         return [text.encode("utf-8", "replace")]
     if data.lstrip()[:1] in (b"{", b"["):
         piece = split(data, ())
-        return [bytes(record) for record in piece.records] + [bad for _, _, bad in piece.bad]
+        return [_whole(bytes(record)) for record in piece.records] + [bad for _, _, bad in piece.bad]
+    if b"\0" in data:
+        return None  # no log: as text it would lose what it is, packed it can still be looked at
     return [line for line in data.splitlines() if line.strip()]
+
+
+def _whole(record: bytes) -> bytes:
+    """A record that was packed, without halves of surrogate pairs: nothing could see them before."""
+    if b"\\ud" not in record and b"\\uD" not in record:
+        return record
+    try:
+        return surrogates.whole(pa.array([record.decode()])).to_pylist()[0].encode()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return record  # what is wrong with it shows when it is read
 
 
 def _unpacked(text: str) -> bytes | None:
@@ -217,12 +234,13 @@ def _unpacked(text: str) -> bytes | None:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    if not data.startswith(_GZIP):
-        return data
-    inflate = zlib.decompressobj(31)
-    data = inflate.decompress(data, UNPACKED_BYTES)
-    if not inflate.eof:
-        raise zlib.error("the text is cut off, or grows too far")
+    for _ in range(GZIP_DEPTH):
+        if not data.startswith(_GZIP):
+            break
+        inflate = zlib.decompressobj(31)
+        data = inflate.decompress(data, UNPACKED_BYTES)
+        if not inflate.eof:
+            raise zlib.error("the text is cut off, or grows too far")
     return data
 
 

@@ -108,6 +108,7 @@ class JsonRecords:
         dropped: Counter[str] = Counter()
         if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):
             raw, numbers, around, bad, dropped = self._opened(_whole(raw) if escaped else raw, numbers, bad, before)
+            escaped = True  # what they hold may be spelled in base64 or in escapes of its own
         records = pa.table({"_record": numbers, "_raw": raw} | ({"_envelope": around} if around is not None else {}))
         records, too_long = _short_enough(records)
         records, not_utf8 = _utf8(records)

@@ -99,7 +99,7 @@ MAPPER = Mapper(
             "status_detail":  when(untimed & ~object_key.window.is_null() & ~col.reject_reason.is_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
                               .when(untimed & ~object_key.window.is_null()).then(said_time).otherwise(col.reject_reason),
             # occurrence
-            "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True), object_key.time.iso8601()),
+            "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True), when(untimed).then(object_key.time.iso8601())),
             "start_time":     col.start.epoch_seconds(fraction=True),
             "end_time":       col.end.epoch_seconds(fraction=True),
             # context

@@ -43,6 +43,19 @@ def test_the_setting_is_part_of_what_names_a_batch() -> None:
     assert made[0] != made[1]
 
 
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        ("*/flow-[ab].log", "s3://b/p/flow-a.log"),
+        ("*/flow-[ab].log", "file:///srv/logs/flow-b.log"),
+        ("s3://b/p/", "s3://b/p/x.log"),
+    ],
+)
+def test_a_glob_that_begins_with_a_star_is_not_of_the_working_folder(uri: str, names: str) -> None:
+    settings = load(flow_fields=[{"uri": uri, "fields": NAMES}])
+    assert fields.source(names, settings) == fields.SOURCE
+
+
 @pytest.mark.parametrize("names", ["action scraddr dstaddr", "action action srcaddr", "a b c"])
 def test_fields_that_no_log_can_have_are_refused(names: str) -> None:
     with pytest.raises(ConfigError, match="flow_fields"):

@@ -158,3 +158,10 @@ def test_a_log_that_has_such_times_of_its_own_keeps_them() -> None:
     line = "2026-02-03T08:15:30.000Z " + " ".join("123456789abcd")
     chunks = read_bytes(mapper, line.encode())
     assert [chunk.names[0] for chunk in chunks if len(chunk.records)] == ["version"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x00\xff", gzip.compress(b"\x00\xff")], ids=["archive", "gzip"])
+def test_bytes_that_are_no_log_stay_packed(content: bytes) -> None:
+    text = json.dumps({"attemptsMade": 4, "errorCode": "x", "rawData": base64.b64encode(content).decode()}).encode()
+    (found,) = opened(text, CARRIERS)
+    assert found.text == text

@@ -448,6 +448,16 @@ def test_carriage_returns_end_lines(vpc_flow: Mapper) -> None:
     assert {row["log_status"] for row in rows(chunks)} == {"OK"}
 
 
+@pytest.mark.parametrize("end", [b"\r", b"", b" "], ids=["carriage return", "nothing", "blank"])
+@pytest.mark.parametrize("before", [b"", LINE.format(port=9).encode() + b"\n"], ids=["first", "further down"])
+def test_a_line_that_stands_in_the_header_line_is_not_lost(vpc_flow: Mapper, before: bytes, end: bytes) -> None:
+    data = before + flow(1).replace(b"\n", end, 1)
+    chunks = read_bytes(vpc_flow, data)
+    line = before.count(b"\n") + 1
+    assert [(bad.record, bad.text.endswith("OK")) for chunk in chunks for bad in chunk.bad] == [(line, True)]
+    assert sum(chunk.read for chunk in chunks) == line
+
+
 def test_a_carriage_return_inside_a_line_does_not_move_the_line_numbers(vpc_flow: Mapper) -> None:
     odd = LINE.format(port=2).replace("eni-1", "eni\r1").encode() + b"\n"
     chunks = read_bytes(vpc_flow, flow(1) + odd + flow(3, header="")[1:])
@@ -555,7 +565,8 @@ def test_a_record_of_members_without_end_is_bad(vpc_flow: Mapper) -> None:
 
 def test_a_line_of_another_length_without_a_header_does_not_speak_of_one(vpc_flow: Mapper) -> None:
     chunks = read_bytes(vpc_flow, LINE.format(port=1).encode() + b"\n2 1\n\xff\n")
-    assert bad(chunks)[0] == (2, "2 values where the default format has 14")
+    assert bad(chunks)[0][0] == 2
+    assert bad(chunks)[0][1].startswith("2 values where the default format has 14; there is no header")
 
 
 @pytest.mark.parametrize("wrapping", ["Records", "lines"])
@@ -589,7 +600,10 @@ def test_a_cloudwatch_line_that_is_broken_costs_only_itself(vpc_flow: Mapper) ->
 def test_a_cloudwatch_message_of_another_length_names_both_counts(vpc_flow: Mapper) -> None:
     chunks = read_bytes(vpc_flow, lines_of({"message": LINE.format(port=1)}, {"message": "2 1"}, 7))
     assert ports(chunks) == [(1, "1")]
-    assert bad(chunks) == [(2, "2 values where the default format has 14"), (3, "not a JSON object")]
+    assert [(number, reason.partition(";")[0]) for number, reason in bad(chunks)] == [
+        (2, "2 values where the default format has 14"),
+        (3, "not a JSON object"),
+    ]
 
 
 def test_a_control_message_is_a_counted_drop(vpc_flow: Mapper) -> None:

@@ -2,7 +2,10 @@ r"""Half a surrogate pair hides nothing: the record is an event, with U+FFFD the
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -42,13 +45,27 @@ def test_a_record_with_a_member_of_that_name_keeps_it() -> None:
     assert json.loads(found) == {"raw_data": "\ufffd", "raw_data_": rf'{{"raw_data": "{HALF}"}}'}
 
 
-WRAPPINGS = {
+def failed_delivery(texts: list[str]) -> str:
+    """What Firehose puts aside: a CloudWatch Logs document in gzip, twice, in base64."""
+    document = gzip.compress(gzip.compress(WRAPPINGS["CloudWatch"](texts).encode()))
+    return json.dumps({"attemptsMade": 4, "errorCode": "x", "rawData": base64.b64encode(document).decode()})
+
+
+def failed_records(texts: list[str]) -> str:
+    """Records that Firehose puts aside as they were sent."""
+    packed = [base64.b64encode(text.encode()).decode() for text in texts]
+    return "\n".join(json.dumps({"attemptsMade": 4, "errorCode": "x", "rawData": text}) for text in packed)
+
+
+WRAPPINGS: dict[str, Callable[[list[str]], str]] = {
     "Records": lambda texts: '{"Records": [' + ", ".join(texts) + "]}",
     "lines": "\n".join,
     "nothing between": "".join,
     "CloudWatch": lambda texts: json.dumps(
         {"messageType": "DATA_MESSAGE", "logEvents": [{"id": "1", "message": text} for text in texts]}
     ),
+    "Firehose": failed_delivery,
+    "Firehose, one by one": failed_records,
 }
 
 
@@ -72,7 +89,7 @@ LOOKUP = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapping", ["lines", "CloudWatch"])
+@pytest.mark.parametrize("wrapping", ["lines", "CloudWatch", "Firehose", "Firehose, one by one"])
 def test_a_lookup_cannot_hide_behind_its_name(wrapping: str) -> None:
     text = json.dumps(LOOKUP).replace("HALF", HALF)
     mapped = map_bytes(engine("aws_route53_resolver"), WRAPPINGS[wrapping]([text, text]).encode())

@@ -28,7 +28,7 @@ def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
         if "_raw" not in row:
             yield number, row
             continue
-        record = _loads(row["_raw"])
+        record = _whole(row["_raw"])
         if row.get("_envelope") is not None:
             record = {"envelope": _loads(row["_envelope"]), **record}
         yield number, record
@@ -107,6 +107,12 @@ def _path(expr: e.Expr) -> str | None:
     return None
 
 
+def _whole(text: str) -> Json:
+    """A record; a text that was cut off counts as one value, which no event has."""
+    found = _json(text)
+    return found if isinstance(found, dict) else {"": text}
+
+
 def _loads(text: str) -> Any:
     return json.loads(text, parse_float=str)
 
@@ -179,7 +185,10 @@ def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
     table, kept = chunk.records, steering(mapper.name)
     if "_raw" in table.column_names:
         texts = enumerate(table["_raw"].to_pylist())
-        raw = [json.dumps(_numbered(json.loads(text), number, kept)) for number, text in texts]
+        raw = [
+            text if _json(text) is None else json.dumps(_numbered(json.loads(text), number, kept))
+            for number, text in texts
+        ]
         return Chunk(table.set_column(table.schema.get_field_index("_raw"), "_raw", pa.array(raw, pa.string())))
     if "_text" in table.column_names:
         table = table.drop_columns(["_text"])

@@ -9,6 +9,8 @@ services reuse names such as CreateUser, so the class is chosen by event source 
 no caller: they are API Activity about the call they watched, made by CloudTrail, in a table of their own.
 """
 
+from itertools import product
+
 import pyarrow as pa
 
 from ocsf_mappers import (
@@ -93,13 +95,13 @@ https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateAccessKey.html"""
 VERBS = {
     verb: activity
     for activity, verbs in {
-        "Create": "Create Run Generate Allocate Clone Launch Post Provision Publish Purchase Send Submit Upload",
+        "Create": "Create Run Generate Allocate Clone Issue Launch Post Provision Publish Purchase Send Submit Upload",
         "Read": "Get List Describe Search Lookup Head Query Scan Select Analyze Calculate Check Compare Count Detect"
         " Discover Download Estimate Evaluate Export Is Poll Predict Preview Recognize Resolve Retrieve Sample Simulate"
         " Test Translate Validate Verify View",
         "Update": "Update Put Modify Add Remove Start Stop Attach Detach Associate Disassociate Tag Untag Enable Disable"
         " Register Deregister Set Change Reboot Replace Reset Restore Copy Import Write Accept Acknowledge Activate Apply"
-        " Approve Archive Assign Authorize Cancel Close Complete Configure Confirm Deactivate Deauthorize Decrease"
+        " Approve Archive Assign Authorize Cancel CheckInLicense Checkout Checkpoint Close Complete Configure Confirm Deactivate Deauthorize Decrease"
         " Deprecate Disconnect Dissociate Execute Extend Failover Flush Grant Increase Initiate Invite Invoke Lock Merge"
         " Migrate Move Notify Open Pause Promote Rebuild Refresh Reject Reload Rename Request Resend Respond Restart Resume"
         " Retry Revoke Rollback Rotate Schedule Signal Subscribe Suspend Switchover Transfer Unarchive Unassign Undeprecate"
@@ -109,6 +111,7 @@ VERBS = {
     for before in ("Batch", "Admin", "Transact", "")
     for verb in (before + verb for verb in verbs.split())
 }
+VERBS = dict(sorted(VERBS.items(), key=lambda pair: -len(pair[0])))  # Issue before Is, Checkout before Check
 """How an operation's name begins -> what it does. The first lines are AWS's published choice, the rest by meaning: what
 makes a thing creates, what leaves all as it is reads, what ends a thing deletes. See docs/mapping-notes.md."""
 
@@ -122,6 +125,13 @@ S3_OBJECT_CALLS = (
 
 IPV4 = r"^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$"
 IPV6 = r"^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(:\d+\.\d+\.\d+\.\d+)?$"
+
+YES_OR_NO = {
+    "".join(letters): meaning
+    for word, meaning in (("yes", "true"), ("no", "false"))
+    for letters in product(*((letter, letter.upper()) for letter in word))
+}
+"""Either word in every mixture of upper and lower case."""
 
 BLANK = ("", "-")
 """These texts mean that there is no value."""
@@ -255,7 +265,7 @@ AUTHENTICATION: Fields = COMMON | {
     "activity_id": when(col.eventName == "ExitRole").then("Logoff").when(~col.eventName.is_in(*NO_LOGON)).then("Logon").otherwise(col.eventName),
     "status_id": coalesce(*(place.json(name) for place in (response, details, more) for name in SIGN_IN_OUTCOMES), by_error),
     "auth_protocol_id": when(by_saml).then("SAML").when(col.eventName == "AssumeRoleWithWebIdentity").then("OpenID"),
-    "is_mfa": more.json("MFAUsed").replace(Yes="true", YES="true", yes="true", No="false", NO="false", no="false"),
+    "is_mfa": more.json("MFAUsed").replace(YES_OR_NO),
     # who is signed in: the session that a role gives, not its caller, who is the actor
     "user.name":        coalesce(request.json("roleSessionName"), request.json("name"), when(~by_role).then(coalesce(given(who.userName), more.json("UserName"), session_name))),
     "user.uid":         coalesce(request.json("roleArn"), request.json("targetPrincipal"), response.json("federatedUser", "arn"), given(who.arn)),

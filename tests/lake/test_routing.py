@@ -229,9 +229,9 @@ def test_a_log_group_with_records_of_all_sources(settings: Make, tmp_path: Path)
         assert rows(settings(), f"SELECT count(*) FROM {table}") == [(2,)], table
         kept = rows(settings(), f"SELECT DISTINCT unmapped['envelope.owner'] FROM {table}")
         assert kept == [("1",)], table
-    misfit = "1 values where the default format has 14; there is no header: name the fields with the setting flow_fields"
+    misfit = "1 values where the default format has 14; there is no header: name the fields with the setting "
     refused = sorted(rows(settings(), "SELECT source_record, reason FROM quarantine"))
-    assert refused == [(5, misfit), (7, "message holds no JSON object")]
+    assert refused == [(5, f"{misfit}flow_fields"), (7, "message holds no JSON object")]
     counts = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_objects"
     assert rows(settings(), counts) == [(15, 8, 2, 5)]
     is_sound(settings())

@@ -9,8 +9,10 @@ from lake.config import load
 from lake.ingest import ingest
 from lake.query import connect
 from lake.replay import replay
+from ocsf_mappers import RawObject
 from ocsf_mappers.engine import fingerprint
 from ocsf_mappers.errors import ConfigError
+from tests.support import engine, flows
 
 LINE = "ACCEPT 111122223333 10.0.0.9 10.0.1.5 443 6 OK\n"
 NAMES = "action account-id srcaddr dstaddr dstport protocol log-status"
@@ -35,6 +37,27 @@ def test_fields_from_the_setting_also_for_a_replay(tmp_path: Path) -> None:
     assert found[0][:3] == (443, "eu-west-1", "111122223333")
     assert "2026-05-04 09:10:00" in found[0][3]
     assert "name of the object" in found[0][4]
+
+
+NAMED = RawObject("memory://x", time="2026-05-04T09:00:00Z", window="hour")
+
+
+def test_a_reject_reason_stays_beside_the_note_on_the_time() -> None:
+    chunk = flows(srcaddr=["10.0.0.9"], dstaddr=["10.0.1.5"], reject_reason=["BPA"])
+    (event,) = engine("aws_vpc_flow").map([(NAMED, chunk)]).events.to_pylist()
+    assert event["status_detail"].startswith("BPA; start and end are missing")
+    assert str(event["time_dt"]) == "2026-05-04 09:00:00+00:00"
+
+
+def test_a_bad_time_in_the_log_is_not_covered_by_the_name() -> None:
+    chunk = flows(srcaddr=["10.0.0.9"], dstaddr=["10.0.1.5"], start=["soon"])
+    mapped = engine("aws_vpc_flow").map([(NAMED, chunk)])
+    assert (len(mapped.events), len(mapped.rejects)) == (0, 1)
+
+
+def test_no_time_at_all_is_quarantine() -> None:
+    chunk = flows(srcaddr=["10.0.0.9"], dstaddr=["10.0.1.5"])
+    assert len(engine("aws_vpc_flow").map([(RawObject("memory://x"), chunk)]).rejects) == 1
 
 
 def test_the_setting_is_part_of_what_names_a_batch() -> None:

@@ -78,7 +78,6 @@ def test_22_findings_told_more_than_once(lake: duckdb.DuckDBPyConnection) -> Non
         FROM {FINDINGS} GROUP BY finding_info.uid HAVING count(*) > 1""",
     )
     ((uid, newest, region, account, told),) = [row for row in found if row[4] == 6]
-    assert [row[4] for row in found if row[0] != uid] == [2], "a finding that also came in another wrapping"
     assert str(uid).startswith("arn:aws:guardduty:eu-west-1:123456789012:detector/")
     assert (str(newest), region, account, told) == ("2026-03-02 16:30:30.123000+00:00", "eu-west-1", "123456789012", 6)
 

@@ -67,13 +67,13 @@ def main() -> None:
 
 def _measured(folder: Path, runner: str, workers: int) -> dict[str, Any]:
     """Runs one way in this process."""
-    from lake import config
-    from lake import lake as lakes
+    from ocsf_lake import config
+    from ocsf_lake import lake as lakes
 
     lake, logs = folder / "lake", str((folder / "logs").absolute())
     shutil.rmtree(lake, ignore_errors=True)
     if runner == "plain":
-        from lake import ingest
+        from ocsf_lake.ingest import run as ingest
 
         settings = config.load(lake=str(lake), workers=workers)
         planned = ingest.plan([logs], settings, "aws_cloudtrail")
@@ -83,9 +83,9 @@ def _measured(folder: Path, runner: str, workers: int) -> dict[str, Any]:
         os.environ |= {"OCSF_LAKE_TASK_RUNNER": runner, "OCSF_LAKE_WORKERS": str(workers)}
         from prefect import flow
 
-        from flows import fanout
-        from flows.report import Report
-        from lake import ingest
+        from ocsf_lake.flows import fanout
+        from ocsf_lake.flows.report import Report
+        from ocsf_lake.ingest import run as ingest
 
         settings = config.load(lake=str(lake))
         planned = ingest.plan([logs], settings, "aws_cloudtrail")

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from lake import config
-from lake import ingest as lake_ingest
+from ocsf_lake import config
+from ocsf_lake.ingest import run as lake_ingest
 from ocsf_mappers import Engine
 
 

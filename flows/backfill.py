@@ -9,9 +9,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import fanout, worker
-from flows.report import Report
-from lake import backfill as lake_backfill
+from ocsf_lake.flows import fanout, worker
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest import backfill as lake_backfill
 
 
 @flow(flow_run_name="backfill {source} {first} to {last}", timeout_seconds=worker.BACKFILL_SECONDS)

@@ -18,8 +18,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
-from flows import schedules
-from lake import config
+from ocsf_lake import config
+from ocsf_lake.flows import schedules
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
@@ -43,7 +43,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     """Puts the deployments of a file on the server; work pools and queues that are missing are made.
 
     Args:
-        file: As `prefect deploy` reads it, apart from `H` in schedules, which it refuses; see `flows.schedules`.
+        file: As `prefect deploy` reads it, apart from `H` in schedules, which it refuses; see `schedules`.
         pool_type: Of work pools that are made: `process`, `docker`, `kubernetes`, `ecs`.
         say: Told what was done.
 

@@ -9,10 +9,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import report, terminal, worker
-from flows.commands.export import said
-from lake import export as exports
-from lake.export import Summary
+from ocsf_lake.cli import terminal
+from ocsf_lake.cli.export import said
+from ocsf_lake.export import run as exports
+from ocsf_lake.export.run import Summary
+from ocsf_lake.flows import report, worker
 
 SHOWN_OBJECTS = 1_000
 

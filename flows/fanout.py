@@ -25,9 +25,9 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.annotations import quote
 
-from flows.report import Failure, Report
-from lake.config import Settings
-from lake.ingest import Summary
+from ocsf_lake.config import Settings
+from ocsf_lake.flows.report import Failure, Report
+from ocsf_lake.ingest.run import Summary
 from ocsf_mappers.errors import ConfigError, RetriableError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def work_batches(name: str, batch_ids: list[str], settings: Settings) -> Summary
         RetriableError: The only batch was throttled or timed out; Prefect tries again.
         WriteError: The lake refused a file.
     """
-    from lake import ingest
+    from ocsf_lake.ingest import run as ingest
 
     done = ingest.work(batch_ids, settings.model_copy(update={"workers": 1}))
     if len(batch_ids) == 1 and done.failures and done.failures[0].may_pass:
@@ -125,7 +125,7 @@ def work(
     """
     if not batch_ids:
         return
-    from lake import ingest
+    from ocsf_lake.ingest import run as ingest
 
     runs = _Runs(source, settings, report, len(batch_ids))
     doubtful = list(suspects)

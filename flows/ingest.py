@@ -9,9 +9,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import fanout, worker
-from flows.report import Report
-from lake import fresh
+from ocsf_lake.flows import fanout, worker
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest import incremental
 
 
 def _run_name() -> str:
@@ -42,7 +42,7 @@ def ingest(
     settings = worker.settings(lake)
     worker.check("the place of the logs", uri, "name it")
     now = datetime.now(UTC)
-    planned = fresh.plan_fresh(source, uri, settings, now, sweep, tuple(accounts or ()), tuple(regions or ()))
+    planned = incremental.plan_fresh(source, uri, settings, now, sweep, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
     return report.publish()

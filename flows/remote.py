@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-from flows import deployments
+from ocsf_lake.flows import deployments
 from ocsf_mappers.errors import ConfigError
 
 DEPLOYMENT = "backfill/backfill"

@@ -9,9 +9,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import report, terminal, worker
-from lake import replay
-from lake.replay import Summary
+from ocsf_lake.cli import terminal
+from ocsf_lake.flows import report, worker
+from ocsf_lake.upkeep import replay
+from ocsf_lake.upkeep.replay import Summary
 
 
 @flow(flow_run_name="replay quarantine", timeout_seconds=worker.BACKFILL_SECONDS)

@@ -14,12 +14,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import output, terminal
-from flows.commands import ingest as command
-from lake.coverage import Note
-from lake.ingest import Summary
-from lake.plan import NotRead, Planned
-from lake.results import State as Became
+from ocsf_lake.cli import ingest as command
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.ingest.plan import NotRead, Planned
+from ocsf_lake.ingest.run import Summary
+from ocsf_lake.inputs.coverage import Note
+from ocsf_lake.ledger.results import State as Became
 from ocsf_mappers.shown import redacted
 
 SHOWN_FAILURES = 1_000

@@ -8,9 +8,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import fanout, worker
-from flows.report import Report
-from lake import ingest
+from ocsf_lake.flows import fanout, worker
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest import run as ingest
 
 
 @flow(flow_run_name="resume open batches", timeout_seconds=worker.RUN_SECONDS)

@@ -9,10 +9,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import terminal, worker
-from flows.report import SHOWN_FAILURES
-from lake import check
-from lake import lake as lakes
+from ocsf_lake import lake as lakes
+from ocsf_lake.cli import terminal
+from ocsf_lake.flows import worker
+from ocsf_lake.flows.report import SHOWN_FAILURES
+from ocsf_lake.upkeep import check
 
 
 @flow(flow_run_name="check catalog", timeout_seconds=worker.RUN_SECONDS)

@@ -11,9 +11,10 @@ from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from flows import report, terminal, worker
-from lake import health
-from lake.health import Finding
+from ocsf_lake.cli import terminal
+from ocsf_lake.flows import report, worker
+from ocsf_lake.upkeep import health
+from ocsf_lake.upkeep.health import Finding
 
 EVENT = "ocsf-lake.{check}"
 RESOURCE = "ocsf-lake.source.{source}"
@@ -22,7 +23,7 @@ RESOURCE = "ocsf-lake.source.{source}"
 
 @flow(flow_run_name="watch", timeout_seconds=worker.RUN_SECONDS)
 def watch(lake: str | None = None) -> State[Any]:
-    """Emits one event for each thing that is not as it should be, see `lake.health`.
+    """Emits one event for each thing that is not as it should be, see `ocsf_lake.upkeep.health`.
 
     Args:
         lake: Root of the lake; the worker's settings name it when this does not.

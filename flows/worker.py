@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect.runtime import deployment
 
-from lake import config
-from lake.config import Settings
+from ocsf_lake import config
+from ocsf_lake.config import Settings
 from ocsf_mappers.errors import ConfigError
 
 RUN_SECONDS, BACKFILL_SECONDS = 6 * 3_600, 24 * 3_600

@@ -4,10 +4,8 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 `Engine(registry.load("aws_cloudtrail")).map(...)`.
 """
 
-from ocsf_mappers.engine import Engine, Mapped, RawObject
-from ocsf_mappers.expr import Column, Expr, coalesce, col, element, outer, sql, when
-from ocsf_mappers.mapper import EventMap, Fields, Mapper, Product, object_key
-from ocsf_mappers.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from ocsf_mappers.engine.engine import Engine, Mapped, RawObject
+from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import (
     CLOUDWATCH,
     Delimited,
@@ -17,8 +15,10 @@ from ocsf_mappers.readers import (
     ParquetRows,
     Unheaded,
 )
-from ocsf_mappers.record import JSON, text_struct
-from ocsf_mappers.schema import DEFAULT_VERSION
+from ocsf_mappers.vocabulary.expr import Column, Expr, coalesce, col, element, outer, sql, when
+from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
+from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from ocsf_mappers.vocabulary.record import JSON, text_struct
 
 __all__ = [
     "CLOUDWATCH",

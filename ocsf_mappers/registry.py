@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ocsf_mappers import sources
 from ocsf_mappers.errors import ConfigError, MappingError, nearest
-from ocsf_mappers.mapper import Mapper
+from ocsf_mappers.vocabulary.mapper import Mapper
 
 ENTRY_POINTS = "ocsf_lake.sources"
 """Entry point group in which other packages offer mappers: `name = "package.module:MAPPER"`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lake import s3
+from ocsf_lake.storage import s3
 from ocsf_mappers import Engine
 from tests import support
 from tests.servers import moto, rgw

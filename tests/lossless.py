@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from ocsf_mappers import PROTOCOL_NUMBERS, Mapper, registry
-from ocsf_mappers import expr as e
 from ocsf_mappers.readers import Chunk
+from ocsf_mappers.vocabulary import expr as e
 from tests.support import Json, leaves, named_rows
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")

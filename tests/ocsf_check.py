@@ -1,5 +1,5 @@
 """A second opinion on events: OCSF's rules in plain Python, read from the compiled facts and sharing no code with
-`ocsf_mappers.validate`."""
+`ocsf_mappers.ocsf.validate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import schemas
+from ocsf_mappers.ocsf import shipped
 from tests.support import Json
 
 Facts = Mapping[str, Any]
@@ -28,7 +28,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 @cache
 def facts(version: str) -> Facts:
-    return json.loads(schemas.read(f"ocsf-{version}.json"))
+    return json.loads(shipped.read(f"ocsf-{version}.json"))
 
 
 def problems(version: str, event: Json) -> list[str]:

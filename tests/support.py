@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ocsf_mappers import DEFAULT_VERSION, Engine, Mapped, Mapper, RawObject, registry
+from ocsf_mappers.ocsf.tables import OUTSIDE_OCSF
 from ocsf_mappers.readers import Chunk
-from ocsf_mappers.streams import Blocks, Limits
-from ocsf_mappers.tables import OUTSIDE_OCSF
+from ocsf_mappers.readers.streams import Blocks, Limits
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE_LOGS = PROJECT / "sample_logs"

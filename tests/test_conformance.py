@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Engine, Mapped, Mapper, RawObject, registry, schema, tables, validate
-from ocsf_mappers.check import table_names
+from ocsf_mappers import Engine, Mapped, Mapper, RawObject, registry
+from ocsf_mappers.ocsf import schema, tables, validate
 from ocsf_mappers.readers import Chunk
+from ocsf_mappers.vocabulary.check import table_names
 from tests import lossless, ocsf_check
 from tests.support import VERSIONS, Json, as_events, engine, own, plain
 from tests.support import mapped as mapped_samples

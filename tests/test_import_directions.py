@@ -23,21 +23,19 @@ def banned_import_found(path: str, line: str) -> bool:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("ocsf_mappers/compile.py", "import lake"),
-        ("ocsf_mappers/compile.py", "from lake.layout import partition"),
-        ("ocsf_mappers/compile.py", "import flows.cli"),
-        ("ocsf_mappers/compile.py", "from prefect import flow"),
+        ("ocsf_mappers/compiler/compile.py", "import ocsf_lake"),
+        ("ocsf_mappers/compiler/compile.py", "from ocsf_lake.storage.layout import partition"),
+        ("ocsf_mappers/compiler/compile.py", "import flows.ingest"),
+        ("ocsf_mappers/compiler/compile.py", "from prefect import flow"),
         ("ocsf_mappers/readers/parquet.py", "import s3fs"),
-        ("ocsf_mappers/schema.py", "from os import environ"),
-        ("ocsf_mappers/sources/aws_waf.py", "import lake"),
-        ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers.expr import col"),
-        ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers import compile"),
+        ("ocsf_mappers/ocsf/schema.py", "from os import environ"),
+        ("ocsf_mappers/sources/aws_waf.py", "import ocsf_lake"),
+        ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers.vocabulary.expr import col"),
+        ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers import compiler"),
         ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers.sources import aws_vpc_flow"),
-        ("schemas/compile_ocsf.py", "import lake"),
-        ("schemas/compile_ocsf.py", "import flows"),
-        ("schemas/compile_ocsf.py", "import prefect"),
-        ("lake/writer.py", "from flows import cli"),
-        ("lake/catalog/glue.py", "import prefect.client"),
+        ("ocsf_lake/storage/parquet.py", "from flows import ingest"),
+        ("ocsf_lake/ingest/run.py", "from ocsf_lake.flows import ingest"),
+        ("ocsf_lake/catalogs/glue.py", "import prefect.client"),
     ],
 )
 def test_an_import_against_the_direction_is_reported(path: str, line: str) -> None:
@@ -48,10 +46,10 @@ def test_an_import_against_the_direction_is_reported(path: str, line: str) -> No
     ("path", "line"),
     [
         ("ocsf_mappers/sources/aws_waf.py", "from ocsf_mappers import Mapper, col"),
-        ("ocsf_mappers/compile.py", "from ocsf_mappers.expr import col"),
-        ("lake/writer.py", "from ocsf_mappers import registry"),
-        ("flows/ingest.py", "from lake import writer; import prefect"),
-        ("tests/lake/test_writer.py", "import flows.cli, lake.writer"),
+        ("ocsf_mappers/compiler/compile.py", "from ocsf_mappers.vocabulary.expr import col"),
+        ("ocsf_lake/storage/parquet.py", "from ocsf_mappers import registry"),
+        ("flows/ingest.py", "from ocsf_lake.storage import parquet; import prefect"),
+        ("tests/ocsf_lake/test_writer.py", "import ocsf_lake.flows.ingest, ocsf_lake.storage.parquet"),
     ],
 )
 def test_an_import_along_the_direction_passes(path: str, line: str) -> None:

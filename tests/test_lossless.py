@@ -341,6 +341,6 @@ def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
 
 
 def _blocks(text: str) -> Any:
-    from ocsf_mappers.streams import Blocks
+    from ocsf_mappers.readers.streams import Blocks
 
     return Blocks(io.BytesIO(text.encode()))

@@ -10,8 +10,9 @@ from functools import cache
 
 import pytest
 
-from ocsf_mappers import DEFAULT_VERSION, Mapper, registry, schema
-from ocsf_mappers.check import lacking
+from ocsf_mappers import DEFAULT_VERSION, Mapper, registry
+from ocsf_mappers.ocsf import schema
+from ocsf_mappers.vocabulary.check import lacking
 from tests import lossless
 from tests.support import PROJECT, VERSIONS, Json, as_events, leaves
 from tests.support import mapped as mapped_samples

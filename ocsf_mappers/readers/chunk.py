@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import KEPT_BYTES
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers.readers.json_split import KEPT_BYTES
+from ocsf_mappers.readers.streams import Blocks
 
 COLUMNS = 1_024
 """A text log may name so many columns; the logs that we know have some sixty. What comes with more of them is bad."""

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES
 from ocsf_mappers.readers.chunk import (
     COLUMNS,
     Bad,
@@ -25,7 +24,8 @@ from ocsf_mappers.readers.chunk import (
     until_error,
 )
 from ocsf_mappers.readers.exported import is_exported
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers.readers.json_split import KEPT_BYTES, RECORD_BYTES
+from ocsf_mappers.readers.streams import Blocks
 
 EXPORT_TIME = "envelope.timestamp"
 """The column of the time that stands before each message of an export task."""

@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from ocsf_mappers.json_split import KEPT_BYTES
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers.readers.json_split import KEPT_BYTES
+from ocsf_mappers.readers.streams import Blocks
 
 PREFIX = "envelope."
 """Before the names of members that stood around a line."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from ocsf_mappers import surrogates
-from ocsf_mappers.json_split import split
-from ocsf_mappers.members import RepeatedError, raw_members
+from ocsf_mappers.readers import surrogates
+from ocsf_mappers.readers.json_split import split
+from ocsf_mappers.readers.members import RepeatedError, raw_members
 
 
 def _names(text: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ocsf_mappers.json_split import RECORD_BYTES
+from ocsf_mappers.readers.json_split import RECORD_BYTES
 
 TIME_BYTES = 25
 _TIME = re.compile(rb"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")

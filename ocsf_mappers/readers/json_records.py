@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_mappers import surrogates
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
+from ocsf_mappers.readers import surrogates
 from ocsf_mappers.readers.chunk import Bad, Chunk, bad_text, failure, until_error
 from ocsf_mappers.readers.envelope import (
     CARRIERS,
@@ -25,7 +24,8 @@ from ocsf_mappers.readers.envelope import (
     wrapped,
 )
 from ocsf_mappers.readers.exported import as_log_events, is_exported
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers.readers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
+from ocsf_mappers.readers.streams import Blocks
 
 WINDOW_BYTES = 16 << 20
 """An object is held in memory up to this size and read window by window beyond it."""

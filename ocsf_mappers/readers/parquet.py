@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.json_split import RECORD_BYTES, TOO_LONG
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, as_text, bad_text, failure, positions
+from ocsf_mappers.readers.json_split import RECORD_BYTES, TOO_LONG
 from ocsf_mappers.readers.parquet_pages import Footer
-from ocsf_mappers.streams import Blocks, Limits
+from ocsf_mappers.readers.streams import Blocks, Limits
 
 CHUNK_BYTES = 16 << 20
 """Rows become text in chunks of this size. What a file holds once and refers to often is written out only then."""

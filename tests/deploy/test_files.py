@@ -19,10 +19,11 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 
-import flows
-from flows import deployments, watch
-from lake import config, health, layout
-from lake.ledger import Ledger
+from ocsf_lake import config, flows
+from ocsf_lake.flows import deployments, watch
+from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.storage import layout
+from ocsf_lake.upkeep import health
 from ocsf_mappers import registry
 from tests.servers import prefect as servers
 from tests.servers.postgres import Postgres

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
+from ocsf_lake.cli import main as cli
 from tests.flows.support import Run
 from tests.support import SAMPLE_LOGS
 
@@ -45,7 +45,8 @@ def ocsf_lake(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(scope="session")
 def ready_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with one good file of each source and one that ends partly in quarantine; do not change it."""
-    from lake import config, ingest
+    from ocsf_lake import config
+    from ocsf_lake.ingest import run as ingest
 
     folder = tmp_path_factory.mktemp("ready")
     names = ["aws_cloudtrail/console_login_success.json", "aws_vpc_flow/version_5.log", "aws_vpc_flow/short_line.log"]

@@ -15,11 +15,11 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows.backfill import backfill
-from lake import ingest
-from lake.ingest import Summary
+from ocsf_lake.flows.backfill import backfill
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ingest.run import Summary
 from ocsf_mappers.errors import RetriableError
-from tests.lake.conftest import call, write
+from tests.ocsf_lake.conftest import call, write
 from tests.organization import Organization
 
 LOGS = Organization(accounts=2, regions=1, first=date(2026, 3, 1), days=2, objects=4)

@@ -75,7 +75,7 @@ fields = """version account-id interface-id srcaddr dstaddr srcport dstport prot
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ocsf_lake.cli.main", *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
 
 

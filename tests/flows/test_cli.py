@@ -17,16 +17,17 @@ from typing import Any
 import pytest
 import typer
 
-from flows import cli
-from flows.commands.export import said
-from lake import config, ingest
-from lake.export import Summary
-from lake.ledger import Batch, Ledger
+from ocsf_lake import config
+from ocsf_lake.cli import main as cli
+from ocsf_lake.cli.export import said
+from ocsf_lake.export.run import Summary
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ledger.ledger import Batch, Ledger
 from ocsf_mappers import Engine
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
-from tests.lake.conftest import call, write
+from tests.ocsf_lake.conftest import call, write
 from tests.organization import Organization
 from tests.support import PROJECT, SAMPLE_LOGS
 
@@ -79,7 +80,7 @@ def test_every_help_page_ends_with_its_example(ocsf_lake: RunCommand) -> None:
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     heavy = "duckdb", "lake", "numpy", "ocsf_mappers", "prefect", "pyarrow", "pydantic_settings", "sqlalchemy"
-    code = f"import sys, flows.cli\nsys.exit(' '.join(set({heavy!r}) & set(sys.modules)) or 0)"
+    code = f"import sys, ocsf_lake.cli.main\nsys.exit(' '.join(set({heavy!r}) & set(sys.modules)) or 0)"
     run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 
@@ -171,7 +172,7 @@ def test_a_run_whose_objects_another_one_planned_meanwhile_did_not_fail(
 @pytest.fixture
 def remote(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
     """`backfill --remote` with a server that takes one run; tests/flows/test_server.py has a real one."""
-    from flows import deployments, remote
+    from ocsf_lake.flows import deployments, remote
 
     day = date(2026, 3, 1)
     monkeypatch.setattr(deployments, "server", lambda: "http://127.0.0.1:1/api")
@@ -628,7 +629,7 @@ def test_a_broken_source_of_another_package_stops_no_command(tmp_path: Path, rea
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         path = f"{tmp_path / 'package'}:{PROJECT}"
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments],
+            [sys.executable, "-m", "ocsf_lake.cli.main", *arguments],
             env=environment(PYTHONPATH=path), cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lake import s3
+from ocsf_lake.storage import s3
 from tests.flows.conftest import RunCommand
-from tests.lake.test_athena import Stub
+from tests.ocsf_lake.test_athena import Stub
 
 FLOWS = "SELECT src_endpoint.ip FROM vpc_flow_2_0 WHERE "
 LATELY = "time_dt > TIMESTAMP '2020-01-01 00:00:00'"

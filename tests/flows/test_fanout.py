@@ -13,13 +13,13 @@ from prefect.states import Failed
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
-from flows import fanout
-from lake import config
+from ocsf_lake import config
+from ocsf_lake.flows import fanout
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import LOGS, RUNNERS
 from tests.flows.support import environment
-from tests.lake.conftest import contents
+from tests.ocsf_lake.conftest import contents
 from tests.support import PROJECT
 
 SOME = [f"b{number}" for number in range(7)]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flows import output, terminal
+from ocsf_lake.cli import output, terminal
 from ocsf_mappers import shown
 
 

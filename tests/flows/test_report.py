@@ -8,11 +8,11 @@ from dataclasses import fields
 import pytest
 from markdown_it import MarkdownIt
 
-from flows import report
-from flows.report import Failure, Report
-from lake.ingest import SourceSummary, Summary
-from lake.plan import NotRead
-from lake.results import Counts, State
+from ocsf_lake.flows import report
+from ocsf_lake.flows.report import Failure, Report
+from ocsf_lake.ingest.plan import NotRead
+from ocsf_lake.ingest.run import SourceSummary, Summary
+from ocsf_lake.ledger.results import Counts, State
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows import schedules
+from ocsf_lake.flows import schedules
 from ocsf_mappers.errors import ConfigError
 
 KEYS = [f"ingest/aws_cloudtrail of s3://lake-{number}" for number in range(200)]

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from flows import terminal
-from flows.report import Failure, Report
-from lake import config, ingest
-from lake.lake import opened
+from ocsf_lake import config
+from ocsf_lake.cli import terminal
+from ocsf_lake.flows.report import Failure, Report
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 from ocsf_mappers.shown import redacted
 from tests.flows.support import environment
-from tests.lake.conftest import call
+from tests.ocsf_lake.conftest import call
 from tests.servers.postgres import Postgres
 from tests.support import PROJECT
 
@@ -125,7 +126,7 @@ def test_pages_and_messages_of_errors_that_are_not_ours_hide_them_too(capsys: py
 def test_the_command_line_tells_of_a_defect_without_secrets_and_escapes(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from flows import cli\n"
+        "from ocsf_lake.cli import main as cli\n"
         "def broken():\n"
         f"    raise ValueError('postgresql://ann:{SECRET}@db/x \\x1b[2J')\n"
         "cli.app = broken\n"
@@ -141,7 +142,7 @@ def test_the_command_line_tells_of_a_defect_without_secrets_and_escapes(tmp_path
 
 RUNS = """
 import sys
-from flows.ingest import ingest
+from ocsf_lake.flows.ingest import ingest
 state = ingest("aws_cloudtrail", sys.argv[1], lake=sys.argv[2], return_state=True)
 print(state.type.value)
 print(state.message)

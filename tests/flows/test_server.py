@@ -25,18 +25,19 @@ from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows import deployments, fanout
-from flows.export import export
-from flows.replay_quarantine import replay_quarantine
-from flows.report import Report
-from flows.sync_catalog import check_catalog
-from flows.watch import watch
-from lake import config, ingest
-from lake import lake as lakes
-from lake import query as lake_query
-from lake.ingest import Summary
-from lake.objects import ObjectRef
-from lake.results import State
+from ocsf_lake import config
+from ocsf_lake import lake as lakes
+from ocsf_lake.flows import deployments, fanout
+from ocsf_lake.flows.export import export
+from ocsf_lake.flows.replay_quarantine import replay_quarantine
+from ocsf_lake.flows.report import Report
+from ocsf_lake.flows.sync_catalog import check_catalog
+from ocsf_lake.flows.watch import watch
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ingest.run import Summary
+from ocsf_lake.ledger.results import State
+from ocsf_lake.query import query as lake_query
+from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError
 from tests.organization import Organization
 from tests.servers import prefect as servers

@@ -9,8 +9,8 @@ import pytest
 
 from ocsf_mappers import Delimited, EventMap, Mapper, Product, col, text_struct, when
 from ocsf_mappers.errors import ConfigError, MappingError, SchemaError
+from ocsf_mappers.ocsf.schema import load as load_schema
 from ocsf_mappers.registry import load
-from ocsf_mappers.schema import load as load_schema
 
 FIELDS = {
     "activity_id": "Traffic",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocsf_mappers import json_split
+from ocsf_mappers.readers import json_split
 
 NUMBER = 6
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ocsf_mappers import Engine, RawObject, registry
+from ocsf_mappers.compiler.explain import markdown
 from ocsf_mappers.errors import MappingError
-from ocsf_mappers.explain import markdown
 from tests.support import VERSIONS, Json, map_bytes
 
 QUERY = {

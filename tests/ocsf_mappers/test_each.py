@@ -23,7 +23,7 @@ from ocsf_mappers import (
     text_struct,
     when,
 )
-from ocsf_mappers.compile import BatchShape, compile_mapper
+from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.readers import Chunk
 from tests.support import Json, map_bytes, ocsf

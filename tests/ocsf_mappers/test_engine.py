@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import Engine, JsonRecords, RawObject, engine, registry, statements
+from ocsf_mappers import Engine, JsonRecords, RawObject, registry
+from ocsf_mappers.engine import engine, statements
 from ocsf_mappers.readers import Chunk
 from tests.ocsf_mappers.records import call
 from tests.support import PROJECT, reasons
@@ -111,13 +112,15 @@ def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -
     assert len(others - {name}) == 4
 
 
-@pytest.mark.parametrize("module", ["readers/delimited.py", "json_split.py", "streams.py", "assemble.py", "engine.py"])
+@pytest.mark.parametrize(
+    "module", ["readers/delimited.py", "compiler/each.py", "engine/assemble.py", "engine/engine.py"]
+)
 def test_the_code_that_makes_events_is_part_of_the_name(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = engine._code.__wrapped__()
-    shutil.copytree(Path(engine.__file__).parent, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine.py"))
+    shutil.copytree(Path(engine.__file__).parents[1], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine" / "engine.py"))
     assert engine._code.__wrapped__() == found
     with (tmp_path / module).open("r+") as file:
         file.seek(0, 2)
@@ -178,7 +181,8 @@ def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypat
 
 
 FINGERPRINTS = """
-from ocsf_mappers import engine, registry
+from ocsf_mappers.engine import engine
+from ocsf_mappers import registry
 for name in ("aws_cloudtrail", "aws_guardduty", "aws_route53_resolver", "aws_vpc_flow"):
     for version in ("1.1.0", "1.5.0", "1.8.0"):
         print(engine.fingerprint(registry.load(name), version))

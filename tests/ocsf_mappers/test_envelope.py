@@ -146,7 +146,7 @@ def test_messages_of_an_export_task_are_records_with_their_time() -> None:
 def test_an_export_task_is_read_the_same_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = exported(*(json.dumps({**RECORD, "eventName": str(number)}, indent=number % 2) for number in range(9)))
     whole = read_bytes(registry.load("aws_cloudtrail"), data)
-    monkeypatch.setattr("ocsf_mappers.streams.BLOCK_BYTES", block)
+    monkeypatch.setattr("ocsf_mappers.readers.streams.BLOCK_BYTES", block)
     parts = read_bytes(registry.load("aws_cloudtrail"), data)
     names = [json.loads(text)["eventName"] for chunk in parts for text in chunk.records["_raw"].to_pylist()]
     assert names == [str(number) for number in range(9)]

@@ -7,9 +7,10 @@ import re
 import duckdb
 import pytest
 
-from ocsf_mappers import EventMap, JsonRecords, Mapper, Product, coalesce, col, explain, object_key, registry, sql, when
-from ocsf_mappers.compile import compile_mapper
-from ocsf_mappers.record import text_struct
+from ocsf_mappers import EventMap, JsonRecords, Mapper, Product, coalesce, col, object_key, registry, sql, when
+from ocsf_mappers.compiler import explain
+from ocsf_mappers.compiler.compile import compile_mapper
+from ocsf_mappers.vocabulary.record import text_struct
 
 IS_A = col.a == "x"
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from ocsf_mappers import coalesce, col, expr, sql, when
+from ocsf_mappers import coalesce, col, sql, when
 from ocsf_mappers.errors import MappingError
+from ocsf_mappers.vocabulary import expr
 
 
 def test_an_expression_has_no_truth_value() -> None:

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Engine, Mapped, RawObject, compile, registry
-from ocsf_mappers.compile import BatchShape
+from ocsf_mappers import Engine, Mapped, RawObject, registry
+from ocsf_mappers.compiler import compile
+from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.readers import Chunk
-from ocsf_mappers.tabular import layout
+from ocsf_mappers.readers.tabular import layout
 from tests import support
 from tests.ocsf_mappers.records import HEADER, LINE, call, lines_of
 from tests.support import Json, as_events, map_bytes, read_bytes, reasons

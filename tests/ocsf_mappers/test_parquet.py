@@ -19,7 +19,7 @@ import pytest
 
 from ocsf_mappers import ParquetRows
 from ocsf_mappers.readers import Chunk, parquet, parquet_pages, thrift
-from ocsf_mappers.streams import Blocks, Limits
+from ocsf_mappers.readers.streams import Blocks, Limits
 from tests.support import PROJECT, named_rows
 
 MEGABYTE = 1 << 20
@@ -162,7 +162,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 MEASURE = r"""
 import pathlib, re, resource, sys
 from ocsf_mappers import ParquetRows
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers.readers.streams import Blocks
 with open(sys.argv[1], "rb") as file:
     rows = bad = 0
     reason = ""

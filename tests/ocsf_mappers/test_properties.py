@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocsf_mappers import Delimited, Engine, streams
-from ocsf_mappers.json_split import Windows, split
-from ocsf_mappers.streams import Blocks
+from ocsf_mappers import Delimited, Engine
+from ocsf_mappers.readers import streams
+from ocsf_mappers.readers.json_split import Windows, split
+from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_mappers.test_semantics import json_engine, map_json
 from tests.support import leaves, named_rows, ocsf
 

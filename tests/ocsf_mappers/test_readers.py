@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Mapper, ParquetRows, json_split, registry, streams
-from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records
-from ocsf_mappers.streams import Blocks, Limits
+from ocsf_mappers import Mapper, ParquetRows, registry
+from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records, json_split, streams
+from ocsf_mappers.readers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
 from tests.support import named_rows, read_bytes
 

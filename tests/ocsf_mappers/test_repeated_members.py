@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from ocsf_mappers.members import RepeatedError, raw_members, value
+from ocsf_mappers.readers.members import RepeatedError, raw_members, value
 from tests.ocsf_mappers.records import call
 from tests.support import engine, map_bytes, ocsf, reasons
 

@@ -4,8 +4,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import Engine, RawObject, registry, statements
-from ocsf_mappers.statements import BadDataError, Statements
+from ocsf_mappers import Engine, RawObject, registry
+from ocsf_mappers.engine import statements
+from ocsf_mappers.engine.statements import BadDataError, Statements
 from tests.support import flows, own
 
 COLUMNS = pa.schema([pa.field("text", pa.string())])
@@ -68,7 +69,7 @@ def by_place(rows: pa.Table) -> list[dict[str, object]]:
 def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     given = own("aws_vpc_flow")
     expected = Engine(registry.load("aws_vpc_flow")).map(given)
-    monkeypatch.setattr("ocsf_mappers.engine.KEPT_COLUMN_SETS", 0)
+    monkeypatch.setattr("ocsf_mappers.engine.engine.KEPT_COLUMN_SETS", 0)
     shared = Engine(registry.load("aws_vpc_flow"))
     found = shared.map(given)
     assert by_place(found.events) == by_place(expected.events)
@@ -82,7 +83,7 @@ def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(mo
 
 
 def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocsf_mappers.engine.KEPT_SHAPES", 2)
+    monkeypatch.setattr("ocsf_mappers.engine.engine.KEPT_SHAPES", 2)
     engine = Engine(registry.load("aws_vpc_flow"))
     values = {"srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "srcport": "443", "start": "1700000000"}
     for names in (list(values), list(reversed(values)), ["start", "dstaddr"], ["start", "srcaddr"], list(values)):

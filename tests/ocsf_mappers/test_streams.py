@@ -8,9 +8,9 @@ import zlib
 import pytest
 import zstandard
 
-from ocsf_mappers import streams
 from ocsf_mappers.errors import ReadError
-from ocsf_mappers.streams import Blocks, Limits
+from ocsf_mappers.readers import streams
+from ocsf_mappers.readers.streams import Blocks, Limits
 
 TEXT = b"".join(b"line %d of a log that is read in blocks\n" % number for number in range(20_000))
 

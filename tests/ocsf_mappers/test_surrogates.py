@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import surrogates
+from ocsf_mappers.readers import surrogates
 from tests.ocsf_mappers.records import call
 from tests.support import engine, map_bytes, ocsf
 

@@ -6,11 +6,10 @@ import orjson
 import pyarrow as pa
 import pytest
 
-import schemas
-from ocsf_mappers import tables
 from ocsf_mappers.errors import SchemaError
+from ocsf_mappers.ocsf import shipped, tables
 
-PUBLISHED = orjson.loads(schemas.read("security_lake_v2_tables.json"))["tables"]
+PUBLISHED = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
 ALL = pytest.mark.parametrize("name", sorted(tables.load()))
 
 

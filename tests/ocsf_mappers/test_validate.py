@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import schema, tables, validate
+from ocsf_mappers.ocsf import schema, tables, validate
 from tests import ocsf_check
 from tests.support import Json
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-import schemas
-from schemas.compile_ocsf import CompileError, compile_schema, dump, main
+from ocsf_mappers.ocsf import shipped
+from scripts.compile_ocsf import CompileError, compile_schema, dump, main
 
 MINI = Path(__file__).parent / "mini_schema"
 CHECKOUTS = "OCSF_SCHEMA_CHECKOUTS"
@@ -378,9 +378,9 @@ def test_command_line_reports_an_error(tmp_path, capsys):
 # --- shipped facts -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=schemas.versions())
-def shipped(request) -> dict[str, Any]:
-    return orjson.loads(schemas.read(f"ocsf-{request.param}.json"))
+@pytest.fixture(scope="module", params=shipped.versions())
+def facts(request) -> dict[str, Any]:
+    return orjson.loads(shipped.read(f"ocsf-{request.param}.json"))
 
 
 def owners(facts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -402,49 +402,49 @@ def resolves(path: str, members: dict[str, Any], facts: dict[str, Any]) -> bool:
 
 
 def test_three_versions_are_shipped():
-    assert schemas.versions() == ("1.1.0", "1.5.0", "1.8.0")
+    assert shipped.versions() == ("1.1.0", "1.5.0", "1.8.0")
 
 
 def test_a_missing_data_file_is_an_error():
     with pytest.raises(FileNotFoundError):
-        schemas.read("ocsf-0.0.0.json")
+        shipped.read("ocsf-0.0.0.json")
 
 
-def test_shipped_facts_equal_a_fresh_compilation(shipped):
+def test_shipped_facts_equal_a_fresh_compilation(facts):
     folder = os.environ.get(CHECKOUTS)
     if not folder:
         pytest.skip(f"{CHECKOUTS} names no folder of ocsf-schema checkouts")
-    version = shipped["ocsf_version"]
-    compiled = compile_schema(Path(folder) / version, shipped["source"])
-    for section, expected in shipped.items():
+    version = facts["ocsf_version"]
+    compiled = compile_schema(Path(folder) / version, facts["source"])
+    for section, expected in facts.items():
         assert compiled[section] == expected, section
-    assert dump(compiled) == schemas.read(f"ocsf-{version}.json")
+    assert dump(compiled) == shipped.read(f"ocsf-{version}.json")
 
 
-def test_shipped_objects_of_attributes_exist(shipped):
-    described = [a for _, a, _ in attributes(shipped)] + list(shipped["dictionary"].values())
-    assert all(a["object"] in shipped["objects"] for a in described if "object" in a)
+def test_shipped_objects_of_attributes_exist(facts):
+    described = [a for _, a, _ in attributes(facts)] + list(facts["dictionary"].values())
+    assert all(a["object"] in facts["objects"] for a in described if "object" in a)
     assert all(("object" in a) == (a["type"] == "object_t") for a in described)
 
 
-def test_shipped_types_are_known(shipped):
-    known = shipped["types"].keys() | {"object_t"}
-    assert [path for path, a, _ in attributes(shipped) if a["type"] not in known] == []
-    assert all(entry.get("base", "string_t") in known for entry in shipped["types"].values())
+def test_shipped_types_are_known(facts):
+    known = facts["types"].keys() | {"object_t"}
+    assert [path for path, a, _ in attributes(facts) if a["type"] not in known] == []
+    assert all(entry.get("base", "string_t") in known for entry in facts["types"].values())
 
 
-def test_shipped_attributes_are_in_the_dictionary(shipped):
-    assert {path for path, _, _ in attributes(shipped) if path.rpartition(".")[2] not in shipped["dictionary"]} == set()
+def test_shipped_attributes_are_in_the_dictionary(facts):
+    assert {path for path, _, _ in attributes(facts) if path.rpartition(".")[2] not in facts["dictionary"]} == set()
 
 
-def test_shipped_requirements_and_captions_are_known(shipped):
-    for path, attribute, _ in attributes(shipped):
+def test_shipped_requirements_and_captions_are_known(facts):
+    for path, attribute, _ in attributes(facts):
         assert attribute["requirement"] in {"required", "recommended", "optional"}, path
         assert attribute["caption"], path
 
 
-def test_shipped_enums_fit_the_type_of_their_attribute(shipped):
-    for path, attribute, _ in attributes(shipped):
+def test_shipped_enums_fit_the_type_of_their_attribute(facts):
+    for path, attribute, _ in attributes(facts):
         values = attribute.get("enum", {})
         if attribute["type"] in {"integer_t", "long_t"}:
             assert all(value.isdigit() for value in values), path
@@ -452,45 +452,45 @@ def test_shipped_enums_fit_the_type_of_their_attribute(shipped):
         assert all(isinstance(caption, str) and caption for caption in values.values()), path
 
 
-def test_shipped_siblings_exist(shipped):
-    absent = {path for path, a, beside in attributes(shipped) if "sibling" in a and a["sibling"] not in beside}
-    assert absent == ABSENT_SIBLINGS.get(shipped["ocsf_version"], set())
+def test_shipped_siblings_exist(facts):
+    absent = {path for path, a, beside in attributes(facts) if "sibling" in a and a["sibling"] not in beside}
+    assert absent == ABSENT_SIBLINGS.get(facts["ocsf_version"], set())
 
 
-def test_shipped_constraints_name_existing_attributes(shipped):
+def test_shipped_constraints_name_existing_attributes(facts):
     absent = set()
-    for owner, described in owners(shipped):
+    for owner, described in owners(facts):
         constraints = described.get("constraints", {})
         assert constraints.keys() <= {"at_least_one", "just_one"}, owner
         for path in (path for paths in constraints.values() for path in paths):
-            if not resolves(path, described["attributes"], shipped):
+            if not resolves(path, described["attributes"], facts):
                 absent.add(f"{owner}.{path}")
-    assert absent == ABSENT_IN_CONSTRAINTS.get(shipped["ocsf_version"], set())
+    assert absent == ABSENT_IN_CONSTRAINTS.get(facts["ocsf_version"], set())
 
 
-def test_shipped_profiles_are_known(shipped):
-    for owner, described in owners(shipped):
-        assert set(described.get("profiles", ())) <= shipped["profiles"].keys(), owner
-    for path, attribute, _ in attributes(shipped):
-        assert set(attribute.get("profiles", ())) <= shipped["profiles"].keys(), path
+def test_shipped_profiles_are_known(facts):
+    for owner, described in owners(facts):
+        assert set(described.get("profiles", ())) <= facts["profiles"].keys(), owner
+    for path, attribute, _ in attributes(facts):
+        assert set(attribute.get("profiles", ())) <= facts["profiles"].keys(), path
 
 
-def test_shipped_classes_are_identified_once(shipped):
-    uids = [facts["uid"] for facts in shipped["classes"].values()]
+def test_shipped_classes_are_identified_once(facts):
+    uids = [described["uid"] for described in facts["classes"].values()]
     assert len(set(uids)) == len(uids)
-    for name, facts in shipped["classes"].items():
-        assert list(facts["attributes"]["class_uid"]["enum"]) == [str(facts["uid"])], name
+    for name, described in facts["classes"].items():
+        assert list(described["attributes"]["class_uid"]["enum"]) == [str(described["uid"])], name
 
 
-def test_shipped_observables_are_values_of_observable_type_id(shipped):
-    known = shipped["objects"]["observable"]["attributes"]["type_id"]["enum"]
-    described = [*(a for _, a, _ in attributes(shipped)), *shipped["types"].values(), *shipped["objects"].values()]
+def test_shipped_observables_are_values_of_observable_type_id(facts):
+    known = facts["objects"]["observable"]["attributes"]["type_id"]["enum"]
+    described = [*(a for _, a, _ in attributes(facts)), *facts["types"].values(), *facts["objects"].values()]
     assert {str(entry["observable"]) for entry in described if "observable" in entry} <= known.keys()
 
 
 def test_security_lake_tables_have_columns_of_known_classes():
-    tables = orjson.loads(schemas.read("security_lake_v2_tables.json"))["tables"]
-    classes = orjson.loads(schemas.read("ocsf-1.1.0.json"))["classes"]
+    tables = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
+    classes = orjson.loads(shipped.read("ocsf-1.1.0.json"))["classes"]
     assert len(tables) == 8
     for name, table in tables.items():
         assert set(table["classes"]) <= classes.keys(), name

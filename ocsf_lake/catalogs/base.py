@@ -1,0 +1,283 @@
+"""What a catalog does, and several of them as one. What is not registered is not seen by queries.
+
+The local catalog is the truth of `ocsf-lake query`; Glue and Iceberg are told the same things before it, and the ledger
+last. Every call can be repeated, so a run that died between two of them is repaired by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import pyarrow as pa
+
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_mappers.errors import SchemaError, WriteError
+from ocsf_mappers.ocsf import tables
+
+Columns = Sequence[tuple[str, str]]
+"""Name and Hive type of each column, in order."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A table as a catalog knows it.
+
+    Args:
+        name: Its name.
+        prefix: Its folder below the lake's root.
+        schema: Columns of its files.
+        keys: Partition keys; those that are columns too have the partition's value in every row.
+    """
+
+    name: str
+    prefix: str
+    schema: pa.Schema
+    keys: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Name and Hive type of each column that is no partition key."""
+        return [(field.name, tables.hive_type(field.type)) for field in self.schema if field.name not in self.keys]
+
+
+@dataclass(frozen=True, order=True)
+class HeldFile:
+    """A file that a finished batch wrote, as the ledger knows it.
+
+    Args:
+        path: Below the lake's root.
+        partition: The table and partition it belongs to.
+        batch_id: The batch.
+        rows: Number of rows.
+        bytes: Size.
+        sha256: Checksum of its bytes, in hex.
+    """
+
+    path: str
+    partition: Partition
+    batch_id: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Kind(StrEnum):
+    """What can be untrue between storage, ledger and catalogs."""
+
+    FILE_MISSING = "file missing"
+    FILE_CHANGED = "file changed"
+    FILE_FOREIGN = "file nobody wrote"
+    FILE_UNFINISHED = "file of an unfinished batch"
+    FILE_UNREGISTERED = "file not registered"
+    FILE_UNKNOWN = "file registered, not in the ledger"
+    TABLE_MISSING = "table missing"
+    TABLE_SCHEMA = "schema of the table"
+    PARTITION_MISSING = "partition missing"
+    PARTITION_EMPTY = "partition without files"
+    PARTITION_PLACE = "partition elsewhere"
+    PARTITION_SCHEMA = "schema of the partition"
+    PARTITION_UNREACHABLE = "partition out of the projection"
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that is untrue.
+
+    Args:
+        where: `storage`, or the name of the catalog.
+        table: The table concerned.
+        kind: What sort of untruth.
+        item: File, partition or column concerned.
+        says: What it means, and what a repair does.
+        harmless: Whether queries return the right rows nevertheless.
+    """
+
+    where: str
+    table: str
+    kind: Kind
+    item: str
+    says: str
+    harmless: bool = False
+
+
+class Truth(Protocol):
+    """What storage and catalogs should hold."""
+
+    def held(self, table: str) -> list[HeldFile]:
+        """The files of a table that finished batches wrote, read anew from the ledger."""
+
+    def is_open(self, path: str) -> bool:
+        """Whether a file belongs to a batch that is not finished, so that nothing is to be said about it yet."""
+
+    def is_open_partition(self, partition: Partition) -> bool:
+        """Whether some file in a partition's folder belongs to a batch that is not finished."""
+
+
+class Catalog(Protocol):
+    """What a catalog does; each call can be repeated without effect."""
+
+    name: str
+
+    def create_or_evolve(self, definition: Definition) -> None:
+        """Makes a table, or adds the columns and members of structs that it lacks.
+
+        Raises:
+            WriteError: Something has another type in the catalog.
+            RetriableError: The catalog is busy or out of reach.
+        """
+
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
+
+        Raises:
+            WriteError: The catalog refused.
+            RetriableError: The catalog is busy or out of reach.
+        """
+
+    def drop(self, batch_id: str) -> None:
+        """Takes a batch's files out."""
+
+    def partitions(self, table: str) -> list[Partition]:
+        """The partitions of a table, sorted; none when there is no such table."""
+
+    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+        """What is untrue about one table.
+
+        Args:
+            definition: The table.
+            truth: What it should hold; asked after the catalog was, so that work going on meanwhile is no finding.
+        """
+
+    def repair(self, definition: Definition, truth: Truth) -> None:
+        """Makes one table true; takes what `check` takes. Only what is untrue is touched."""
+
+    def close(self) -> None:
+        """Closes connections."""
+
+
+def described(partition: Partition) -> str:
+    """A partition's values in one word."""
+    return "/".join(partition.values)
+
+
+def widened(known: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """The type that has all members of two types: those known first, in their order.
+
+    Raises:
+        ValueError: Some part of them is of different types.
+    """
+    if pa.types.is_struct(new) and pa.types.is_struct(known):
+        members = {field.name: field.type for field in known}
+        for field in new:
+            members[field.name] = widened(members[field.name], field.type) if field.name in members else field.type
+        return pa.struct([pa.field(name, kind) for name, kind in members.items()])
+    if pa.types.is_list(new) and pa.types.is_list(known):
+        return pa.list_(widened(known.value_type, new.value_type))
+    if new != known:
+        raise ValueError(f"{known} is not {new}")
+    return known
+
+
+def widened_columns(table: str, known: Columns, new: Columns) -> list[tuple[str, str]]:
+    """Name and Hive type of the columns of both; known ones keep their place.
+
+    Raises:
+        WriteError: A column has another type already.
+    """
+    columns = dict(known)
+    for name, kind in new:
+        before = columns.get(name, kind)
+        if before == kind:
+            columns[name] = kind
+            continue
+        try:
+            columns[name] = tables.hive_type(widened(tables.parse_hive_type(before), tables.parse_hive_type(kind)))
+        except (ValueError, SchemaError) as error:
+            raise WriteError(
+                f"column {name} is {before} in the catalog and {kind} in the lake's schema; members and columns can be "
+                "added, not changed; `ocsf-lake catalog sync` puts the lake's type back",
+                table=table,
+            ) from error
+    return list(columns.items())
+
+
+def covers(known: str | None, wanted: str) -> bool:
+    """Whether a column's Hive type, as a catalog knows it, has all that is wanted of it."""
+    if known is None or known == wanted:
+        return known == wanted
+    try:
+        found, new = tables.parse_hive_type(known), tables.parse_hive_type(wanted)
+        return _members(widened(found, new)) == _members(found)
+    except (ValueError, SchemaError):
+        return False
+
+
+def _members(kind: pa.DataType) -> int:
+    """How many members a type has, at all levels."""
+    if pa.types.is_list(kind):
+        return _members(kind.value_type)
+    return sum(1 + _members(field.type) for field in kind) if pa.types.is_struct(kind) else 0
+
+
+class Catalogs:
+    """The local catalog and those beside it, as one.
+
+    Args:
+        local: What queries of this lake see.
+        others: Further ones; they are told first, so that the local one never knows more than they do.
+    """
+
+    def __init__(self, local: LocalCatalog, others: Sequence[Catalog] = ()) -> None:
+        self.local = local
+        self.others = tuple(others)
+
+    @property
+    def all(self) -> tuple[Catalog, ...]:
+        """Each of them, in the order in which they are told."""
+        return (*self.others, self.local)
+
+    def create_or_evolve(self, definition: Definition) -> None:
+        """See `Catalog`."""
+        for catalog in self.all:
+            catalog.create_or_evolve(definition)
+
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        """See `Catalog`."""
+        for catalog in self.all:
+            catalog.register(batch_id, files)
+
+    def drop(self, batch_id: str) -> None:
+        """See `Catalog`."""
+        for catalog in self.all:
+            catalog.drop(batch_id)
+
+    def partitions(self, table: str) -> list[Partition]:
+        """Those of the local catalog."""
+        return self.local.partitions(table)
+
+    def files(self, table: str) -> dict[str, int]:
+        """Path below the lake's root -> bytes of a table's files, by path."""
+        return self.local.files(table)
+
+    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """`files` of several tables at one moment, by table."""
+        return self.local.all_files(names)
+
+    def close(self) -> None:
+        """Closes all of them."""
+        for catalog in self.all:
+            catalog.close()
+
+
+class LocalCatalog(Catalog, Protocol):
+    """A catalog that also knows each file."""
+
+    def files(self, table: str) -> dict[str, int]:
+        """Path below the lake's root -> bytes of a table's files, by path."""
+
+    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """`files` of several tables at one moment, by table."""

@@ -1,0 +1,502 @@
+"""AWS Glue's Data Catalog, which Athena, Redshift and EMR read: external Parquet tables and their partitions.
+
+A partition has columns of its own in Glue, and Athena refuses a partition whose columns differ in type from the table's
+(HIVE_PARTITION_SCHEMA_MISMATCH); so whatever changes a table changes its partitions too, and a change that was
+interrupted is marked in the table until it is finished.
+
+Sources: https://docs.aws.amazon.com/glue/latest/webapi/API_BatchCreatePartition.html (at most 100),
+https://docs.aws.amazon.com/glue/latest/webapi/API_BatchDeletePartition.html (at most 25),
+https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
+from ocsf_lake.storage import layout, s3
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.s3 import Access
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.errors import OcsfMappersError, RetriableError, WriteError
+
+CREATED_AT_ONCE, UPDATED_AT_ONCE, DELETED_AT_ONCE = 100, 100, 25
+REQUEST_BYTES = 1 << 20
+"""A request holds fewer partitions where their columns are long."""
+
+ATTEMPTS = 6
+"""How often what was throttled, or changed by another one meanwhile, is asked again, waiting longer each time."""
+
+BEHIND = "ocsf-lake.partitions-behind"
+"""Parameter of a table whose partitions have not all got its columns yet."""
+
+STORAGE = {
+    "InputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+    "OutputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+    "SerdeInfo": {
+        "SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
+        "Parameters": {"serialization.format": "1"},
+    },
+    "Compressed": True,
+}
+_TABLE_INPUT = frozenset(
+    """
+    Name Description Owner Retention StorageDescriptor PartitionKeys ViewOriginalText ViewExpandedText TableType
+    Parameters TargetTable
+    """.split()  # noqa: SIM905 - names as one reads them
+)
+_AGAIN = frozenset(
+    """
+    ThrottlingException InternalServiceException OperationTimeoutException ResourceNumberLimitExceededException
+    ConcurrentModificationException ConcurrentRunsExceededException ResourceNotReadyException
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """How Athena may reckon partitions instead of asking Glue for them.
+
+    Args:
+        regions: Values of `region`; none means that each query has to name the region.
+        accounts: Values of `accountid`; none means that each query has to name the account.
+        since: First event day, `YYYYMMDD`.
+    """
+
+    regions: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    since: str = "20150101"
+
+    def reaches(self, values: Sequence[str]) -> bool:
+        """Whether a query can see this partition."""
+        region, account, day = values
+        return (
+            (not self.regions or region in self.regions)
+            and (not self.accounts or account in self.accounts)
+            and day.isdigit()
+            and day >= self.since
+        )
+
+    def parameters(self, location: str) -> dict[str, str]:
+        """Parameters of a table in this location."""
+        keys = {"region": self.regions, "accountid": self.accounts}
+        template = "region=${region}/accountId=${accountid}/eventDay=${eventday}"
+        found = {
+            "projection.enabled": "true",
+            "projection.eventday.type": "date",
+            "projection.eventday.format": "yyyyMMdd",
+            "projection.eventday.range": f"{self.since},NOW+1DAYS",
+            "projection.eventday.interval": "1",
+            "projection.eventday.interval.unit": "DAYS",
+            "storage.location.template": f"{location}/{template}",
+        }
+        for key, values in keys.items():
+            found[f"projection.{key}.type"] = "enum" if values else "injected"
+            if values:
+                found[f"projection.{key}.values"] = ",".join(values)
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which Glue, and what in it.
+
+    Args:
+        database: Name of the database; it is made when there is none.
+        catalog_id: Account that owns the Data Catalog; None for our own.
+        endpoint: URL of a service other than AWS's own.
+        access: Role and region, as for the lake's files.
+        projection: For tables with very many partitions; None to register each.
+    """
+
+    database: str
+    catalog_id: str | None = None
+    endpoint: str | None = None
+    access: Access = field(default_factory=Access)
+    projection: Projection | None = None
+
+
+class GlueCatalog:
+    """The lake's tables in Glue.
+
+    Args:
+        place: Which Glue, and what in it.
+        store: The lake's files, for their locations.
+        glue: A client of Glue.
+        sleep: How to wait, in seconds.
+    """
+
+    name = "glue"
+
+    def __init__(self, place: Place, store: Store, glue: Any, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.place = place
+        self.store = store
+        self.glue = glue
+        self.sleep = sleep
+        self._lock = threading.Lock()
+        self._checked: dict[str, Definition] = {}
+        self._columns: dict[str, list[dict[str, str]]] = {}
+
+    def close(self) -> None:
+        """Closes connections."""
+        self.glue.close()
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+    def create_or_evolve(self, definition: Definition) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`; Glue is asked once per table and process."""
+        with self._lock:
+            if self._checked.get(definition.name) == definition:
+                return
+            self._put_table(definition, lambda known: widened_columns(definition.name, known, definition.columns))
+            self._checked[definition.name] = definition
+
+    def _put_table(
+        self, definition: Definition, columns_of: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]
+    ) -> None:
+        """Makes a table, or gives it other columns, and its partitions with it."""
+        for attempt in range(ATTEMPTS):
+            found = self._table(definition.name)
+            if found is None:
+                columns = columns_of([])
+                if self._created(definition, columns):
+                    self._columns[definition.name] = _glue_columns(columns)
+                    return
+                continue
+            known = [(item["Name"], item["Type"]) for item in found["StorageDescriptor"]["Columns"]]
+            columns = columns_of(known)
+            self._columns[definition.name] = _glue_columns(columns)
+            parameters = {**found.get("Parameters", {}), **self._parameters(definition)}
+            changed = columns != known
+            if changed or parameters != found.get("Parameters", {}):
+                behind = {BEHIND: "true"} if changed else {}
+                if not self._updated(definition.name, found, columns, {**parameters, **behind}):
+                    self._wait(attempt)
+                    continue
+            if changed or BEHIND in parameters:
+                self._bring_partitions(definition.name)
+                self._finish(definition.name)
+            return
+        raise RetriableError("the table is changed by others again and again", table=definition.name)
+
+    def _table(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(self._call("get_table", Name=name)["Table"])
+        except _AbsentError:
+            return None
+
+    def _location(self, definition: Definition) -> str:
+        return self.store.uri(definition.prefix)
+
+    def _parameters(self, definition: Definition) -> dict[str, str]:
+        own = {"classification": "parquet", "parquet.compression": "ZSTD", "EXTERNAL": "TRUE"}
+        if self._projected(definition) and self.place.projection:
+            return {**own, **self.place.projection.parameters(self._location(definition))}
+        # With it Athena uses the partition indexes.
+        return {**own, "partition_filtering.enabled": "true", "projection.enabled": "false"}
+
+    def _projected(self, definition: Definition) -> bool:
+        return self.place.projection is not None and definition.keys == ("region", "accountid", "eventday")
+
+    def _created(self, definition: Definition, columns: Sequence[tuple[str, str]]) -> bool:
+        """Makes a table with its partition indexes; False when another one was quicker."""
+        table = {
+            "Name": definition.name,
+            "Description": "OCSF events; written and registered by ocsf-lake",
+            "TableType": "EXTERNAL_TABLE",
+            "PartitionKeys": [{"Name": key, "Type": "string"} for key in definition.keys],
+            "StorageDescriptor": {
+                **STORAGE, "Columns": _glue_columns(columns), "Location": f"{self._location(definition)}/",
+            },
+            "Parameters": self._parameters(definition),
+        }  # fmt: skip
+        # A filter uses an index whose first keys it names: one for any filter, one for event days alone.
+        indexes = [{"IndexName": "all_keys", "Keys": list(definition.keys)}]
+        indexes += [{"IndexName": "last_key", "Keys": [definition.keys[-1]]}]
+        for _ in range(2):
+            try:
+                self._call("create_table", TableInput=table, PartitionIndexes=indexes)
+                return True
+            except _PresentError:
+                return False
+            except _AbsentError:
+                self._create_database()
+        raise WriteError("the database cannot be made", database=self.place.database)
+
+    def _create_database(self) -> None:
+        try:
+            description = {"Name": self.place.database, "Description": "OCSF events of ocsf-lake"}
+            self._call("create_database", DatabaseName=None, DatabaseInput=description)
+        except _PresentError:
+            pass
+
+    def _updated(
+        self, name: str, found: dict[str, Any], columns: Sequence[tuple[str, str]], parameters: dict[str, str]
+    ) -> bool:
+        """Changes a table as it was read; False when another one changed it meanwhile."""
+        table = {key: value for key, value in found.items() if key in _TABLE_INPUT}
+        table["StorageDescriptor"] = {**found["StorageDescriptor"], "Columns": _glue_columns(columns)}
+        table["Parameters"] = parameters
+        version = {"VersionId": found["VersionId"]} if "VersionId" in found else {}
+        try:
+            self._call("update_table", TableInput=table, **version)
+            return True
+        except _ChangedError:
+            return False
+
+    def _bring_partitions(self, table: str) -> None:
+        """Gives every partition the table's columns."""
+        columns = self._columns[table]
+        behind = [item for item in self._partitions(table) if item["StorageDescriptor"]["Columns"] != columns]
+        entries = [
+            {
+                "PartitionValueList": item["Values"],
+                "PartitionInput": self._input(table, item["Values"], item["StorageDescriptor"]["Location"]),
+            }
+            for item in behind
+        ]
+        self._in_batches("batch_update_partition", table, "Entries", entries, UPDATED_AT_ONCE)
+
+    def _finish(self, name: str) -> None:
+        """Takes the mark away that says that partitions are behind."""
+        for attempt in range(ATTEMPTS):
+            found = self._table(name)
+            if found is None or BEHIND not in found.get("Parameters", {}):
+                return
+            columns = [(item["Name"], item["Type"]) for item in found["StorageDescriptor"]["Columns"]]
+            parameters = {key: value for key, value in found["Parameters"].items() if key != BEHIND}
+            if self._updated(name, found, columns, parameters):
+                return
+            self._wait(attempt)
+
+    # -- partitions ---------------------------------------------------------------------------------------------------
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        """Adds the partitions of these files; Glue knows no files.
+
+        A partition whose last file is gone stays, as others may be about to write into it; `repair` takes it out.
+        """
+        for table in sorted({file.partition.table for file in files}):
+            self._add(table, sorted({file.partition for file in files if file.partition.table == table}))
+
+    def drop(self, batch_id: str) -> None:
+        """Does nothing: a partition without files shows no rows; see `register`."""
+
+    def _add(self, table: str, partitions: Sequence[Partition]) -> None:
+        definition = self._checked.get(table)
+        if definition is None or not partitions:
+            if partitions:
+                raise WriteError("the table was not made before its partitions", table=table)
+            return
+        if self._projected(definition):
+            return
+        entries = []
+        for partition in partitions:
+            if len(partition.values) != len(definition.keys):
+                raise WriteError(f"{described(partition)} has not one value for each of {definition.keys}", table=table)
+            folder = layout.folder(definition.prefix, definition.keys, partition.values)
+            entries.append(self._input(table, partition.values, self.store.uri(folder)))
+        self._in_batches("batch_create_partition", table, "PartitionInputList", entries, CREATED_AT_ONCE)
+
+    def _input(self, table: str, values: Sequence[str], location: str) -> dict[str, Any]:
+        storage = {**STORAGE, "Columns": self._columns[table], "Location": location}
+        return {"Values": list(values), "StorageDescriptor": storage, "Parameters": {"classification": "parquet"}}
+
+    def _in_batches(self, method: str, table: str, name: str, entries: Sequence[dict[str, Any]], most: int) -> None:
+        """Calls a batch method for as many entries at a time as it takes; what was throttled is asked again."""
+        size = max((len(json.dumps(entry)) for entry in entries[:1]), default=1)
+        step = max(1, min(most, REQUEST_BYTES // size))
+        for start in range(0, len(entries), step):
+            waiting = list(entries[start : start + step])
+            for attempt in range(ATTEMPTS):
+                answer = self._call(method, TableName=table, **{name: waiting})
+                refused = {tuple(_values(error)): error["ErrorDetail"] for error in answer.get("Errors", [])}
+                again = [values for values, detail in refused.items() if detail["ErrorCode"] in _AGAIN]
+                fatal = {
+                    values: detail for values, detail in refused.items()
+                    if detail["ErrorCode"] not in _AGAIN
+                    and detail["ErrorCode"] not in ("AlreadyExistsException", "EntityNotFoundException")
+                }  # fmt: skip
+                if fatal:
+                    values, detail = next(iter(fatal.items()))
+                    raise WriteError(
+                        f"Glue refused {len(fatal)} partitions; {'/'.join(values)}: {detail['ErrorCode']}: "
+                        f"{detail.get('ErrorMessage', '')}",
+                        table=table,
+                    )
+                waiting = [entry for entry in waiting if tuple(_values(entry)) in again]
+                if not waiting:
+                    break
+                self._wait(attempt)
+            else:
+                raise RetriableError(f"Glue is too busy for {len(waiting)} partitions", table=table)
+
+    def _wait(self, attempt: int) -> None:
+        self.sleep(min(0.2 * 2**attempt, 10))
+
+    def partitions(self, table: str) -> list[Partition]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        try:
+            return sorted(Partition(table, tuple(item["Values"])) for item in self._partitions(table))
+        except _AbsentError:
+            return []
+
+    def _partitions(self, table: str) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            answer = self._call("get_partitions", TableName=table, **token)
+            yield from answer["Partitions"]
+            if not answer.get("NextToken"):
+                return
+            token = {"NextToken": answer["NextToken"]}
+
+    # -- truth --------------------------------------------------------------------------------------------------------
+    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        table, here = definition.name, (self.name, definition.name)
+        found = self._table(table)
+        partitions = [] if found is None else list(self._partitions(table))
+        filled = sorted({file.partition for file in truth.held(table)})
+        if found is None:
+            says = "Athena does not know the table; sync makes it"
+            return [Finding(*here, Kind.TABLE_MISSING, table, says)] if filled else []
+        columns = {item["Name"]: item["Type"] for item in found["StorageDescriptor"]["Columns"]}
+        wrong = [
+            Finding(*here, Kind.TABLE_SCHEMA, name, f"{columns.get(name, 'missing')} instead of {kind}; sync mends it")
+            for name, kind in definition.columns
+            if not covers(columns.get(name), kind)
+        ]
+        if self._projected(definition) and self.place.projection:
+            says = "no query in Athena sees it: the projection has no such region, account or day"
+            return wrong + [
+                Finding(*here, Kind.PARTITION_UNREACHABLE, described(item), says)
+                for item in filled
+                if not self.place.projection.reaches(item.values)
+            ]
+        by_values = {tuple(item["Values"]): item for item in partitions}
+        for partition in filled:
+            wrong += self._partition_findings(definition, partition, by_values.pop(partition.values, None), columns)
+        says = "no rows are there; sync takes it out"
+        wrong += [
+            Finding(*here, Kind.PARTITION_EMPTY, "/".join(values), says)
+            for values in by_values
+            if not truth.is_open_partition(Partition(table, values))
+        ]
+        return wrong
+
+    def _partition_findings(
+        self, definition: Definition, partition: Partition, item: dict[str, Any] | None, columns: dict[str, str]
+    ) -> Iterator[Finding]:
+        here, name = (self.name, definition.name), described(partition)
+        if item is None:
+            says = "Athena returns none of its rows; sync registers it"
+            yield Finding(*here, Kind.PARTITION_MISSING, name, says)
+            return
+        storage = item["StorageDescriptor"]
+        folder = layout.folder(definition.prefix, definition.keys, partition.values)
+        if storage["Location"].rstrip("/") != self.store.uri(folder):
+            yield Finding(*here, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
+        own = {column["Name"]: column["Type"] for column in storage["Columns"]}
+        differing = [key for key, kind in columns.items() if own.get(key, kind) != kind]
+        if differing or not own.keys() >= columns.keys():
+            which = ", ".join(differing or sorted(columns.keys() - own.keys()))
+            says = f"{which} not as in the table: Athena refuses it (HIVE_PARTITION_SCHEMA_MISMATCH); sync mends it"
+            yield Finding(*here, Kind.PARTITION_SCHEMA, name, says)
+
+    def repair(self, definition: Definition, truth: Truth) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        if not self.check(definition, truth):
+            return
+        with self._lock:
+            self._put_table(definition, lambda known: _forced(known, definition.columns))
+            self._checked[definition.name] = definition
+        # What is wrong with partitions is told by the table as it is now.
+        findings = self.check(definition, truth)
+        kinds: dict[Kind, list[Partition]] = {}
+        for finding in findings:
+            kinds.setdefault(finding.kind, []).append(Partition(definition.name, tuple(finding.item.split("/"))))
+        self._add(definition.name, kinds.get(Kind.PARTITION_MISSING, []))
+        moved = [*kinds.get(Kind.PARTITION_PLACE, []), *kinds.get(Kind.PARTITION_SCHEMA, [])]
+        entries = [
+            {
+                "PartitionValueList": list(item.values),
+                "PartitionInput": self._input(
+                    item.table, item.values,
+                    self.store.uri(layout.folder(definition.prefix, definition.keys, item.values)),
+                ),
+            }
+            for item in sorted(set(moved))
+        ]  # fmt: skip
+        self._in_batches("batch_update_partition", definition.name, "Entries", entries, UPDATED_AT_ONCE)
+        empty = [{"Values": list(item.values)} for item in kinds.get(Kind.PARTITION_EMPTY, [])]
+        self._in_batches("batch_delete_partition", definition.name, "PartitionsToDelete", empty, DELETED_AT_ONCE)
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+    def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        given = {"DatabaseName": self.place.database, **arguments}
+        if self.place.catalog_id:
+            given["CatalogId"] = self.place.catalog_id
+        try:
+            with s3.explained(f"glue:{self.place.database}", denied=_DeniedError):
+                found: dict[str, Any] = getattr(self.glue, method)(
+                    **{name: value for name, value in given.items() if value is not None}
+                )
+                return found
+        except _DeniedError as error:
+            raise WriteError(
+                f"{error.__cause__}; the role needs glue:{_action(method)} on the catalog, the database "
+                f"{self.place.database} and its tables, and with Lake Formation the matching grants"
+            ) from error
+        except Exception as error:
+            code = getattr(error, "response", {}).get("Error", {}).get("Code")
+            outcome = {"EntityNotFoundException": _AbsentError, "AlreadyExistsException": _PresentError}.get(code)
+            if outcome is None and code == "ConcurrentModificationException":
+                outcome = _ChangedError
+            if outcome is not None:
+                raise outcome(f"{error}") from error
+            if code is not None:
+                raise WriteError(f"Glue refused: {error}") from error
+            raise
+
+
+class _DeniedError(OcsfMappersError):
+    """Permission is missing."""
+
+
+class _AbsentError(OcsfMappersError):
+    """There is no such database, table or partition."""
+
+
+class _PresentError(OcsfMappersError):
+    """It is there already."""
+
+
+class _ChangedError(OcsfMappersError):
+    """Another one changed it meanwhile."""
+
+
+def _action(method: str) -> str:
+    return "".join(word.capitalize() for word in method.split("_"))
+
+
+def _values(entry: dict[str, Any]) -> list[str]:
+    """The partition's values in an entry of a request, or in an error about one."""
+    found = entry.get("PartitionValueList") or entry.get("PartitionValues") or entry.get("Values")
+    return list(found or [])
+
+
+def _glue_columns(columns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"Name": name, "Type": kind} for name, kind in columns]
+
+
+def _forced(known: list[tuple[str, str]], wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The known columns, each with the lake's type where it does not cover that, and what is missing."""
+    found = dict(known)
+    for name, kind in wanted:
+        if not covers(found.get(name), kind):
+            found[name] = kind
+    return list(found.items())

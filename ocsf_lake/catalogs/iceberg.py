@@ -1,0 +1,415 @@
+"""Apache Iceberg: the same Parquet files as tables with snapshots, through pyiceberg. Nothing is rewritten.
+
+A batch is one commit per table, with the batch's id among the snapshot's properties. A file that a table has already is
+not added again, and a commit that lost to another one is begun again from what the table holds by then; pyiceberg's own
+retry would repeat the addition without that look, so it is switched off.
+
+Rows in quarantine are not in Iceberg: their partition keys stand in paths only, which Iceberg does not read.
+Source: https://iceberg.apache.org/spec/
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
+from ocsf_lake.ledger import database
+from ocsf_lake.storage import layout, permissions, s3
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.s3 import Access
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
+from ocsf_mappers.ocsf import tables
+
+try:
+    from pyiceberg import exceptions as iceberg
+    from pyiceberg.catalog import Catalog as PyIcebergCatalog
+    from pyiceberg.catalog import load_catalog
+    from pyiceberg.io.fsspec import FsspecFileIO
+    from pyiceberg.io.pyarrow import parquet_file_to_data_file
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+    from pyiceberg.transforms import DayTransform, IdentityTransform
+    from pyiceberg.typedef import Record
+except ImportError as missing:
+    raise ConfigError(f"Iceberg needs pyiceberg ({missing}): install ocsf-lake[iceberg]") from missing
+
+# It tells, for each file, of every column that the writer keeps no statistics of.
+logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
+
+BATCH = "ocsf-lake.batch-id"
+"""Property of a snapshot: the batch whose files it added."""
+
+FOLDER = "_iceberg"
+"""Where metadata lies below the lake's root; data files stay where they are."""
+
+NAME = "ocsf_lake"
+"""The catalog's name, by which the rows of its tables are told from those of others in the same database."""
+
+ATTEMPTS, OPENED = 12, 3
+"""How often a commit is tried against others, and how often a catalog in SQLite is opened while others make it."""
+
+ACCESS = "ocsf-lake.access"
+PROPERTIES = {
+    "commit.retry.num-retries": "0",
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "write.parquet.compression-codec": "zstd",
+}
+
+
+class LakeFileIO(FsspecFileIO):
+    """Files for pyiceberg, reached the way the lake reaches them."""
+
+    def get_fs(self, scheme: str, hostname: str | None = None) -> Any:
+        """The file system of a scheme."""
+        if scheme in s3.PROTOCOLS and ACCESS in self.properties:
+            return s3.filesystem(Access(**json.loads(self.properties[ACCESS])))
+        return super().get_fs(scheme, hostname)
+
+
+def connect(
+    properties: dict[str, str], store: Store, state: Path | None, shared: str | None = None, *, reading: bool = False
+) -> PyIcebergCatalog:
+    """The catalog of pyiceberg with these properties.
+
+    Args:
+        properties: pyiceberg's own. Without `type` and `uri` the catalog is beside the ledger: in its PostgreSQL, under
+            the names of tables that every JDBC catalog of Iceberg has, or in SQLite.
+        store: The lake's files.
+        state: Folder of the ledger, where it is SQLite.
+        shared: URL of the ledger, where it is in PostgreSQL.
+        reading: Its tables are not made.
+
+    Raises:
+        ConfigError: It cannot be opened.
+        RetriableError: Its database does not answer.
+    """
+    given = dict(properties)
+    if reading:
+        given.setdefault("init_catalog_tables", "false")
+    if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
+        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
+    if given.get("uri", "").startswith("postgres"):
+        given["uri"] = database.postgres_url(given["uri"])
+        given.setdefault("pool_pre_ping", "true")
+    given.setdefault("py-io-impl", f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}")
+    given.setdefault("warehouse", store.uri(FOLDER))
+    if store.is_local:
+        permissions.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
+    given[ACCESS] = json.dumps(asdict(store.access))
+    catalog = _opened(given)
+    if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
+        database.sort_out_errors(engine)
+    return catalog
+
+
+def _beside_the_ledger(state: Path | None, umask: int) -> str:
+    if state is None:
+        raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
+    place = state / Path(layout.CATALOG_PATH).parent
+    permissions.make_folder(place, umask)
+    # As SQLite's own URI: SQLAlchemy would end a path at its first question mark.
+    return f"sqlite:///file:{quote(str(place / 'iceberg.db'))}?uri=true"
+
+
+def _opened(properties: dict[str, str]) -> PyIcebergCatalog:
+    uri = properties.get("uri", "")
+    for attempt in range(OPENED):
+        try:
+            # pyiceberg looks for its tables and then makes them; another process may do so in between.
+            with database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext():
+                return load_catalog(NAME, **properties)
+        except (ValueError, ImportError, iceberg.NotInstalledError) as error:
+            raise ConfigError(f"cannot open the Iceberg catalog: {error}") from error
+        except sa.exc.DBAPIError as error:
+            if attempt + 1 == OPENED:
+                raise ConfigError(f"cannot open the Iceberg catalog: {error.orig}") from error
+    raise AssertionError("the last attempt ended neither way")
+
+
+class IcebergCatalog:
+    """The lake's tables in Iceberg.
+
+    Args:
+        catalog: Where tables are known.
+        namespace: Namespace of the tables; it is made when there is none.
+        store: The lake's files.
+        sleep: How to wait, in seconds.
+    """
+
+    name = "iceberg"
+
+    def __init__(
+        self, catalog: PyIcebergCatalog, namespace: str, store: Store, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.catalog = catalog
+        self.namespace = namespace
+        self.store = store
+        self.sleep = sleep
+        self._lock = threading.Lock()
+        self._checked: dict[str, Definition] = {}
+
+    def close(self) -> None:
+        """Closes connections."""
+        self.catalog.close()
+
+    @staticmethod
+    def holds(definition: Definition) -> bool:
+        """Whether a table can be in Iceberg: its partition keys but the day are columns."""
+        return definition.keys == tables.PARTITION_KEYS
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+    def create_or_evolve(self, definition: Definition) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`; asked once per table and process."""
+        with self._lock:
+            if not self.holds(definition) or self._checked.get(definition.name) == definition:
+                return
+            self._retried(definition.name, lambda: self._evolved(definition))
+            self._checked[definition.name] = definition
+
+    def _evolved(self, definition: Definition) -> None:
+        table = self._table(definition.name)
+        if table is None:
+            self._create(definition)
+            return
+        if not _lacking(table, definition):
+            return
+        try:
+            with table.update_schema() as update:
+                update.union_by_name(definition.schema)
+        except (iceberg.ValidationError, ValueError) as error:
+            raise WriteError(f"the table cannot take the lake's columns: {error}", table=definition.name) from error
+
+    def _create(self, definition: Definition) -> None:
+        try:
+            self.catalog.create_namespace_if_not_exists(self.namespace)
+        except sa.exc.IntegrityError as error:  # another process was quicker, and pyiceberg did not look again
+            raise iceberg.CommitFailedException(str(error)) from error
+        schema = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
+        mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
+        try:
+            with self.catalog.create_table_transaction(
+                (self.namespace, definition.name), schema, location=self.store.uri(f"{FOLDER}/{definition.name}"),
+                properties={**PROPERTIES, **mapping},
+            ) as making, making.update_spec() as spec:  # fmt: skip
+                spec.add_field("region", IdentityTransform(), "region")
+                spec.add_field("accountid", IdentityTransform(), "accountid")
+                spec.add_field("time_dt", DayTransform(), "day")
+        except iceberg.TableAlreadyExistsError as error:
+            raise iceberg.CommitFailedException(str(error)) from error
+
+    def _table(self, name: str) -> Table | None:
+        try:
+            return self.catalog.load_table((self.namespace, name))
+        except (iceberg.NoSuchTableError, iceberg.NoSuchNamespaceError):
+            return None
+
+    # -- files --------------------------------------------------------------------------------------------------------
+    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`; one commit per table."""
+        with self._lock:
+            for name in sorted({file.partition.table for file in files} & self._checked.keys()):
+                own = [file for file in files if file.partition.table == name]
+                self._retried(name, lambda name=name, own=own: self._set_batch(name, batch_id, own))  # type: ignore[misc]
+
+    def _set_batch(self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        table = self._loaded(name)
+        if any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots()):
+            held = {path: file for path, file in _data_files(table).items() if layout.batch_of(path) == batch_id}
+        else:
+            # Without files, as when the batch is taken out, every partition is looked at.
+            keys = {file.partition.values[:2] for file in files} or None
+            held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
+        self._commit(table, {BATCH: batch_id}, files, held, list(held))
+
+    def _commit(
+        self,
+        table: Table,
+        properties: dict[str, str],
+        files: Sequence[FileInfo | HeldFile],
+        held: dict[str, DataFile],
+        replaced: Sequence[str],
+    ) -> None:
+        """One commit: adds the files that are not held, takes out those to be replaced that are not among the files."""
+        wanted = {self.store.uri(file.path): file for file in files}
+        added = [self._data_file(table, uri, wanted[uri]) for uri in sorted(wanted.keys() - held.keys())]
+        removed = [held[path] for path in replaced if path not in wanted]
+        if not added and not removed:
+            return
+        with table.transaction() as transaction:
+            update = transaction.update_snapshot(snapshot_properties=properties)
+            with update.overwrite() if removed else update.merge_append() as producer:
+                for file in removed:
+                    producer.delete_data_file(file)
+                for file in added:
+                    producer.append_data_file(file)
+
+    def _data_file(self, table: Table, uri: str, file: FileInfo | HeldFile) -> DataFile:
+        if file.partition.values[2] != layout.UNKNOWN:
+            try:
+                return parquet_file_to_data_file(io=table.io, table_metadata=table.metadata, file_path=uri)
+            except ValueError as error:
+                raise WriteError(f"Iceberg cannot take the file: {error}", file=uri) from error
+        # Times before 1970 and after 9999: of many days, and not all within what statistics can say.
+        region, account, _ = file.partition.values
+        return DataFile.from_args(
+            content=DataFileContent.DATA, file_path=uri, file_format=FileFormat.PARQUET,
+            partition=Record(region, account, None), record_count=file.rows, file_size_in_bytes=file.bytes,
+            spec_id=table.metadata.default_spec_id, sort_order_id=None, equality_ids=None, key_metadata=None,
+            split_offsets=None, column_sizes={}, value_counts={}, null_value_counts={}, nan_value_counts={},
+            lower_bounds={}, upper_bounds={},
+        )  # fmt: skip
+
+    def drop(self, batch_id: str) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`: takes the files out of each table that has a snapshot of the batch."""
+        with self._lock:
+            for name in self._names():
+                self._retried(name, lambda name=name: self._set_batch(name, batch_id, []))  # type: ignore[misc]
+
+    def _names(self) -> list[str]:
+        try:
+            found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
+        except iceberg.NoSuchNamespaceError:
+            return []
+        return sorted(found & tables.load().keys())
+
+    def partitions(self, table: str) -> list[Partition]:
+        """The partitions of a table, sorted; the day is the one that Iceberg keeps."""
+        loaded = self._table(table)
+        if loaded is None:
+            return []
+        return sorted({_partition(table, file) for file in _data_files(loaded).values()})
+
+    # -- truth --------------------------------------------------------------------------------------------------------
+    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        if not self.holds(definition):
+            return []
+        name, here = definition.name, (self.name, definition.name)
+        table = self._table(name)
+        known = set(_data_files(table)) if table else set()
+        held = truth.held(name)
+        if table is None:
+            says = "no engine sees it; sync makes it"
+            return [Finding(*here, Kind.TABLE_MISSING, name, says)] if held else []
+        found = [
+            Finding(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
+            for column in _lacking(table, definition)
+        ]
+        wanted = {self.store.uri(file.path): file.path for file in held}
+        says = "no engine sees its rows; sync adds it"
+        found += [Finding(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in wanted.keys() - known]
+        says = "engines see rows that no finished batch has counted; sync takes it out"
+        found += [
+            Finding(*here, Kind.FILE_UNKNOWN, uri, says) for uri in known - wanted.keys() if not truth.is_open(uri)
+        ]
+        return found
+
+    def repair(self, definition: Definition, truth: Truth) -> None:
+        """See `Catalog`; a column of another type is not repaired, as its field id has a type for ever."""
+        if not self.check(definition, truth):
+            return
+        self.create_or_evolve(definition)
+        with self._lock:
+            self._retried(definition.name, lambda: self._evolved(definition))
+            self._retried(definition.name, lambda: self._set_all(definition.name, truth))
+
+    def _set_all(self, name: str, truth: Truth) -> None:
+        table = self._loaded(name)
+        known = _data_files(table)
+        held = truth.held(name)
+        wanted = {self.store.uri(file.path) for file in held}
+        unknown = [path for path in known if path not in wanted and not truth.is_open(path)]
+        self._commit(table, {"ocsf-lake.repair": "true"}, held, known, unknown)
+
+    # -- commits ------------------------------------------------------------------------------------------------------
+    def _loaded(self, name: str) -> Table:
+        table = self._table(name)
+        if table is None:
+            self._checked.pop(name, None)
+            raise WriteError("the table is gone from Iceberg; `ocsf-lake catalog sync` makes it anew", table=name)
+        return table
+
+    def _retried(self, table: str, act: Callable[[], None]) -> None:
+        """Does it until the commit wins against the others; each time from the table as it is by then."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with s3.explained(self.store.uri(FOLDER), denied=WriteError):
+                    act()
+                return
+            except (iceberg.CommitFailedException, iceberg.WaitingForLockException):
+                # Told apart by process, so that two that lose to each other do not meet again.
+                self.sleep(min(0.05 * 2**attempt, 5) * (0.5 + (threading.get_ident() % 97) / 97))
+            except (iceberg.ServiceUnavailableError, iceberg.ServerError, iceberg.CommitStateUnknownException) as error:
+                raise RetriableError(f"the Iceberg catalog failed: {error}", table=table) from error
+            except (iceberg.ForbiddenError, iceberg.UnauthorizedError, iceberg.AuthorizationExpiredError) as error:
+                raise WriteError(f"the Iceberg catalog refused: {error}", table=table) from error
+        raise RetriableError("the table is committed to by others again and again", table=table)
+
+
+def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[str, DataFile]:
+    """The data files of a table's current snapshot by path.
+
+    Args:
+        table: The table.
+        keys: Only manifests that may hold one of these regions and accounts are read; None reads all.
+    """
+    snapshot = table.current_snapshot()
+    found: dict[str, DataFile] = {}
+    for manifest in snapshot.manifests(table.io) if snapshot else ():
+        if keys is not None and not any(_may_hold(manifest, key) for key in keys):
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            found[entry.data_file.file_path] = entry.data_file
+    return found
+
+
+def _may_hold(manifest: Any, key: tuple[str, ...]) -> bool:
+    """Whether a manifest's bounds of region and account leave room for these."""
+    for value, bounds in zip(key, manifest.partitions or (), strict=False):
+        if bounds.lower_bound is not None and not bounds.lower_bound <= value.encode() <= bounds.upper_bound:
+            return False
+    return True
+
+
+def _partition(table: str, file: DataFile) -> Partition:
+    region, account, day = (file.partition[number] for number in range(3))
+    return Partition(table, (region, account, layout.event_day(day)))
+
+
+def _lacking(table: Table, definition: Definition) -> list[str]:
+    """Columns that the table has not, or not with all members, or with another type."""
+    known = {field.name: field.type for field in table.schema().as_arrow()} if table.schema().fields else {}
+    return [
+        field.name for field in definition.schema if field.name not in known or not _has(known[field.name], field.type)
+    ]
+
+
+def _has(known: Any, wanted: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(wanted):
+        members = {field.name: field.type for field in known} if pa.types.is_struct(known) else {}
+        return all(field.name in members and _has(members[field.name], field.type) for field in wanted)
+    if pa.types.is_list(wanted):
+        return (pa.types.is_list(known) or pa.types.is_large_list(known)) and _has(known.value_type, wanted.value_type)
+    if pa.types.is_map(wanted):
+        return bool(pa.types.is_map(known))
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_string(known) or pa.types.is_large_string(known))
+    return bool(known == wanted)

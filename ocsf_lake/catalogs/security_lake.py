@@ -1,0 +1,79 @@
+"""Amazon Security Lake's names for our tables, for any region.
+
+Names: https://docs.aws.amazon.com/security-lake/latest/userguide/security-lake-query-examples.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from ocsf_lake.catalogs.base import Catalogs
+from ocsf_lake.storage import layout
+from ocsf_mappers import sqltext
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.ocsf import tables
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+GLUE_DATABASE, GLUE_TABLE = "amazon_security_lake_glue_db", "amazon_security_lake_table"
+"""Names in the queries that AWS publishes for Security Lake; the region follows, and the table's suffix."""
+
+
+def names(region: str, suffix: str) -> tuple[str, str]:
+    """Database and table of a region, such as `..._db_eu_west_1` and `..._table_eu_west_1_vpc_flow_2_0`."""
+    words = region.replace("-", "_")
+    return f"{GLUE_DATABASE}_{words}", f"{GLUE_TABLE}_{words}_{suffix}"
+
+
+def regions(catalog: Catalogs) -> list[str]:
+    """The regions that have events in tables of Security Lake, sorted."""
+    found = {
+        partition.values[0]
+        for name, table in tables.load().items()
+        if table.security_lake
+        for partition in catalog.partitions(name)
+    }
+    return sorted(found - {layout.UNKNOWN})
+
+
+def views(database: str, wanted: Iterable[str]) -> Iterator[str]:
+    """Statements for Athena and Hive: a view under Security Lake's name for each table and region.
+
+    A view passes conditions on partitions and times on to the table, so queries read no more than they would there.
+
+    Args:
+        database: Database of our tables in Glue.
+        wanted: Names of regions.
+
+    Raises:
+        ConfigError: A name cannot stand in a statement.
+    """
+    wanted = list(wanted)
+    if wrong := [word for word in (database, *wanted) if not _NAME.fullmatch(word)]:
+        raise ConfigError(f"{wrong[0]!r} is no name of a database or region")
+    for region in wanted:
+        yield f"CREATE DATABASE IF NOT EXISTS {names(region, '')[0]}"
+        for name, table in tables.load().items():
+            if table.security_lake:
+                schema, view = names(region, table.security_lake)
+                # Names are written bare: Athena wants other quotes in a CREATE than in a SELECT.
+                yield (
+                    f"CREATE OR REPLACE VIEW {schema}.{view} AS SELECT * FROM {database}.{name} "
+                    f"WHERE region = {sqltext.text(region)}"
+                )
+
+
+def table_of(name: str) -> str | None:
+    """Our table behind a name in a query, ours or Security Lake's; None where there is none."""
+    word = name.lower()
+    suffixes = {table.security_lake: ours for ours, table in tables.load().items() if table.security_lake}
+    if word in tables.load():
+        return word
+    if word in suffixes:
+        return suffixes[word]
+    if word.startswith(f"{GLUE_TABLE}_"):
+        # The longest suffix: `..._s3_data_2_0` also ends with the shorter names of others.
+        found = [suffix for suffix in suffixes if word.endswith(f"_{suffix}")]
+        return suffixes[max(found, key=len)] if found else None
+    return None

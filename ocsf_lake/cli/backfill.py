@@ -1,0 +1,179 @@
+"""`ocsf-lake backfill`."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import ingest, output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+    from ocsf_lake.ingest.backfill import Estimate
+
+EXAMPLE = (
+    "ocsf-lake backfill aws_cloudtrail sample_logs/organization --from 2026-03-16 --to 2026-03-17 --lake demo_lake"
+)
+
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+Uri = Annotated[str, typer.Argument(metavar="URI", help="A bucket or folder that holds AWSLogs/, or any other folder.")]
+First = Annotated[datetime, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First day of events, UTC.")]
+Last = Annotated[datetime, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day of events, included.")]
+Accounts = Annotated[list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; repeatable.")]
+Regions = Annotated[list[str] | None, typer.Option("--region", metavar="NAME", help="Only this region; repeatable.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do none of it.")]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel", metavar="N", min=1, max=64, help="Batches at once. [env: OCSF_LAKE_WORKERS; default: 2]"
+    ),
+]
+
+Remote = Annotated[
+    bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
+]
+DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+Estimated = Annotated[
+    bool, typer.Option("--estimate/--no-estimate", help="With --remote: list first, and say what there is to do.")
+]
+
+
+def backfill(
+    source: SourceArgument,
+    uri: Uri,
+    first: First,
+    last: Last,
+    account: Accounts = None,
+    region: Regions = None,
+    dry_run: DryRun = False,
+    parallel: Parallel = None,
+    lake: LakeOption = None,
+    ocsf_version: VersionOption = None,
+    as_json: JsonOption = False,
+    remote: Remote = False,
+    days_per_run: DaysPerRun = 1,
+    estimate: Estimated = True,
+) -> None:
+    """Bring a range of days into the lake.
+
+    Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
+    can run at once, beside a scheduled ingest too: no record is counted twice.
+    """
+    if remote and lake is not None:
+        lake = _absolute(lake)
+    found = settings(lake, ocsf_version, workers=parallel)
+    chosen = (source, uri, first.date(), last.date(), found, tuple(account or ()), tuple(region or ()))
+    from ocsf_lake.ingest import backfill as backfills
+
+    if dry_run:
+        _show(backfills.estimate(*chosen), as_json)
+        terminal.say(f"nothing was done for {first.date()} to {last.date()}; without --dry-run it is")
+        return
+    if remote:
+        _submit(*chosen, days_per_run, estimate, lake, as_json)
+        return
+    try:
+        with terminal.progress_bar("backfilling") as progress:
+            summary = backfills.backfill(*chosen, progress=progress)
+    except KeyboardInterrupt:
+        terminal.say("stopped; the same command continues where this one was")
+        raise
+    if as_json:
+        output.print_json(ingest.as_dict(summary))
+    else:
+        ingest.show(summary)
+    ingest.tell(summary)
+    raise typer.Exit(ingest.exit_code(summary))
+
+
+def _submit(
+    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...],
+    regions: tuple[str, ...], days_per_run: int, estimate: bool, lake: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Makes the runs of a backfill on a Prefect server, and says which, after what they will have to do."""
+    from ocsf_lake.cli.options import source as mapper
+    from ocsf_lake.flows import deployments, remote  # noqa: TID251 - Prefect, only when it is asked for
+    from ocsf_lake.ingest import backfill as backfills
+
+    mapper(source)
+    backfills.check_days(first, last)
+    deployments.server()
+    expected = None
+    if estimate:
+        expected = _seen_from_here(source, uri, first, last, found, accounts, regions)
+    if expected is not None and not as_json:
+        _show(expected, as_json=False)
+        if expected.seconds:
+            at_once = terminal.plural(found.workers, "batch", "batches")
+            terminal.say(f"the time is that of one run with {at_once} at once; several workers share it")
+    runs = []
+    for run in remote.submit(source, _absolute(uri), first, last, days_per_run, accounts, regions, lake):
+        runs.append({"name": run.name, "from": run.first, "to": run.last, "new": run.new})
+        terminal.say(run.name if run.new else f"{run.name}: waits already")
+    if as_json:
+        output.print_json({"estimate": expected and as_dict(expected), "runs": runs})
+    terminal.say("`prefect flow-run ls` shows how far they are; if some do not end well, run the same command again")
+
+
+def _seen_from_here(
+    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...], regions: tuple[str, ...]
+) -> Estimate | None:
+    """What there is to do; None, and a word why, where this machine does not see what the workers see."""
+    from ocsf_lake.ingest import backfill as backfills
+    from ocsf_lake.lake import exists
+    from ocsf_mappers.errors import ConfigError, OcsfMappersError
+
+    try:
+        if found.ledger_url is not None and _absolute(found.lake) != found.lake:
+            # A ledger notes whose it is: nobody but workers should tell it.
+            raise ConfigError("OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not; set both as for the workers")
+        known = exists(found)
+        expected = backfills.estimate(source, uri, first, last, found, accounts, regions)
+    except (OcsfMappersError, OSError) as error:
+        terminal.say(f"no estimate: {error}", "that is as seen from here; the workers may see more, and get their runs")
+        return None
+    if not known:
+        terminal.say(f"there is no lake at {found.lake!r}, as seen from here: every object counts as new")
+    return expected
+
+
+def _absolute(uri: str) -> str:
+    """A path as workers on this machine find it; other URIs stay."""
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def _show(found: Estimate, as_json: bool) -> None:
+    if as_json:
+        output.print_json(as_dict(found))
+        return
+    seconds = "unknown" if found.seconds is None else terminal.duration(found.seconds)
+    output.print_table(
+        ["objects", "known", "in", "batches", "LIST calls", "USD on S3", "seconds"],
+        [
+            [
+                terminal.count(found.objects), terminal.count(found.known), terminal.size(found.bytes),
+                terminal.count(found.batches), terminal.count(found.list_calls), f"{found.list_usd:.4f}", seconds,
+            ]
+        ],
+    )  # fmt: skip
+    if found.undetermined:
+        terminal.say(
+            f"of {terminal.plural(found.undetermined, 'object')} the name does not say the day, account or region; "
+            "a backfill reads them"
+        )
+    if found.archived:
+        terminal.say(f"{terminal.plural(found.archived, 'object')} archived; restore them first, then they can be read")
+    ingest.tell_coverage(found.coverage)
+    if found.seconds is None:
+        terminal.say("how long it takes is known once the lake has done a batch of this source")
+
+
+def as_dict(found: Estimate) -> dict[str, Any]:
+    """An estimate in JSON's types."""
+    from dataclasses import asdict
+
+    return {**asdict(found), "coverage": found.coverage.as_dict()}

@@ -1,0 +1,116 @@
+"""`ocsf-lake catalog check`, `sync` and `views`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    from ocsf_lake.catalogs.base import Finding
+
+CHECK_EXAMPLE = "ocsf-lake catalog check --lake demo_lake"
+SYNC_EXAMPLE = "ocsf-lake catalog sync --lake demo_lake"
+VIEWS_EXAMPLE = "ocsf-lake catalog views --security-lake --region eu-central-1 --lake demo_lake"
+
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="Also read every file and compare its checksum with the ledger's.")
+]
+
+app = typer.Typer(
+    help="Hold storage, ledger and catalogs against each other.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption = False) -> None:
+    """Say what is untrue: files without a partition, partitions without files, other columns, files nobody wrote.
+
+    Storage, the ledger and every catalog of the settings are compared with each other. Exit 1 when a query could return
+    wrong rows.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.lake import opened
+    from ocsf_lake.upkeep import check as lake_check
+
+    with opened(found, reading=True, whole=False) as open_lake:
+        findings = lake_check.check(open_lake, deep)
+        catalogs = [catalog.name for catalog in open_lake.catalog.all]
+        exposed = lake_check.exposed(open_lake)
+    _show(findings, as_json)
+    if not findings and not as_json:
+        terminal.say(f"storage, ledger and catalogs ({', '.join(catalogs)}) agree")
+    if exposed:
+        folders = shlex.join(map(str, exposed))
+        terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
+    if not lake_check.is_true(findings):
+        terminal.say("`ocsf-lake catalog sync` repairs what can be repaired")
+        raise typer.Exit(1)
+
+
+def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption = False) -> None:
+    """Make catalogs and storage say what the ledger says.
+
+    Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
+    objects. Exit 1 when something stays untrue.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.lake import opened
+    from ocsf_lake.upkeep import check as lake_check
+
+    with opened(found, whole=False) as open_lake:
+        repair = lake_check.sync(open_lake, deep)
+    if as_json:
+        output.print_json(asdict(repair))
+    else:
+        _show(repair.left, as_json)
+        terminal.say(f"{terminal.plural(len(repair.found), 'finding')} before, {len(repair.left):,} left")
+        for name in repair.moved:
+            terminal.say(f"moved aside: {name}")
+        for batch_id in repair.rebuilt:
+            terminal.say(f"made again from its raw objects: batch {batch_id}")
+        for reason in repair.refused:
+            terminal.say(f"cannot be mended: {reason}")
+    if not lake_check.is_true(repair.left):
+        raise typer.Exit(1)
+
+
+def views(
+    security_lake: Annotated[
+        bool, typer.Option("--security-lake", help="Under the names of Amazon Security Lake's tables.")
+    ] = False,
+    region: Annotated[
+        list[str] | None, typer.Option("--region", metavar="REGION", help="This region; all that have events without.")
+    ] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Print statements for Athena that show our tables in Glue under other names, to run there once.
+
+    The queries that AWS publishes for Security Lake then run unchanged, for any region.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.catalogs import security_lake as names
+    from ocsf_lake.lake import opened
+    from ocsf_mappers.errors import ConfigError
+
+    if not security_lake:
+        raise ConfigError("say which names: --security-lake")
+    regions = list(region or ())
+    if not regions:
+        with opened(found, reading=True) as open_lake:
+            regions = names.regions(open_lake.catalog)
+    for statement in names.views(found.glue_database, regions):
+        typer.echo(f"{statement};")
+
+
+def _show(findings: Sequence[Finding], as_json: bool) -> None:
+    if as_json:
+        output.print_json([asdict(finding) for finding in findings])
+    elif findings:
+        rows = [[item.where, item.table, item.kind, item.item, item.says] for item in findings]
+        output.print_table(["where", "table", "what", "item", "means"], rows)

@@ -1,0 +1,45 @@
+"""`ocsf-lake deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ocsf_lake.cli import terminal
+
+EXAMPLE = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="[FILE]", help="Deployments. [default: deploy/prefect.yaml]", show_default=False)
+]
+AutomationsOption = Annotated[
+    Path | None,
+    typer.Option("--automations", metavar="FILE", help="What the server does by itself.", show_default=False),
+]
+AlertsOption = Annotated[
+    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block that automations send with.")
+]
+PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Of work pools that are not there yet.")]
+
+
+def deploy(
+    file: FileArgument = Path("deploy/prefect.yaml"),
+    automations: AutomationsOption = None,
+    alerts: AlertsOption = None,
+    pool_type: PoolOption = "process",
+) -> None:
+    """Put deployments and automations on the Prefect server that PREFECT_API_URL names.
+
+    Do it again after each change of the files; what is there already is renewed.
+    """
+    from ocsf_lake.flows import deployments  # noqa: TID251 - Prefect, only when it is asked for
+    from ocsf_mappers.errors import ConfigError
+
+    if alerts is not None and automations is None:
+        raise ConfigError("--alerts is about automations: name their file too, --automations deploy/automations.yaml")
+    terminal.say(f"Prefect server {deployments.server()}")
+    deployments.deploy(file, pool_type, terminal.say)
+    if automations is not None:
+        deployments.automate(automations, alerts, terminal.say)

@@ -1,0 +1,63 @@
+"""`ocsf-lake export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, settings_of_lake, source
+
+if TYPE_CHECKING:
+    from ocsf_lake.export.run import Summary
+
+EXAMPLE = "ocsf-lake export aws_vpc_flow ./aws-security-data-lake-eu-west-1-demo --name vpc-flow --lake demo_lake"
+
+
+def export(
+    source_name: SourceArgument,
+    bucket: Annotated[
+        str, typer.Argument(metavar="BUCKET", help="URI of Security Lake's bucket; events go below ext/NAME/ in it.")
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name that the custom source was registered under.")
+    ],
+    event_class: Annotated[
+        str | None,
+        typer.Option("--class", metavar="CLASS", help="OCSF class, by name or uid; for a source of several classes."),
+    ] = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send new events to a custom source of Amazon Security Lake.
+
+    Events of finished batches go there once, in large objects ordered by time; run it again and it continues. A custom
+    source holds one class. A partition is in one export every five minutes at most.
+    """
+    source(source_name)
+    found = settings_of_lake(lake)
+    from ocsf_lake.export.run import export as run
+
+    summary = run(found, source_name, bucket, name, event_class)
+    if as_json:
+        output.print_json(asdict(summary))
+    elif summary.objects:
+        rows = [[terminal.count(item.rows), terminal.size(item.bytes), item.uri] for item in summary.objects]
+        output.print_table(["events", "bytes", "object"], rows)
+    terminal.say(said(summary))
+
+
+def said(done: Summary) -> str:
+    """An export in one line."""
+    if done.busy:
+        return f"another export to {done.target} is going on; nothing was done"
+    sent = f"{terminal.plural(done.events, 'event')} in {terminal.plural(len(done.objects), 'object')}"
+    parts = [f"{sent} sent to {done.target}"]
+    if done.waiting:
+        waiting = terminal.plural(done.waiting, "event")
+        parts.append(f"{waiting} left to the next export, as their partitions got an object just now")
+    if done.left_out:
+        parts.append(f"{terminal.plural(done.left_out, 'event')} left in the lake, as their day is not known")
+    return "; ".join(parts)

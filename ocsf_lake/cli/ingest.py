@@ -1,0 +1,257 @@
+"""`ocsf-lake ingest`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, VersionOption, settings
+
+if TYPE_CHECKING:
+    from ocsf_lake.ingest.run import NotRead, SourceSummary, Summary
+    from ocsf_lake.inputs.coverage import Coverage
+
+EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
+
+SHOWN_NEWS = 5
+"""Of what is new in a source, so much is told; `ocsf-lake status SOURCE` lists all."""
+SHOWN_FAILURES = 10
+"""Of the batches that failed, and of the records that made the program fail, so many are named; --json names all."""
+SHOWN_OBJECTS = 3
+"""Of the objects skipped or failed for the same reason, so many are named; --json names all."""
+
+Arguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[SOURCE] URI...",
+        help="Folders, globs, files. A first word that is the name of a source says what they hold; without it each "
+        "object's name or content does.",
+        show_default=False,
+    ),
+]
+
+
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="Also try objects that were left out because they failed too often.")
+]
+
+
+def ingest(
+    arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False,
+    retry: RetryOption = False,
+) -> None:  # fmt: skip
+    """Bring what is new at the URIs into the lake.
+
+    Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
+    command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
+    that source: those that were taken for another one, and those that an older mapper refused.
+    """
+    found = settings(lake, ocsf_version)
+    source, uris = split(arguments)
+    from ocsf_lake.ingest.run import ingest as run
+
+    try:
+        with terminal.progress_bar("ingesting") as progress:
+            summary = run(uris, found, source, progress, again=retry)
+    except KeyboardInterrupt:
+        terminal.say("stopped; the same command continues where this one was")
+        raise
+    if as_json:
+        output.print_json(as_dict(summary))
+    else:
+        show(summary)
+    tell(summary)
+    raise typer.Exit(exit_code(summary))
+
+
+def split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The source, if the first word names one, and the URIs.
+
+    Raises:
+        ConfigError: A source without a URI, or a first word that looks like a misspelled source.
+    """
+    from ocsf_mappers import registry
+    from ocsf_mappers.errors import ConfigError, nearest
+
+    first, *rest = arguments
+    names = registry.names()
+    if first in names and not rest:
+        raise ConfigError(f"{first} is the name of a source: say what to ingest, as in `ocsf-lake ingest {first} URI`")
+    if first in names:
+        return first, rest
+    is_uri = "://" in first or set(first) & set("*?[") or Path(first).exists()
+    if not is_uri and (hint := nearest(first, names)):
+        raise ConfigError(f"there is nothing at {first!r}, and no source of that name{hint}")
+    return None, arguments
+
+
+def exit_code(summary: Summary) -> int:
+    """1 when something failed or is kept as another source, or when objects were named and none was of any use."""
+    from ocsf_lake.ledger.results import State
+
+    states = summary.unread.numbers
+    useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
+    failed = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
+    return int(bool(failed) or useless)
+
+
+# -- what was done ----------------------------------------------------------------------------------------------------
+def as_dict(summary: Summary) -> dict[str, Any]:
+    """The run in JSON's types."""
+    return {
+        "listed": summary.listed,
+        "known": summary.known,
+        "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
+        "not_read_by_state": dict(summary.unread.numbers),
+        "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
+        "busy_batches": summary.busy,
+        "failed_batches": [
+            {"batch": item.batch_id, "source": item.source, "reason": item.reason} for item in summary.failures
+        ],
+        "isolated_records": [asdict(item) for item in summary.isolated],
+        "broken_sources": summary.broken,
+        "coverage": summary.coverage and summary.coverage.as_dict(),
+    }
+
+
+def _source_dict(found: SourceSummary) -> dict[str, Any]:
+    return {
+        "objects": found.objects,
+        "records": found.counts.read,
+        "events": found.counts.events,
+        "events_by_class": dict(found.events_by_class.most_common()),
+        "quarantined": found.counts.quarantined,
+        "dropped": dict(found.dropped.most_common()),
+        "failed_casts": dict(found.failed_casts.most_common()),
+        "unmapped_keys": dict(found.unmapped_keys.most_common()),
+        "duplicates": found.duplicates,
+        "variants": found.variants,
+        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
+        "bytes_in": found.bytes_in,
+        "bytes_out": found.bytes_out,
+        "files": found.files,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "unmapped keys", "in", "out", "seconds"]
+
+
+def show(summary: Summary) -> None:
+    """The closing table, and below it what was not read."""
+    from ocsf_lake.ledger.results import State
+
+    if summary.sources:
+        output.print_table(COLUMNS, [row(name, found) for name, found in sorted(summary.sources.items())])
+    for (state, reason), items in reasons(summary):
+        said = state.replace("_", " ")
+        lines = [f"{terminal.plural(len(items), 'object')} {said}: {reason}"]
+        if state != State.SET_ASIDE:
+            lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
+            lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
+        sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    if more := summary.unread.numbers.total() - len(summary.not_read):
+        sys.stdout.write(f"{more:,} more objects were not read; ledger_objects has them all\n")
+
+
+def reasons(summary: Summary) -> list[tuple[tuple[str, str], list[NotRead]]]:
+    """State and reason -> the objects that were not read for it."""
+    groups: dict[tuple[str, str], list[NotRead]] = {}
+    for item in summary.not_read:
+        groups.setdefault((item.state, item.reason), []).append(item)
+    return sorted(groups.items(), key=lambda group: group[0])
+
+
+def row(name: str, found: SourceSummary) -> list[object]:
+    """A source's line of the closing table, see `COLUMNS`."""
+    classes = output.Lines(f"{number:,} {caption}" for caption, number in found.events_by_class.most_common())
+    counts = found.counts
+    return [
+        name,
+        terminal.count(found.objects),
+        terminal.count(counts.read),
+        classes,
+        terminal.count(counts.quarantined),
+        terminal.count(counts.dropped),
+        terminal.count(len(found.unmapped_keys)),
+        terminal.size(found.bytes_in),
+        terminal.size(found.bytes_out),
+        terminal.duration(found.seconds),
+    ]
+
+
+def tell(summary: Summary) -> None:
+    """What to know about the run, and what to do next."""
+    tell_coverage(summary.coverage)
+    listed = terminal.plural(summary.listed, "object")
+    terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    if summary.reread:
+        objects = terminal.plural(summary.reread, "object")
+        terminal.say(f"{objects} read again: none of the records had become an event")
+    if not summary.sources and not summary.busy:
+        terminal.say("nothing new was read")
+        # Planned by another run while this one was listing: they are that one's to read.
+        if (taken := summary.listed - summary.known - summary.unread.numbers.total()) > 0:
+            terminal.say(f"{terminal.plural(taken, 'object')} left to another run that planned them meanwhile")
+    if summary.busy:
+        terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
+    for name, found in sorted(summary.sources.items()):
+        _tell_news(name, found)
+        if found.duplicates:
+            events = terminal.plural(found.duplicates, "event")
+            terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
+        if found.variants:
+            terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
+    _tell_failures(summary)
+    if summary.counts.quarantined:
+        terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
+    from ocsf_lake.ledger.results import State
+
+    states = summary.unread.numbers
+    if State.SKIPPED in states:
+        terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
+    if State.FAILED in states:
+        terminal.say(
+            "objects that failed are tried again by later runs, a few times; `ocsf-lake ingest --retry URI` tries all "
+            "of them again"
+        )
+
+
+def _tell_failures(summary: Summary) -> None:
+    """What made the program fail: it stopped nothing else, and somebody has to know."""
+    for reason in summary.broken.values():
+        terminal.say(f"error: {reason}; its objects and batches wait until it can be used")
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        hint = "; please report this" if failure.kind == "CountError" else ""
+        terminal.say(f"error: batch {failure.batch_id} of {failure.source} failed: {failure.reason}{hint}")
+    if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {more:,} more batches failed")
+    if summary.failures:
+        terminal.say("batches that failed are tried again by later runs, after all others")
+    for item in summary.isolated[:SHOWN_FAILURES]:
+        where = f"record {item.record} of {item.uri}"
+        terminal.say(f"error: {where} made the program fail, and is in quarantine: {item.reason}")
+    if (more := len(summary.isolated) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {more:,} more records made the program fail, and are in quarantine")
+
+
+def tell_coverage(coverage: Coverage | None) -> None:
+    """What was looked at, and what was not."""
+    for note in coverage.notes() if coverage else ():
+        names = [f"  {name}" for name in note.names]
+        more = [f"  and {note.hidden:,} more"] if note.hidden else []
+        terminal.say(f"{note.text}:" if names else note.text, *names, *more)
+
+
+def _tell_news(name: str, found: SourceSummary) -> None:
+    from ocsf_lake.ledger import meter
+
+    for news, sighting in list(found.news.items())[:SHOWN_NEWS]:
+        terminal.say(f"new in {name}: {meter.said(news, sighting)}")
+    if len(found.news) > SHOWN_NEWS:
+        terminal.say(f"new in {name}: {len(found.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")

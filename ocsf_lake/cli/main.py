@@ -1,0 +1,144 @@
+"""The command line: `ocsf-lake`.
+
+Everything heavy is imported inside the commands, so that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ocsf_lake.cli import (
+    backfill,
+    catalog,
+    deploy,
+    export,
+    ingest,
+    map,
+    quarantine,
+    query,
+    rebuild_ledger,
+    sources,
+    status,
+    validate,
+)
+from ocsf_lake.cli.terminal import say
+
+HINTS = {
+    "WriteError": "mend that and run the same command again: it continues where this one stopped",
+    "RetriableError": "run the same command again: it continues where this one stopped",
+    "CountError": "please report this; nothing of that batch is visible, and no object is marked as read",
+    "MappingError": "the mapper has to be corrected; CONTRIBUTING.md says how they are written",
+}
+"""Error -> the next step, where the message does not name it."""
+TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
+FILES_HINT = "`ocsf-lake catalog check --deep` says whether a file of the lake is damaged"
+
+app = typer.Typer(
+    name="ocsf-lake",
+    help="Raw AWS security logs in, a queryable lake of OCSF events in partitioned Parquet out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Command(TyperCommand):
+    """A command whose usage line shows arguments as their metavars say: what may be left out is in brackets there."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        shown = [str(param.metavar) for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *shown]
+
+
+def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> None:
+    """Adds a command; the example at the end of its help is a line to copy, kept as it is."""
+    lines = "\n  ".join(example.splitlines())
+    to.command(name, cls=_Command, epilog=f"\b\nExample:\n  {lines}")(run)
+
+
+_add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
+_add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
+_add(app, "export", export.export, export.EXAMPLE)
+_add(app, "query", query.query, query.EXAMPLE)
+_add(app, "lint", query.lint, query.LINT_EXAMPLE)
+_add(app, "map", map.map_file, map.EXAMPLE)
+_add(app, "validate", validate.validate, validate.EXAMPLE)
+_add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)
+_add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
+_add(app, "status", status.status, status.EXAMPLE)
+_add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)
+_add(app, "deploy", deploy.deploy, deploy.EXAMPLE)
+_add(quarantine.app, "list", quarantine.list_reasons, quarantine.LIST_EXAMPLE)
+_add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
+_add(quarantine.app, "replay", quarantine.replay, quarantine.REPLAY_EXAMPLE)
+_add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
+app.add_typer(quarantine.app, name="quarantine")
+_add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
+_add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
+_add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
+app.add_typer(catalog.app, name="catalog")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("ocsf-lake"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Raw AWS security logs in, a queryable lake of OCSF events in partitioned Parquet out."""
+
+
+def main() -> None:
+    """Runs a command; ends with 0 when it is done, 1 when it failed, 2 when it was misused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except Exception as error:
+        code = told(error)
+        if code is None:
+            say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
+            code = 1
+        sys.exit(code)
+
+
+def told(error: Exception) -> int | None:
+    """Says on stderr what went wrong and what to do; gives the exit code, None for a defect of this program."""
+    import duckdb
+
+    from ocsf_mappers.errors import ConfigError, OcsfMappersError
+
+    if isinstance(error, duckdb.Error):
+        # Several lines: the message, and where in the query it is.
+        lines = f"error: {error}".rstrip().split("\n")
+        unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
+        # What a reader of Parquet stumbles over has no class of its own.
+        unread = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
+        say(*lines, *([TABLES_HINT] if unknown else [FILES_HINT] if unread else []))
+        return 1
+    if not isinstance(error, OcsfMappersError | OSError):
+        return None
+    hint = next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), None)
+    say(f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else []))
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Settings as the command line gives them, and the lake that a command needs to be there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+    from ocsf_mappers import Mapper
+
+LakeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lake", metavar="URI", help="Root of the lake, a folder or URI. [env: OCSF_LAKE_LAKE; default: ./ocsf_lake]"
+    ),
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ocsf-version", metavar="VERSION", help="Version of the events. [env: OCSF_LAKE_OCSF_VERSION; default: 1.1.0]"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source; see `ocsf-lake sources`.")]
+
+
+def settings(lake: str | None = None, ocsf_version: str | None = None, workers: int | None = None) -> Settings:
+    """The settings in force: options, then `OCSF_LAKE_*`, then `ocsf-lake.toml`.
+
+    Raises:
+        ConfigError: Some setting is unknown or has no valid value.
+    """
+    from ocsf_lake import config
+
+    return config.load(lake=lake, ocsf_version=ocsf_version, workers=workers)
+
+
+def settings_of_lake(lake: str | None) -> Settings:
+    """The settings of a lake that is there.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from ocsf_lake.lake import exists, no_lake
+
+    found = settings(lake)
+    if not exists(found):
+        raise no_lake(found)
+    return found
+
+
+def source(name: str) -> Mapper:
+    """The mapper of a source.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    from ocsf_mappers import registry
+    from ocsf_mappers.errors import ConfigError
+
+    try:
+        return registry.load(name)
+    except ConfigError as error:
+        raise ConfigError(f"{error} `ocsf-lake sources` lists them") from error

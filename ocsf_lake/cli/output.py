@@ -1,0 +1,230 @@
+"""Data on stdout: tables, JSON, CSV. No text of a log reaches a terminal in a form that could steer it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ocsf_lake.cli.terminal import Amount, escaped, say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE_ROWS = 1_000
+"""A table shows so many rows; CSV and JSON have all of them."""
+
+_PIPE_WIDTH = 100_000
+_GAP = 3
+_FOLDED = 24
+"""A column as wide as this may be folded to fit the terminal; narrower ones would become unreadable."""
+
+
+@cache
+def _json_steering() -> tuple[re.Pattern[bytes], dict[int, str]]:
+    """What finds characters that steer a terminal in JSON, which escapes those of ASCII itself, and their escapes."""
+    from ocsf_mappers.shown import STEERING
+
+    escapes = {code: f"\\u{code:04x}" for code in STEERING if code >= 0x7F}
+    return re.compile(b"|".join(re.escape(chr(code).encode()) for code in escapes)), escapes
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of formulas, https://owasp.org/www-community/attacks/CSV_Injection; the last four are their wide forms."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+def plain(value: object) -> object:
+    """A value in JSON's types: times as ISO 8601, numbers that JSON does not have as null."""
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime():
+            return iso8601(value)
+        case date() | time():
+            return value.isoformat()
+        case bytes():
+            return value.hex()
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple() if not hasattr(value, "_fields"):
+            return [plain(item) for item in value]
+        case _:
+            return str(value)
+
+
+def text(value: object) -> str:
+    """A value as text: null is empty, lists and structs are JSON."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case str() | int() | float() | Decimal():
+            return str(value)
+        case _:
+            found = plain(value)
+            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def iso8601(moment: datetime) -> str:
+    """A time as ISO 8601, UTC as `Z`; without a zone it stays without."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment.tzinfo else moment.isoformat()
+
+
+# -- JSON and CSV -----------------------------------------------------------------------------------------------------
+def print_json(value: object) -> None:
+    """A value as JSON; a list has one item a line."""
+    if isinstance(value, list):
+        items = ",\n ".join(map(_json, value))
+        sys.stdout.write(f"[{items}]\n")
+    else:
+        sys.stdout.write(f"{_json(value, indent=2)}\n")
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    _, escapes = _json_steering()
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent).translate(escapes)
+
+
+def print_json_lines(lines: Iterable[bytes]) -> None:
+    """JSON texts, one a line; what could steer a terminal is escaped, which means the same in JSON."""
+    sys.stdout.flush()
+    steering, escapes = _json_steering()
+    for line in lines:
+        steers = steering.search(line) is not None
+        sys.stdout.buffer.write(line.decode().translate(escapes).encode() if steers else line)
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows as CSV, a header first; null is empty.
+
+    CSV is for people: a spreadsheet takes no cell for a formula, and what could steer a terminal is spelled out
+    wherever it goes, as the next program may print it. JSON has every character as it is.
+    """
+    kept = "" if sys.stdout.isatty() else "\t\n"
+    held = io.StringIO()
+    writer = csv.writer(held, lineterminator="\n")
+    for row in [list(columns), *rows]:
+        writer.writerow(escaped(_no_formula(value), kept) for value in row)
+    sys.stdout.write(held.getvalue())
+
+
+def _no_formula(value: object) -> str:
+    """A value as text that a spreadsheet shows as it is: an apostrophe before what it would take for a formula."""
+    found = text(value)
+    if isinstance(value, str) and found.startswith(_FORMULAS) and found != "-" and not _NUMBER.fullmatch(found):
+        return f"'{found}"
+    return found
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+class Lines(tuple[str, ...]):
+    """Lines of one cell."""
+
+    __slots__ = ()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows as a table: as wide as the terminal, or as wide as the rows where there is none. Numbers stand right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = list(islice(rows, TABLE_ROWS))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(columns):
+        right = any(_is_number(row[number]) for row in shown)
+        table.add_column(Text(escaped(name)), justify="right" if right else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    if not _fits(columns, shown, console.width):
+        _print_upright(columns, shown)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
+def _fits(columns: Sequence[str], shown: Sequence[Sequence[object]], width: int) -> bool:
+    """Whether no column but long ones has to be folded."""
+    needed = 0
+    for number, name in enumerate(columns):
+        longest = max((len(line) for row in shown for line in _cell(row[number]).split("\n")), default=0)
+        needed += max(len(name), min(longest, _FOLDED)) + _GAP
+    return needed - _GAP <= width
+
+
+def _print_upright(columns: Sequence[str], shown: Sequence[Sequence[object]]) -> None:
+    """Rows below each other, a line for each column, for terminals that are too narrow for the table."""
+    width = max(map(len, columns))
+    indent = "\n" + " " * (width + 2)
+    for row in shown:
+        pairs = zip(columns, row, strict=True)
+        lines = [f"{escaped(name):{width}}  {_cell(value).replace(chr(10), indent)}".rstrip() for name, value in pairs]
+        sys.stdout.write("\n".join([*lines, "", ""]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Amount | int | float | Decimal) and not isinstance(value, bool)
+
+
+def _cell(value: object) -> str:
+    return "\n".join(map(escaped, value)) if isinstance(value, Lines) else escaped(text(value))
+
+
+# -- rows of a query --------------------------------------------------------------------------------------------------
+def print_rows(found: pa.Table, form: str) -> None:
+    """The rows of an Arrow table as `table`, `json` or `csv`."""
+    names = list(found.column_names)
+    if form == "json":
+        print_json([dict(zip(_unique(names), row, strict=True)) for row in rows(found)])
+    elif form == "csv":
+        print_csv(names, rows(found))
+    elif names == ["explain_key", "explain_value"]:
+        for _, plan in rows(found):
+            sys.stdout.write("".join(f"{escaped(line)}\n" for line in plan.split("\n")))
+    else:
+        print_table(names, rows(found))
+        if found.num_rows > TABLE_ROWS:
+            say(f"{TABLE_ROWS:,} of {found.num_rows:,} rows shown; --format csv or --format json gives all of them")
+
+
+def rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows of an Arrow table as Python values, maps as dictionaries."""
+    for batch in found.to_batches(max_chunksize=1_000):
+        yield from zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist(maps_as_pydicts="strict"))
+    except KeyError:  # a map that has a key twice
+        return list(column.to_pylist())
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names with a number behind them from their second time on, because JSON keeps one value of a name."""
+    taken: dict[str, int] = {}
+    found = []
+    for name in names:
+        taken[name] = taken.get(name, 0) + 1
+        found.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
+    return found

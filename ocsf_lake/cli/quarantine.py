@@ -1,0 +1,195 @@
+"""`ocsf-lake quarantine list`, `show`, `replay` and `purge`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from ocsf_lake.upkeep import quarantine
+
+LIST_EXAMPLE = "ocsf-lake quarantine list --lake demo_lake"
+SHOW_EXAMPLE = "ocsf-lake quarantine show --source aws_vpc_flow --limit 3 --lake demo_lake"
+REPLAY_EXAMPLE = "ocsf-lake quarantine replay --source aws_vpc_flow --lake demo_lake"
+PURGE_EXAMPLE = "ocsf-lake quarantine purge --older-than 400 --closed --lake demo_lake"
+
+EXAMPLE_CHARACTERS = 60
+"""Of a group's first record, so much is listed; `show` and --json have more."""
+
+SourceOption = Annotated[str | None, typer.Option("--source", metavar="SOURCE", help="Only this source.")]
+PartArgument = Annotated[
+    str, typer.Argument(metavar="[OBJECT]", help="Part of the names of objects.", show_default=False)
+]
+
+app = typer.Typer(
+    help="Work with records that became no event.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+AllOption = Annotated[bool, typer.Option("--all", help="Also records that a replay has made events of.")]
+
+
+def list_reasons(
+    source: SourceOption = None, closed: AllOption = False, lake: LakeOption = None, as_json: JsonOption = False
+) -> None:
+    """List the reasons, with the number of records and the first of them."""
+    found = settings_of_lake(lake)
+    from ocsf_lake.query import query as lake_query
+    from ocsf_lake.query import verified
+    from ocsf_lake.upkeep import quarantine
+
+    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+        groups = quarantine.listed(connection, source, None if closed else "open")
+        verified.check(connection)
+    if as_json:
+        output.print_json([asdict(group) for group in groups])
+        return
+    if not groups:
+        terminal.say("no records are in quarantine")
+        return
+    output.print_table(
+        ["source", "records", "object", "first", "reason", "example"],
+        [
+            [
+                group.source,
+                terminal.count(group.records),
+                group.source_object.rpartition("/")[2],
+                group.first_record,
+                group.reason,
+                _beginning(group.example),
+            ]
+            for group in groups
+        ],
+    )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[: EXAMPLE_CHARACTERS - 1]}…"
+
+
+def replay(
+    part: PartArgument = "",
+    source: SourceOption = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Only this reason, in full.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also records that this very mapper has refused.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Map records again, after a mapper was mended.
+
+    A record that becomes an event is closed; one that is refused again stays, with its new reason. Records are read
+    from their objects, and from quarantine's own text where an object is gone. Running it again changes nothing.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.upkeep.replay import replay as run
+
+    summary = run(found, source, part, reason, again=again)
+    if as_json:
+        # asdict makes pairs of a Counter's items before Python 3.12.
+        output.print_json({**vars(summary), "open": dict(summary.open.most_common())})
+    else:
+        sys.stdout.write(f"{terminal.plural(summary.closed, 'record')} became events and are closed\n")
+        for why, number in summary.open.most_common():
+            said = f"{terminal.plural(number, 'record')} refused again: {why}"
+            sys.stdout.write(f"{terminal.escaped(said)}\n")
+    if summary.untried:
+        left = terminal.plural(summary.untried, "record")
+        terminal.say(f"{left} left alone: this very mapper has refused them; --again tries them all the same")
+    if summary.damage:
+        left = terminal.plural(summary.damage, "entry", "entries")
+        terminal.say(f"{left} left alone: they stand for the rest of a damaged object and have no text")
+    for name in summary.busy:
+        terminal.say(f"{name} is left to another replay that works on it")
+
+
+def purge(
+    days: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=0, help="Days in quarantine, at least.")],
+    closed: Annotated[bool, typer.Option("--closed", help="Only files without a record that is still open.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old files of quarantine for good.
+
+    Nothing is ever removed but by this command, and it lists first. The ledger keeps what was removed, as table
+    `ledger_purges`.
+    """
+    found = settings_of_lake(lake)
+    from datetime import timedelta
+
+    from ocsf_lake.lake import opened
+    from ocsf_lake.query import query as lake_query
+    from ocsf_lake.upkeep import quarantine
+
+    from_quarantine = f"FROM {quarantine.TABLE}"
+    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, from_quarantine) as connection:
+        files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
+        if yes:
+            quarantine.purge(opened_lake, files)
+    if as_json:
+        output.print_json([asdict(file) for file in files])
+    elif files:
+        rows = [[file.source, terminal.count(file.entries), terminal.count(file.open), file.path] for file in files]
+        output.print_table(["source", "records", "of them open", "file"], rows)
+    total = terminal.plural(sum(file.entries for file in files), "record")
+    still = sum(file.open for file in files)
+    terminal.say(f"{total} {'removed' if yes else 'would be removed'}, {still:,} of them open")
+    if files and not yes:
+        terminal.say("nothing was removed; --yes removes them")
+
+
+def show(
+    part: PartArgument = "",
+    source: SourceOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Records at most.")] = 20,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show records with their text, by object and number in it."""
+    found = settings_of_lake(lake)
+    from ocsf_lake.query import query as lake_query
+    from ocsf_lake.query import verified
+    from ocsf_lake.upkeep import quarantine
+
+    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+        rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
+        verified.check(connection)
+    shown = rejects[:limit]
+    if as_json:
+        output.print_json([asdict(reject) for reject in shown])
+    else:
+        for reject in shown:
+            lines = [
+                f"{reject.source_object}: record {reject.source_record} ({reject.source})",
+                f"  {reject.reason}",
+                f"  {reject.raw}",
+            ]
+            sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    if not rejects:
+        terminal.say("no such records are in quarantine")
+    if len(rejects) > limit:
+        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit gives more")
+
+
+def _rejects(
+    connection: duckdb.DuckDBPyConnection, part: str, source: str | None, limit: int
+) -> Iterator[quarantine.Reject]:
+    """The records of the objects whose names hold a text; more than `limit` of them may come."""
+    from ocsf_lake.upkeep import quarantine
+
+    if not part:
+        yield from quarantine.shown(connection, source, limit=limit)
+        return
+    groups = quarantine.listed(connection, source)
+    for held in sorted({(group.source, group.source_object) for group in groups if part in group.source_object}):
+        yield from quarantine.shown(connection, *held, limit=limit)

@@ -1,0 +1,51 @@
+"""`ocsf-lake rebuild-ledger`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings
+
+EXAMPLE = "ocsf-lake rebuild-ledger --replace --lake demo_lake"
+
+SHOWN_FILES = 3
+"""Of the files that are missing or unknown, so many are named; --json names all."""
+
+
+def rebuild_ledger(
+    lake: LakeOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where a ledger with batches is; what it has is forgotten.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the lake's ledger again from its files, after it was lost or an old copy was put back.
+
+    Afterwards the lake belongs to the new ledger, and what it has read is not read again. Let no run work on the lake
+    meanwhile.
+    """
+    found = settings(lake)
+    from ocsf_lake.upkeep import rebuild_ledger as rebuilding
+
+    summary = rebuilding.rebuild(found, replacing=replace)
+    if as_json:
+        output.print_json(asdict(summary))
+    else:
+        row = [summary.batches, summary.objects, summary.events, summary.quarantined, summary.files]
+        output.print_table(["batches", "objects", "events", "quarantined", "files"], [list(map(terminal.count, row))])
+    if not summary.exact:
+        terminal.say(
+            "the lake is of a version that left no records of batches: objects that gave nothing, what was dropped, "
+            "sizes, purges and exports are not known, and a batch that died halfway counts as done"
+        )
+    _tell(summary.missing, "missing", "`ocsf-lake catalog sync` makes them again from the raw objects")
+    _tell(summary.unknown, "of no finished batch", "`ocsf-lake catalog sync` moves them aside")
+
+
+def _tell(names: list[str], what: str, instead: str) -> None:
+    if names:
+        terminal.say(f"{terminal.plural(len(names), 'file')} {what}: {', '.join(names[:SHOWN_FILES])}; {instead}")

@@ -1,0 +1,72 @@
+"""`ocsf-lake sources` and `ocsf-lake explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, SourceArgument, VersionOption, settings, source
+
+SOURCES_EXAMPLE = "ocsf-lake sources"
+EXPLAIN_EXAMPLE = "ocsf-lake explain aws_vpc_flow"
+
+
+def sources(as_json: JsonOption = False) -> None:
+    """List the sources with formats, OCSF classes and tables."""
+    from ocsf_mappers import registry
+
+    found = described()
+    broken = registry.usable()[1]
+    for reason in broken.values():
+        terminal.say(f"error: {reason}")
+    if as_json:
+        output.print_json(found)
+        raise typer.Exit(int(bool(broken)))
+    rows = [
+        [item["source"], item["product"], *(output.Lines(item[name]) for name in ("formats", "classes", "tables"))]
+        for item in found
+    ]
+    output.print_table(["source", "product", "formats", "OCSF classes", "tables"], rows)
+    raise typer.Exit(int(bool(broken)))
+
+
+def described() -> list[dict[str, Any]]:
+    """Every source that can be used: name, product, and lists of formats, classes and tables."""
+    from ocsf_mappers import registry
+    from ocsf_mappers.ocsf import schema
+    from ocsf_mappers.vocabulary.check import table_names
+
+    facts = schema.load()
+    found = []
+    for name, mapper in registry.usable()[0].items():
+        product = mapper.product
+        classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
+        found.append(
+            {
+                "source": name,
+                "product": " ".join(filter(None, [product.vendor, product.name, product.feature])),
+                "formats": [reader.label for reader in mapper.readers],
+                "classes": [f"{item.caption} [{item.uid}]" for item in classes],
+                "tables": table_names(mapper),
+            }
+        )
+    return found
+
+
+def explain(
+    source_name: SourceArgument,
+    sql: Annotated[bool, typer.Option("--sql", help="The DuckDB query that the mapping compiles to.")] = False,
+    ocsf_version: VersionOption = None,
+) -> None:
+    """Print a source's mapping as Markdown.
+
+    It says where each OCSF attribute comes from, and what the OCSF version lacks.
+    """
+    mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
+    from ocsf_mappers.compiler import explain as explained
+
+    made = explained.query if sql else explained.markdown
+    sys.stdout.write(made(mapper, found.ocsf_version))

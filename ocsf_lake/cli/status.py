@@ -1,0 +1,254 @@
+"""`ocsf-lake status`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from ocsf_lake.config import Settings
+
+EXAMPLE = "ocsf-lake status aws_cloudtrail --lake demo_lake"
+
+SHOWN_BATCHES = 20
+"""Of the batches that fail, so many are shown; --json has all."""
+DAYS, NAMES = 14, 20
+"""The loss meter shows so many days, and so many names of a kind; --json has all."""
+
+_SOURCES = """
+    WITH counted AS (
+        SELECT source, sum("read")::BIGINT AS records, sum(events)::BIGINT AS events,
+               sum(quarantined)::BIGINT AS quarantined, sum(dropped)::BIGINT AS dropped,
+               sum(bytes_in)::BIGINT AS bytes_in, sum(bytes_out)::BIGINT AS bytes_out
+        FROM ledger_batches WHERE state = 'done' GROUP BY source
+    ), objects AS (
+        SELECT source, count(*) AS objects FROM ledger_objects WHERE state = 'done' GROUP BY source
+    ), states AS (
+        SELECT source, map(list(state ORDER BY state), list(number ORDER BY state)) AS batches
+        FROM (SELECT source, state, count(*) AS number FROM ledger_batches GROUP BY ALL) GROUP BY source
+    )
+    SELECT source, objects, records, events, quarantined, dropped, bytes_in, bytes_out, batches
+    FROM states LEFT JOIN counted USING (source) LEFT JOIN objects USING (source) ORDER BY source
+"""
+_NOT_READ = """
+    SELECT state, reason, count(*) AS objects, max(attempts) AS attempts, (min(uri, 3)) AS examples
+    FROM ledger_objects
+    WHERE state IN ('failed', 'skipped', 'set_aside', 'replaced') GROUP BY state, reason ORDER BY state, reason
+"""
+_OPEN = """
+    SELECT id AS batch, source, objects, failures, reason FROM ledger_batches
+    WHERE state <> 'done' AND failures > 0 ORDER BY failures DESC, id
+"""
+_REPLACED = """
+    SELECT count(*) AS objects FROM (
+        SELECT uri FROM ledger_objects WHERE state = 'done' GROUP BY uri HAVING count(*) > 1
+    )
+"""
+_LAST_DAYS = """
+    SELECT source, table_name, max(split_part("partition", '/', 3)) AS day
+    FROM ledger_files JOIN ledger_batches ON ledger_batches.id = batch_id
+    WHERE NOT starts_with(table_name, 'quarantine') AND split_part("partition", '/', 3) <> 'unknown'
+    GROUP BY ALL ORDER BY ALL
+"""
+
+COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]
+
+
+Source = Annotated[
+    str, typer.Argument(metavar="[SOURCE]", help="Name of a source: its loss meter.", show_default=False)
+]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        metavar="CHECK",
+        help="Exit with 1 if a check finds something: failed, freshness, members, quarantine, any.",
+    ),
+]
+
+
+def status(
+    source: Source = "", lake: LakeOption = None, as_json: JsonOption = False, fail_on: FailOnOption = None
+) -> None:
+    """Show what the lake holds, source by source, or the loss meter of one.
+
+    The loss meter says, day by day, how many values of a source's records OCSF attributes carry, how many stayed in
+    `unmapped`, failed their cast or are in quarantine, and what was never seen before. The day is the event's own;
+    records in quarantine stand under their day of delivery.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.query import query as lake_query
+    from ocsf_lake.query import verified
+
+    with lake_query.connected(found) as connection:
+        if source:
+            show_meter(connection, source, as_json=as_json)
+        else:
+            show_sources(connection, as_json=as_json)
+        verified.check(connection)
+    if fail_on:
+        _fail_on(found, fail_on)
+
+
+def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
+    """Every source, and the objects that were not read."""
+    sources, not_read, failing = (_dicts(connection, sql) for sql in (_SOURCES, _NOT_READ, _OPEN))
+    last = _last_events(connection)
+    (replaced,) = _dicts(connection, _REPLACED)
+    for item in sources:
+        item["last_event"] = last.get(item["source"])
+    if as_json:
+        output.print_json(
+            {
+                "sources": sources, "not_read": not_read, "failing_batches": failing,
+                "replaced_after_reading": replaced["objects"],
+            }
+        )  # fmt: skip
+        return
+    output.print_table(COLUMNS, [_row(item) for item in sources])
+    for item in not_read:
+        said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
+        lines = [said]
+        if item["state"] == "failed":
+            lines[0] += f" (tried up to {terminal.plural(item['attempts'], 'time')})"
+            lines += [f"  {uri}" for uri in item["examples"]]
+            lines += ["  and more; ledger_objects has them all"] if item["objects"] > len(item["examples"]) else []
+        sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
+    for item in failing[:SHOWN_BATCHES]:
+        tries = terminal.plural(item["failures"], "attempt")
+        why = item["reason"] or "an attempt is under way, or its process ended"
+        said = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
+        sys.stdout.write(f"{terminal.escaped(said)}\n")
+    if replaced["objects"]:
+        keys = terminal.plural(replaced["objects"], "key")
+        sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
+
+
+# -- the loss meter ---------------------------------------------------------------------------------------------------
+_METER = {
+    "days": """
+        SELECT day, sum(events)::BIGINT AS events, sum(quarantined)::BIGINT AS quarantined,
+               sum(dropped)::BIGINT AS dropped, sum(members_mapped)::BIGINT AS members_mapped,
+               sum(members_unmapped)::BIGINT AS members_unmapped, sum(failed_casts)::BIGINT AS failed_casts,
+               sum(news)::BIGINT AS news
+        FROM ledger_meter WHERE source = $source GROUP BY day ORDER BY day DESC
+    """,
+    "unmapped": """
+        SELECT name, sum(unmapped)::BIGINT AS in_unmapped, sum(mapped)::BIGINT AS mapped, max(day) AS last_day
+        FROM ledger_members WHERE source = $source GROUP BY name HAVING in_unmapped > 0 ORDER BY in_unmapped DESC, name
+    """,
+    "failed_casts": """
+        SELECT attribute, sum(events)::BIGINT AS events, max(day) AS last_day
+        FROM ledger_failed_casts WHERE source = $source GROUP BY attribute ORDER BY events DESC, attribute
+    """,
+    "news": """
+        SELECT kind, name, text, records, first_day, noticed_at, first_object, first_record FROM ledger_news
+        WHERE source = $source AND kind <> 'open_member' ORDER BY noticed_at DESC, records DESC, kind, name, text
+    """,
+    "open_members": """
+        SELECT name, records, first_day, noticed_at, first_object, first_record FROM ledger_news
+        WHERE source = $source AND kind = 'open_member' ORDER BY noticed_at DESC, records DESC, name
+    """,
+}
+_SAID = {
+    "member": "undeclared member",
+    "value": "value not listed by the mapper",
+    "enum_text": "text unknown to OCSF, now Other",
+}
+
+
+def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: bool) -> None:
+    """What became of one source's values.
+
+    Raises:
+        ConfigError: The lake has nothing of this source.
+    """
+    meter: dict[str, list[dict[str, Any]]] = {}
+    for part, sql in _METER.items():
+        rows = connection.sql(sql, params={"source": source}).to_arrow_table()
+        meter[part] = rows.to_pylist()
+    if not meter["days"]:
+        from ocsf_mappers.errors import ConfigError, nearest
+
+        known = [name for (name,) in connection.sql("SELECT DISTINCT source FROM ledger_batches").fetchall()]
+        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, known)}")
+    if as_json:
+        output.print_json({"source": source, **meter})
+        return
+    _print_counts("days", meter["days"], DAYS)
+    _print_counts("most in unmapped", meter["unmapped"], NAMES)
+    _print_counts("failed casts", meter["failed_casts"], NAMES)
+    news = [
+        {
+            "what": _SAID.get(item["kind"], item["kind"]),
+            "where": item["name"],
+            "text": item["text"],
+            "records": item["records"],
+            "noticed": item["noticed_at"][:10],
+            "first in": f"{item['first_object'].rpartition('/')[2]} record {item['first_record']}",
+        }
+        for item in meter["news"]
+    ]
+    _print_counts("never seen before", news, NAMES)
+    if opened := len(meter["open_members"]):
+        names = terminal.plural(opened, "name")
+        terminal.say(f"{names} inside open-ended members were never seen before; --json lists them")
+
+
+def _print_counts(title: str, rows: list[dict[str, Any]], most: int) -> None:
+    """A titled table; numbers are made readable. Nothing is printed where there are no rows."""
+    if not rows:
+        return
+    sys.stdout.write(f"{title}\n")
+    columns = list(rows[0])
+    shown = [
+        [terminal.count(value) if isinstance(value, int) else value for value in row.values()] for row in rows[:most]
+    ]
+    output.print_table([name.replace("_", " ") for name in columns], shown)
+    if len(rows) > most:
+        sys.stdout.write(f"and {len(rows) - most:,} more; --json lists all\n")
+    sys.stdout.write("\n")
+
+
+def _fail_on(settings: Settings, names: list[str]) -> None:
+    """Ends with 1 if a check finds something; says what on stderr."""
+    from ocsf_lake.upkeep import health
+
+    findings = health.check(settings, datetime.now(UTC), None if "any" in names else names)
+    terminal.say(*(f"{finding.check}: {finding.source}: {finding.message}" for finding in findings))
+    if findings:
+        raise typer.Exit(1)
+
+
+def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    found = connection.sql(sql).to_arrow_table()
+    return list(found.to_pylist(maps_as_pydicts="strict"))
+
+
+def _last_events(connection: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
+    """Source -> time of its latest event; only the latest day's files are opened."""
+    from ocsf_mappers import sqltext
+
+    last: dict[str, str] = {}
+    for source, table, day in connection.sql(_LAST_DAYS).fetchall():
+        query = f"SELECT max(time_dt) FROM {sqltext.name(table)} WHERE eventday = {sqltext.text(day)}"
+        (row,) = connection.sql(query).fetchall()
+        if row[0] is not None:
+            last[source] = max(last.get(source, ""), output.iso8601(row[0]))
+    return last
+
+
+def _row(item: Mapping[str, Any]) -> list[object]:
+    counts = [terminal.count(item[name] or 0) for name in COLUMNS[1:6]]
+    sizes = [terminal.size(item[name] or 0) for name in ("bytes_in", "bytes_out")]
+    batches = ", ".join(f"{number:,} {state}" for state, number in item["batches"].items())
+    return [item["source"], *counts, item["last_event"], *sizes, batches]

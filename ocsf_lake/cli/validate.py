@@ -1,0 +1,110 @@
+"""`ocsf-lake validate`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import files, output, terminal
+from ocsf_lake.cli.options import settings
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+    from ocsf_mappers.ocsf.events import Finding
+
+EXAMPLE = (
+    "ocsf-lake map aws_vpc_flow sample_logs/aws_vpc_flow/version_5.log > events.jsonl\n"
+    "ocsf-lake validate events.jsonl"
+)
+PARQUET = b"PAR1"
+PARQUET_ROWS = 65_536
+
+
+def validate(
+    names: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSON lines, a JSON array, or Parquet; - is stdin.")
+    ],
+    warnings: Annotated[bool, typer.Option("--warnings", help="Also what is doubtful.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
+) -> None:
+    """Check events against OCSF, whoever wrote them.
+
+    Each event is held against the OCSF version, class and profiles that it names. One line for each error: file,
+    number of the event (from 1), attribute, what is wrong.
+    """
+    counts = Counter[str]()
+    found = settings()
+    listed: list[dict[str, object]] = []
+    for file in names:
+        for finding in findings(file, found, counts):
+            counts["warnings" if finding.warning else "errors"] += 1
+            if finding.warning and not warnings:
+                continue
+            if as_json:
+                path, mark, says = finding.says.partition(": ")
+                listed.append(
+                    {
+                        "file": str(file),
+                        "event": finding.event,
+                        "level": "warning" if finding.warning else "error",
+                        "path": path if mark else None,
+                        "says": says if mark else finding.says,
+                    }
+                )
+            else:
+                level = "warning: " if finding.warning else ""
+                sys.stdout.write(terminal.escaped(f"{file}:{finding.event}: {level}{finding.says}") + "\n")
+    if as_json:
+        output.print_json(listed)
+    unshown = counts["warnings"] and not warnings
+    parts = [terminal.plural(counts["events"], "event"), terminal.plural(counts["errors"], "error")]
+    parts.append(terminal.plural(counts["warnings"], "warning") + (" (--warnings shows them)" if unshown else ""))
+    terminal.say(", ".join(parts))
+    raise typer.Exit(int(bool(counts["errors"])))
+
+
+def findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Finding]:
+    """What is wrong with the events of a file; `counts["events"]` goes up by their number.
+
+    Raises:
+        ReadError: It is neither JSON nor Parquet.
+    """
+    from ocsf_mappers.errors import ReadError
+    from ocsf_mappers.ocsf import events
+    from ocsf_mappers.readers.streams import Blocks
+
+    with files.opened(file) as stream:
+        data = b"".join(Blocks(io.BytesIO(stream.read()), found.limits))
+    if data.startswith(PARQUET):
+        yield from _parquet(data, file, counts)
+        return
+    if data.strip() and data.lstrip()[:1] not in (b"{", b"["):
+        raise ReadError("the file is neither JSON nor Parquet", object=file)
+    lines = events.read_lines(data)
+    counts["events"] += len(lines)
+    yield from events.check_json(lines)
+
+
+def _parquet(data: bytes, file: Path, counts: Counter[str]) -> Iterator[Finding]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from ocsf_mappers.errors import ReadError
+    from ocsf_mappers.ocsf import events
+
+    before = 0
+    try:
+        for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=PARQUET_ROWS):
+            for finding in events.check_table(pa.Table.from_batches([batch])):
+                yield replace(finding, event=finding.event + before)
+            before += len(batch)
+            counts["events"] += len(batch)
+    except pa.ArrowException as error:
+        raise ReadError(f"the Parquet file is damaged: {error}", object=file) from error

@@ -1,0 +1,251 @@
+"""Settings of a lake, read once: arguments, then `OCSF_LAKE_*` variables, then `ocsf-lake.toml`, then defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ocsf_lake.storage.s3 import Access
+from ocsf_mappers import DEFAULT_VERSION
+from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.ocsf import shipped
+from ocsf_mappers.readers.streams import Limits
+
+FILE = "ocsf-lake.toml"
+PREFIX = "OCSF_LAKE_"
+NOT_SETTINGS = frozenset(["OCSF_LAKE_SAMPLES"])
+"""Variables that begin like a setting's and are none: the folder of logs that tests read."""
+
+
+class FlowFields(BaseModel):
+    """Fields of flow logs that have no header line, in the order of their values.
+
+    Args:
+        uri: Beginning of the objects' URIs, or a glob over whole URIs.
+        fields: Names as AWS spells them, with spaces between; also as the format of the flow log, `${version} ...`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str = Field(min_length=1)
+    fields: str = Field(min_length=1)
+
+    @field_validator("fields")
+    @classmethod
+    def _names(cls, fields: str) -> str:
+        return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+class Settings(BaseSettings):
+    """What can be set. Sizes are in bytes unless the name says otherwise.
+
+    Everything that decides which file an event is written to, or its bytes, is here and nowhere else: two runs with the
+    same settings, inputs and mapper write the same files.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True, validate_default=True
+    )
+
+    lake: str = Field("./ocsf_lake", description="Root of the lake: a folder, or a URI of fsspec such as s3://bucket/lake.")
+    state: Path | None = Field(
+        None, description="Folder for ledger and catalog; needed when the lake is not a local folder."
+    )
+    ledger_url: str | None = Field(
+        None, repr=False, description="SQLAlchemy URL of the ledger, instead of SQLite in the lake."
+    )
+    umask: str = Field(
+        "077", pattern="^0?[0-7]{3}$",
+        description="Permissions that new local files do not get: 077 leaves them to their user, 027 to the group too.",
+    )  # fmt: skip
+    ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
+
+    s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
+    s3_region: str | None = Field(None, description="Region of the buckets, instead of the profile's.")
+    s3_connections: int = Field(32, ge=1, le=512, description="Requests to S3 under way at once, at most.")
+    input_role: str | None = Field(None, description="ARN of the role to read raw objects with.")
+    input_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for reading asks for."
+    )
+    input_requester_pays: bool = Field(False, description="Pay for reading raw objects where their bucket asks.")
+    lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
+    lake_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for the lake asks for."
+    )
+    lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
+
+    export_role: str | None = Field(
+        None, description="ARN of the role to write to Security Lake with; {name} and {region} are the custom source's."
+    )
+    export_external_id: str | None = Field(
+        None, repr=False, description="External id that the role for exports asks for."
+    )
+    export_kms_key: str | None = Field(None, description="KMS key for exported objects, not the bucket's default.")
+    export_region: str | None = Field(
+        None, description="Region of the bucket for exports, where its name does not say it as Security Lake's does."
+    )
+    export_object_bytes: int = Field(
+        256 << 20, gt=0, description="Size from which on exported events go on in another object."
+    )
+
+    catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
+        (), description="Catalogs to register with beside the lake's own: glue, iceberg."
+    )
+    glue_database: str = Field("ocsf_lake", description="Database of the tables in Glue.")
+    glue_catalog_id: str | None = Field(None, description="Account that owns the Glue Data Catalog, if not ours.")
+    glue_endpoint: str | None = Field(None, description="URL of a Glue other than AWS's own.")
+    glue_projection: bool = Field(
+        False, description="Let Athena reckon partitions instead of registering each, for very many of them."
+    )
+    glue_projection_regions: tuple[str, ...] = Field(
+        (), description="Regions of the projection; without them each query has to name one."
+    )
+    glue_projection_accounts: tuple[str, ...] = Field(
+        (), description="Accounts of the projection; without them each query has to name one."
+    )
+    athena_workgroup: str = Field("primary", description="Workgroup that `ocsf-lake query --athena` runs in.")
+    iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
+    iceberg_properties: dict[str, str] = Field(
+        {}, repr=False,
+        description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
+    )  # fmt: skip
+
+    batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
+    batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
+    batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
+    part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
+    part_bytes: int = Field(32 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
+
+    attempts: int = Field(
+        3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
+    )
+    task_runner: Literal["threads", "processes", "dask"] = Field(
+        "threads", description="What does the batches of a flow run, as many at once as there are workers."
+    )
+    dask_scheduler: str | None = Field(
+        None, description="Address of a Dask scheduler such as tcp://dask:8786; without it, a cluster on this machine."
+    )
+    retries: int = Field(4, ge=0, le=50, description="How often a flow tries again after an error that may pass.")
+    retry_seconds: float = Field(10, ge=0, description="Before the first of them; then twice as long, and so on.")
+    task_seconds: int = Field(3_600, gt=0, description="A task on processes is ended after this; a thread cannot be.")
+
+    alert_quarantined: float = Field(
+        0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine above which it is told."
+    )
+
+    max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
+    max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")
+
+    duplicates: dict[str, str] = Field(
+        default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
+    )
+
+    flow_fields: tuple[FlowFields, ...] = Field(
+        (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
+    )
+
+    verify_reads: bool = Field(
+        True, description="Hold the local files that a query read against their checksums before it answers."
+    )
+
+    compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
+    row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
+    data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")
+
+    @field_validator("ocsf_version")
+    @classmethod
+    def _known_version(cls, version: str) -> str:
+        if version not in shipped.versions():
+            raise ValueError(
+                f"no OCSF version {version!r}; shipped are {', '.join(shipped.versions())}"
+                f"{nearest(version, shipped.versions())}"
+            )
+        return version
+
+    @field_validator("s3_endpoint", "glue_endpoint")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url and "@" in url:
+            raise ValueError("it names a user or password; credentials come from the environment or a role")
+        return url
+
+    @property
+    def mask(self) -> int:
+        """The setting `umask` as a number."""
+        return int(self.umask, 8)
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of decompression, as the readers take them."""
+        return Limits(max_bytes=self.max_object_bytes, max_ratio=self.max_object_ratio)
+
+    @property
+    def input_access(self) -> Access:
+        """How raw objects on S3 are reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.input_role, self.input_external_id, self.input_requester_pays,
+            connections=self.s3_connections,
+        )  # fmt: skip
+
+    @property
+    def lake_access(self) -> Access:
+        """How a lake on S3 is reached."""
+        return Access(
+            self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
+            connections=self.s3_connections,
+        )  # fmt: skip
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(**given: Any) -> Settings:
+    """The settings in force; what is given here wins, None counts as not given.
+
+    Raises:
+        ConfigError: Some setting is unknown or has no valid value, or the file is no TOML; the message lists them all.
+    """
+    problems = _unknown_variables()
+    found = None
+    try:
+        found = Settings(**{name: value for name, value in given.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{FILE} is not TOML: {error}")
+    except ValidationError as error:
+        problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
+    if found is None or problems:
+        raise ConfigError("; ".join(problems))
+    return found
+
+
+def _unknown_variables() -> list[str]:
+    """A misspelt variable would leave its setting at the default without a word: another lake, say."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"variable {name}: no such setting{nearest(name, known)}" for name in given if name not in NOT_SETTINGS]
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(str(step) for step in place)
+    hint = "" if name in Settings.model_fields else nearest(name, Settings.model_fields)
+    return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

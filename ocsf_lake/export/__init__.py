@@ -1,0 +1,1 @@
+"""Events of the lake into custom sources of Amazon Security Lake."""

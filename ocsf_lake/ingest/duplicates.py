@@ -1,0 +1,348 @@
+"""Events that the lake has already, told by the source's own key: kept (`keep`), listed (`mark`), left out (`drop`).
+
+CloudTrail delivers at least once, and two trails deliver everything twice. What counts as a duplicate is exact: the
+same key *and* the same content in every column but those that say where a record was read. The same key with other
+content is never left out; it is counted as a variant.
+
+By default nothing is looked for and every record is kept: files then depend on their inputs alone. `mark` writes the
+same files, and beside them the table `duplicates`. With `drop` it depends on what came before which of two equal
+records is left out, so batches of a source are done one after the other, and a record left out is listed with the place
+of the one that stays. Only batches that are done count as the lake: an interrupted one is looked through again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest.grouping import ID_DIGITS
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.database import select_in, upsert
+from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.ledger.results import Batch, Result, State
+from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, KEYS
+from ocsf_lake.storage import layout, parquet, retry
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.store import Store
+from ocsf_mappers import Mapper, duck, registry, sqltext
+from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.ocsf import tables
+
+TABLE, PREFIX = layout.DUPLICATES, layout.DUPLICATES_PREFIX
+PARTITION_KEYS = ("source",)
+SCHEMA = pa.schema(
+    [
+        pa.field("table_name", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("action", pa.string()),
+        pa.field("source_object", pa.string()),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_record", pa.int64()),
+        pa.field("of_object", pa.string()),
+        pa.field("of_record", pa.int64()),
+        pa.field("batch_id", pa.string()),
+    ]
+)
+"""A record (`source_...`) that equals an earlier one (`of_...`): `marked` is in the lake too, `dropped` is not."""
+
+WAIT_SECONDS = 0.2
+
+REASON = "duplicate of an event that the lake has"
+
+PLACE = frozenset(["source_object", "source_etag", "source_record", "mapper_version", "region", "accountid"])
+"""Columns that say where a record was read and where its event lies; the account and region of the event count."""
+
+
+class Policy(StrEnum):
+    """What is done with a duplicate."""
+
+    KEEP = "keep"
+    MARK = "mark"
+    DROP = "drop"
+
+
+def policy(settings: Settings, mapper: Mapper) -> Policy:
+    """The policy in force for a source.
+
+    Raises:
+        ConfigError: The policy is none, or the source's records have no key.
+    """
+    said = settings.duplicates.get(mapper.name, Policy.KEEP)
+    if said not in list(Policy):
+        hint = nearest(said, map(str, Policy))
+        raise ConfigError(f"setting duplicates: {said!r} is none of {', '.join(Policy)}{hint}")
+    if said != Policy.KEEP and not mapper.duplicate_key:
+        raise ConfigError(
+            f"setting duplicates: records of {mapper.name} have no key of their own, and two that look the same may "
+            "both be true; leave it at keep"
+        )
+    return Policy(said)
+
+
+@contextmanager
+def alone(lake: Lake, source: str) -> Iterator[None]:
+    """Waits until no other worker looks for duplicates of this source, and keeps others waiting."""
+    # Two batches that look at the lake at once would not see each other's events.
+    name = hashlib.sha256(f"duplicates of {source}".encode()).hexdigest()[:ID_DIGITS]
+    while True:
+        with lake.leases.held(name) as lease:
+            if lease is not None:
+                yield
+                return
+        retry.sleep(WAIT_SECONDS)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Duplicates among some events.
+
+    Args:
+        rows: Which of the events they are, in order.
+        listed: A row of the table `duplicates` for each.
+        variants: Events whose key was there before, with other content.
+    """
+
+    rows: Sequence[int]
+    listed: Sequence[Mapping[str, Any]]
+    variants: int
+
+
+class Search:
+    """Finds the duplicates of a batch, part by part.
+
+    Args:
+        lake: The lake.
+        mapper: The source.
+        batch: The batch.
+        action: What the table `duplicates` says is done with them.
+        store: Where files of the batch's earlier parts are.
+    """
+
+    def __init__(self, lake: Lake, mapper: Mapper, batch: Batch, action: str, store: Store) -> None:
+        self.lake = lake
+        self.store = store
+        self.key = tuple(mapper.duplicate_key)
+        self.batch = batch
+        self.action = action
+
+    def found(self, events: pa.Table, written: Sequence[FileInfo]) -> Found:
+        """The duplicates among some events of the batch.
+
+        Args:
+            events: As the engine gives them.
+            written: Files of the batch's earlier parts.
+        """
+        rows: list[int] = []
+        listed: list[Mapping[str, Any]] = []
+        variants = 0
+        numbers = pa.array(range(len(events)), pa.int64())
+        numbered = events.append_column("_row", numbers)
+        for name in sorted(set(events[parquet.TABLE_COLUMN].unique().to_pylist())):
+            mask = pa.compute.equal(numbered[parquet.TABLE_COLUMN].cast(pa.string()), name)
+            more, places, other = self._of_table(name, numbered.filter(mask), written)
+            rows += more
+            listed += places
+            variants += other
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        return Found([rows[place] for place in order], [listed[place] for place in order], variants)
+
+    def _of_table(
+        self, name: str, events: pa.Table, written: Sequence[FileInfo]
+    ) -> tuple[list[int], list[Mapping[str, Any]], int]:
+        paths = self._paths(name, events, written)
+        schema = tables.get(name).arrow
+        columns = [field for field in schema if field.name not in PLACE]
+        keys = [_path(part) for part in self.key]
+        named = ", ".join(f"{sql} AS k{number}" for number, sql in enumerate(keys))
+        same = " AND ".join(f"a.k{number} = b.k{number}" for number in range(len(keys)))
+        listed = ", ".join(f"k{number}" for number in range(len(keys)))
+        keyed = " AND ".join(f"k{number} IS NOT NULL" for number in range(len(keys)))
+        with duck.connect(threads=1) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            if not self.lake.store.is_local:
+                connection.register_filesystem(self.lake.store.fs)
+            connection.register("part", _plain(events, [*schema, pa.field("_row", pa.int64())], self.key))
+            connection.execute(f"CREATE TEMP TABLE fresh AS SELECT _row, {named} FROM part")
+            inside = f"SELECT _row FROM fresh QUALIFY count(*) OVER (PARTITION BY {listed}) > 1 AND {keyed}"
+            suspected = {row for (row,) in connection.execute(inside).fetchall()}
+            before: set[int] = set()
+            if paths:
+                files = f"read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"
+                known = f"SELECT DISTINCT a._row FROM fresh AS a JOIN (SELECT {named} FROM {files}) AS b ON {same}"
+                before = {row for (row,) in connection.execute(known).fetchall()}
+            suspected |= before
+            if not suspected:
+                return [], [], 0
+            chosen = events.filter(pa.compute.is_in(events["_row"], pa.array(sorted(suspected), pa.int64())))
+            connection.register("chosen", _plain(chosen, [*schema, pa.field("_row", pa.int64())], ()))
+            content = ", ".join(sqltext.name(field.name) for field in columns)
+            said = f"sha256(to_json(struct_pack({content}))::VARCHAR) AS content"
+            connection.execute(
+                "CREATE TEMP TABLE here AS SELECT _row, source_object, source_etag, source_record, "
+                f"{named}, {said} FROM chosen"
+            )
+            there = "SELECT NULL::VARCHAR AS content, NULL AS uri, NULL AS number WHERE false"
+            if paths:
+                there = (
+                    f"SELECT content, min_by(source_object, (source_object, source_record)) AS uri, "
+                    f"min_by(source_record, (source_object, source_record)) AS number FROM ("
+                    f"SELECT source_object, source_record, {said} FROM {files} WHERE ({', '.join(keys)}) IN "
+                    f"(SELECT ({listed}) FROM here)) GROUP BY content"
+                )
+            found = connection.execute(
+                f"WITH there AS ({there}) SELECT _row, source_object, source_etag, source_record, [{listed}] AS key, "
+                "coalesce(uri, first_value(source_object) OVER same) AS of_object, "
+                "coalesce(number, first_value(source_record) OVER same) AS of_record, "
+                "uri IS NOT NULL OR row_number() OVER same > 1 AS duplicate, "
+                f"row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1 AS repeated "
+                "FROM here LEFT JOIN there USING (content) WINDOW same AS (PARTITION BY content ORDER BY _row) "
+                "ORDER BY _row"
+            ).fetchall()
+        rows: list[int] = []
+        places: list[Mapping[str, Any]] = []
+        variants = 0
+        for row, uri, etag, number, key, of_object, of_record, duplicate, repeated in found:
+            if not duplicate:
+                variants += repeated or row in before
+                continue
+            rows.append(row)
+            places.append(
+                {
+                    "table_name": name, "key": json.dumps(key), "action": self.action, "source_object": uri,
+                    "source_etag": etag, "source_record": number, "of_object": of_object, "of_record": of_record,
+                    "batch_id": self.batch.id,
+                }
+            )  # fmt: skip
+        return rows, places, variants
+
+    def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> list[str]:
+        """The files that may hold the same events: equal events lie in the same partition and class."""
+        wanted = {(partition, class_uid) for partition, class_uid in parquet.partitions(events)}
+        known = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in wanted})
+        own = [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
+        return sorted(
+            {
+                store.path(path) if store.is_local else store.uri(path)
+                for store, files in ((self.lake.store, known), (self.store, own))
+                for path, partition, class_uid in files
+                if (partition, class_uid) in wanted
+            }
+        )
+
+
+def _path(path: str) -> str:
+    return "(" + ".".join(sqltext.name(step) for step in path.split(".")) + ")::VARCHAR"
+
+
+def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> pa.Table:
+    """The columns in plain types; only those of the key, where one is given."""
+    wanted = {path.partition(".")[0] for path in key}
+    chosen = [field for field in fields if not key or field.name in wanted or field.name == "_row"]
+    return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
+
+
+def encoded(
+    found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int
+) -> list[parquet.Encoded]:
+    """The file of the duplicates of one part, not written yet; none, no file."""
+    if not found:
+        return []
+    table = pa.Table.from_pylist([dict(row) for row in found], SCHEMA)
+    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
+    data = parquet.encode(table, settings)
+    partition = Partition(TABLE, (batch.source,))
+    return [(FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data)), data)]
+
+
+def folder(batch: Batch) -> str:
+    """Where a batch's duplicates are listed."""
+    return layout.folder(PREFIX, PARTITION_KEYS, (batch.source,))
+
+
+def _finished(
+    ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]
+) -> list[tuple[str, Partition, int | None]]:
+    """Path, partition and class of the files that batches finished before this one have in partitions of a table.
+
+    A batch that is done again, to get a lost file back, finds what it found the first time.
+    """
+    first_done = sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id).scalar_subquery()
+    query = (
+        sa.select(FILES.c.path, FILES.c.partition, FILES.c.class_uid)
+        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        .where(
+            FILES.c.table_name == table, BATCHES.c.state == State.DONE,
+            sa.or_(first_done.is_(None), BATCHES.c.done_at < first_done),
+        )
+    )  # fmt: skip
+    wanted = ["/".join(partition.values) for partition in partitions]
+    with ledger.engine.connect() as connection:
+        return [
+            (path, Partition(table, tuple(values.split("/"))), class_uid)
+            for path, values, class_uid in select_in(connection, query, FILES.c.partition, wanted)
+        ]
+
+
+def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result, key: Sequence[str]) -> None:
+    """Notes, in the transaction that ends a batch, which duplicates it had and what tells its events apart."""
+    if policy is not Policy.KEEP:
+        row = {
+            "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
+            "variants": result.variants,
+        }  # fmt: skip
+        upsert(connection, DUPLICATES, ("batch_id",), [row])
+    names = {file.partition.table for file in result.files if file.class_uid is not None}
+    if key:
+        rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
+        upsert(connection, KEYS, ("table_name",), rows)
+
+
+def routed(settings: Settings, result: Result) -> dict[str, tuple[str, Sequence[str]]]:
+    """Policy and key of each source whose records stood among a batch's, by source."""
+    mappers = [registry.load(batch.source) for batch, _ in result.routed]
+    return {mapper.name: (policy(settings, mapper), mapper.duplicate_key) for mapper in mappers}
+
+
+def policy_of(ledger: Ledger, batch_id: str) -> Policy:
+    """The policy that was in force when a batch was done."""
+    with ledger.engine.connect() as connection:
+        said = connection.scalar(sa.select(DUPLICATES.c.policy).where(DUPLICATES.c.batch_id == batch_id))
+    return Policy(said or Policy.KEEP)
+
+
+def keys(ledger: Ledger) -> dict[str, list[str]]:
+    """Table -> OCSF paths that tell its events apart."""
+    with ledger.engine.connect() as connection:
+        return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
+
+
+def views(table: str, key: Sequence[str]) -> dict[str, str]:
+    """Views over a table whose events have a key: name -> SQL.
+
+    `<table>_unique` has one event a key, the first by object and record, whatever the policy; an event without a key
+    stays. `<table>_repeated` lists the keys that stand more than once, with the places.
+    """
+    keys = [f"({_path(part)})" for part in key]
+    groups = ", ".join(["eventday", "region", "accountid", "class_uid", *keys])
+    keyless = " OR ".join(f"{sql} IS NULL" for sql in keys)
+    order = "source_object, source_etag, source_record"
+    named = ", ".join(f'{sql} AS "{part}"' for sql, part in zip(keys, key, strict=True))
+    keyed = " AND ".join(f"{sql} IS NOT NULL" for sql in keys)
+    name = sqltext.name(table)
+    return {
+        f"{table}_unique": f"SELECT * FROM {name} QUALIFY {keyless} OR "
+        f"row_number() OVER (PARTITION BY {groups} ORDER BY {order}) = 1",
+        f"{table}_repeated": f"SELECT eventday, region, accountid, class_uid, {named}, count(*) AS events, "
+        f"list({{'object': source_object, 'record': source_record}} ORDER BY {order}) AS places "
+        f"FROM {name} WHERE {keyed} GROUP BY {groups} HAVING count(*) > 1",
+    }

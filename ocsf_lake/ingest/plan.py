@@ -1,0 +1,521 @@
+"""Which objects are new, and in which batches they go: decided, and written to the ledger, before any work is done.
+
+A database that is away for a minute is waited for at each step, so that what has been listed is not listed again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import attempts, divide
+from ocsf_lake.ingest.grouping import Grouping, batches
+from ocsf_lake.inputs import discovery, fields
+from ocsf_lake.inputs.coverage import Coverage
+from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import orphans, records
+from ocsf_lake.ledger.ledger import LeftOut, program
+from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
+from ocsf_lake.storage import objects, retry, s3
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_mappers import Mapper, registry
+from ocsf_mappers.engine.engine import fingerprint
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
+
+CHUNK = 5_000
+"""Objects held against the ledger at once."""
+WRITTEN_AT_ONCE = 16
+"""Batches written to the ledger in one transaction."""
+MOST_UNANSWERED = 3
+"""When the store gives none of so many objects in a row, it is the store's fault, not theirs."""
+PARTS = 10
+"""Into at most so many parts a batch is divided that failed too often."""
+DIED = "the process ended while it worked on this object: killed, out of memory, or over its time"
+NOT_READ_KEPT = 10_000
+"""Objects that are not read are named up to this number for each state; the others are counted."""
+
+
+@dataclass(frozen=True)
+class NotRead:
+    """An object from which no records were taken, and why."""
+
+    uri: str
+    state: State
+    reason: str
+
+
+@dataclass
+class Unread:
+    """Objects from which no records were taken.
+
+    Args:
+        items: The objects; of each state not more than `NOT_READ_KEPT`.
+        numbers: How many there are of each state.
+    """
+
+    items: list[NotRead] = field(default_factory=list)
+    numbers: Counter[State] = field(default_factory=Counter)
+
+    def add(self, item: NotRead) -> None:
+        """Counts an object, and keeps it while there are not too many."""
+        self.numbers[item.state] += 1
+        if self.numbers[item.state] <= NOT_READ_KEPT:
+            self.items.append(item)
+
+    def extend(self, other: Unread) -> None:
+        """Counts those of another as well."""
+        for item in other.items:
+            self.add(item)
+        held = Counter(item.state for item in other.items)
+        self.numbers.update(other.numbers - held)
+
+
+@dataclass
+class Planned:
+    """What planning found.
+
+    Args:
+        batch_ids: Batches to do: those an interrupted run left open, then the new ones.
+        suspects: Those of them that failed before, to be done alone and after the others; the oftener the later.
+        listed: Objects that were listed.
+        known: Those of them that earlier runs have dealt with.
+        unread: Objects skipped, set aside or failed, with the reasons.
+        list_calls: How often the store was asked for names.
+        reread: Objects that are read again, as none of their records was an event.
+        undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
+        broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        coverage: What was looked at, and what was not; None where nothing was listed.
+    """
+
+    batch_ids: list[str] = field(default_factory=list)
+    suspects: list[str] = field(default_factory=list)
+    listed: int = 0
+    known: int = 0
+    unread: Unread = field(default_factory=Unread)
+    list_calls: int = 0
+    undetermined: int = 0
+    reread: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
+
+    def add_calls(self, calls: Calls) -> None:
+        """Takes over what listing cost, and the folders that could not be listed."""
+        self.list_calls = calls.number
+        for uri, reason in calls.refused.items():
+            self.unread.add(NotRead(uri, State.FAILED, reason))
+
+    @property
+    def not_read(self) -> list[NotRead]:
+        """The objects of `unread`."""
+        return self.unread.items
+
+
+@dataclass
+class Count:
+    """What there is to do.
+
+    Args:
+        objects: Objects that were listed.
+        known: Those of them that are settled: done, set aside, or in a batch that is planned.
+        bytes: Size of what is to do, batches already planned included.
+        batches: How many there would be.
+        archived: Objects that have to be restored first; they are in no batch.
+    """
+
+    objects: int = 0
+    known: int = 0
+    bytes: int = 0
+    batches: int = 0
+    archived: int = 0
+
+
+def mappers(source: str | None, settings: Settings) -> tuple[dict[str, Mapper], dict[str, str]]:
+    """Mappers by name, of one source or of all, as the settings make them; of those that cannot be loaded the reasons.
+
+    Raises:
+        ConfigError: There is no such source.
+        MappingError: The source that is asked for cannot be loaded.
+    """
+    found, broken = ({source: registry.load(source)}, {}) if source else registry.usable()
+    return fields.all_configured(found, settings), broken
+
+
+@dataclass(frozen=True)
+class _Instead:
+    """What takes the place of an open batch.
+
+    Args:
+        to_do: Batches that are asked for.
+        waiting: Batches that are left for later.
+        failures: With which the batches of several members begin.
+        left_out: The batch's only object, which goes into none.
+    """
+
+    to_do: Sequence[Batch]
+    waiting: Sequence[Batch] = ()
+    failures: int = 0
+    left_out: LeftOut | None = None
+
+
+class Planner:
+    """Plans the batches of one lake.
+
+    Args:
+        lake: The lake.
+        mappers: Name of a source -> its mapper; objects of other sources are skipped.
+        broken: Name of a source that cannot be used -> why; its objects and batches wait.
+        again: Whether an object that failed too often is tried again all the same.
+    """
+
+    def __init__(
+        self, lake: Lake, mappers: Mapping[str, Mapper], broken: Mapping[str, str] | None = None,
+        again: Callable[[ObjectRef], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        self.lake = lake
+        self.settings = lake.settings
+        self.mappers = dict(mappers)
+        self.again = again
+        self.planned = Planned(broken=dict(broken or {}))
+        self._unanswered = 0
+        self.settled: list[ObjectRef] = []
+        """Listed objects that earlier runs have read or set aside; kept where `keep_settled` says so."""
+        self.keep_settled = False
+        self._versions: dict[str, str] = {}
+
+    def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
+        """Plans what is new on pages of listed objects.
+
+        Args:
+            pages: The objects, in an order that is the same every time.
+            source: What they are of; None to tell it from each one's name or content.
+        """
+        waiting = _Waiting(self)
+        open_ids: dict[str, None] = {}
+        mistaken: dict[str, set[tuple[str, str]]] = {}
+        for chunk in _chunks(pages):
+            refs = {ref.key: ref for ref in self._with_etags(chunk) if ref.key not in waiting.keys}
+            self.planned.listed += len(refs)
+            self._group(self._unsettled(list(refs.values()), open_ids, source, mistaken), source, waiting)
+            waiting.write(WRITTEN_AT_ONCE)
+        waiting.finish()
+        # A batch that this run has written is open as well when the same object is listed again after that.
+        rows = retry.patiently(self.lake.ledger.rows, [found for found in open_ids if found not in waiting.written])
+        self.planned.batch_ids += [*self.current(rows), *waiting.written]
+        for batch, keys in mistaken.items():
+            self.planned.batch_ids += self._as_source(source or "", batch, keys)
+        self.planned.suspects = self._suspects(self.planned.batch_ids)
+        return self.planned
+
+    def _suspects(self, batch_ids: Sequence[str]) -> list[str]:
+        rows = retry.patiently(self.lake.ledger.rows, batch_ids)
+        return [row.id for row in sorted(rows, key=lambda row: row.failures) if row.failures]
+
+    def counted(self, pages: Iterable[Sequence[ObjectRef]], source: str) -> Count:
+        """What `plan` would find, without writing, and without reading files to hash them."""
+        count = Count()
+        grouping = Grouping(source, "", self.settings)
+        open_ids: set[str] = set()
+        for chunk in _chunks(pages):
+            known = self.lake.ledger.etags(chunk)
+            refs = [replace(ref, etag=ref.etag or known.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
+            states = self.lake.ledger.states(refs)
+            left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
+            count.objects += len(refs)
+            for ref in refs:
+                state, batch = states.get(ref.key, (None, None))
+                if state is State.PLANNED and batch:
+                    open_ids.add(batch)
+                if ref.key in left_out:
+                    continue
+                if state in SETTLED or discovery.set_aside_reason(ref.uri, self.mappers[source]):
+                    count.known += state in SETTLED
+                    continue
+                if ref.archived:
+                    count.archived += 1
+                    continue
+                count.bytes += ref.size
+                count.batches += len(list(grouping.add(ref)))
+        count.batches += len(list(grouping.rest())) + len(open_ids)
+        count.bytes += sum(row.bytes_in for row in self.lake.ledger.rows(open_ids))
+        return count
+
+    def current(self, rows: Iterable[BatchRow]) -> list[str]:
+        """The open batches among these, by id.
+
+        Those planned for another mapper or OCSF version are planned anew. Those that failed too often are divided, and
+        when a single object is left of one, it is left out.
+        """
+        kept = []
+        for row in rows:
+            if row.state is State.DONE or not self._is_usable(row.source):
+                continue
+            if (row.mapper_version, row.ocsf_version) != (self.version(row.source), self.settings.ocsf_version):
+                kept += self._replaced(row.id, self._anew)
+            elif row.failures >= self.settings.attempts:
+                kept += self._replaced(row.id, partial(self._divided, row))
+            else:
+                kept.append(row.id)
+        return kept
+
+    def _anew(self, batch: Batch) -> _Instead:
+        return _Instead(self.grouped(batch.source, batch.members))
+
+    def _divided(self, row: BatchRow, batch: Batch) -> _Instead:
+        """A batch in parts; each of several members is divided again after one more failure."""
+        if len(batch.members) > 1:
+            size = -(-len(batch.members) // PARTS)
+            members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
+            return _Instead([self._batch(batch.source, some) for some in members], failures=self.settings.attempts - 1)
+        (ref,) = batch.members
+        reason = row.reason or DIED
+        tried_with = program(batch.mapper_version)
+        left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
+        self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.told(left_out)))
+        return _Instead([], left_out=left_out)
+
+    def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
+        grouping = Grouping(source, self.version(source), self.settings)
+        return grouping.batch(members)
+
+    def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
+        """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
+
+        def instead(batch: Batch) -> _Instead:
+            return _Instead(
+                self.grouped(source, [ref for ref in batch.members if ref.key in keys]),
+                self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
+            )
+
+        return self._replaced(batch_id, instead)
+
+    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Instead]) -> list[str]:
+        """Takes a batch that nobody holds out of the lake and plans its members anew.
+
+        Returns:
+            The batches to do.
+        """
+        found: list[_Instead] = []
+
+        def undo(connection: sa.Connection) -> None:
+            records.forget(self.lake.store, batch_id)
+            for written_by in orphans.ids(connection, batch_id):
+                self.lake.catalog.drop(written_by)
+            self.lake.store.remove(orphans.left(connection, self.lake.store, batch_id))
+
+        def once() -> list[str]:
+            with self.lake.leases.held(batch_id) as lease:
+                batch = self.lake.ledger.batch(batch_id) if lease else None
+                if lease is None or (batch is None and not found):
+                    return []
+                if not found and batch is not None:
+                    found.append(instead_of(batch))
+                (instead,) = found
+                # Without the batch: it was taken out by a transaction whose answer was lost.
+                planned = self.lake.ledger.plan(
+                    [*instead.waiting, *instead.to_do],
+                    instead_of=(batch_id, undo), failures=instead.failures, left_out=instead.left_out,
+                )  # fmt: skip
+                written = {batch.id for batch in planned}
+                return [batch.id for batch in instead.to_do if batch.id in written]
+
+        return retry.patiently(once)
+
+    def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
+        """Objects of a source in batches, as this lake would read them now."""
+        return list(batches(source, self.version(source), members, self.settings))
+
+    def version(self, source: str) -> str:
+        """Fingerprint of a source's mapper."""
+        if source not in self._versions:
+            mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
+            self._versions[source] = fingerprint(mapper, self.settings.ocsf_version)
+        return self._versions[source]
+
+    def _is_usable(self, source: str) -> bool:
+        """Whether a source's mapper is there and compiles; if it does not, the others go on without it."""
+        if source in self.mappers:
+            try:
+                self.version(source)
+            except Exception as error:
+                del self.mappers[source]
+                self.planned.broken[source] = f"source {source!r} cannot be used: {divide.described(error)}"
+        return source in self.mappers
+
+    # -- one chunk ----------------------------------------------------------------------------------------------------
+    def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+        """Local files that did not change since they were last seen are not hashed again."""
+        known = retry.patiently(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
+        return [
+            replace(ref, etag=found)
+            if not ref.etag and (found := known.get((ref.uri, ref.size, ref.stamp)))
+            else objects.with_etag(ref)
+            for ref in refs
+        ]
+
+    def _unsettled(
+        self, refs: Sequence[ObjectRef], open_ids: dict[str, None], source: str | None,
+        mistaken: dict[str, set[tuple[str, str]]],
+    ) -> list[ObjectRef]:  # fmt: skip
+        """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
+        states = retry.patiently(self.lake.ledger.states, refs)
+        left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
+        found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
+        rows = retry.patiently(self.lake.ledger.rows, found)
+        wrong = {row.id for row in rows if source is not None and row.source != source}
+        new = []
+        for ref in refs:
+            state, batch = states.get(ref.key, (None, None))
+            if state in (State.DONE, State.SET_ASIDE):
+                self.planned.known += 1
+                if self.keep_settled:
+                    self.settled.append(ref)
+            elif state is State.PLANNED and batch in wrong:
+                mistaken.setdefault(batch, set()).add(ref.key)
+            elif state is State.PLANNED and batch:
+                open_ids[batch] = None
+            if reason := left_out.get(ref.key):
+                self.planned.unread.add(NotRead(ref.uri, State.FAILED, reason))
+            elif state not in SETTLED:
+                new.append(ref)
+        return new
+
+    def _left_out(self, failed: Sequence[ObjectRef]) -> dict[tuple[str, str], str]:
+        """Objects that failed so often that they are not tried now, and what to say of each."""
+        asked = [ref for ref in failed if not self.again(ref)]
+        found = retry.patiently(self.lake.ledger.tries, asked) if asked else {}
+        now = datetime.now(UTC)
+        return {
+            key: attempts.told(tries)
+            for key, tries in found.items()
+            if (more := tries.attempts - self.settings.attempts) >= 0
+            and not attempts.is_due(tries, more, self._program(tries.source) if tries.tried_with else None, now)
+        }
+
+    def _program(self, source: str | None) -> str | None:
+        return program(self.version(source)) if source is not None and source in self.mappers else None
+
+    def _group(self, refs: Iterable[ObjectRef], source: str | None, waiting: _Waiting) -> None:
+        noted: dict[tuple[State, str, str | None], list[ObjectRef]] = {}
+        for ref in refs:
+            name, why = self._source(ref, source)
+            if why is None and name is not None:
+                waiting.add(name, ref)
+            elif why is not None:
+                noted.setdefault((why.state, why.reason, name), []).append(ref)
+                self.planned.unread.add(why)
+        for (state, reason, name), found in noted.items():
+            retry.patiently(self.lake.ledger.note, found, state, reason, name)
+
+    def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
+        """The source of an object that is to be read, or why it is not.
+
+        Raises:
+            RetriableError: The store gives none of several objects in a row.
+            ConfigError: The store refuses us altogether.
+        """
+        if ref.archived:
+            source = given or discovery.of_key(ref.uri).source
+            return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
+        try:
+            source = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
+            if source is None:
+                found = self._sniffed(ref)
+                if found.nothing is not None:
+                    return None, NotRead(ref.uri, State.SET_ASIDE, found.nothing)
+                source = found.source
+            self._unanswered = 0
+        except ConfigError:
+            raise
+        except Exception as error:
+            return None, NotRead(ref.uri, State.FAILED, self._unknown(error))
+        if source is not None and not self._is_usable(source) and source in self.planned.broken:
+            return source, NotRead(ref.uri, State.SKIPPED, self.planned.broken[source])
+        if source is None or source not in self.mappers:
+            return None, NotRead(ref.uri, State.SKIPPED, "neither the name nor the content is of a known source")
+        if reason := discovery.set_aside_reason(ref.uri, self.mappers[source]):
+            return source, NotRead(ref.uri, State.SET_ASIDE, reason)
+        return source, None
+
+    def _unknown(self, error: Exception) -> str:
+        """Why the source of an object cannot be told."""
+        if isinstance(error, RetriableError):
+            self._unanswered += 1
+            if self._unanswered >= MOST_UNANSWERED:
+                raise error
+        if isinstance(error, OcsfMappersError):
+            return str(error)
+        return f"its source cannot be told: {divide.described(error)}"
+
+    def _sniffed(self, ref: ObjectRef) -> discovery.Sniffed:
+        with objects.opened(ref, self.settings.input_access) as file:
+            return discovery.sniffed(ref.uri, file, self.settings.limits)
+
+
+class _Waiting:
+    """Batches being filled, and full ones that are not in the ledger yet."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.keys: set[tuple[str, str]] = set()
+        self.written: dict[str, None] = {}
+        self._groupings: dict[str, Grouping] = {}
+        self._full: list[Batch] = []
+        self._refused: list[Batch] = []
+
+    def add(self, source: str, ref: ObjectRef) -> None:
+        self.keys.add(ref.key)
+        self._full += self._grouping(source).add(ref)
+
+    def write(self, at_least: int) -> None:
+        """Writes the full batches to the ledger, if there are so many."""
+        while len(self._full) >= at_least:
+            some, self._full = self._full[:WRITTEN_AT_ONCE], self._full[WRITTEN_AT_ONCE:]
+            written = dict.fromkeys(batch.id for batch in retry.patiently(self.planner.lake.ledger.plan, some))
+            self.written |= written
+            self._refused += [batch for batch in some if batch.id not in written]
+            self.keys.difference_update(member.key for batch in some for member in batch.members)
+
+    def finish(self) -> None:
+        """Writes what is left.
+
+        A batch is refused when another run has planned one of its objects meanwhile; the others are planned without it.
+        """
+        self._end()
+        while self._refused:
+            refused, self._refused = self._refused, []
+            for batch in refused:
+                states = retry.patiently(self.planner.lake.ledger.states, batch.members)
+                for member in batch.members:
+                    if states.get(member.key, (None, None))[0] not in SETTLED:
+                        self.add(batch.source, member)
+            self._end()
+
+    def _end(self) -> None:
+        for source in sorted(self._groupings):
+            self._full += self._groupings[source].rest()
+        self.write(1)
+
+    def _grouping(self, source: str) -> Grouping:
+        if source not in self._groupings:
+            version = self.planner.version(source)
+            self._groupings[source] = Grouping(source, version, self.planner.settings)
+        return self._groupings[source]
+
+
+def _chunks(pages: Iterable[Sequence[ObjectRef]]) -> Iterator[list[ObjectRef]]:
+    """The objects of the pages in lists of `CHUNK` or a page more."""
+    held: list[ObjectRef] = []
+    for page in pages:
+        held += page
+        if len(held) >= CHUNK:
+            yield held
+            held = []
+    if held:
+        yield held

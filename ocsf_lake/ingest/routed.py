@@ -1,0 +1,70 @@
+"""Batches of records that stand among those of another source, see `ocsf_lake.ingest.routing`.
+
+Such a batch has no objects of its own: its records are read with those of the batch in whose objects they stand, and
+both are done in one transaction. Its id holds the fingerprint of its mapper, so that after a change of that mapper its
+files have other names. Files, counts, loss meter and quarantine are those of its own source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import duplicates
+from ocsf_lake.ingest.grouping import ID_DIGITS
+from ocsf_lake.ledger import meter
+from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.ledger import Ledger, file_row
+from ocsf_lake.ledger.results import Batch, Result, State
+from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
+from ocsf_mappers import Engine, registry
+
+REASON = "records that stood among those of another source"
+
+
+def batch(of: Batch, engine: Engine) -> Batch:
+    """The batch of records of another source in the objects of a batch; its members are that one's."""
+    text = json.dumps(["routed", of.id, engine.fingerprint])
+    number = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+    return Batch(number, engine.mapper.name, engine.fingerprint, engine.version, of.members)
+
+
+def note(ledger: Ledger, of: Batch, routed: Batch) -> None:
+    """Notes whose records a batch has, before anything of it is written."""
+    with ledger.engine.begin() as connection:
+        rows = {"batch_id": routed.id, "of_batch": of.id}
+        connection.execute(insert(connection, ROUTED).on_conflict_do_nothing(), rows)
+
+
+def record(connection: sa.Connection, settings: Settings, of: Batch, result: Result, at: str) -> None:
+    """Writes what became of records of other sources, inside the transaction that marks a batch done."""
+    written = [routed.id for routed, _ in result.routed]
+    stale = (ROUTED.c.of_batch == of.id) & ROUTED.c.batch_id.not_in(written)
+    connection.execute(sa.delete(ROUTED).where(stale))
+    for routed, found in result.routed:
+        put(connection, of, routed, found, at)
+        mapper = registry.load(routed.source)
+        duplicates.note(connection, routed, duplicates.policy(settings, mapper), found, mapper.duplicate_key)
+
+
+def put(connection: sa.Connection, of: Batch, routed: Batch, found: Result, at: str) -> None:
+    """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
+    found.news.update(meter.record(connection, routed, found, at))
+    row = {
+        "id": routed.id, "source": routed.source, "mapper_version": routed.mapper_version,
+        "ocsf_version": routed.ocsf_version, "state": State.DONE, "attempts": of.attempts, "objects": 0,
+        "bytes_in": 0, "planned_at": at, "done_at": at, "reason": REASON, **found.columns,
+    }  # fmt: skip
+    connection.execute(sa.insert(BATCHES).values(row))
+    if found.files:
+        connection.execute(sa.insert(FILES), [file_row(routed.id, file) for file in found.files])
+
+
+def whose(ledger: Ledger, batch_id: str) -> str | None:
+    """The batch in whose objects the records of a batch stand; None when it has objects of its own."""
+    with ledger.engine.connect() as connection:
+        found: str | None = connection.scalar(sa.select(ROUTED.c.of_batch).where(ROUTED.c.batch_id == batch_id))
+    return found

@@ -1,0 +1,232 @@
+"""What a run looked at below a URI, and what lies there that it did not look at: nothing is left out in silence."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from ocsf_lake.inputs.listing import Names
+from ocsf_lake.ledger import database
+from ocsf_lake.ledger.tables import OBJECTS
+
+SHOWN = 3
+"""Of the names of one kind, so many are shown."""
+
+
+@dataclass
+class Unread:
+    """Deliveries before or after the days that were asked for, of which the lake has nothing.
+
+    Args:
+        first: Their first day.
+        last: Their last day.
+        objects: How many objects they are; None where only folders were looked at.
+    """
+
+    first: date
+    last: date
+    objects: int | None = None
+
+    def add(self, day: date) -> None:
+        """Takes in a day."""
+        self.first, self.last = min(self.first, day), max(self.last, day)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing to know.
+
+    Args:
+        text: In plain English.
+        names: URIs or commands that it is about.
+        hidden: So many more names are not among them.
+    """
+
+    text: str
+    names: tuple[str, ...] = ()
+    hidden: int = 0
+
+
+@dataclass
+class Coverage:
+    """What a listing looked at, and what it left out.
+
+    Args:
+        source: Name of the source; None for any.
+        uri: Where.
+        lake: Root of the lake, as the settings name it.
+        first: First day of delivery that was looked at; None where all was.
+        last: Last one.
+        accounts: Accounts whose folders were found.
+        regions: Regions whose folders were found.
+        trees: URIs of the folders in which AWS's folders were found.
+        beside: URIs of folders and objects beside those trees; nothing of them was looked at.
+        passed: Why a name was passed over -> the names.
+        older: Deliveries before the first day, of which the lake has nothing.
+        newer: Deliveries after the last day, of which it has nothing.
+        folders: How many folders of an account and region there are.
+        given: URI of a folder that was looked at -> how it was named; notes name what is in it that way.
+        probed: In how many of them other days were looked for; so that this costs little, not in all of very many.
+    """
+
+    source: str | None
+    uri: str
+    lake: str
+    first: date | None = None
+    last: date | None = None
+    accounts: set[str] = field(default_factory=set)
+    regions: set[str] = field(default_factory=set)
+    trees: Names = field(default_factory=Names)
+    beside: Names = field(default_factory=Names)
+    passed: dict[str, Names] = field(default_factory=dict)
+    older: Unread | None = None
+    newer: Unread | None = None
+    folders: int = 0
+    probed: int = 0
+    given: dict[str, str] = field(default_factory=dict)
+
+    def unread(self, day: date, objects: int | None = None) -> None:
+        """Takes in a day, not among those asked for, of which the lake has nothing."""
+        if self.first is None or self.last is None:
+            return
+        name = "older" if day < self.first else "newer"
+        found: Unread | None = getattr(self, name)
+        if found is None:
+            setattr(self, name, Unread(day, day, objects))
+        else:
+            found.add(day)
+            if objects is not None:
+                found.objects = (found.objects or 0) + objects
+
+    def command(self, unread: Unread) -> str:
+        """The command that brings them into the lake."""
+        words = ["ocsf-lake", "backfill", str(self.source), self.uri]
+        words += ["--from", str(unread.first), "--to", str(unread.last), "--lake", self.lake]
+        return shlex.join(words)
+
+    def notes(self) -> list[Note]:
+        """What to know about it."""
+        found = [self._looked_at()] if self.first is not None else []
+        for word, unread in (("older", self.older), ("newer", self.newer)):
+            if unread is not None:
+                number = "" if unread.objects is None else f"{unread.objects:,} "
+                days = f"delivered {_days(unread.first, unread.last)}"
+                found.append(
+                    Note(f"{number}{word} objects lie there unread, {days}; this reads them", (self.command(unread),))
+                )
+        if self.probed < self.folders:
+            found.append(
+                Note(f"other days were looked for in {self.probed:,} of {self.folders:,} folders, others next time")
+            )
+        if self.beside.number:
+            found.append(
+                self._note(
+                    f"{_plural(self.beside.number, 'folder or object', 'folders and objects')} beside AWS's folders "
+                    "not looked at; `ocsf-lake ingest SOURCE URI` reads what is in one",
+                    self.beside,
+                )
+            )
+        for reason, names in sorted(self.passed.items()):
+            found.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over ({reason})", names))
+        return found
+
+    def _looked_at(self) -> Note:
+        days = f"what was delivered {_days(self.first, self.last)}"
+        if not self.trees.number:
+            return Note(f"looked at {days}, by the names of all objects", (self.uri,))
+        there = _plural(len(self.accounts), "account", "accounts")
+        if self.regions:
+            there += f" and {_plural(len(self.regions), 'region', 'regions')}"
+        return self._note(f"looked at {days}, for {there}, in", self.trees)
+
+    def _note(self, text: str, names: Names) -> Note:
+        shown = tuple(map(self._as_given, names.some[:SHOWN]))
+        return Note(text, shown, names.number - len(shown))
+
+    def _as_given(self, name: str) -> str:
+        for uri, given in self.given.items():
+            if name == uri or name.startswith(f"{uri}/"):
+                return given.rstrip("/") + name[len(uri) :]
+        return name
+
+    def as_dict(self) -> dict[str, Any]:
+        """It in JSON's types."""
+        return {
+            "uri": self.uri,
+            "first_day": self.first and self.first.isoformat(),
+            "last_day": self.last and self.last.isoformat(),
+            "accounts": sorted(self.accounts),
+            "regions": sorted(self.regions),
+            "trees": _names(self.trees),
+            "not_looked_at": _names(self.beside),
+            "passed_over": [{"reason": reason, **_names(names)} for reason, names in sorted(self.passed.items())],
+            **{name: self._unread_dict(unread) for name, unread in (("older", self.older), ("newer", self.newer))},
+            "folders": self.folders,
+            "folders_probed": self.probed,
+        }
+
+    def _unread_dict(self, unread: Unread | None) -> dict[str, Any] | None:
+        if unread is None:
+            return None
+        return {
+            "first_day": unread.first.isoformat(),
+            "last_day": unread.last.isoformat(),
+            "objects": unread.objects,
+            "command": self.command(unread),
+        }
+
+
+def _names(names: Names) -> dict[str, Any]:
+    return {"number": names.number, "names": names.some}
+
+
+def _days(first: date | None, last: date | None) -> str:
+    return f"on {first}" if first == last else f"from {first} to {last}"
+
+
+def _plural(number: int, word: str, words: str) -> str:
+    return f"{number:,} {word if number == 1 else words}"
+
+
+# -- what the ledger has ----------------------------------------------------------------------------------------------
+class Seen:
+    """Which objects and folders a ledger knows, by their names.
+
+    Args:
+        engine: The ledger's database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def objects(self, uris: Sequence[str]) -> set[str]:
+        """Those of these objects that it knows in any version."""
+        with self._engine.connect() as connection:
+            rows = database.select_in(connection, sa.select(OBJECTS.c.uri), OBJECTS.c.uri, uris)
+            return {uri for (uri,) in rows}
+
+    def folders(self, uris: Iterable[str]) -> set[str]:
+        """Those of these folders, URIs that end in a slash, of which it knows an object."""
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                return self._folders_of_postgres(connection, uris)
+            # The index on names is in the order of bytes, in which a zero comes after a slash.
+            query = sa.text("SELECT 1 FROM objects WHERE uri > :first AND uri < :end LIMIT 1")
+            return {uri for uri in uris if connection.execute(query, {"first": uri, "end": f"{uri[:-1]}0"}).first()}
+
+    @staticmethod
+    def _folders_of_postgres(connection: sa.Connection, uris: Iterable[str]) -> set[str]:
+        """One pass for all folders of the same length: the order of its index depends on the database's locale."""
+        lengths: dict[int, list[str]] = {}
+        for uri in uris:
+            lengths.setdefault(len(uri), []).append(uri)
+        found: set[str] = set()
+        for length, folders in lengths.items():
+            begin = sa.func.left(OBJECTS.c.uri, length)
+            found |= {uri for (uri,) in database.select_in(connection, sa.select(begin).distinct(), begin, folders)}
+        return found

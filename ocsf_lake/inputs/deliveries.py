@@ -1,0 +1,373 @@
+"""Under which prefixes AWS delivers each log, and how late: prefixes are built from this, buckets are not crawled.
+
+A pattern says what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
+folders there; year, month and day are built from the range that is asked for. Days are those of delivery, in UTC.
+
+Source: the delivery pages of each service in AWS's documentation, named at each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from ocsf_lake.inputs import listing
+from ocsf_lake.inputs.listing import Calls, Names
+from ocsf_lake.storage import objects
+from ocsf_mappers.errors import ConfigError
+
+ROOT = "AWSLogs"
+ORGANIZATION = re.compile(r"o-[a-z0-9]{4,32}")
+VARIABLES = {
+    "account": re.compile(r"\d{12}"),
+    "region": re.compile(r"[a-z0-9-]{1,32}"),
+    "vpc": re.compile(r"vpc-[0-9a-f]+"),
+    "acl": re.compile(r".+"),
+    "firewall": re.compile(r".+"),
+}
+"""What folders in the place of a variable are called; others there belong to something else."""
+_DATES = {"year": "{:04d}", "month": "{:02d}", "day": "{:02d}", "month_unpadded": "{:d}", "day_unpadded": "{:d}"}
+_VARIABLE = re.compile(r"\{(\w+)\}")
+SHOWN = 20
+"""Of the accounts or regions that are there, so many are named when another one is asked for."""
+FEW_DAYS = 2
+"""Of a month, so many days are asked for one by one; for more of them the month's folder is listed once before."""
+TREE_DEPTH = 4
+"""`AWSLogs/` is looked for in so many folders below each other."""
+TREE_CALLS = 100
+"""At most so many LIST calls are made for it, each time: at S3's price half a thousandth of a dollar."""
+TREE_PAGES = 4
+"""Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
+_PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
+"""Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a service delivers one log to S3.
+
+    Args:
+        patterns: Folders of objects of one day. Below `AWSLogs/` an organisation's id may come first.
+        hot_days: A regular run looks at the deliveries of so many days back.
+        sweep_days: A sweep, now and then, looks so many days back.
+        late_days: Events of a day are delivered up to so many days after it, apart from the rare ones that sweeps find.
+        record_bytes: Size of a record in an object as it is stored, gzipped; bounds the records of a batch.
+    """
+
+    patterns: tuple[str, ...]
+    hot_days: int = 2
+    sweep_days: int = 7
+    late_days: int = 1
+    record_bytes: int = 100
+
+
+_DAY = "{year}/{month}/{day}"
+_KINDS = ("", "-Insight", "-NetworkActivity", "-Aggregated", "-Digest")
+
+DELIVERIES = {
+    # docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html: every five minutes or
+    # so; delivery to a bucket that could not be reached is tried for 30 days. Digests and aggregates are set aside.
+    "aws_cloudtrail": Delivery(
+        tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{_DAY}" for kind in _KINDS),
+        sweep_days=31,
+        record_bytes=160,
+    ),
+    # docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html: by the end of the aggregation interval; hourly
+    # folders may follow. The second form is that of Hive-compatible prefixes.
+    "aws_vpc_flow": Delivery(
+        (
+            f"AWSLogs/{{account}}/vpcflowlogs/{{region}}/{_DAY}",
+            "AWSLogs/aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/"
+            "year={year}/month={month}/day={day}",
+        ),
+        record_bytes=25,
+    ),
+    # docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-choosing-target-resource.html
+    "aws_route53_resolver": Delivery((f"AWSLogs/{{account}}/vpcdnsquerylogs/{{vpc}}/{_DAY}",)),
+    # docs.aws.amazon.com/guardduty/latest/ug/guardduty_exportfindings.html
+    "aws_guardduty": Delivery((f"AWSLogs/{{account}}/GuardDuty/{{region}}/{_DAY}",)),
+    # docs.aws.amazon.com/config/latest/developerguide/s3-bucket-policy.html: month and day without leading zeros.
+    "aws_config": Delivery(("AWSLogs/{account}/Config/{region}/{year}/{month_unpadded}/{day_unpadded}",), hot_days=1),
+    # docs.aws.amazon.com/waf/latest/developerguide/logging-s3.html: hours and minutes follow.
+    "aws_waf": Delivery((f"AWSLogs/{{account}}/WAFLogs/{{region}}/{{acl}}/{_DAY}",)),
+    # docs.aws.amazon.com/network-firewall/latest/developerguide/logging-s3.html
+    "aws_network_firewall": Delivery(
+        tuple(
+            f"AWSLogs/{{account}}/network-firewall/{kind}/{{region}}/{{firewall}}/{_DAY}"
+            for kind in ("alert", "flow", "tls")
+        )
+    ),
+    # docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html
+    "aws_elb": Delivery((f"AWSLogs/{{account}}/elasticloadbalancing/{{region}}/{_DAY}",)),
+}
+_ACCOUNT_STEPS = {pattern.split("/")[1] for known in DELIVERIES.values() for pattern in known.patterns}
+DEFAULT = Delivery(())
+"""A source that no service delivers in such a tree."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Args:
+        first: First day of delivery.
+        last: Last day of delivery.
+        accounts: Only these; empty for all.
+        regions: Only these; empty for all.
+    """
+
+    first: date
+    last: date
+    accounts: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+
+    def days(self) -> Iterator[date]:
+        """The days, in order."""
+        for number in range((self.last - self.first).days + 1):
+            yield self.first + timedelta(days=number)
+
+
+def delivery(source: str) -> Delivery:
+    """How a source is delivered."""
+    return DELIVERIES.get(source, DEFAULT)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trees of AWS's below a folder.
+
+    Args:
+        roots: Paths that hold `AWSLogs/` or lie in one, so that prefixes can be built below them.
+        beside: Paths of folders and objects in none of them.
+    """
+
+    roots: tuple[str, ...] = ()
+    beside: Names = field(default_factory=Names)
+
+
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found:
+    """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
+
+    Args:
+        fs: The file system.
+        path: The folder.
+        source: Name of the source; of one that no service delivers so there are none.
+        calls: How often the store was asked, so far.
+        lake: Path of the lake that is made of the objects, which is none of them.
+    """
+    patterns = delivery(source).patterns
+    if ROOT in path.split("/"):
+        return Found((path,) if any(_bound(path, pattern) is not None for pattern in patterns) else ())
+    if not patterns:
+        return Found()
+    roots: list[str] = []
+    loose: dict[str, Names] = {}
+    closed: list[str] = []
+    waiting = [path]
+    end = calls.number + TREE_CALLS
+    for depth in range(TREE_DEPTH + 1):
+        following: list[str] = []
+        for folder in waiting:
+            if depth and calls.number >= end:
+                closed.append(folder)
+                continue
+            there = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
+            loose[folder] = there.files
+            for name in there.folders:
+                if name == ROOT:
+                    roots.append(folder)
+                elif f"{folder}/{name}" == lake:
+                    continue
+                elif reason := objects.skipped(name):
+                    calls.pass_over(fs, f"{folder}/{name}/", reason)
+                elif depth == TREE_DEPTH or _PERIOD.fullmatch(name):
+                    closed.append(f"{folder}/{name}")
+                else:
+                    following.append(f"{folder}/{name}")
+        waiting = following
+    return Found(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Found()
+
+
+def _beside(
+    fs: Any, path: str, roots: Sequence[str], loose: Mapping[str, Names], closed: Sequence[str]
+) -> Names:
+    """What is in no tree: the uppermost folders that hold none, and objects beside folders that do."""
+    above = {path}
+    for root in roots:
+        while root not in above:
+            above.add(root)
+            root = root.rpartition("/")[0]
+    found = Names()
+    for folder in sorted({*loose, *closed} - above):
+        if folder.rpartition("/")[0] in above:
+            found.add(listing.shown(fs, f"{folder}/"))
+    for folder in sorted(above & loose.keys()):
+        found.extend(Names(loose[folder].number, [listing.shown(fs, name) for name in loose[folder].some]))
+    return found
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A folder that holds folders of years.
+
+    Args:
+        path: Its path.
+        steps: What the folders of years, months and days below it are called.
+    """
+
+    path: str
+    steps: tuple[str, ...]
+
+
+class Walk:
+    """Goes through the trees of one source.
+
+    Args:
+        fs: The file system.
+        wanted: Days, accounts and regions.
+        calls: How often the store was asked, so far.
+    """
+
+    def __init__(self, fs: Any, wanted: Wanted, calls: Calls) -> None:
+        self.leaves: list[Leaf] = []
+        self.fs = fs
+        self.wanted = wanted
+        self.calls = calls
+        self.seen: dict[str, set[str]] = {"account": set(), "region": set()}
+        self.reached: dict[str, set[str]] = {"account": set(), "region": set()}
+        self._folders: dict[str, list[str]] = {}
+        self._strangers: set[str] = set()
+        self._taken: set[str] = set()
+
+    def places(self, roots: Sequence[str], path: str, source: str) -> Iterator[str]:
+        """Folders of one day each.
+
+        Args:
+            roots: Trees, see `find`.
+            path: Where they were looked for.
+            source: Name of the source.
+
+        Raises:
+            ConfigError: No tree has a folder of this source, or one of an account or region that is asked for.
+        """
+        patterns = delivery(source).patterns
+        if self.wanted.regions and not any("{region}" in pattern for pattern in patterns):
+            raise ConfigError(f"the prefixes of {source} name no region, so none can be chosen; leave --region out")
+        for root in roots:
+            for pattern in patterns:
+                yield from self._below(root, pattern)
+        self._check(path, source)
+
+    def strangers(self) -> Names:
+        """URIs of folders in the place of an account, a region and the like that are called otherwise."""
+        found = Names()
+        for folder in sorted(self._strangers - self._taken):
+            found.add(listing.shown(self.fs, f"{folder}/"))
+        return found
+
+    def _below(self, path: str, pattern: str) -> Iterator[str]:
+        """Folders of a day, for one pattern; nothing when the path lies beside it."""
+        if ROOT not in path.split("/"):
+            yield from self._from(f"{path}/{ROOT}", pattern.split("/")[1:], {})
+        elif found := _bound(path, pattern):
+            rest, bound = found
+            if self._take(bound):
+                yield from self._from(path, rest, bound)
+
+    def _from(self, path: str, steps: Sequence[str], bound: dict[str, str]) -> Iterator[str]:
+        if "{year}" in steps[0]:
+            for name, value in bound.items():
+                self.reached.setdefault(name, set()).add(value)
+            self.leaves.append(Leaf(path, tuple(steps)))
+            yield from self._days(path, steps)
+            return
+        for name in self._names(path):
+            below = f"{path}/{name}"
+            if (values := matched(steps[0], name)) is not None:
+                self._taken.add(below)
+                if self._take(values):
+                    yield from self._from(below, steps[1:], bound | values)
+            elif path.endswith(f"/{ROOT}") and ORGANIZATION.fullmatch(name):
+                self._taken.add(below)
+                yield from self._from(below, steps, bound)
+            elif "{" in steps[0] and not any(matched(step, name) is not None for step in _ACCOUNT_STEPS):
+                self._strangers.add(below)
+
+    def _names(self, path: str) -> list[str]:
+        if path not in self._folders:
+            self._folders[path] = listing.folders(self.fs, path, self.calls)
+        return self._folders[path]
+
+    def _take(self, values: dict[str, str]) -> bool:
+        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+            if name in values:
+                self.seen[name].add(values[name])
+                if chosen and values[name] not in chosen:
+                    return False
+        return True
+
+    def _days(self, path: str, steps: Sequence[str]) -> Iterator[str]:
+        year_step, month_step, day_step = steps
+        months: dict[tuple[int, int], list[date]] = {}
+        for day in self.wanted.days():
+            months.setdefault((day.year, day.month), []).append(day)
+        for days in months.values():
+            month = f"{path}/{_filled(year_step, days[0])}/{_filled(month_step, days[0])}"
+            names = [_filled(day_step, day) for day in days]
+            if len(names) > FEW_DAYS:
+                there = set(listing.folders(self.fs, month, self.calls))
+                names = [name for name in names if name in there]
+            yield from (f"{month}/{name}" for name in names)
+
+    def _check(self, path: str, source: str) -> None:
+        """Says what is not there at all: of a mistyped account there would be no records, and no word about it."""
+        if self.calls.refused:
+            return  # what is absent may be in there, and the run names it
+        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+            if absent := sorted(set(chosen) - self.reached[name]):
+                there = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
+                asked = ", ".join(absent)
+                raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {there}")
+        if not self.reached["account"]:
+            raise ConfigError(f"there are no folders of {source} below {path!r}")
+
+
+def _bound(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
+    """What of a pattern lies below a path in its tree, and the values above; None when the path is beside it."""
+    given, rest = path.split("/"), pattern.split("/")[1:]
+    inside = given[len(given) - given[::-1].index(ROOT) :]
+    if inside and ORGANIZATION.fullmatch(inside[0]):
+        inside = inside[1:]
+    bound: dict[str, str] = {}
+    for name in inside:
+        values = matched(rest[0], name)
+        if values is None or set(values) & set(_DATES):
+            return None
+        bound |= values
+        rest = rest[1:]
+    return rest, bound
+
+
+def matched(step: str, name: str) -> dict[str, str] | None:
+    """The values of the step's variables if a folder of this name can stand there."""
+    if not (variable := _VARIABLE.search(step)):
+        return {} if step == name else None
+    kind = variable[1]
+    before, after = step[: variable.start()], step[variable.end() :]
+    if not (name.startswith(before) and name.endswith(after)):
+        return None
+    value = name[len(before) : len(name) - len(after)]
+    if kind in _DATES:
+        return {kind: value}
+    return {kind: value} if VARIABLES[kind].fullmatch(value) else None
+
+
+def _filled(step: str, day: date) -> str:
+    def value(variable: re.Match[str]) -> str:
+        name = variable[1]
+        return _DATES[name].format(getattr(day, name.removesuffix("_unpadded")))
+
+    return _VARIABLE.sub(value, step)

@@ -1,0 +1,225 @@
+"""What an object's key and first bytes say: source, account, region, time.
+
+A key says what AWS wrote into it; anyone may have named a file, so each value is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from ocsf_lake.inputs import content
+from ocsf_lake.inputs.content import CLOUDTRAIL, GUARDDUTY, ROUTE53_RESOLVER, VPC_FLOW
+from ocsf_mappers import Mapper, RawObject
+from ocsf_mappers.errors import ReadError
+from ocsf_mappers.readers.parquet_pages import Footer
+from ocsf_mappers.readers.streams import Blocks, Limits
+
+_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_DAY = re.compile(r"\d{8}")
+
+_HIVE_REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+){1,3}-\d{1,2}")
+"""A region in a step that anyone may have named: by its form, so that `region=all` or `region=emea` is none."""
+
+_ACCOUNT_STEPS = frozenset(["account", "accountid", "awsaccount", "awsaccountid"])
+_REGION_STEPS = frozenset(["region", "awsregion"])
+
+_TIMES = (
+    # AWS's own names of files: _20260504T0910Z_
+    ("second", re.compile(r"[/_](\d{8})T(\d{6})Z(?=[^/]*\Z)")),
+    ("minute", re.compile(r"[/_](\d{8})T(\d{4})Z(?=[^/]*\Z)")),
+    # Firehose: stream-1-2026-05-04-09-10-11-0a1b...; the time is that of the first record in the object
+    ("second", re.compile(r"-\d+-(\d{4})-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)(?=-[^/]*\Z)")),
+    ("hour", re.compile(r"/year=(\d{4})/month=(\d\d)/day=(\d\d)/hour=(\d\d)/")),
+    ("hour", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/(\d\d)/")),
+    ("day", re.compile(r"/year=(\d{4})/month=(\d\d)/day=(\d\d)/")),
+    ("day", re.compile(r"/(?:date|dt|eventday)=(\d{4})-?(\d\d)-?(\d\d)/", re.IGNORECASE)),
+    ("day", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/")),
+)
+"""How finely a key says a time -> how it says it, the finest first."""
+
+_KEYS = tuple(
+    (source, re.compile(pattern))
+    for source, pattern in (
+        (
+            CLOUDTRAIL,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>CloudTrail[^/]*)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            VPC_FLOW,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcflowlogs)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            VPC_FLOW,
+            r"/aws-account-id=(?P<account>[^/]+)/aws-service=(?P<kind>vpcflowlogs)/aws-region=(?P<region>[^/]+)/"
+            r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/",
+        ),
+        (
+            # no region in these keys
+            ROUTE53_RESOLVER,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcdnsquerylogs)/[^/]+/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            ROUTE53_RESOLVER,
+            r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
+        ),
+        (
+            GUARDDUTY,
+            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>GuardDuty)/(?P<region>[^/]+)/"
+            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        ),
+        (
+            CLOUDTRAIL,
+            r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+        ),
+        (
+            VPC_FLOW,
+            r"/(?P<account>\d{12})_(?P<kind>vpcflowlogs)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+        ),
+    )
+)  # fmt: skip
+
+_DIGEST = re.compile(rb'\A\s*\{[^{}\[\]]*"digestStartTime"\s*:')
+DIGEST_REASON = "a digest proves other files and holds no events"
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What an object's key says; None where it says nothing, or nothing believable.
+
+    Args:
+        source: Name of the source.
+        account: Twelve digits.
+        region: AWS's name of the region.
+        day: Day of delivery, `YYYYMMDD`, UTC.
+        kind: What AWS calls the log in its keys, such as `CloudTrail-Digest`.
+        time: Beginning of the time that the object covers, ISO 8601, UTC, as finely as the key says it.
+        window: How finely that is: `second`, `minute`, `hour` or `day`.
+    """
+
+    source: str | None = None
+    account: str | None = None
+    region: str | None = None
+    day: str | None = None
+    kind: str | None = None
+    time: str | None = None
+    window: str | None = None
+
+
+def of_key(uri: str) -> KeyFacts:
+    """Source, account, region and time from the names of folders and file.
+
+    Keys of AWS's own say what the source is; of any other key, Hive-style steps (`region=eu-west-1`, `accountId=...`,
+    `year=2026`) say the rest.
+    """
+    path = "/" + unquote(uri.partition("://")[2] or uri).lstrip("/")
+    time, window = _time_of(path)
+    account, region = _step(path, _ACCOUNT_STEPS, _ACCOUNT), _step(path, _REGION_STEPS, _HIVE_REGION)
+    for source, pattern in _KEYS:
+        if found := pattern.search(path):
+            named = found.groupdict()
+            day = named.get("date") or "".join(named[part] for part in ("year", "month", "day"))
+            return KeyFacts(
+                source,
+                _checked(_ACCOUNT, named["account"]) or account,
+                _checked(_REGION, named.get("region", "")) or region,
+                _checked(_DAY, day),
+                named["kind"],
+                time,
+                window,
+            )
+    return KeyFacts(account=account, region=region, time=time, window=window)
+
+
+def raw_object(uri: str, etag: str = "") -> RawObject:
+    """An object as the engine takes it, with what its key says."""
+    facts = of_key(uri)
+    return RawObject(uri, etag, region=facts.region, account=facts.account, time=facts.time, window=facts.window)
+
+
+def _step(path: str, names: frozenset[str], pattern: re.Pattern[str]) -> str | None:
+    """The value that Hive-style folders give a name; None where they give none, no sound one, or several."""
+    pairs = (step.partition("=") for step in path.split("/")[:-1])
+    said = {value for name, _, value in pairs if re.sub("[-_]", "", name.lower()) in names}
+    return said.pop() if len(said) == 1 and all(pattern.fullmatch(value) for value in said) else None
+
+
+def _time_of(path: str) -> tuple[str | None, str | None]:
+    """The time that a key says most finely, and how finely that is; nothing where that is no date."""
+    for window, pattern in _TIMES:
+        if found := pattern.findall(path):
+            digits = "".join(found[-1])
+            try:
+                moment = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            except ValueError:
+                return None, None
+            return moment.strftime("%Y-%m-%dT%H:%M:%SZ"), window
+    return None, None
+
+
+def _checked(pattern: re.Pattern[str], value: str) -> str | None:
+    return value if pattern.fullmatch(value) else None
+
+
+def of_parquet(columns: list[str]) -> str | None:
+    """The source that has these columns."""
+    names = {name.lower().replace("-", "_") for name in columns}
+    return VPC_FLOW if len(names & content.VPC_WORDS) >= 3 else None
+
+
+def digest_reason(head: bytes) -> str | None:
+    """Why an object that begins like this is set aside: CloudTrail's digests hold no events."""
+    return DIGEST_REASON if _DIGEST.match(head[:8192]) else None
+
+
+def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
+    """Why an object of this name holds no records of the log in whose tree it lies, or None."""
+    kind = of_key(uri).kind or ""
+    return next((reason for text, reason in mapper.set_aside.items() if kind.startswith(text)), None)
+
+
+@dataclass(frozen=True)
+class Sniffed:
+    """What an object's beginning says.
+
+    Args:
+        source: Its source; None when it is none that is known.
+        nothing: Why there is nothing to read in it, whatever its source.
+    """
+
+    source: str | None = None
+    nothing: str | None = None
+
+
+def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
+    """The source of an object whose name says nothing, from its beginning; see `sniffed`."""
+    return sniffed("", file, limits).source
+
+
+def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
+    """The source of an object whose name says nothing, from its beginning, or why nothing in it is to be read.
+
+    Args:
+        uri: The object.
+        file: The raw object; it is read from here on.
+        limits: How far it may grow when it is decompressed.
+    """
+    blocks = Blocks(file, limits)
+    head = blocks.head
+    if head.startswith(b"PAR1"):
+        try:
+            return Sniffed(of_parquet(Footer(file).names))
+        except ReadError:
+            return Sniffed()
+    # A first record may be longer than what is usually enough.
+    found = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)
+    if found is None:
+        return Sniffed(nothing=content.reason_without_records(uri, head, whole=len(head) < content.HEAD_BYTES))
+    return Sniffed(found)

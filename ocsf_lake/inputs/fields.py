@@ -1,0 +1,84 @@
+"""Columns of logs without a header, from the setting `flow_fields`.
+
+The setting decides events, so it is part of the mapper that reads: mappers made here have a fingerprint of their own,
+and with it batches. After a change open batches are planned anew, and a replay of quarantine tries its records again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from ocsf_lake.config import FlowFields, Settings
+from ocsf_mappers import Delimited, DelimitedInJson, Mapper, registry
+from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.readers import Named, Reader
+
+SOURCE, SETTING = "aws_vpc_flow", "flow_fields"
+
+
+def mapper(name: str, settings: Settings) -> Mapper:
+    """A source's mapper as the settings make it.
+
+    Raises:
+        ConfigError: There is no such source, or the setting names fields that no log can have.
+    """
+    return configured(registry.load(name), settings)
+
+
+def all_configured(found: Mapping[str, Mapper], settings: Settings) -> dict[str, Mapper]:
+    """Mappers by name, as the settings make them."""
+    return {name: configured(mapper, settings) for name, mapper in found.items()}
+
+
+def configured(found: Mapper, settings: Settings) -> Mapper:
+    """A mapper as the settings make it."""
+    if found.name != SOURCE or not settings.flow_fields:
+        return found
+    return replace(found, readers=[_reader(reader, settings) for reader in found.readers])
+
+
+def source(uri: str, settings: Settings) -> str | None:
+    """The source of an object whose fields the settings name; None where they say nothing of it."""
+    return SOURCE if any(fnmatchcase(uri, glob(given)) for given in settings.flow_fields) else None
+
+
+def glob(given: FlowFields) -> str:
+    """The pattern that the whole URI has to fit: a URI without `*` stands for all below it.
+
+    A path that is no URI is one of this machine, from the working folder; one that begins with `*` may be anywhere.
+    """
+    anywhere = "://" in given.uri or given.uri.startswith("*")
+    uri = given.uri if anywhere else f"file://{os.path.realpath(given.uri)}"
+    return uri if any(mark in uri for mark in "*?[") else f"{uri}*"
+
+
+def _reader(reader: Reader, settings: Settings) -> Reader:
+    match reader:
+        case Delimited():
+            return _named(reader, settings)
+        case DelimitedInJson():
+            return replace(reader, text=_named(reader.text, settings))
+        case _:
+            return reader
+
+
+def _named(reader: Delimited, settings: Settings) -> Delimited:
+    return replace(reader, named=tuple(_columns(reader, given) for given in settings.flow_fields))
+
+
+def _columns(reader: Delimited, given: FlowFields) -> Named:
+    names = tuple(name.lower().replace("-", "_") for name in given.fields.split())
+    where = f"setting {SETTING}, {given.uri}"
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{where}: {', '.join(repeated)} twice")
+    unknown = [name for name in names if name not in reader.columns]
+    for name in unknown:
+        # AWS adds fields, so one that is not known may be right; one that is nearly a known field is misspelt.
+        if hint := nearest(name, reader.columns):
+            raise ConfigError(f"{where}: there is no field {name!r}{hint}")
+    if len(unknown) * 2 >= len(names):
+        raise ConfigError(f"{where}: {len(unknown)} of {len(names)} fields are none of a flow log's")
+    return Named(glob(given), names)

@@ -1,0 +1,249 @@
+"""A lake opened: its files, ledger and catalog in one place."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import sqlalchemy as sa
+
+from ocsf_lake.catalogs.base import Catalog, Catalogs
+from ocsf_lake.catalogs.local import SqlCatalog
+from ocsf_lake.config import Settings
+from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.database import DamagedError, MissingError, is_postgres, lock, parsed, shown
+from ocsf_lake.ledger.exports import Exports
+from ocsf_lake.ledger.leases import FileLeases, Leases, PostgresLeases
+from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.storage import layout, retry, s3
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Lake:
+    """What a run works with.
+
+    Args:
+        settings: The settings in force.
+        store: The lake's files.
+        ledger: What was read.
+        catalog: What is visible.
+        leases: Who works on which batch.
+    """
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    catalog: Catalogs
+    leases: Leases
+
+    def exports(self, target: str) -> Exports:
+        """What the ledger says of what went to a custom source, by the URI of its folder."""
+        return Exports(self.ledger.engine, target)
+
+
+@contextmanager
+def opened(
+    settings: Settings, patient: bool = False, *, reading: bool = False, whole: bool = True, absent: bool = False
+) -> Iterator[Lake]:
+    """The lake of these settings; it is made when there is none, unless it is only to be read.
+
+    With a ledger in PostgreSQL the catalog and the locks of batches are there too, and any number of hosts share the
+    lake; otherwise all three are in a local folder, for the processes of one host. A catalog that lacks files of
+    finished batches is filled from the ledger.
+
+    Args:
+        settings: The settings in force.
+        patient: Wait while the database does not answer, as a run does; who looks something up wants to know at once.
+        reading: Make and change nothing: permission to read is enough.
+        whole: Fill a catalog that lacks files; who looks for what is wrong does not want that.
+        absent: A lake that is not there counts as an empty one; it is not made.
+
+    Raises:
+        ConfigError: Its databases have no place, cannot be opened, or are not those of this lake.
+        MissingError: It is only to be read, and there is none.
+        RetriableError: The database or the store does not answer.
+    """
+    reading = reading or absent
+    store = Store(settings.lake, settings.lake_access, settings.mask)
+    url, state, shared = _places(settings, store)
+    target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
+    place = shown(target)
+    with ExitStack() as stack:
+        ledger = _ledger(settings, store, target, patient, reading, absent)
+        stack.callback(ledger.close)
+        if url is not None:
+            _asked(patient, ledger.belongs_to, store.uri("").rstrip("/"), reading=reading)
+        found = _asked(patient, marker.check, ledger.engine, store, place)
+        if found is None and not reading:
+            _asked(patient, _claim, ledger, store, place)
+        local = _catalog(settings, ledger, url if shared else None, state, patient, reading, whole)
+        stack.callback(local.close)
+        others = _others(settings, store, state, url if shared else None, reading) if not (reading and whole) else []
+        for other in others:
+            stack.callback(other.close)
+        locks = None if shared else _in(state, layout.LOCKS_PATH)
+        leases: Leases = FileLeases(locks, settings.mask) if locks else PostgresLeases(ledger.engine)
+        stack.callback(leases.close)
+        yield Lake(settings, store, ledger, Catalogs(local, others), leases)
+
+
+@contextmanager
+def bare(settings: Settings) -> Iterator[tuple[Store, Ledger, str]]:
+    """A lake's files, and the database of its ledger as it is, whose ever it may be; for who makes the ledger anew.
+
+    A damaged file is moved aside first.
+
+    Yields:
+        The files, the ledger, and the database as messages name it.
+    """
+    store = Store(settings.lake, settings.lake_access, settings.mask)
+    url, state, _ = _places(settings, store)
+    target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
+    try:
+        ledger = Ledger(target, settings.mask)
+    except DamagedError:
+        path = Path(str(target.database))
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            if (file := path.with_name(name)).exists():
+                file.replace(file.with_name(f"{name}.damaged"))
+        ledger = Ledger(target, settings.mask)
+    with closing(ledger):
+        yield store, ledger, shown(target)
+
+
+def _places(settings: Settings, store: Store) -> tuple[str | None, Path | None, bool]:
+    """The ledger's URL where one is set, the folder for what is in none, and whether hosts share the ledger."""
+    url = settings.ledger_url
+    shared = url is not None and is_postgres(url)
+    return url, None if shared else _state(settings, store), shared
+
+
+def _sqlite(state: Path | None, name: str) -> sa.URL:
+    """Not as text: a folder's name may hold what means something in a URL."""
+    return sa.URL.create("sqlite", database=str(_in(state, name)))
+
+
+def _ledger(
+    settings: Settings, store: Store, target: sa.URL, patient: bool, reading: bool, absent: bool
+) -> Ledger:
+    """The ledger; none is made where the lake had one."""
+    file = None if target.get_backend_name() == "postgresql" else Path(str(target.database))
+    if file is not None and not file.exists() and not file.is_symlink():
+        said = _asked(patient, marker.read, store)
+        if said is not None or marker.holds_files(store):
+            raise MissingError(marker.lost(store, said, shown(target)))
+    try:
+        return _asked(patient, Ledger, target, settings.mask, reading=reading)
+    except MissingError as error:
+        if absent:
+            return Ledger(None)
+        raise no_lake(settings) from error
+
+
+def _claim(ledger: Ledger, store: Store, place: str) -> None:
+    """Writes into the lake whose it is, after what the ledger knows that no record says."""
+    from ocsf_lake.upkeep.rebuild_ledger import checkpoint
+
+    with ledger.engine.begin() as connection:
+        lock(connection, "claim")
+        known = marker.give_id(connection)
+        if marker.read(store) is None:
+            checkpoint(connection, store)
+            marker.claim(store, known, place)
+    marker.check(ledger.engine, store, place)
+
+
+def _catalog(
+    settings: Settings, ledger: Ledger, shared: str | None, state: Path | None, patient: bool, reading: bool,
+    whole: bool,
+) -> SqlCatalog:  # fmt: skip
+    target = parsed(shared) if shared else _sqlite(state, layout.CATALOG_PATH)
+    try:
+        local = _asked(patient, SqlCatalog, target, settings.mask, reading=reading)
+    except (MissingError, DamagedError):
+        if not reading:
+            raise
+        local = SqlCatalog(None)  # as good as lost
+    if whole and local.number_of_files() < ledger.number_of_files():
+        from ocsf_lake.upkeep.check import fill
+
+        if reading:
+            local.close()
+            local = SqlCatalog(None)
+        fill(local, ledger)
+    return local
+
+
+def _asked(patient: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    return retry.patiently(do, *given, **named) if patient else do(*given, **named)
+
+
+def _others(
+    settings: Settings, store: Store, state: Path | None, shared: str | None, reading: bool
+) -> list[Catalog]:
+    """The catalogs beside the local one, as the settings name them; each is imported only when it is wanted."""
+    found: list[Catalog] = []
+    if "glue" in settings.catalogs:
+        from ocsf_lake.catalogs import glue
+
+        if not s3.is_s3(store.fs):
+            raise ConfigError(f"Glue's tables stand on S3, and the lake {settings.lake!r} does not")
+        projection = glue.Projection(settings.glue_projection_regions, settings.glue_projection_accounts)
+        place = glue.Place(
+            settings.glue_database, settings.glue_catalog_id, settings.glue_endpoint, settings.lake_access,
+            projection if settings.glue_projection else None,
+        )  # fmt: skip
+        client = s3.aws_client("glue", place.access, place.endpoint)
+        found.append(glue.GlueCatalog(place, store, client))
+    if "iceberg" in settings.catalogs:
+        from ocsf_lake.catalogs import iceberg
+
+        catalog = iceberg.connect(settings.iceberg_properties, store, state, shared, reading=reading)
+        found.append(iceberg.IcebergCatalog(catalog, settings.iceberg_namespace, store))
+    return found
+
+
+def no_lake(settings: Settings) -> MissingError:
+    """The error for a lake that is not there."""
+    return MissingError(
+        f"there is no lake at {settings.lake!r}; name one with --lake, or make it: "
+        f"ocsf-lake ingest URI --lake {shlex.quote(settings.lake)}"
+    )
+
+
+def exists(settings: Settings) -> bool:
+    """Whether there is a lake of these settings, or was; its ledger may be lost.
+
+    Raises:
+        ConfigError: Its databases have no place, or the store refuses us.
+    """
+    if settings.ledger_url is not None:
+        return True
+    store = Store(settings.lake, settings.lake_access, settings.mask)
+    file = _state(settings, store) / layout.LEDGER_PATH
+    return file.exists() or marker.read(store) is not None or marker.holds_files(store)
+
+
+def _in(state: Path | None, name: str) -> Path:
+    assert state is not None
+    return state / name
+
+
+def _state(settings: Settings, store: Store) -> Path:
+    if settings.state is not None:
+        return settings.state.absolute()
+    if store.is_local:
+        return Path(store.root)
+    raise ConfigError(
+        f"the lake {settings.lake!r} is not a local folder, so its ledger and catalog need a place; "
+        "set OCSF_LAKE_STATE to a folder or OCSF_LAKE_LEDGER_URL to a PostgreSQL database"
+    )

@@ -1,0 +1,384 @@
+"""Small SQL databases: SQLite in the lake, PostgreSQL by URL, both through SQLAlchemy Core.
+
+Each database has a version. A table that is missing is made when the database is opened; a change of a table that is
+there already is a step, and steps that a database has not seen are taken, in order, in one transaction. (Alembic would
+want a folder of scripts and a configuration for what are a few statements in two databases, and be imported each time.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ocsf_lake.ledger import sqlite_reading
+from ocsf_lake.storage import permissions
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
+
+BUSY_SECONDS = 60
+"""How long a writer waits for another process's transaction."""
+
+CLIENT_SECONDS = 15
+"""A connection to PostgreSQL on which nothing is answered for so long is given up."""
+
+POSTGRES_TIMES = {
+    "connect_timeout": CLIENT_SECONDS,
+    "tcp_user_timeout": CLIENT_SECONDS * 1000,
+    "keepalives_idle": CLIENT_SECONDS // 3,
+    "keepalives_interval": CLIENT_SECONDS // 3,
+    "keepalives_count": 2,
+}
+
+POSTGRES_DRIVER = "postgresql+psycopg"
+"""The driver of this project, whatever a URL says: postgresql:// alone would mean psycopg2."""
+
+POSTGRES_SCHEMA = "ocsf_{name}"
+"""In PostgreSQL ledger and catalog share a database; each has a schema of its own."""
+
+VERSION = "schema_version"
+_IN = 500
+_NO_PLACE = ("53100", "53200")
+"""SQLSTATEs of PostgreSQL for a full disk and for too little memory."""
+_REFUSED = ("28", "3D")
+"""Classes of SQLSTATE that asking again does not mend: who asks is unknown, or there is no such database."""
+_REFUSED_SAYS = ("authentication", "does not exist", "Name or service not known", "no password supplied")
+"""The same, where the driver gives no SQLSTATE: before there is a session."""
+_MAY_NOT = "42501"
+"""SQLSTATE of a privilege that is missing."""
+
+URLS = "say sqlite:////folder/ledger.db or postgresql://user:password@host/database"
+MEND = {
+    "ledger": "; put a copy of it back, or make it anew from the lake's files: ocsf-lake rebuild-ledger",
+    "catalog": "; remove that file: the catalog is made anew from the ledger",
+}
+"""What to do about a database that is damaged."""
+
+Step = Callable[[sa.Connection], None]
+"""Changes the tables of one version to those of the next one."""
+
+
+class MissingError(ConfigError):
+    """There is no such database, and who only reads makes none."""
+
+
+class DamagedError(ConfigError):
+    """The database's file is none, or is broken."""
+
+
+def connect(
+    url: str | sa.URL, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = permissions.UMASK,
+    *, reading: bool = False,
+) -> sa.Engine:
+    """An engine for a database whose tables are those of today.
+
+    Args:
+        url: SQLAlchemy URL.
+        metadata: The tables.
+        name: What the database is, a word: `ledger`, `catalog`.
+        steps: How the tables became what they are; the first one changes version 1 to version 2.
+        umask: Permissions that a new file of SQLite and its folder do not get.
+        reading: Nothing is made or changed, so that permission to read is enough. Tables of an older version in SQLite
+            are shown as those of today, in a copy in memory.
+
+    Raises:
+        ConfigError: The database cannot be opened, is damaged, or was changed by a newer version of this program.
+        MissingError: It is only to be read, and there is none.
+        RetriableError: The server does not answer.
+    """
+    target = parsed(url)
+    postgres = target.get_backend_name() == "postgresql"
+    try:
+        if postgres:
+            engine = _postgres(target, name, reading)
+        else:
+            path = _file(target, name)
+            engine = sqlite_reading.engine(path, name) if reading else _sqlite(path, name, umask)
+        sort_out_errors(engine, f"the {name} {shown(target)}", MEND.get(name, ""))
+        try:
+            if reading:
+                return _readable(engine, metadata, name, steps)
+            _update(engine, metadata, name, steps)
+        except BaseException:
+            engine.dispose()
+            raise
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+        raise ConfigError(f"cannot open the {name} {shown(target)}: {_one_line(error)}") from error
+    return engine
+
+
+def parsed(url: str | sa.URL) -> sa.URL:
+    """A database's URL, of one of the two kinds that are known here, with the driver of this project.
+
+    Raises:
+        ConfigError: It is none; what it holds is not shown, as it may be a password.
+    """
+    try:
+        target = sa.make_url(url)
+        kind = target.drivername.partition("+")[0]
+    except (sa.exc.ArgumentError, ValueError):
+        # What it says may be a part of the password, as the cause of our error would be.
+        raise ConfigError(
+            f"ledger_url is no URL of a database; {URLS}; in a password, characters such as @ : / are written in per "
+            "cent, as %40"
+        ) from None
+    if kind == "postgres":
+        kind = "postgresql"
+    if kind not in ("sqlite", "postgresql"):
+        raise ConfigError(f"ledger_url names a database of the kind {kind!r}, and a ledger is in one of two; {URLS}")
+    if kind == "sqlite" and (not target.database or target.database == ":memory:"):
+        raise ConfigError(f"ledger_url names no file; {URLS}")
+    return target.set(drivername=kind)
+
+
+def shown(target: sa.URL) -> str:
+    """A database's URL as it may be read by anybody: without password, and without options, which may hold one."""
+    return repr(target.set(query={}).render_as_string(hide_password=True))
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, without SQLAlchemy's own additions and in one line."""
+    said = getattr(error, "orig", None) or error
+    return " ".join(str(said).split()).removesuffix(".")
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL is that of a PostgreSQL database.
+
+    Raises:
+        ConfigError: It is no URL of a database.
+    """
+    return parsed(url).get_backend_name() == "postgresql"
+
+
+def postgres_url(url: str) -> str:
+    """The URL of a PostgreSQL database for code that makes its own engine: with our driver and our times."""
+    target = parsed(url).set(drivername=POSTGRES_DRIVER)
+    times = {name: str(value) for name, value in POSTGRES_TIMES.items() if name not in target.query}
+    return target.update_query_dict(times).render_as_string(hide_password=False)
+
+
+def _file(target: sa.URL, name: str) -> Path:
+    path = Path(str(target.database)).absolute()
+    if path.is_dir():
+        raise ConfigError(f"the {name} {shown(target)} is a folder; name a file, or move the folder away")
+    return path
+
+
+def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
+    try:
+        permissions.make_folder(path.parent, umask)
+        if not path.exists():
+            permissions.touch(path, umask)  # the files that SQLite makes beside it get its permissions
+    except OSError as error:
+        raise ConfigError(f"the file of the {name} cannot be made: {error.strerror}", file=path) from error
+    # Not by its URL: a path may hold what means something in one.
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
+    _use_wal(engine)
+    return engine
+
+
+def _postgres(target: sa.URL, name: str, reading: bool) -> sa.Engine:
+    engine = sa.create_engine(
+        target.set(drivername=POSTGRES_DRIVER),
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=64,
+        connect_args={"application_name": f"ocsf-lake {name}", **POSTGRES_TIMES},
+    )
+    schema = POSTGRES_SCHEMA.format(name=name)
+
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def opened(connection: Any, _: Any) -> None:
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute(f"SET search_path TO {schema}")
+        if reading:
+            connection.execute("SET default_transaction_read_only TO on")
+        connection.autocommit = before
+
+    return engine
+
+
+def _use_wal(engine: sa.Engine) -> None:
+    """Readers do not wait for the writer, writers wait for each other; a transaction is one from its first query on."""
+
+    @sa.event.listens_for(engine, "connect")
+    def opened(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's own at the first change
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+def sort_out_errors(engine: sa.Engine, what: str = "the database", mend: str = "") -> None:
+    """Makes an engine raise this project's errors for what its database refuses, or does not answer.
+
+    Args:
+        engine: The engine.
+        what: The database, as messages name it.
+        mend: What to do when it is damaged.
+    """
+    sa.event.listen(engine, "handle_error", lambda context: _sorted_out(context, what, mend))
+
+
+def _sorted_out(context: sa.ExceptionContext, what: str, mend: str) -> OcsfMappersError | None:
+    """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
+    if context.is_pre_ping:
+        return None  # SQLAlchemy opens another connection
+    error = context.original_exception
+    said = _one_line(error)
+    if isinstance(error, sqlite3.DatabaseError):
+        return _sorted_out_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, what, said, mend)
+    if type(error).__module__.partition(".")[0] != "psycopg":
+        return None
+    state = getattr(error, "sqlstate", None) or ""
+    if state == _MAY_NOT:
+        return ConfigError(f"{what} refuses us: {said}; reading needs USAGE on its schema and SELECT on its tables")
+    if not _is_operational(error):
+        return None
+    if state in _NO_PLACE:
+        return WriteError(f"{what} cannot be written: {said}")
+    if state.startswith(_REFUSED) or (not state and any(word in said for word in _REFUSED_SAYS)):
+        return ConfigError(f"{what} refuses us: {said}; ledger_url is where its name, user and password are set")
+    return RetriableError(f"{what} does not answer: {said}")
+
+
+def _sorted_out_sqlite(code: int, what: str, said: str, mend: str) -> OcsfMappersError | None:
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RetriableError(f"{what} is busy: {said}")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return WriteError(f"{what} cannot be written: {said}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DamagedError(f"{what} is damaged ({said}){mend}")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to write it and its folder")
+    return None
+
+
+def _is_operational(error: BaseException) -> bool:
+    return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence[Step]) -> sa.Engine:
+    """The engine, if all tables are those of today; in SQLite a copy in memory whose tables are."""
+    newest = len(steps) + 1
+    with engine.connect() as connection:
+        there = set(sa.inspect(connection).get_table_names())
+        version = _version(connection, metadata, newest) if there else 0
+    if not there and engine.dialect.name == "postgresql":
+        raise MissingError(f"there is no {name} in the database {shown(engine.url)}, or this user may not see it")
+    if version > newest:
+        raise ConfigError(_too_new(name, version, newest))
+    if version == newest and metadata.tables.keys() <= there:
+        return engine
+    if engine.dialect.name == "postgresql":
+        raise ConfigError(
+            f"the {name} {shown(engine.url)} has the tables of an older ocsf-lake; the next ingest with this version "
+            "brings them up to date, and then they can be read"
+        )
+    copied = sqlite_reading.in_memory(engine)
+    engine.dispose()
+    _update(copied, metadata, name, steps)
+    return copied
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+def _update(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence[Step]) -> None:
+    newest = len(steps) + 1
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            lock(connection, f"tables of {name}")
+            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {POSTGRES_SCHEMA.format(name=name)}")
+        version = _version(connection, metadata, newest)
+        if version > newest:
+            raise ConfigError(_too_new(name, version, newest))
+        for step in steps[version - 1 :]:
+            step(connection)
+        metadata.create_all(connection)
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION} (version INTEGER NOT NULL)")
+        if connection.exec_driver_sql(f"UPDATE {VERSION} SET version = {newest}").rowcount == 0:
+            connection.exec_driver_sql(f"INSERT INTO {VERSION} VALUES ({newest})")
+
+
+def _too_new(name: str, version: int, newest: int) -> str:
+    return f"the {name} has the tables of a newer ocsf-lake (version {version}, this one knows {newest}); use that one"
+
+
+def _version(connection: sa.Connection, metadata: sa.MetaData, newest: int) -> int:
+    there = set(sa.inspect(connection).get_table_names())
+    if VERSION in there:
+        found = connection.exec_driver_sql(f"SELECT max(version) FROM {VERSION}").scalar()
+        return int(found or newest)
+    # Databases of the first version did not say so.
+    return 1 if there & set(metadata.tables) else newest
+
+
+# -- statements -------------------------------------------------------------------------------------------------------
+def lock(connection: sa.Connection, what: str) -> None:
+    """Keeps others from what this transaction does, until it ends; a transaction of SQLite does that by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
+
+
+@contextmanager
+def locked(url: str, what: str) -> Iterator[None]:
+    """The same for work on other connections; databases but PostgreSQL have no such lock.
+
+    Raises:
+        ConfigError: The database refuses us.
+        RetriableError: It does not answer.
+    """
+    if not is_postgres(url):
+        yield
+        return
+    engine = sa.create_engine(postgres_url(url), poolclass=sa.NullPool)
+    sort_out_errors(engine)
+    with engine.begin() as connection:
+        lock(connection, what)
+        yield
+
+
+def insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that can say what to do about rows that are there already."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows; those that are there already, by their key, get the new values."""
+    if not rows:
+        return
+    statement = insert(connection, table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+
+
+def select_in(
+    connection: sa.Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Sequence[Any]
+) -> Iterator[sa.Row[Any]]:
+    """The rows of a query whose column, of text, is among many values."""
+    if connection.dialect.name == "postgresql":
+        # One array: a list of 500 parameters is planned anew each time, and scans the table after a large load.
+        array = sa.literal(list(values), postgresql.ARRAY(sa.Text))
+        yield from connection.execute(query.where(column == sa.any_(array)))
+        return
+    for start in range(0, len(values), _IN):
+        yield from connection.execute(query.where(column.in_(values[start : start + _IN])))
+
+
+def analyze(connection: sa.Connection, *tables: sa.Table) -> None:
+    """Tells PostgreSQL's planner how large tables have become, before its own round does."""
+    if connection.dialect.name == "postgresql":
+        for table in tables:
+            connection.exec_driver_sql(f"ANALYZE {table.name}")

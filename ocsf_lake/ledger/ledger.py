@@ -1,0 +1,490 @@
+"""The ledger: which objects have been seen, which batches they went into, and what became of them.
+
+An object is known by URI and ETag. Every change of state is one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
+from ocsf_lake.ledger.leases import LostError
+from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
+from ocsf_lake.ledger.sqlite_reading import memory_engine
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
+from ocsf_lake.storage import permissions
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_mappers.errors import ConfigError
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+"""Who this is, for people who look who works on what."""
+
+ANALYZED_FROM = 10_000
+"""After so many new objects the database is told that its tables have grown."""
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often an object that failed was tried.
+
+    Args:
+        source: Its source, where that is known.
+        reason: Why it failed the last time.
+        attempts: How often, for this kind of reason and with this mapper.
+        tried_at: When last.
+        tried_with: See `program`; None where the store failed and not the object.
+    """
+
+    source: str | None
+    reason: str | None
+    attempts: int
+    tried_at: str | None
+    tried_with: str | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An object on its own that failed too often. See `Tries`."""
+
+    ref: ObjectRef
+    source: str
+    reason: str
+    attempts: int
+    tried_with: str
+
+
+Undo = Callable[[sa.Connection], None]
+"""Removes what a batch wrote."""
+
+
+class Ledger:
+    """The ledger of one lake.
+
+    Args:
+        url: SQLAlchemy URL of the database; tables that are missing are made. None for an empty one in memory.
+        umask: Permissions that a new file of SQLite does not get.
+        reading: Nothing is made or changed, see `ocsf_lake.ledger.database.connect`.
+    """
+
+    def __init__(self, url: str | sa.URL | None, umask: int = permissions.UMASK, *, reading: bool = False) -> None:
+        if url is None:
+            self.engine = memory_engine()
+            METADATA.create_all(self.engine)
+        else:
+            self.engine = connect(url, METADATA, "ledger", STEPS, umask, reading=reading)
+        self._planned = 0
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+    def belongs_to(self, lake: str, *, reading: bool = False) -> None:
+        """Notes whose ledger this is, the first time; later it has to be the same lake.
+
+        Args:
+            lake: URI of the lake.
+            reading: Only look.
+
+        Raises:
+            ConfigError: It is another one's: objects that one has would be missing in the other without a word.
+        """
+        with self.engine.connect() if reading else self.engine.begin() as connection:
+            if not reading:
+                connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+            owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
+        if owner not in (lake, None):
+            raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")
+
+    def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
+        """URI, size and stamp -> ETag, of those local files among these that have been seen before, as they are now."""
+        wanted = {ref.uri for ref in refs if ref.stamp}
+        query = sa.select(OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag).where(
+            OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
+        )
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, OBJECTS.c.uri, sorted(wanted))
+            return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
+
+    def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
+        """State and batch of the objects that the ledger knows."""
+        with self.engine.connect() as connection:
+            return _states(connection, refs)
+
+    def tries(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], Tries]:
+        """How often the objects among these that failed were tried."""
+        columns = OBJECTS.c
+        names = [columns[item.name] for item in fields(Tries)]
+        query = sa.select(columns.uri, columns.etag, *names).where(columns.state == State.FAILED)
+        wanted = {ref.key for ref in refs}
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, columns.uri, [ref.uri for ref in refs])
+            return {(uri, etag): Tries(*found) for uri, etag, *found in rows if (uri, etag) in wanted}
+
+    def plan(
+        self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
+        left_out: LeftOut | None = None, first: Undo | None = None,
+    ) -> list[Batch]:  # fmt: skip
+        """Writes batches and their members; batches of which a member was planned meanwhile are left out.
+
+        Args:
+            batches: The batches.
+            instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
+                done after all nothing is removed and nothing written; nobody can end it meanwhile.
+            failures: Those of the batch before, which count for batches of several members too.
+            left_out: A member of the open batch that goes into none.
+            first: What else belongs into that transaction, and comes before.
+
+        Returns:
+            The batches written, those that stand there already as they are among them.
+        """
+        written = []
+        with self.engine.begin() as connection:
+            # Two that plan the same objects would not see each other's before both have ended.
+            lock(connection, "plan")
+            if instead_of is not None and not _discarded(connection, *instead_of):
+                return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
+            if first is not None:
+                first(connection)
+            if left_out is not None:
+                self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
+                _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
+            for batch in batches:
+                known = _states(connection, batch.members)
+                if _stands(batch, known):
+                    written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
+                    continue
+                if any(state in SETTLED for state, _ in known.values()):
+                    continue
+                planned_at = now()
+                upsert(
+                    connection, BATCHES, ("id",),
+                    [{
+                        "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+                        "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
+                        "failures": failures if len(batch.members) > 1 else 0,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
+                        "reason": None,
+                    }],
+                )  # fmt: skip
+                self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                _replace(connection, batch.members)
+                written.append(batch)
+                self._planned += len(batch.members)
+            if self._planned >= ANALYZED_FROM:
+                analyze(connection, OBJECTS, BATCHES)
+                self._planned = 0
+        return written
+
+    def note(self, refs: Sequence[ObjectRef], state: State, reason: str, source: str | None = None) -> None:
+        """Records objects that go into no batch."""
+        with self.engine.begin() as connection:
+            self._put(connection, refs, state, source, None, reason)
+            if state is State.FAILED:
+                _count_attempts(connection, refs, None, now())
+
+    def _put(
+        self, connection: sa.Connection, refs: Sequence[ObjectRef], state: State, source: str | None,
+        batch_id: str | None, reason: str | None,
+    ) -> None:  # fmt: skip
+        rows = [
+            {
+                "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": source,
+                "batch_id": batch_id, "state": state, "reason": reason,
+            }
+            for ref in refs
+        ]  # fmt: skip
+        upsert(connection, OBJECTS, ("uri", "etag"), rows)
+
+    def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
+        """What the ledger says of batches, in the order of the ids.
+
+        Args:
+            ids: The batches; None for all that are not done, by id.
+        """
+        columns = [BATCHES.c[item.name] for item in fields(BatchRow)]
+        with self.engine.connect() as connection:
+            if ids is None:
+                query = sa.select(*columns).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+                return [_row(found) for found in connection.execute(query)]
+            asked = list(ids)
+            found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
+            return [found[batch_id] for batch_id in asked if batch_id in found]
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """A batch that is not done, with the members it was planned with; None when it is done or there is none."""
+        with self.engine.connect() as connection:
+            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _batch(connection, row)
+
+    def rate(self, source: str) -> float | None:
+        """Bytes of objects per second that one worker has dealt with so far; None without a batch done."""
+        query = sa.select(sa.func.sum(BATCHES.c.bytes_in), sa.func.sum(BATCHES.c.seconds)).where(
+            BATCHES.c.source == source, BATCHES.c.state == State.DONE
+        )
+        with self.engine.connect() as connection:
+            size, seconds = connection.execute(query).one()
+        return float(size) / float(seconds) if size and seconds else None
+
+    def begin(self, batch: Batch) -> Batch:
+        """Counts an attempt at a batch, as one that fails until it is done or excused: who is killed cannot count.
+
+        Returns:
+            The batch with the number of this attempt, from 1, and that of its record.
+
+        Raises:
+            LostError: It is done or discarded.
+        """
+        with self.engine.begin() as connection:
+            changed = connection.execute(
+                sa.update(BATCHES)
+                .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+                .values(
+                    attempts=BATCHES.c.attempts + 1, failures=BATCHES.c.failures + 1, state=State.PLANNED, reason=None,
+                    begun_at=now(), worker=WORKER,
+                )
+            )
+            if not changed.rowcount:
+                raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
+            row = BATCHES.c
+            query = sa.select(row.attempts, row.planned_at, row.begun_at).where(row.id == batch.id)
+            attempts, planned_at, begun_at = connection.execute(query).one()
+            number = marker.next_number(connection)
+            return replace(batch, attempts=attempts, number=number, planned_at=planned_at, begun_at=begun_at)
+
+    def finish(
+        self, batch: Batch, result: Result, register: Callable[[], None],
+        also: Callable[[sa.Connection], None] | None = None, at: str | None = None,
+    ) -> None:  # fmt: skip
+        """Makes a batch visible and marks it done, with its counts and files, in one transaction.
+
+        Args:
+            batch: The batch, as `begin` gave it.
+            result: What became of it.
+            register: Makes it visible; called when it is certain that the batch is still this worker's. In PostgreSQL
+                nobody can take it over until this ends. In SQLite, where the kernel sees to that, it is called before.
+            also: Writes what else belongs into that transaction.
+            at: When it was done; now without it.
+
+        Raises:
+            LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
+        """
+        shared = self.engine.dialect.name == "postgresql"
+        if not shared:
+            register()
+        with self.engine.begin() as connection:
+            query = sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
+            if connection.scalar(query.with_for_update()) != batch.attempts:
+                raise LostError("another worker has taken the batch over", batch=batch.id)
+            if shared:
+                register()
+            at = at or now()
+            row = {"state": State.DONE, "done_at": at, "reason": None, "failures": 0, **result.columns}
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
+            put_result(connection, batch, result, at)
+            if also is not None:
+                also(connection)
+
+    def fail(self, batch_id: str, reason: str | None, *, excused: bool = False) -> None:
+        """Notes why work on a batch stopped; it stays open.
+
+        Args:
+            batch_id: The batch.
+            reason: Why; None when it was interrupted, which is no failure.
+            excused: Whether the batch has nothing to do with it, so that the attempt does not count.
+        """
+        values: dict[str, Any] = {} if reason is None else {"state": State.FAILED, "reason": reason}
+        if excused:
+            values["failures"] = sa.case((BATCHES.c.failures > 0, BATCHES.c.failures - 1), else_=0)
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.update(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE).values(values)
+            )
+
+    def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
+        """Objects by URI and ETag."""
+        wanted = set(keys)
+        query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
+            return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
+
+    def number_of_files(self) -> int:
+        """How many files finished batches wrote."""
+        with self.engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
+
+    def digests(self, tables: Iterable[str]) -> dict[str, str]:
+        """Path -> SHA-256 of the files of some tables."""
+        query = sa.select(FILES.c.path, FILES.c.sha256).where(FILES.c.table_name.in_(list(tables)))
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def written_by(self, table: str) -> dict[str, str]:
+        """Path of each file of a table -> version of the mapper, and of OCSF, that its batch was planned for."""
+        version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+        query = sa.select(FILES.c.path, version).join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query.where(FILES.c.table_name == table)).tuples().all())
+
+    def files_of(self, batch_id: str) -> list[FileInfo]:
+        """A batch's files as the catalog registers them."""
+        query = sa.select(FILES).where(FILES.c.batch_id == batch_id).order_by(FILES.c.path)
+        with self.engine.connect() as connection:
+            return [
+                FileInfo(
+                    row["path"], Partition(row["table_name"], tuple(row["partition"].split("/"))), row["class_uid"],
+                    row["rows"], row["bytes"], row["sha256"],
+                )
+                for row in connection.execute(query).mappings()
+            ]  # fmt: skip
+
+    def arrow(self, name: str) -> pa.Table:
+        """One table of the ledger, by its name in `ocsf_lake.ledger.tables`."""
+        with self.engine.connect() as connection:
+            return arrow_rows(connection, METADATA.tables[name])
+
+
+def arrow_rows(connection: sa.Connection, table: sa.Table) -> pa.Table:
+    """All rows of a table of the ledger, by its key."""
+    rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+    arrays = [
+        pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
+    ]
+    return pa.table(arrays, names=[column.name for column in table.columns])
+
+
+def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
+    """Writes what became of a batch's objects, and its files."""
+    rows = [
+        {
+            "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
+            "batch_id": batch.id, "state": outcome.state, "reason": outcome.reason,
+            **vars(result.counts_of(ref)),
+        }
+        for ref, outcome in result.outcomes.items()
+    ]  # fmt: skip
+    upsert(connection, OBJECTS, ("uri", "etag"), rows)
+    failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
+    for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
+        _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)
+    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+
+
+def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    if isinstance(kind, sa.Integer):
+        return pa.int64()
+    return pa.float64() if isinstance(kind, sa.Float) else pa.string()
+
+
+def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
+    wanted = {ref.key for ref in refs}
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
+    rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
+    return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
+
+
+def _count_attempts(
+    connection: sa.Connection, refs: Sequence[ObjectRef], tried_with: str | None, at: str,
+    attempts: int | None = None,
+) -> None:  # fmt: skip
+    """Counts that objects failed; attempts with another mapper or program, or for another kind of reason, are over."""
+    again = OBJECTS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
+    number = sa.case((again, OBJECTS.c.attempts + 1), else_=1) if attempts is None else attempts
+    if refs:
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
+            .values(attempts=number, tried_at=at, tried_with=tried_with),
+            [{"of_uri": ref.uri, "of_etag": ref.etag} for ref in refs],
+        )
+
+
+def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
+    """Whether a batch is planned as it is."""
+    return all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members)
+
+
+def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
+    """Objects that failed or were skipped, and whose keys have another content now, will not come back."""
+    etags = {ref.uri: ref.etag for ref in members}
+    waiting = OBJECTS.c.state.in_([State.FAILED, State.SKIPPED])
+    query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(waiting)
+    gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
+    if gone:
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
+            .values(state=State.REPLACED, reason="its key was given another content before it was read"),
+            [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
+        )
+
+
+def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
+    """Forgets an open batch; whether there was one."""
+    row = BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE
+    if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
+        return False
+    undo(connection)
+    connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
+    connection.execute(sa.delete(BATCHES).where(*row))
+    routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
+    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
+    return True
+
+
+def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
+    query = (
+        sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
+        .where(OBJECTS.c.batch_id == row["id"])
+        .order_by(OBJECTS.c.uri, OBJECTS.c.etag)
+    )
+    members = tuple(ObjectRef(*found) for found in connection.execute(query))
+    return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+
+
+def _row(found: sa.Row[Any]) -> BatchRow:
+    row = BatchRow(*found)
+    return replace(row, state=State(row.state))
+
+
+def file_row(batch_id: str, file: FileInfo) -> dict[str, object]:
+    """A file as the table of files has it."""
+    return {
+        "path": file.path,
+        "batch_id": batch_id,
+        "table_name": file.partition.table,
+        "partition": "/".join(file.partition.values),
+        "class_uid": file.class_uid,
+        "rows": file.rows,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+    }
+
+
+@cache
+def program(mapper_version: str) -> str:
+    """What an object was tried with: when it changes, what failed before may go well."""
+    return f"{mapper_version} ocsf-lake {version('ocsf-lake')}"
+
+
+def now() -> str:
+    """The time, UTC, as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,167 @@
+"""The loss meter: what became of records and of their members by source, batch and day, and what is new in a source.
+
+Written in the transaction that ends a batch, so that a batch which is interrupted and done again counts once. The day
+is the event's own; records in quarantine and dropped lines have none and stand under the day of delivery that their
+object's name says, or under `unknown`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from ocsf_lake.inputs import discovery
+from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.ledger import now
+from ocsf_lake.ledger.results import Batch, Result
+from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, NEWS
+from ocsf_lake.storage import layout
+from ocsf_mappers.compiler.statistics import OTHER, News, Novelty, Sighting
+
+NAMES_A_DAY = 2_000
+"""Of a source's members, so many names are told apart on one day; later ones are together under `(other)`."""
+NEWS_OF_SOURCE = 10_000
+"""So much news of a source is kept; what comes later is counted as one item, `(other)`."""
+
+
+def record(connection: sa.Connection, batch: Batch, result: Result, at: str | None = None) -> dict[News, Sighting]:
+    """Adds a batch to the meter, inside the transaction that marks it done.
+
+    Args:
+        connection: The ledger.
+        batch: The batch.
+        result: What became of it.
+        at: When it was done; now without it.
+
+    Returns:
+        What no earlier batch of the source had; names inside open-ended members are not among it.
+    """
+    census = result.census
+    found = _record_news(connection, batch, census.news, at or now())
+    _add(connection, METER, ("batch_id", "day"), _days(batch, result, found))
+    _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
+    failed = Counter({(day, _storable(name)): number for (day, name), number in census.failed.items()})
+    rows = [
+        {"source": batch.source, "day": day, "attribute": name, "events": number}
+        for (day, name), number in failed.items()
+    ]
+    _add(connection, FAILED_CASTS, ("source", "day", "attribute"), rows)
+    return {news: sighting for news, sighting in found.items() if news.kind is not Novelty.OPEN_MEMBER}
+
+
+def _days(batch: Batch, result: Result, found: dict[News, Sighting]) -> list[dict[str, Any]]:
+    census = result.census
+    kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
+    days: dict[str, Counter[str]] = {}
+
+    def count(day: str, kind: str, number: int) -> None:
+        days.setdefault(day, Counter())[kind] += number
+
+    for day, number in census.events.items():
+        count(day, "events", number)
+    for kind, counts in (
+        ("members_mapped", census.mapped), ("members_unmapped", census.unmapped), ("failed_casts", census.failed)
+    ):  # fmt: skip
+        for (day, _), number in counts.items():
+            count(day, kind, number)
+    for ref, outcome in result.outcomes.items():
+        day = discovery.of_key(ref.uri).day or layout.UNKNOWN
+        for kind, number in (("quarantined", outcome.counts.quarantined), ("dropped", outcome.counts.dropped)):
+            if number:
+                count(day, kind, number)
+    for news, sighting in found.items():
+        count(sighting.day, "news", news.kind is not Novelty.OPEN_MEMBER)
+    return [
+        {"batch_id": batch.id, "source": batch.source, "day": day, **{kind: counts[kind] for kind in kinds}}
+        for day, counts in days.items()
+    ]
+
+
+def _members(connection: sa.Connection, source: str, result: Result) -> list[dict[str, Any]]:
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for kind, counted in (("mapped", result.census.mapped), ("unmapped", result.census.unmapped)):
+        for (day, name), number in counted.items():
+            counts.setdefault((day, _storable(name)), Counter())[kind] += number
+    told_apart: dict[tuple[str, str], Counter[str]] = {}
+    for day in sorted({day for day, _ in counts}):
+        query = sa.select(MEMBERS.c.name).where(MEMBERS.c.source == source, MEMBERS.c.day == day)
+        known = set(connection.scalars(query))
+        of_day = {name: found for (when, name), found in counts.items() if when == day}
+        # The most frequent of the new names come first.
+        for name in sorted(of_day, key=lambda name: (name not in known, -of_day[name].total(), name)):
+            known.update([name] if len(known) < NAMES_A_DAY else [])
+            told_apart.setdefault((day, name if name in known else OTHER), Counter()).update(of_day[name])
+    return [
+        {"source": source, "day": day, "name": name, "mapped": found["mapped"], "unmapped": found["unmapped"]}
+        for (day, name), found in told_apart.items()
+    ]
+
+
+def _record_news(
+    connection: sa.Connection, batch: Batch, news: dict[News, Sighting], at: str
+) -> dict[News, Sighting]:
+    """Adds to the table of news; gives what is in it from now on and was not before."""
+    if not news:
+        return {}
+    key = (NEWS.c.kind, NEWS.c.name, NEWS.c.text)
+    known = {News(Novelty(kind), *texts) for kind, *texts in connection.execute(_of_source(key, batch.source))}
+    told: dict[News, Sighting] = {}
+    for item, sighting in news.items():
+        item = News(item.kind, _storable(item.name), _storable(item.text))
+        if item not in known and len(known) >= NEWS_OF_SOURCE:
+            item = News(item.kind, OTHER)
+        known.add(item)
+        if item in told:
+            told[item].records += sighting.records
+        else:
+            told[item] = Sighting(**vars(sighting))
+    rows = [
+        {
+            "source": batch.source, "kind": item.kind, "name": item.name, "text": item.text,
+            "first_day": sighting.day, "first_object": _storable(sighting.object), "first_record": sighting.record,
+            "first_batch": batch.id, "noticed_at": at, "records": sighting.records,
+        }
+        for item, sighting in told.items()
+    ]  # fmt: skip
+    _add(connection, NEWS, ("source", "kind", "name", "text"), rows)
+    mine = _of_source(key, batch.source).where(NEWS.c.first_batch == batch.id)
+    fresh = {News(Novelty(kind), *texts) for kind, *texts in connection.execute(mine)}
+    return {item: sighting for item, sighting in told.items() if item in fresh}
+
+
+def _of_source(columns: Iterable[sa.ColumnElement[Any]], source: str) -> sa.Select[Any]:
+    return sa.select(*columns).where(NEWS.c.source == source)
+
+
+def _add(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """Inserts rows; numbers are added to those of rows that are there, other columns of those stay."""
+    if not rows:
+        return
+    # In one order for all: two batches that end at once must not wait for each other in a circle.
+    rows = sorted(rows, key=lambda row: [row[name] for name in key])
+    statement = insert(connection, table)
+    counted = [
+        name for name in rows[0] if name not in key and name != "first_record" and isinstance(rows[0][name], int)
+    ]
+    changed = {name: table.c[name] + statement.excluded[name] for name in counted}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: PostgreSQL has no NUL."""
+    return text.replace("\0", "\\u0000")
+
+
+def said(news: News, sighting: Sighting) -> str:
+    """What is new and where it stands first, in words; what came with the log is as it came."""
+    where = f"first in {sighting.object}, record {sighting.record}"
+    match news.kind:
+        case Novelty.VALUE:
+            return f"{news.name} {news.text}, which the mapper does not list; {where}"
+        case Novelty.ENUM_TEXT:
+            return f"{news.name} {news.text}, which OCSF does not know: it is Other; {where}"
+        case _:
+            return f"member {news.name}, which the mapper does not declare: it is in unmapped; {where}"

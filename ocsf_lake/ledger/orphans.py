@@ -1,0 +1,58 @@
+"""Where batches and replays that are not done may have left files: so nobody has to list the lake to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.tables import ROUTED, TRACES
+from ocsf_lake.storage import layout
+from ocsf_lake.storage.store import Store
+
+
+class Traces:
+    """What one attempt at a batch leaves.
+
+    Args:
+        lake: The lake.
+        batch_id: The batch or replay.
+    """
+
+    def __init__(self, lake: Lake, batch_id: str) -> None:
+        self.lake = lake
+        self.batch_id = batch_id
+        self._noted: set[str] = set()
+
+    def note(self, folders: Iterable[str]) -> None:
+        """Says where files will be written, before they are."""
+        if new := sorted(set(folders) - self._noted):
+            with self.lake.ledger.engine.begin() as connection:
+                self.note_in(connection, self.batch_id, new)
+            self._noted.update(new)
+
+    @staticmethod
+    def note_in(connection: sa.Connection, batch_id: str, folders: Iterable[str]) -> None:
+        """Says, in a transaction, in which folders files of a batch are."""
+        if rows := [{"batch_id": batch_id, "folder": folder} for folder in folders]:
+            connection.execute(insert(connection, TRACES).on_conflict_do_nothing(), rows)
+
+
+def ids(connection: sa.Connection, batch_id: str) -> list[str]:
+    """A batch, and those of the records of other sources among its own."""
+    return [batch_id, *connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id))]
+
+
+def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
+    """Names of a batch's files where its attempts so far may have left some, finished or half written."""
+    written_by = ids(connection, batch_id)
+    query = sa.select(TRACES.c.folder).where(TRACES.c.batch_id.in_(written_by)).distinct().order_by(TRACES.c.folder)
+    folders = connection.scalars(query).all()
+    return sorted({name for folder in folders for name in store.sizes(folder) if layout.batch_of(name) in written_by})
+
+
+def forget(connection: sa.Connection, batch_id: str) -> None:
+    """In the transaction that ends a batch, or takes it back: nothing is left that is not registered."""
+    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id.in_(ids(connection, batch_id))))

@@ -1,0 +1,240 @@
+"""What each batch came to, in a small file of the lake: so that a ledger that is lost can be made again, exactly.
+
+The rows of events and quarantine say which record of which object they come from. They do not say what was dropped,
+which objects had nothing to give, how large the objects were, or whether a batch that left files behind was ever
+finished. A batch's record does: it is written when all files of the batch are, right before the ledger counts it as
+done, and holds what the ledger is told. One more file for each batch, some kilobytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.compiler.statistics import Census, News, Novelty, Sighting
+from ocsf_mappers.errors import ReadError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the ledger knows of a replay beside its batch.
+
+    Args:
+        entries: Entries of quarantine that it took up.
+        planned_at: When it was planned.
+        token: Of the attempt that was finished.
+    """
+
+    entries: int
+    planned_at: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ledger is told of a batch beside its result.
+
+    Args:
+        done_at: When it was done.
+        worker: Who did it.
+        policy: What became of duplicates.
+        key: What tells the source's events apart.
+        routed: Source of other records among them -> what became of their duplicates, and what tells them apart.
+        replay: Where it is a replay.
+    """
+
+    done_at: str
+    worker: str | None = None
+    policy: str = "keep"
+    key: tuple[str, ...] = ()
+    routed: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it was read.
+
+    Args:
+        number: Its number.
+        batch: The batch; None where the record is of rows alone.
+        result: What became of it.
+        facts: The rest.
+        put: Table of the ledger -> rows that were written without a batch.
+        gone: Files that were removed on demand.
+    """
+
+    number: int
+    batch: Batch | None = None
+    result: Result | None = None
+    facts: Facts | None = None
+    put: Mapping[str, list[dict[str, Any]]] | None = None
+    gone: tuple[str, ...] = ()
+
+    @property
+    def at(self) -> str:
+        """When it was written."""
+        return self.facts.done_at if self.facts else ""
+
+
+def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
+    """Writes a batch's record, whose files must all be there.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store does not answer.
+    """
+    said = {
+        "facts": {**vars(facts), "replay": vars(facts.replay) if facts.replay else None},
+        **_said(batch, result),
+        "routed": [_said(*routed) for routed in result.routed],
+    }
+    _put(store, batch.number, batch.id, said)
+
+
+def _said(batch: Batch, result: Result) -> dict[str, Any]:
+    return {
+        "batch": {
+            "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+            "ocsf_version": batch.ocsf_version, "attempts": batch.attempts, "planned_at": batch.planned_at,
+            "begun_at": batch.begun_at,
+        },
+        "objects": [
+            [ref.uri, ref.etag, ref.size, ref.stamp, outcome.state, outcome.reason, outcome.lasting,
+             *vars(outcome.counts).values()] for ref, outcome in result.outcomes.items()
+        ],
+        "files": [
+            [file.path, file.partition.table, list(file.partition.values), file.class_uid, file.rows, file.bytes,
+             file.sha256] for file in result.files
+        ],
+        "events_by_class": result.events_by_class, "dropped": result.dropped, "failed_casts": result.failed_casts,
+        "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
+        "variants": result.variants, "census": _census(result.census),
+    }  # fmt: skip
+
+
+def write_rows(
+    store: Store, engine: sa.Engine, name: str, wanted: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
+) -> None:
+    """Writes a record of rows that the ledger has and no batch wrote.
+
+    Args:
+        store: The lake's files.
+        engine: The ledger.
+        name: What they are of, a word without `-`.
+        wanted: Queries, each of whole rows of one table.
+        gone: Files of the lake that the ledger forgets.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store or the database does not answer.
+    """
+    with engine.begin() as connection:
+        number = marker.next_number(connection)
+        put = {
+            str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
+            for query in wanted
+        }
+    _put(store, number, name, {"put": put, "gone": list(gone)})
+
+
+def _put(store: Store, number: int, name: str, said: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": FORMAT, **said}, ensure_ascii=True, separators=(",", ":"))
+    data = gzip.compress(text.encode(), mtime=0)
+    store.put(f"{marker.RECORDS}/{marker.file_name(number, name)}", pa.py_buffer(data))
+
+
+def forget(store: Store, batch_id: str) -> None:
+    """Removes the records of a batch's attempts: it is planned anew, or done again."""
+    names = store.sizes(marker.RECORDS)
+    store.remove([name for name in names if name.rpartition("/")[2].partition("-")[2] == f"{batch_id}.json.gz"])
+
+
+def read_all(store: Store) -> Iterator[Record]:
+    """All records, by number.
+
+    Raises:
+        ReadError: One cannot be read, or is of a newer version.
+    """
+    for name in sorted(store.sizes(marker.RECORDS)):
+        if name.endswith(".json.gz"):
+            yield _read(store, name)
+
+
+def _read(store: Store, name: str) -> Record:
+    try:
+        said = json.loads(gzip.decompress(store.get(name) or b""))
+        if said["format"] != FORMAT:
+            raise ReadError("a batch's record was written by a newer ocsf-lake; use that one", file=store.uri(name))
+        return _record(int(name.rpartition("/")[2].partition("-")[0]), said)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ReadError(
+            f"a batch's record is damaged ({error}); without it, what the batch read would be read again: put a copy "
+            "of the file back, or remove it together with the batch's files",
+            file=store.uri(name),
+        ) from error
+
+
+def _record(number: int, said: dict[str, Any]) -> Record:
+    if "batch" not in said:
+        return Record(number, put=said["put"], gone=tuple(said["gone"]))
+    batch, result = _result(number, said)
+    result.routed = [_result(0, routed) for routed in said["routed"]]
+    found = said["facts"]
+    facts = Facts(
+        found["done_at"], found["worker"], found["policy"], tuple(found["key"]),
+        {source: (policy, key) for source, (policy, key) in found["routed"].items()},
+        Replay(**found["replay"]) if found["replay"] else None,
+    )  # fmt: skip
+    return Record(number, batch, result, facts)
+
+
+def _result(number: int, said: dict[str, Any]) -> tuple[Batch, Result]:
+    outcomes = {
+        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
+        for uri, etag, size, stamp, state, reason, lasting, *counts in said["objects"]
+    }
+    files = [
+        FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in said["files"]
+    ]
+    result = Result(
+        outcomes, files, said["events_by_class"], said["dropped"], said["failed_casts"], said["unmapped_keys"],
+        said["seconds"], said["duplicates"], said["variants"], census=_census_of(said["census"]),
+    )  # fmt: skip
+    return Batch(members=tuple(outcomes), number=number, **said["batch"]), result
+
+
+def _census(census: Census) -> dict[str, Any]:
+    counted = {
+        name: [[day, key, number] for (day, key), number in getattr(census, name).items()]
+        for name in ("mapped", "unmapped", "failed")
+    }
+    news = [
+        [item.kind, item.name, item.text, seen.records, seen.object, seen.record, seen.day]
+        for item, seen in census.news.items()
+    ]
+    return {"events": census.events, **counted, "news": news}
+
+
+def _census_of(said: dict[str, Any]) -> Census:
+    counted = {
+        name: Counter({(day, key): number for day, key, number in said[name]})
+        for name in ("mapped", "unmapped", "failed")
+    }
+    news = {News(Novelty(kind), name, text): Sighting(*seen) for kind, name, text, *seen in said["news"]}
+    return Census(Counter(said["events"]), news=news, **counted)

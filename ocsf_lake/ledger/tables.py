@@ -1,0 +1,253 @@
+"""The ledger's tables, and how they became what they are."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+
+OBJECTS = sa.Table(
+    "objects",
+    METADATA,
+    sa.Column("uri", sa.Text, primary_key=True),
+    sa.Column("etag", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("stamp", sa.Text, nullable=False, default=""),
+    sa.Column("source", sa.Text),
+    sa.Column("batch_id", sa.Text, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
+    sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
+    sa.Column("reason", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("tried_at", sa.Text),
+    sa.Column("tried_with", sa.Text),
+)
+"""Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
+failure is one of the store, and may pass."""
+BATCHES = sa.Table(
+    "batches",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("mapper_version", sa.Text, nullable=False),
+    sa.Column("ocsf_version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("objects", sa.BigInteger, nullable=False),
+    sa.Column("bytes_in", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
+    sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
+    sa.Column("events_by_class", sa.Text, nullable=False, default="{}"),
+    sa.Column("dropped_reasons", sa.Text, nullable=False, default="{}"),
+    sa.Column("failed_casts", sa.Text, nullable=False, default="{}"),
+    sa.Column("unmapped_keys", sa.Text, nullable=False, default="{}"),
+    sa.Column("bytes_out", sa.BigInteger, nullable=False, default=0),
+    sa.Column("seconds", sa.Float, nullable=False, default=0.0),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("begun_at", sa.Text),
+    sa.Column("worker", sa.Text),
+    sa.Column("done_at", sa.Text),
+    sa.Column("reason", sa.Text),
+)
+FILES = sa.Table(
+    "files",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, nullable=False, index=True),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("partition", sa.Text, nullable=False),
+    sa.Column("class_uid", sa.Integer),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)
+METER = sa.Table(
+    "meter",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False, index=True),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("quarantined", sa.BigInteger, nullable=False),
+    sa.Column("dropped", sa.BigInteger, nullable=False),
+    sa.Column("members_mapped", sa.BigInteger, nullable=False),
+    sa.Column("members_unmapped", sa.BigInteger, nullable=False),
+    sa.Column("failed_casts", sa.BigInteger, nullable=False),
+    sa.Column("news", sa.BigInteger, nullable=False),
+)
+"""What became of records and their members, by batch and day."""
+MEMBERS = sa.Table(
+    "members",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("mapped", sa.BigInteger, nullable=False),
+    sa.Column("unmapped", sa.BigInteger, nullable=False),
+)
+"""Records with a value in a source's member, by day: carried by an attribute, and left over in `unmapped`."""
+FAILED_CASTS = sa.Table(
+    "failed_casts",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("attribute", sa.Text, primary_key=True),
+    sa.Column("events", sa.BigInteger, nullable=False),
+)
+"""Events in which an attribute's text could not be read as its type, by day."""
+NEWS = sa.Table(
+    "news",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("text", sa.Text, primary_key=True),
+    sa.Column("first_day", sa.Text, nullable=False),
+    sa.Column("first_object", sa.Text, nullable=False),
+    sa.Column("first_record", sa.BigInteger, nullable=False),
+    sa.Column("first_batch", sa.Text, nullable=False),
+    sa.Column("noticed_at", sa.Text, nullable=False),
+    sa.Column("records", sa.BigInteger, nullable=False),
+)
+"""What no release knows, and where it was met first; see `ocsf_mappers.compiler.statistics.Novelty` for the kinds."""
+DUPLICATES = sa.Table(
+    "duplicates",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("duplicates", sa.BigInteger, nullable=False),
+    sa.Column("variants", sa.BigInteger, nullable=False),
+)
+"""Of batches that looked for them: events that the lake had already, and events with a key it had and other content."""
+KEYS = sa.Table(
+    "duplicate_keys",
+    METADATA,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+)
+"""OCSF paths, as JSON, that tell the events of a table apart."""
+REPLAYS = sa.Table(
+    "replays",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("closed", sa.BigInteger, nullable=False, default=0),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("done_at", sa.Text),
+    sa.Column("token", sa.Text),
+)
+"""Batches that read quarantine instead of objects, see `ocsf_lake.upkeep.replay`."""
+PURGES = sa.Table(
+    "purges",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("open", sa.BigInteger, nullable=False),
+    sa.Column("purged_at", sa.Text, nullable=False),
+)
+"""Files of quarantine that were removed on demand, with the number of entries in them and of those that were open."""
+TRACES = sa.Table(
+    "traces",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("folder", sa.Text, primary_key=True),
+)
+"""Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
+ROUTED = sa.Table(
+    "routed",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("of_batch", sa.Text, nullable=False, index=True),
+)
+"""Batches of records that stood among those of another source: each, and the batch in whose objects they stand. Until
+that one is done they have no row of their own."""
+EXPORTS = sa.Table(
+    "exports",
+    METADATA,
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("class_uid", sa.Integer, nullable=False),
+    sa.Column("begun_at", sa.Text, nullable=False),
+)
+"""Custom sources by the URI of their folder, and what each takes."""
+SHIPMENTS = sa.Table(
+    "export_shipments",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, nullable=False, index=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("shipped_at", sa.Text),
+)
+"""Files of one partition of a custom source that are sent together."""
+SHIPPED_FILES = sa.Table(
+    "export_files",
+    METADATA,
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("shipment_id", sa.Text, nullable=False, index=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+)
+"""Files of the lake that are in a shipment, planned or done."""
+SHIPPED_OBJECTS = sa.Table(
+    "export_objects",
+    METADATA,
+    sa.Column("shipment_id", sa.Text, primary_key=True),
+    sa.Column("first_row", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("written_at", sa.Text),
+)
+"""Objects of shipments: which of the shipment's rows, in their order, each has. Without a time it may not be there."""
+
+
+ABOUT = sa.Table(
+    "about",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+def _say_who_works(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN begun_at TEXT")
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN worker TEXT")
+
+
+def _tell_attempts_at_replays_apart(connection: sa.Connection) -> None:
+    if "replays" in sa.inspect(connection).get_table_names():
+        connection.exec_driver_sql("ALTER TABLE replays ADD COLUMN token TEXT")
+
+
+def _say_where_files_may_be_left(connection: sa.Connection) -> None:
+    TRACES.create(connection, checkfirst=True)
+    connection.exec_driver_sql("INSERT INTO traces SELECT id, '' FROM batches WHERE state <> 'done' AND attempts > 0")
+    if "replays" in sa.inspect(connection).get_table_names():
+        connection.exec_driver_sql("INSERT INTO traces SELECT batch_id, '' FROM replays WHERE state <> 'done'")
+
+
+def _count_failures(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN tried_at TEXT")
+    connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN tried_with TEXT")
+
+
+STEPS = (_say_who_works, _tell_attempts_at_replays_apart, _say_where_files_may_be_left, _count_failures)
+"""How the tables became what they are; see `database`. A new table needs no step, a new column does."""

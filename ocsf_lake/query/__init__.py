@@ -1,0 +1,1 @@
+"""The lake as SQL, for those who may only read."""

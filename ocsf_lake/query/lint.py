@@ -1,0 +1,231 @@
+"""What is wrong with a query before it is run: conditions that no row can meet, and times that do not narrow it.
+
+Athena charges for what a query reads, and a query that asks for a word the lake never writes returns nothing and says
+nothing. Each finding comes with the condition as it was meant, and the whole query corrected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import sqlglot
+from sqlglot import exp
+
+from ocsf_lake.catalogs import security_lake
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.ocsf import schema
+
+PRUNING = ("time_dt", "time", "eventday", "region", "accountid")
+"""Columns of partitions, and of times by which files are sorted."""
+
+NO_SUCH_VALUE = "no-such-value"
+"""Rule of conditions that no row meets: a query with one returns nothing, and no error."""
+
+RAW_WORDS: Mapping[str, Mapping[str, str]] = {
+    "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
+    "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
+    "activity_name": {"ACCEPT": "Traffic", "REJECT": "Refuse"},
+    "direction": {"ingress": "Inbound", "egress": "Outbound"},
+    "status": {"failed": "Failure", "succeeded": "Success", "ok": "Success", "error": "Failure"},
+}
+"""Column -> word of the raw logs, in any case -> what the lake has instead."""
+
+_CAPTIONS = {
+    "status": "status_id", "severity": "severity_id", "action": "action_id", "disposition": "disposition_id",
+    "activity_name": "activity_id", "direction": "direction_id", "rcode": "rcode_id", "boundary": "boundary_id",
+}  # fmt: skip
+"""Column with a caption -> attribute with the captions."""
+
+_CLASSES = (
+    "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
+)  # fmt: skip
+_DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a query.
+
+    Args:
+        rule: A word for it.
+        says: What it means.
+        instead: The condition as it should be; "" where that is for the author to say.
+    """
+
+    rule: str
+    says: str
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a query would do.
+
+    Args:
+        findings: What is wrong.
+        corrected: The query with every condition as it should be; the same query where nothing can be corrected.
+    """
+
+    findings: Sequence[Finding]
+    corrected: str
+
+
+def lint(sql: str, dialect: str = "trino") -> Report:
+    """Looks at one query.
+
+    Args:
+        sql: One statement.
+        dialect: sqlglot's name of the dialect: `trino` for Athena, `duckdb` for `ocsf-lake query`.
+
+    Raises:
+        ConfigError: It is no SQL of that dialect.
+    """
+    try:
+        tree = sqlglot.parse_one(sql, read=dialect)
+    except sqlglot.errors.SqlglotError as error:
+        raise ConfigError(f"the query cannot be read: {error}") from error
+    findings: list[Finding] = []
+    for select in list(tree.find_all(exp.Select)):
+        if any(security_lake.table_of(table.name) for table in _own_tables(select)):
+            findings += _unpruned(select, dialect)
+    for comparison in list(tree.find_all(exp.EQ, exp.In, exp.Like)):
+        findings += _words(comparison, dialect)
+    return Report(findings, tree.sql(dialect=dialect) if findings else sql)
+
+
+def _own_tables(select: exp.Select) -> Iterator[exp.Table]:
+    """The tables of a SELECT itself, not those of queries within it."""
+    sources = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or [])]
+    for source in sources:
+        if source is not None and isinstance(source.this, exp.Table):
+            yield source.this
+
+
+# -- times and partitions ---------------------------------------------------------------------------------------------
+def _unpruned(select: exp.Select, dialect: str) -> Iterator[Finding]:
+    where = select.args.get("where")
+    condition = where.this if where is not None else None
+    if condition is None or not _prunes(condition):
+        says = f"no condition on {', '.join(PRUNING[:3])}, region or accountid: every file of the table is read"
+        if condition is not None and (bound := _defeated(condition)):
+            instead = _bracketed(condition, bound)
+            condition.replace(instead)
+            says = "OR binds weaker than AND: one side has no condition on time or partition and reads every file"
+            yield Finding("or-defeats-pruning", says, instead.sql(dialect=dialect))
+            return
+        yield Finding("no-pruning", says, "AND time_dt > current_timestamp - INTERVAL '7' DAY")
+
+
+def _prunes(condition: exp.Expr) -> bool:
+    """Whether a condition narrows times or partitions whatever its other parts say."""
+    condition = condition.unnest()
+    if isinstance(condition, exp.And):
+        return _prunes(condition.left) or _prunes(condition.right)
+    if isinstance(condition, exp.Or):
+        return _prunes(condition.left) and _prunes(condition.right)
+    return _bounds(condition)
+
+
+def _bounds(condition: exp.Expr) -> bool:
+    kinds = (exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Like)
+    if not isinstance(condition, kinds):
+        return False
+    sides = [condition.this, condition.args.get("expression")]
+    return any(isinstance(side, exp.Column) and _path(side) in PRUNING for side in sides)
+
+
+def _defeated(condition: exp.Expr) -> list[exp.Expr]:
+    """The bounds in an arm of an OR that the other arms lack."""
+    condition = condition.unnest()
+    if not isinstance(condition, exp.Or):
+        return []
+    return [part for arm in condition.flatten() for part in _conjuncts(arm) if _bounds(part)]
+
+
+def _conjuncts(condition: exp.Expr) -> list[exp.Expr]:
+    condition = condition.unnest()
+    return [part.unnest() for part in condition.flatten()] if isinstance(condition, exp.And) else [condition]
+
+
+def _bracketed(condition: exp.Expr, bounds: Sequence[exp.Expr]) -> exp.Expr:
+    """The bounds for all arms, and the arms without them in brackets."""
+    arms = []
+    for arm in condition.unnest().flatten():
+        rest = [part.copy() for part in _conjuncts(arm) if part not in bounds]
+        if rest:
+            arms.append(exp.and_(*rest))
+    unique = list({bound.sql(): bound.copy() for bound in bounds}.values())
+    return exp.and_(*unique, exp.or_(*arms)) if arms else exp.and_(*unique)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+def _words(comparison: exp.Expr, dialect: str) -> Iterator[Finding]:
+    column = comparison.this
+    if not isinstance(column, exp.Column | exp.Dot):
+        return
+    path = _path(column)
+    literals = comparison.expressions if isinstance(comparison, exp.In) else [comparison.args.get("expression")]
+    for literal in literals:
+        if not isinstance(literal, exp.Literal) or "%" in literal.name:
+            continue
+        if found := _wrong(path, literal):
+            says, right = found
+            if right is not None:
+                literal.replace(exp.Literal.string(right))
+            instead = comparison.sql(dialect=dialect) if right is not None else ""
+            yield Finding(NO_SUCH_VALUE, f"{path}: {says}", instead)
+
+
+def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
+    """Why no row has this value, and the value that was meant."""
+    value, last = literal.name, path.rpartition(".")[2]
+    if last in ("accountid", "account_uid") or path.endswith("account.uid"):
+        if not literal.is_string or (value.isdigit() and len(value) < 12):
+            return "accounts are text of twelve digits, with their leading zeros", value.zfill(12)
+        return None
+    if path == "eventday":
+        if day := _DASHED_DAY.match(value):
+            return "event days are text such as 20250311", "".join(day.groups())
+        return None if literal.is_string else ("event days are text", value)
+    if path == "region" and "_" in value:
+        return "regions are spelled as AWS does, with dashes", value.replace("_", "-")
+    if path == "query.hostname" and value and not value.endswith("."):
+        return "names in DNS queries are absolute and end with a dot", f"{value}."
+    captions = _captions(last)
+    if not captions or value in captions or not literal.is_string:
+        return None
+    raw = {word.lower(): meant for word, meant in RAW_WORDS.get(last, {}).items()}
+    by_case = {caption.lower(): caption for caption in captions}
+    right = raw.get(value.lower()) or by_case.get(value.lower())
+    if right:
+        return f"no row has {value!r}", right
+    return f"no caption of OCSF is {value!r}; there are {', '.join(sorted(captions))}", None
+
+
+def _path(column: exp.Expr) -> str:
+    """A column's dotted path in lower case, without the name of its table where that stands before it."""
+    if isinstance(column, exp.Dot):
+        return ".".join(part.name.lower() for part in column.parts)
+    parts = [part.name.lower() for part in column.parts] if isinstance(column, exp.Column) else []
+    known = [index for index, part in enumerate(parts) if part in PRUNING]
+    return parts[known[0]] if known and known[0] == len(parts) - 1 and len(parts) <= 2 else ".".join(parts)
+
+
+@cache
+def _captions(column: str) -> frozenset[str]:
+    """The captions that a column can have; none where it is open."""
+    attribute = _CAPTIONS.get(column)
+    if attribute is None:
+        return frozenset()
+    facts = schema.load()
+    found: set[str] = set()
+    for name in _CLASSES:
+        held = facts.event_class(name).attributes
+        objects = [member for item in held.values() if (member := facts.members(item)) is not None]
+        for holder in (held, *(member.attributes for member in objects)):
+            if (item := holder.get(attribute)) is not None and item.enum:
+                found |= set(item.enum.values())
+    return frozenset(found)

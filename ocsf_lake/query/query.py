@@ -1,0 +1,428 @@
+"""The lake as SQL: every table by name, over exactly the files that the catalog knows.
+
+Region, account and event day are text, and a condition on them opens only the files of their partitions. A query sees
+the lake's files and no others, and cannot change them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import orjson
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+
+from ocsf_lake.catalogs import security_lake
+from ocsf_lake.catalogs.base import Definition
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import duplicates
+from ocsf_lake.ingest.batch import definition
+from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger import tables as ledger_tables
+from ocsf_lake.query import evolution, verified
+from ocsf_lake.query.known_files import KnownFiles
+from ocsf_lake.storage import layout
+from ocsf_lake.upkeep import quarantine
+from ocsf_mappers import duck, sqltext
+from ocsf_mappers.errors import ConfigError, ReadError
+from ocsf_mappers.ocsf import tables
+
+ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
+"""The lines of a traceback that name an error."""
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
+
+
+def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The rows of one query.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    with _explained(lambda: _allowed(connection)):
+        try:
+            return connection.sql(sql).to_arrow_table()
+        finally:
+            verified.check(connection)  # also after an error: that a file is damaged says more than what it led to
+
+
+def is_empty(found: pa.Table) -> bool:
+    """Whether an answer says that nothing was there: no rows, or one of zeros and nulls, as aggregates give it."""
+    if found.num_rows > 1:
+        return False
+    values = [value for row in found.to_pylist() for value in row.values()]
+    return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
+
+
+COST_READS = (
+    "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)"
+)
+"""What `cost` asks beside the query; a connection for it has to know, see `connect`."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a query read.
+
+    Args:
+        rows: Rows it returned.
+        files: Files it opened.
+        of_files: Files that its tables have.
+        row_groups: Row groups it read.
+        of_row_groups: Row groups of the files it opened.
+        bytes: Bytes it read, of files on a disk; DuckDB does not count those of S3.
+        of_bytes: Size of its tables' files.
+    """
+
+    rows: int
+    files: int
+    of_files: int
+    row_groups: int
+    of_row_groups: int
+    bytes: int
+    of_bytes: int
+
+
+def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
+    """Runs a query and says what that took.
+
+    Args:
+        connection: A lake, see `connect`.
+        sql: One statement that reads.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
+    with _explained(lambda: _allowed(connection)):
+        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
+        rows = connection.sql(sql).to_arrow_table().num_rows
+    scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
+    named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
+    of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
+    return Cost(
+        rows=rows,
+        files=sum(int(item["extra_info"]["Total Files Read"]) for item in scans),
+        of_files=of[0],
+        row_groups=sum(item.get("row_groups_scanned", 0) for item in scans),
+        of_row_groups=sum(item.get("total_row_groups_to_scan", 0) for item in scans),
+        bytes=profile["io"]["total_bytes_read"],
+        of_bytes=of[1],
+    )
+
+
+def _operators(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in found:
+        yield item
+        yield from _operators(item.get("children", []))
+
+
+def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        return False
+    if statements[0].type != duckdb.StatementType.EXPLAIN:
+        return bool(statements[0].type == duckdb.StatementType.SELECT)
+    # EXPLAIN ANALYZE runs what it explains.
+    explain = _EXPLAIN.match(sql)
+    return explain is not None and _reads(connection, sql[explain.end() :])
+
+
+@contextmanager
+def connected(settings: Settings, *statements: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection, closed at the end; see `connect`."""
+    with closing(connect(settings, *statements)) as connection:
+        yield connection
+
+
+def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that shows the lake as it is now; later batches need a new one.
+
+    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
+    ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per region
+    `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+
+    Args:
+        settings: The lake.
+        statements: What will be run. Where it is certain which tables they read, others are left out, as showing them
+            takes time and requests.
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+        ReadError: A file of the lake is gone.
+    """
+    named = _named(statements)
+    with opened(settings, reading=True) as lake:
+        connection = duck.connect()
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            known = None if lake.store.is_local else KnownFiles(lake.store.fs)
+            if known is not None:
+                connection.register_filesystem(known)
+            show = _Shown(connection, lake, known)
+            verifying = known is None and settings.verify_reads
+            if verifying:
+                verified.watch(connection)
+            for part in _PARTS if named is None else sorted(named):
+                try:
+                    try:
+                        show.part(part)
+                    except duckdb.Error:
+                        if verifying:  # a file that is not what was written says more than what it led to
+                            verified.expect(connection, show.written())
+                            verified.check(connection)
+                        raise
+                except ReadError:
+                    # A statement that lists tables, say, can be answered without one that is damaged.
+                    if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
+                        raise
+            if verifying:
+                verified.expect(connection, show.written())
+            _restrict(connection, show.paths)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _parts() -> dict[str, list[str]]:
+    """What can be shown by itself -> words of which a statement has one when it reads something of it."""
+    found = {quarantine.TABLE: [quarantine.TABLE], duplicates.TABLE: [duplicates.TABLE]}
+    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
+    for name, table in tables.load().items():
+        found[name] = [name, *([table.security_lake] if table.security_lake else [])]
+        found[name] += [table.latest.view] if table.latest else []
+    return found
+
+
+_PARTS = _parts()
+
+
+def part_of(name: str) -> str | None:
+    """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
+    word = name.lower()
+    if word in _PARTS:
+        return word
+    if word in ("quarantine_entries", quarantine.OUTCOMES):
+        return quarantine.TABLE
+    for part, table in tables.load().items():
+        if word in (f"{part}_unique", f"{part}_repeated") or (table.latest and word == table.latest.view):
+            return part
+    return security_lake.table_of(word)
+
+
+def _named(statements: Sequence[str]) -> set[str] | None:
+    """The tables that statements read; None where that is not certain."""
+    found: set[str] = set()
+    try:
+        parsed = [tree for sql in statements for tree in sqlglot.parse(sql, read="duckdb")]
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return None
+    for tree in parsed:
+        if not isinstance(tree, exp.Query):
+            return None
+        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        for table in tree.find_all(exp.Table):
+            part = part_of(table.name)
+            if part is not None:
+                found.add(part)
+            elif table.name.lower() not in own:
+                return None
+    return found or None
+
+
+class _Shown:
+    """Views of a lake in a connection.
+
+    Args:
+        connection: Where they are made.
+        lake: The lake.
+        known: The file system of its files; None for local ones.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None) -> None:
+        self.connection = connection
+        self.lake = lake
+        self.known = known
+        self.paths: list[str] = []
+        self.parts: set[str] = set()
+        # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
+        self._held = lake.catalog.all_files([*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE])
+
+    def part(self, name: str) -> None:
+        """Shows one of `_PARTS`."""
+        if name in tables.load():
+            self._table(tables.get(name))
+        elif name == quarantine.TABLE:
+            self._files(definition(quarantine.OUTCOMES))
+            self._files(definition(quarantine.TABLE), "quarantine_entries")
+            self.connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
+        elif name == duplicates.TABLE:
+            self._files(definition(duplicates.TABLE))
+        else:
+            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_")))
+
+    def written(self) -> dict[str, str]:
+        """Path of each file shown -> SHA-256 of its bytes."""
+        place = self.lake.store.path
+        return {place(path): digest for path, digest in self.lake.ledger.digests(self.parts).items()}
+
+    def _table(self, table: tables.Table) -> None:
+        filled = self._files(definition(table.name))
+        _alias(self.connection, self.lake, table.name, filled)
+        if table.latest is not None:
+            self.connection.execute(latest_view(table, table.latest))
+        if key := duplicates.keys(self.lake.ledger).get(table.name):
+            for view, sql in duplicates.views(table.name, key).items():
+                self.connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
+
+    def _files(self, table: Definition, name: str | None = None) -> bool:
+        """Shows a table's files under its own name or another; gives whether there are any."""
+        store = self.lake.store
+        place = store.path if store.is_local else store.uri
+        sizes = {place(path): size for path, size in self._held[table.name].items()}
+        if self.known is not None:
+            self.known.add(sizes)
+        self.paths += sizes
+        self.parts.add(table.name)
+        groups: dict[str | None, list[str]] = {}
+        written_by = self.lake.ledger.written_by(table.name) if table.name in tables.load() else {}
+        for path in self._held[table.name]:
+            groups.setdefault(written_by.get(path), []).append(place(path))
+        _create(self.connection, table, name or table.name, list(groups.values()), place(""))
+        return bool(sizes)
+
+
+def _create(
+    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, groups: Sequence[Sequence[str]], root: str
+) -> None:
+    """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
+    keys = [key for key in table.keys if key not in table.schema.names]
+    empty = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)]).empty_table()
+    if not groups:
+        connection.register(name, empty)
+        return
+
+    def read(paths: Sequence[str]) -> str:
+        return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
+
+    with _explained(lambda: [path for paths in groups for path in paths]):
+        sql = evolution.select(connection, empty, groups, read)
+        connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
+
+
+def _from_steps(table: Definition, keys: Sequence[str], paths: Sequence[str]) -> str:
+    """A table whose partition values are taken from the steps of the paths, as DuckDB does it."""
+    types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
+    # A key that is a column too (region, accountid) keeps the column's place and name.
+    renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
+    return (
+        f"SELECT * RENAME ({renamed}) "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
+    )
+
+
+def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], skipped: int) -> str:
+    """A table whose partition values are taken from what stands behind the lake's root, see `_create`.
+
+    DuckDB's own reading of paths takes every step with `=` for a partition, those above the lake too: below a folder
+    `region=x/` all events would be of region x. This costs three times as much a file, so only such lakes pay it.
+    """
+    values = {}
+    for number, key in enumerate(table.keys):
+        step = table.prefix.count("/") + 2 + number
+        text = f"split_part(substr(filename, {skipped + 1}), '/', {step})"
+        values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
+    replaced = [values[key] for key in table.keys if key not in keys]
+    replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""
+    more = "".join(f", {values[key]}" for key in keys)
+    return (
+        f"SELECT * EXCLUDE (filename){replacing}{more} "
+        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false, filename = true)"
+    )
+
+
+def latest_view(table: tables.Table, latest: tables.Latest) -> str:
+    """The statement that makes the view with the newest row of each thing; the same rows give the same view."""
+    keys = ", ".join(_path(path) for path in latest.key)
+    newest = ", ".join(f"{_path(path)} DESC NULLS LAST" for path in (*latest.newest, *tables.PROVENANCE.names))
+    return (
+        f"CREATE VIEW {sqltext.name(latest.view)} AS SELECT * FROM {sqltext.name(table.name)} "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1"
+    )
+
+
+def _path(path: str) -> str:
+    return ".".join(sqltext.name(step) for step in path.split("."))
+
+
+def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled: bool) -> None:
+    suffix = tables.get(name).security_lake
+    if suffix is None:
+        return
+    connection.execute(f"CREATE VIEW {sqltext.name(suffix)} AS FROM {sqltext.name(name)}")
+    regions = {partition.values[0] for partition in lake.catalog.partitions(name)} if filled else set()
+    for region in sorted(regions - {layout.UNKNOWN}):
+        database, table = map(sqltext.name, security_lake.names(region, suffix))
+        rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}")
+        connection.execute(f"CREATE VIEW {table} AS {rows}")
+        connection.execute(f"CREATE VIEW {database}.{table} AS {rows}")
+
+
+def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Nothing but these files can be opened from here on, and no setting changed."""
+    connection.execute(f"SET allowed_paths = {sqltext.texts(paths)}")
+    for setting in ("python_enable_replacements", "enable_external_access"):
+        connection.execute(f"SET {setting} = false")
+    connection.execute("SET lock_configuration = true")
+
+
+# -- files that are gone ----------------------------------------------------------------------------------------------
+@contextmanager
+def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """What DuckDB says about one of the lake's files, as an error that names the file and what to do.
+
+    Args:
+        paths: The lake's files; asked only after an error.
+    """
+    try:
+        yield
+    except (duckdb.Error, FileNotFoundError) as error:
+        said = str(error)
+        path = next((path for path in paths() if path in said), None)
+        # What a file system of Python says comes as its traceback, and DuckDB may add where in the query it was.
+        raised = _RAISED.findall(said) if said.startswith("Traceback") else []
+        if path is None and not raised:
+            raise
+        deep = ""
+        gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
+        if "No files found" in said or gone:
+            what = "is gone"
+        elif raised:
+            raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
+        else:
+            what, deep = f"is damaged ({said.splitlines()[0]})", " --deep"
+        raise ReadError(
+            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
+            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects",
+            file=path,
+        ) from error
+
+
+def _allowed(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The files that a connection may open, see `_restrict`."""
+    ((found,),) = connection.execute("SELECT current_setting('allowed_paths')").fetchall()
+    return list(found)

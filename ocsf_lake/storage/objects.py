@@ -1,0 +1,399 @@
+"""Raw objects by URI: what a folder, a glob or a file name stands for, and their bytes.
+
+Any URI that fsspec knows: a local path, `file://`, `memory://`, `s3://`. An object is known by its URI and ETag, so
+that an object written anew under its old name is another object. Small objects of S3 are fetched ahead, many at once,
+each in one request that also checks the ETag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+from fsspec.core import split_protocol
+
+from ocsf_lake.storage import retry, s3
+from ocsf_lake.storage.s3 import Access
+from ocsf_mappers.errors import ConfigError, OcsfMappersError
+
+SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
+"""Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
+HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
+NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
+FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
+"""Why a name is passed over."""
+
+WHOLE_BYTES = 32 << 20
+"""Objects of S3 up to this size are got whole, larger ones piece by piece."""
+
+AHEAD_OBJECTS, AHEAD_BYTES = 24, 48 << 20
+"""So many objects, and of so many bytes together, are fetched before they are asked for."""
+
+DEFAULT_ACCESS = Access()
+
+_SIGNED = re.compile(r"(?i)[?&](x-amz-(signature|credential|security-token)|signature|sig|[\w-]*token|awsaccesskeyid)=")
+_HASHED_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
+_GLOB = frozenset("*?[")
+
+
+class ObjectError(OcsfMappersError):
+    """An object cannot be opened or read, or is not the object that was listed; others are not concerned."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectRef:
+    """One raw object as it was listed.
+
+    Args:
+        uri: Absolute URI.
+        etag: The store's ETag; MD5 of the bytes, in hex, for local files and memory.
+        size: Bytes, as stored.
+        stamp: Modification time, size and inode of a local file, "" elsewhere. While it stays, so does the ETag.
+        archived: Whether the listing says that it cannot be read before it is restored.
+    """
+
+    uri: str
+    etag: str
+    size: int
+    stamp: str = ""
+    archived: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the ledger knows the object by."""
+        return self.uri, self.etag
+
+
+def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
+    """The fsspec file system of a URI, and the path in it, without a slash at the end.
+
+    Args:
+        uri: What to open.
+        access: How S3 is reached.
+
+    Raises:
+        ConfigError: No file system stands behind the URI, or it holds a secret.
+    """
+    _check_no_secret(uri)
+    if s3.concerns(uri):
+        bucket, _, key = uri.partition("://")[2].partition("/")
+        if not bucket:
+            raise ConfigError(f"{uri!r} names no bucket")
+        return s3.filesystem(access), f"{bucket}/{key}".rstrip("/")
+    # Not fsspec's url_to_fs: it takes what follows "::" in a name for the URI of another file system.
+    protocol = split_protocol(uri)[0] or "file"
+    try:
+        found = fsspec.filesystem(protocol)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"no file system for {uri!r}: {error}") from error
+    path = str(found._strip_protocol(uri)).rstrip("/") or "/"
+    # One name for one file, whichever links lead to it: the ledger knows objects by name.
+    return found, os.path.realpath(path) if is_local(found) else path
+
+
+def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
+    """A URI as listing gives it, were it that of an object."""
+    fs, path = filesystem(uri, access)
+    return str(fs.unstrip_protocol(path))
+
+
+def _check_no_secret(uri: str) -> None:
+    """Refuses a URI with a password or signature: it would stand in the ledger and in every event."""
+    protocol, _, rest = uri.partition("://")
+    signed = protocol in ("http", "https") and _SIGNED.search(rest)
+    if rest and protocol not in ("file", "memory") and ("@" in rest.partition("/")[0] or signed):
+        raise ConfigError(
+            f"a {protocol}:// URI with a password or signature in it is not read, as it would stand in every event; "
+            "credentials come from the environment or a role"
+        )
+
+
+def is_local(fs: Any) -> bool:
+    """Whether the file system is this machine's own."""
+    return "file" in protocols(fs)
+
+
+def protocols(fs: Any) -> tuple[str, ...]:
+    """The names that a file system goes by, such as `s3`."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def without_nested(uris: Iterable[str]) -> list[str]:
+    """The URIs in order, without those that lie in another one's folder: their objects would be listed twice."""
+    found: dict[tuple[tuple[str, ...], str], str] = {}
+    for uri in uris:
+        fs, path = filesystem(uri)
+        found.setdefault((protocols(fs), path), uri)
+    return [
+        uri
+        for (kind, path), uri in found.items()
+        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in found)
+    ]
+
+
+def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
+    """Looks whether something is there, before anything is made for it.
+
+    Raises:
+        ConfigError: A URI stands for nothing, or its store refuses us.
+        RetriableError: Its store is busy or out of reach.
+    """
+    for uri in uris:
+        fs, path = filesystem(uri, access)
+        fs.invalidate_cache()
+        with s3.explained(uri):
+            if kind(fs, path) is None and not _GLOB & set(path):
+                raise ConfigError(f"there is nothing at {uri!r}")
+
+
+def kind(fs: Any, path: str) -> str | None:
+    """`file`, `directory`, or None when nothing is there; fsspec's own questions answer no to every error."""
+    if s3.is_s3(fs):
+        return s3.kind(fs, path)
+    try:
+        return str(retry.call(fs.info, path)["type"])
+    except FileNotFoundError:
+        return None
+
+
+def skipped(path: str) -> str | None:
+    """Why a path below a folder is passed over: that of a hidden file, or of one that is no log. None: it is not."""
+    steps = path.strip("/").split("/")
+    if any(step.startswith(".") for step in steps):
+        return HIDDEN
+    return NO_LOG if steps[-1].endswith(SKIPPED_SUFFIXES) else None
+
+
+def followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a local link leads to, under its own name; everything else, and a link that leads nowhere, as it is."""
+    if not info.get("islink"):
+        return info
+    target = os.path.realpath(info["name"])
+    try:
+        return dict(fs.info(target))
+    except OSError:
+        return {**info, "type": "file"}
+
+
+def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
+    """An object as the file system lists it; of a local file or one in memory, the ETag is left empty."""
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    stamp = ""
+    if not etag and is_local(fs):
+        try:
+            stamp = _stamp(Path(info["name"]).stat())
+        except OSError:
+            stamp = ""  # it vanished: opening it will say so
+    # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it says what to do.
+    uri = fs.unstrip_protocol(info["name"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return ObjectRef(uri, etag, int(info["size"] or 0), stamp, s3.is_s3(fs) and s3.is_archived(fs, info))
+
+
+def with_etag(ref: ObjectRef) -> ObjectRef:
+    """The object with the MD5 of its bytes as its ETag, if it has none; S3 gives each one its own."""
+    if ref.etag:
+        return ref
+    fs, path = filesystem(ref.uri)
+    try:
+        return replace(ref, etag=_md5(fs, path, ref))
+    except OSError:
+        # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
+        return ref
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+
+
+def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with fs.open(path, "rb") if is_local(fs) else _steady(fs, path, ref) as file:
+        while block := file.read(_HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
+    return io.BufferedReader(Steady(fs, path, ref.size), _BUFFER_BYTES)
+
+
+class Steady(io.RawIOBase):
+    """An object of a remote store, read on where a connection broke.
+
+    Args:
+        fs: Its file system.
+        path: Its path there.
+        size: Its size as it was listed; less than that is an answer cut short.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs = fs
+        self._path = path
+        self._size = size
+        self._at = 0
+        self._file: Any = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place; nothing is read yet."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads; raises RetriableError when trying again has not helped."""
+        data = retry.call(self._read, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, wanted: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._fs.open(self._path, "rb")
+            if self._file.tell() != self._at:
+                self._file.seek(self._at)
+            data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))
+            if not data and self._at < self._size:
+                raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
+            return data
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._forget()
+        super().close()
+
+
+class Opener:
+    """Opens the objects of a batch one after the other, and fetches the next ones meanwhile where that helps.
+
+    Args:
+        refs: The objects, in the order in which they will be asked for.
+        access: How S3 is reached.
+    """
+
+    def __init__(self, refs: Sequence[ObjectRef] = (), access: Access = DEFAULT_ACCESS) -> None:
+        self.access = access
+        self._next = deque(ref for ref in refs if _whole(ref))
+        self._fetched: dict[ObjectRef, Future[bytes]] = {}
+
+    @contextmanager
+    def opened(self, ref: ObjectRef) -> Iterator[BinaryIO]:
+        """The object's bytes, raw.
+
+        Raises:
+            ObjectError: It vanished, is closed to us, is not the object that was listed, or was written to meanwhile.
+            ConfigError: The store refuses us altogether.
+            RetriableError: The store is busy or out of reach.
+        """
+        if not _whole(ref):
+            with _streamed(ref, self.access) as file:
+                yield file
+            return
+        try:
+            with s3.explained(ref.uri, denied=ObjectError):
+                data = retry.call(self._whole, ref)
+        except s3.Changed:
+            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+        except FileNotFoundError as error:
+            raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+        except OSError as error:
+            raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+        yield io.BytesIO(data)
+
+    def close(self) -> None:
+        """Gives up what was fetched and not asked for."""
+        for future in self._fetched.values():
+            future.cancel()
+        self._fetched.clear()
+
+    def _whole(self, wanted: ObjectRef) -> bytes:
+        """The object, fetched now if it was not before; starts to fetch those after it as far as they fit."""
+        if wanted not in self._fetched:
+            self._fetch(wanted)
+            while self._next and self._next.popleft() != wanted:
+                continue
+        held = sum(ref.size for ref in self._fetched)
+        while self._next and len(self._fetched) < AHEAD_OBJECTS and held + self._next[0].size <= AHEAD_BYTES:
+            following = self._next.popleft()
+            held += following.size
+            self._fetch(following)
+        return self._fetched.pop(wanted).result()
+
+    def _fetch(self, ref: ObjectRef) -> None:
+        fs, path = filesystem(ref.uri, self.access)
+        self._fetched[ref] = s3.fetch(fs, path, ref.etag)
+
+
+def _whole(ref: ObjectRef) -> bool:
+    return s3.concerns(ref.uri) and ref.size <= WHOLE_BYTES
+
+
+@contextmanager
+def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO]:
+    """One object's bytes, raw; see `Opener.opened`."""
+    with Opener((), access).opened(ref) as file:
+        yield file
+
+
+@contextmanager
+def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
+    fs, path = filesystem(ref.uri, access)
+    local = is_local(fs)
+    try:
+        with s3.explained(ref.uri, denied=ObjectError):
+            same = local or _same(fs, path, ref)
+            # fsspec's own wrapper of local files costs a Python call per read.
+            file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+    except FileNotFoundError as error:
+        hint = "; a name that is not UTF-8 cannot be read, rename it" if local and "\\x" in ref.uri else ""
+        raise ObjectError(f"the object is gone since it was listed{hint}", object=ref.uri) from error
+    except OSError as error:
+        raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+    with file:
+        before = _stamp(os.fstat(file.fileno())) if local else ""
+        if local and before != ref.stamp:
+            same = _md5(fs, path, ref) == ref.etag
+        if not same:
+            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
+        with s3.explained(ref.uri, denied=ObjectError):
+            yield file
+        if local and _stamp(os.fstat(file.fileno())) != before:
+            raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
+
+
+def _same(fs: Any, path: str, ref: ObjectRef) -> bool:
+    info = retry.call(fs.info, path)
+    if etag := info.get("ETag") or info.get("etag"):
+        return str(etag).strip('"') == ref.etag
+    return _md5(fs, path, ref) == ref.etag

@@ -1,0 +1,257 @@
+"""Events to Parquet: one file per table, class and partition, sorted by time, the same bytes for the same events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ocsf_lake.config import Settings
+from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.ocsf import tables
+
+TABLE_COLUMN = "_table"
+
+STATISTICS = frozenset(
+    [
+        *("time", "time_dt", "start_time_dt", "end_time_dt", "region", "accountid", "source_record"),
+        *("class_uid", "type_uid", "activity_id", "severity_id", "status_id"),
+    ]
+)
+"""Columns whose bounds can rule a row group out. Bounds of unsorted text rule nothing out and cost time."""
+
+NO_DICTIONARY = frozenset(
+    [
+        *("time", "time_dt", "source_record"),
+        *("traffic.bytes", "traffic.packets", "src_endpoint.port", "dst_endpoint.port"),
+        *("metadata.uid", "api.request.uid", "api.response.data", "api.response.message"),
+        *("session.uid", "session.credential_uid"),
+    ]
+)
+"""Columns of so many values that a file with a dictionary of them is larger, as measured."""
+
+MOST_ROWS_PER_STEP = 1024
+"""Rows that are added to a page before its size is looked at, at most."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One Parquet file of the lake.
+
+    Args:
+        path: Below the lake's root.
+        partition: The table and partition it belongs to.
+        class_uid: OCSF class of its events; None for rejects.
+        rows: Number of rows.
+        bytes: Size.
+        sha256: Checksum of its bytes, in hex.
+        min_time: Earliest `time`, epoch milliseconds; None for rejects.
+        max_time: Latest `time`.
+    """
+
+    path: str
+    partition: Partition
+    class_uid: int | None
+    rows: int
+    bytes: int
+    sha256: str
+    min_time: int | None = None
+    max_time: int | None = None
+
+
+Encoded = tuple[FileInfo, pa.Buffer]
+"""A file and its bytes, not written yet."""
+
+
+def write(events: pa.Table, store: Store, settings: Settings, batch_id: str, part: int) -> list[FileInfo]:
+    """Writes the events of one part; see `encoded`.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    return [put(file, store) for file in encoded(events, settings, batch_id, part)]
+
+
+def put(file: Encoded, store: Store) -> FileInfo:
+    """Writes an encoded file.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    info, data = file
+    store.put(info.path, data)
+    return info
+
+
+def encoded(events: pa.Table, settings: Settings, batch_id: str, part: int) -> Iterator[Encoded]:
+    """The files of the events of one part, in the order of tables, partitions and classes.
+
+    Args:
+        events: The columns of a lake table and `_table`, as `Engine.map` gives them.
+        settings: Form of the files.
+        batch_id: Batch the events belong to.
+        part: Number of the part in the batch.
+    """
+    for partition, class_uid, rows in split(events):
+        path = f"{_folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
+        data = encode(rows, settings, sort_by="time")
+        bounds = pc.min_max(rows["time"]).as_py()
+        info = FileInfo(
+            path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"]
+        )
+        yield info, data
+
+
+def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
+    """The events of each table, class and partition, in their order, each sorted by time, then object, then record.
+
+    The rows have the table's exact types and the partition's own region and account.
+    """
+    if not len(events):
+        return
+    groups, numbers = _groups(events)
+    order = pa.table(
+        {
+            "group": numbers,
+            "time": events["time"],
+            "object": _ranks(events["source_object"]),
+            "record": events["source_record"],
+        }
+    )
+    ordered = pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names])
+    events = events.take(ordered)
+    runs = pc.run_end_encode(numbers.take(ordered))
+    start = 0
+    for end, number in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+        partition, class_uid = groups[number]
+        yield partition, class_uid, _rows(events.slice(start, end - start), partition)
+        start = end
+
+
+def folders(events: pa.Table) -> list[str]:
+    """The folders that `write` puts files into, sorted."""
+    found = {partition for partition, _ in partitions(events)}
+    return sorted(_folder(partition) for partition in found)
+
+
+def _folder(partition: Partition) -> str:
+    return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
+
+
+def partitions(events: pa.Table) -> list[tuple[Partition, int]]:
+    """The partitions and classes that events go to, sorted."""
+    return _groups(events)[0] if len(events) else []
+
+
+def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], pa.Array]:
+    """The groups of rows that share a file, sorted, and the number of each row's group."""
+    days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32())
+    columns = [events[TABLE_COLUMN], events["class_uid"], events["region"], events["accountid"], days]
+    code, distinct = None, []
+    for column in columns:
+        encoded = _encoded(column)
+        distinct.append(encoded.dictionary.to_pylist())
+        own = encoded.indices.cast(pa.int64())
+        code = own if code is None else pc.add(pc.multiply(code, len(distinct[-1])), own)
+    combined = _encoded(code)
+    found = []
+    for value in combined.dictionary.to_pylist():
+        picked = []
+        for values in reversed(distinct):
+            value, index = divmod(value, len(values))
+            picked.append(values[index])
+        day, account, region, class_uid, table = picked
+        keys = (layout.region(region), layout.account(account), layout.event_day(day))
+        found.append((Partition(table, keys), class_uid))
+    groups = sorted(set(found))
+    rank = {group: number for number, group in enumerate(groups)}
+    return groups, pa.array([rank[group] for group in found], pa.int32()).take(combined.indices)
+
+
+def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """A column as one dictionary array, null among its values."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        if column.null_count or column.dictionary.null_count:
+            column = column.cast(column.type.value_type)
+        else:
+            return column
+    return column.dictionary_encode(null_encoding="encode")
+
+
+def _ranks(column: pa.ChunkedArray) -> pa.Array:
+    """The place of each value among the sorted values."""
+    encoded = _encoded(column)
+    values = encoded.dictionary.to_pylist()
+    rank = {value: number for number, value in enumerate(sorted(values))}
+    return pa.array([rank[value] for value in values], pa.int32()).take(encoded.indices)
+
+
+def _rows(events: pa.Table, partition: Partition) -> pa.Table:
+    table = tables.get(partition.table)
+    constant = dict(zip(tables.PARTITION_KEYS, partition.values, strict=True))
+    columns = []
+    for field in table.arrow:
+        if (value := constant.get(field.name)) is not None:
+            columns.append(pa.repeat(pa.scalar(value, field.type), len(events)))
+        else:
+            column = events[field.name]
+            columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.table(columns, schema=table.arrow)
+
+
+def encode(rows: pa.Table, settings: Settings, sort_by: str | None = None) -> pa.Buffer:
+    """A Parquet file of these rows, of plain types: what is text here is text to every reader."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows,
+        sink,
+        row_group_size=settings.row_group_rows,
+        write_batch_size=rows_per_step(rows, settings),
+        **form(rows.schema, settings, sort_by),
+    )
+    return sink.getvalue()
+
+
+def form(schema: pa.Schema, settings: Settings, sort_by: str | None = None) -> dict[str, Any]:
+    """What all our Parquet files have in common, as arguments of pyarrow's writers."""
+    encoded, bounded = _leaves(schema)
+    return {
+        "compression": "zstd",
+        "compression_level": settings.compression_level,
+        "use_dictionary": encoded,
+        "write_statistics": bounded,
+        "data_page_size": settings.data_page_bytes,
+        "store_schema": False,
+        "write_page_checksum": True,
+        "sorting_columns": pq.SortingColumn.from_ordering(schema, [(sort_by, "ascending")]) if sort_by else None,
+    }
+
+
+def rows_per_step(rows: pa.Table, settings: Settings) -> int:
+    """Rows between two looks at a page's size: few where rows are long, so that a page does not grow past its bound."""
+    return max(1, min(MOST_ROWS_PER_STEP, settings.data_page_bytes * len(rows) // max(int(rows.nbytes), 1)))
+
+
+@cache
+def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """The Parquet columns that get a dictionary, and those that get statistics."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink, store_schema=False)
+    found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    paths = [found.column(number).path for number in range(len(found.names))]
+    return [path for path in paths if path not in NO_DICTIONARY], [path for path in paths if path in STATISTICS]
+
+
+def checksum(data: pa.Buffer) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()

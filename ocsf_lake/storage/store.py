@@ -1,0 +1,230 @@
+"""The lake's files: put whole, named relative to the lake's root, on any file system of fsspec."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from ocsf_lake.storage import objects, permissions, retry, s3
+from ocsf_lake.storage.s3 import Access
+from ocsf_mappers.errors import ConfigError, WriteError
+
+
+class Store:
+    """The folder or bucket prefix that holds a lake.
+
+    Args:
+        uri: Root of the lake.
+        access: How S3 is reached.
+        umask: Permissions that new local files and folders do not get.
+    """
+
+    def __init__(self, uri: str, access: Access = objects.DEFAULT_ACCESS, umask: int = permissions.UMASK) -> None:
+        self.access = access
+        self.umask = umask
+        self.fs, self.root = objects.filesystem(uri, access)
+        self.is_local = objects.is_local(self.fs)
+
+    def path(self, name: str) -> str:
+        """Path of a file on the file system, without protocol."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def uri(self, name: str) -> str:
+        """URI of a file."""
+        return str(self.fs.unstrip_protocol(self.path(name)))
+
+    def put(self, name: str, data: pa.Buffer) -> None:
+        """Writes a file so that its name never stands for half of it. A file of this name is replaced.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path = self.path(name)
+        try:
+            # memory:// and object stores show an object once it is whole.
+            with s3.explained(self.uri(name), denied=WriteError):
+                if self.is_local:
+                    _put_local(Path(path), data, self.umask)
+                elif s3.is_s3(self.fs):
+                    retry.call(s3.put, self.fs, path, data.to_pybytes())
+                else:
+                    retry.call(self.fs.pipe_file, path, data.to_pybytes())
+        except OSError as error:
+            raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
+
+    def put_new(self, name: str, file: Path) -> bool:
+        """Writes a copy of a local file, unless there is a file of this name; that one is left as it is.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path = self.path(name)
+        try:
+            with s3.explained(self.uri(name), denied=WriteError), pa.memory_map(str(file)) as mapped:
+                data = mapped.read_buffer()
+                if self.is_local:
+                    return _put_new_local(Path(path), data, self.umask)
+                if s3.is_s3(self.fs):
+                    digest = hashlib.sha256(data).digest()
+                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(data), digest)
+                if retry.call(self.fs.exists, path):
+                    return False
+                retry.call(self.fs.pipe_file, path, data.to_pybytes())
+                return True
+        except OSError as error:
+            raise WriteError(f"cannot write: {error}", file=self.uri(name)) from error
+
+    def put_once(self, name: str, data: bytes) -> bool:
+        """Writes a small file, unless there is one of this name; of several that try at once, one succeeds.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        path, buffer = self.path(name), pa.py_buffer(data)
+        try:
+            with s3.explained(self.uri(name), denied=WriteError):
+                if self.is_local:
+                    return _put_new_local(Path(path), buffer, self.umask)
+                if s3.is_s3(self.fs):
+                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(buffer), hashlib.sha256(data).digest())
+                if retry.call(self.fs.exists, path):
+                    return False
+                retry.call(self.fs.pipe_file, path, data)
+                return True
+        except OSError as error:
+            raise WriteError(f"cannot write to the lake: {error}", file=self.uri(name)) from error
+
+    def get(self, name: str) -> bytes | None:
+        """A small file's bytes; None when there is none.
+
+        Raises:
+            ConfigError: The file system refuses us.
+            RetriableError: The store is busy or out of reach.
+        """
+        try:
+            with s3.explained(self.uri(name)):
+                return bytes(retry.call(self.fs.cat_file, self.path(name)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ConfigError(f"cannot read the lake: {error}", file=self.uri(name)) from error
+
+    def names_after(self, prefix: str, last: str) -> list[str]:
+        """Names of files right in a folder that come after another name in the order of text; at most a thousand.
+
+        Args:
+            prefix: The folder.
+            last: The name, without the folder.
+        """
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                return s3.names_after(self.fs, folder, last)
+            if self.is_local:
+                with suppress(FileNotFoundError):
+                    # Names alone: a Path for each of thousands would take ten times as long.
+                    names = os.listdir(folder)  # noqa: PTH208
+                    return sorted(name for name in names if name > last and not name.startswith("."))
+                return []
+            try:
+                names = [str(name).rpartition("/")[2] for name in self.fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return []
+            return sorted(name for name in names if name > last)
+
+    def size(self, name: str) -> int | None:
+        """Size of a file, None when there is none."""
+        try:
+            with s3.explained(self.uri(name)):
+                return int(retry.call(self.fs.info, self.path(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Name and size of every file below a folder; empty when there is no such folder."""
+        start = len(self.path(""))
+        with s3.explained(self.uri(prefix)):
+            self.fs.invalidate_cache()
+            found = retry.call(self.fs.find, self.path(prefix), detail=True)
+        return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
+
+    def some(self, prefix: str) -> Iterator[str]:
+        """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
+        folder = self.path(prefix)
+        with s3.explained(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                yield from s3.names_after(self.fs, folder, "")
+            elif self.is_local:
+                yield from (name for _, _, names in os.walk(folder) for name in names)
+            else:
+                yield from self.sizes(prefix)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file's bytes."""
+        with s3.explained(self.uri(name)), self.fs.open(self.path(name), "rb") as file:
+            yield file
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name."""
+        source, target = self.path(name), self.path(to)
+        with s3.explained(self.uri(name), denied=WriteError):
+            if self.is_local:
+                # Not fsspec's: it asks shutil, which copies where a rename would do, and takes a folder for a place.
+                permissions.make_folder(Path(target).parent, self.umask)
+                Path(source).replace(target)
+                permissions.sync_folder(Path(target).parent)
+                return
+            retry.call(self.fs.mv, source, target)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files; those that are gone already count as removed."""
+        for name in names:
+            try:
+                with s3.explained(self.uri(name), denied=WriteError):
+                    retry.call(self.fs.rm_file, self.path(name))
+            except FileNotFoundError:
+                continue
+
+
+def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
+    _unfinished(path, data, umask).replace(path)
+    permissions.sync_folder(path.parent)
+
+
+def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
+    unfinished = _unfinished(path, data, umask)
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        return False
+    finally:
+        unfinished.unlink()
+    permissions.sync_folder(path.parent)
+    return True
+
+
+def _unfinished(path: Path, data: pa.Buffer, umask: int) -> Path:
+    """The bytes on disk beside the file that they will be."""
+    permissions.make_folder(path.parent, umask)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with permissions.open_file(unfinished, umask) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return unfinished

@@ -1,0 +1,1 @@
+"""What keeps a lake right: check, repair, replay, rebuild, health."""

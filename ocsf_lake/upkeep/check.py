@@ -1,0 +1,197 @@
+"""Whether storage, ledger and catalogs say the same, and how to make them.
+
+The ledger is the truth: it holds the files of every finished batch with size and checksum. What lies in the lake and
+was written by no batch is moved aside, never deleted; a file that is gone is made again from its raw objects, see
+`ocsf_lake.upkeep.rebuild`. Files of batches that are under way are left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
+from ocsf_lake.catalogs.local import SqlCatalog
+from ocsf_lake.ingest import duplicates
+from ocsf_lake.ingest.batch import definition
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.tables import BATCHES, FILES, REPLAYS, ROUTED
+from ocsf_lake.storage import layout, permissions
+from ocsf_lake.storage.layout import Partition, batch_of
+from ocsf_lake.storage.store import Store
+from ocsf_lake.upkeep import quarantine, rebuild
+from ocsf_mappers.ocsf import tables
+
+STORAGE = "storage"
+FOREIGN = "_foreign"
+"""Folder that files nobody wrote are moved to, each with its whole path."""
+
+_LOST = "its rows are not to be had; sync makes the file again from the raw objects"
+
+
+@dataclass
+class Repair:
+    """What a repair did.
+
+    Args:
+        found: What was untrue before.
+        left: What is untrue still.
+        rebuilt: Batches whose files were made again.
+        moved: Files nobody wrote, by their names before.
+        refused: What could not be mended, and why.
+    """
+
+    found: list[Finding]
+    left: list[Finding] = field(default_factory=list)
+    rebuilt: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def check(lake: Lake, deep: bool = False) -> list[Finding]:
+    """Everything that is untrue between storage, ledger and each catalog, sorted.
+
+    Args:
+        lake: The lake.
+        deep: Also read every file and compare its checksum.
+    """
+    truth = _LedgerTruth(lake.ledger, lake.store)
+    found: list[Finding] = []
+    for table in _definitions():
+        found += _stored(lake, table, truth, deep)
+        for catalog in lake.catalog.all:
+            found += catalog.check(table, truth)
+    return sorted(found)
+
+
+def exposed(lake: Lake) -> list[Path]:
+    """Local folders of the lake that all users of the machine can read although the setting `umask` says otherwise."""
+    if not lake.settings.mask & 0o007:
+        return []
+    root = Path(lake.store.root) if lake.store.is_local else None
+    state = lake.settings.state or root
+    folders = [state / Path(name).parent for name in (layout.LEDGER_PATH, layout.CATALOG_PATH)] if state else []
+    if root is not None:
+        prefixes = {table.prefix.partition("/")[0] for table in _definitions()}
+        folders += [root / prefix for prefix in sorted(prefixes)]
+    return permissions.open_to_others(root or Path("/"), folders)
+
+
+def is_true(findings: list[Finding]) -> bool:
+    """Whether every query returns what it should, in spite of these findings."""
+    return all(finding.harmless for finding in findings)
+
+
+def sync(lake: Lake, deep: bool = False) -> Repair:
+    """Makes storage and catalogs say what the ledger says, as far as that can be done.
+
+    Args:
+        lake: The lake.
+        deep: Also read every file and compare its checksum.
+    """
+    repair = Repair(check(lake, deep))
+    if is_true(repair.found):
+        repair.left = repair.found
+        return repair
+    for finding in repair.found:
+        if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
+            lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
+            repair.moved.append(finding.item)
+    lost: dict[str, set[str]] = {}
+    for item in repair.found:
+        if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED):
+            lost.setdefault(batch_of(item.item), set()).add(item.item)
+    for batch_id in rebuild.in_order(lake, lost.keys()):
+        if reason := rebuild.made_again(lake, batch_id, lost[batch_id]):
+            repair.refused.append(f"batch {batch_id}: {reason}")
+        else:
+            repair.rebuilt.append(batch_id)
+    truth = _LedgerTruth(lake.ledger, lake.store)
+    for table in _definitions():
+        for catalog in lake.catalog.all:
+            catalog.repair(table, truth)
+    repair.left = check(lake, deep)
+    return repair
+
+
+def fill(catalog: SqlCatalog, ledger: Ledger) -> None:
+    """Registers what finished batches wrote with a local catalog that lacks some of it."""
+    truth = _LedgerTruth(ledger)
+    for table in _definitions():
+        if truth.held(table.name):
+            catalog.repair(table, truth)
+
+
+def _definitions() -> list[Definition]:
+    return [definition(name) for name in [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE]]
+
+
+class _LedgerTruth:
+    """See `ocsf_lake.catalogs.base.Truth`."""
+
+    def __init__(self, ledger: Ledger, store: Store | None = None) -> None:
+        self._engine = ledger.engine
+        self._store = store
+        self._open: set[str] = set()
+
+    def held(self, table: str) -> list[HeldFile]:
+        """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
+        files = FILES.c
+        columns = (files.path, files.partition, files.batch_id, files.rows, files.bytes, files.sha256)
+        with self._engine.connect() as connection:
+            is_open = BATCHES.c.state != State.DONE
+            self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
+            self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
+            self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
+            rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
+        return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
+
+    def is_open(self, path: str) -> bool:
+        """Whether a file belongs to a batch that is not finished."""
+        return batch_of(path) in self._open
+
+    def is_open_partition(self, partition: Partition) -> bool:
+        """Whether a file of an unfinished batch lies in a partition."""
+        table = definition(partition.table)
+        folder = layout.folder(table.prefix, table.keys, partition.values)
+        assert self._store is not None
+        return any(self.is_open(path) for path in self._store.sizes(folder))
+
+
+def _stored(lake: Lake, table: Definition, truth: _LedgerTruth, deep: bool) -> Iterator[Finding]:
+    """What is untrue between storage and ledger: files that are gone or other than they were, and files too many."""
+    here = (STORAGE, table.name)
+    # Storage first, the ledger after it: a batch that is finished in between is no finding.
+    sizes = lake.store.sizes(table.prefix)
+    held = {file.path: file for file in truth.held(table.name)}
+    for path, file in held.items():
+        size = sizes.get(path)
+        if size is None:
+            size = lake.store.size(path)
+        if size is None:
+            yield Finding(*here, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
+        elif size != file.bytes:
+            yield Finding(*here, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
+        elif deep and _sha256(lake, path) != file.sha256:
+            yield Finding(*here, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
+    for path in sorted(sizes.keys() - held.keys()):
+        if truth.is_open(path):
+            says = "a run is writing it, or died over it; the next run of the same command finishes the batch"
+            yield Finding(*here, Kind.FILE_UNFINISHED, path, says, harmless=True)
+        else:
+            says = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
+            yield Finding(*here, Kind.FILE_FOREIGN, path, says)
+
+
+def _sha256(lake: Lake, path: str) -> str:
+    digest = hashlib.sha256()
+    with lake.store.opened(path) as file:
+        while block := file.read(4 << 20):
+            digest.update(block)
+    return digest.hexdigest()

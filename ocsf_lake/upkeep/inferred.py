@@ -1,0 +1,139 @@
+"""What the rows of a lake say of batches, where no record does: see `ocsf_lake.upkeep.rebuild_ledger`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from ocsf_lake.ingest.batch import definition
+from ocsf_lake.ledger.database import upsert
+from ocsf_lake.ledger.ledger import now, put_result
+from ocsf_lake.ledger.results import Batch, Outcome, Result, State
+from ocsf_lake.ledger.tables import BATCHES, REPLAYS
+from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.store import Store
+from ocsf_lake.upkeep import quarantine
+from ocsf_mappers import registry
+from ocsf_mappers.ocsf import tables
+from ocsf_mappers.vocabulary.check import table_names
+
+
+@dataclass
+class _Found:
+    source: str = ""
+    mapper_version: str = ""
+    ocsf_version: str = ""
+    files: list[FileInfo] = field(default_factory=list)
+    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    closed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    entries: int = 0
+
+
+def prefixes() -> list[str]:
+    """The folders that hold files of batches."""
+    names = [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, layout.DUPLICATES]
+    return [definition(name).prefix for name in names]
+
+
+def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
+    """Writes the batches, objects and files that these files of the lake tell of.
+
+    Args:
+        connection: An empty ledger.
+        store: The lake's files.
+        paths: All of them.
+    """
+    found: dict[str, _Found] = {}
+    sources = {table: name for name in registry.names() for table in table_names(registry.load(name))}
+    for path, partition in _placed(paths):
+        batch = found.setdefault(layout.batch_of(path), _Found())
+        _read(store, path, partition, batch, sources)
+    # Replays last: they change what the batches before them counted.
+    for batch_id, batch in sorted(found.items(), key=lambda item: (item[1].entries > 0, item[0])):
+        _put(connection, batch_id, batch)
+
+
+def _placed(paths: Sequence[str]) -> Iterator[tuple[str, Partition]]:
+    names = [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, layout.DUPLICATES]
+    places = {definition(name).prefix: name for name in names}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        for prefix, table in places.items():
+            if folder.startswith(f"{prefix}/") and name.endswith(".parquet") and not name.startswith("."):
+                steps = folder.removeprefix(f"{prefix}/").split("/")
+                yield path, Partition(table, tuple(step.partition("=")[2] for step in steps))
+
+
+def _read(store: Store, path: str, partition: Partition, batch: _Found, sources: dict[str, str]) -> None:
+    data = store.get(path) or b""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    name = partition.table
+    class_uid = None
+    if name in tables.load():
+        rows = file.read(["source_object", "source_etag", "mapper_version", "class_uid", "class_name", "metadata"])
+        batch.source = batch.source or sources.get(name, "")
+        batch.events.update(_keys(rows))
+        batch.classes.update(rows["class_name"].to_pylist())
+        class_uid = rows["class_uid"][0].as_py()
+        batch.mapper_version = rows["mapper_version"][0].as_py()
+        batch.ocsf_version = rows["metadata"][0].as_py()["version"]
+    elif name in (quarantine.TABLE, quarantine.OUTCOMES):
+        rows = file.read()
+        batch.source = partition.values[0]
+        batch.mapper_version = rows["mapper_version"][0].as_py()
+        batch.ocsf_version = rows["ocsf_version"][0].as_py()
+        if name == quarantine.TABLE:
+            batch.quarantined.update(_keys(rows))
+        else:
+            batch.entries += len(rows)
+            batch.closed.update(_keys(rows.filter(pa.compute.equal(rows["state"], "closed"))))
+    said = hashlib.sha256(data).hexdigest()
+    batch.files.append(FileInfo(path, partition, class_uid, file.metadata.num_rows, len(data), said))
+
+
+def _keys(rows: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(rows["source_object"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
+
+
+def _put(connection: sa.Connection, batch_id: str, found: _Found) -> None:
+    at = now()
+    outcomes = {}
+    keys = sorted({*found.events, *found.quarantined, *found.closed})
+    for key in keys:
+        outcome = outcomes[ObjectRef(*key, 0)] = Outcome()
+        counts = outcome.counts
+        if found.entries:
+            counts.events, counts.quarantined = found.closed[key], -found.closed[key]
+        else:
+            counts.events, counts.quarantined = found.events[key], found.quarantined[key]
+            counts.read = counts.events + counts.quarantined
+    result = Result(outcomes, found.files, dict(sorted(found.classes.items())))
+    batch = Batch(batch_id, found.source, found.mapper_version, found.ocsf_version, tuple(outcomes))
+    if found.entries:
+        from ocsf_lake.ledger import replays
+
+        row = {
+            "batch_id": batch_id, "source": found.source, "state": State.DONE, "entries": found.entries,
+            "closed": found.closed.total(), "planned_at": at, "done_at": at,
+        }  # fmt: skip
+        upsert(connection, REPLAYS, ("batch_id",), [row])
+        replays.put_result(connection, batch, result, at)
+        return
+    row = {
+        "id": batch_id, "source": found.source, "mapper_version": found.mapper_version,
+        "ocsf_version": found.ocsf_version, "state": State.DONE, "attempts": 1, "objects": len(outcomes),
+        "bytes_in": 0, "planned_at": at, "done_at": at, "reason": "made again from the lake's rows", **result.columns,
+    }  # fmt: skip
+    upsert(connection, BATCHES, ("id",), [row])
+    put_result(connection, batch, result, at)

@@ -1,0 +1,365 @@
+"""Records that became no event: one table, `quarantine`, with the reason and the text of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.inputs import discovery
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.results import Batch
+from ocsf_lake.ledger.tables import PURGES
+from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.store import Store
+from ocsf_mappers import duck, sqltext
+from ocsf_mappers.errors import RetriableError
+
+TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
+PARTITION_KEYS = ("source", "day")
+SCHEMA = pa.schema(
+    [
+        pa.field("source_object", pa.string()),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_record", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("raw", pa.string()),
+        pa.field("batch_id", pa.string()),
+        pa.field("mapper_version", pa.string()),
+        pa.field("ocsf_version", pa.string()),
+    ]
+)
+"""Columns in the files; `source` and `day`, the batch's latest day of delivery, stand in the path."""
+
+OUTCOMES, OUTCOMES_PREFIX = layout.OUTCOMES, layout.OUTCOMES_PREFIX
+OUTCOMES_KEYS = ("source",)
+OUTCOMES_SCHEMA = pa.schema(
+    [
+        pa.field("source_object", pa.string()),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_record", pa.int64()),
+        pa.field("tries", pa.int64()),
+        pa.field("state", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("batch_id", pa.string()),
+        pa.field("mapper_version", pa.string()),
+        pa.field("ocsf_version", pa.string()),
+    ]
+)
+"""What a replay (its `batch_id`) made of an entry: `closed`, or `open` with the reason; `source` stands in the path."""
+
+_PLACE = "source_object, source_etag, source_record"
+VIEW = f"""
+    SELECT entry.* REPLACE (
+               coalesce(last.reason, entry.reason) AS reason,
+               coalesce(last.mapper_version, entry.mapper_version) AS mapper_version,
+               coalesce(last.ocsf_version, entry.ocsf_version) AS ocsf_version
+           ),
+           coalesce(last.state, 'open') AS state, coalesce(last.tries, 0) AS tries, last.batch_id AS replay_id
+    FROM quarantine_entries AS entry LEFT JOIN (
+        SELECT source, {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
+               arg_max(batch_id, tries) AS batch_id, arg_max(mapper_version, tries) AS mapper_version,
+               arg_max(ocsf_version, tries) AS ocsf_version
+        FROM {OUTCOMES} GROUP BY ALL
+    ) AS last USING (source, {_PLACE})
+"""
+"""SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rejects of one object for one reason.
+
+    Args:
+        source: Name of the source.
+        reason: Why they became no event.
+        source_object: URI of the object.
+        records: How many there are.
+        first_record: Number of the first one in the object.
+        example: Its text.
+    """
+
+    source: str
+    reason: str
+    source_object: str
+    records: int
+    first_record: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One record that became no event.
+
+    Args:
+        source: Name of the source.
+        source_object: URI of the object.
+        source_etag: Its ETag.
+        source_record: Number of the record in the object.
+        reason: Why it became no event.
+        raw: Its text, at most a megabyte.
+        batch_id: Batch it was read in.
+        mapper_version: Mapper that refused it.
+        ocsf_version: OCSF version it was mapped to.
+        state: `open`, or `closed` by a replay.
+        tries: Number of replays so far.
+    """
+
+    source: str
+    source_object: str
+    source_etag: str
+    source_record: int
+    reason: str
+    raw: str
+    batch_id: str
+    mapper_version: str
+    ocsf_version: str
+    state: str
+    tries: int
+
+
+def listed(
+    connection: duckdb.DuckDBPyConnection, source: str | None = None, state: str | None = "open"
+) -> list[Group]:
+    """Rejects grouped by source, reason and object, the largest group first.
+
+    Args:
+        connection: A lake, see `ocsf_lake.query.query.connect`.
+        source: Only of this source.
+        state: Only `open` or `closed` ones; None for both.
+    """
+    return [
+        Group(*row)
+        for row in connection.execute(
+            "SELECT source, reason, source_object, count(*) AS records, min(source_record), "
+            "arg_min(raw[:10000], source_record) FROM quarantine WHERE ($source IS NULL OR source = $source) "
+            "AND ($state IS NULL OR state = $state) "
+            "GROUP BY ALL ORDER BY records DESC, source, reason, source_object",
+            {"source": source, "state": state},
+        ).fetchall()
+    ]
+
+
+def shown(
+    connection: duckdb.DuckDBPyConnection,
+    source: str | None = None,
+    source_object: str | None = None,
+    reason: str | None = None,
+    limit: int = 100,
+) -> list[Reject]:
+    """Rejects themselves, by object and record.
+
+    Args:
+        connection: A lake, see `ocsf_lake.query.query.connect`.
+        source: Only of this source.
+        source_object: Only of this object.
+        reason: Only with this reason.
+        limit: Not more than this many.
+    """
+    names = ", ".join(field.name for field in fields(Reject))
+    return [
+        Reject(*row)
+        for row in connection.execute(
+            f"SELECT {names} FROM quarantine WHERE ($source IS NULL OR source = $source) "
+            "AND ($object IS NULL OR source_object = $object) AND ($reason IS NULL OR reason = $reason) "
+            "ORDER BY source, source_object, source_record LIMIT $limit",
+            {"source": source, "object": source_object, "reason": reason, "limit": limit},
+        ).fetchall()
+    ]
+
+
+def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> list[parquet.Encoded]:
+    """The file of the rejects of one part of a batch, not written yet; no rejects, no file."""
+    if not len(rejects):
+        return []
+    constant = {
+        "batch_id": batch.id,
+        "mapper_version": batch.mapper_version,
+        "ocsf_version": batch.ocsf_version,
+    }
+    columns = [
+        pa.repeat(pa.scalar(constant[name]), len(rejects)) if name in constant else rejects[name]
+        for name in SCHEMA.names
+    ]
+    rows = pa.table(columns, schema=SCHEMA)
+    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
+    data = parquet.encode(rows, settings)
+    partition = Partition(TABLE, _values(batch))
+    return [(FileInfo(path, partition, None, len(rows), data.size, parquet.checksum(data)), data)]
+
+
+def folder(batch: Batch) -> str:
+    """Where a batch's rejects go."""
+    return layout.folder(PREFIX, PARTITION_KEYS, _values(batch))
+
+
+def outcomes_folder(batch: Batch) -> str:
+    """Where a replay says what became of its entries."""
+    return layout.folder(OUTCOMES_PREFIX, OUTCOMES_KEYS, (batch.source,))
+
+
+def _values(batch: Batch) -> tuple[str, str]:
+    return batch.source, batch_day(batch)
+
+
+def batch_day(batch: Batch) -> str:
+    """The latest day of delivery, `YYYYMMDD`, that the members' keys name: unlike the clock's it stays the same."""
+    days = [day for ref in batch.members if (day := discovery.of_key(ref.uri).day)]
+    return max(days, default=layout.UNKNOWN)
+
+
+def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, str]:
+    """The texts of an object's entries that were kept whole, by record."""
+    found: dict[int, str] = {}
+    for path in lake.catalog.files(TABLE):
+        if f"/source={source}/" not in path:
+            continue
+        with lake.store.fs.open(lake.store.path(path), "rb") as file:
+            kept = pq.read_table(
+                file, filters=[("source_object", "=", source_object), ("source_etag", "=", etag)],
+                columns=["source_record", "raw"],
+            )  # fmt: skip
+        found |= dict(zip(kept["source_record"].to_pylist(), kept["raw"].to_pylist(), strict=True))
+    return found
+
+
+def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]] | str:
+    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why none can tell.
+
+    Args:
+        lake: The lake.
+        source: Of the replay.
+        files: The replay's.
+    """
+    said = [file.path for file in files if file.partition.table == OUTCOMES]
+    kept = [name for name in lake.catalog.files(TABLE) if f"/source={source}/" in name]
+    if not said or any(lake.store.size(name) is None for name in said):
+        return "it is a replay of quarantine, and the file that says of which entries is gone"
+    if not kept or any(lake.store.size(name) is None for name in kept):
+        return "it is a replay of quarantine, and files of quarantine are gone or were purged"
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (kept, said))
+    with duck.connect() as connection:
+        if not lake.store.is_local:
+            connection.register_filesystem(lake.store.fs)
+        return connection.execute(
+            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) "
+            f"FROM read_parquet({entries}, hive_partitioning = false) "
+            f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({_PLACE}) ORDER BY ALL"
+        ).fetchall()
+
+
+def write_outcomes(
+    rows: Sequence[tuple[object, ...]], store: Store, settings: Settings, batch: Batch, part: int
+) -> list[FileInfo]:
+    """Writes what a replay made of entries: object, ETag, record, tries, state and reason of each; no rows, no file.
+
+    Raises:
+        WriteError: The lake refused.
+    """
+    if not rows:
+        return []
+    constant = (batch.id, batch.mapper_version, batch.ocsf_version)
+    table = pa.table(
+        [
+            pa.array([(*row, *constant)[number] for row in rows], field.type)
+            for number, field in enumerate(OUTCOMES_SCHEMA)
+        ],
+        schema=OUTCOMES_SCHEMA,
+    )
+    path = f"{outcomes_folder(batch)}/{layout.quarantine_file(batch.id, part)}"
+    data = parquet.encode(table, settings)
+    store.put(path, data)
+    partition = Partition(OUTCOMES, (batch.source,))
+    return [FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data))]
+
+
+@dataclass(frozen=True)
+class Purge:
+    """A file of quarantine that is old enough to go.
+
+    Args:
+        path: Below the lake's root.
+        source: Name of the source.
+        batch_id: Batch that wrote it.
+        entries: Entries in it.
+        open: Those of them that no replay has closed.
+    """
+
+    path: str
+    source: str
+    batch_id: str
+    entries: int
+    open: int
+
+
+def purgeable(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, older_than: timedelta, *, closed: bool
+) -> list[Purge]:
+    """The files whose records came into quarantine longer ago than this.
+
+    Args:
+        lake: The lake.
+        connection: The same lake, see `ocsf_lake.query.query.connect`.
+        older_than: Age, from the end of the batch on.
+        closed: Only files in which every entry is closed.
+    """
+    limit = (datetime.now(UTC) - older_than).isoformat(timespec="milliseconds")
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    paths = [place(name) for name in lake.catalog.files(TABLE)]
+    still_open = dict(
+        connection.execute(
+            "SELECT parse_filename(filename), count(*) "
+            f"FROM read_parquet({sqltext.texts(paths)}, filename = true, hive_partitioning = false) "
+            f"JOIN quarantine USING ({_PLACE}) WHERE state = 'open' GROUP BY ALL"
+        ).fetchall()
+        if paths
+        else ()
+    )
+    found = []
+    for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, TABLE):
+        number = still_open.get(path.rpartition("/")[2], 0)
+        if done_at < limit and not (closed and number):
+            found.append(Purge(path, source, batch_id, rows, number))
+    return found
+
+
+def purge(lake: Lake, files: Sequence[Purge]) -> None:
+    """Removes files for good: from the catalog, from the store, from the ledger, which notes it. Can be repeated.
+
+    Raises:
+        RetriableError: A replay works on entries of one of the sources; what comes before it is removed.
+    """
+    for source in sorted({file.source for file in files}):
+        with replays.held(lake, source) as lease:
+            if lease is None:
+                raise RetriableError(
+                    "a replay works on this source's quarantine; purge again when it has ended", source=source
+                )
+            _purge(lake, [file for file in files if file.source == source], lease)
+
+
+def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
+    replays.plan_purge(lake.ledger, [asdict(file) for file in files])
+    for batch_id in sorted({file.batch_id for file in files}):
+        gone = {file.path for file in files if file.batch_id == batch_id}
+        kept = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
+        lease.check()
+        lake.catalog.register(batch_id, kept)
+    paths = [file.path for file in files]
+    records.write_rows(
+        lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
+    )
+    lake.store.remove(file.path for file in files)
+    replays.purged(lake.ledger, [file.path for file in files])

@@ -1,0 +1,210 @@
+"""A ledger that is lost, made again from the lake: from the batches' records, and where there are none from the rows.
+
+With records the new ledger is the old one: batches that were done, their objects, files and counts, the loss meter,
+duplicates, replays, purges and exports. Not in it are batches that were planned and not done, and objects that were
+looked at and went into no batch: the next run looks at them again.
+
+A lake of a version that wrote no records has its rows alone. They say what was read and what became of it; objects that
+gave neither events nor quarantine are not known, and are read again, which adds nothing; what was dropped counts as not
+read. Of a batch that died halfway nobody can tell there that it did.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import duplicates, routed
+from ocsf_lake.lake import bare
+from ocsf_lake.ledger import marker, meter, records, replays
+from ocsf_lake.ledger.database import lock, upsert
+from ocsf_lake.ledger.ledger import arrow_rows, put_result
+from ocsf_lake.ledger.records import Record
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
+from ocsf_lake.storage.store import Store
+from ocsf_lake.upkeep import inferred
+from ocsf_mappers.errors import ConfigError
+
+CHECKPOINT = "000000000000"
+"""Begins the names of the files with what a ledger knew when its lake got a marker."""
+
+_ROWS = 5_000
+
+
+@dataclass
+class Summary:
+    """What was made.
+
+    Args:
+        batches: Batches that were done.
+        objects: Objects that they read.
+        files: Files of the lake that they wrote.
+        events: Events in those.
+        quarantined: Records in quarantine.
+        exact: Whether records said so; else it was told from the rows.
+        missing: Files that batches wrote and that are gone.
+        unknown: Files that no batch wrote to its end.
+    """
+
+    batches: int = 0
+    objects: int = 0
+    files: int = 0
+    events: int = 0
+    quarantined: int = 0
+    exact: bool = True
+    missing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
+    """Makes the ledger of the settings from the lake's files, and tells the lake that it belongs to it.
+
+    All in one transaction: a rebuild that dies leaves what was there, and is run again.
+
+    Args:
+        settings: The lake, and where its ledger is to be.
+        replacing: Also where a ledger with batches is there; what it has is forgotten.
+
+    Raises:
+        ConfigError: There is no such lake, or a ledger with batches is there.
+        ReadError: A record is damaged.
+        RetriableError: The store or the database does not answer.
+    """
+    with bare(settings) as (store, ledger, place):
+        said = marker.read(store)
+        if said is None and not marker.holds_files(store):
+            raise ConfigError(f"there is no lake at {settings.lake!r}: nothing to make a ledger from")
+        with ledger.engine.begin() as connection:
+            lock(connection, "plan")
+            if connection.scalar(sa.select(sa.func.count()).select_from(BATCHES)) and not replacing:
+                raise ConfigError(
+                    f"there is a ledger with batches at {place}; --replace makes it anew from the lake's files, and "
+                    "forgets what it has"
+                )
+            for table in METADATA.tables.values():
+                connection.execute(sa.delete(table))
+            summary = _fill(connection, store, said is not None)
+            if settings.ledger_url is not None:
+                connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
+            if said is None:
+                checkpoint(connection, store)
+            # Before the transaction ends: a ledger that no lake names is made again, a lake without one reads twice.
+            marker.replace(store, marker.give_id(connection), place)
+    return summary
+
+
+def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
+    summary = Summary(exact=recorded)
+    there = {name for prefix in inferred.prefixes() for name in store.sizes(prefix)}
+    number = 0
+    if recorded:
+        _put_checkpoint(connection, store)
+        found = list(records.read_all(store))
+        number = max((record.number for record in found), default=0)
+        # As they ended, so that counts, and who saw something first, come out as they were.
+        last = {record.batch.id: record for record in found if record.batch is not None}
+        for record in sorted(last.values(), key=lambda record: (record.at, record.number)):
+            _put_batch(connection, record)
+        for record in found:
+            _put_rows(connection, record)
+    else:
+        inferred.put(connection, store, sorted(there))
+    marker.set_last_number(connection, number)
+    _count(connection, summary)
+    held = set(connection.scalars(sa.select(FILES.c.path)))
+    summary.unknown, summary.missing = sorted(there - held), sorted(held - there)
+    return summary
+
+
+def _put_batch(connection: sa.Connection, record: Record) -> None:
+    batch, result, facts = record.batch, record.result, record.facts
+    assert batch is not None
+    assert result is not None
+    assert facts is not None
+    if facts.replay is not None:
+        row = {
+            "batch_id": batch.id, "source": batch.source, "state": State.DONE, "entries": facts.replay.entries,
+            "closed": -result.counts.quarantined, "planned_at": facts.replay.planned_at, "done_at": facts.done_at,
+            "token": facts.replay.token,
+        }  # fmt: skip
+        connection.execute(sa.insert(REPLAYS), row)
+        replays.put_result(connection, batch, result, facts.done_at)
+    else:
+        row = {
+            "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+            "ocsf_version": batch.ocsf_version, "state": State.DONE, "attempts": batch.attempts,
+            "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": batch.planned_at,
+            "begun_at": batch.begun_at, "worker": facts.worker, "done_at": facts.done_at, **result.columns,
+        }  # fmt: skip
+        upsert(connection, BATCHES, ("id",), [row])
+        put_result(connection, batch, result, facts.done_at)
+        duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
+    meter.record(connection, batch, result, facts.done_at)
+    for one, found in result.routed:
+        routed.put(connection, batch, one, found, facts.done_at)
+        connection.execute(sa.insert(ROUTED), {"batch_id": one.id, "of_batch": batch.id})
+        policy, key = facts.routed[one.source]
+        duplicates.note(connection, one, duplicates.Policy(policy), found, key)
+
+
+def _put_rows(connection: sa.Connection, record: Record) -> None:
+    for name, rows in (record.put or {}).items():
+        table = METADATA.tables[name]
+        upsert(connection, table, tuple(column.name for column in table.primary_key.columns), rows)
+    for path in record.gone:
+        connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+
+
+def _count(connection: sa.Connection, summary: Summary) -> None:
+    row = BATCHES.c
+    query = sa.select(sa.func.count(), sa.func.sum(row.events), sa.func.sum(row.quarantined)).where(
+        row.state == State.DONE
+    )
+    batches, events, quarantined = connection.execute(query).one()
+    summary.batches, summary.events, summary.quarantined = batches, int(events or 0), int(quarantined or 0)
+    objects = METADATA.tables["objects"]
+    summary.objects = connection.scalar(sa.select(sa.func.count()).where(objects.c.state == State.DONE)) or 0
+    summary.files = connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
+
+
+# -- ledgers from before there were records ---------------------------------------------------------------------------
+def checkpoint(connection: sa.Connection, store: Store) -> None:
+    """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
+    for name, table in METADATA.tables.items():
+        if name == ABOUT.name:
+            continue
+        sink = pa.BufferOutputStream()
+        found = arrow_rows(connection, table)
+        if len(found):
+            pq.write_table(found, sink, compression="zstd")
+            store.put(f"{marker.RECORDS}/{CHECKPOINT}-{name}.parquet", sink.getvalue())
+
+
+def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
+    for name, rows in _checkpoint_rows(store):
+        connection.execute(sa.insert(METADATA.tables[name]), rows)
+    is_open = BATCHES.c.state != State.DONE
+    open_ids = sa.select(BATCHES.c.id).where(is_open)
+    objects = METADATA.tables["objects"]
+    connection.execute(sa.delete(objects).where(objects.c.batch_id.in_(open_ids), objects.c.state == State.PLANNED))
+    connection.execute(sa.delete(BATCHES).where(is_open))
+    connection.execute(sa.delete(REPLAYS).where(REPLAYS.c.state != State.DONE))
+    connection.execute(sa.delete(METADATA.tables["traces"]))
+
+
+def _checkpoint_rows(store: Store) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    for path in sorted(store.sizes(marker.RECORDS)):
+        name = path.rpartition("/")[2]
+        if name.startswith(CHECKPOINT) and name.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(store.get(path) or b""))
+            for part in table.to_batches(max_chunksize=_ROWS):
+                yield name.removeprefix(f"{CHECKPOINT}-").removesuffix(".parquet"), part.to_pylist()
+
+

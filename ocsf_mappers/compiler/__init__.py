@@ -1,0 +1,1 @@
+"""A mapper and an OCSF version, compiled to a program."""

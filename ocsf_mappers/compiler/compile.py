@@ -1,0 +1,641 @@
+"""A mapper and an OCSF version, compiled to one DuckDB query and the plan that puts its result together.
+
+The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
+It is built in layers, each over the one before:
+    records   the record taken apart (`r` for JSON sources)
+    members   q0, q1...: members of JSON columns that many expressions read
+    chosen    `_event_map`, the number of the event map that takes the record, `_table`, its lake table, and b0, b1...:
+              patterns and times that several expressions want
+    texts     x0, x1...: attributes that are cast, before the cast
+    vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
+    events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
+The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid
+(_problems).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.compiler import captions, render, statistics
+from ocsf_mappers.compiler.each import Holder, ObjectList
+from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Observable, Program
+from ocsf_mappers.compiler.reads import Record, SharedRecord
+from ocsf_mappers.compiler.render import ABSENT
+from ocsf_mappers.compiler.unmapped import Leftovers
+from ocsf_mappers.errors import MappingError
+from ocsf_mappers.ocsf import schema, tables, validate
+from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary.check import column_type, table_names
+from ocsf_mappers.vocabulary.record import Path
+
+if TYPE_CHECKING:
+    from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
+
+OBSERVABLE_TYPES = frozenset(range(1, 11))
+"""Observables are made of the values whose OCSF type marks them: the ten of 1.1.0 (hostname, IP, MAC, user name, email,
+URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user
+agents, marked later, would double the column for little."""
+
+
+SHAPES = {
+    "IP Address": r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(\d{1,3}(\.\d{1,3}){3})?)$",
+    "Hostname": r"^([a-zA-Z0-9_*-]{1,63}\.)+([a-zA-Z][a-zA-Z0-9-]{0,62}\.?)?$",
+}
+"""What a value looks like where it is the mapper that says which observable a path holds."""
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What the batch relation holds.
+
+    Args:
+        columns: Declared columns that are present of a text log (see `readers.tabular`); None for JSON text in
+            `_raw`.
+        object_key: Columns from the object's own name that are present.
+        envelope: Whether `_envelope` holds the JSON around each record.
+        careful: JSON only: some record has undeclared, repeated or mistyped members, so look at each.
+    """
+
+    columns: frozenset[str] | None = None
+    object_key: tuple[str, ...] = ()
+    envelope: bool = False
+    careful: bool = False
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One attribute as one event map fills it."""
+
+    attribute: schema.Attribute
+    expr: e.Expr
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same for every record."""
+        items = self.expr.items if isinstance(self.expr, e.ListOf) else (self.expr,)
+        return all(isinstance(item, e.Literal) for item in items)
+
+
+def compile_mapper(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool = True) -> Program:
+    """The program that maps batches of this shape; `validated` makes it find invalid events."""
+    return _Compiler(mapper, version, batch).program(validated=validated)
+
+
+class _Compiler:
+    def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
+        self.mapper = mapper
+        self.batch = batch
+        record = Record(batch.columns, batch.object_key)
+        self.shared = SharedRecord(record)
+        # Of several event maps each reads members of its own, which are better taken out of its own records only.
+        self.column: render.Resolver = record if len(mapper.events) > 1 else self.shared
+        self.schema = schema.load(version)
+        self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
+        self.table = tables.get(table_names(mapper)[0])
+        self.mapped = [self._mapped(event) for event in mapper.events]
+        self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+
+    def _mapped(self, event: EventMap) -> dict[str, Mapped]:
+        """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
+        product = self.mapper.product
+        machine = {
+            "metadata.product.name": product.name,
+            "metadata.product.vendor_name": product.vendor,
+            "metadata.product.feature.name": product.feature,
+            "metadata.version": self.schema.version,
+            "metadata.profiles": list(event.all_profiles),
+        }
+        found = {}
+        for path, given in {**machine, **event.fields}.items():
+            if given is None:
+                continue
+            try:
+                attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
+            except MappingError:
+                continue  # `check` has made sure that some shipped version knows the path
+            mapped = Mapped(attribute, e.as_expr(given))
+            if self._readable(mapped.expr) or attribute.required:
+                found[path] = mapped
+        return found
+
+    def _stored(self, path: str) -> bool:
+        return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
+
+    def _readable(self, expr: e.Expr) -> bool:
+        """Whether the batch holds anything that the expression reads."""
+        named = [column.parts for column in e.columns(expr)]
+        return not named or any(self.column(parts) != ABSENT for parts in named)
+
+    # -- merging event maps -------------------------------------------------------------------------------------------
+    def _choice(self, choices: list[str | None]) -> str:
+        """SQL that picks, row by row, what the record's event map says."""
+        if len(set(choices)) == 1:
+            return choices[0] or "NULL"
+        branches = " ".join(f"WHEN {number} THEN {sql}" for number, sql in enumerate(choices) if sql is not None)
+        return f"CASE {EVENT_MAP} {branches} END"
+
+    def _only(self, numbers: list[int], sql: str | None) -> str | None:
+        """A condition restricted to some event maps; None is always."""
+        if len(numbers) == len(self.classes):
+            return sql
+        chosen = f"{EVENT_MAP} IN ({', '.join(str(number) for number in numbers)})"
+        return chosen if sql is None else f"({chosen} AND ({sql}))"
+
+    def _everywhere(self, path: str) -> list[Mapped | None]:
+        return [fields.get(path) for fields in self.mapped]
+
+    def _any(self, path: str) -> Mapped:
+        return next(mapped for mapped in self._everywhere(path) if mapped is not None)
+
+    # -- kinds of attributes ------------------------------------------------------------------------------------------
+    def _kind(self, path: str) -> str:
+        """`constant`, `caption`, `list`, or the scalar base of the attribute's OCSF type."""
+        mapped = self._any(path)
+        if path != "activity_id" and all(found is None or found.constant for found in self._everywhere(path)):
+            return "constant"
+        if mapped.attribute.is_array:
+            return "list"
+        base = self.schema.scalar(mapped.attribute).base
+        return "caption" if mapped.attribute.enum is not None and base == "integer_t" else base
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each path."""
+        return {path: self._kind(path) for path in self.paths}
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each path that the query computes: x0/v0 is the first."""
+        return {path: number for number, path in enumerate(p for p in self.paths if self.kinds[p] != "constant")}
+
+    @cached_property
+    def casts(self) -> dict[str, str]:
+        """Paths whose text is cast and may fail, with the cast."""
+        found = {}
+        for path, number in self.numbers.items():
+            limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
+            if cast := _cast(self.kinds[path], f"x{number}", limits):
+                found[path] = cast
+        return found
+
+    def _is_time(self, path: str) -> bool:
+        return self.kinds[path] in ("timestamp_t", "datetime_t")
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def _text(self, path: str, mapped: Mapped | None) -> str | None:
+        if mapped is None:
+            return None
+        if e.parts(mapped.expr):
+            return self._objects(path, mapped).sql()
+        if self.kinds[path] == "caption":
+            return captions.id_sql(mapped.expr, mapped.attribute, self.column)
+        if self.kinds[path] == "list" and not isinstance(mapped.expr, e.ListOf):
+            return f"from_json({render.value(mapped.expr, self.column)}, '[\"VARCHAR\"]')"
+        return render.value(mapped.expr, self.column)
+
+    def _objects(self, path: str, mapped: Mapped) -> ObjectList:
+        """A list of objects as this version and the table know it."""
+        members = self.schema.members(mapped.attribute)
+        if members is None:
+            raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
+        number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
+        known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
+        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
+
+    def _texts(self) -> Iterator[str]:
+        for path in self.casts:
+            choices = [self._text(path, mapped) for mapped in self._everywhere(path)]
+            yield f"{self._choice(choices)} AS x{self.numbers[path]}"
+
+    def _values(self) -> Iterator[str]:
+        for path, number in self.numbers.items():
+            cast = self.casts.get(path)
+            yield f"{cast or self._choice([self._text(path, found) for found in self._everywhere(path)])} AS v{number}"
+
+    def _events(self) -> Iterator[str]:
+        yield "*"
+        failed = self._failed()
+        yield f"({' OR '.join(failed.values()) or 'false'}) AS failing"
+        for path in self.paths:
+            if self.kinds[path] == "caption" and (text := self._other_text(path)):
+                yield f"CASE WHEN v{self.numbers[path]} = {captions.OTHER} THEN {text} END AS o{self.numbers[path]}"
+        for number, pair in enumerate(self._leftovers.pairs()):
+            yield f"{pair} AS j{number}"
+
+    def _other_text(self, path: str) -> str | None:
+        """The text of a caption that the enum does not know; None when an expression gives only known ones."""
+        found = self._everywhere(path)
+        if all(m is None or captions.closed(m.expr, captions.enum_ids(m.attribute)) for m in found):
+            return None
+        return self._choice([render.value(mapped.expr, self.column) if mapped else None for mapped in found])
+
+    def _failed(self) -> dict[str, str]:
+        """For each path that is cast, SQL that is true where the cast failed."""
+        tests = {path: f"(x{self.numbers[path]} IS NOT NULL AND v{self.numbers[path]} IS NULL)" for path in self.casts}
+        for path, number in self.numbers.items():
+            if self._is_time(path):
+                given = self._choice(
+                    [self._time_input(mapped.expr) if mapped else None for mapped in self._everywhere(path)]
+                )
+                tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
+        return tests
+
+    def _time_input(self, expr: e.Expr) -> str | None:
+        """The text that a time is made of."""
+        match expr:
+            case e.Epoch(inner) | e.Iso8601(inner):
+                return render.value(inner, self.column)
+            case e.Coalesce(items):
+                inputs = [found for item in items if (found := self._time_input(item))]
+                return f"coalesce({', '.join(inputs)})"
+            case _:
+                return None
+
+    # -- what is left over --------------------------------------------------------------------------------------------
+    @cached_property
+    def _leftovers(self) -> Leftovers:
+        leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
+        for path in self.paths:
+            for use, events in self._uses(path):
+                may_fail = path in self.casts or self.kinds[path] == "list"
+                cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
+        return leftovers
+
+    def _uses(self, path: str) -> Iterable[tuple[render.Consumption, list[int]]]:
+        """What a path consumes, with the event maps that agree on it."""
+        grouped: dict[render.Consumption, list[int]] = {}
+        for number, mapped in enumerate(self._everywhere(path)):
+            if mapped is None:
+                continue
+            found = render.consumed(mapped.expr, self.column)
+            if e.parts(mapped.expr):
+                found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
+            for use in found:
+                grouped.setdefault(use, []).append(number)
+        return grouped.items()
+
+    # -- what records hold, see `ocsf_mappers.compiler.statistics` ----------------------------------------------------
+    @cached_property
+    def _taken(self) -> list[Path]:
+        used = (*self._leftovers.whole, *self._leftovers.members)
+        return [path for path in statistics.taken(self.mapper.shape, used) if self.column(path) != ABSENT]
+
+    def _census(self) -> list[str]:
+        leaves = self.mapper.shape.leaves
+        says = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
+        return list(statistics.bits([f"{self.column(path)} {says[leaves[path]]}" for path in self._taken]))
+
+    def _unlisted(self) -> Iterator[tuple[str, str]]:
+        """Source path and SQL for the text there that is not among those the mapper lists."""
+        for name, texts in self.mapper.listed.items():
+            column = self.column(tuple(name.split(".")))
+            if column != ABSENT:
+                known = ", ".join(sqltext.text(text) for text in texts)
+                yield name, f"CASE WHEN {column} NOT IN ({known}) THEN {column} END"
+
+    # -- observables --------------------------------------------------------------------------------------------------
+    def _observables(self) -> list[Observable]:
+        labels = self.schema.observable_captions
+        found = []
+        for path, kinds in sorted(self._marked().items()):
+            lists = [name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))]
+            owner = lists[0] if lists else None
+            members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
+            marks = ("[]" if name in lists else "" for name in _ancestors(path))
+            name = ".".join(step + mark for step, mark in zip(path.split("."), marks, strict=True))
+            for kind in kinds:
+                # The schema marks what is one by its type; what a mapper marks may hold something else.
+                shape = SHAPES.get(labels[kind]) if path in self.mapper.observables else None
+                observable = Observable(name, owner or path, members, labels[kind], kind, shape)
+                found.append(observable)
+                if labels[kind] == "Hostname":
+                    found.append(replace(observable, relative=True))
+        return found
+
+    def _marked(self) -> dict[str, list[int]]:
+        """OCSF paths that hold observables, and their type ids."""
+        by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
+        marked: dict[str, list[int]] = {}
+        for event, fields in zip(self.mapper.events, self.mapped, strict=True):
+            for path, mapped in fields.items():
+                for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
+                    if column_type(self.table, leaf) is None:
+                        continue
+                    given = self.mapper.observables.get(leaf)
+                    kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given or ())]
+                    if given is None and (marked_kind := self._observable_kind(event, leaf)):
+                        kinds = [marked_kind]
+                    if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
+                        marked[leaf] = kinds
+        return marked
+
+    def _observable_kind(self, event: EventMap, path: str) -> int | None:
+        try:
+            attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
+        except MappingError:
+            return None
+        return self.schema.scalar(attribute).observable if attribute.object is None else None
+
+    # -- the program --------------------------------------------------------------------------------------------------
+    def program(self, *, validated: bool) -> Program:
+        """The query and the plan for its result."""
+        kinds, numbers = self.kinds, self.numbers
+        constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
+        siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
+        # In the order of the mapping: the program is part of the fingerprint, which is the same in every process.
+        fixed_captions = [path for path in constants if self._any(path).attribute.enum and path.endswith("_id")]
+        for path in fixed_captions:
+            constants |= self._constant_sibling(path)
+        program = Program(
+            sql="",
+            constants={**self._class_constants(), **constants},
+            values={
+                path: f"v{number}"
+                for path, number in numbers.items()
+                if kinds[path] != "caption" and not self._is_time(path)
+            },
+            times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self._is_time(path)},
+            captions=siblings,
+            class_captions=[(found.caption, found.uid) for found in self.classes],
+            leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
+            observables=self._observables(),
+            members=[".".join(path) for path in self._taken],
+            census=[f"m{number}" for number, _ in enumerate(self._census())],
+            unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
+        )
+        return Program(**{**vars(program), "sql": self._sql(program, validated=validated)})
+
+    def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
+        return [None if mapped is None else _constant(mapped) for mapped in self._everywhere(path)]
+
+    def _constant_sibling(self, path: str) -> dict[str, list[str | int | bool | list[str] | None]]:
+        sibling = self._sibling_path(path)
+        if sibling is None:
+            return {}
+        found = self._everywhere(path)
+        return {sibling: [str(m.expr.value) if m and isinstance(m.expr, e.Literal) else None for m in found]}
+
+    def _sibling_path(self, path: str) -> str | None:
+        """The path of an id's sibling, None when there is none or an event map fills it itself."""
+        sibling = self._any(path).attribute.sibling
+        found = ".".join([*path.split(".")[:-1], sibling]) if sibling else None
+        return None if found in self.paths else found
+
+    def _caption(self, path: str) -> Caption:
+        found = self._everywhere(path)
+        labels = [{int(k): v for k, v in (m.attribute.enum or {}).items()} if m else {} for m in found]
+        return Caption(
+            column=f"v{self.numbers[path]}",
+            other=f"o{self.numbers[path]}" if self._other_text(path) else None,
+            captions=labels,
+            sibling=self._sibling_path(path),
+            weak=self._any(path).attribute.required and "." in path,
+            telling=[m is not None and _passes_text(m.expr) for m in found],
+        )
+
+    def _class_constants(self) -> dict[str, list[str | int]]:
+        return {
+            "class_uid": [found.uid for found in self.classes],
+            "class_name": [found.caption for found in self.classes],
+            "category_uid": [found.category_uid for found in self.classes],
+            "category_name": [found.category_name for found in self.classes],
+        }
+
+    def _sql(self, program: Program, *, validated: bool) -> str:
+        # Patterns and times are costly and stand in several conditions: each is tried once a record.
+        claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
+        shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
+        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
+        layers = {
+            "records": self._records(),
+            "members": "",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
+            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
+            "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
+            "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
+        }
+        failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
+        listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
+        columns = [
+            *("_object", "_record", "_table", EVENT_MAP),
+            *(f"v{number}" for number in self.numbers.values()),
+            *(f"{caption.other}::VARCHAR AS {caption.other}" for caption in program.captions.values() if caption.other),
+            *(f"{sql} AS u{number}" for number, (_, sql) in enumerate(self._leftovers.singles())),
+            f"{self._leftovers.more('failing', [f'j{n}' for n in range(len(self._leftovers.pairs()))])} AS _more",
+            *(f"{sql} AS {name}" for name, sql in zip(program.census, self._census(), strict=True)),
+            *(f"{sql} AS {program.unlisted[name]}" for name, sql in self._unlisted()),
+            f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
+            f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
+        ]
+        # Only now is it known what the others read.
+        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM records"
+        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
+        for sql, name in claims.items():
+            head, mark, tail = with_layers.partition("texts AS")
+            with_layers = head + mark + tail.replace(sql, name)
+            columns = [column.replace(sql, name) for column in columns]
+        return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
+
+    def _patterns(self) -> Iterator[str]:
+        """SQL of every pattern that the mapping tries on a column of the record, and of every time that it reads."""
+        found = [mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr)]
+        tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
+        times = {item for expr in found for item in e.times(expr) if self._readable(item)}
+        yield from sorted({self._pattern(item) for item in tried} | {render.value(item, self.column) for item in times})
+
+    def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
+        if isinstance(tried, e.Test):
+            return render.value(tried, self.column)
+        return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
+
+    @cached_property
+    def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
+        """Columns that checks need, and the checks (see `validate.tallied`)."""
+        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
+        columns = _Flat(self)
+        found = [
+            validate.for_class(check, EVENT_MAP, [number], len(events))
+            for number, (event_class, profiles) in enumerate(events)
+            for check in validate.class_checks(
+                self.schema, event_class, profiles, self._filled(number), columns.of(number)
+            )
+        ]
+        kept = [check for check in validate.merged(found) if not check.warning]
+        return validate.tallied(kept, "k")
+
+    def _problems(self) -> str:
+        problems = validate.listing(self._checks[1], warnings=False)
+        return (
+            f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
+        )
+
+    def _filled(self, number: int) -> pa.Schema:
+        """The table's columns, lists of objects only with the members that an event map fills: others need no check."""
+        columns = self.table.arrow
+        for path, mapped in self.mapped[number].items():
+            if e.parts(mapped.expr) and "." not in path:
+                kind = self._objects(path, mapped).filled
+                columns = columns.set(columns.get_field_index(path), pa.field(path, pa.list_(kind)))
+        return columns
+
+    def _records(self) -> str:
+        if self.batch.columns is not None:
+            return "SELECT * FROM batch"
+        shape = self.mapper.shape
+        keys = "".join(f", _key_{name}" for name in self.batch.object_key)
+        envelope = ", _envelope" if self.batch.envelope else ""
+        parsed = f"SELECT _object, _record{keys}{envelope}, _raw, from_json(_raw, {shape.json_spec}) AS r"
+        if not self.batch.careful:
+            return f"{parsed} FROM batch"
+        repeated = (
+            "list_filter(list_transform(k, lambda names: "
+            "CASE WHEN len(names) > list_unique(names) THEN 'repeated JSON key: ' || "
+            "list_filter(names, lambda name, i: list_position(names, name) < i)[1] END), "
+            "lambda found: found IS NOT NULL)[1]"
+        )
+        keyed = f"{parsed}, json_keys(_raw, {shape.object_paths}) AS k FROM batch"
+        return f"SELECT *, {repeated} AS _repeated FROM ({keyed})"
+
+    def _event_map(self) -> str:
+        tests = [event.where for event in self.mapper.events]
+        branches = " ".join(
+            f"WHEN {render.value(test, self.column)} THEN {number}"
+            for number, test in enumerate(tests)
+            if test is not None
+        )
+        return f"(CASE {branches} ELSE {len(tests) - 1} END)::TINYINT" if branches else "0::TINYINT"
+
+    def _table(self) -> str:
+        return render.value(e.as_expr(self.mapper.table), self.column)
+
+
+class _Flat:
+    """The query's flat columns, as the validator sees them for one event map.
+
+    What the compiler makes itself (constants, enum ids, class and type uids, lists gathered later) is right by
+    construction and needs no test at run time; what comes from the record does.
+    """
+
+    def __init__(self, compiler: _Compiler, number: int = 0) -> None:
+        self.compiler = compiler
+        self.mapped = compiler.mapped[number]
+
+    def of(self, number: int) -> _Flat:
+        """The same columns for another event map."""
+        return _Flat(self.compiler, number)
+
+    def _leaf(self, path: str) -> str | None:
+        names = (path, path.removesuffix("_dt"), f"{path}_dt")
+        return next((name for name in names if name in self.mapped and name in self.compiler.kinds), None)
+
+    def value(self, path: str) -> str:
+        """SQL for a value; times are milliseconds."""
+        leaf = self._leaf(path)
+        number = self.compiler.numbers.get(leaf or "")
+        if leaf is None or number is None:
+            return "NULL"
+        return f"(v{number} // 1000)" if self.compiler._is_time(leaf) else f"v{number}"
+
+    def absent(self, path: str) -> str:
+        """SQL that is true where there is nothing at the path: `true` or `false` where that is known beforehand."""
+        if path in MACHINE_MADE:
+            return "false"
+        leaf = self._leaf(path)
+        if leaf is not None:
+            if self.compiler.kinds[leaf] == "constant":
+                return "false"
+            required_id = self.compiler.kinds[leaf] == "caption" and self.mapped[leaf].attribute.required
+            return "false" if required_id else f"v{self.compiler.numbers[leaf]} IS NULL"
+        if (owner := self._id_of_sibling(path)) is not None:
+            return self.absent(owner)
+        below = [name for name in self.mapped if name.startswith(f"{path}.") and name in self.compiler.kinds]
+        return validate.every([self._default(name) or self.absent(name) for name in below])
+
+    def _default(self, path: str) -> str | None:
+        """SQL that is true where a required id inside an object is only its default."""
+        weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
+        return f"v{self.compiler.numbers[path]} = 0" if weak else None
+
+    def _id_of_sibling(self, path: str) -> str | None:
+        ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)
+        return next((name for name in ids if self.compiler._sibling_path(name) == path), None)
+
+    def proven(self, path: str) -> bool:
+        """Whether a value at this path needs no test because the compiler made it."""
+        leaf = self._leaf(path)
+        return leaf is None or self.compiler.kinds[leaf] in ("constant", "caption") or leaf != path
+
+
+MACHINE_MADE = frozenset({
+    *("category_name", "category_uid", "class_name", "class_uid", "type_name", "type_uid", "unmapped", "observables"),
+})  # fmt: skip
+
+
+def _cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
+    """A cast from text that gives null unless the text is exactly how the value would be written; None needs none."""
+    match kind:
+        case "integer_t":
+            return _number(text, "INTEGER", limits)
+        case "long_t":
+            return _number(text, "BIGINT", limits)
+        case "float_t":
+            return f"try_cast({text} AS DOUBLE)"
+        case "boolean_t":
+            return f"CASE lower({text}::VARCHAR) WHEN 'true' THEN true WHEN 'false' THEN false END"
+        case _:
+            return None
+
+
+def _checked(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
+    """The same cast for what stays text for now: of a number the text itself, for so would the number be written."""
+    match kind:
+        case "integer_t":
+            return _number(text, "INTEGER", limits, given=text)
+        case "long_t":
+            return _number(text, "BIGINT", limits, given=text)
+        case _:
+            return _cast(kind, text, limits)
+
+
+def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | None = None) -> str:
+    number = f"try_cast({text} AS {kind})"
+    within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
+    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {given or number} END"
+
+
+def _constant(mapped: Mapped) -> str | int | bool | list[str]:
+    if isinstance(mapped.expr, e.ListOf):
+        return [str(item.value) for item in mapped.expr.items if isinstance(item, e.Literal)]
+    value = mapped.expr.value if isinstance(mapped.expr, e.Literal) else ""
+    if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
+        return captions.constant_id(mapped.attribute, str(value))
+    return value
+
+
+def _passes_text(expr: e.Expr) -> bool:
+    """Whether a text that the mapping did not expect can get into the value; an `otherwise` expects any text."""
+    match expr:
+        case e.Column() | e.Json() | e.Extract():
+            return True
+        case e.Replace(inner, _, None):
+            return _passes_text(inner)
+        case e.Coalesce(items):
+            return any(map(_passes_text, items))
+        case e.Case(branches, _):
+            return any(_passes_text(then) for _, then in branches)
+        case _:
+            return False
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    steps = path.split(".")
+    for length in range(1, len(steps) + 1):
+        yield ".".join(steps[:length])

@@ -1,0 +1,423 @@
+"""Lists of objects, mapped element by element from JSON arrays and objects.
+
+Each element goes through three steps: what the fields read is taken out of its text (`item`, see `compiler.reads`),
+its values are made and cast (`flat`: texts at the places of their paths), then they are put together as the table's
+struct. A cast that fails leaves the attribute null; unless the whole element is carried over too, the array then stays
+in `unmapped`.
+What counts is how many expressions there are: DuckDB sets each up anew for every two thousand rows, however few have
+elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.compiler import captions, render
+from ocsf_mappers.compiler.columns import Leaf, column
+from ocsf_mappers.compiler.reads import Element
+from ocsf_mappers.errors import MappingError
+from ocsf_mappers.ocsf import schema
+from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary.record import Path
+
+Cast = Callable[[str, str, tuple[int, int] | None], str | None]
+"""(OCSF base type, SQL of the text, limits) -> SQL that casts it, null where it cannot; None needs no cast."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What the elements are: an OCSF object in one version, under some profiles."""
+
+    facts: schema.Schema
+    type: schema.ObjectType
+    profiles: frozenset[str]
+
+    def attribute(self, path: str) -> schema.Attribute | None:
+        """The attribute at a path inside the element; None where this version or these profiles do not have it."""
+        found: schema.ObjectType | None = self.type
+        attribute = None
+        for step in path.split("."):
+            attribute = found.attributes.get(step) if found else None
+            if attribute is None or (attribute.profiles and not attribute.profiles & self.profiles):
+                return None
+            found = self.facts.members(attribute)
+        return attribute
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A value taken out of an element: the column it fills, its SQL, and whether it alone makes no object.
+
+    A time is taken once, under its name with `_dt`, as microseconds since 1970. A constant makes no object, nor does
+    the caption of an id; an id that is required makes none where it is 0, its default.
+    """
+
+    path: str
+    sql: str
+    weak: bool
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """The caption that stands beside an id, where no part fills it with a text of its own."""
+
+    id: str
+    attribute: schema.Attribute
+
+    @property
+    def captions(self) -> list[tuple[str, str]]:
+        """Id and caption of the enum's entries, without the one for other text."""
+        known = (self.attribute.enum or {}).items()
+        return [(key, caption) for key, caption in known if int(key) != captions.OTHER]
+
+    @property
+    def weak(self) -> bool:
+        """Whether it makes no object exist: it is always there."""
+        return self.attribute.required
+
+
+class ObjectList:
+    """A list of objects made of one `each` or of several, one after the other.
+
+    Args:
+        parts: The expressions.
+        holder: What an element is; fields that it does not know are left out.
+        kind: The table's type of the list.
+        record: SQL for the record's columns.
+        cast: How text becomes a number or a boolean.
+        outside: What the lists are read from: an element of the list that this one stands in, or the record.
+        depth: How many lists this one stands in.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[e.Each],
+        holder: Holder,
+        kind: pa.DataType,
+        record: render.Resolver,
+        cast: Cast,
+        outside: render.Resolver | None = None,
+        depth: int = 0,
+    ) -> None:
+        self.parts = parts
+        self.holder = holder
+        self.kind = kind
+        self.record = record
+        self.cast = cast
+        self.outside = outside or record
+        self.depth = depth
+        self.item, self.flat = f"item{depth}", f"flat{depth}"
+        self.siblings = self._siblings()
+
+    def _siblings(self) -> dict[str, Sibling]:
+        """By path, the captions that are told by their id alone."""
+        found = {}
+        for part in self.parts:
+            for path, _ in part.fields:
+                attribute = self.holder.attribute(path)
+                if attribute is not None and attribute.sibling and self._is_id(attribute):
+                    beside = ".".join([*path.split(".")[:-1], attribute.sibling])
+                    if self._column(beside) is not None:
+                        found[beside] = Sibling(path, attribute)
+        mapped = {path for part in self.parts for path, _ in part.fields if self.holder.attribute(path)}
+        return {path: sibling for path, sibling in found.items() if path not in mapped}
+
+    def _is_id(self, attribute: schema.Attribute) -> bool:
+        scalar = not attribute.object and not attribute.is_array
+        return scalar and attribute.enum is not None and self.holder.facts.scalar(attribute).base == "integer_t"
+
+    def sql(self) -> str:
+        """SQL for the list in the table's type. A list of several parts without elements is null."""
+        elements = [self._element(part) for part in self.parts]
+        taken = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
+        paths = list(dict.fromkeys(found.path for part in taken for found in part))
+        listed = sorted(path for path in paths if pa.types.is_list(self._column(path)))
+        texts = [path for path in paths if path not in listed]
+        lists = [self._flat_list(number, elements[number], part, texts, listed) for number, part in enumerate(taken)]
+        leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, listed, taken)}
+        built = column(pa.field("element", self.kind.value_type), "element", leaves)
+        joined = lists[0] if len(lists) == 1 else f"flatten([{', '.join(lists)}])"
+        found = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
+        if self.parts[0].or_empty:
+            return f"coalesce({found}, [])::{sqltext.duckdb_type(self.kind)}"
+        return found if len(lists) == 1 else _not_empty(found)
+
+    def _flat_list(
+        self, number: int, element: Element, taken: Sequence[Taken], texts: Sequence[str], listed: Sequence[str]
+    ) -> str:
+        """SQL for the elements of one part, flat: number of the part, texts, and lists, each at its path's place.
+
+        A struct with a member for each column would be read by all parts and filled by few: planning it costs seconds.
+        """
+        by_path = {found.path: found.sql for found in taken}
+        own = [path for path in texts if path in by_path]
+        values = f"[{', '.join(f'({by_path[path]})::VARCHAR' for path in own)}]::VARCHAR[]"
+        if own != texts[: len(own)]:  # what lies behind the end of a list is null
+            last = texts.index(own[-1])
+            places = ", ".join(str(own.index(path) + 1 if path in own else 0) for path in texts[: last + 1])
+            values = f"list_select({values}, [{places}])"
+        members = [f"p: {number}", f"v: {values}"]
+        members += [f"l{place}: {by_path.get(path, 'NULL')}" for place, path in enumerate(listed)]
+        # `{}` and null say nothing, whatever the fields would add to them
+        some = f"list_filter({self._elements(self.parts[number])}, lambda i: i::VARCHAR NOT IN ('{{}}', 'null'))"
+        flat = f"{{{', '.join(members)}}}"
+        found = f"list_transform({element.read(some, flat)}, lambda {self.item}: {flat})"
+        if len(self.parts) == 1:
+            return found
+        # Of many sources most are absent, and even of no elements a lambda costs something.
+        return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {found} END"
+
+    def _leaves(
+        self, texts: Sequence[str], listed: Sequence[str], taken: Sequence[Sequence[Taken]]
+    ) -> Iterator[tuple[str, Leaf]]:
+        """Path and column of everything that stands in the finished elements."""
+        for place, path in enumerate(listed):
+            yield path, Leaf(f"{self.flat}.l{place}", tests=(f"{self.flat}.l{place} IS NOT NULL",))
+        for path in texts:
+            if path in self.siblings:
+                continue
+            sql = self._text(texts, path)
+            there = self._presence(path, sql, taken)
+            weak = not any(there)
+            if path.endswith("_dt") and pa.types.is_timestamp(self._column(path) or pa.null()):
+                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *there, weak=weak)
+            elif self._column(path) is not None:
+                yield path, Leaf(sql, *there, weak=weak)
+            if path.endswith("_dt") and self._column(plain := path.removesuffix("_dt")) is not None:
+                yield plain, Leaf(f"({sql})::BIGINT // 1000", *there, weak=weak)
+        for path, sibling in self.siblings.items():
+            number = self._text(texts, sibling.id)
+            branches = " ".join(f"WHEN '{key}' THEN {sqltext.text(caption)}" for key, caption in sibling.captions)
+            told = f"CASE {number} {branches} END"
+            sql = f"coalesce({self._text(texts, path)}, {told})" if path in texts else told
+            there = ((), ()) if sibling.weak else self._presence(sibling.id, number, taken)
+            yield path, Leaf(sql, *there, weak=not any(there))
+
+    def _text(self, texts: Sequence[str], path: str) -> str:
+        return f"{self.flat}.v[{texts.index(path) + 1}]"
+
+    def _presence(
+        self, path: str, sql: str, taken: Sequence[Sequence[Taken]]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Texts and tests that make an object with this value exist (see `Leaf`)."""
+        found = [(number, value) for number, part in enumerate(taken) for value in part if value.path == path]
+        if all(value.weak for _, value in found):
+            return (), ()
+        weak = [str(number) for number, value in found if value.weak]
+        default = next((value.default for _, value in found if value.default is not None), None)
+        if not weak and default is None:
+            return (sql,), ()
+        tests = [f"{sql} IS NOT NULL" if default is None else f"{sql} <> {sqltext.text(default)}"]
+        if weak:
+            tests.append(f"{self.flat}.p NOT IN ({', '.join(weak)})")
+        return (), (f"({' AND '.join(tests)})",)
+
+    @property
+    def filled(self) -> pa.DataType:
+        """The element's type with only the members that some part fills, and what is derived beside them."""
+        found = set()
+        for part in self.parts:
+            for path, expr in e.element_fields(part):
+                attribute = self.holder.attribute(path)
+                if attribute is None or e.parts(expr):
+                    continue
+                head = path.rpartition(".")[0]
+                beside = attribute.sibling or path.rpartition(".")[2]
+                found |= {path, path.removesuffix("_dt"), f"{path}_dt", f"{head}.{beside}" if head else beside}
+        return _only(self.kind.value_type, "", found)
+
+    def _element(self, part: e.Each) -> Element:
+        return Element(self.item, self.record, (expr for _, expr in part.fields))
+
+    def _taken(self, part: e.Each, element: Element) -> list[Taken]:
+        """What one part takes out of each element."""
+        found = []
+        fields = {path: (known, expr) for path, expr in part.fields if (known := self.holder.attribute(path))}
+        for path, (attribute, expr) in fields.items():
+            required_id = attribute.enum is not None and attribute.required
+            for name, sql in self._values(path, attribute, expr, fields.keys(), element):
+                weak = _constant(expr) or (required_id and name != path)
+                found.append(Taken(name, sql, weak, "0" if required_id else None))
+        return found
+
+    def _source(self, part: e.Each) -> str:
+        """SQL for the JSON value that `each` goes through or into."""
+        inner = part.inner.inner if isinstance(part.inner, e.Every) else part.inner
+        return render.value(inner, self.outside)
+
+    def _elements(self, part: e.Each) -> str:
+        """SQL for the list of JSON values that `each` goes through."""
+        if isinstance(part.inner, e.Every):
+            path = "$" + "".join(_step(step) for step in part.inner.path.split("."))
+            return f"json_extract({self._source(part)}, {sqltext.text(path)})"
+        return _elements(self._source(part))
+
+    def _values(
+        self, path: str, attribute: schema.Attribute, expr: e.Expr, mapped: Iterable[str], element: Element
+    ) -> Iterator[tuple[str, str]]:
+        """Path and SQL of the columns that one field fills, as far as the table has them."""
+        base = "" if attribute.object else self.holder.facts.scalar(attribute).base
+        if attribute.is_array:
+            if (kind := self._column(path)) is not None:
+                yield path, self._list(path, attribute, expr, kind, element)
+        elif base in ("timestamp_t", "datetime_t"):
+            plain = path.removesuffix("_dt")
+            if self._column(plain) is not None or self._column(f"{plain}_dt") is not None:
+                yield f"{plain}_dt", render.value(expr, element)
+        elif self._is_id(attribute):
+            yield from self._id(path, attribute, expr, mapped, element)
+        elif self._column(path) is not None:
+            text = render.value(expr, element)
+            limits = self.holder.facts.scalar(attribute).range
+            yield path, text if _constant(expr) else self.cast(base, f"({text})::VARCHAR", limits) or text
+
+    def _id(
+        self, path: str, attribute: schema.Attribute, expr: e.Expr, mapped: Iterable[str], element: Element
+    ) -> Iterator[tuple[str, str]]:
+        """An enum's id, and what its sibling says where the id does not tell."""
+        number = captions.id_sql(expr, attribute, element)
+        beside = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
+        told = self.siblings.get(beside)
+        if self._column(path) is not None or told:
+            yield path, number
+        if told:
+            if not captions.closed(expr, [caption for _, caption in told.captions]):
+                yield beside, f"CASE {number} WHEN {captions.OTHER} THEN {render.value(expr, element)} END"
+        elif beside and beside not in mapped and self._column(beside) is not None:
+            yield beside, _caption(number, attribute, render.value(expr, element))
+
+    def _list(
+        self, path: str, attribute: schema.Attribute, expr: e.Expr, kind: pa.DataType, element: Element
+    ) -> str:
+        if e.parts(expr):
+            members = self.holder.facts.members(attribute)
+            if members is None:
+                raise MappingError(f"{path}: OCSF {self.holder.facts.version} declares no members")
+            inner = Holder(self.holder.facts, members, self.holder.profiles)
+            sql = ObjectList(e.parts(expr), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
+        else:
+            text = render.value(expr, element)
+            found = text if isinstance(expr, e.ListOf | e.Sql | e.Case) else f"from_json({text}, '[\"VARCHAR\"]')"
+            sql = f"TRY_CAST({found} AS {sqltext.duckdb_type(kind)})"
+        return _not_empty(sql)
+
+    def _column(self, path: str) -> pa.DataType | None:
+        kind = self.kind.value_type
+        for step in path.split("."):
+            index = kind.get_field_index(step) if pa.types.is_struct(kind) else -1
+            if index < 0:
+                return None
+            kind = kind.field(index).type
+        return kind
+
+    # -- what is carried over -----------------------------------------------------------------------------------------
+    def consumed(self, value: str) -> Iterator[render.Consumption]:
+        """What the list carries over from the record; `value` is SQL for the finished list."""
+        for part in self.parts:
+            for use in list(render.consumed(part.inner, self.record)):
+                condition = render.both(use.condition, f"NOT {self.leftover(part)}")
+                yield render.Consumption(use.path, use.keys, condition)
+        for path, column_path in dict.fromkeys(found for part in self.parts for found in self._outer_columns(part)):
+            there = f"{value}, lambda o: o.{'.'.join(map(sqltext.name, path.split('.')))} = {self.record(column_path)}"
+            yield render.Consumption(column_path, (), f"list_bool_or(list_transform({there}))")
+
+    def _outer_columns(self, part: e.Each) -> Iterator[tuple[str, Path]]:
+        """The record's columns that stand in elements as they are, and where."""
+        for path, use in self._uses(part, self._element(part)):
+            kind = self._column(path)
+            if use.path[0] == e.OUTER and not use.keys and kind is not None and pa.types.is_string(kind):
+                yield path, use.path[1:]
+
+    def _uses(self, part: e.Each, element: Element) -> Iterator[tuple[str, render.Consumption]]:
+        for path, expr in part.fields:
+            attribute = self.holder.attribute(path)
+            if attribute is None or e.parts(expr):
+                continue
+            text = render.value(expr, element)
+            limits = None if attribute.object else self.holder.facts.scalar(attribute).range
+            base = "" if attribute.object else self.holder.facts.scalar(attribute).base
+            cast = None if attribute.is_array or attribute.enum else self.cast(base, f"({text})::VARCHAR", limits)
+            for use in render.consumed(expr, element):
+                condition = render.both(use.condition, use.cast or (f"{cast} IS NOT NULL" if cast else None))
+                yield path, render.Consumption(use.path, use.keys, condition)
+
+    def leftover(self, part: e.Each) -> str:
+        """SQL that is true where some element holds a value that the mapping does not carry over."""
+        array = render.value(part.inner, self.record)
+        beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
+        element = Element(self.item, self.record, (expr for _, expr in part.fields), beside)
+        uses = [use for _, use in self._uses(part, element)]
+        if any(use.path == (e.ELEMENT,) and use.condition is None for use in uses):
+            return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
+        left = self._unused_members(part, uses, element)
+        found = f"list_bool_or(list_transform({element.read(_elements(array), left)}, lambda {self.item}: {left}))"
+        return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
+
+    def _unused_members(self, part: e.Each, uses: Sequence[render.Consumption], element: Element) -> str:
+        columns = {found.parts for _, expr in part.fields for found in e.columns(expr)}
+        named = sorted(path for path in columns if path[0] not in (e.ELEMENT, e.OUTER))
+        unused = {path: self._unused(path, uses, element) for path in named}
+        always = sqltext.texts(path[0] for path in named if unused[path] is None and len(path) == 1)
+        sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
+        keys = f"{self.item}.k"
+        tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
+        return (
+            f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o "
+            f"ELSE {' OR '.join(tests)} END"
+        )
+
+    def _unused(self, path: Path, uses: Sequence[render.Consumption], element: Element) -> str | None:
+        """SQL that is true where an element's member is there and no field uses it; None when one always does."""
+        conditions = [use.condition for use in uses if use.path == path and not use.keys]
+        if None in conditions:
+            return None
+        used = " OR ".join(f"({condition})" for condition in conditions) or "false"
+        return f"({element(path)} IS NOT NULL AND ({used}) IS NOT TRUE)"
+
+
+def _not_empty(found: str) -> str:
+    return f"list_transform([{found}], lambda l: CASE WHEN len(l) > 0 THEN l END)[1]"
+
+
+def _only(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType:
+    """A struct without the leaves that are not wanted; lists are entered."""
+    if pa.types.is_list(kind):
+        return pa.list_(_only(kind.value_type, path, wanted))
+    fields = []
+    for field in kind if pa.types.is_struct(kind) else ():
+        name = f"{path}.{field.name}" if path else field.name
+        if any(leaf == name or leaf.startswith(f"{name}.") for leaf in wanted):
+            fields.append(pa.field(field.name, field.type if name in wanted else _only(field.type, name, wanted)))
+    return pa.struct(fields) if pa.types.is_struct(kind) else kind
+
+
+def _elements(array: str) -> str:
+    return (
+        f"CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
+        f"WHEN '{{' THEN [{array}::JSON] END"
+    )
+
+
+def _step(step: str) -> str:
+    """A member's name, and `[]` behind it, as DuckDB's JSON path spells them."""
+    name = step.removesuffix("[]")
+    return (f'."{name}"' if name else "") + ("[*]" if step.endswith("[]") else "")
+
+
+def _caption(number: str, attribute: schema.Attribute, text: str) -> str:
+    branches = " ".join(
+        f"WHEN {key} THEN {sqltext.text(caption)}"
+        for key, caption in (attribute.enum or {}).items()
+        if int(key) != captions.OTHER
+    )
+    return f"CASE {number} {branches} WHEN {captions.OTHER} THEN {text} END"
+
+
+def _constant(expr: e.Expr) -> bool:
+    items = expr.items if isinstance(expr, e.ListOf) else (expr,)
+    return all(isinstance(item, e.Literal) for item in items)

@@ -1,0 +1,154 @@
+"""Where expressions find their values: in a record, or in one element of a list.
+
+To look a member up, DuckDB reads the whole JSON text. Inside lists a mapping names dozens of members of the same text:
+they are taken out together, in one pass, and each is then an item of a list of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.compiler import render
+from ocsf_mappers.compiler.render import ABSENT
+from ocsf_mappers.readers.tabular import column_name
+from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
+
+
+class Record:
+    """The record's columns.
+
+    Args:
+        columns: Declared columns of a text log; None for JSON text, whose members are those of the struct `r`.
+        object_key: Columns from the object's own name that are present.
+    """
+
+    def __init__(self, columns: frozenset[str] | None, object_key: tuple[str, ...]) -> None:
+        self._columns = columns
+        self._object_key = object_key
+
+    def __call__(self, path: Path) -> str:
+        """SQL for a source column."""
+        if path[0] == OBJECT_KEY:
+            return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
+        if self._columns is None:
+            return "r." + ".".join(sqltext.name(step) for step in path)
+        return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
+
+    def member(self, expr: e.Json) -> str:
+        """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""
+        return render.extracted(expr, self)
+
+
+class SharedRecord:
+    """The same columns as lists see them: members of JSON columns are taken out once, ahead of all lists."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._members: dict[str, dict[str, int]] = {}
+
+    def __call__(self, path: Path) -> str:
+        """SQL for a source column."""
+        return self._record(path)
+
+    def member(self, expr: e.Json) -> str:
+        """SQL for a member of a JSON column, taken out beforehand."""
+        text = render.value(expr.inner, self._record)
+        if not isinstance(expr.inner, e.Column) or text == ABSENT:
+            return render.extracted(expr, self)
+        places = self._members.setdefault(text, {})
+        place = _place(places, sqltext.pointer(*expr.keys))
+        return f"q{list(self._members).index(text)}[{place}]"
+
+    def columns(self) -> Iterator[str]:
+        """The columns that `member` refers to, as far as it has been asked."""
+        for number, (text, places) in enumerate(self._members.items()):
+            yield f"{_extracted(text, places)} AS q{number}"
+
+
+class Element:
+    """What the fields of one `each` read of an element; `read` gives the list that they read it from.
+
+    Args:
+        variable: Name of the lambda's variable that stands for what is taken out of an element.
+        record: The record around it.
+        fields: The expressions that are rendered with this object.
+        beside: Further values of each element: name -> SQL over `i`, the element.
+    """
+
+    def __init__(
+        self,
+        variable: str,
+        record: render.Resolver,
+        fields: Iterator[e.Expr],
+        beside: dict[str, str] | None = None,
+    ) -> None:
+        self._variable = variable
+        self._record = record
+        self._beside = beside or {}
+        self._members: dict[str, int] = {}
+        self._inner: dict[str, dict[str, int]] = {}
+        self._plain = not self._beside and not any(_looks_inside(expr) for expr in fields)
+
+    def __call__(self, path: Path) -> str:
+        """SQL for a member of the element, for the element itself, or for a column of the record."""
+        if path[0] == e.OUTER:
+            return self._record(path[1:])
+        if path == (e.ELEMENT,):
+            return f"nullif({self._member(sqltext.text('$'))}, '{{}}')"
+        return self._member(sqltext.pointer(*(path[1:] if path[0] == e.ELEMENT else path)))
+
+    def _member(self, pointer: str) -> str:
+        # Not a struct of declared members: DuckDB's struct names ignore case, and logs hold both `ARN` and `arn`.
+        return f"{self._variable}{'' if self._plain else '.a'}[{_place(self._members, pointer)}]"
+
+    def member(self, expr: e.Json) -> str:
+        """SQL for a member of a JSON value that an expression makes."""
+        if isinstance(expr.inner, e.Column) and expr.inner.parts[0] == e.OUTER:
+            return self._record.member(e.Json(e.Column(expr.inner.parts[1:]), expr.keys))
+        text = render.value(expr.inner, self)
+        if any(_looks_inside(inner) for inner in e.children(expr)):
+            return f"json_extract_string({text}, {sqltext.pointer(*expr.keys)})"
+        places = self._inner.setdefault(text, {})
+        place = _place(places, sqltext.pointer(*expr.keys))
+        return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
+
+    def read(self, elements: str, wanted: str) -> str:
+        """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.
+
+        Args:
+            elements: SQL of the list of elements.
+            wanted: The SQL that refers to what is taken out.
+        """
+        inner = {f"d{number}": _extracted(text, places) for number, (text, places) in enumerate(self._inner.items())}
+        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in wanted}
+        texts = _extracted("i", self._members)
+        if self._plain:
+            return f"list_transform({elements}, lambda i: {texts})" if self._members else elements
+        read_of = "".join([wanted, *inner.values()])
+        taken = ({"a": texts} if f"{self._variable}.a[" in read_of else {}) | self._beside
+        found = f"list_transform({elements}, lambda i: {_struct(taken)})" if taken else elements
+        if not inner:
+            return found
+        kept = {name: f"{self._variable}.{name}" for name in taken}
+        return f"list_transform({found}, lambda {self._variable}: {_struct(kept | inner)})"
+
+
+def _looks_inside(expr: e.Expr) -> bool:
+    """Whether the expression takes a member out of a value that another one makes of the element."""
+    if isinstance(expr, e.Json) and not (isinstance(expr.inner, e.Column) and expr.inner.parts[0] == e.OUTER):
+        return True
+    return any(map(_looks_inside, e.children(expr)))
+
+
+def _place(places: dict[str, int], pointer: str) -> int:
+    return places.setdefault(pointer, len(places) + 1)
+
+
+def _extracted(text: str, places: dict[str, int]) -> str:
+    return f"json_extract_string({text}, [{', '.join(places)}])"
+
+
+def _struct(members: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {sql}" for name, sql in members.items()) + "}"

@@ -1,0 +1,209 @@
+"""One OCSF version: classes, objects, attributes, types; read from the compiled facts in `schemas/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+
+from ocsf_mappers.errors import MappingError, SchemaError, nearest
+from ocsf_mappers.ocsf import shipped
+
+DEFAULT_VERSION = "1.1.0"
+"""What Security Lake v2 writes and AWS's published queries expect."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute of a class or object.
+
+    `enum` maps ids to captions (ids of string enums stay text); `sibling` is the text attribute beside an `_id`.
+    """
+
+    name: str
+    type: str
+    requirement: str
+    object: str | None = None
+    is_array: bool = False
+    profiles: frozenset[str] = frozenset()
+    enum: Mapping[str, str] | None = None
+    sibling: str | None = None
+    observable: int | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether an event or object without this attribute is invalid."""
+        return self.requirement == "required"
+
+
+@dataclass(frozen=True)
+class ObjectType:
+    """An OCSF object or event class: its attributes and the constraints on them."""
+
+    name: str
+    caption: str
+    attributes: Mapping[str, Attribute]
+    at_least_one: tuple[str, ...] = ()
+    just_one: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EventClass(ObjectType):
+    """An OCSF event class."""
+
+    uid: int = 0
+    category_uid: int = 0
+    category_name: str = ""
+    profiles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ScalarType:
+    """An OCSF scalar type with its limits; `base` is one of the eight kinds in `BASES`."""
+
+    name: str
+    base: str
+    regex: str | None = None
+    max_len: int | None = None
+    range: tuple[int, int] | None = None
+    observable: int | None = None
+
+
+BASES = frozenset({"string_t", "integer_t", "long_t", "float_t", "boolean_t", "json_t", "timestamp_t", "datetime_t"})
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The facts of one OCSF version."""
+
+    version: str
+    classes: Mapping[str, EventClass]
+    objects: Mapping[str, ObjectType]
+    types: Mapping[str, ScalarType]
+
+    def event_class(self, name: str) -> EventClass:
+        """The class of this name, such as `api_activity`."""
+        try:
+            return self.classes[name]
+        except KeyError:
+            hint = nearest(name, self.classes)
+            raise MappingError(f"OCSF {self.version} has no class {name!r}{hint}") from None
+
+    def class_by_uid(self, uid: int) -> EventClass | None:
+        """The class with this `class_uid`, or None."""
+        return next((found for found in self.classes.values() if found.uid == uid), None)
+
+    def members(self, attribute: Attribute) -> ObjectType | None:
+        """The object type behind an attribute; None for scalars and for `object`, which declares no attributes."""
+        if attribute.object is None:
+            return None
+        found = self.objects[attribute.object]
+        return found if found.attributes else None
+
+    def resolve(self, class_name: str, path: str, profiles: Iterable[str]) -> list[Attribute]:
+        """The attributes along a dotted path, outermost first.
+
+        Raises:
+            MappingError: A step does not exist, or needs a profile that is not in force.
+        """
+        holder: ObjectType | None = self.event_class(class_name)
+        chain: list[Attribute] = []
+        active = set(profiles)
+        for step in path.split("."):
+            if holder is None:
+                raise MappingError(f"{path}: {chain[-1].name} has no members in OCSF {self.version}")
+            attribute = holder.attributes.get(step)
+            if attribute is None:
+                hint = nearest(step, holder.attributes)
+                raise MappingError(f"{path}: OCSF {self.version} {holder.name} has no {step!r}{hint}")
+            if attribute.profiles and not attribute.profiles & active:
+                names = " or ".join(sorted(attribute.profiles))
+                raise MappingError(f"{path}: {step!r} needs profile {names}; name it in the event map's profiles")
+            chain.append(attribute)
+            holder = self.members(attribute)
+        return chain
+
+    def scalar(self, attribute: Attribute) -> ScalarType:
+        """The scalar type of an attribute that is not an object."""
+        return self.types[attribute.type]
+
+    @property
+    def observable_captions(self) -> Mapping[int, str]:
+        """Observable type ids and their captions."""
+        enum = self.objects["observable"].attributes["type_id"].enum or {}
+        return {int(key): caption for key, caption in enum.items()}
+
+
+def _attribute(name: str, facts: Mapping[str, Any]) -> Attribute:
+    return Attribute(
+        name=name,
+        type=facts["type"],
+        requirement=facts.get("requirement", "optional"),
+        object=facts.get("object"),
+        is_array=facts.get("is_array", False),
+        profiles=frozenset(facts.get("profiles", ())),
+        enum=facts.get("enum"),
+        sibling=facts.get("sibling"),
+        observable=facts.get("observable"),
+    )
+
+
+def _constraints(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    found = facts.get("constraints", {})
+    return {kind: tuple(found.get(kind, ())) for kind in ("at_least_one", "just_one")}
+
+
+def _attributes(facts: Mapping[str, Any]) -> dict[str, Attribute]:
+    return {name: _attribute(name, attribute) for name, attribute in facts["attributes"].items()}
+
+
+def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
+    def base(name: str) -> str:
+        return name if name in BASES else base(facts[name].get("base", "string_t"))
+
+    return {
+        name: ScalarType(
+            name=name,
+            base=base(name),
+            regex=found.get("regex"),
+            max_len=found.get("max_len"),
+            range=tuple(found["range"]) if "range" in found else None,
+            observable=found.get("observable"),
+        )
+        for name, found in facts.items()
+    }
+
+
+@cache
+def load(version: str = DEFAULT_VERSION) -> Schema:
+    """The facts of one OCSF version.
+
+    Raises:
+        SchemaError: The version is not shipped.
+    """
+    if version not in shipped.versions():
+        known = ", ".join(shipped.versions())
+        raise SchemaError(f"OCSF {version} is not shipped; choose one of {known}, or compile it (see schemas/)")
+    facts = orjson.loads(shipped.read(f"ocsf-{version}.json"))
+    categories = facts["categories"]
+    classes = {}
+    for name, found in facts["classes"].items():
+        category = categories.get(found.get("category"), {})
+        classes[name] = EventClass(
+            name=name,
+            caption=found["caption"],
+            attributes=_attributes(found),
+            uid=found.get("uid", 0),
+            category_uid=found.get("category_uid", category.get("uid", 0)),
+            category_name=category.get("caption", "Uncategorized"),
+            profiles=frozenset(found.get("profiles", ())),
+            **_constraints(found),
+        )
+    objects = {
+        name: ObjectType(name=name, caption=found["caption"], attributes=_attributes(found), **_constraints(found))
+        for name, found in facts["objects"].items()
+    }
+    return Schema(facts["ocsf_version"], classes, objects, _scalar_types(facts["types"]))

@@ -1,0 +1,168 @@
+"""What is checked when a mapper is imported: every path, caption, column and table it names, with the nearest match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ocsf_mappers.errors import MappingError, OcsfMappersError, nearest
+from ocsf_mappers.ocsf import schema, shipped, tables
+from ocsf_mappers.vocabulary import expr as e
+
+if TYPE_CHECKING:
+    from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
+
+NEEDED = ("activity_id", "severity_id", "time")
+"""What every event map says for itself; the rest that OCSF requires of all classes is derived."""
+
+
+def check(mapper: Mapper) -> None:
+    """Refuse a mapper that could not work.
+
+    Raises:
+        MappingError: Names the source, the path and the nearest match.
+    """
+    try:
+        _check_events(mapper)
+        _check_tables(mapper)
+        _check_observables(mapper)
+        _check_key(mapper)
+        for path in (*mapper.drop, *mapper.listed):
+            mapper.shape.check(tuple(path.split(".")))
+    except OcsfMappersError as error:
+        raise MappingError(str(error), source=mapper.name) from error
+
+
+def _check_events(mapper: Mapper) -> None:
+    *firsts, last = mapper.events
+    if last.where is not None or any(event.where is None for event in firsts):
+        raise MappingError("every event map but the last needs a `where`, and the last has none")
+    for event in mapper.events:
+        for name in NEEDED:
+            if name not in event.fields:
+                raise MappingError(f"{event.event_class}: {name} is not mapped")
+        if event.where is not None:
+            _check_columns(mapper, event.where)
+        for path, given in event.fields.items():
+            expr = e.as_expr(given)
+            _check_columns(mapper, expr)
+            attribute = _resolve(event, path)
+            if not e.parts(expr):
+                _check_captions(path, attribute, expr)
+            for inner, value in e.element_fields(expr):
+                _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
+                for column in e.columns(value):
+                    if column.parts[0] == e.OUTER:
+                        mapper.shape.check(column.parts[1:])
+
+
+def _check_observables(mapper: Mapper) -> None:
+    known = set(schema.load().observable_captions.values())
+    for path, given in mapper.observables.items():
+        for caption in [given] if isinstance(given, str) else given:
+            if caption not in known:
+                raise MappingError(f"{path}: no observable type {caption!r}{nearest(caption, known)}")
+
+
+def _resolve(event: EventMap, path: str) -> schema.Attribute:
+    """The attribute in the first shipped version that has it; what a version lacks is left out of its events."""
+    first: MappingError | None = None
+    for version in shipped.versions():
+        try:
+            return schema.load(version).resolve(event.event_class, path, event.all_profiles)[-1]
+        except MappingError as error:
+            first = first or error
+    raise first or MappingError(f"{path}: no OCSF version is shipped")
+
+
+def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
+    """Class and path of what the mapper maps and this OCSF version does not have."""
+    found = []
+    for event in mapper.events:
+        for path, given in event.fields.items():
+            for name in (path, *(f"{path}.{inner}" for inner, _ in e.element_fields(e.as_expr(given)))):
+                try:
+                    schema.load(version).resolve(event.event_class, name, event.all_profiles)
+                except MappingError:
+                    found.append((event.event_class, name))
+    return list(dict.fromkeys(found))
+
+
+def _check_columns(mapper: Mapper, expr: e.Expr) -> None:
+    for column in e.columns(expr):
+        mapper.shape.check(column.parts)
+
+
+def _check_captions(path: str, attribute: schema.Attribute, expr: e.Expr) -> None:
+    if attribute.enum is None or attribute.type == "string_t":
+        return
+    captions = set(attribute.enum.values())
+    for text in _results(expr):
+        if not isinstance(text, str):
+            raise MappingError(f"{path}: give the caption, not the number {text}")
+        if text not in captions:
+            raise MappingError(f"{path}: no caption {text!r}{nearest(text, captions)}")
+
+
+def _results(expr: e.Expr) -> Iterator[str | int]:
+    """The constants that an expression can give."""
+    match expr:
+        case e.Literal(value):
+            yield value
+        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
+            yield from (new for _, new in pairs)
+            if otherwise is not None:
+                yield from _results(otherwise)
+        case e.Band(_, floors, otherwise):
+            yield from (new for _, new in floors)
+            yield from _results(otherwise)
+        case e.Case(branches, default):
+            for _, then in branches:
+                yield from _results(then)
+            if default is not None:
+                yield from _results(default)
+        case e.Coalesce(items):
+            for item in items:
+                yield from _results(item)
+
+
+def table_names(mapper: Mapper) -> list[str]:
+    """The lake tables that the mapper's records can go to."""
+    return [str(text) for text in dict.fromkeys(_results(e.as_expr(mapper.table)))]
+
+
+def _check_tables(mapper: Mapper) -> None:
+    found = [tables.get(name) for name in table_names(mapper)]
+    _check_columns(mapper, e.as_expr(mapper.table))
+    if not found or any(table.arrow != found[0].arrow for table in found):
+        raise MappingError("the tables of one source must exist and have the same columns")
+    for event in mapper.events:
+        for path, given in event.fields.items():
+            inner = [
+                f"{path}.{name}" for name, value in e.element_fields(e.as_expr(given)) if not e.parts(value)
+            ]
+            for leaf in inner or [path]:
+                if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
+                    raise MappingError(
+                        f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json"
+                    )
+
+
+def _check_key(mapper: Mapper) -> None:
+    for path in mapper.duplicate_key:
+        if column_type(tables.get(table_names(mapper)[0]), path) is None:
+            raise MappingError(f"duplicate_key: the table has no column {path!r}")
+
+
+def column_type(table: tables.Table, path: str) -> pa.DataType | None:
+    """The table's type at an OCSF path (lists entered), None where the table has no such column."""
+    kind: pa.DataType = pa.struct(list(table.arrow))
+    for step in path.split("."):
+        kind = kind.value_type if pa.types.is_list(kind) else kind
+        index = kind.get_field_index(step) if pa.types.is_struct(kind) else -1
+        if index < 0:
+            return None
+        kind = kind.field(index).type
+    return kind

@@ -1,0 +1,94 @@
+"""The mapper: how one kind of log becomes OCSF events, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from ocsf_mappers.readers import Reader
+from ocsf_mappers.vocabulary.check import check
+from ocsf_mappers.vocabulary.expr import Column, Expr, Value
+from ocsf_mappers.vocabulary.record import OBJECT_KEY, RecordShape
+
+Fields: TypeAlias = dict[str, Value]
+"""OCSF attribute path -> expression. For an `_id` attribute give the caption."""
+
+
+object_key = Column((OBJECT_KEY,))
+"""What the raw object's own name says, null where it says nothing: `object_key.region`, `object_key.account`;
+`object_key.time`, ISO 8601, the beginning of the time that the object covers, and `object_key.window`, how long that is
+(`second`, `minute`, `hour` or `day`)."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What wrote the log: `metadata.product`."""
+
+    name: str
+    vendor: str = "AWS"
+    feature: str | None = None
+
+
+@dataclass(frozen=True)
+class EventMap:
+    """One OCSF class that records of a source become.
+
+    Maps are tried in order: the first whose `where` holds takes the record, and the last has none.
+    """
+
+    event_class: str
+    fields: Fields
+    where: Expr | None = None
+    profiles: tuple[str, ...] = ("cloud",)
+
+    @property
+    def all_profiles(self) -> tuple[str, ...]:
+        """The profiles in force, in the order that `metadata.profiles` lists them."""
+        return (*self.profiles, "datetime")
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """A source: how to read its objects, what its records hold, and the table of expressions.
+
+    Args:
+        name: `vendor_product`, also the module's name.
+        product: What wrote the log.
+        readers: Formats the log is delivered in; the first that accepts an object's first bytes reads it.
+        record: The record type, see `ocsf_mappers.vocabulary.record`.
+        events: Event maps, most specific first.
+        table: Name of the lake table, or an expression that gives one.
+        drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
+        observables: OCSF path -> observable caption, beyond those that the schema marks; `()` lists none there. What
+            does not look like an IP address or a host name is not listed as one; of several captions the one that a
+            value looks like counts.
+        duplicate_key: OCSF paths whose values together stand for one record, however often it is delivered; none where
+            equal records may both be true.
+        listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text
+            is mapped all the same, and told as news.
+        set_aside: How AWS's keys name a log -> reason, for objects in the same tree that hold no records of this log.
+    """
+
+    name: str
+    product: Product
+    readers: Sequence[Reader]
+    record: pa.DataType
+    events: Sequence[EventMap]
+    table: Value
+    drop: Mapping[str, str] = field(default_factory=dict)
+    observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    duplicate_key: Sequence[str] = ()
+    listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @cached_property
+    def shape(self) -> RecordShape:
+        """The record type, taken apart."""
+        return RecordShape(self.record)

@@ -1,0 +1,187 @@
+"""Ingests that die: a process that has imported everything forks a child for each, and SIGKILL ends the child.
+
+Run as a program it reads orders as JSON lines and answers with what became of each child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+STEPS = [
+    *("planned", "begun", "part", "half a file", "renaming"),
+    *("written", "registered", "recorded", "committing", "done"),
+]
+"""Moments at which a child can be told to die, in the order in which a batch comes to them."""
+
+ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
+"""Without these, importing pyarrow and numpy starts threads, and a child forked while one of them holds a lock waits
+for it for ever."""
+
+
+@dataclass
+class Mortals:
+    """Children to be killed."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def born(cls) -> Mortals:
+        command = [sys.executable, str(Path(__file__))]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OCSF_LAKE_")}
+        return cls(
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**kept, "PYTHONPATH": str(PROJECT), **ONE_THREAD}, cwd="/",
+            )
+        )  # fmt: skip
+
+    def ingest(self, logs: Path, settings: dict[str, object], **death: object) -> str:
+        """Ingests in a child; gives `killed`, `done`, or the name of the error that it ended with.
+
+        Args:
+            logs: What to ingest.
+            settings: Of the lake.
+            death: `step` and `nth`, to die at that moment; `delay`, to die after so many seconds; `reading`, to die
+                when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
+                grow.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"logs": str(logs), "settings": settings, **death}) + "\n")
+        self.process.stdin.flush()
+        return str(json.loads(self.process.stdout.readline()))
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
+
+
+def _main() -> None:
+    from ocsf_lake import config
+    from ocsf_lake.ingest import plan
+    from ocsf_lake.ingest import run as ingest  # noqa: F401 - for the children, who would each import it
+
+    plan.mappers(None, config.load())  # and this
+    for line in sys.stdin:
+        order = json.loads(line)
+        assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            _child(order, writing)
+        os.close(writing)
+        status = _ended(child, order.get("delay"))
+        with os.fdopen(reading) as pipe:
+            error = pipe.read()
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print(json.dumps("killed" if killed else error or "done"), flush=True)
+
+
+def _ended(child: int, delay: float | None) -> int:
+    if delay is not None:
+        deadline = time.monotonic() + delay
+        while time.monotonic() < deadline:
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                return status
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def _child(order: dict[str, Any], told: int) -> None:
+    code = 1
+    try:
+        from ocsf_lake import config
+        from ocsf_lake.ingest import run as ingest
+
+        if "file_bytes" in order:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
+        _Death(order.get("step"), order.get("nth", 1)).prepare()
+        if "reading" in order:
+            _die_reading(order["reading"])
+        ingest.ingest([order["logs"]], config.load(**order["settings"]))
+        code = 0
+    except BaseException as error:
+        os.write(told, type(error).__name__.encode())
+        if "file_bytes" not in order:
+            traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _die_reading(name: str) -> None:
+    """As an object does that makes a library crash."""
+    from ocsf_lake.ingest import parts
+
+    pieces = parts.Source.pieces
+
+    def crashing(self: parts.Source, ref: Any) -> Any:
+        for piece in pieces(self, ref):
+            if ref.uri.endswith(name):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield piece
+
+    parts.Source.pieces = crashing  # type: ignore[method-assign]
+
+
+class _Death:
+    def __init__(self, step: str | None, nth: int) -> None:
+        self.step = step
+        self.left = nth
+
+    def reached(self, step: str, _: object = None) -> None:
+        if step == self.step:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def prepare(self) -> None:
+        import sqlalchemy as sa
+
+        from ocsf_lake.ingest import batch
+        from ocsf_lake.ledger.ledger import Ledger
+        from ocsf_lake.storage import store
+
+        batch.reached = self.reached
+        plan, replace, put = Ledger.plan, Path.replace, store._put_local
+
+        def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
+            written = plan(self_, batches, **instead_of)
+            self.reached("planned")
+            return written
+
+        def renaming(self_: Path, target: Any) -> Any:
+            self.reached("renaming")
+            return replace(self_, target)
+
+        def putting(path: Path, data: Any, umask: int) -> None:
+            if self.step == "half a file" and self.left == 1:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.with_name(f".{path.name}.tmp").write_bytes(data.to_pybytes()[: data.size // 2])
+            self.reached("half a file")
+            put(path, data, umask)
+
+        Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
+        sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,52 @@
+"""Settings: who wins, and what is said about mistakes."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ocsf_lake import config
+from ocsf_mappers.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_arguments_win_over_variables_and_variables_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ocsf-lake.toml").write_text('lake = "file"\nworkers = 3\npart_rows = 7\n')
+    monkeypatch.setenv("OCSF_LAKE_LAKE", "variable")
+    monkeypatch.setenv("OCSF_LAKE_WORKERS", "4")
+    found = config.load(lake="argument", workers=None)
+    assert (found.lake, found.workers, found.part_rows) == ("argument", 4, 7)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    Path("ocsf-lake.toml").write_text('lakes = "x"\nworkers = 0\nocsf_version = "1.1"\n')
+    with pytest.raises(ConfigError) as raised:
+        config.load()
+    for word in ("lakes", "did you mean 'lake'", "workers", "ocsf_version", "1.1.0"):
+        assert word in str(raised.value)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        config.load().workers = 3  # type: ignore[misc]
+
+
+def test_pages_cannot_be_larger_than_a_megabyte() -> None:
+    with pytest.raises(ConfigError, match="data_page_bytes"):
+        config.load(data_page_bytes=2 << 20)
+
+
+def test_a_misspelt_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_LAK", "elsewhere")
+    with pytest.raises(ConfigError, match=r"OCSF_LAKE_LAK: .*did you mean 'OCSF_LAKE_LAKE'"):
+        config.load()
+
+
+def test_a_broken_file_is_named() -> None:
+    Path("ocsf-lake.toml").write_text("lake = [")
+    with pytest.raises(ConfigError, match=r"ocsf-lake\.toml is not TOML"):
+        config.load()

@@ -1,0 +1,199 @@
+"""What keys and first bytes say."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ocsf_lake.inputs import content, discovery
+from ocsf_lake.inputs.discovery import KeyFacts
+from ocsf_mappers import registry
+from ocsf_mappers.readers.streams import Limits
+from tests.ocsf_lake.conftest import HEADER, call, flow
+
+SAMPLES = Path(__file__).parents[2] / "sample_logs"
+CONTROL = json.dumps({
+    "messageType": "CONTROL_MESSAGE", "owner": "CloudwatchLogs",
+    "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking health of destination Firehose."}],
+})  # fmt: skip
+QUERY = {"version": "1.1", "query_timestamp": "2025-03-11T09:00:00Z", "query_name": "a.example.", "srcaddr": "10.0.0.1"}
+FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
+
+
+def in_cloudwatch(message: object) -> str:
+    """A subscription's document with one log event."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    return json.dumps({"messageType": "DATA_MESSAGE", "owner": "1", "logEvents": [{"id": "1", "message": text}]})
+
+
+def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> dict[str, object]:
+    """An event as EventBridge passes it on."""
+    return {"version": "0", "id": "1", "detail-type": kind, "source": source, "detail": detail}
+
+
+@pytest.mark.parametrize(
+    ("uri", "facts"),
+    [
+        (
+            "s3://b/AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/p/AWSLogs/o-abc123/111122223333/CloudTrail-Insight/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "file:///d/AWSLogs/111122223333/vpcflowlogs/eu-west-1/2025/03/11/09/x.log.gz",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/aws-account-id=111122223333/aws-service=vpcflowlogs/aws-region=eu-west-1/"
+            "year=2025/month=03/day=11/hour=09/x.log.parquet",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/p/AWSLogs/111122223333/GuardDuty/eu-west-1/2025/03/11/0f8fad5b-d9cb-469f-a165-70867728950e.jsonl.gz",
+            KeyFacts("aws_guardduty", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "memory://flat/111122223333_CloudTrail_us-gov-west-1_20250311T0905Z_ab_c.json.gz",
+            KeyFacts("aws_cloudtrail", "111122223333", "us-gov-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_vpcflowlogs_eu-west-1_fl-0a1b_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/..%2F..%2Fetc/CloudTrail/eu-west-1/2025/03/11/x",
+            KeyFacts(),
+        ),
+        (
+            "s3://b/AWSLogs/12345/CloudTrail/EU_WEST'1/2025/03/11/x",
+            KeyFacts("aws_cloudtrail", None, None, "20250311"),
+        ),
+        (
+            "s3://b/p/AWSLogs/111122223333/vpcdnsquerylogs/vpc-0a1b/2025/03/11/"
+            "vpc-0a1b_vpcdnsquerylogs_111122223333_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_route53_resolver", "111122223333", None, "20250311"),
+        ),
+        (
+            "/flat/vpc-0a1b_vpcdnsquerylogs_111122223333_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_route53_resolver", "111122223333", None, "20250311"),
+        ),
+        ("s3://b/logs/app.json", KeyFacts()),
+    ],
+)  # fmt: skip
+def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> None:
+    assert replace(discovery.of_key(uri), kind=None, time=None, window=None) == facts
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (json.dumps({"Records": [call(1)]}), "aws_cloudtrail"),
+        (json.dumps({"Records": []}), "aws_cloudtrail"),
+        (json.dumps(call(1)), "aws_cloudtrail"),
+        (json.dumps({"Events": [{"EventId": "1", "CloudTrailEvent": json.dumps(call(1))}]}), "aws_cloudtrail"),
+        (json.dumps({"version": "0", "detail-type": "AWS API Call", "detail": call(1)}), "aws_cloudtrail"),
+        (HEADER + "\n" + flow(1), "aws_vpc_flow"),
+        (flow(1) + "\n", "aws_vpc_flow"),
+        ("2 unknown eni-1 - - - - - - - 1 2 - NODATA", "aws_vpc_flow"),
+        (json.dumps({"timestamp": 1, "message": flow(1)}), "aws_vpc_flow"),
+        (json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": flow(1)}]}), "aws_vpc_flow"),
+        ('{"srcaddr": "10.0.0.1", "vpc_id": "vpc-1", "query_name": "a.example."}', "aws_route53_resolver"),
+        ('{"timestamp": 1, "message": "{\\"query_name\\":\\"a.example.\\"}"}', "aws_route53_resolver"),
+        ('{"hello": "world"}', None),
+        ("127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326", None),
+        ('ncated": "x"}\n' + "\n".join(json.dumps(call(number)) for number in range(3)), "aws_cloudtrail"),
+        ("oops\n" + json.dumps({"message": flow(1)}) + "\n", "aws_vpc_flow"),
+        ("# Notes\n\nA record looks like this:\n\n```\n" + json.dumps(call(1)) + "\n```\n", None),
+        ("INFO start\nINFO got " + json.dumps(call(1)) + "\nINFO end\n", None),
+        (json.dumps(call(1, requestParameters={"q": '"query_name": 1, "srcaddr": 2'})), "aws_cloudtrail"),
+        (json.dumps({"x": call(1)}), None),
+        (json.dumps(call(1, userAgent="\ud83d")), "aws_cloudtrail"),
+        (in_cloudwatch(call(1, userAgent="\ud83d")), "aws_cloudtrail"),
+        (json.dumps(in_eventbridge("GuardDuty Finding", {"title": "\ud83d"})), "aws_guardduty"),
+        (json.dumps({"note": json.dumps(call(1)), "srcaddr": "10.0.0.1"}), "aws_vpc_flow"),
+        (json.dumps({"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-west-1"}]}), None),
+        (CONTROL, None),
+        (CONTROL + in_cloudwatch(call(1)), "aws_cloudtrail"),
+        (CONTROL + "\n" + in_cloudwatch(QUERY), "aws_route53_resolver"),
+        (CONTROL + in_cloudwatch(flow(1)), "aws_vpc_flow"),
+        (in_cloudwatch(in_eventbridge("GuardDuty Finding", FINDING)), "aws_guardduty"),
+        (json.dumps(in_eventbridge("GuardDuty Malware Protection Object Scan Result", {})), "aws_guardduty"),
+        (json.dumps(in_eventbridge("EC2 Instance State-change Notification", {}, "aws.ec2")), None),
+        (json.dumps(in_eventbridge("AWS API Call via CloudTrail", call(1, text='"query_name":'))), "aws_cloudtrail"),
+        (json.dumps({"Type": "Notification", "TopicArn": "t", "MessageId": "1", "Message": json.dumps(FINDING)}),
+         "aws_guardduty"),
+        (f"2025-03-11T09:00:00.000Z {json.dumps(call(1))}\n", "aws_cloudtrail"),
+        (f"2025-03-11T09:00:00.000Z {flow(1)}\n", "aws_vpc_flow"),
+        ("2025-03-11T09:00:00.000Z INFO started\n", None),
+        (json.dumps({"Records": [call(1, requestParameters={"x": "y" * 300_000})]}), "aws_cloudtrail"),
+        ("", None),
+        ("\0\1\2", None),
+    ],
+)
+def test_the_first_bytes_tell_the_source(text: str, source: str | None) -> None:
+    assert discovery.of_bytes(io.BytesIO(text.encode()), Limits()) == source
+
+
+def test_parquet_is_told_by_its_columns() -> None:
+    def parquet(*names: str) -> io.BytesIO:
+        sink = io.BytesIO()
+        pq.write_table(pa.table({name: ["x"] for name in names}), sink)
+        sink.seek(0)
+        return sink
+
+    assert discovery.of_bytes(parquet("account_id", "srcaddr", "dstaddr", "action"), Limits()) == "aws_vpc_flow"
+    assert discovery.of_bytes(parquet("a", "b"), Limits()) is None
+    assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
+
+
+@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver", "aws_vpc_flow"])
+def test_every_sample_is_told_by_its_content(source: str) -> None:
+    wrong = []
+    for path in sorted((SAMPLES / source).iterdir()):
+        if path.name.endswith((".md", ".expected.json")) or not path.stat().st_size:
+            continue
+        with path.open("rb") as file:
+            if discovery.of_bytes(file, Limits()) != source:
+                wrong.append(path.name)
+    assert wrong == []
+
+
+def test_digests_are_set_aside_by_name_and_by_content() -> None:
+    mapper = registry.load("aws_cloudtrail")
+    key = "s3://b/AWSLogs/1/CloudTrail-Digest/eu-west-1/2025/03/11/x.json.gz"
+    assert "digest" in (discovery.set_aside_reason(key, mapper) or "")
+    assert discovery.set_aside_reason(key.replace("-Digest", ""), mapper) is None
+    elsewhere = f"s3://bucket/CloudTrail-Digest-and-logs/{key.replace('-Digest', '').partition('://')[2]}"
+    assert discovery.set_aside_reason(elsewhere, mapper) is None
+    assert discovery.digest_reason(b'{"awsAccountId":"1","digestStartTime":"2025"}')
+    assert discovery.digest_reason(b'{"Records":[{"requestParameters":{"digestStartTime":"2025"}}]}') is None
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_the_content_of_samples_does_not_name_another_source(source: str) -> None:
+    for path in (SAMPLES / source).glob("*.json*"):
+        if ".expected." not in path.name and path.stat().st_size:
+            with path.open("rb") as file:
+                found = discovery.of_bytes(file, Limits())
+            assert found in (source, None), path.name
+            assert found == source or source != "aws_guardduty" or path.name == "rejects.jsonl", path.name
+
+
+@pytest.mark.parametrize(
+    ("uri", "text", "found"),
+    [
+        ("s3://b/firehose/1", CONTROL + CONTROL, content.CONTROL_REASON),
+        ("s3://b/firehose/1", CONTROL + in_cloudwatch("text"), None),
+        ("s3://b/export/aws-logs-write-test", "Permission Check Successful", content.EXPORT_TEST_REASON),
+        ("s3://b/export/other", "Permission Check Successful", None),
+    ],
+)
+def test_what_a_service_wrote_to_try_the_way_holds_nothing_to_read(uri: str, text: str, found: str | None) -> None:
+    assert discovery.sniffed(uri, io.BytesIO(text.encode()), Limits()).nothing == found

@@ -1,0 +1,58 @@
+"""A table of which older files have fewer columns is asked like any other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.query import query
+from tests.support import SAMPLE_LOGS
+
+Make = Callable[..., Settings]
+KEYS = str(SAMPLE_LOGS / "aws_cloudtrail" / "account_change_keys.json")
+MORE = str(SAMPLE_LOGS / "aws_cloudtrail" / "account_change_activities.json")
+
+
+def without(table: pa.Table) -> pa.Table:
+    """The rows as a version wrote them that knew neither `auth_protocol` nor `user.credential_uid`."""
+    place = table.schema.get_field_index("user")
+    user = table["user"].combine_chunks()
+    kept = [field for field in user.type if field.name != "credential_uid"]
+    members = [user.field(field.name) for field in kept]
+    table = table.set_column(place, "user", pa.StructArray.from_arrays(members, fields=kept, mask=user.is_null()))
+    return table.drop_columns(["auth_protocol", "auth_protocol_id"])
+
+
+@pytest.mark.parametrize("older_first", [True, False])
+def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> None:
+    found = settings(verify_reads=False)
+    older, newer = (KEYS, MORE) if older_first else (MORE, KEYS)
+    ingest.ingest([older], found)
+    with query.connected(found) as connection:
+        number = query.run(connection, "SELECT count(*) AS n FROM cloud_trail_mgmt")["n"].to_pylist()[0]
+    files = sorted(Path(found.lake, "aws").rglob("*.parquet"))
+    for path in files:
+        pq.write_table(without(pq.ParquetFile(path).read()), path)
+    with sqlite3.connect(Path(found.lake, "_ledger", "ledger.db")) as ledger:
+        ledger.execute("UPDATE batches SET mapper_version = 'older'")
+    ledger.close()
+    with query.connected(found) as connection:
+        sql = "SELECT user.credential_uid AS key, auth_protocol FROM cloud_trail_mgmt"
+        assert set(query.run(connection, sql)["key"].to_pylist()) == {None}
+    ingest.ingest([newer], found)
+    with query.connected(found) as connection:
+        sql = "SELECT source_object, user.credential_uid AS key FROM cloud_trail_mgmt"
+        rows = query.run(connection, sql).to_pylist()
+        of_older = [row["key"] for row in rows if row["source_object"].endswith(Path(older).name)]
+        assert of_older == [None] * number
+        assert any(row["key"] for row in rows)
+        day = query.run(connection, "SELECT DISTINCT eventday FROM cloud_trail_mgmt")["eventday"].to_pylist()
+        assert day == ["20260203"]
+        assert query.cost(connection, "SELECT * FROM cloud_trail_mgmt WHERE eventday = '19990101'").files == 0

@@ -1,0 +1,290 @@
+"""What goes wrong for real: killed, crowded, throttled, full. The lake ends as if nothing had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ocsf_lake import config
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import backfill, batch
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.results import State
+from ocsf_lake.storage import retry
+from ocsf_mappers.errors import RetriableError, WriteError
+from tests.ocsf_lake import faulty
+from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, call, contents, flow, write
+from tests.ocsf_lake.mortal import STEPS, Mortals
+from tests.ocsf_lake.test_ingest import rows
+
+Make = Callable[..., Settings]
+KILLS_AT_STEPS, KILLS_AT_RANDOM = 36, 16
+EVERYTHING = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
+LEDGER = {
+    "batches": ["id", "state", "objects", "bytes_in", "read", "events", "quarantined", "dropped", "bytes_out"],
+    "objects": ["uri", "etag", "batch_id", "state", "read", "events", "quarantined", "dropped"],
+    "files": ["path", "batch_id", "partition", "rows", "bytes", "sha256"],
+}
+"""What the ledger says of the logs, and not of when and by whom they were read."""
+
+
+@pytest.fixture
+def mortals() -> Iterator[Mortals]:
+    found = Mortals.born()
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were asked for; none is made."""
+    pauses: list[float] = []
+    monkeypatch.setattr(retry, "sleep", pauses.append)
+    return pauses
+
+
+# -- killed -----------------------------------------------------------------------------------------------------------
+SMALL_BOUNDS = {"batch_objects": 1, "part_rows": 6, "attempts": 1_000}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four objects in four batches of three parts each, with a line that ends in quarantine."""
+    root = tmp_path_factory.mktemp("small")
+    for number, hhmm in enumerate(("0905", "0910", "0915", "0920")):
+        lines = [HEADER, *(flow(number * 700 + step) for step in range(15)), *(["2 cut short"] * (number == 2))]
+        key = VPC_KEY.format(account="111122223333", region="eu-west-1", hhmm=hhmm, tag="t")
+        write(root / key, "\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def small_whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake made of them without interruption."""
+    lake = tmp_path_factory.mktemp("small_whole")
+    assert ingest.ingest([str(small)], config.load(lake=str(lake), **SMALL_BOUNDS)).counts.events == 60
+    return lake
+
+
+def test_killed_fifty_times_the_lake_is_the_same(
+    mortals: Mortals, small: Path, small_whole: Path, tmp_path: Path
+) -> None:
+    chance = Random(20250311)
+
+    def bounds(name: str) -> dict[str, object]:
+        return {"lake": str(tmp_path / name), "workers": 2, **SMALL_BOUNDS}
+
+    began = time.monotonic()
+    assert mortals.ingest(small, bounds("timed")) == "done"
+    usual = time.monotonic() - began
+    deaths: list[dict[str, object]] = [
+        {"step": STEPS[number % len(STEPS)], "nth": chance.choice([1, 1, 2, 3])} for number in range(KILLS_AT_STEPS)
+    ]
+    deaths += [{"delay": chance.uniform(0.05, 0.9) * usual} for _ in range(KILLS_AT_RANDOM)]
+    chance.shuffle(deaths)
+    kills, lakes, at = 0, 0, set()
+    while deaths:
+        death = deaths.pop()
+        ended = mortals.ingest(small, bounds(f"lake{lakes}"), **death)
+        if ended == "killed":
+            kills += 1
+            at.add(death.get("step"))
+            continue
+        # It came through: the moment was not reached. A new lake has all of them before it again.
+        assert ended == "done"
+        _is_same(tmp_path / f"lake{lakes}", small_whole)
+        lakes += 1
+        deaths.append({**death, "nth": 1} if "step" in death else {"delay": chance.uniform(0.05, 0.5) * usual})
+    assert mortals.ingest(small, bounds(f"lake{lakes}")) == "done"
+    _is_same(tmp_path / f"lake{lakes}", small_whole)
+    assert kills == KILLS_AT_STEPS + KILLS_AT_RANDOM >= 50
+    assert at >= set(STEPS)
+
+
+def _is_same(lake: Path, other: Path) -> None:
+    """Files, catalog and ledger are those of another lake."""
+    assert contents(lake) == contents(other)
+    mine, theirs = config.load(lake=str(lake)), config.load(lake=str(other))
+    with opened(mine) as one, opened(theirs) as two:
+        for table in ("cloud_trail_mgmt", "vpc_flow", "quarantine"):
+            assert one.catalog.files(table) == two.catalog.files(table)
+            assert one.catalog.partitions(table) == two.catalog.partitions(table)
+        for name, columns in LEDGER.items():
+            assert one.ledger.arrow(name).select(columns) == two.ledger.arrow(name).select(columns)
+    shutil.rmtree(lake)
+
+
+def _is_whole(lake: Path, whole: Path) -> None:
+    mine = config.load(lake=str(lake))
+    assert rows(mine, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(80, 80)]
+    assert rows(mine, "SELECT count(*) FROM vpc_flow") == [(60,)]
+    _is_same(lake, whole)
+
+
+def test_a_worker_killed_amid_a_batch_leaves_it_to_another(
+    mortals: Mortals, logs: Path, whole: Path, tmp_path: Path
+) -> None:
+    settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
+    planned = ingest.plan([str(logs)], config.load(**settings))
+    assert mortals.ingest(logs, settings, step="half a file", nth=2) == "killed"
+    assert ingest.work(planned.batch_ids, config.load(**settings)).busy == 0
+    again = "SELECT count(*) FROM ledger_batches WHERE attempts = 2 AND state = 'done'"
+    assert rows(config.load(**settings), again) == [(1,)]
+    ingest.ingest([str(logs)], config.load(**settings))
+    _is_whole(tmp_path / "lake", whole)
+
+
+def test_a_file_that_may_not_grow_stops_the_run(mortals: Mortals, logs: Path, whole: Path, tmp_path: Path) -> None:
+    settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
+    ingest.plan([str(logs)], config.load(**settings))
+    smallest = min(len(data) for data in contents(whole).values())
+    assert mortals.ingest(logs, settings, file_bytes=smallest - 1) == "WriteError"
+    assert not [name for name in contents(tmp_path / "lake") if name.endswith(".parquet")]
+    assert mortals.ingest(logs, settings) == "done"
+    _is_whole(tmp_path / "lake", whole)
+
+
+# -- crowded ----------------------------------------------------------------------------------------------------------
+def test_two_ingests_at_once(logs: Path, whole: Path, tmp_path: Path) -> None:
+    settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
+    one, other = Mortals.born(), Mortals.born()
+    with ThreadPoolExecutor(2) as both:
+        ended = list(both.map(lambda each: each.ingest(logs, settings), [one, other]))
+    one.end()
+    other.end()
+    assert ended == ["done", "done"]
+    assert rows(config.load(**settings), "SELECT max(attempts) FROM ledger_batches") == [(1,)]
+    _is_whole(tmp_path / "lake", whole)
+
+
+def test_a_backfill_over_days_that_a_live_run_has_planned(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live run has planned its batches, in other groups than a backfill makes, and does them amid the backfill."""
+    day = date(2025, 3, 11)
+    live = ingest.plan([str(logs)], settings(batch_objects=3), "aws_cloudtrail").batch_ids
+    done: list[int] = []
+
+    def work_meanwhile(step: str, _: str) -> None:
+        if step == "begun" and not done:
+            done.append(0)
+            done.append(ingest.work(live, settings(batch_objects=3)).counts.events)
+
+    monkeypatch.setattr(batch, "reached", work_meanwhile)
+    events = sum(
+        backfill.backfill(source, str(logs), day, day, settings()).counts.events
+        for source in ("aws_cloudtrail", "aws_vpc_flow")
+    )
+    assert events + sum(done) == 140
+    assert rows(settings(), "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(80, 80)]
+    assert rows(settings(), "SELECT count(*) FROM vpc_flow") == [(60,)]
+    assert rows(settings(), "SELECT max(n) FROM (SELECT count(*) AS n FROM ledger_objects GROUP BY uri)") == [(1,)]
+
+
+# -- objects that change ----------------------------------------------------------------------------------------------
+def test_an_object_replaced_before_it_was_read_counts_once(tmp_path: Path, settings: Make) -> None:
+    path = write(tmp_path / "own.json", json.dumps(call(3)))
+    planned = ingest.plan([str(path)], settings())
+    write(path, json.dumps({"Records": [call(4), call(5)]}))
+    summary = ingest.work(planned.batch_ids, settings())
+    assert [item.state for item in summary.not_read] == [State.FAILED]
+    assert "changed since" in summary.not_read[0].reason
+    assert ingest.ingest([str(path)], settings()).counts.events == 2
+    assert rows(settings(), "SELECT state, events FROM ledger_objects ORDER BY ALL") == [("done", 2), ("replaced", 0)]
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+    assert ingest.ingest([str(path)], settings()).counts.read == 0
+
+
+def test_an_object_replaced_after_it_was_read_keeps_both_contents(tmp_path: Path, settings: Make) -> None:
+    path = write(tmp_path / "own.json", json.dumps(call(3)))
+    ingest.ingest([str(path)], settings())
+    write(path, json.dumps(call(4)))
+    ingest.ingest([str(path)], settings())
+    assert rows(settings(), "SELECT count(*), count(DISTINCT source_etag) FROM cloud_trail_mgmt") == [(2, 2)]
+    assert rows(settings(), "SELECT state, count(*) FROM ledger_objects GROUP BY ALL") == [("done", 2)]
+
+
+# -- stores that fail -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def in_store(logs: Path) -> Iterator[str]:
+    """The logs in a store that can fail."""
+    fs = faulty.FaultyFileSystem()
+    for path in sorted(logs.rglob("*")):
+        if path.is_file():
+            fs.pipe_file(f"/logs/{path.relative_to(logs).as_posix()}", path.read_bytes())
+    yield "faulty://logs"
+    faulty.FaultyFileSystem.store.clear()
+    faulty.FaultyFileSystem.pseudo_dirs[:] = [""]
+
+
+def _there(tmp_path: Path, name: str, **more: object) -> Settings:
+    return config.load(**{"lake": f"faulty://{name}", "state": tmp_path / name, **BOUNDS, **more})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_fifth_call_may_fail(seed: int, in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
+    assert ingest.ingest([in_store], _there(tmp_path, "calm")).counts.events == 140
+    with faulty.failing(0.2, seed) as faults:
+        summary = ingest.ingest([in_store], _there(tmp_path, "rough"))
+    assert summary.counts.events == 140
+    assert not [item for item in summary.not_read if item.state is State.FAILED]
+    assert len(faults) == 5
+    assert sum(faults.values()) <= len(no_sleep) + faults["cut short"]
+    assert faulty.stored("rough") == faulty.stored("calm")
+    assert rows(_there(tmp_path, "rough"), EVERYTHING) == rows(_there(tmp_path, "calm"), EVERYTHING)
+
+
+def test_a_store_that_stays_away_ends_the_run_for_now(
+    in_store: str, tmp_path: Path, no_sleep: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = _there(tmp_path, "lake")
+    planned = ingest.plan([in_store], there)
+    with faulty.failing(1.0, 0), pytest.raises(RetriableError, match="given up after"):
+        ingest.work(planned.batch_ids, there)  # whose lake it is cannot be read
+    with faulty.failing(1.0, 0), monkeypatch.context() as patched:
+        patched.setattr(marker, "check", lambda *_: marker.Marker("it", "is", "known"))  # it goes away after that
+        failures = ingest.work(planned.batch_ids, there).failures
+    assert len(failures) == len(planned.batch_ids)
+    assert all(failure.may_pass and "given up after" in failure.reason for failure in failures)
+    assert rows(there, "SELECT DISTINCT failures FROM ledger_batches") == [(0,)]
+    assert max(no_sleep) <= retry.MOST_SECONDS
+    assert faulty.stored("lake") == {}
+    assert ingest.work(planned.batch_ids, there).counts.events == 140
+
+
+def test_a_full_disk_stops_the_run(in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
+    ingest.ingest([in_store], _there(tmp_path, "calm"))
+    there = _there(tmp_path, "lake")
+    half = sum(map(len, faulty.stored("calm").values())) // 2
+    with faulty.holding(half), pytest.raises(WriteError, match="No space left"):
+        ingest.ingest([in_store], there)
+    assert no_sleep == []
+    assert 0 < len(faulty.stored("lake")) < len(faulty.stored("calm"))
+    ingest.ingest([in_store], there)
+    assert faulty.stored("lake") == faulty.stored("calm")
+
+
+def test_an_object_that_vanished_costs_itself_alone(in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
+    there = _there(tmp_path, "lake")
+    planned = ingest.plan([in_store], there)
+    gone = next(path for path in sorted(faulty.FaultyFileSystem.store) if path.startswith("/logs/AWSLogs/0123"))
+    kept = faulty.FaultyFileSystem.store.pop(gone)
+    summary = ingest.work(planned.batch_ids, there)
+    assert [(item.state, os.path.basename(item.uri)) for item in summary.not_read] == [  # noqa: PTH119 - a URI
+        (State.FAILED, os.path.basename(gone))  # noqa: PTH119
+    ]
+    assert no_sleep == []
+    assert summary.counts.events == 120
+    faulty.FaultyFileSystem.store[gone] = kept
+    assert ingest.ingest([in_store], there).counts.events == 20

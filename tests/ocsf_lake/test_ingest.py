@@ -1,0 +1,370 @@
+"""Each record once: twice, interrupted, in parallel, and among broken neighbours."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ocsf_lake import config
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import batch
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ledger.results import State
+from ocsf_lake.query import query
+from ocsf_lake.storage import store
+from ocsf_mappers.errors import ConfigError, WriteError
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, call, contents, write
+
+Make = Callable[..., Settings]
+
+
+def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
+    with query.connected(settings) as connection:
+        return [tuple(row.values()) for row in query.run(connection, sql).to_pylist()]
+
+
+def test_every_record_ends_in_exactly_one_place(logs: Path, settings: Make) -> None:
+    summary = ingest.ingest([str(logs)], settings())
+    cloudtrail, vpc = summary.sources["aws_cloudtrail"], summary.sources["aws_vpc_flow"]
+    assert (cloudtrail.counts.read, cloudtrail.counts.events, cloudtrail.counts.quarantined) == (82, 80, 2)
+    assert (vpc.counts.read, vpc.counts.events) == (64, 60)
+    assert vpc.dropped == {"blank line": 4}
+    assert summary.counts.balanced
+    assert (summary.listed, summary.known) == (10, 0)
+    assert {(Path(item.uri).name, item.state) for item in summary.not_read} == {
+        ("d.json.gz", State.SET_ASIDE),
+        ("stranger.json", State.SKIPPED),
+    }
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
+    assert rows(settings(), "SELECT count(*), count(DISTINCT source_object) FROM quarantine") == [(2, 2)]
+    ledger = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_batches"
+    assert rows(settings(), ledger) == [(146, 140, 2, 4)]
+    assert rows(settings(), ledger.replace("batches", "objects")) == [(146, 140, 2, 4)]
+
+
+def test_the_summary_tells_what_was_not_mapped(settings: Make, tmp_path: Path) -> None:
+    record = call(3, customMember={"deep": "x"})
+    write(tmp_path / "own.json", json.dumps({"Records": [record, record]}))
+    summary = ingest.ingest([str(tmp_path / "own.json")], settings())
+    assert summary.sources["aws_cloudtrail"].unmapped_keys["customMember.deep"] == 2
+    assert summary.sources["aws_cloudtrail"].events_by_class == {"API Activity": 2}
+
+
+def test_ingesting_again_adds_nothing(logs: Path, settings: Make, tmp_path: Path) -> None:
+    ingest.ingest([str(logs)], settings())
+    before = contents(tmp_path / "lake")
+    again = ingest.ingest([str(logs)], settings())
+    assert again.counts.read == 0
+    assert again.known == 9
+    assert contents(tmp_path / "lake") == before
+
+
+def test_an_object_written_anew_is_another_object(settings: Make, tmp_path: Path) -> None:
+    path = write(tmp_path / "own.json", json.dumps(call(3)))
+    ingest.ingest([str(path)], settings())
+    write(path, json.dumps(call(4)))
+    assert ingest.ingest([str(path)], settings()).counts.events == 1
+    assert rows(settings(), "SELECT count(*), count(DISTINCT source_etag) FROM cloud_trail_mgmt") == [(2, 2)]
+
+
+def test_only_what_is_new_is_read(logs: Path, settings: Make, tmp_path: Path) -> None:
+    ingest.ingest([str(logs)], settings())
+    own = write(tmp_path / "own.json", json.dumps(call(3)))
+    assert ingest.ingest([str(logs), str(own)], settings()).counts.read == 1
+
+
+def test_the_number_of_workers_does_not_show(logs: Path, whole: Path, settings: Make, tmp_path: Path) -> None:
+    ingest.ingest([str(logs)], settings(workers=3))
+    assert contents(tmp_path / "lake") == contents(whole)
+
+
+class KilledError(BaseException):
+    pass
+
+
+STEPS = ["begun", "part", "written", "registered", "done"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_that_died_is_finished_by_the_next_one(
+    step: str, logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+
+    def die(reached: str, _: str) -> None:
+        nonlocal seen
+        seen += reached == step
+        if reached == step and seen == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", die)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(logs)], settings())
+    ingest.ingest([str(logs)], settings())
+    assert contents(tmp_path / "lake") == contents(whole)
+    everything = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
+    assert rows(settings(), everything) == rows(config.load(lake=str(whole)), everything)
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
+
+
+def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
+    logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "run", die)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(logs)], settings())
+    assert rows(settings(), "SELECT DISTINCT state FROM ledger_batches") == [("planned",)]
+    # A new object beside the old ones changes nothing about the batches that were planned.
+    own = write(tmp_path / "own.json", json.dumps(call(3)))
+    ingest.ingest([str(logs), str(own)], settings())
+    expected = contents(whole)
+    assert {name: data for name, data in contents(tmp_path / "lake").items() if name in expected} == expected
+
+
+CHILD = """
+    import os, signal, sys
+    from ocsf_lake.ingest import batch
+    from ocsf_lake import config
+    from ocsf_lake.ingest import run as ingest
+    from ocsf_lake.storage import store
+
+    logs, lake, step, nth = sys.argv[1:]
+    seen = 0
+
+    def die(*where):
+        global seen
+        seen += where[0] == step
+        if where[0] == step and seen == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    batch.reached = die
+    replace = store.Path.replace
+    store.Path.replace = lambda *given: (die("renaming"), replace(*given))[1]
+    ingest.ingest([logs], config.load(lake=lake, batch_objects=2, part_rows=25, workers=2))
+"""
+
+
+@pytest.mark.parametrize(("step", "nth"), [("part", 2), ("renaming", 1), ("renaming", 4), ("registered", 2)])
+def test_a_killed_process_leaves_nothing_that_running_again_does_not_repair(
+    step: str, nth: int, logs: Path, whole: Path, settings: Make, tmp_path: Path
+) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(logs), str(tmp_path / "lake"), step, str(nth)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    ingest.ingest([str(logs)], settings())
+    assert contents(tmp_path / "lake") == contents(whole)
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
+    assert rows(settings(), "SELECT count(*) FROM vpc_flow") == [(60,)]
+
+
+def test_resume_needs_no_uris(
+    logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", lambda step, _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(logs)], settings())
+    assert ingest.resume(settings()).counts.events == 140
+    assert contents(tmp_path / "lake") == contents(whole)
+
+
+def test_batches_planned_for_another_mapper_are_planned_anew(
+    logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(step: str, _: str) -> None:
+        if step == "registered":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", die)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(logs)], settings(ocsf_version="1.5.0"))
+    ingest.ingest([str(logs)], settings())
+    assert contents(tmp_path / "lake") == contents(whole)
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
+
+
+def test_one_bad_object_does_not_stop_the_others(logs: Path, settings: Make, tmp_path: Path) -> None:
+    key = CLOUDTRAIL_KEY.format(account="111122223333", region="eu-west-1", hhmm="0000", tag="bad")
+    whole = gzip.compress(json.dumps({"Records": [call(step) for step in range(50)]}).encode(), mtime=0)
+    path = tmp_path / Path(key).name
+    path.write_bytes(whole[:-40])
+    counts = ingest.ingest([str(logs), str(path)], settings()).counts
+    assert counts.balanced
+    assert counts.quarantined == 2 + 2  # the record that was cut, and the object's missing end
+    assert counts.events > 140
+
+
+def test_an_object_that_vanished_is_a_failed_object_and_comes_in_later(
+    logs: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "own.json", json.dumps(call(3)))
+    done = batch.run
+
+    def vanish(*given: object) -> object:
+        path.unlink(missing_ok=True)
+        return done(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "run", vanish)
+        summary = ingest.ingest([str(logs), str(path)], settings())
+    failed = [item for item in summary.not_read if item.state is State.FAILED]
+    assert [Path(item.uri).name for item in failed] == ["own.json"]
+    assert "gone" in failed[0].reason
+    assert summary.counts.events == 140
+    write(path, json.dumps(call(3)))
+    assert ingest.ingest([str(path)], settings()).counts.events == 1
+
+
+def test_an_object_that_fails_while_it_is_read_leaves_no_records(
+    logs: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ocsf_lake.ingest import parts
+
+    pieces = parts.Source.pieces
+
+    def broken(self: parts.Source, ref: object) -> object:
+        for number, piece in enumerate(pieces(self, ref)):  # type: ignore[arg-type]
+            yield piece
+            if number == 0 and "us-east-1" in piece.ref.uri:
+                raise parts.ObjectError("reading the object failed: connection reset")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parts.Source, "pieces", broken)
+        summary = ingest.ingest([str(logs)], settings())
+    assert sum(item.state is State.FAILED for item in summary.not_read) == 2
+    assert (summary.counts.events, summary.counts.quarantined) == (100, 0)
+    assert ingest.ingest([str(logs)], settings()).counts.events == 40
+    assert rows(settings(), "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(80, 80)]
+
+
+def test_records_that_go_missing_are_noticed(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocsf_lake.storage import parquet
+
+    split = parquet.split
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "split", lambda events: [(a, b, rows.slice(1)) for a, b, rows in split(events)])
+        failures = ingest.ingest([str(logs)], settings()).failures
+    assert [failure.kind for failure in failures] == ["CountError"] * 4
+    assert all("do not agree" in failure.reason for failure in failures)
+    assert rows(settings(), "SELECT count(*) FROM vpc_flow") == [(0,)]
+    assert ingest.ingest([str(logs)], settings()).counts.events == 140
+
+
+def test_a_lake_that_refuses_a_file_stops_the_run(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_put_local", full)
+        with pytest.raises(WriteError, match="No space left"):
+            ingest.ingest([str(logs)], settings())
+    assert ingest.ingest([str(logs)], settings()).counts.events == 140
+
+
+@pytest.mark.parametrize("value", ["../../etc", "eu-west-1/x", "a" * 33, "EU", "eu\nwest", "", "eu-west-1'; DROP"])
+def test_hostile_values_never_reach_a_path(value: str, tmp_path: Path, settings: Make) -> None:
+    log = write(tmp_path / "own.json", json.dumps(call(3, region=value, recipientAccountId=value)))
+    ingest.ingest([str(log)], settings())
+    names = [name for name in contents(tmp_path / "lake") if name.startswith("aws")]
+    assert len(names) == 1
+    assert "/region=unknown/accountId=unknown/eventDay=20250311/" in names[0]
+    assert rows(settings(), "SELECT region, accountid, cloud.region AS said FROM cloud_trail_mgmt") == [
+        ("unknown", "unknown", value)
+    ]
+
+
+def test_the_source_can_be_given(tmp_path: Path, settings: Make) -> None:
+    log = write(tmp_path / "lines.txt", "not json at all\n")
+    assert ingest.ingest([str(log)], settings()).not_read[0].state is State.SKIPPED
+    assert ingest.ingest([str(log)], settings(), source="aws_cloudtrail").not_read != []
+    with pytest.raises(ConfigError, match="no source"):
+        ingest.ingest([str(log)], settings(), source="aws_cloudtrial")
+
+
+def test_an_object_planned_as_another_source_becomes_what_it_is_said_to_be(
+    tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [write(tmp_path / "in" / name, json.dumps(call(n))) for n, name in enumerate(("a.json", "b.json"))]
+
+    def interrupted(step: str, batch_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.ingest([str(tmp_path / "in")], settings(), source="aws_vpc_flow")
+    found = ingest.ingest([str(logs[0])], settings(), source="aws_cloudtrail")
+    assert (found.counts.events, found.not_read) == (1, [])
+    assert rows(settings(), "SELECT source, objects FROM ledger_batches WHERE state <> 'done'") == [("aws_vpc_flow", 1)]
+
+
+@pytest.mark.parametrize("name", ["lines.json", "AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/x.json.gz"])
+@pytest.mark.parametrize("given", [None, "aws_cloudtrail"])
+def test_a_first_line_that_is_garbage_costs_only_itself(
+    name: str, given: str | None, tmp_path: Path, settings: Make
+) -> None:
+    lines = ['ncated":"x"}', *(json.dumps(call(number)) for number in range(3))]
+    log = write(tmp_path / name, "\n".join(lines) + "\n")
+    summary = ingest.ingest([str(log)], settings(), source=given)
+    assert (summary.counts.events, summary.counts.quarantined, summary.not_read) == (3, 1, [])
+    assert rows(settings(), "SELECT source_record, raw FROM quarantine") == [(1, 'ncated":"x"}')]
+
+
+def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
+    found = settings()
+    with pytest.raises(ConfigError, match="nothing at"):
+        ingest.ingest([str(tmp_path / "none")], found)
+    assert not Path(found.lake).exists()
+
+
+def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: Make) -> None:
+    from ocsf_lake.lake import opened
+
+    with opened(settings()) as lake:
+        planned = ingest.plan([str(logs)], settings())
+        with lake.leases.held(planned.batch_ids[0]) as lease:
+            assert lease
+            summary = ingest.ingest([str(logs)], settings())
+    assert summary.busy == 1
+    assert 0 < summary.counts.events < 140
+    assert ingest.ingest([str(logs)], settings()).busy == 0
+
+
+def test_a_lake_in_memory(logs: Path, whole: Path, settings: Make, tmp_path: Path) -> None:
+    there = config.load(lake="memory://lake-in-memory", state=tmp_path / "state", batch_objects=2, part_rows=25)
+    assert ingest.ingest([str(logs)], there).counts.events == 140
+    assert ingest.ingest([str(logs)], there).counts.events == 0
+    files = "SELECT path, sha256 FROM ledger_files ORDER BY path"
+    assert rows(there, files) == rows(config.load(lake=str(whole)), files)
+    assert rows(there, "SELECT count(*) FROM cloud_trail_mgmt WHERE accountid = '012345678901'") == [(40,)]
+
+
+def test_a_lake_without_a_place_for_its_ledger_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="OCSF_LAKE_STATE"):
+        ingest.ingest([], config.load(lake="memory://nowhere"))
+
+
+def test_progress_is_told_after_each_batch(logs: Path, settings: Make) -> None:
+    told: list[ingest.Progress] = []
+    ingest.ingest([str(logs)], settings(workers=2), progress=told.append)
+    assert [item.batches for item in told] == [1, 2, 3, 4]
+    assert told[-1].bytes_in == told[-1].of_bytes_in > 0

@@ -1,0 +1,107 @@
+"""Queries that cannot return rows, or read every file, are told with the corrected form; sound ones are left alone."""
+
+import pytest
+
+from ocsf_lake.catalogs import security_lake
+from ocsf_lake.query import lint
+from ocsf_mappers.errors import ConfigError
+
+LATELY = "time_dt BETWEEN TIMESTAMP '2026-03-16 00:00:00' AND TIMESTAMP '2026-03-20 00:00:00'"
+
+
+def where(condition: str, table: str = "vpc_flow_2_0") -> str:
+    return f"SELECT src_endpoint.ip FROM {table} WHERE {condition}"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        where(LATELY),
+        where("eventday >= '20250311' AND action = 'Denied'"),
+        where("region IN ('eu-west-1') AND connection_info.direction = 'Inbound'"),
+        where(f"{LATELY} AND (src_endpoint.ip = '1' OR dst_endpoint.ip = '1')"),
+        where(f"({LATELY} AND src_endpoint.ip = '1') OR (eventday = '20250311' AND dst_endpoint.ip = '1')"),
+        where(f"{LATELY} AND query.hostname LIKE '%.example.net.'", "route53"),
+        where(f"{LATELY} AND api.operation = 'anything' AND status = 'Failure'", "cloud_trail_mgmt"),
+        "SELECT count(*) FROM other_table",
+        f"WITH own AS ({where(LATELY)}) SELECT * FROM own",
+    ],
+)
+def test_a_sound_query_is_left_alone(sql: str) -> None:
+    assert lint.lint(sql) == lint.Report([], sql)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("status = 'failed'", "status = 'Failure'"),
+        ("status = 'SUCCESS'", "status = 'Success'"),
+        ("action = 'REJECT'", "action = 'Denied'"),
+        ("disposition = 'reject'", "disposition = 'Blocked'"),
+        ("activity_name = 'REJECT'", "activity_name = 'Refuse'"),
+        ("connection_info.direction = 'ingress'", "connection_info.direction = 'Inbound'"),
+        ("accountid = '12345678901'", "accountid = '012345678901'"),
+        ("accountid = 12345678901", "accountid = '012345678901'"),
+        ("eventday = '2025-03-11'", "eventday = '20250311'"),
+        ("region = 'eu_west_1'", "region = 'eu-west-1'"),
+        ("query.hostname = 's3.amazonaws.com'", "query.hostname = 's3.amazonaws.com.'"),
+        ("action IN ('ACCEPT', 'Denied')", "action IN ('Allowed', 'Denied')"),
+    ],
+)
+def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: str, meant: str) -> None:
+    report = lint.lint(where(f"{LATELY} AND {written}"))
+    assert [(finding.rule, finding.instead) for finding in report.findings] == [("no-such-value", meant)]
+    assert report.corrected.endswith(meant)
+    assert lint.lint(report.corrected).findings == []
+
+
+def test_a_value_that_stands_for_nothing_lists_what_there_is() -> None:
+    (finding,) = lint.lint(where(f"{LATELY} AND status = 'whatever'")).findings
+    assert "Failure" in finding.says
+    assert finding.instead == ""
+
+
+def test_trap_l_a_query_without_a_condition_on_time_or_partition_reads_everything() -> None:
+    for sql in (where("src_endpoint.ip = '1'"), "SELECT count(*) FROM vpc_flow"):
+        (finding,) = lint.lint(sql).findings
+        assert finding.rule == "no-pruning"
+
+
+def test_trap_l_an_or_that_defeats_the_time_filter_is_bracketed() -> None:
+    day = "eventday >= '20250311'"
+    sql = where(f"{day} AND src_endpoint.ip = '1' AND dst_endpoint.ip = '2' OR src_endpoint.ip = '2' AND port = 1")
+    report = lint.lint(sql)
+    assert [finding.rule for finding in report.findings] == ["or-defeats-pruning"]
+    either = "(src_endpoint.ip = '1' AND dst_endpoint.ip = '2') OR (src_endpoint.ip = '2' AND port = 1)"
+    assert report.corrected == where(f"{day} AND ({either})")
+    assert lint.lint(report.corrected).findings == []
+
+
+def test_what_is_no_sql_is_told() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        lint.lint("SELEC FROM WHERE (")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("vpc_flow", "vpc_flow"),
+        ("VPC_FLOW_2_0", "vpc_flow"),
+        ("amazon_security_lake_table_us_east_1_s3_data_2_0", "s3_data"),
+        ("amazon_security_lake_table_ap_southeast_3_cloud_trail_mgmt_2_0", "cloud_trail_mgmt"),
+        ("amazon_security_lake_table_us_east_1_unheard_of_2_0", None),
+        ("orders", None),
+    ],
+)
+def test_tables_are_known_by_each_of_their_names(name: str, table: str | None) -> None:
+    assert security_lake.table_of(name) == table
+
+
+def test_views_are_made_for_the_regions_asked_for() -> None:
+    statements = list(security_lake.views("ocsf_lake", ["eu-west-1"]))
+    assert statements[0] == "CREATE DATABASE IF NOT EXISTS amazon_security_lake_glue_db_eu_west_1"
+    view = "amazon_security_lake_glue_db_eu_west_1.amazon_security_lake_table_eu_west_1_vpc_flow_2_0"
+    made = f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM ocsf_lake.vpc_flow WHERE region = 'eu-west-1'"
+    assert made in statements
+    with pytest.raises(ConfigError, match="no name"):
+        list(security_lake.views("ocsf_lake", ["eu'; DROP TABLE x"]))

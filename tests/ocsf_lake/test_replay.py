@@ -1,0 +1,358 @@
+"""Quarantine that can be worked with: replayed once, whatever interrupts it, and never emptied silently."""
+
+import dataclasses
+import gzip
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger import replays
+from ocsf_lake.ledger.leases import LostError
+from ocsf_lake.ledger.results import State
+from ocsf_lake.query import query
+from ocsf_lake.upkeep import check as catalog_check
+from ocsf_lake.upkeep import quarantine, replay
+from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
+from ocsf_mappers.errors import RetriableError
+from ocsf_mappers.readers.streams import Blocks
+from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, cut_off_all, flow, write
+from tests.ocsf_lake.test_ingest import KilledError, rows
+
+TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
+MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
+HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
+
+
+@pytest.fixture
+def mend(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Mends the mapper of CloudTrail: an event without a time takes that of `apiVersion`."""
+    load = registry.load
+
+    def mended(name: str) -> Mapper:
+        mapper = load(name)
+        if name != "aws_cloudtrail":
+            return mapper
+        time = coalesce(col.eventTime.iso8601(), col.apiVersion.iso8601())
+        events = [dataclasses.replace(event, fields=event.fields | {"time": time}) for event in mapper.events]
+        return dataclasses.replace(mapper, events=events)
+
+    return lambda: monkeypatch.setattr(registry, "load", mended)
+
+
+@pytest.fixture
+def logs_with_rejects(tmp_path: Path, settings: Make) -> Path:
+    """Two ingested objects: four records that a mended mapper maps, two that none does, and good ones."""
+    folder = reject_logs(tmp_path / "bad")
+    ingest.ingest([str(folder)], settings(), source="aws_cloudtrail")
+    return folder
+
+
+def reject_logs(folder: Path) -> Path:
+    """Writes the two objects."""
+    write(folder / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], HOPELESS]}))
+    write(folder / "two.json", json.dumps({"Records": [MENDED[3], call(2), {"eventName": "no time"}]}))
+    return folder
+
+
+def books(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
+    """What a reader can see after it is all over."""
+    said = {
+        "events": "SELECT metadata.uid, source_object, source_record FROM cloud_trail_mgmt",
+        "entries": "SELECT source_object, source_record, state, reason, tries FROM quarantine",
+        "batches": "SELECT read, events, quarantined, dropped FROM ledger_batches",
+        "objects": "SELECT uri, read, events, quarantined, dropped FROM ledger_objects",
+        "meter": "SELECT day, sum(events), sum(quarantined) FROM ledger_meter GROUP BY ALL",
+        "files": "SELECT path, sha256 FROM ledger_files",
+    }
+    return {name: rows(settings, f"{sql} ORDER BY ALL") for name, sql in said.items()}
+
+
+def check(settings: Settings) -> None:
+    """Whether all counts agree with what is in the tables."""
+    events, still_open = (
+        rows(settings, f"SELECT count(*) FROM {what}")[0][0]
+        for what in ("cloud_trail_mgmt", "quarantine WHERE state = 'open'")
+    )
+    for table in ("batches", "objects"):
+        counts = "sum(read) = sum(events) + sum(quarantined) + sum(dropped), sum(events), sum(quarantined)"
+        assert rows(settings, f"SELECT {counts} FROM ledger_{table}") == [(True, events, still_open)]
+    assert rows(settings, "SELECT sum(events), sum(quarantined) FROM ledger_meter") == [(events, still_open)]
+
+
+@ON_BOTH
+def test_what_a_mended_mapper_maps_is_closed_and_the_rest_stays(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    check(settings())
+    assert [item.records for item in listed(settings())] == [3, 1, 1, 1]
+    mend()
+    summary = replay.replay(settings())
+    assert (summary.closed, summary.open.total(), summary.untried) == (4, 2, 0)
+    check(settings())
+    uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt ORDER BY ALL")
+    assert [uid for (uid,) in uids if str(uid).startswith("late")] == [f"late-{number}" for number in range(4)]
+    assert [(item.records, item.first_record) for item in listed(settings())] == [(1, 5), (1, 3)]
+    found = "SELECT state, tries, count(*) FROM quarantine GROUP BY ALL ORDER BY ALL"
+    assert rows(settings(), found) == [("closed", 1, 4), ("open", 1, 2)]
+    before = books(settings())
+    again = replay.replay(settings())
+    assert (again.closed, again.open.total(), again.untried) == (0, 0, 2)
+    assert books(settings()) == before
+
+
+def listed(settings: Settings) -> list[quarantine.Group]:
+    with query.connected(settings) as connection:
+        return quarantine.listed(connection)
+
+
+def test_a_record_refused_again_has_its_new_reason(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    mend()
+    assert replay.replay(settings(), reason="no such reason").closed == 0
+    assert replay.replay(settings(), part="two.json").closed == 1
+    version = "SELECT DISTINCT mapper_version FROM quarantine WHERE tries = 1 AND state = 'open'"
+    ((once,),) = rows(settings(), version)
+    assert replay.replay(settings(ocsf_version="1.5.0"), part="two.json").open.total() == 1
+    ((twice,),) = rows(settings(), version.replace("1", "2", 1))
+    assert once != twice
+    of_two = "SELECT max(tries), count(*) FROM quarantine WHERE source_object LIKE '%two.json'"
+    assert rows(settings(), of_two) == [(2, 2)]
+    check(settings())
+
+
+@ON_BOTH
+@pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
+def test_an_interrupted_replay_is_done_once(
+    step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
+    mend()
+
+    def die(reached: str, _: str) -> None:
+        if reached == step:
+            raise KilledError
+
+    replay.replay(settings("copy"))
+    expected = books(settings("copy"))
+    with monkeypatch.context() as patched:
+        patched.setattr(replay, "reached", die)
+        with pytest.raises(KilledError):
+            replay.replay(settings())
+    # Nobody sees an event whose entry is open, or an entry closed without its event.
+    closed = "SELECT count(*) FROM quarantine WHERE state = 'closed'"
+    late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
+    assert rows(settings(), closed) == rows(settings(), late)
+    replay.replay(settings())
+    assert books(settings()) == expected
+    check(settings())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("step", ["planned", "part", "written"])
+@pytest.mark.parametrize("part", ["", "two.json"], ids=["the same", "some of them"])
+def test_a_host_that_was_cut_off_cannot_finish_its_replay(
+    step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on after its connection was cut, while another host replays the same entries, or some of them."""
+    for name in ("lake", "copy"):
+        ingest.ingest([str(reject_logs(tmp_path / "bad"))], shared(name), source="aws_cloudtrail")
+    mend()
+    replay.replay(shared("copy"))
+    cut = False
+
+    def cut_off(reached: str, _: str) -> None:
+        nonlocal cut
+        if reached == step and not cut:
+            cut = True
+            cut_off_all(shared())
+            assert replay.replay(shared(), part=part).closed == (1 if part else 4)
+
+    monkeypatch.setattr(replay, "reached", cut_off)
+    with pytest.raises(LostError):
+        replay.replay(shared())
+    check(shared())
+    replay.replay(shared())
+    check(shared())
+    events = "SELECT metadata.uid, source_object, source_record FROM cloud_trail_mgmt ORDER BY ALL"
+    assert rows(shared(), events) == rows(shared("copy"), events)
+    assert cut
+    with opened(shared()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+@ON_BOTH
+def test_a_replay_that_is_finished_after_all_is_not_taken_back(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    mend()
+    replay.replay(settings())
+    with opened(settings()) as lake:
+        ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+        replays.take_back(lake.ledger, str(batch_id), lambda _: pytest.fail("it was undone"))
+        assert replays.unfinished(lake.ledger, "aws_cloudtrail") == []
+    assert rows(settings(), "SELECT state FROM ledger_replays") == [("done",)]
+
+
+def test_the_files_of_a_replay_under_way_are_left_alone(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend()
+
+    def sync(reached: str, _: str) -> None:
+        if reached in ("part", "written"):
+            with opened(settings()) as lake:
+                repair = catalog_check.sync(lake)
+                assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}
+
+    monkeypatch.setattr(replay, "reached", sync)
+    assert replay.replay(settings()).closed == 4
+    check(settings())
+    with opened(settings()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+def test_a_lost_file_of_a_replay_is_made_again(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    mend()
+    replay.replay(settings())
+    before = books(settings())
+    ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+    kept = {path: path.read_bytes() for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")}
+    assert len(kept) > 1
+    for path, data in kept.items():
+        path.unlink()
+        with opened(settings()) as lake:
+            assert {item.kind for item in catalog_check.check(lake)} == {Kind.FILE_MISSING}
+            repair = catalog_check.sync(lake)
+        if "_quarantine_outcomes" in path.parts:
+            assert "the file that says of which entries is gone" in repair.refused[0]
+            path.write_bytes(data)
+        else:
+            assert (repair.refused, repair.left) == ([], [])
+        assert {path: path.read_bytes() for path in kept} == kept
+    assert books(settings()) == before
+
+
+def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, settings: Make) -> None:
+    with opened(settings()) as lake, query.connected(settings()) as connection:
+        files = quarantine.purgeable(lake, connection, timedelta(0), closed=False)
+        with replays.held(lake, "aws_cloudtrail"), pytest.raises(RetriableError, match="a replay works on"):
+            quarantine.purge(lake, files)
+    assert len(listed(settings())) == 4
+
+
+def test_an_object_that_is_gone_is_replayed_from_the_text_kept(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    endless = '{"Records": [' + json.dumps(call(50)) + ', {"eventName": "' + "y" * 2_000_000
+    path = write(logs_with_rejects / "cut.json", endless)
+    assert ingest.ingest([str(path)], settings(), source="aws_cloudtrail").counts.quarantined == 1
+    for path in logs_with_rejects.iterdir():
+        path.unlink()
+    mend()
+    summary = replay.replay(settings(), again=True)
+    assert summary.closed == 4
+    # Of the text that is no record only the beginning was kept; the record of two megabytes was kept whole.
+    assert summary.open[replay.GONE] == 1
+    assert summary.open.total() == 3
+    check(settings())
+
+
+def test_an_object_written_anew_is_not_the_object_of_the_entry(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    write(logs_with_rejects / "one.json", json.dumps({"Records": [call(number) for number in range(30, 40)]}))
+    mend()
+    assert replay.replay(settings()).closed == 4
+    uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')")
+    assert len(uids) == 4
+    check(settings())
+
+
+def test_a_line_of_text_is_replayed_from_its_object_alone(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [HEADER, flow(1), flow(2).replace(" ACCEPT OK", ""), ""]
+    path = write(tmp_path / "own.log", "\n".join(lines))
+    ingest.ingest([str(path)], settings(), source="aws_vpc_flow")
+    mapper = registry.load("aws_vpc_flow")
+    lenient = dataclasses.replace(mapper, readers=[_Padded(TEXT.columns, TEXT.default)])
+    monkeypatch.setattr(registry, "load", lambda name: lenient if name == "aws_vpc_flow" else mapper)
+    monkeypatch.setattr(registry, "names", lambda: ["aws_vpc_flow"])
+    path.rename(tmp_path / "elsewhere.log")
+    assert replay.replay(settings(), again=True).open == {replay.GONE: 1}
+    (tmp_path / "elsewhere.log").rename(path)
+    assert replay.replay(settings(), again=True).open == {replay.OTHERWISE: 1}
+    assert rows(settings(), "SELECT count(*) FROM vpc_flow") == [(1,)]
+
+
+TEXT: Delimited = next(reader for reader in registry.load("aws_vpc_flow").readers if isinstance(reader, Delimited))
+
+
+class _Padded(Delimited):
+    """A reader that takes short lines, and so gives records another text than they had."""
+
+    def read(self, blocks):  # type: ignore[no-untyped-def]  # a reader of the test alone
+        text = b"".join(blocks).decode()
+        width = len(text.splitlines()[0].split())
+        lines = [line.split() for line in text.splitlines()]
+        padded = "\n".join(" ".join([*words, *["-"] * (width - len(words))]) for words in lines)
+        return super().read(Blocks(io.BytesIO(padded.encode())))
+
+
+def test_the_end_of_a_damaged_object_is_no_record_to_replay(settings: Make, tmp_path: Path) -> None:
+    data = gzip.compress(json.dumps({"Records": [call(1), call(2)]}).encode(), mtime=0)
+    path = tmp_path / "cut.json.gz"
+    path.write_bytes(data[:-12])
+    ingest.ingest([str(path)], settings(), source="aws_cloudtrail")
+    assert replay.replay(settings(), again=True).damage == 1
+
+
+def test_purging_lists_first_and_keeps_what_is_open(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend()
+    replay.replay(settings(), part="one.json")
+
+    def purgeable(days: int, *, closed: bool) -> list[quarantine.Purge]:
+        with opened(settings()) as lake, query.connected(settings()) as connection:
+            return quarantine.purgeable(lake, connection, timedelta(days=days), closed=closed)
+
+    assert purgeable(1, closed=False) == []
+    assert purgeable(0, closed=True) == []
+    (found,) = purgeable(0, closed=False)
+    assert (found.entries, found.open) == (6, 3)
+    with opened(settings()) as lake:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(lake.store), "remove", lambda *_: (_ for _ in ()).throw(KilledError()))
+            with pytest.raises(KilledError):
+                quarantine.purge(lake, [found])
+        again = purgeable(0, closed=False)
+        assert [item.path for item in again] == [found.path]
+        quarantine.purge(lake, again)
+    assert rows(settings(), "SELECT count(*) FROM quarantine") == [(0,)]
+    assert rows(settings(), "SELECT entries, open FROM ledger_purges") == [(6, 3)]
+    assert not (Path(settings().lake) / found.path).exists()
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(5,)]
+    assert purgeable(0, closed=False) == []
+
+
+def test_a_mended_object_takes_the_place_of_the_one_that_could_not_be_read(settings: Make, tmp_path: Path) -> None:
+    path = write(tmp_path / "own.json", "this is no log")
+    ingest.ingest([str(path)], settings())
+    assert rows(settings(), "SELECT state FROM ledger_objects") == [("skipped",)]
+    write(path, json.dumps(call(1)))
+    ingest.ingest([str(path)], settings())
+    assert rows(settings(), "SELECT state, events FROM ledger_objects ORDER BY ALL") == [
+        (State.DONE, 1), (State.REPLACED, 0)
+    ]  # fmt: skip

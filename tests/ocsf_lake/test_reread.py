@@ -1,0 +1,167 @@
+"""Objects read again as another source: only those without events, each record once, whatever interrupts it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import batch
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger import replays
+from ocsf_lake.ledger.results import State
+from ocsf_lake.query import query
+from ocsf_lake.upkeep import quarantine, replay
+from ocsf_mappers import Mapper, col, registry
+from ocsf_mappers.errors import RetriableError
+from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.test_discovery import CONTROL
+from tests.ocsf_lake.test_ingest import rows
+from tests.ocsf_lake.test_routing import KilledError, is_sound
+
+OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
+
+
+@pytest.fixture
+def mistaken(tmp_path: Path, settings: Make) -> Path:
+    """Three objects ingested as Resolver query logs: two of CloudTrail, and one with such a record and a bad one."""
+    folder = tmp_path / "logs"
+    query_log = {"query_timestamp": "2025-03-11T09:00:00Z", "query_name": "a.example.", "srcaddr": "10.0.0.1"}
+    write(folder / "a.json", json.dumps({"Records": [call(1), call(2)]}))
+    write(folder / "b.json", json.dumps({"Records": [call(3)]}))
+    write(folder / "c.json", json.dumps(query_log) + "\n" + json.dumps({"query_name": "no time"}))
+    ingest.ingest([str(folder)], settings(batch_objects=10), source="aws_route53_resolver")
+    assert rows(settings(), OBJECTS) == [
+        ("a.json", "aws_route53_resolver", "done", 1, 0, 1),
+        ("b.json", "aws_route53_resolver", "done", 1, 0, 1),
+        ("c.json", "aws_route53_resolver", "done", 2, 1, 1),
+    ]
+    return folder
+
+
+def entries(settings: Settings) -> list[tuple[object, ...]]:
+    found = "SELECT source, split_part(source_object, '/', -1), source_record, state FROM quarantine ORDER BY ALL"
+    return rows(settings, found)
+
+
+@ON_BOTH
+def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: Path, settings: Make) -> None:
+    summary = ingest.ingest([str(mistaken)], settings(), source="aws_cloudtrail")
+    assert (summary.reread, summary.counts.events) == (2, 3)
+    ((kept,),) = [summary.not_read]
+    assert (Path(kept.uri).name, kept.state) == ("c.json", State.KEPT)
+    assert "read as aws_route53_resolver before and one of its records is an event" in kept.reason
+    assert rows(settings(), OBJECTS) == [
+        ("a.json", "aws_cloudtrail", "done", 2, 2, 0),
+        ("b.json", "aws_cloudtrail", "done", 1, 1, 0),
+        ("c.json", "aws_route53_resolver", "done", 2, 1, 1),
+    ]
+    assert entries(settings()) == [("aws_route53_resolver", "c.json", 2, "open")]
+    batches = "SELECT source, objects, read, events, quarantined FROM ledger_batches ORDER BY ALL"
+    assert rows(settings(), batches) == [("aws_cloudtrail", 2, 3, 3, 0), ("aws_route53_resolver", 1, 2, 1, 1)]
+    meter = "SELECT source, sum(events), sum(quarantined) FROM ledger_meter GROUP BY ALL ORDER BY ALL"
+    assert rows(settings(), meter) == [("aws_cloudtrail", 3, 0), ("aws_route53_resolver", 1, 1)]
+    is_sound(settings())
+    before = contents(Path(settings().lake))
+    again = ingest.ingest([str(mistaken)], settings(), source="aws_cloudtrail")
+    assert (again.reread, again.known, again.counts.read) == (0, 2, 0)
+    assert contents(Path(settings().lake)) == before
+
+
+@ON_BOTH
+@pytest.mark.parametrize("step", ["rewritten", "registered", "moved", "begun", "written", "done"])
+def test_an_interrupted_run_is_continued(
+    step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(reached: str, _: str) -> None:
+        if reached == step:
+            raise KilledError
+
+    before = rows(settings(), OBJECTS)
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", die)
+        with pytest.raises(KilledError):
+            ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    if step in ("rewritten", "registered"):
+        assert rows(settings(), OBJECTS) == before
+    ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+    assert len(entries(settings())) == 2
+    ingest.ingest([str(mistaken / "b.json")], settings(), source="aws_cloudtrail")
+    assert entries(settings()) == [("aws_route53_resolver", "c.json", 2, "open")]
+    is_sound(settings())
+
+
+def test_an_object_may_be_mistaken_twice(mistaken: Path, settings: Make) -> None:
+    for name in ("aws_guardduty", "aws_route53_resolver", "aws_guardduty", "aws_cloudtrail"):
+        summary = ingest.ingest([str(mistaken / "a.json")], settings(), source=name)
+        assert summary.reread == 1
+        is_sound(settings())
+    assert [entry for entry in entries(settings()) if entry[1] == "a.json"] == []
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+
+
+def test_what_an_older_mapper_refused_is_read_again_as_the_same_source(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = call(1, eventTime="", apiVersion="2025-03-11T09:00:00Z")
+    path = write(tmp_path / "x.json", json.dumps({"Records": [record]}))
+    ingest.ingest([str(path)], settings())
+    assert ingest.ingest([str(path)], settings(), source="aws_cloudtrail").reread == 0
+    assert replay.replay(settings(), again=True).open.total() == 1
+    load = registry.load
+
+    def mended(name: str) -> Mapper:
+        mapper = load(name)
+        if name != "aws_cloudtrail":
+            return mapper
+        time = {"time": col.apiVersion.iso8601()}
+        events = [dataclasses.replace(event, fields=event.fields | time) for event in mapper.events]
+        return dataclasses.replace(mapper, events=events)
+
+    monkeypatch.setattr(registry, "load", mended)
+    assert ingest.ingest([str(path)], settings()).reread == 0
+    summary = ingest.ingest([str(path)], settings(), source="aws_cloudtrail")
+    assert (summary.reread, summary.counts.events) == (1, 1)
+    assert entries(settings()) == []
+
+
+def test_what_was_set_aside_without_a_source_can_be_read_as_one(settings: Make, tmp_path: Path) -> None:
+    path = write(tmp_path / "control", CONTROL)
+    assert ingest.ingest([str(path)], settings()).not_read[0].state is State.SET_ASIDE
+    assert ingest.ingest([str(path)], settings()).known == 1
+    summary = ingest.ingest([str(path)], settings(), source="aws_vpc_flow")
+    assert (summary.reread, summary.counts.dropped) == (1, 1)
+    is_sound(settings())
+
+
+def test_an_object_that_may_be_in_the_lake_as_a_duplicate_is_kept(settings: Make, tmp_path: Path) -> None:
+    drop = settings(duplicates={"aws_cloudtrail": "drop"})
+    for name in ("one.json", "two.json"):
+        write(tmp_path / "logs" / name, json.dumps({"Records": [call(1)]}))
+        ingest.ingest([str(tmp_path / "logs")], drop)
+    summary = ingest.ingest([str(tmp_path / "logs" / "two.json")], drop, source="aws_guardduty")
+    assert [(item.state, summary.reread) for item in summary.not_read] == [(State.KEPT, 0)]
+    assert "may have its records from elsewhere" in summary.not_read[0].reason
+
+
+def test_a_replay_that_is_going_on_is_waited_for(mistaken: Path, settings: Make) -> None:
+    refused = pytest.raises(RetriableError, match="replay or purge")
+    with opened(settings()) as lake, replays.held(lake, "aws_route53_resolver"), refused:
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").reread == 1
+
+
+def test_a_source_named_for_a_folder_says_which_objects_stay(settings: Make, tmp_path: Path) -> None:
+    write(tmp_path / "logs" / "f.log", "\n".join([HEADER, flow(1), flow(2)]))
+    ingest.ingest([str(tmp_path / "logs")], settings())
+    before = contents(Path(settings().lake))
+    summary = ingest.ingest([str(tmp_path / "logs")], settings(), source="aws_cloudtrail")
+    assert [item.reason for item in summary.not_read] == [
+        "it was read as aws_vpc_flow before and 2 of its records are events of the lake; nothing was changed"
+    ]
+    assert contents(Path(settings().lake)) == before
+    with query.connected(settings()) as connection:
+        assert quarantine.listed(connection) == []

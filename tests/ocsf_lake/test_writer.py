@@ -1,0 +1,131 @@
+"""Files: one per table, class and partition, sorted, plain, and the same bytes each time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from ocsf_lake.config import Settings
+from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.store import Store
+from ocsf_mappers.ocsf import tables
+
+DAY_MS = layout.MS_PER_DAY
+
+
+def events(*rows: tuple[str, str | None, str | None, int, int], encode: bool = False) -> pa.Table:
+    """Rows of (table, region, account, time, record) as the engine gives them."""
+    schema = tables.get("cloud_trail_mgmt").arrow
+    found = pa.Table.from_pylist(
+        [
+            {"region": region, "accountid": account, "time": time, "source_record": record, "class_uid": 6003,
+             "source_object": "s3://b/o", "class_name": "API Activity", "unmapped": [("k", "v")]}
+            for _, region, account, time, record in rows
+        ],
+        schema=schema,
+    )  # fmt: skip
+    if encode:
+        for name in ("region", "accountid", "source_object", "class_name"):
+            found = found.set_column(found.schema.get_field_index(name), name, found[name].dictionary_encode())
+    return found.append_column(parquet.TABLE_COLUMN, pa.array([row[0] for row in rows]))
+
+
+ROWS = (
+    ("s3_data", "us-east-1", "012345678901", DAY_MS + 5, 3),
+    ("cloud_trail_mgmt", "eu-west-1", "111122223333", 2 * DAY_MS - 1, 2),
+    ("cloud_trail_mgmt", "eu-west-1", "111122223333", DAY_MS, 9),
+    ("cloud_trail_mgmt", "eu-west-1", "111122223333", DAY_MS, 1),
+    ("cloud_trail_mgmt", "eu-west-1", None, DAY_MS, 4),
+    ("cloud_trail_mgmt", "../x", "12", DAY_MS, 5),
+    ("cloud_trail_mgmt", None, "unknown", 2 * DAY_MS, 6),
+    ("cloud_trail_mgmt", None, "111122223333", -1, 7),
+    ("cloud_trail_mgmt", None, "111122223333", 2**62, 8),
+)
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_rows_are_split_by_table_and_partition_and_sorted_by_time(encode: bool) -> None:
+    found = {
+        "/".join([partition.table, *partition.values]): rows["source_record"].to_pylist()
+        for partition, _, rows in parquet.split(events(*ROWS, encode=encode))
+    }
+    assert found == {
+        "cloud_trail_mgmt/eu-west-1/111122223333/19700102": [1, 9, 2],
+        "cloud_trail_mgmt/eu-west-1/unknown/19700102": [4],
+        "cloud_trail_mgmt/unknown/111122223333/unknown": [7, 8],
+        "cloud_trail_mgmt/unknown/unknown/19700102": [5],
+        "cloud_trail_mgmt/unknown/unknown/19700103": [6],
+        "s3_data/us-east-1/012345678901/19700102": [3],
+    }
+
+
+def test_columns_say_what_the_path_says() -> None:
+    for partition, _, rows in parquet.split(events(*ROWS)):
+        assert pc.unique(rows["region"]).to_pylist() == [partition.values[0]]
+        assert pc.unique(rows["accountid"]).to_pylist() == [partition.values[1]]
+
+
+def test_a_file_has_the_tables_plain_types(tmp_path: Path, settings: Callable[..., Settings]) -> None:
+    store = Store(str(tmp_path / "lake"))
+    written = parquet.write(events(*ROWS, encode=True), store, settings(), "b" * 32, 7)
+    info = written[0]
+    assert info.path == (
+        "aws/CLOUD_TRAIL_MGMT/2.0/region=eu-west-1/accountId=111122223333/eventDay=19700102/"
+        f"{'b' * 32}-00007-6003.parquet"
+    )
+    assert (info.rows, info.min_time, info.max_time) == (3, DAY_MS, 2 * DAY_MS - 1)
+    file = pq.ParquetFile(tmp_path / "lake" / info.path)
+    schema = file.schema_arrow
+    assert not any(pa.types.is_dictionary(field.type) for field in schema)
+    assert schema.field("time_dt").type == pa.timestamp("us", tz="UTC")
+    assert schema.names == tables.get("cloud_trail_mgmt").arrow.names
+    assert "element" in str(file.schema)
+    group = file.metadata.row_group(0)
+    assert group.column(0).compression == "ZSTD"
+    assert [column.column_index for column in group.sorting_columns] == [schema_position(file, "time")]
+    bounds = group.column(schema_position(file, "time")).statistics
+    assert (bounds.min, bounds.max) == (DAY_MS, 2 * DAY_MS - 1)
+
+
+def schema_position(file: pq.ParquetFile, path: str) -> int:
+    return [file.schema.column(number).path for number in range(len(file.schema))].index(path)
+
+
+def test_the_same_events_give_the_same_bytes(tmp_path: Path, settings: Callable[..., Settings]) -> None:
+    once = parquet.write(events(*ROWS), Store(str(tmp_path / "a")), settings(), "b" * 32, 0)
+    again = parquet.write(events(*ROWS, encode=True), Store(str(tmp_path / "b")), settings(), "b" * 32, 0)
+    assert once == again
+
+
+def test_pages_are_looked_at_more_often_when_values_are_large(settings: Callable[..., Settings]) -> None:
+    rows = next(parquet.split(events(*[ROWS[2]] * 200)))[2]
+    assert parquet.rows_per_step(rows, settings()) == 1024
+    long = pa.array([f"{number:06d}" * 20_000 for number in range(200)])
+    rows = rows.set_column(rows.schema.get_field_index("class_name"), "class_name", long)
+    assert parquet.rows_per_step(rows, settings()) * 120_000 <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("eu-west-1",) * 2, ("EU", "unknown"), ("", "unknown"), (None, "unknown"), ("a/b", "unknown"), ("a\n", "unknown")],
+)
+def test_a_region_is_checked(value: str | None, expected: str) -> None:
+    assert layout.region(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("012345678901", "012345678901"), ("external", "external"), ("external_7", "external_7"), ("1", "unknown"),
+        ("0123456789012", "unknown"), ("١٢٣٤٥٦٧٨٩٠١٢", "unknown"), (None, "unknown"), ("012345678901\n", "unknown"),
+    ],
+)  # fmt: skip
+def test_an_account_is_checked(value: str | None, expected: str) -> None:
+    assert layout.account(value) == expected
+
+
+def test_no_rejects_no_file_and_no_events_no_file(tmp_path: Path, settings: Callable[..., Settings]) -> None:
+    assert parquet.write(events().slice(0), Store(str(tmp_path)), settings(), "b", 0) == []

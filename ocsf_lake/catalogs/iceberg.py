@@ -281,6 +281,32 @@ class IcebergCatalog:
             for name in self._names():
                 self._retried(name, lambda name=name: self._set_batch(name, batch_id, []))  # type: ignore[misc]
 
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        with self._lock:
+            for name in sorted({file.partition.table for file in new} & self._checked.keys()):
+                self._retried(name, lambda name=name: self._replace(name, batch_id, old, new))  # type: ignore[misc]
+
+    def _replace(self, name: str, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        table = self._loaded(name)
+        known = _data_files(table)
+        gone = [self.store.uri(file.path) for file in old]
+        self._commit(table, {BATCH: batch_id}, new, known, [uri for uri in gone if uri in known])
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        loaded = self._table(table)
+        return {
+            entry.data_file.file_path
+            for snapshot in (loaded.snapshots() if loaded else ())
+            for manifest in snapshot.manifests(loaded.io)
+            for entry in manifest.fetch_manifest_entry(loaded.io, discard_deleted=True)
+        }
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        return None
+
     def _names(self) -> list[str]:
         try:
             found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}

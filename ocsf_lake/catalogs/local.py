@@ -82,6 +82,21 @@ class SqlCatalog:
         with self.engine.begin() as connection:
             _take_out(connection, batch_id)
 
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        with self.engine.begin() as connection:
+            for file in old:
+                connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
+            _put_files(connection, [(file.batch_id, file) for file in new])
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """None."""
+        return set()
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """Nothing stands against it."""
+        return None
+
     def partitions(self, table: str) -> list[Partition]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         values = PARTITIONS.c.partition

@@ -10,10 +10,8 @@ Exported events hold attributes of OCSF alone. What the lake says beside them go
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -29,10 +27,9 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.exports import Exports, Shipment, ShippedFile, ShippedObject
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import CountError
-from ocsf_lake.storage import ordered, retry
+from ocsf_lake.storage import fetched, ordered
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry, sqltext
-from ocsf_mappers.errors import OcsfMappersError
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.vocabulary.check import table_names
 
@@ -44,12 +41,6 @@ KEPT_WHERE = {
 }
 """Key in `unmapped` -> column, and where nothing else in the event says it."""
 
-_FETCHED_AT_ONCE = 8
-_BLOCK_BYTES = 4 << 20
-
-
-class LakeFileError(OcsfMappersError):
-    """A file of the lake is gone or is not what was written: `ocsf-lake catalog sync` makes it again."""
 
 
 class Sender:
@@ -119,7 +110,7 @@ class Sender:
             _check(shipment, start + number)
         name = f"{shipment.id}-{start:012d}-{number:09d}.parquet"
         name = f"{self.target.folder(shipment.account, shipment.day)}/{name}"
-        found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, _sha256(file))
+        found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, fetched.sha256(file))
         self.exports.begin(shipment, found)
         reached("noted", shipment.id)
         self.lease.check()
@@ -142,43 +133,12 @@ def _check(shipment: Shipment, rows: int) -> None:
 # -- files of the lake ------------------------------------------------------------------------------------------------
 def _fetched(store: Store, files: Sequence[ShippedFile], folder: Path) -> list[Path]:
     """The files on this machine's disk, each with the bytes and rows that were written."""
-
-    def fetch(file: ShippedFile) -> Path:
-        # Under a name in which DuckDB sees no pattern and no `key=value`.
-        path = folder / hashlib.sha256(file.path.encode()).hexdigest()
-        try:
-            if store.is_local:
-                path.symlink_to(store.path(file.path))
-            found = _sha256(path) if store.is_local else retry.call(_copied, store, file.path, path)
-        except FileNotFoundError:
-            raise LakeFileError("a file of the lake is gone; `ocsf-lake catalog sync` makes it again",
-                                file=file.path) from None  # fmt: skip
-        if found != file.sha256:
-            raise LakeFileError(
-                "a file of the lake has other bytes than were written; `ocsf-lake catalog sync --deep` makes it again",
-                file=file.path,
-            )
+    paths = fetched.fetch(store, [(file.path, file.sha256) for file in files], folder)
+    for file, path in zip(files, paths, strict=True):
         rows = pq.read_metadata(path).num_rows
         if rows != file.rows:
             raise CountError(f"a file was planned with {file.rows:,} rows and has {rows:,}", file=file.path)
-        return path
-
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="ocsf-lake") as pool:
-        return list(pool.map(fetch, files))
-
-
-def _copied(store: Store, name: str, to: Path) -> str:
-    digest = hashlib.sha256()
-    with store.opened(name) as file, to.open("wb") as copy:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            copy.write(block)
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return paths
 
 
 # -- rows in order ----------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """What the ledger says of compactions: where the files of partitions are, what is being merged, and what was.
 
-A compaction takes a table's partitions into their next generation, see `ocsf_lake.upkeep.compact`. Its plan stands here
-before anything is written. Then it puts a fence around the partitions: no batch is done in them until the compaction is,
-so that what it does to catalogs and what it writes here are about the same files.
+A compaction takes a table's partitions into their next generation, see `ocsf_lake.upkeep.compact`. Its plan stands
+here before anything is written. Then it puts a fence around the partitions: no batch is done in them until it is done,
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs.base import HeldFile
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
@@ -24,6 +25,7 @@ from ocsf_lake.ledger.tables import (
     COMPACTIONS,
     FILES,
     GENERATIONS,
+    METADATA,
     RETIRED,
     SHIPMENTS,
     SHIPPED_FILES,
@@ -377,38 +379,44 @@ class Compactions:
         with self._engine.connect() as connection:
             return connection.scalar(query.limit(1)) is not None
 
-    def retired(self, before: str | None = None) -> dict[str, list[str]]:
-        """Table -> paths, sorted, of retired files that are there still; those retired before a time, where one is given."""
-        row = RETIRED.c
-        query = sa.select(row.table_name, row.path).where(row.removed_at.is_(None)).order_by(row.path)
-        if before is not None:
-            query = query.where(row.retired_at < before)
-        found: dict[str, list[str]] = {}
+    def files(self, paths: Sequence[str]) -> dict[str, HeldFile]:
+        """Files of finished batches by path."""
+        row = FILES.c
+        query = sa.select(row.path, row.table_name, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
         with self._engine.connect() as connection:
-            for table, path in connection.execute(query):
-                found.setdefault(table, []).append(path)
-        return found
+            return {
+                path: HeldFile(path, Partition(table, tuple(values.split("/"))), *more)
+                for path, table, values, *more in select_in(connection, query, row.path, paths)
+            }
+
+    def retired_bytes(self, paths: Sequence[str]) -> int:
+        """Size of retired files together."""
+        query = sa.select(RETIRED.c.bytes)
+        with self._engine.connect() as connection:
+            return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
 
     def removed(self, paths: Sequence[str], at: str) -> None:
         """Notes that retired files are gone; of copies nothing needs to be known any more."""
         with self._engine.begin() as connection:
-            for path in paths:
-                connection.execute(sa.update(RETIRED).where(RETIRED.c.path == path).values(removed_at=at))
-            connection.execute(sa.delete(RETIRED).where(RETIRED.c.merge_id.is_(None), RETIRED.c.removed_at.is_not(None)))
+            if paths:
+                row = RETIRED.c
+                gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
+                connection.execute(gone, [{"of_path": path} for path in paths])
+                connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""
         row = RETIRED.c
-        columns = (row.path, row.batch_id, row.table_name, row.partition, row.class_uid, row.rows, row.bytes, row.sha256)
+        query = _file_columns(RETIRED).add_columns(row.batch_id).where(row.merge_id == merge_id).order_by(row.path)
         with self._engine.connect() as connection:
-            inputs = connection.execute(sa.select(*columns).where(row.merge_id == merge_id).order_by(row.path)).all()
+            inputs = connection.execute(query).all()
             outputs = connection.execute(_file_columns(FILES).where(FILES.c.batch_id == merge_id)).all()
             if not outputs:
                 outputs = connection.execute(_file_columns(RETIRED).where(row.batch_id == merge_id)).all()
         if not inputs:
             return None
         return Merged(
-            {path: (batch_id, _info(path, *rest)) for path, batch_id, *rest in inputs},
+            {found[0]: (batch_id, _info(*found)) for *found, batch_id in inputs},
             sorted((_info(*found) for found in outputs), key=lambda file: file.path),
         )
 
@@ -419,15 +427,6 @@ class Compactions:
                 _file_columns(RETIRED).where(RETIRED.c.batch_id == batch_id, RETIRED.c.merge_id.is_not(None))
             ).all()
         return [_info(*row) for row in rows]
-
-    def open_folders(self) -> list[str]:
-        """The folders that compactions which are not done write into."""
-        row = COMPACTIONS.c
-        query = sa.select(row.id, row.table_name, row.plan).where(row.state != State.DONE)
-        with self._engine.connect() as connection:
-            found = connection.execute(query).all()
-        plans = [Plan(id_, table, tuple(_move(item) for item in json.loads(text))) for id_, table, text in found]
-        return [plan.folder(move) for plan in plans for move in plan.moves]
 
 
 @dataclass(frozen=True)
@@ -443,14 +442,39 @@ class Merged:
     outputs: list[FileInfo] = field(default_factory=list)
 
 
+def retired(connection: sa.Connection, before: str | None = None) -> dict[str, list[str]]:
+    """Table -> paths, sorted, of retired files that are there still.
+
+    Args:
+        connection: The ledger.
+        before: Only those retired before this time.
+    """
+    row = RETIRED.c
+    query = sa.select(row.table_name, row.path).where(row.removed_at.is_(None)).order_by(row.path)
+    found: dict[str, list[str]] = {}
+    for table, path in connection.execute(query if before is None else query.where(row.retired_at < before)):
+        found.setdefault(table, []).append(path)
+    return found
+
+
+def open_folders(connection: sa.Connection) -> list[str]:
+    """The folders that compactions which are not done write into."""
+    row = COMPACTIONS.c
+    query = sa.select(row.id, row.table_name, row.plan).where(row.state != State.DONE)
+    plans = [
+        Plan(id_, table, tuple(_move(item) for item in json.loads(text)))
+        for id_, table, text in connection.execute(query)
+    ]
+    return [plan.folder(move) for plan in plans for move in plan.moves]
+
+
 def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], copied: Mapping[str, str]) -> None:
     """Writes what a compaction did into a ledger that has the files from before."""
-    from ocsf_lake.ledger.tables import METADATA
-
     for name, found in rows.items():
         table = METADATA.tables[name]
         upsert(connection, table, tuple(column.name for column in table.primary_key.columns), found)
     for row in rows.get(RETIRED.name, ()):
+        # Files of a table have one name each: who merges them takes them out.
         connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
     for old, new in copied.items():
         connection.execute(sa.update(SHIPPED_FILES).where(SHIPPED_FILES.c.path == old).values(path=new))
@@ -459,7 +483,7 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
 def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
     merge_of = {path: merge.id for merge in plan.merges for path in merge.inputs}
     before = {
-        row["path"]: dict(row) for row in _mappings(connection, sa.select(FILES), FILES.c.path, plan.old)
+        row.path: dict(row._mapping) for row in select_in(connection, sa.select(FILES), FILES.c.path, plan.old)
     }
     retired = [
         {**before[path], "merge_id": merge_of.get(path), "compaction_id": plan.id, "retired_at": at, "removed_at": None}
@@ -510,8 +534,6 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
 
 def version(table: str) -> str:
     """What stands for the mapper's version of merged files: they have the columns that the table has today."""
-    import hashlib
-
     said = tables.get(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
     return f"compacted {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
@@ -529,10 +551,9 @@ def _held(
         .where(row.table_name == table)
         .order_by(row.path)
     )  # fmt: skip
-    found: dict[str, list[tuple[FileInfo, list[str]]]] = {name: [] for name in values}
-    for path, _, partition, class_uid, rows, size, sha256, *more in select_in(connection, query, row.partition, values):
-        file = FileInfo(path, Partition(table, tuple(partition.split("/"))), class_uid, rows, size, sha256)
-        found[partition].append((file, more))
+    found: dict[str, list[tuple[FileInfo, tuple[str, str, str]]]] = {name: [] for name in values}
+    for *file, batch_id, source, ocsf_version in select_in(connection, query, row.partition, values):
+        found[file[2]].append((_info(*file), (batch_id, source, ocsf_version)))
     paths = [file.path for files in found.values() for file, _ in files]
     shipped: dict[str, set[str]] = {}
     shipping: set[str] = set()
@@ -544,24 +565,17 @@ def _held(
         if state not in (None, State.DONE):
             shipping.add(path)
     query = sa.select(GENERATIONS.c.partition, GENERATIONS.c.generation).where(GENERATIONS.c.table_name == table)
-    generations = {name: number for name, number in select_in(connection, query, GENERATIONS.c.partition, values)}
+    generations = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
     return {
         name: (
             generations.get(name, 0),
             [
-                Held(file, *more, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
-                for file, more in sorted(files, key=lambda item: item[0].path)
+                Held(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
+                for file, of_batch in sorted(files, key=lambda item: item[0].path)
             ],
         )
         for name, files in found.items()
     }
-
-
-def _mappings(
-    connection: sa.Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Sequence[str]
-) -> Iterator[Mapping[str, Any]]:
-    for row in select_in(connection, query, column, values):
-        yield row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
 def _file_columns(table: sa.Table) -> sa.Select[Any]:

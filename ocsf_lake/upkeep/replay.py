@@ -31,16 +31,17 @@ from ocsf_lake.ingest.parts import Assembly, Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import meter, orphans, records, replays
+from ocsf_lake.ledger import compactions, meter, orphans, records, replays
+from ocsf_lake.ledger.compactions import MovedError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, CountError, Outcome, Result
 from ocsf_lake.query import query
-from ocsf_lake.storage import parquet
+from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine
+from ocsf_lake.upkeep import compact, quarantine
 from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.json_split import KEPT_BYTES
@@ -117,7 +118,14 @@ def replay(
                 take_back(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
-                _run(lake, engine, entries, lease, summary)
+                while True:
+                    try:
+                        _run(lake, engine, entries, lease, summary)
+                        break
+                    except MovedError as error:
+                        for unfinished in replays.unfinished(lake.ledger, name):
+                            take_back(lake, unfinished)
+                        compact.settle(lake, error.table)
     return summary
 
 
@@ -204,6 +212,8 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
 
     def register() -> None:
         lease.check()
+        with lake.ledger.engine.connect() as connection:
+            compactions.check(connection, result.all_files)
         for one, found in [(batch, result), *result.routed]:
             batches.register(one, lake, found)
         reached("registered", batch.id)
@@ -215,6 +225,7 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
         reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
+        compactions.check(connection, result.all_files)
         result.news.update(meter.record(connection, batch, result, at))
         routed.record(connection, lake.settings, batch, result, at)
 
@@ -296,7 +307,11 @@ class _Replay:
         prepared = []
         for found in self.router.map([(piece.raw_object, piece.chunk) for piece in pieces]):
             batch = self.batch if found.engine is self.engine else routed.batch(self.batch, found.engine)
-            files = list(parquet.encoded(found.mapped.events, self.lake.settings, batch.id, self.number))
+            events, places = found.mapped.events, None
+            if self.store is self.lake.store:
+                wanted = (partition for partition, _ in parquet.partitions(events))
+                places = compactions.folders(self.lake.ledger.engine, wanted)
+            files = list(parquet.encoded(events, self.lake.settings, batch.id, self.number, places))
             prepared.append((batch, found.mapped, files))
         return prepared
 
@@ -309,7 +324,7 @@ class _Replay:
             if self.store is self.lake.store:
                 routed.note(self.lake.ledger, self.batch, batch)
         _, result = self.results.get(batch.id, (batch, self.result))
-        self._note(parquet.folders(mapped.events))
+        self._note(sorted({layout.folder_of(info.path) for info, _ in files}))
         result.files += [parquet.put(file, self.store) for file in files]
         ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
         result.census.add(mapped.census)

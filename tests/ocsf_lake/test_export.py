@@ -22,13 +22,13 @@ from ocsf_lake.config import Settings
 from ocsf_lake.export import custom_source, shipment
 from ocsf_lake.export import run as export
 from ocsf_lake.export.run import Summary
-from ocsf_lake.export.shipment import LakeFileError
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.exports import ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import CountError
-from ocsf_lake.storage import ordered, s3
+from ocsf_lake.storage import fetched, ordered, s3
+from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, replay
@@ -491,7 +491,7 @@ def test_an_object_that_may_be_there_keeps_its_rows_whatever_a_size_comes_to_mea
         "000000000000-000000015.parquet", "000000000015-000000025.parquet", "000000000000-000000040.parquet"
     ]  # fmt: skip
     assert sent_places(tmp_path / "bucket") == held_places(filled())
-    sums = {path.name: shipment._sha256(path) for path in objects(tmp_path / "bucket").values()}
+    sums = {path.name: fetched.sha256(path) for path in objects(tmp_path / "bucket").values()}
     assert {str(uri).rpartition("/")[2]: said for uri, said in rows(
         filled(), "SELECT uri, sha256 FROM ledger_export_objects")} == sums  # fmt: skip
 

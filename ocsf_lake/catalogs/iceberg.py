@@ -296,9 +296,11 @@ class IcebergCatalog:
     def in_snapshots(self, table: str) -> set[str]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         loaded = self._table(table)
+        if loaded is None:
+            return set()
         return {
             entry.data_file.file_path
-            for snapshot in (loaded.snapshots() if loaded else ())
+            for snapshot in loaded.snapshots()
             for manifest in snapshot.manifests(loaded.io)
             for entry in manifest.fetch_manifest_entry(loaded.io, discard_deleted=True)
         }

@@ -28,6 +28,7 @@ from ocsf_lake.ledger.ledger import arrow_rows, put_result
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
+from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
 from ocsf_mappers.errors import ConfigError
@@ -119,6 +120,7 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
     marker.set_last_number(connection, number)
     _count(connection, summary)
     held = set(connection.scalars(sa.select(FILES.c.path)))
+    there = {path for path in there if not path.endswith(f"/{layout.PLAN}")}
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
     summary.unknown, summary.missing = sorted(there - held - retired), sorted(held - there)
     return summary

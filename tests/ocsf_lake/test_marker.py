@@ -201,7 +201,10 @@ def test_a_lake_may_lie_in_any_folder(name: str, logs: Path, whole: Path, tmp_pa
 def test_a_query_below_such_a_folder_opens_only_the_files_it_needs(logs: Path, tmp_path: Path) -> None:
     settings = config.load(lake=str(tmp_path / "region=zz" / "lake"), **BOUNDS)
     ingest.ingest([str(logs)], settings)
-    sql = "SELECT count(DISTINCT source_object) FROM cloud_trail_mgmt WHERE region = 'us-east-1' AND accountid = '111122223333'"
+    sql = (
+        "SELECT count(DISTINCT source_object) FROM cloud_trail_mgmt "
+        "WHERE region = 'us-east-1' AND accountid = '111122223333'"
+    )
     with query.connected(settings, sql, query.COST_READS) as connection:
         cost = query.cost(connection, sql)
     assert 0 < cost.files < cost.of_files

@@ -29,6 +29,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from ocsf_lake.catalogs.base import HeldFile
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest.grouping import ID_DIGITS
@@ -203,11 +204,11 @@ def _refusal(lake: Lake, table: str) -> str | None:
     """Why a table cannot be compacted."""
     from ocsf_lake.upkeep import check
 
-    definition = batch.definition(table)
+    wanted = definition(table)
     for catalog in lake.catalog.all:
-        if (reason := catalog.irreplaceable(definition)) is not None:
+        if (reason := catalog.irreplaceable(wanted)) is not None:
             return f"{catalog.name}: {reason}"
-        if not check.is_true(found := catalog.check(definition, check.truth(lake))):
+        if not check.is_true(found := catalog.check(wanted, check.truth(lake))):
             return (
                 f"{catalog.name} and the ledger do not agree ({found[0].kind}: {found[0].item}); "
                 "`ocsf-lake catalog sync` first"
@@ -393,10 +394,9 @@ def _forward(lake: Lake, plan: Plan, lease: Lease) -> None:
         *(HeldFile(info.path, info.partition, plan.id, info.rows, info.bytes, info.sha256) for info in plan.new()),
         *(replace(held[old], path=new) for old, new in plan.copied.items()),
     ]
-    definition = batch.definition(plan.table)
     for catalog in lake.catalog.all:
         lease.check()
-        catalog.create_or_evolve(definition)
+        catalog.create_or_evolve(definition(plan.table))
         catalog.replace(plan.id, [held[path] for path in plan.old], sorted(new_files))
         batch.reached("replaced", plan.id)
     lease.check()

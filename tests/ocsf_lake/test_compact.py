@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from ocsf_lake import config
 from ocsf_lake import lake as lakes
 from ocsf_lake.catalogs.base import Catalog, Kind
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch
@@ -538,9 +539,9 @@ def test_a_partition_that_glue_knows_elsewhere_is_put_right(readers: Readers) ->
         glue = next(item for item in lake.catalog.all if item.name == "glue")
         assert isinstance(glue, GlueCatalog)
         (place,) = [file for file in ledger(readers.settings, FILES) if file["table_name"] == TABLE]
-        glue.create_or_evolve(batch.definition(TABLE))
+        glue.create_or_evolve(definition(TABLE))
         partition = glue.partitions(TABLE)[0]
-        glue._put_places(TABLE, {partition: f"{batch.definition(TABLE).prefix}/elsewhere"})
+        glue._put_places(TABLE, {partition: f"{definition(TABLE).prefix}/elsewhere"})
         assert [item.kind for item in check.check(lake)] == [Kind.PARTITION_PLACE]
         check.sync(lake)
         assert place["path"]

@@ -111,11 +111,15 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     for item in repair.found:
         if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED):
             lost.setdefault(batch_of(item.item), set()).add(item.item)
-    for batch_id in rebuild.in_order(lake, lost.keys()):
-        if reason := rebuild.made_again(lake, batch_id, lost[batch_id]):
-            repair.refused.append(f"batch {batch_id}: {reason}")
-        else:
-            repair.rebuilt.append(batch_id)
+    waiting = rebuild.in_order(lake, lost.keys())
+    while waiting:
+        reasons = {one: rebuild.made_again(lake, one, lost[one]) for one in waiting}
+        refused = [one for one in waiting if reasons[one]]
+        repair.rebuilt += [one for one in waiting if not reasons[one]]
+        if len(refused) == len(waiting):
+            repair.refused += [f"batch {one}: {reasons[one]}" for one in refused]
+            break
+        waiting = refused  # what they are made of may be there now
     wanted = _LedgerTruth(lake.ledger, lake.store)
     for table in _definitions():
         for catalog in lake.catalog.all:

@@ -138,7 +138,7 @@ def test_small_files_become_one_with_the_same_rows(settings: Make, tmp_path: Pat
 
 def test_each_value_of_each_row_is_kept(filled: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where rows are sorted a span of time after the other, and go into several files."""
-    found = filled(compact_file_bytes=30_000, row_group_rows=4)
+    found = filled(compact_file_bytes=40_000, row_group_rows=4)
     monkeypatch.setattr(ordered, "SPAN_BYTES", 4_000)
     key = [(name, "ascending") for name in ("time", "source_object", "source_record")]
     before = pa.concat_tables(pq.read_table(path, partitioning=None) for path in files(found)).sort_by(key)
@@ -204,7 +204,7 @@ def test_a_large_file_comes_along_where_that_is_worth_it(
     found = filled()
     compact.compact(found)
     (large,) = files(found)
-    small = filled(compact_file_bytes=large.stat().st_size)
+    small = filled(compact_file_bytes=2 * large.stat().st_size)
     take(logs, found, 4)
     monkeypatch.setattr(compact, "COPIED_PER_FILE", 1)
     assert compact.compact(small).tables == []

@@ -14,24 +14,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from ocsf_lake import config
 from ocsf_lake import lake as lakes
 from ocsf_lake.catalogs.base import Catalog, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
+from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
+from ocsf_lake.export import run as export
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, GENERATIONS, RETIRED
 from ocsf_lake.storage import ordered, s3
-from ocsf_lake.upkeep import check, compact, merge, rebuild_ledger
+from ocsf_lake.upkeep import check, compact, merge, rebuild_ledger, replay
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import tables
 from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, ON_BOTH, call, write
+from tests.ocsf_lake.mortal import Mortals
 from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
 Make = Callable[..., Settings]
 TABLE = "cloud_trail_mgmt"
@@ -735,3 +740,210 @@ def test_memory_does_not_grow_with_a_partition(filled: Make, tmp_path: Path, mon
 def test_rows_are_divided_evenly() -> None:
     assert merge.shares(10, 3) == [4, 3, 3]
     assert merge.shares(3, 1) == [3]
+
+
+# -- processes that are killed ----------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[Mortals]:
+    found = Mortals.born()
+    yield found
+    found.end()
+
+
+@pytest.mark.parametrize(
+    ("step", "nth"),
+    [
+        *((step, 1) for step in STEPS if step not in ("copied", "replaced")),
+        *(("committing", nth) for nth in range(1, 4)),
+        ("renaming", 1),
+    ],
+)
+def test_a_compaction_that_is_killed_loses_and_doubles_nothing(
+    step: str, nth: int, mortals: Mortals, filled: Make, logs: Path
+) -> None:
+    given: dict[str, object] = {"lake": filled().lake}
+    found = filled()
+    assert mortals.compact(given, step=step, nth=nth) == "killed"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 4 * EACH
+    log(logs, 4)
+    assert mortals.ingest(logs, given) == "done"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
+    assert mortals.compact(given) == "done"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
+    assert not list(Path(found.lake).rglob(".*.tmp"))
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+
+
+# -- exports, replays, commands ---------------------------------------------------------------------------------------
+def test_what_was_exported_and_merged_is_not_exported_again(filled: Make, logs: Path, tmp_path: Path) -> None:
+    bucket = str(tmp_path / "bucket")
+    found = filled(export_region="eu-central-1")
+    clock = [datetime(2025, 3, 12, 12, tzinfo=UTC)]
+
+    def send() -> int:
+        clock[0] += timedelta(minutes=6)
+        return export.export(found, "aws_cloudtrail", bucket, "calls", "6003", clock=lambda: clock[0]).events
+
+    assert send() == 4 * EACH
+    take(logs, found, 4, 5)
+    compact.compact(found)
+    assert sorted(pq.read_metadata(path).num_rows for path in files(found)) == [2 * EACH, 4 * EACH]
+    assert send() == 2 * EACH
+    assert send() == 0
+    take(logs, found, 6)
+    compact.compact(found)
+    assert send() == EACH
+    assert send() == 0
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    rebuild_ledger.rebuild(found)
+    assert send() == 0
+    sent = [
+        dict(pairs)["ocsf_lake.source_object"] + dict(pairs)["ocsf_lake.source_record"]
+        for path in (tmp_path / "bucket").rglob("*.parquet")
+        for pairs in pq.read_table(path, partitioning=None)["unmapped"].to_pylist()
+    ]
+    assert len(sent) == len(set(sent)) == 7 * EACH
+
+
+def test_files_of_an_export_that_is_not_done_are_left_to_the_next_run(
+    filled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = filled(export_region="eu-central-1")
+
+    def send() -> int:
+        given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+        return export.export(*given, clock=lambda: datetime(2025, 3, 12, tzinfo=UTC)).events
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr(export, "reached", die_at("planned"))
+        send()
+    summary = compact.compact(found)
+    assert (summary.tables, summary.waiting) == ([], 1)
+    assert send() == 4 * EACH
+    assert compact.compact(found).waiting == 0
+    assert [path.parent.name for path in files(found)] == ["g0001"]
+
+
+def test_an_export_waits_for_what_is_being_merged(
+    filled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = filled(export_region="eu-central-1")
+
+    def send() -> int:
+        given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+        return export.export(*given, clock=lambda: datetime(2025, 3, 12, tzinfo=UTC)).events
+
+    with dying(monkeypatch, "fenced"):
+        compact.compact(found)
+    assert send() == 0
+    compact.compact(found)
+    assert send() == 4 * EACH
+
+
+def test_quarantine_of_a_merged_batch_is_replayed_where_the_partition_is(
+    tmp_path: Path, mend: Callable[[], None]
+) -> None:
+    found = config.load(lake=str(tmp_path / "lake"), compact_grace_hours=0)
+    folder = tmp_path / "logs"
+    for number in range(2):
+        log(folder, number)
+        key = CLOUDTRAIL_KEY.format(account="111122223333", region="eu-west-1", hhmm=f"1{number:03d}", tag=f"b{number}")
+        calls = [call(100 + number), MENDED[number] | {"recipientAccountId": "111122223333", "awsRegion": "eu-west-1"}]
+        write(folder / key, json.dumps({"Records": calls}))
+        ingest.ingest([str(folder)], found)
+    held = len(rows(found, PLACES))
+    compact.compact(found)
+    mend()
+    assert replay.replay(found).closed == 2
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == held + 2
+    assert {path.parent.name for path in files(found) if "accountId=1" in str(path)} == {"g0001"}
+    compact.compact(found)
+    assert len(rows(found, PLACES)) == held + 2
+    assert rows(found, "SELECT count(*) FROM quarantine WHERE state = 'open'") == [(0,)]
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+
+
+def test_a_replay_under_which_its_partition_moves_is_done_again(
+    tmp_path: Path, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = config.load(lake=str(tmp_path / "lake"))
+    folder = tmp_path / "logs"
+    take(folder, found, 0, 1)
+    write(folder / "AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/11/bad.json", json.dumps({"Records": MENDED[:2]}))
+    ingest.ingest([str(folder)], found, source="aws_cloudtrail")
+    mend()
+    done: list[str] = []
+
+    def reached(now: str, of: str) -> None:
+        if now == "registered" and not done:
+            done.append(of)
+            with dying(monkeypatch, "fenced"):
+                compact.compact(found)
+
+    held = len(rows(found, PLACES))
+    with monkeypatch.context() as patched:
+        patched.setattr(replay, "reached", reached)
+        assert replay.replay(found).closed == 2
+    assert done
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == held + 2
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+
+
+def test_a_lake_below_a_folder_that_looks_like_a_partition_is_read_right(filled: Make) -> None:
+    found = filled("region=x/lake")
+    compact.compact(found)
+    assert rows(found, f"SELECT DISTINCT region, accountid, eventday FROM {TABLE}") == [
+        ("eu-west-1", "111122223333", "20250311")
+    ]
+
+
+def test_the_command_says_what_it_does(filled: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    found = filled()
+
+    def run(*given: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["compact", "--lake", found.lake, *given])
+        return result.exit_code, result.stdout, result.stderr
+
+    code, out, told = run("--dry-run")
+    assert (code, told.strip()) == (0, "4 files of 1 partition would become 1")
+    code, out, told = run("--json")
+    assert code == 0
+    (said,) = json.loads(out)["tables"]
+    assert (said["table"], said["files_before"], said["files_after"]) == (TABLE, 4, 1)
+    assert told.strip() == "4 files of 1 partition became 1"
+    assert run()[2].strip() == "nothing to merge"
+    assert run("--older-than", "soon")[0] != 0
+
+
+# -- on S3 ------------------------------------------------------------------------------------------------------------
+@pytest.mark.integration
+def test_a_lake_on_s3_is_compacted(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = config.load(
+        lake=f"s3://{bucket}/lake", state=tmp_path / "state", catalogs=["iceberg"], compact_grace_hours=0
+    )
+    take(tmp_path / "logs", found, 0, 1, 2)
+    before = rows(found, f"FROM {TABLE} ORDER BY ALL")
+    with dying(monkeypatch, "merged"):
+        compact.compact(found)
+    take(tmp_path / "logs", found, 3)
+    with dying(monkeypatch, "copied"):
+        compact.compact(found)
+    take(tmp_path / "logs", found, 4)
+    assert compact.compact(found).tables
+    after = rows(found, f"FROM {TABLE} ORDER BY ALL")
+    assert len(after) == 5 * EACH
+    assert set(map(repr, before)) <= set(map(repr, after))
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+        catalog = next(item for item in lake.catalog.all if item.name == "iceberg")
+        table = catalog._table(TABLE)  # type: ignore[attr-defined]
+        assert table.scan().to_arrow().num_rows == 5 * EACH
+        ids = [item.snapshot_id for item in table.snapshots()]
+        table.maintenance.expire_snapshots().by_ids(ids[:-1]).commit()
+    assert compact.compact(found, clock=lambda: datetime.now(UTC) + timedelta(minutes=1)).removed > 0
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+    assert len(rows(found, PLACES)) == 5 * EACH

@@ -28,6 +28,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 from ocsf_lake import config
 from ocsf_lake import lake as lakes
 from ocsf_lake.flows import deployments, fanout
+from ocsf_lake.flows.compact import compact
 from ocsf_lake.flows.export import export
 from ocsf_lake.flows.replay_quarantine import replay_quarantine
 from ocsf_lake.flows.report import Report
@@ -327,6 +328,17 @@ def test_the_catalog_is_checked_by_a_flow(
         assert check_catalog(repair=True, return_state=True).is_completed()
     assert state.is_failed()
     assert "catalog sync" in state.message
+
+
+def test_a_lake_is_compacted_by_a_flow(server: Server, live: Organization, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    ingest.ingest([str(live.write(tmp_path / "logs"))], config.load(lake=str(lake), batch_objects=1))
+    rows = asked(lake, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt")
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = compact(older_than="0d", lake=str(lake), return_state=True)
+    assert state.is_completed()
+    assert "became" in state.message
+    assert asked(lake, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == rows
 
 
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:

@@ -333,12 +333,13 @@ def test_the_catalog_is_checked_by_a_flow(
 def test_a_lake_is_compacted_by_a_flow(server: Server, live: Organization, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     ingest.ingest([str(live.write(tmp_path / "logs"))], config.load(lake=str(lake), batch_objects=1))
-    rows = asked(lake, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt")
+    place = {"OCSF_LAKE_LAKE": str(lake)}
+    rows = asked(place, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt")
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = compact(older_than="0d", lake=str(lake), return_state=True)
     assert state.is_completed()
     assert "became" in state.message
-    assert asked(lake, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == rows
+    assert asked(place, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == rows
 
 
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:

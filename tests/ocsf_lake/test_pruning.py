@@ -58,7 +58,7 @@ FEWER = [
     f"SELECT count(*) {VPC} WHERE time_dt >= strptime('17/03/2026', '%d/%m/%Y') AND time_dt < '2026-03-18'",
     f"WITH v AS (SELECT * {VPC} WHERE {ONE}) SELECT count(*) FROM v WHERE dst_endpoint.port > 0",
     f"SELECT (SELECT count(*) {VPC} WHERE {ONE}) + (SELECT count(*) {VPC} WHERE eventday = '20260319')",
-    f"SELECT count(*) {VPC} AS a LEFT JOIN cloud_trail_mgmt AS b ON a.eventday = b.eventday WHERE a.region = 'us-east-1'",
+    f"SELECT count(*) {VPC} AS a LEFT JOIN route53 AS b ON a.eventday = b.eventday WHERE a.region = 'us-east-1'",
     f"SELECT count(*) {VPC}_2_0 WHERE eventday = '20260318'",
     f"SELECT count(*) {VPC} WHERE {ONE} UNION ALL SELECT count(*) {VPC} WHERE eventday = '20260316'",
     "SELECT count(*) FROM amazon_security_lake_glue_db_us_east_1.amazon_security_lake_table_us_east_1_vpc_flow_2_0",

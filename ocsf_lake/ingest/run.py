@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates
+from ocsf_lake.ingest import divide, duplicates, reread
 from ocsf_lake.ingest.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
 from ocsf_lake.inputs import discovery, fields, listing
 from ocsf_lake.inputs.coverage import Coverage
@@ -19,7 +19,6 @@ from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_lake.storage import objects, retry
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.upkeep import reread
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.compiler.statistics import News, Sighting
 from ocsf_mappers.errors import RetriableError, WriteError

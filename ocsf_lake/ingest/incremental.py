@@ -39,12 +39,13 @@ def plan_fresh(
     """
     delivery = deliveries.delivery(source)
     days = delivery.sweep_days if sweep else delivery.lookback_days
-    what = json.dumps(["days", sorted(accounts), sorted(regions)])
+    kinds = ["days", "sweep"] if sweep else ["days"]
+    what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
     with opened(settings, patient=True) as lake:
-        since = retry.patiently(remembered, lake, uri, source, "").get(what, now)
+        since = retry.patiently(remembered, lake, uri, source, "").get(what[-1], now)
     wanted = Wanted(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
     planned = backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)
     if not planned.refused:
         with opened(settings, patient=True) as lake:
-            retry.patiently(remember, lake, uri, source, [what], "", now)
+            retry.patiently(remember, lake, uri, source, what, "", now)
     return planned

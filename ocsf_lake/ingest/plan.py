@@ -89,6 +89,7 @@ class Planned:
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
+        refused: How many folders could not be listed.
     """
 
     batch_ids: list[str] = field(default_factory=list)
@@ -101,10 +102,12 @@ class Planned:
     reread: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     coverage: Coverage | None = None
+    refused: int = 0
 
     def add_calls(self, calls: Calls) -> None:
         """Takes over what listing cost, and the folders that could not be listed."""
         self.list_calls = calls.number
+        self.refused = len(calls.refused)
         for uri, reason in calls.refused.items():
             self.unread.add(NotRead(uri, State.FAILED, reason))
 

@@ -304,7 +304,7 @@ class GlueCatalog:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         found = self._table(definition.name)
         enabled = (found or {}).get("Parameters", {}).get("projection.enabled", "false") == "true"
-        if not enabled and not (found is None and self._projected(definition)):
+        if not enabled and not self._projected(definition):
             return None
         return (
             "its table in Glue has partition projection, with which Athena ignores the place that a partition is "
@@ -331,6 +331,12 @@ class GlueCatalog:
                 raise WriteError("the table was not made before its partitions", table=table)
             return
         if self._projected(definition):
+            if moved := [described(item) for item, folder in partitions.items() if layout.is_compacted(folder)]:
+                raise WriteError(
+                    f"partitions that were compacted would not be seen with a projection ({moved[0]}); leave the "
+                    "setting glue_projection at false",
+                    table=table,
+                )
             return
         entries = []
         for partition, folder in sorted(partitions.items()):
@@ -409,11 +415,14 @@ class GlueCatalog:
         ]
         if self._projected(definition) and self.place.projection:
             says = "no query in Athena sees it: the projection has no such region, account or day"
-            return wrong + [
-                Finding(*here, Kind.PARTITION_UNREACHABLE, described(item), says)
-                for item in sorted(filled)
-                if not self.place.projection.reaches(item.values)
+            moved = "no query in Athena sees it: it was compacted, and the projection looks where it was before"
+            unreachable = [
+                (item, says if not self.place.projection.reaches(item.values) else moved)
+                for item, folder in sorted(filled.items())
+                if not self.place.projection.reaches(item.values) or layout.is_compacted(folder)
             ]
+            kind = Kind.PARTITION_UNREACHABLE
+            return wrong + [Finding(*here, kind, described(item), why) for item, why in unreachable]
         by_values = {tuple(item["Values"]): item for item in partitions}
         for partition, folder in sorted(filled.items()):
             item = by_values.pop(partition.values, None)

@@ -15,15 +15,15 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, definition
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import divide, duplicates, routed, tally
+from ocsf_lake.ingest import divide, duplicates, moving, rejects, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
 from ocsf_lake.ingest.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Router
-from ocsf_lake.inputs import fields
+from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions, meter, orphans, records
-from ocsf_lake.ledger.compactions import MovedError
+from ocsf_lake.ledger import generations, meter, orphans, records
+from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, now
 from ocsf_lake.ledger.orphans import Traces
@@ -32,7 +32,6 @@ from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import RetriableError
 
@@ -76,11 +75,9 @@ def run(
             except _NotAloneError as error:
                 alone.add(error.source)
             except MovedError as error:
-                from ocsf_lake.upkeep import compact
-
                 # Its files are written once more where the partition's are now, under the same names.
                 lake.ledger.fail(batch.id, None, excused=True)
-                compact.settle(lake, error.table)
+                moving.settle(lake, error.table)
 
 
 def engine_of(version: str, settings: Settings) -> Engines:
@@ -140,7 +137,7 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
     def make_visible() -> None:
         lease.check()
         with lake.ledger.engine.connect() as connection:
-            compactions.check(connection, result.all_files)
+            generations.check(connection, result.all_files)
         # An earlier attempt may have registered records of another source under another mapper.
         for batch_id in set(given_up) - {batch.id, *(one.id for one, _ in result.routed)}:
             lake.catalog.drop(batch_id)
@@ -154,9 +151,9 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
         reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
-        compactions.check(connection, result.all_files)
+        generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result, at))
+        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         duplicates.note(connection, batch, policy, result, key)
         routed.record(connection, lake.settings, batch, result, at)
 
@@ -261,7 +258,7 @@ class _Attempt:
         self.source = Source(work.engine.mapper, work.lake.settings, members)
         self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
         self.failures: dict[ObjectRef, Failure] = {}
-        self.traces = Traces(work.lake, batch.id)
+        self.traces = Traces(work.lake.ledger.engine, batch.id)
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -409,7 +406,7 @@ class _Attempt:
             listed = duplicates.encoded(found.listed, settings, self.batch, self.number)
         files = [
             *parquet.encoded(mapped.events, settings, self.batch.id, self.number, self._places(mapped.events)),
-            *quarantine.encoded(mapped.rejects, settings, self.batch, self.number),
+            *rejects.encoded(mapped.rejects, settings, self.batch, self.number),
         ]
         rows = sum(info.rows for info, _ in files)
         return _Prepared(pieces, mapped, found, [*listed, *files], rows)
@@ -418,7 +415,7 @@ class _Attempt:
         """Where the partitions' files are; what is made aside keeps the names that it was first written under."""
         if self.store is not self.lake.store:
             return None
-        return compactions.folders(self.lake.ledger.engine, (partition for partition, _ in parquet.partitions(events)))
+        return generations.folders(self.lake.ledger.engine, (partition for partition, _ in parquet.partitions(events)))
 
     def _check(self, prepared: _Prepared, more: int) -> None:
         """Notices records that are lost or doubled while it can still be found by which record."""

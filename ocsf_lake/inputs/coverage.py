@@ -71,6 +71,7 @@ class Coverage:
         newer: Deliveries after the last day, of which it has nothing.
         folders: How many folders of an account and region there are.
         given: URI of a folder that was looked at -> how it was named; notes name what is in it that way.
+        parts: Of each URI whose older days were left out.
         probed: In how many of them other days were looked for; so that this costs little, not in all of very many.
     """
 
@@ -89,6 +90,7 @@ class Coverage:
     folders: int = 0
     probed: int = 0
     given: dict[str, str] = field(default_factory=dict)
+    parts: list[Coverage] = field(default_factory=list)
 
     def unread(self, day: date, objects: int | None = None) -> None:
         """Takes in a day, not among those asked for, of which the lake has nothing."""
@@ -105,6 +107,8 @@ class Coverage:
 
     def command(self, unread: Unread) -> str:
         """The command that brings them into the lake."""
+        if self.source is None:
+            return shlex.join(["ocsf-lake", "ingest", self.uri, "--all", "--lake", self.lake])
         words = ["ocsf-lake", "backfill", str(self.source), self.uri]
         words += ["--from", str(unread.first), "--to", str(unread.last), "--lake", self.lake]
         return shlex.join(words)
@@ -112,6 +116,10 @@ class Coverage:
     def notes(self) -> list[Note]:
         """What to know about it."""
         found = [self._looked_at()] if self.first is not None else []
+        for part in self.parts:
+            looked = f"looked at deliveries from {part.first} on in AWS's folders of {part.uri}, and at all beside them"
+            found.append(Note(f"{looked}; --all looks at everything"))
+            found += part.notes()[1:]
         for word, unread in (("older", self.older), ("newer", self.newer)):
             if unread is not None:
                 number = "" if unread.objects is None else f"{unread.objects:,} "
@@ -166,6 +174,7 @@ class Coverage:
             "not_looked_at": _names(self.beside),
             "passed_over": [{"reason": reason, **_names(names)} for reason, names in sorted(self.passed.items())],
             **{name: self._unread_dict(unread) for name, unread in (("older", self.older), ("newer", self.newer))},
+            "parts": [part.as_dict() for part in self.parts],
             "folders": self.folders,
             "folders_probed": self.probed,
         }

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.base import HeldFile
-from ocsf_lake.ledger import marker
+from ocsf_lake.ledger import generations, marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import State
@@ -30,7 +29,6 @@ from ocsf_lake.ledger.tables import (
     SHIPMENTS,
     SHIPPED_FILES,
 )
-from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import RetriableError
@@ -44,14 +42,6 @@ FENCED = "fenced"
 
 MERGED_SHIPMENT = "merged"
 """Begins the id of the shipment that files are said to be in which were made of files that were shipped."""
-
-
-class MovedError(RetriableError):
-    """A batch has files where a partition's files were: it was, or is being, compacted meanwhile."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__("a partition was compacted while the batch was under way", table=table)
-        self.table = table
 
 
 class StaleError(RetriableError):
@@ -168,67 +158,17 @@ class Plan:
 
     def folder(self, move: Move) -> str:
         """Where a partition's files will be."""
-        return folder(self.partition(move), move.generation)
+        return generations.folder(self.partition(move), move.generation)
 
-    def new(self) -> Iterator[FileInfo]:
-        """The files that merges write."""
+    def new(self) -> Iterator[tuple[str, FileInfo]]:
+        """The files that merges write, each with its merge's id."""
         for move in self.moves:
             for merge in move.merges:
                 for output in merge.outputs:
-                    yield FileInfo(
-                        output.path, self.partition(move), merge.class_uid, output.rows, output.bytes, output.sha256
-                    )
+                    said = (output.rows, output.bytes, output.sha256)
+                    yield merge.id, FileInfo(output.path, self.partition(move), merge.class_uid, *said)
 
 
-def folder(partition: Partition, generation: int) -> str:
-    """Folder of a partition of events in one of its generations."""
-    return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values, generation)
-
-
-# -- where batches write ----------------------------------------------------------------------------------------------
-def folders(engine: sa.Engine, partitions: Iterable[Partition]) -> dict[Partition, str]:
-    """Where the files of partitions of events are, and new ones belong."""
-    wanted = set(partitions)
-    with engine.connect() as connection:
-        return _folders(connection, wanted)
-
-
-def _folders(connection: sa.Connection, partitions: set[Partition]) -> dict[Partition, str]:
-    query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition, GENERATIONS.c.generation)
-    known = {
-        (table, values): generation
-        for table, values, generation in select_in(connection, query, GENERATIONS.c.partition, _values(partitions))
-    }
-    return {item: folder(item, known.get((item.table, "/".join(item.values)), 0)) for item in sorted(partitions)}
-
-
-def _values(partitions: Iterable[Partition]) -> list[str]:
-    return sorted({"/".join(item.values) for item in partitions})
-
-
-def check(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
-    """Whether a batch's files are where their partitions' files are, in the transaction that marks it done.
-
-    Nobody can put a fence around one of the partitions until that ends.
-
-    Raises:
-        MovedError: They are not, or a fence is there; nothing may be marked.
-    """
-    places: dict[Partition, set[str]] = {}
-    for file in files:
-        if file.partition.table in tables.load():
-            places.setdefault(file.partition, set()).add(layout.folder_of(file.path))
-    for table in sorted({partition.table for partition in places}):
-        lock(connection, f"partitions of {table}", shared=True)
-    query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition).where(GENERATIONS.c.fence.is_not(None))
-    fenced = {tuple(row) for row in select_in(connection, query, GENERATIONS.c.partition, _values(places))}
-    current = _folders(connection, set(places))
-    for partition, found in sorted(places.items()):
-        if (partition.table, "/".join(partition.values)) in fenced or found != {current[partition]}:
-            raise MovedError(partition.table)
-
-
-# -- compactions ------------------------------------------------------------------------------------------------------
 class Compactions:
     """The compactions of a lake.
 
@@ -343,13 +283,10 @@ class Compactions:
             connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
         return fenced
 
-    def rows(self, plan: Plan, at: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-        """What a fenced compaction writes into the ledger, by table, and the paths of copied files, before and after.
-
-        The rows are those of today; in its record they say the same to a ledger that is made anew.
-        """
+    def rows(self, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
+        """What a fenced compaction writes into the ledger, by table, and into its record for one that is made anew."""
         with self._engine.connect() as connection:
-            return _rows(connection, plan, at), plan.copied
+            return _rows(connection, plan, at)
 
     def finish(self, plan: Plan, at: str) -> None:
         """Makes a compaction visible: its files instead of those before, in one transaction."""
@@ -379,15 +316,12 @@ class Compactions:
         with self._engine.connect() as connection:
             return connection.scalar(query.limit(1)) is not None
 
-    def files(self, paths: Sequence[str]) -> dict[str, HeldFile]:
-        """Files of finished batches by path."""
-        row = FILES.c
-        query = sa.select(row.path, row.table_name, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
+    def files(self, paths: Sequence[str]) -> dict[str, tuple[str, FileInfo]]:
+        """Path -> batch and file, of files of finished batches."""
+        query = _file_columns(FILES).add_columns(FILES.c.batch_id)
         with self._engine.connect() as connection:
-            return {
-                path: HeldFile(path, Partition(table, tuple(values.split("/"))), *more)
-                for path, table, values, *more in select_in(connection, query, row.path, paths)
-            }
+            rows = select_in(connection, query, FILES.c.path, paths)
+            return {found[0]: (batch_id, _info(*found)) for *found, batch_id in rows}
 
     def retired_bytes(self, paths: Sequence[str]) -> int:
         """Size of retired files together."""
@@ -490,17 +424,15 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         for path in plan.old
     ]
     files = [{**before[old], "path": new} for old, new in sorted(plan.copied.items())]
-    outputs = list(plan.new())
-    merges = {output.path: merge for merge in plan.merges for output in merge.outputs}
     files += [
         {
-            "path": file.path, "batch_id": merges[file.path].id, "table_name": plan.table,
+            "path": file.path, "batch_id": merge_id, "table_name": plan.table,
             "partition": "/".join(file.partition.values), "class_uid": file.class_uid, "rows": file.rows,
             "bytes": file.bytes, "sha256": file.sha256,
         }
-        for file in outputs
+        for merge_id, file in plan.new()
     ]  # fmt: skip
-    generations = [
+    moved = [
         {"table_name": plan.table, "partition": move.values, "generation": move.generation, "fence": None}
         for move in plan.moves
     ]
@@ -526,7 +458,7 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         "done_at": at,
     }  # fmt: skip
     found = {
-        BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: generations,
+        BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
         SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
     }  # fmt: skip
     return {name: rows for name, rows in found.items() if rows}
@@ -565,10 +497,10 @@ def _held(
         if state not in (None, State.DONE):
             shipping.add(path)
     query = sa.select(GENERATIONS.c.partition, GENERATIONS.c.generation).where(GENERATIONS.c.table_name == table)
-    generations = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
+    known = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
     return {
         name: (
-            generations.get(name, 0),
+            known.get(name, 0),
             [
                 Held(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
                 for file, of_batch in sorted(files, key=lambda item: item[0].path)

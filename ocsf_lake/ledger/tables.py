@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+_NOT_DONE = sa.text("state <> 'done'")
 
 OBJECTS = sa.Table(
     "objects",
@@ -24,6 +25,7 @@ OBJECTS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("tried_at", sa.Text),
     sa.Column("tried_with", sa.Text),
+    sa.Index("objects_not_done", "state", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),
 )
 """Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
 failure is one of the store, and may pass."""
@@ -271,6 +273,16 @@ RETIRED = sa.Table(
 )
 """Files as batches wrote them whose rows are in other files now: in those of a merge, which are made again from them or
 from what they were made of, or in a copy, where no merge is named. Without a time of removal they are still there."""
+LISTINGS = sa.Table(
+    "listings",
+    METADATA,
+    sa.Column("uri", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("mapper", sa.Text, nullable=False),
+    sa.Column("begun_at", sa.Text, nullable=False),
+)
+"""When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`; the source is empty for any."""
 
 
 ABOUT = sa.Table(
@@ -308,9 +320,14 @@ def _count_failures(connection: sa.Connection) -> None:
 def _be_the_catalog(connection: sa.Connection) -> None:
     """The ledger is what queries read; before, a catalog beside it repeated what it says of files."""
     connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS files_of_partition ON files (table_name, partition)")
+    connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS objects_not_done ON objects (state) WHERE state <> 'done'")
     if connection.dialect.name == "postgresql":
         for name in ("files", "partitions", "tables", "schema_version"):
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS ocsf_catalog.{name}")
+
+
+def _remember_listings(connection: sa.Connection) -> None:
+    LISTINGS.create(connection, checkfirst=True)
 
 
 STEPS = (
@@ -319,5 +336,6 @@ STEPS = (
     _say_where_files_may_be_left,
     _count_failures,
     _be_the_catalog,
+    _remember_listings,
 )
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""

@@ -87,6 +87,11 @@ def folder_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+def is_compacted(folder: str) -> bool:
+    """Whether a folder is that of a later generation of a partition."""
+    return folder.startswith(f"{COMPACTED}/")
+
+
 def event_file(batch_id: str, part: int, class_uid: int) -> str:
     """Name of the file of one part's events of one class in a partition."""
     return f"{batch_id}-{part:05d}-{class_uid}.parquet"

@@ -14,7 +14,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ocsf_lake.config import Settings
 from ocsf_lake.storage import parquet
 from ocsf_mappers import duck
 
@@ -56,7 +55,7 @@ class Facts:
                 widest = max(widest, group.total_byte_size // group.num_rows)
         return cls(total, widest)
 
-    def step(self, settings: Settings) -> int:
+    def step(self, settings: parquet.Form) -> int:
         """Rows between two looks at a page's size, so that they fill no more than half of it."""
         return max(1, min(parquet.MOST_ROWS_PER_STEP, settings.data_page_bytes // 2 // self.row_bytes))
 
@@ -83,7 +82,7 @@ def spans(connection: duckdb.DuckDBPyConnection, selected: str, bounds: Sequence
 class Rows:
     """Rows in order, a row group at a time."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema, settings: Settings) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema, settings: parquet.Form) -> None:
         self.schema = schema
         self._batches = batches
         self._most_rows = settings.row_group_rows
@@ -126,7 +125,7 @@ class Rows:
 
 
 def write(
-    rows: Rows, file: Path, number: int | None, settings: Settings, step: int, most_bytes: int | None = None
+    rows: Rows, file: Path, number: int | None, settings: parquet.Form, step: int, most_bytes: int | None = None
 ) -> int:
     """Writes a file to disk, sorted as its rows come, and gives their number.
 

@@ -26,19 +26,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-
-from ocsf_lake.catalogs.base import HeldFile
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
-from ocsf_lake.ingest.grouping import ID_DIGITS
+from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import compactions, records
+from ocsf_lake.ledger import compactions, generations
 from ocsf_lake.ledger.compactions import FENCED, Compactions, Held, Merge, Move, Output, Plan, StaleError
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.ledger import now
-from ocsf_lake.storage import fetched, layout, retry
+from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.storage import fetched, layout
+from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import merge
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import tables
@@ -52,8 +49,6 @@ MOST_BYTES = 1 << 30
 """Files that one compaction merges, about, and one merge at most, unless there are only two."""
 COPIED_PER_FILE = 64 << 20
 """Bytes that may have to be copied along for each file that there is less."""
-WAIT_SECONDS = 0.2
-PLAN_FORMAT = 1
 
 Clock = Callable[[], datetime]
 
@@ -137,28 +132,12 @@ def compact(
     return summary
 
 
-def settle(lake: Lake, table: str) -> None:
-    """Waits until no partition of a table is closed to batches, and finishes the compaction of a worker that died."""
-    found = Compactions(lake.ledger.engine)
-    while found.is_fenced(table):
-        with lake.leases.held(_lease(table)) as lease:
-            plan = found.open(table) if lease is not None else None
-            if lease is not None and plan is not None and plan.state == FENCED:
-                _forward(lake, plan, lease)
-                return
-        retry.sleep(WAIT_SECONDS)
-
-
-def _lease(table: str) -> str:
-    return hashlib.sha256(f"compaction of {table}".encode()).hexdigest()[:ID_DIGITS]
-
-
 def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: bool) -> None:
     found = Compactions(lake.ledger.engine)
     if dry_run:
         _dry(lake, found, table, before, summary)
         return
-    with lake.leases.held(_lease(table)) as lease:
+    with lake.leases.held(moving.lease(table)) as lease:
         if lease is None:
             summary.busy.append(table)
             return
@@ -177,7 +156,7 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                 except StaleError:
                     summary.waiting += len(plan.moves)
                     continue
-                batch.reached("planned", plan.id)
+                moving.reached("planned", plan.id)
                 _one(lake, plan, lease, done)
         except (fetched.LakeFileError, ConfigError) as error:
             # Of this table; what is wrong with it does not keep back the others.
@@ -268,7 +247,7 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
         if item.file.bytes < settings.compact_file_bytes // 2:
             key = (item.source, item.ocsf_version, item.file.class_uid, item.targets)
             groups.setdefault(key, []).append(item)
-    to = compactions.folder(layout.Partition(table, tuple(values.split("/"))), generation)
+    to = generations.folder(layout.Partition(table, tuple(values.split("/"))), generation)
     merges = [
         found for key in sorted(groups, key=str) for some in _bounded(groups[key])
         if (found := _merge(table, values, to, some, settings)) is not None
@@ -327,21 +306,21 @@ def _one(lake: Lake, plan: Plan, lease: Lease, done: Done) -> None:
         except StaleError:
             _abandon(lake, plan)
             return
-        batch.reached("fenced", plan.id)
+        moving.reached("fenced", plan.id)
     before |= found.files(plan.old)
-    _forward(lake, plan, lease)
+    moving.forward(lake, plan, lease)
     _count(done, plan, before)
 
 
-def _count(done: Done, plan: Plan, before: dict[str, HeldFile]) -> None:
-    copied = sum(before[path].bytes for path in plan.copied)
+def _count(done: Done, plan: Plan, before: dict[str, tuple[str, FileInfo]]) -> None:
+    copied = sum(before[path][1].bytes for path in plan.copied)
     done.partitions += len(plan.moves)
     done.files_before += len(plan.old)
     done.files_after += len(plan.copied) + sum(1 for _ in plan.new())
-    done.bytes_before += sum(file.bytes for file in before.values())
+    done.bytes_before += sum(file.bytes for _, file in before.values())
     if done.bytes_after is not None:
-        done.bytes_after += copied + sum(file.bytes for file in plan.new())
-    done.rows += sum(file.rows for file in plan.new())
+        done.bytes_after += copied + sum(file.bytes for _, file in plan.new())
+    done.rows += sum(file.rows for _, file in plan.new())
 
 
 def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
@@ -360,7 +339,7 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
                 for output, file in zip(one.outputs, files, strict=True):
                     lease.check()
                     outputs.append(_put(lake, output, file))
-                    batch.reached("merged", plan.id)
+                    moving.reached("merged", plan.id)
             merges.append(replace(one, outputs=tuple(outputs)))
         moves.append(replace(move, merges=tuple(merges)))
     return replace(plan, moves=tuple(moves))
@@ -377,48 +356,6 @@ def _put(lake: Lake, output: Output, file: Path) -> Output:
                 lake.store.remove([made.path])
                 lake.store.put_new(made.path, file)
     return made
-
-
-def _forward(lake: Lake, plan: Plan, lease: Lease) -> None:
-    """What is left of a compaction once it is fenced; each step can be done again."""
-    found = Compactions(lake.ledger.engine)
-    for old, new in plan.copied.items():
-        lease.check()
-        lake.store.copy(old, new)
-        batch.reached("copied", plan.id)
-    for move in plan.moves:
-        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _said(plan, move))
-    batch.reached("complete", plan.id)
-    held = found.files(plan.old)
-    new_files = [
-        *(HeldFile(info.path, info.partition, plan.id, info.rows, info.bytes, info.sha256) for info in plan.new()),
-        *(replace(held[old], path=new) for old, new in plan.copied.items()),
-    ]
-    for catalog in lake.catalog.all:
-        lease.check()
-        catalog.create_or_evolve(definition(plan.table))
-        catalog.replace(plan.id, [held[path] for path in plan.old], sorted(new_files))
-        batch.reached("replaced", plan.id)
-    lease.check()
-    at = now()
-    rows, copied = found.rows(plan, at)
-    records.write_moved(lake.store, plan.number, plan.id, rows, copied)
-    batch.reached("recorded", plan.id)
-    found.finish(plan, at)
-    batch.reached("compacted", plan.id)
-
-
-def _said(plan: Plan, move: Move) -> pa.Buffer:
-    """What a folder says of itself, so that anybody knows which of a partition's folders counts."""
-    said = {
-        "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),
-        "generation": move.generation, "compaction": plan.id,
-        "merged": [
-            {"inputs": sorted(one.inputs), "outputs": [output.path for output in one.outputs]} for one in move.merges
-        ],
-        "copied": move.copied,
-    }  # fmt: skip
-    return pa.py_buffer((json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _abandon(lake: Lake, plan: Plan) -> None:
@@ -439,14 +376,14 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
         for catalog in lake.catalog.all:
             kept |= catalog.in_snapshots(table)
         gone = [path for path in paths if lake.store.uri(path) not in kept]
-        with lake.leases.held(_lease(table)) as lease:
+        with lake.leases.held(moving.lease(table)) as lease:
             if lease is None:
                 continue
             sizes = found.retired_bytes(gone)
             lake.store.remove(gone)
-            batch.reached("removed", table)
+            moving.reached("removed", table)
             for folder in sorted({layout.folder_of(path) for path in gone}):
-                if folder.startswith(f"{layout.COMPACTED}/"):
+                if layout.is_compacted(folder):
                     left = lake.store.sizes(folder)
                     if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
                         lake.store.remove([plan_file])

@@ -68,7 +68,7 @@ def _placed(paths: Sequence[str]) -> Iterator[tuple[str, Partition]]:
     places = {definition(name).prefix: name for name in names}
     for path in _current(paths):
         folder, _, name = path.rpartition("/")
-        if folder.startswith(f"{layout.COMPACTED}/"):
+        if layout.is_compacted(folder):
             folder = folder.removeprefix(f"{layout.COMPACTED}/").rpartition("/")[0]
         for prefix, table in places.items():
             if folder.startswith(f"{prefix}/") and name.endswith(".parquet") and not name.startswith("."):
@@ -92,7 +92,7 @@ def _current(paths: Sequence[str]) -> Iterator[str]:
 def _generation(path: str) -> tuple[str, int]:
     """Folder in which a file's partition begins, and the file's generation."""
     folder = layout.folder_of(path)
-    if not folder.startswith(f"{layout.COMPACTED}/"):
+    if not layout.is_compacted(folder):
         return folder, 0
     folder, _, generation = folder.removeprefix(f"{layout.COMPACTED}/").rpartition("/")
     return folder, int(generation.removeprefix("g"))

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
+from ocsf_lake.ingest import batch, moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import FILES
@@ -69,5 +69,6 @@ def die_at(step: str, nth: int = 1) -> Callable[[str, str], None]:
 def dying(monkeypatch: pytest.MonkeyPatch, step: str) -> Iterator[None]:
     """What is done here dies at a step."""
     with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - whatever it is
-        patched.setattr(batch, "reached", die_at(step))
+        for module in (batch, moving):
+            patched.setattr(module, "reached", die_at(step))
         yield

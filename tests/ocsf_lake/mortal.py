@@ -169,11 +169,11 @@ class _Death:
     def prepare(self) -> None:
         import sqlalchemy as sa
 
-        from ocsf_lake.ingest import batch
+        from ocsf_lake.ingest import batch, moving
         from ocsf_lake.ledger.ledger import Ledger
         from ocsf_lake.storage import store
 
-        batch.reached = self.reached
+        batch.reached = moving.reached = self.reached
         plan, replace, put = Ledger.plan, Path.replace, store._put_local
 
         def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.catalogs.base import Kind
-from ocsf_lake.ingest import batch
+from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import FILES, GENERATIONS, RETIRED
@@ -109,7 +109,7 @@ def test_a_lost_file_that_came_along_is_made_again(
             ingest.ingest([str(late)], found)
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", reached)
+        patched.setattr(moving, "reached", reached)
         compact.compact(found)
     (path,) = [path for path in files(found) if path.with_name(path.name).name not in {item.name for item in old}
                and pq.read_metadata(path).num_rows == EACH]  # fmt: skip

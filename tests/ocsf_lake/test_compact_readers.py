@@ -15,7 +15,7 @@ from ocsf_lake.catalogs.base import Catalog, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
+from ocsf_lake.ingest import moving
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import FILES
@@ -194,7 +194,7 @@ def test_what_comes_before_the_fence_comes_along(readers: Readers, monkeypatch: 
             raise KilledError
 
     with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - the compaction dies where it copies
-        patched.setattr(batch, "reached", reached)
+        patched.setattr(moving, "reached", reached)
         compact.compact(found)
     readers.see(5)
     compact.compact(found)

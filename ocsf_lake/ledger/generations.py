@@ -1,4 +1,4 @@
-"""Where the files of partitions are: a partition that is compacted moves into its next generation, a folder of its own."""
+"""Where the files of partitions are: one that is compacted moves into its next generation, a folder of its own."""
 
 from __future__ import annotations
 

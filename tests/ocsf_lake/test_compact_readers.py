@@ -1,6 +1,7 @@
 """Each reader of a lake sees each row once, whatever a compaction is doing or dies over."""
 
 import collections
+import dataclasses
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,13 @@ from ocsf_lake.catalogs.base import Catalog, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import moving
+from ocsf_lake.ingest import batch, moving
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import FILES
 from ocsf_lake.storage import s3
 from ocsf_lake.upkeep import check, compact
+from ocsf_mappers.errors import WriteError
 from tests.ocsf_lake.compacting import EACH, PLACES, STEPS, TABLE, Make, dying, files, ledger, take
 from tests.ocsf_lake.conftest import ON_BOTH
 from tests.ocsf_lake.test_ingest import KilledError, rows
@@ -250,6 +252,23 @@ def test_a_table_with_projection_is_refused_with_the_reason(readers: Readers) ->
     assert "Athena ignores the place that a partition is registered with" in summary.refused[TABLE]
     assert "glue: " in summary.refused[TABLE]
     assert {path.parent.name for path in files(readers.settings)} == {"eventDay=20250311"}
+
+
+def test_projection_after_a_compaction_is_told_and_refused(readers: Readers, late_logs: Path) -> None:
+    """Athena would look where the rows were before, and find none without a word."""
+    compact.compact(readers.settings)
+    with opened(readers.settings) as lake:
+        glue = next(item for item in lake.catalog.all if item.name == "glue")
+        assert isinstance(glue, GlueCatalog)
+        glue.place = dataclasses.replace(glue.place, projection=Projection())
+        (finding,) = [item for item in check.check(lake) if item.where == "glue"]
+        assert finding.kind is Kind.PARTITION_UNREACHABLE
+        assert "it was compacted" in finding.says
+        glue.create_or_evolve(definition(TABLE))
+        found = list(check.truth(lake).held(TABLE))
+        with pytest.raises(WriteError, match="leave the setting glue_projection at false"):
+            glue.register(found[0].batch_id, found)
+        assert "Athena ignores the place" in (glue.irreplaceable(definition(TABLE)) or "")
 
 
 def test_a_catalog_that_lacks_files_is_mended_first(readers: Readers) -> None:

@@ -14,12 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 import sqlalchemy as sa
 
 from ocsf_lake.inputs import listing, probe, recent
-from ocsf_lake.inputs.coverage import Coverage, Seen
+from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Leaf
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import upsert
 from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
@@ -28,6 +29,10 @@ SWEEP_EVERY = timedelta(days=1)
 MOST_UNFINISHED = 50
 """Folders of older objects that are not finished are listed up to this number; with more of them all is."""
 WHOLE, SWEPT = "whole", "whole, sweep"
+
+FEW_CALLS = 20
+"""A folder that takes no more than this to list, some 20,000 objects, is listed whole each time: leaving days out would
+take as many."""
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Listing:
     first: date | None = None
     coverage: Coverage | None = None
     _swept: bool = True
+    _calls: int = 0
     _place: str = ""
     _remembered: list[str] = field(default_factory=list)
 
@@ -70,9 +76,11 @@ class Listing:
                 yield from listing.pages(self.uri, self.calls, access)
                 return
             self._remembered = [WHOLE, SWEPT]
+            begun = self.calls.number
             unfinished = self._decide()
             if self.first is None:
                 yield from listing.below(fs, path, self.calls)
+                self._calls = self.calls.number - begun
                 return
             leaves: list[Leaf] = []
             seen = Seen(self.lake.ledger.engine)
@@ -94,7 +102,7 @@ class Listing:
         if not self._remembered or self.calls.refused:
             return
         what = self._remembered if self._swept else [WHOLE]
-        retry.patiently(remember, self.lake, self._place, self.source, what, self.mapper, self.now)
+        retry.patiently(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
 
     def _decide(self) -> list[str]:
         """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
@@ -102,6 +110,9 @@ class Listing:
             return []
         found = retry.patiently(remembered, self.lake, self._place, self.source, self.mapper)
         if WHOLE not in found or SWEPT not in found:
+            return []
+        self._calls = retry.patiently(_calls_of, self.lake, self._place, self.source)
+        if self._calls <= FEW_CALLS:
             return []
         unfinished = retry.patiently(_unfinished, self.lake, self._place)
         if len(unfinished) > MOST_UNFINISHED:
@@ -127,12 +138,21 @@ def remembered(lake: Lake, uri: str, source: str | None, mapper: str) -> dict[st
         return {what: datetime.fromisoformat(at) for what, at in connection.execute(query)}
 
 
-def remember(lake: Lake, uri: str, source: str | None, what: Sequence[str], mapper: str, begun: datetime) -> None:
-    """Notes in the ledger what was listed without a gap."""
+def remember(
+    lake: Lake, uri: str, source: str | None, what: Sequence[str], mapper: str, begun: datetime, calls: int = 0
+) -> None:
+    """Notes in the ledger what was listed without a gap, and how many calls the whole takes."""
     at = begun.astimezone(UTC).isoformat(timespec="seconds")
-    row = {"uri": uri, "source": source or "", "mapper": mapper, "begun_at": at}
+    row = {"uri": uri, "source": source or "", "mapper": mapper, "begun_at": at, "calls": calls}
     with lake.ledger.engine.begin() as connection:
         upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "what": name} for name in what])
+
+
+def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
+    columns = LISTINGS.c
+    query = sa.select(columns.calls).where(columns.uri == uri, columns.source == (source or ""), columns.what == WHOLE)
+    with lake.ledger.engine.connect() as connection:
+        return connection.scalar(query) or 0
 
 
 def _unfinished(lake: Lake, uri: str) -> list[str]:

@@ -281,8 +281,10 @@ LISTINGS = sa.Table(
     sa.Column("what", sa.Text, primary_key=True),
     sa.Column("mapper", sa.Text, nullable=False),
     sa.Column("begun_at", sa.Text, nullable=False),
+    sa.Column("calls", sa.BigInteger, nullable=False, default=0),
 )
-"""When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`; the source is empty for any."""
+"""When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`, and how many calls it took when it was
+listed whole; the source is empty for any."""
 
 
 ABOUT = sa.Table(

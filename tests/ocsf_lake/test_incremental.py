@@ -53,6 +53,11 @@ def logs(bucket: str, s3_owner: S3Server, settings: Make, tmp_path: Path) -> Log
     return Logs(bucket, s3_owner, settings(lake=str(tmp_path / "lake")))
 
 
+@pytest.fixture(autouse=True)
+def as_if_it_were_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relisting, "FEW_CALLS", 0)
+
+
 def sixty_days(logs: Logs) -> None:
     for number in range(60):
         for region in ("eu-west-1", "us-east-1"):
@@ -74,6 +79,14 @@ def test_the_second_run_over_sixty_days_asks_little_and_finds_what_is_new(logs: 
     third = logs.run(NOW + timedelta(minutes=10))
     assert third.listed == third.known
     assert logs.run(NOW + timedelta(minutes=15), whole=True).listed == 126
+
+
+def test_a_folder_of_few_objects_is_listed_whole_each_time(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relisting, "FEW_CALLS", 20)
+    sixty_days(logs)
+    logs.run()
+    again = logs.run(NOW + timedelta(minutes=5))
+    assert (again.list_calls, again.listed, again.known) == (1, 120, 120)
 
 
 def test_a_regular_run_needs_few_calls(logs: Logs) -> None:

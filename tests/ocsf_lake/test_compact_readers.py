@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.table.snapshots import Operation
 
 from ocsf_lake import lake as lakes
+from ocsf_lake.catalogs import iceberg
 from ocsf_lake.catalogs.base import Catalog, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
@@ -19,7 +21,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, moving
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
-from ocsf_lake.ledger.tables import FILES
+from ocsf_lake.ledger.tables import FILES, GENERATIONS
 from ocsf_lake.storage import s3
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers.errors import WriteError
@@ -295,6 +297,57 @@ def test_a_partition_that_glue_knows_elsewhere_is_put_right(readers: Readers) ->
         check.sync(lake)
         assert place["path"]
     readers.see(4)
+
+
+def test_many_partitions_are_one_snapshot_of_iceberg_that_says_that_no_row_changed(
+    readers: Readers, late_logs: Path
+) -> None:
+    take(late_logs, readers.settings, 4, 5, account="012345678901")
+    with opened(readers.settings) as lake:
+        catalog = next(item for item in lake.catalog.all if item.name == "iceberg")
+        before = catalog._table(TABLE)  # type: ignore[attr-defined]
+        (done,) = compact.compact(readers.settings).tables
+        after = catalog._table(TABLE)  # type: ignore[attr-defined]
+    assert (done.partitions, done.files_before, done.files_after) == (2, 6, 2)
+    assert len(after.snapshots()) == len(before.snapshots()) + 1
+    summary = after.current_snapshot().summary
+    assert summary.operation is Operation.REPLACE
+    assert (summary["added-data-files"], summary["deleted-data-files"], summary["total-records"]) == ("2", "6", "36")
+    readers.see(6)
+
+
+def test_another_engines_deletions_and_catalogs_that_compact_themselves_are_refused(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(iceberg, "_has_deletes", lambda _: True)
+        assert "another engine has deleted rows" in compact.compact(readers.settings).refused[TABLE]
+    with opened(readers.settings) as lake:
+        catalog = next(item for item in lake.catalog.all if item.name == "iceberg")
+        catalog.catalog.properties["warehouse"] = "arn:aws:s3tables:us-east-1:1:bucket/b"  # type: ignore[attr-defined]
+        assert "S3 Tables compacts its tables itself" in (catalog.irreplaceable(definition(TABLE)) or "")
+
+
+def test_an_append_to_another_partition_does_not_end_a_compaction(
+    readers: Readers, late_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is registered between Iceberg's look at the table and its commit."""
+    really = iceberg._has_deletes
+    came: list[bool] = []
+
+    def looked(table: Any) -> bool:
+        if not came and is_fenced():
+            came.append(True)
+            take(late_logs, readers.settings, 4, account="012345678901")
+        return really(table)
+
+    def is_fenced() -> bool:
+        return any(row["fence"] for row in ledger(readers.settings, GENERATIONS))
+
+    monkeypatch.setattr(iceberg, "_has_deletes", looked)
+    assert compact.compact(readers.settings).tables
+    assert came
+    readers.see(5)
 
 
 def test_iceberg_keeps_the_files_of_its_snapshots(readers: Readers) -> None:

@@ -60,9 +60,9 @@ class Facts:
         return max(1, min(parquet.MOST_ROWS_PER_STEP, settings.data_page_bytes // 2 // self.row_bytes))
 
 
-def bounds(connection: duckdb.DuckDBPyConnection, files: str, size: int) -> list[int]:
-    """Times that divide the rows into spans of about `SPAN_BYTES`, in order."""
-    number = -(-size // SPAN_BYTES)
+def bounds(connection: duckdb.DuckDBPyConnection, files: str, size: int, span: int | None = None) -> list[int]:
+    """Times that divide the rows into spans of about so many bytes, `SPAN_BYTES` if not said otherwise, in order."""
+    number = -(-size // (span or SPAN_BYTES))
     if number <= 1:
         return []
     shares = ", ".join(str(share / number) for share in range(1, number))

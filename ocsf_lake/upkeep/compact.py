@@ -46,7 +46,9 @@ OLDER_THAN = timedelta(days=2)
 MOST_PARTITIONS = 100
 """Partitions of one compaction, as many as Glue changes by one request."""
 MOST_BYTES = 1 << 30
-"""Files that one compaction merges, about, and one merge at most, unless there are only two."""
+"""Files that one compaction merges, about; a partition with more has one of its own."""
+MERGED_FILES = 2
+"""Large files that one merge makes at most; its work grows faster than its files."""
 COPIED_PER_FILE = 64 << 20
 """Bytes that may have to be copied along for each file that there is less."""
 
@@ -248,8 +250,9 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
             key = (item.source, item.ocsf_version, item.file.class_uid, item.targets)
             groups.setdefault(key, []).append(item)
     to = generations.folder(layout.Partition(table, tuple(values.split("/"))), generation)
+    most = MERGED_FILES * settings.compact_file_bytes
     merges = [
-        found for key in sorted(groups, key=str) for some in _bounded(groups[key])
+        found for key in sorted(groups, key=str) for some in _bounded(groups[key], most)
         if (found := _merge(table, values, to, some, settings)) is not None
     ]  # fmt: skip
     merged = {path for one in merges for path in one.inputs}
@@ -263,12 +266,12 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
     return Move(values, generation, tuple(merges), copied)
 
 
-def _bounded(files: Sequence[Held]) -> Iterator[list[Held]]:
+def _bounded(files: Sequence[Held], most: int) -> Iterator[list[Held]]:
     """Files in groups of bounded size."""
     held: list[Held] = []
     size = 0
     for item in files:
-        if held and size + item.file.bytes > MOST_BYTES:
+        if held and size + item.file.bytes > most:
             yield held
             held, size = [], 0
         held.append(item)

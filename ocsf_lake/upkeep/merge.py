@@ -18,6 +18,10 @@ from ocsf_mappers import sqltext
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import tables
 
+SPAN_BYTES = 64 << 20
+"""Rows that are sorted at once, before compression. For each span all files are read that have rows of it, which files
+of a whole day have for all: fewer spans, fewer readings."""
+
 
 def written(
     paths: Sequence[Path], table: str, rows: Sequence[int], settings: Settings, folder: Path
@@ -59,7 +63,7 @@ def written(
     target = folder / "merged.parquet"
     with closing(ordered.connect(folder)) as connection:
         every = evolution.select(connection, schema.empty_table(), [groups[name] for name in sorted(groups)], _read)
-        bounds = ordered.bounds(connection, f"({every})", sizes.bytes)
+        bounds = ordered.bounds(connection, f"({every})", sizes.bytes, SPAN_BYTES)
         left = ordered.Rows(ordered.spans(connection, f"SELECT * FROM ({every})", bounds), schema, settings)
         for number in rows:
             if (found := ordered.write(left, target, number, settings, sizes.step(settings))) != number:

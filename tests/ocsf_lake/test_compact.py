@@ -53,7 +53,7 @@ def test_small_files_become_one_with_the_same_rows(settings: Make, tmp_path: Pat
 def test_each_value_of_each_row_is_kept(compactable: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where rows are sorted a span of time after the other, and go into several files."""
     found = compactable(compact_file_bytes=40_000, row_group_rows=4)
-    monkeypatch.setattr(ordered, "SPAN_BYTES", 4_000)
+    monkeypatch.setattr(merge, "SPAN_BYTES", 4_000)
     key = [(name, "ascending") for name in ("time", "source_object", "source_record")]
     before = pa.concat_tables(pq.read_table(path, partitioning=None) for path in files(found)).sort_by(key)
     compact.compact(found)
@@ -255,7 +255,7 @@ def test_memory_does_not_grow_with_a_partition(
 ) -> None:
     """No more rows at once than a span of time has, and those of a row group."""
     found = compactable(row_group_rows=4)
-    monkeypatch.setattr(ordered, "SPAN_BYTES", 1_000)
+    monkeypatch.setattr(merge, "SPAN_BYTES", 1_000)
     most: list[int] = []
     group = ordered.Rows.group
 

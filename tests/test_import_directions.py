@@ -36,6 +36,8 @@ def banned_import_found(path: str, line: str) -> bool:
         ("ocsf_lake/storage/parquet.py", "from flows import ingest"),
         ("ocsf_lake/ingest/run.py", "from ocsf_lake.flows import ingest"),
         ("ocsf_lake/catalogs/glue.py", "import prefect.client"),
+        ("flows/report.py", "from ocsf_lake.cli import terminal"),
+        ("flows/report.py", "import flows.worker"),
     ],
 )
 def test_an_import_against_the_direction_is_reported(path: str, line: str) -> None:

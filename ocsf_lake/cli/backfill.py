@@ -10,6 +10,7 @@ import typer
 
 from ocsf_lake.cli import ingest, output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
+from ocsf_lake.ingest.summary import as_dict as run_as_dict
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
@@ -83,7 +84,7 @@ def backfill(
         terminal.say("stopped; the same command continues where this one was")
         raise
     if as_json:
-        output.print_json(ingest.as_dict(summary))
+        output.print_json(run_as_dict(summary))
     else:
         ingest.show(summary)
     ingest.tell(summary)

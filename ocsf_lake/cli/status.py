@@ -11,6 +11,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.text import iso8601
 
 if TYPE_CHECKING:
     import duckdb
@@ -243,7 +244,7 @@ def _last_events(connection: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
         query = f"SELECT max(time_dt) FROM {sqltext.name(table)} WHERE eventday = {sqltext.text(day)}"
         (row,) = connection.sql(query).fetchall()
         if row[0] is not None:
-            last[source] = max(last.get(source, ""), output.iso8601(row[0]))
+            last[source] = max(last.get(source, ""), iso8601(row[0]))
     return last
 
 

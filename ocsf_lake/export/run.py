@@ -20,6 +20,7 @@ from ocsf_lake.ingest.batch import reached
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.exports import ID_DIGITS, Shipment, ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import CountError
+from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 PAUSE = timedelta(minutes=5)
@@ -58,6 +59,19 @@ class Summary:
         self.objects += sent
         self.events += sum(item.rows for item in sent)
         self.bytes += sum(item.bytes for item in sent)
+
+    @property
+    def message(self) -> str:
+        """The export in one line."""
+        if self.busy:
+            return f"another export to {self.target} is going on; nothing was done"
+        parts = [f"{plural(self.events, 'event')} in {plural(len(self.objects), 'object')} sent to {self.target}"]
+        if self.waiting:
+            waiting = plural(self.waiting, "event")
+            parts.append(f"{waiting} left to the next export, as their partitions got an object just now")
+        if self.left_out:
+            parts.append(f"{plural(self.left_out, 'event')} left in the lake, as their day is not known")
+        return "; ".join(parts)
 
 
 def now() -> datetime:

@@ -11,6 +11,7 @@ import typer
 from ocsf_lake.cli import ingest, output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
 from ocsf_lake.ingest.summary import as_dict as run_as_dict
+from ocsf_lake.ingest.summary import failed
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
@@ -88,7 +89,7 @@ def backfill(
     else:
         ingest.show(summary)
     ingest.tell(summary)
-    raise typer.Exit(ingest.exit_code(summary))
+    raise typer.Exit(int(failed(summary)))
 
 
 def _submit(

@@ -10,7 +10,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, VersionOption, settings
-from ocsf_lake.ingest.summary import COLUMNS, as_dict, reasons, row
+from ocsf_lake.ingest.summary import COLUMNS, as_dict, failed, reasons, row
 
 if TYPE_CHECKING:
     from ocsf_lake.ingest.run import SourceSummary, Summary
@@ -66,7 +66,7 @@ def ingest(
     else:
         show(summary)
     tell(summary)
-    raise typer.Exit(exit_code(summary))
+    raise typer.Exit(int(failed(summary)))
 
 
 def split(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -88,16 +88,6 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
     if not is_uri and (hint := nearest(first, names)):
         raise ConfigError(f"there is nothing at {first!r}, and no source of that name{hint}")
     return None, arguments
-
-
-def exit_code(summary: Summary) -> int:
-    """1 when something failed or is kept as another source, or when objects were named and none was of any use."""
-    from ocsf_lake.ledger.results import State
-
-    states = summary.unread.numbers
-    useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
-    failed = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
-    return int(bool(failed) or useless)
 
 
 # -- what was done ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.query.status import SOURCES
 from ocsf_lake.text import iso8601
 
 if TYPE_CHECKING:
@@ -25,21 +26,6 @@ SHOWN_BATCHES = 20
 DAYS, NAMES = 14, 20
 """The loss meter shows so many days, and so many names of a kind; --json has all."""
 
-_SOURCES = """
-    WITH counted AS (
-        SELECT source, sum("read")::BIGINT AS records, sum(events)::BIGINT AS events,
-               sum(quarantined)::BIGINT AS quarantined, sum(dropped)::BIGINT AS dropped,
-               sum(bytes_in)::BIGINT AS bytes_in, sum(bytes_out)::BIGINT AS bytes_out
-        FROM ledger_batches WHERE state = 'done' GROUP BY source
-    ), objects AS (
-        SELECT source, count(*) AS objects FROM ledger_objects WHERE state = 'done' GROUP BY source
-    ), states AS (
-        SELECT source, map(list(state ORDER BY state), list(number ORDER BY state)) AS batches
-        FROM (SELECT source, state, count(*) AS number FROM ledger_batches GROUP BY ALL) GROUP BY source
-    )
-    SELECT source, objects, records, events, quarantined, dropped, bytes_in, bytes_out, batches
-    FROM states LEFT JOIN counted USING (source) LEFT JOIN objects USING (source) ORDER BY source
-"""
 _NOT_READ = """
     SELECT state, reason, count(*) AS objects, max(attempts) AS attempts, (min(uri, 3)) AS examples
     FROM ledger_objects
@@ -102,7 +88,7 @@ def status(
 
 def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
     """Every source, and the objects that were not read."""
-    sources, not_read, failing = (_dicts(connection, sql) for sql in (_SOURCES, _NOT_READ, _OPEN))
+    sources, not_read, failing = (_dicts(connection, sql) for sql in (SOURCES, _NOT_READ, _OPEN))
     last = _last_events(connection)
     (replaced,) = _dicts(connection, _REPLACED)
     for item in sources:

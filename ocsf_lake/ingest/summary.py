@@ -14,6 +14,16 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 """Of the table with a row for each source, see `row`."""
 
 
+def failed(summary: Summary) -> bool:
+    """Whether something failed or is kept as another source, or objects were named and none was of any use."""
+    from ocsf_lake.ledger.results import State
+
+    states = summary.unread.numbers
+    useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
+    wrong = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
+    return bool(wrong) or useless
+
+
 def as_dict(summary: Summary) -> dict[str, Any]:
     """The run in JSON's types."""
     return {

@@ -7,7 +7,7 @@ the lake's files and no others, and cannot change them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ from ocsf_mappers.ocsf import tables
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 """The lines of a traceback that name an error."""
+NO_TABLES: Mapping[str, pa.Table] = {}
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -53,6 +54,76 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
             return connection.sql(sql).to_arrow_table()
         finally:
             verified.check(connection)  # also after an error: that a file is damaged says more than what it led to
+
+
+BATCH_ROWS = 2_048
+"""Rows of a batch of a streamed answer, where nothing else is asked for."""
+
+
+def stream(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
+    """The rows of one query, batch after batch; only an ORDER BY or an aggregate holds more than some of them.
+
+    Args:
+        connection: A lake, see `connect`; `preserve_insertion_order` false, or most rows are held all the same.
+        sql: One statement that reads, with parameters as `$name`.
+        parameters: Their values.
+        batch_rows: Rows of a batch, at most.
+
+    Returns:
+        The columns, and the batches. A file is held against its checksum before a row of it is given.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged; also while batches are read.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    with _explained(lambda: _allowed(connection)):
+        try:
+            # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
+            reader = connection.sql(sql, params=dict(parameters) if parameters else None).to_arrow_reader(batch_rows)
+        finally:
+            verified.check(connection)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while True:
+            with _explained(lambda: _allowed(connection)):
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                finally:
+                    verified.check(connection)
+            yield batch
+
+    return reader.schema, batches()
+
+
+def statement(sql: str, parameters: Collection[str] = ()) -> str:
+    """A query without a semicolon at its end, so that it can stand in brackets.
+
+    Args:
+        sql: The query.
+        parameters: Names of the parameters that have a value.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads, or other parameters have values than it names.
+        duckdb.Error: It is no SQL.
+    """
+    with closing(duck.connect()) as connection:
+        if not _reads(connection, sql):
+            raise ConfigError(ONE_STATEMENT)
+        named = connection.extract_statements(sql)[0].named_parameters
+    if wrong := sorted(named ^ set(parameters)):
+        names = ", ".join(f"${name}" for name in sorted(named)) or "none"
+        raise ConfigError(f"parameters of the query: {names}; without a value, or not in it: {', '.join(wrong)}")
+    text = sql.encode()
+    ends = (place for place, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator)
+    end = next((place for place in ends if text[place : place + 1] == b";"), len(text))
+    return text[:end].decode()
 
 
 def is_empty(found: pa.Table) -> bool:
@@ -92,12 +163,13 @@ class Cost:
     of_bytes: int
 
 
-def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
+def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Cost:
     """Runs a query and says what that took.
 
     Args:
         connection: A lake, see `connect`.
         sql: One statement that reads.
+        parameters: Values of its parameters, by name.
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
@@ -107,8 +179,9 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
     with _explained(lambda: _allowed(connection)):
-        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
-        rows = connection.sql(sql).to_arrow_table().num_rows
+        given = dict(parameters) if parameters else None
+        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", given).fetchall()[0][1])
+        rows = connection.sql(sql, params=given).to_arrow_table().num_rows
     scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
     named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
     of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
@@ -141,13 +214,17 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 
 
 @contextmanager
-def connected(settings: Settings, *statements: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def connected(
+    settings: Settings, *statements: str, own: Mapping[str, pa.Table] = NO_TABLES, **config: bool
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings, *statements)) as connection:
+    with closing(connect(settings, *statements, own=own, **config)) as connection:
         yield connection
 
 
-def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
+def connect(
+    settings: Settings, *statements: str, own: Mapping[str, pa.Table] = NO_TABLES, **config: bool
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
     Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
@@ -158,16 +235,20 @@ def connect(settings: Settings, *statements: str) -> duckdb.DuckDBPyConnection:
         settings: The lake.
         statements: What will be run. Where it is certain which tables they read, others are left out, as showing them
             takes time and requests.
+        own: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        config: More of DuckDB's settings.
 
     Raises:
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    named = _named(statements)
+    named = _named(statements, own)
     with opened(settings, reading=True) as lake:
-        connection = duck.connect()
+        connection = duck.connect(**config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            for name, rows in own.items():
+                connection.register(name, rows)
             known = None if lake.store.is_local else KnownFiles(lake.store.fs)
             if known is not None:
                 connection.register_filesystem(known)
@@ -223,7 +304,7 @@ def part_of(name: str) -> str | None:
     return security_lake.table_of(word)
 
 
-def _named(statements: Sequence[str]) -> set[str] | None:
+def _named(statements: Sequence[str], given: Collection[str] = ()) -> set[str] | None:
     """The tables that statements read; None where that is not certain."""
     found: set[str] = set()
     try:
@@ -233,7 +314,7 @@ def _named(statements: Sequence[str]) -> set[str] | None:
     for tree in parsed:
         if not isinstance(tree, exp.Query):
             return None
-        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)} | {name.lower() for name in given}
         for table in tree.find_all(exp.Table):
             part = part_of(table.name)
             if part is not None:
@@ -400,7 +481,7 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
     """
     try:
         yield
-    except (duckdb.Error, FileNotFoundError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # Arrow's: what comes while a stream is read
         said = str(error)
         path = next((path for path in paths() if path in said), None)
         # What a file system of Python says comes as its traceback, and DuckDB may add where in the query it was.

@@ -110,9 +110,9 @@ class Lines(tuple[str, ...]):
     __slots__ = ()
 
 
-def rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """The rows of an Arrow table as Python values, maps as dictionaries."""
-    for batch in found.to_batches(max_chunksize=1_000):
+def rows(found: pa.Table | pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """The rows of an Arrow table or batch as Python values, maps as dictionaries."""
+    for batch in found.to_batches(max_chunksize=1_000) if hasattr(found, "to_batches") else [found]:
         yield from zip(*(_values(column) for column in batch.columns), strict=True)
 
 

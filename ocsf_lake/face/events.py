@@ -19,6 +19,7 @@ from ocsf_lake.inputs import fields
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import events as checks
 from ocsf_mappers.ocsf.events import Finding
+from ocsf_mappers.ocsf.tables import PARTITION_KEYS
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ def _findings(events: Any) -> Iterator[Finding]:
         with stream:
             yield from lake_events.findings(path, stream, config.load(), Counter())
     elif hasattr(events, "__arrow_c_stream__"):
-        yield from checks.check_table(pa.table(events))
+        table = pa.table(events)
+        keys = [name for name in PARTITION_KEYS if name in table.column_names]  # of a lake's rows, and none of OCSF's
+        yield from checks.check_table(table.drop_columns(keys))
     else:
         yield from checks.check_json([_json(event) for event in ([events] if isinstance(events, Mapping) else events)])
 

@@ -272,7 +272,7 @@ class Tables(Mapping[str, Rows]):
         return len(lake_tables.load())
 
     def _rows(self) -> list[tuple[object, ...]]:
-        filled = {row["table_name"]: row for row in self._lake.sql(status.TABLES)}
+        filled = {row["table_name"]: row for row in self._lake.sql(status.TABLES).to_dicts()}
         empty: dict[str, Any] = {"rows": 0, "first_day": None, "last_day": None, "sources": []}
         found = ((name, filled.get(name, empty)) for name in self)
         return [

@@ -132,7 +132,7 @@ class Rows:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """All rows as dictionaries of Python's own types."""
-        return list(self)
+        return [row for batch in self.to_batches() for row in _dicts(batch)]
 
     # -- streamed -----------------------------------------------------------------------------------------------------
     def to_batches(self, rows: int = lake_query.BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -145,12 +145,6 @@ class Rows:
         """
         _, batches = self._stream(rows)
         return batches
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Rows as dictionaries, streamed."""
-        for batch in self.to_batches():
-            for row in text.rows(pa.Table.from_batches([batch])):
-                yield dict(zip(batch.schema.names, row, strict=True))
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as an Arrow stream, for libraries that take one."""
@@ -184,7 +178,7 @@ class Rows:
             path: The file.
         """
         schema, batches = self._stream()
-        rows = (row for batch in batches for row in text.rows(pa.Table.from_batches([batch])))
+        rows = (row for batch in batches for row in text.rows(batch))
         with _replaced(path) as file, file.open("w", encoding="utf-8", newline="") as stream:
             stream.writelines(text.csv_lines(schema.names, rows))
 
@@ -220,7 +214,7 @@ class Rows:
     def _repr_html_(self) -> str:
         """The first rows, for a notebook; nothing more is read than they take."""
         schema, batches = self._stream(sql=f"FROM ({self._sql}\n) LIMIT {SHOWN_ROWS + 1}")
-        rows = list(text.rows(pa.Table.from_batches(batches, schema)))
+        rows = [row for batch in batches for row in text.rows(batch)]
         more = f"<p>the first {SHOWN_ROWS} rows</p>" if len(rows) > SHOWN_ROWS else ""
         return html_table(schema.names, islice(rows, SHOWN_ROWS)) + more
 
@@ -251,6 +245,10 @@ class Rows:
             return self._sql
 
 
+def _dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    return (dict(zip(batch.schema.names, row, strict=True)) for row in text.rows(batch))
+
+
 def _closing(stack: ExitStack, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     with stack, _query_errors():
         yield from batches
@@ -262,8 +260,6 @@ def _query_errors() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise QueryError(str(error).rstrip()) from error
-    except pa.ArrowInvalid as error:  # DuckDB's errors while a stream is read come as Arrow's
         raise QueryError(str(error).rstrip()) from error
 
 

@@ -95,6 +95,8 @@ def stream(
                     batch = reader.read_next_batch()
                 except StopIteration:
                     return
+                except (pa.ArrowException, OSError) as error:  # so Arrow passes on what DuckDB says
+                    raise duckdb.Error(str(error)) from error
                 finally:
                     verified.check(connection)
             yield batch
@@ -117,9 +119,10 @@ def statement(sql: str, parameters: Collection[str] = ()) -> str:
         if not _reads(connection, sql):
             raise ConfigError(ONE_STATEMENT)
         named = connection.extract_statements(sql)[0].named_parameters
-    if wrong := sorted(named ^ set(parameters)):
-        names = ", ".join(f"${name}" for name in sorted(named)) or "none"
-        raise ConfigError(f"parameters of the query: {names}; without a value, or not in it: {', '.join(wrong)}")
+    if named != set(parameters):
+        missing, needless = (", ".join(sorted(names)) for names in (named - set(parameters), set(parameters) - named))
+        parts = [*([f"no value for {missing}"] if missing else []), *([f"no ${needless} in it"] if needless else [])]
+        raise ConfigError(f"the query's parameters: {'; '.join(parts)}")
     text = sql.encode()
     ends = (place for place, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator)
     end = next((place for place in ends if text[place : place + 1] == b";"), len(text))
@@ -481,7 +484,7 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
     """
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:  # Arrow's: what comes while a stream is read
+    except (duckdb.Error, FileNotFoundError) as error:
         said = str(error)
         path = next((path for path in paths() if path in said), None)
         # What a file system of Python says comes as its traceback, and DuckDB may add where in the query it was.

@@ -24,7 +24,7 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
         lake: Root of the lake; the worker's settings name it when this does not.
         repair: Makes catalogs and storage say what the ledger says, and fails for what stays untrue.
     """
-    with lakes.opened(worker.settings(lake), whole=False) as found:
+    with lakes.opened(worker.settings(lake)) as found:
         findings = check.sync(found).left if repair else check.check(found)
     if findings:
         rows = [

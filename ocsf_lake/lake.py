@@ -1,10 +1,10 @@
-"""A lake opened: its files, ledger and catalog in one place."""
+"""A lake opened: its files, ledger and catalogs in one place."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -12,11 +12,11 @@ from typing import ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Catalog, Catalogs
-from ocsf_lake.catalogs.local import SqlCatalog
 from ocsf_lake.config import Settings
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.database import DamagedError, MissingError, is_postgres, lock, parsed, shown
 from ocsf_lake.ledger.exports import Exports
+from ocsf_lake.ledger.files import Files
 from ocsf_lake.ledger.leases import FileLeases, Leases, PostgresLeases
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.storage import layout, retry, s3
@@ -35,13 +35,15 @@ class Lake:
         settings: The settings in force.
         store: The lake's files.
         ledger: What was read.
-        catalog: What is visible.
+        files: What its queries read.
+        catalog: The catalogs beside the ledger.
         leases: Who works on which batch.
     """
 
     settings: Settings
     store: Store
     ledger: Ledger
+    files: Files
     catalog: Catalogs
     leases: Leases
 
@@ -52,19 +54,18 @@ class Lake:
 
 @contextmanager
 def opened(
-    settings: Settings, patient: bool = False, *, reading: bool = False, whole: bool = True, absent: bool = False
+    settings: Settings, patient: bool = False, *, reading: bool = False, catalogs: bool = False, absent: bool = False
 ) -> Iterator[Lake]:
     """The lake of these settings; it is made when there is none, unless it is only to be read.
 
-    With a ledger in PostgreSQL the catalog and the locks of batches are there too, and any number of hosts share the
-    lake; otherwise all three are in a local folder, for the processes of one host. A catalog that lacks files of
-    finished batches is filled from the ledger.
+    With a ledger in PostgreSQL the locks of batches are there too, and any number of hosts share the lake; otherwise
+    both are in a local folder, for the processes of one host.
 
     Args:
         settings: The settings in force.
         patient: Wait while the database does not answer, as a run does; who looks something up wants to know at once.
         reading: Make and change nothing: permission to read is enough.
-        whole: Fill a catalog that lacks files; who looks for what is wrong does not want that.
+        catalogs: Who only reads wants the catalogs beside the ledger too, to look at them.
         absent: A lake that is not there counts as an empty one; it is not made.
 
     Raises:
@@ -85,15 +86,15 @@ def opened(
         found = _asked(patient, marker.check, ledger.engine, store, place)
         if found is None and not reading:
             _asked(patient, _claim, ledger, store, place)
-        local = _catalog(settings, ledger, url if shared else None, state, patient, reading, whole)
-        stack.callback(local.close)
-        others = _others(settings, store, state, url if shared else None, reading) if not (reading and whole) else []
+        if state is not None and not reading:
+            _remove_former_catalog(state)
+        others = _others(settings, store, state, url if shared else None, reading) if catalogs or not reading else []
         for other in others:
             stack.callback(other.close)
         locks = None if shared else _in(state, layout.LOCKS_PATH)
         leases: Leases = FileLeases(locks, settings.mask) if locks else PostgresLeases(ledger.engine)
         stack.callback(leases.close)
-        yield Lake(settings, store, ledger, Catalogs(local, others), leases)
+        yield Lake(settings, store, ledger, Files(ledger.engine), Catalogs(others), leases)
 
 
 @contextmanager
@@ -162,25 +163,13 @@ def _claim(ledger: Ledger, store: Store, place: str) -> None:
     marker.check(ledger.engine, store, place)
 
 
-def _catalog(
-    settings: Settings, ledger: Ledger, shared: str | None, state: Path | None, patient: bool, reading: bool,
-    whole: bool,
-) -> SqlCatalog:  # fmt: skip
-    target = parsed(shared) if shared else _sqlite(state, layout.CATALOG_PATH)
-    try:
-        local = _asked(patient, SqlCatalog, target, settings.mask, reading=reading)
-    except (MissingError, DamagedError):
-        if not reading:
-            raise
-        local = SqlCatalog(None)  # as good as lost
-    if whole and local.number_of_files() < ledger.number_of_files():
-        from ocsf_lake.upkeep.check import fill
-
-        if reading:
-            local.close()
-            local = SqlCatalog(None)
-        fill(local, ledger)
-    return local
+def _remove_former_catalog(state: Path) -> None:
+    """Removes what earlier versions kept beside the ledger; nobody reads it any more, and it goes stale."""
+    former = state / layout.FORMER_CATALOG
+    for name in (former.name, f"{former.name}-wal", f"{former.name}-shm"):
+        former.with_name(name).unlink(missing_ok=True)
+    with suppress(OSError):  # Iceberg's catalog may be there too
+        former.parent.rmdir()
 
 
 def _asked(patient: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
@@ -244,6 +233,6 @@ def _state(settings: Settings, store: Store) -> Path:
     if store.is_local:
         return Path(store.root)
     raise ConfigError(
-        f"the lake {settings.lake!r} is not a local folder, so its ledger and catalog need a place; "
+        f"the lake {settings.lake!r} is not a local folder, so its ledger needs a place; "
         "set OCSF_LAKE_STATE to a folder or OCSF_LAKE_LEDGER_URL to a PostgreSQL database"
     )

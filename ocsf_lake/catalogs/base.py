@@ -1,12 +1,12 @@
-"""What a catalog does, and several of them as one. What is not registered is not seen by queries.
+"""What a catalog does, and several of them as one. What is not registered is not seen by its readers.
 
-The local catalog is the truth of `ocsf-lake query`; Glue and Iceberg are told the same things before it, and the ledger
-last. Every call can be repeated, so a run that died between two of them is repaired by the next one.
+The lake's own queries read the files that the ledger knows. Glue and Iceberg are told of them before the ledger is.
+Every call can be repeated, so a run that died between two of them is repaired by the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -224,21 +224,14 @@ def _members(kind: pa.DataType) -> int:
 
 
 class Catalogs:
-    """The local catalog and those beside it, as one.
+    """The catalogs beside the ledger, as one.
 
     Args:
-        local: What queries of this lake see.
-        others: Further ones; they are told first, so that the local one never knows more than they do.
+        all: Each of them; they are told before the ledger, so that it never knows more than they do.
     """
 
-    def __init__(self, local: LocalCatalog, others: Sequence[Catalog] = ()) -> None:
-        self.local = local
-        self.others = tuple(others)
-
-    @property
-    def all(self) -> tuple[Catalog, ...]:
-        """Each of them, in the order in which they are told."""
-        return (*self.others, self.local)
+    def __init__(self, all: Sequence[Catalog] = ()) -> None:
+        self.all = tuple(all)
 
     def create_or_evolve(self, definition: Definition) -> None:
         """See `Catalog`."""
@@ -255,29 +248,7 @@ class Catalogs:
         for catalog in self.all:
             catalog.drop(batch_id)
 
-    def partitions(self, table: str) -> list[Partition]:
-        """Those of the local catalog."""
-        return self.local.partitions(table)
-
-    def files(self, table: str) -> dict[str, int]:
-        """Path below the lake's root -> bytes of a table's files, by path."""
-        return self.local.files(table)
-
-    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
-        """`files` of several tables at one moment, by table."""
-        return self.local.all_files(names)
-
     def close(self) -> None:
         """Closes all of them."""
         for catalog in self.all:
             catalog.close()
-
-
-class LocalCatalog(Catalog, Protocol):
-    """A catalog that also knows each file."""
-
-    def files(self, table: str) -> dict[str, int]:
-        """Path below the lake's root -> bytes of a table's files, by path."""
-
-    def all_files(self, names: Collection[str]) -> dict[str, dict[str, int]]:
-        """`files` of several tables at one moment, by table."""

@@ -121,7 +121,7 @@ def connect(
 def _beside_the_ledger(state: Path | None, umask: int) -> str:
     if state is None:
         raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
-    place = state / Path(layout.CATALOG_PATH).parent
+    place = state / layout.CATALOGS
     permissions.make_folder(place, umask)
     # As SQLite's own URI: SQLAlchemy would end a path at its first question mark.
     return f"sqlite:///file:{quote(str(place / 'iceberg.db'))}?uri=true"

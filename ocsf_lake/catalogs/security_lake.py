@@ -6,10 +6,10 @@ Names: https://docs.aws.amazon.com/security-lake/latest/userguide/security-lake-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from ocsf_lake.catalogs.base import Catalogs
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import sqltext
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import tables
@@ -26,13 +26,17 @@ def names(region: str, suffix: str) -> tuple[str, str]:
     return f"{GLUE_DATABASE}_{words}", f"{GLUE_TABLE}_{words}_{suffix}"
 
 
-def regions(catalog: Catalogs) -> list[str]:
-    """The regions that have events in tables of Security Lake, sorted."""
+def regions(partitions: Callable[[str], Iterable[Partition]]) -> list[str]:
+    """The regions that have events in tables of Security Lake, sorted.
+
+    Args:
+        partitions: Gives the partitions of a table.
+    """
     found = {
         partition.values[0]
         for name, table in tables.load().items()
         if table.security_lake
-        for partition in catalog.partitions(name)
+        for partition in partitions(name)
     }
     return sorted(found - {layout.UNKNOWN})
 
@@ -77,3 +81,9 @@ def table_of(name: str) -> str | None:
         found = [suffix for suffix in suffixes if word.endswith(f"_{suffix}")]
         return suffixes[max(found, key=len)] if found else None
     return None
+
+
+def region_words(name: str, suffix: str) -> str | None:
+    """The region that a table's name says, `eu_west_1`; None where it says none, as `vpc_flow_2_0`."""
+    words = name.removesuffix(f"_{suffix}")
+    return words.removeprefix(f"{GLUE_TABLE}_") if words.startswith(f"{GLUE_TABLE}_") else None

@@ -38,13 +38,14 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
     from ocsf_lake.lake import opened
     from ocsf_lake.upkeep import check as lake_check
 
-    with opened(found, reading=True, whole=False) as open_lake:
+    with opened(found, reading=True, catalogs=True) as open_lake:
         findings = lake_check.check(open_lake, deep)
         catalogs = [catalog.name for catalog in open_lake.catalog.all]
         exposed = lake_check.exposed(open_lake)
     _show(findings, as_json)
     if not findings and not as_json:
-        terminal.say(f"storage, ledger and catalogs ({', '.join(catalogs)}) agree")
+        names = f"storage, ledger and {', '.join(catalogs)}" if catalogs else "storage and ledger"
+        terminal.say(f"{names} agree")
     if exposed:
         folders = shlex.join(map(str, exposed))
         terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
@@ -63,7 +64,7 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     from ocsf_lake.lake import opened
     from ocsf_lake.upkeep import check as lake_check
 
-    with opened(found, whole=False) as open_lake:
+    with opened(found) as open_lake:
         repair = lake_check.sync(open_lake, deep)
     if as_json:
         output.print_json(asdict(repair))
@@ -103,7 +104,7 @@ def views(
     regions = list(region or ())
     if not regions:
         with opened(found, reading=True) as open_lake:
-            regions = names.regions(open_lake.catalog)
+            regions = names.regions(open_lake.files.partitions)
     for statement in names.views(found.glue_database, regions):
         typer.echo(f"{statement};")
 

@@ -48,7 +48,7 @@ def list_reasons(
     from ocsf_lake.query import verified
     from ocsf_lake.upkeep import quarantine
 
-    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+    with lake_query.connected(found, "FROM quarantine") as connection:
         groups = quarantine.listed(connection, source, None if closed else "open")
         verified.check(connection)
     if as_json:
@@ -131,7 +131,7 @@ def purge(
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.upkeep import quarantine
 
-    from_quarantine = f"FROM {quarantine.TABLE}"
+    from_quarantine = "FROM quarantine"
     with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, from_quarantine) as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
@@ -159,9 +159,8 @@ def show(
     found = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
-    from ocsf_lake.upkeep import quarantine
 
-    with lake_query.connected(found, f"FROM {quarantine.TABLE}") as connection:
+    with lake_query.connected(found, "FROM quarantine") as connection:
         rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
         verified.check(connection)
     shown = rejects[:limit]

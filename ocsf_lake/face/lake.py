@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ocsf_lake import config, text
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.face.rows import Rows, html_table
 from ocsf_lake.ingest import backfill as backfills
@@ -27,7 +28,6 @@ from ocsf_lake.lake import exists, opened
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.query import status
-from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
 from ocsf_mappers.ocsf import events as checks
@@ -152,7 +152,7 @@ class Lake:
     @property
     def quarantine(self) -> Rows:
         """The records that became no event: reason, object, number of the record, its text, and its state."""
-        return self[quarantine.TABLE]
+        return self[QUARANTINE]
 
     def status(self) -> Rows:
         """A row for each source: objects and records read, events, quarantined, dropped, batches by state."""

@@ -197,13 +197,12 @@ class Rows:
 
     def explain(self) -> Explanation:
         """Runs the query, and says which part of the lake it read and which conditions are doubtful."""
-        asked = self._bound()
-        with _query_errors(), lake_query.connected(
-            self._settings, asked, lake_query.COST_READS, own=self._own
-        ) as connection:  # fmt: skip
+        asked = self._sql, lake_query.COST_READS
+        connected = lake_query.connected(self._settings, *asked, parameters=self._parameters, own=self._own)
+        with _query_errors(), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
         try:
-            findings = lint.lint(asked, "duckdb").findings
+            findings = lint.lint(self._bound(), "duckdb").findings
         except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
             findings = []
         return Explanation(cost, tuple(findings))
@@ -225,7 +224,7 @@ class Rows:
         """Opens the lake for this query alone: what is not read of it is not opened, and what is new is seen."""
         with ExitStack() as stack, _query_errors():
             connected = lake_query.connected(
-                self._settings, self._bound(), own=self._own, preserve_insertion_order=False
+                self._settings, self._sql, parameters=self._parameters, own=self._own, preserve_insertion_order=False
             )
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
@@ -233,7 +232,7 @@ class Rows:
         raise AssertionError  # neither of the two swallows an error; mypy does not know
 
     def _bound(self) -> str:
-        """The query with its values in place, to be read by our own tools; what runs has them as parameters."""
+        """The query with its values in place, for lint to read; what runs has them as parameters."""
         if not self._parameters:
             return self._sql
         try:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.base import Definition
+from ocsf_lake.catalogs.definitions import DUPLICATES, definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import divide, duplicates, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
@@ -33,7 +33,6 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import RetriableError
-from ocsf_mappers.ocsf import tables
 
 SHOWN = 3
 """Of the objects of a batch that fails as a whole, so many are named."""
@@ -501,7 +500,7 @@ def _check(batch: Batch, result: Result) -> None:
     for one, found in [(batch, result), *result.routed]:
         by_uri = {ref.uri: outcome.counts for ref, outcome in found.outcomes.items()}
         wrong = [f"{uri}: {counts}" for uri, counts in by_uri.items() if not counts.balanced]
-        rows = sum(file.rows for file in found.files if file.partition.table != duplicates.TABLE)
+        rows = sum(file.rows for file in found.files if file.partition.table != DUPLICATES)
         total = found.counts
         if wrong or not total.balanced or rows != total.events + total.quarantined:
             raise CountError(
@@ -516,15 +515,3 @@ def register(batch: Batch, lake: Lake, result: Result) -> None:
     for name in sorted({file.partition.table for file in result.files}):
         lake.catalog.create_or_evolve(definition(name))
     lake.catalog.register(batch.id, result.files)
-
-
-def definition(table: str) -> Definition:
-    """What the catalog has to know of one of the lake's tables."""
-    if table == quarantine.TABLE:
-        return Definition(table, quarantine.PREFIX, quarantine.SCHEMA, quarantine.PARTITION_KEYS)
-    if table == quarantine.OUTCOMES:
-        return Definition(table, quarantine.OUTCOMES_PREFIX, quarantine.OUTCOMES_SCHEMA, quarantine.OUTCOMES_KEYS)
-    if table == duplicates.TABLE:
-        return Definition(table, duplicates.PREFIX, duplicates.SCHEMA, duplicates.PARTITION_KEYS)
-    found = tables.get(table)
-    return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)

@@ -23,13 +23,16 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs import definitions
+from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest.grouping import ID_DIGITS
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, KEYS
+from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS
+from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
 from ocsf_lake.storage import layout, parquet, retry
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
@@ -37,23 +40,6 @@ from ocsf_lake.storage.store import Store
 from ocsf_mappers import Mapper, duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import tables
-
-TABLE, PREFIX = layout.DUPLICATES, layout.DUPLICATES_PREFIX
-PARTITION_KEYS = ("source",)
-SCHEMA = pa.schema(
-    [
-        pa.field("table_name", pa.string()),
-        pa.field("key", pa.string()),
-        pa.field("action", pa.string()),
-        pa.field("source_object", pa.string()),
-        pa.field("source_etag", pa.string()),
-        pa.field("source_record", pa.int64()),
-        pa.field("of_object", pa.string()),
-        pa.field("of_record", pa.int64()),
-        pa.field("batch_id", pa.string()),
-    ]
-)
-"""A record (`source_...`) that equals an earlier one (`of_...`): `marked` is in the lake too, `dropped` is not."""
 
 WAIT_SECONDS = 0.2
 
@@ -162,7 +148,7 @@ class Search:
         paths = self._paths(name, events, written)
         schema = tables.get(name).arrow
         columns = [field for field in schema if field.name not in PLACE]
-        keys = [_path(part) for part in self.key]
+        keys = [key_text(part) for part in self.key]
         named = ", ".join(f"{sql} AS k{number}" for number, sql in enumerate(keys))
         same = " AND ".join(f"a.k{number} = b.k{number}" for number in range(len(keys)))
         listed = ", ".join(f"k{number}" for number in range(len(keys)))
@@ -240,10 +226,6 @@ class Search:
         )
 
 
-def _path(path: str) -> str:
-    return "(" + ".".join(sqltext.name(step) for step in path.split(".")) + ")::VARCHAR"
-
-
 def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> pa.Table:
     """The columns in plain types; only those of the key, where one is given."""
     wanted = {path.partition(".")[0] for path in key}
@@ -257,16 +239,16 @@ def encoded(
     """The file of the duplicates of one part, not written yet; none, no file."""
     if not found:
         return []
-    table = pa.Table.from_pylist([dict(row) for row in found], SCHEMA)
+    table = pa.Table.from_pylist([dict(row) for row in found], DUPLICATES_SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = parquet.encode(table, settings)
-    partition = Partition(TABLE, (batch.source,))
+    partition = Partition(DUPLICATES, (batch.source,))
     return [(FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:
     """Where a batch's duplicates are listed."""
-    return layout.folder(PREFIX, PARTITION_KEYS, (batch.source,))
+    return definitions.folder(DUPLICATES, (batch.source,))
 
 
 def _finished(
@@ -300,7 +282,7 @@ def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result
             "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
             "variants": result.variants,
         }  # fmt: skip
-        upsert(connection, DUPLICATES, ("batch_id",), [row])
+        upsert(connection, COUNTED, ("batch_id",), [row])
     names = {file.partition.table for file in result.files if file.class_uid is not None}
     if key:
         rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
@@ -316,33 +298,5 @@ def routed(settings: Settings, result: Result) -> dict[str, tuple[str, Sequence[
 def policy_of(ledger: Ledger, batch_id: str) -> Policy:
     """The policy that was in force when a batch was done."""
     with ledger.engine.connect() as connection:
-        said = connection.scalar(sa.select(DUPLICATES.c.policy).where(DUPLICATES.c.batch_id == batch_id))
+        said = connection.scalar(sa.select(COUNTED.c.policy).where(COUNTED.c.batch_id == batch_id))
     return Policy(said or Policy.KEEP)
-
-
-def keys(ledger: Ledger) -> dict[str, list[str]]:
-    """Table -> OCSF paths that tell its events apart."""
-    with ledger.engine.connect() as connection:
-        return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
-
-
-def views(table: str, key: Sequence[str]) -> dict[str, str]:
-    """Views over a table whose events have a key: name -> SQL.
-
-    `<table>_unique` has one event a key, the first by object and record, whatever the policy; an event without a key
-    stays. `<table>_repeated` lists the keys that stand more than once, with the places.
-    """
-    keys = [f"({_path(part)})" for part in key]
-    groups = ", ".join(["eventday", "region", "accountid", "class_uid", *keys])
-    keyless = " OR ".join(f"{sql} IS NULL" for sql in keys)
-    order = "source_object, source_etag, source_record"
-    named = ", ".join(f'{sql} AS "{part}"' for sql, part in zip(keys, key, strict=True))
-    keyed = " AND ".join(f"{sql} IS NOT NULL" for sql in keys)
-    name = sqltext.name(table)
-    return {
-        f"{table}_unique": f"SELECT * FROM {name} QUALIFY {keyless} OR "
-        f"row_number() OVER (PARTITION BY {groups} ORDER BY {order}) = 1",
-        f"{table}_repeated": f"SELECT eventday, region, accountid, class_uid, {named}, count(*) AS events, "
-        f"list({{'object': source_object, 'record': source_record}} ORDER BY {order}) AS places "
-        f"FROM {name} WHERE {keyed} GROUP BY {groups} HAVING count(*) > 1",
-    }

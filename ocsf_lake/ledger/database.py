@@ -38,7 +38,7 @@ POSTGRES_DRIVER = "postgresql+psycopg"
 """The driver of this project, whatever a URL says: postgresql:// alone would mean psycopg2."""
 
 POSTGRES_SCHEMA = "ocsf_{name}"
-"""In PostgreSQL ledger and catalog share a database; each has a schema of its own."""
+"""In PostgreSQL ledger and Iceberg's catalog share a database; the ledger has a schema of its own."""
 
 VERSION = "schema_version"
 _IN = 500
@@ -54,7 +54,6 @@ _MAY_NOT = "42501"
 URLS = "say sqlite:////folder/ledger.db or postgresql://user:password@host/database"
 MEND = {
     "ledger": "; put a copy of it back, or make it anew from the lake's files: ocsf-lake rebuild-ledger",
-    "catalog": "; remove that file: the catalog is made anew from the ledger",
 }
 """What to do about a database that is damaged."""
 
@@ -79,7 +78,7 @@ def connect(
     Args:
         url: SQLAlchemy URL.
         metadata: The tables.
-        name: What the database is, a word: `ledger`, `catalog`.
+        name: What the database is, a word: `ledger`.
         steps: How the tables became what they are; the first one changes version 1 to version 2.
         umask: Permissions that a new file of SQLite and its folder do not get.
         reading: Nothing is made or changed, so that permission to read is enough. Tables of an older version in SQLite

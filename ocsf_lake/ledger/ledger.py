@@ -5,6 +5,7 @@ An object is known by URI and ETag. Every change of state is one transaction.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in,
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
 from ocsf_lake.ledger.sqlite_reading import memory_engine
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, STEPS, TRACES
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, KEYS, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from ocsf_lake.storage import permissions
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -322,23 +323,10 @@ class Ledger:
             rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
             return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
 
-    def number_of_files(self) -> int:
-        """How many files finished batches wrote."""
+    def duplicate_keys(self) -> dict[str, list[str]]:
+        """Table -> OCSF paths that tell its events apart."""
         with self.engine.connect() as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
-
-    def digests(self, tables: Iterable[str]) -> dict[str, str]:
-        """Path -> SHA-256 of the files of some tables."""
-        query = sa.select(FILES.c.path, FILES.c.sha256).where(FILES.c.table_name.in_(list(tables)))
-        with self.engine.connect() as connection:
-            return dict(connection.execute(query).tuples().all())
-
-    def written_by(self, table: str) -> dict[str, str]:
-        """Path of each file of a table -> version of the mapper, and of OCSF, that its batch was planned for."""
-        version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
-        query = sa.select(FILES.c.path, version).join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
-        with self.engine.connect() as connection:
-            return dict(connection.execute(query.where(FILES.c.table_name == table)).tuples().all())
+            return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
 
     def files_of(self, batch_id: str) -> list[FileInfo]:
         """A batch's files as the catalog registers them."""
@@ -352,15 +340,16 @@ class Ledger:
                 for row in connection.execute(query).mappings()
             ]  # fmt: skip
 
-    def arrow(self, name: str) -> pa.Table:
-        """One table of the ledger, by its name in `ocsf_lake.ledger.tables`."""
+    def arrow(self, name: str, *, rows: bool = True) -> pa.Table:
+        """One table of the ledger, by its name in `ledger.tables`; without rows where only its columns count."""
         with self.engine.connect() as connection:
-            return arrow_rows(connection, METADATA.tables[name])
+            return arrow_rows(connection, METADATA.tables[name], rows)
 
 
-def arrow_rows(connection: sa.Connection, table: sa.Table) -> pa.Table:
+def arrow_rows(connection: sa.Connection, table: sa.Table, all_rows: bool = True) -> pa.Table:
     """All rows of a table of the ledger, by its key."""
-    rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+    query = sa.select(table).order_by(*table.primary_key.columns)
+    rows = connection.execute(query if all_rows else query.limit(0)).all()
     columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
     arrays = [
         pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)

@@ -66,7 +66,9 @@ FILES = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
+    sa.Index("files_of_partition", "table_name", "partition"),
 )
+"""The files that finished batches wrote: what queries of the lake read."""
 METER = sa.Table(
     "meter",
     METADATA,
@@ -249,5 +251,19 @@ def _count_failures(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE objects ADD COLUMN tried_with TEXT")
 
 
-STEPS = (_say_who_works, _tell_attempts_at_replays_apart, _say_where_files_may_be_left, _count_failures)
+def _be_the_catalog(connection: sa.Connection) -> None:
+    """The ledger is what queries read; before, a catalog beside it repeated what it says of files."""
+    connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS files_of_partition ON files (table_name, partition)")
+    if connection.dialect.name == "postgresql":
+        for name in ("files", "partitions", "tables", "schema_version"):
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS ocsf_catalog.{name}")
+
+
+STEPS = (
+    _say_who_works,
+    _tell_attempts_at_replays_apart,
+    _say_where_files_may_be_left,
+    _count_failures,
+    _be_the_catalog,
+)
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""

@@ -20,15 +20,20 @@ from sqlglot import exp
 
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.catalogs.base import Definition
+from ocsf_lake.catalogs.definitions import (
+    DUPLICATES,
+    OUTCOMES,
+    QUARANTINE,
+    QUARANTINE_VIEW,
+    definition,
+    duplicate_views,
+)
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import duplicates
-from ocsf_lake.ingest.batch import definition
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import tables as ledger_tables
-from ocsf_lake.query import evolution, verified
+from ocsf_lake.query import evolution, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
-from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import tables
@@ -185,7 +190,8 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
         given = dict(parameters) if parameters else None
         profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", given).fetchall()[0][1])
         rows = connection.sql(sql, params=given).to_arrow_table().num_rows
-    scans = [item for item in _operators(profile["operator"]) if "Total Files Read" in item["extra_info"]]
+    # Without operators where the statistics in the files' footers were all that it took.
+    scans = [item for item in _operators(profile.get("operator", [])) if "Total Files Read" in item["extra_info"]]
     named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
     of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
     return Cost(
@@ -194,7 +200,7 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
         of_files=of[0],
         row_groups=sum(item.get("row_groups_scanned", 0) for item in scans),
         of_row_groups=sum(item.get("total_row_groups_to_scan", 0) for item in scans),
-        bytes=profile["io"]["total_bytes_read"],
+        bytes=profile.get("io", {}).get("total_bytes_read", 0),
         of_bytes=of[1],
     )
 
@@ -218,15 +224,17 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 
 @contextmanager
 def connected(
-    settings: Settings, *statements: str, own: Mapping[str, pa.Table] = NO_TABLES, **config: bool
-) -> Iterator[duckdb.DuckDBPyConnection]:
+    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings, *statements, own=own, **config)) as connection:
+    with closing(connect(settings, *statements, parameters=parameters, own=own, **config)) as connection:
         yield connection
 
 
 def connect(
-    settings: Settings, *statements: str, own: Mapping[str, pa.Table] = NO_TABLES, **config: bool
+    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -236,8 +244,9 @@ def connect(
 
     Args:
         settings: The lake.
-        statements: What will be run. Where it is certain which tables they read, others are left out, as showing them
-            takes time and requests.
+        statements: What will be run. Where it is certain which tables they read, and which partitions of them, others
+            are left out, as showing them takes time and requests.
+        parameters: Values of the statements' named parameters.
         own: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
         config: More of DuckDB's settings.
 
@@ -245,7 +254,7 @@ def connect(
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    named = _named(statements, own)
+    parts = pruning.parts(statements, part_of, parameters, own)
     with opened(settings, reading=True) as lake:
         connection = duck.connect(**config)
         try:
@@ -255,25 +264,26 @@ def connect(
             known = None if lake.store.is_local else KnownFiles(lake.store.fs)
             if known is not None:
                 connection.register_filesystem(known)
-            show = _Shown(connection, lake, known)
+            names = None if parts is None else set(pruning.names(statements))
+            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names)
             verifying = known is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
-            for part in _PARTS if named is None else sorted(named):
+            for part in sorted(show.parts):
                 try:
                     try:
                         show.part(part)
                     except duckdb.Error:
                         if verifying:  # a file that is not what was written says more than what it led to
-                            verified.expect(connection, show.written())
+                            verified.expect(connection, show.written)
                             verified.check(connection)
                         raise
                 except ReadError:
                     # A statement that lists tables, say, can be answered without one that is damaged.
-                    if named is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
+                    if parts is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
                         raise
             if verifying:
-                verified.expect(connection, show.written())
+                verified.expect(connection, show.written)
             _restrict(connection, show.paths)
         except BaseException:
             connection.close()
@@ -283,7 +293,7 @@ def connect(
 
 def _parts() -> dict[str, list[str]]:
     """What can be shown by itself -> words of which a statement has one when it reads something of it."""
-    found = {quarantine.TABLE: [quarantine.TABLE], duplicates.TABLE: [duplicates.TABLE]}
+    found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
     found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
     for name, table in tables.load().items():
         found[name] = [name, *([table.security_lake] if table.security_lake else [])]
@@ -294,37 +304,26 @@ def _parts() -> dict[str, list[str]]:
 _PARTS = _parts()
 
 
+def _all_parts(statements: Sequence[str]) -> pruning.Parts:
+    """All of `_PARTS`; without rows where only names are asked for."""
+    return dict.fromkeys(_PARTS, _none if pruning.only_names(statements) else None)
+
+
+def _none(_: tuple[str, ...]) -> bool:
+    return False
+
+
 def part_of(name: str) -> str | None:
     """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
     word = name.lower()
     if word in _PARTS:
         return word
-    if word in ("quarantine_entries", quarantine.OUTCOMES):
-        return quarantine.TABLE
+    if word in ("quarantine_entries", OUTCOMES):
+        return QUARANTINE
     for part, table in tables.load().items():
         if word in (f"{part}_unique", f"{part}_repeated") or (table.latest and word == table.latest.view):
             return part
     return security_lake.table_of(word)
-
-
-def _named(statements: Sequence[str], given: Collection[str] = ()) -> set[str] | None:
-    """The tables that statements read; None where that is not certain."""
-    found: set[str] = set()
-    try:
-        parsed = [tree for sql in statements for tree in sqlglot.parse(sql, read="duckdb")]
-    except (sqlglot.errors.SqlglotError, RecursionError):
-        return None
-    for tree in parsed:
-        if not isinstance(tree, exp.Query):
-            return None
-        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)} | {name.lower() for name in given}
-        for table in tree.find_all(exp.Table):
-            part = part_of(table.name)
-            if part is not None:
-                found.add(part)
-            elif table.name.lower() not in own:
-                return None
-    return found or None
 
 
 class _Shown:
@@ -334,59 +333,87 @@ class _Shown:
         connection: Where they are made.
         lake: The lake.
         known: The file system of its files; None for local ones.
+        parts: Which of `_PARTS`, and which partitions of each.
+        names: Names that are read, in lower case; other views are left out. None when that is not certain.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None, parts: pruning.Parts,
+        names: set[str] | None,
+    ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
         self.known = known
+        self.parts = parts
+        self.names = names
         self.paths: list[str] = []
-        self.parts: set[str] = set()
+        self.written: dict[str, str] = {}
+        wanted = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
+        if QUARANTINE in wanted:
+            wanted[OUTCOMES] = wanted[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
-        self._held = lake.catalog.all_files([*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE])
+        self._held = lake.files.of(wanted)
 
     def part(self, name: str) -> None:
         """Shows one of `_PARTS`."""
         if name in tables.load():
             self._table(tables.get(name))
-        elif name == quarantine.TABLE:
-            self._files(definition(quarantine.OUTCOMES))
-            self._files(definition(quarantine.TABLE), "quarantine_entries")
-            self.connection.execute(f"CREATE VIEW {quarantine.TABLE} AS {quarantine.VIEW}")
-        elif name == duplicates.TABLE:
-            self._files(definition(duplicates.TABLE))
+        elif name == QUARANTINE:
+            self._files(definition(OUTCOMES))
+            self._files(definition(QUARANTINE), "quarantine_entries")
+            self.connection.execute(f"CREATE VIEW {QUARANTINE} AS {QUARANTINE_VIEW}")
+        elif name == DUPLICATES:
+            self._files(definition(DUPLICATES))
         else:
-            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_")))
-
-    def written(self) -> dict[str, str]:
-        """Path of each file shown -> SHA-256 of its bytes."""
-        place = self.lake.store.path
-        return {place(path): digest for path, digest in self.lake.ledger.digests(self.parts).items()}
+            rows = self.parts[name] is not _none
+            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_"), rows=rows))
 
     def _table(self, table: tables.Table) -> None:
-        filled = self._files(definition(table.name))
-        _alias(self.connection, self.lake, table.name, filled)
-        if table.latest is not None:
-            self.connection.execute(latest_view(table, table.latest))
-        if key := duplicates.keys(self.lake.ledger).get(table.name):
-            for view, sql in duplicates.views(table.name, key).items():
-                self.connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {sql}")
+        self._files(definition(table.name))
+        for name, sql in self._views(table):
+            if self.names is None or name in self.names:
+                self.connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
+        if table.security_lake is not None:
+            self._regions(table.name, table.security_lake)
 
-    def _files(self, table: Definition, name: str | None = None) -> bool:
-        """Shows a table's files under its own name or another; gives whether there are any."""
+    def _views(self, table: tables.Table) -> Iterator[tuple[str, str]]:
+        if table.security_lake is not None:
+            yield table.security_lake, f"FROM {sqltext.name(table.name)}"
+        if table.latest is not None:
+            yield table.latest.view, latest_rows(table, table.latest)
+        if key := self.lake.ledger.duplicate_keys().get(table.name):
+            yield from duplicate_views(table.name, key).items()
+
+    def _regions(self, name: str, suffix: str) -> None:
+        """Shows Security Lake's names of a table for each region that has events."""
+        if self.names is not None and not any(word.startswith(security_lake.GLUE_TABLE) for word in self.names):
+            return
+        regions = {partition.values[0] for partition in self.lake.files.partitions(name)} - {layout.UNKNOWN}
+        for region in sorted(regions):
+            schema, view = security_lake.names(region, suffix)
+            if self.names is not None and view not in self.names:
+                continue
+            rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
+            self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {sqltext.name(schema)}")
+            self.connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {rows}")
+            self.connection.execute(
+                f"CREATE VIEW {sqltext.name(schema)}.{sqltext.name(view)} AS FROM main.{sqltext.name(view)}"
+            )
+
+    def _files(self, table: Definition, name: str | None = None) -> None:
+        """Shows a table's files under its own name or another."""
         store = self.lake.store
         place = store.path if store.is_local else store.uri
-        sizes = {place(path): size for path, size in self._held[table.name].items()}
+        held = self._held[table.name]
         if self.known is not None:
-            self.known.add(sizes)
-        self.paths += sizes
-        self.parts.add(table.name)
+            self.known.add({place(file.path): file.bytes for file in held})
         groups: dict[str | None, list[str]] = {}
-        written_by = self.lake.ledger.written_by(table.name) if table.name in tables.load() else {}
-        for path in self._held[table.name]:
-            groups.setdefault(written_by.get(path), []).append(place(path))
+        for file in held:
+            path = place(file.path)
+            self.paths.append(path)
+            self.written[path] = file.sha256
+            groups.setdefault(file.version, []).append(path)
         _create(self.connection, table, name or table.name, list(groups.values()), place(""))
-        return bool(sizes)
 
 
 def _create(
@@ -438,32 +465,18 @@ def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], sk
     )
 
 
-def latest_view(table: tables.Table, latest: tables.Latest) -> str:
-    """The statement that makes the view with the newest row of each thing; the same rows give the same view."""
+def latest_rows(table: tables.Table, latest: tables.Latest) -> str:
+    """The newest row of each thing; the same rows give the same answer."""
     keys = ", ".join(_path(path) for path in latest.key)
     newest = ", ".join(f"{_path(path)} DESC NULLS LAST" for path in (*latest.newest, *tables.PROVENANCE.names))
     return (
-        f"CREATE VIEW {sqltext.name(latest.view)} AS SELECT * FROM {sqltext.name(table.name)} "
+        f"SELECT * FROM {sqltext.name(table.name)} "
         f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1"
     )
 
 
 def _path(path: str) -> str:
     return ".".join(sqltext.name(step) for step in path.split("."))
-
-
-def _alias(connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, filled: bool) -> None:
-    suffix = tables.get(name).security_lake
-    if suffix is None:
-        return
-    connection.execute(f"CREATE VIEW {sqltext.name(suffix)} AS FROM {sqltext.name(name)}")
-    regions = {partition.values[0] for partition in lake.catalog.partitions(name)} if filled else set()
-    for region in sorted(regions - {layout.UNKNOWN}):
-        database, table = map(sqltext.name, security_lake.names(region, suffix))
-        rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}")
-        connection.execute(f"CREATE VIEW {table} AS {rows}")
-        connection.execute(f"CREATE VIEW {database}.{table} AS {rows}")
 
 
 def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:

@@ -5,7 +5,7 @@
 <lake>/_quarantine/source=aws_vpc_flow/day=20250311/<batch>-<part>.parquet
 <lake>/_duplicates/source=aws_cloudtrail/<batch>-<part>.parquet
 <lake>/_quarantine_outcomes/source=aws_vpc_flow/<replay>-<part>.parquet
-<lake>/_ledger/ledger.db      <lake>/_catalog/catalog.db
+<lake>/_ledger/ledger.db      <lake>/_catalog/iceberg.db
 ```
 """
 
@@ -22,7 +22,9 @@ UNKNOWN = "unknown"
 QUARANTINE, OUTCOMES = "quarantine", "quarantine_outcomes"
 OUTCOMES_PREFIX = "_quarantine_outcomes"
 DUPLICATES, DUPLICATES_PREFIX = "duplicates", "_duplicates"
-QUARANTINE_PREFIX, LEDGER_PATH, CATALOG_PATH = "_quarantine", "_ledger/ledger.db", "_catalog/catalog.db"
+QUARANTINE_PREFIX, LEDGER_PATH, CATALOGS = "_quarantine", "_ledger/ledger.db", "_catalog"
+FORMER_CATALOG = f"{CATALOGS}/catalog.db"
+"""Earlier versions repeated there what the ledger says of files."""
 LOCKS_PATH = "_ledger/locks"
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}
 """Partition key in the catalog -> its spelling in paths."""

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
-from ocsf_lake.catalogs.local import SqlCatalog
-from ocsf_lake.ingest import duplicates
-from ocsf_lake.ingest.batch import definition
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
@@ -25,8 +24,7 @@ from ocsf_lake.ledger.tables import BATCHES, FILES, REPLAYS, ROUTED
 from ocsf_lake.storage import layout, permissions
 from ocsf_lake.storage.layout import Partition, batch_of
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine, rebuild
-from ocsf_mappers.ocsf import tables
+from ocsf_lake.upkeep import rebuild
 
 STORAGE = "storage"
 FOREIGN = "_foreign"
@@ -76,7 +74,7 @@ def exposed(lake: Lake) -> list[Path]:
         return []
     root = Path(lake.store.root) if lake.store.is_local else None
     state = lake.settings.state or root
-    folders = [state / Path(name).parent for name in (layout.LEDGER_PATH, layout.CATALOG_PATH)] if state else []
+    folders = [state / Path(layout.LEDGER_PATH).parent, state / layout.CATALOGS] if state else []
     if root is not None:
         prefixes = {table.prefix.partition("/")[0] for table in _definitions()}
         folders += [root / prefix for prefix in sorted(prefixes)]
@@ -120,16 +118,8 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     return repair
 
 
-def fill(catalog: SqlCatalog, ledger: Ledger) -> None:
-    """Registers what finished batches wrote with a local catalog that lacks some of it."""
-    truth = _LedgerTruth(ledger)
-    for table in _definitions():
-        if truth.held(table.name):
-            catalog.repair(table, truth)
-
-
 def _definitions() -> list[Definition]:
-    return [definition(name) for name in [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, duplicates.TABLE]]
+    return [definition(name) for name in definitions.names()]
 
 
 class _LedgerTruth:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ocsf_lake.ingest.batch import definition
+from ocsf_lake.catalogs import definitions
+from ocsf_lake.catalogs.definitions import OUTCOMES, QUARANTINE, definition
 from ocsf_lake.ledger.database import upsert
 from ocsf_lake.ledger.ledger import now, put_result
 from ocsf_lake.ledger.results import Batch, Outcome, Result, State
@@ -21,7 +22,6 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import registry
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.vocabulary.check import table_names
@@ -42,7 +42,7 @@ class _Found:
 
 def prefixes() -> list[str]:
     """The folders that hold files of batches."""
-    names = [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, layout.DUPLICATES]
+    names = definitions.names()
     return [definition(name).prefix for name in names]
 
 
@@ -65,7 +65,7 @@ def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
 
 
 def _placed(paths: Sequence[str]) -> Iterator[tuple[str, Partition]]:
-    names = [*tables.load(), quarantine.TABLE, quarantine.OUTCOMES, layout.DUPLICATES]
+    names = definitions.names()
     places = {definition(name).prefix: name for name in names}
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -88,12 +88,12 @@ def _read(store: Store, path: str, partition: Partition, batch: _Found, sources:
         class_uid = rows["class_uid"][0].as_py()
         batch.mapper_version = rows["mapper_version"][0].as_py()
         batch.ocsf_version = rows["metadata"][0].as_py()["version"]
-    elif name in (quarantine.TABLE, quarantine.OUTCOMES):
+    elif name in (QUARANTINE, OUTCOMES):
         rows = file.read()
         batch.source = partition.values[0]
         batch.mapper_version = rows["mapper_version"][0].as_py()
         batch.ocsf_version = rows["ocsf_version"][0].as_py()
-        if name == quarantine.TABLE:
+        if name == QUARANTINE:
             batch.quarantined.update(_keys(rows))
         else:
             batch.entries += len(rows)

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs import definitions
+from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, PLACE, QUARANTINE, QUARANTINE_SCHEMA
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
@@ -25,56 +27,6 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import RetriableError
-
-TABLE, PREFIX = layout.QUARANTINE, layout.QUARANTINE_PREFIX
-PARTITION_KEYS = ("source", "day")
-SCHEMA = pa.schema(
-    [
-        pa.field("source_object", pa.string()),
-        pa.field("source_etag", pa.string()),
-        pa.field("source_record", pa.int64()),
-        pa.field("reason", pa.string()),
-        pa.field("raw", pa.string()),
-        pa.field("batch_id", pa.string()),
-        pa.field("mapper_version", pa.string()),
-        pa.field("ocsf_version", pa.string()),
-    ]
-)
-"""Columns in the files; `source` and `day`, the batch's latest day of delivery, stand in the path."""
-
-OUTCOMES, OUTCOMES_PREFIX = layout.OUTCOMES, layout.OUTCOMES_PREFIX
-OUTCOMES_KEYS = ("source",)
-OUTCOMES_SCHEMA = pa.schema(
-    [
-        pa.field("source_object", pa.string()),
-        pa.field("source_etag", pa.string()),
-        pa.field("source_record", pa.int64()),
-        pa.field("tries", pa.int64()),
-        pa.field("state", pa.string()),
-        pa.field("reason", pa.string()),
-        pa.field("batch_id", pa.string()),
-        pa.field("mapper_version", pa.string()),
-        pa.field("ocsf_version", pa.string()),
-    ]
-)
-"""What a replay (its `batch_id`) made of an entry: `closed`, or `open` with the reason; `source` stands in the path."""
-
-_PLACE = "source_object, source_etag, source_record"
-VIEW = f"""
-    SELECT entry.* REPLACE (
-               coalesce(last.reason, entry.reason) AS reason,
-               coalesce(last.mapper_version, entry.mapper_version) AS mapper_version,
-               coalesce(last.ocsf_version, entry.ocsf_version) AS ocsf_version
-           ),
-           coalesce(last.state, 'open') AS state, coalesce(last.tries, 0) AS tries, last.batch_id AS replay_id
-    FROM quarantine_entries AS entry LEFT JOIN (
-        SELECT source, {_PLACE}, max(tries) AS tries, arg_max(state, tries) AS state, arg_max(reason, tries) AS reason,
-               arg_max(batch_id, tries) AS batch_id, arg_max(mapper_version, tries) AS mapper_version,
-               arg_max(ocsf_version, tries) AS ocsf_version
-        FROM {OUTCOMES} GROUP BY ALL
-    ) AS last USING (source, {_PLACE})
-"""
-"""SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
 
 
 @dataclass(frozen=True)
@@ -190,23 +142,23 @@ def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> l
     }
     columns = [
         pa.repeat(pa.scalar(constant[name]), len(rejects)) if name in constant else rejects[name]
-        for name in SCHEMA.names
+        for name in QUARANTINE_SCHEMA.names
     ]
-    rows = pa.table(columns, schema=SCHEMA)
+    rows = pa.table(columns, schema=QUARANTINE_SCHEMA)
     path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = parquet.encode(rows, settings)
-    partition = Partition(TABLE, _values(batch))
+    partition = Partition(QUARANTINE, _values(batch))
     return [(FileInfo(path, partition, None, len(rows), data.size, parquet.checksum(data)), data)]
 
 
 def folder(batch: Batch) -> str:
     """Where a batch's rejects go."""
-    return layout.folder(PREFIX, PARTITION_KEYS, _values(batch))
+    return definitions.folder(QUARANTINE, _values(batch))
 
 
 def outcomes_folder(batch: Batch) -> str:
     """Where a replay says what became of its entries."""
-    return layout.folder(OUTCOMES_PREFIX, OUTCOMES_KEYS, (batch.source,))
+    return definitions.folder(OUTCOMES, (batch.source,))
 
 
 def _values(batch: Batch) -> tuple[str, str]:
@@ -222,7 +174,7 @@ def batch_day(batch: Batch) -> str:
 def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, str]:
     """The texts of an object's entries that were kept whole, by record."""
     found: dict[int, str] = {}
-    for path in lake.catalog.files(TABLE):
+    for path in lake.files.paths(QUARANTINE):
         if f"/source={source}/" not in path:
             continue
         with lake.store.fs.open(lake.store.path(path), "rb") as file:
@@ -243,7 +195,7 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         files: The replay's.
     """
     said = [file.path for file in files if file.partition.table == OUTCOMES]
-    kept = [name for name in lake.catalog.files(TABLE) if f"/source={source}/" in name]
+    kept = [name for name in lake.files.paths(QUARANTINE) if f"/source={source}/" in name]
     if not said or any(lake.store.size(name) is None for name in said):
         return "it is a replay of quarantine, and the file that says of which entries is gone"
     if not kept or any(lake.store.size(name) is None for name in kept):
@@ -254,9 +206,9 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
         return connection.execute(
-            f"SELECT {_PLACE}, outcome.tries - 1, md5(raw), strlen(raw) "
+            f"SELECT {PLACE}, outcome.tries - 1, md5(raw), strlen(raw) "
             f"FROM read_parquet({entries}, hive_partitioning = false) "
-            f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({_PLACE}) ORDER BY ALL"
+            f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({PLACE}) ORDER BY ALL"
         ).fetchall()
 
 
@@ -317,18 +269,18 @@ def purgeable(
     """
     limit = (datetime.now(UTC) - older_than).isoformat(timespec="milliseconds")
     place = lake.store.path if lake.store.is_local else lake.store.uri
-    paths = [place(name) for name in lake.catalog.files(TABLE)]
+    paths = [place(name) for name in lake.files.paths(QUARANTINE)]
     still_open = dict(
         connection.execute(
             "SELECT parse_filename(filename), count(*) "
             f"FROM read_parquet({sqltext.texts(paths)}, filename = true, hive_partitioning = false) "
-            f"JOIN quarantine USING ({_PLACE}) WHERE state = 'open' GROUP BY ALL"
+            f"JOIN quarantine USING ({PLACE}) WHERE state = 'open' GROUP BY ALL"
         ).fetchall()
         if paths
         else ()
     )
     found = []
-    for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, TABLE):
+    for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, QUARANTINE):
         number = still_open.get(path.rpartition("/")[2], 0)
         if done_at < limit and not (closed and number):
             found.append(Purge(path, source, batch_id, rows, number))

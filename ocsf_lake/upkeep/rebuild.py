@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
@@ -27,7 +28,7 @@ from ocsf_lake.storage import objects
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine, replay
+from ocsf_lake.upkeep import replay
 from ocsf_mappers import Engine
 from ocsf_mappers.engine.engine import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
@@ -139,7 +140,7 @@ def _same_rows(files: Sequence[FileInfo], made: Sequence[FileInfo]) -> bool:
     """Whether the same files have as many rows each; files of quarantine may have been purged."""
     known = {(file.path, file.rows) for file in files}
     found = {(file.path, file.rows): file.partition.table for file in made}
-    return known <= found.keys() and all(found[item] == quarantine.TABLE for item in found.keys() - known)
+    return known <= found.keys() and all(found[item] == QUARANTINE for item in found.keys() - known)
 
 
 def _finished(lake: Lake, batch_id: str) -> _Finished | None:

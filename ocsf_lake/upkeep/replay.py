@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import divide, duplicates, parts, routed
@@ -106,7 +107,7 @@ def replay(
     if source:
         registry.load(source)
     with opened(settings) as lake:
-        held = {partition.values[0] for partition in lake.catalog.partitions(quarantine.TABLE)}
+        held = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
     for name in sorted(held & {source} if source else held):
         engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake, name) as lease:
@@ -161,7 +162,7 @@ def _groups(
         "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
     )
     fresh = "true" if again else "(mapper_version IS DISTINCT FROM $version)"
-    with closing(query.connect(settings, f"FROM {quarantine.TABLE}")) as connection:
+    with closing(query.connect(settings, f"FROM {QUARANTINE}")) as connection:
         counts = connection.execute(
             f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
             f"FROM quarantine WHERE {chosen} AND $version <> ''",

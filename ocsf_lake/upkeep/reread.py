@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
@@ -29,7 +30,7 @@ from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, 
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
-from ocsf_lake.upkeep import quarantine, replay
+from ocsf_lake.upkeep import replay
 from ocsf_mappers.errors import RetriableError
 
 Key = tuple[str, str]
@@ -162,7 +163,7 @@ class _Moving:
 
     def _without(self, batch_id: str, file: FileInfo) -> list[FileInfo]:
         store, keys = self.lake.store, {ref.key for ref in self.refs}
-        if file.partition.table != quarantine.TABLE:
+        if file.partition.table != QUARANTINE:
             return [file]
         with store.fs.open(store.path(file.path), "rb") as stream:
             rows = pq.read_table(stream)

@@ -18,13 +18,12 @@ from botocore.exceptions import ClientError
 from ocsf_lake import config
 from ocsf_lake.catalogs import glue as glue_module
 from ocsf_lake.catalogs import iceberg as iceberg_module
-from ocsf_lake.catalogs.base import Catalogs, Definition, Finding, HeldFile, Kind
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog
-from ocsf_lake.catalogs.local import SqlCatalog
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.ingest.batch import definition
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import database
 from ocsf_lake.storage import s3
@@ -614,7 +613,7 @@ def test_iceberg_s_tables_may_stand_in_glue(
     found = settings(catalogs=["iceberg"], iceberg_namespace=namespace, iceberg_properties=given, batch_objects=1)
     ingest.ingest([str(logs / "AWSLogs" / "111122223333" / "vpcflowlogs")], found, "aws_vpc_flow")
     with opened(found) as lake:
-        iceberg = lake.catalog.others[0]
+        iceberg = lake.catalog.all[0]
         assert isinstance(iceberg, IcebergCatalog)
         parameters = s3.aws_client("glue", Place("").access, moto_server).get_table(
             DatabaseName=namespace, Name="vpc_flow"
@@ -641,27 +640,22 @@ def test_events_out_of_time_are_in_iceberg_too(settings: Callable[..., Settings]
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
-def test_the_local_catalog_is_told_last(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_the_ledger_knows_nothing_that_a_catalog_refused(
+    settings: Callable[..., Settings], logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise WriteError("the catalog refuses")
 
-    class Other:
-        name = "other"
-
-        def __init__(self, fails: bool) -> None:
-            self.fails = fails
-
-        def register(self, batch_id: str, files: object) -> None:
-            told.append("other")
-            if self.fails:
-                raise RetriableError("busy")
-
-    local = SqlCatalog(f"sqlite:///{tmp_path}/catalog.db")
-    with pytest.raises(RetriableError):
-        Catalogs(local, [Other(True)]).register(BATCHES[0], [info()])  # type: ignore[list-item]
-    assert local.files("vpc_flow") == {}
-    Catalogs(local, [Other(False)]).register(BATCHES[0], [info()])  # type: ignore[list-item]
-    assert local.files("vpc_flow") == {info().path: info().bytes}
-    local.close()
+    found = settings(catalogs=["iceberg"])
+    with monkeypatch.context() as patch:
+        patch.setattr(IcebergCatalog, "register", busy)
+        with pytest.raises(WriteError, match="the catalog refuses"):
+            ingest.ingest([str(logs)], found)
+    with opened(found) as lake:
+        assert lake.files.of({"vpc_flow": None}) == {"vpc_flow": []}
+    ingest.ingest([str(logs)], found)
+    with opened(found) as lake:
+        assert lake.files.of({"vpc_flow": None})["vpc_flow"]
 
 
 def test_glue_wants_a_lake_on_s3(settings: Callable[..., Settings]) -> None:

@@ -16,8 +16,8 @@ import pytest
 from ocsf_lake import config
 from ocsf_lake.catalogs import iceberg as iceberg_module
 from ocsf_lake.catalogs import security_lake
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.ingest.batch import definition
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_lake.storage.layout import folder
@@ -138,7 +138,7 @@ def test_spark_reads_what_our_ddl_declares(
     table = f"{DATABASE}.vpc_flow"
     vpc = definition("vpc_flow")
     with opened(config.load(lake=str(lake))) as found:
-        partitions = found.catalog.partitions("vpc_flow")
+        partitions = found.files.partitions("vpc_flow")
     # Registered one by one, again without effect, as the files' folders say.
     for partition in [*partitions, *partitions]:
         keys = ", ".join(f"{key} = '{value}'" for key, value in zip(vpc.keys, partition.values, strict=True))

@@ -118,8 +118,8 @@ def _is_same(lake: Path, other: Path) -> None:
     mine, theirs = config.load(lake=str(lake)), config.load(lake=str(other))
     with opened(mine) as one, opened(theirs) as two:
         for table in ("cloud_trail_mgmt", "vpc_flow", "quarantine"):
-            assert one.catalog.files(table) == two.catalog.files(table)
-            assert one.catalog.partitions(table) == two.catalog.partitions(table)
+            assert one.files.paths(table) == two.files.paths(table)
+            assert one.files.partitions(table) == two.files.partitions(table)
         for name, columns in LEDGER.items():
             assert one.ledger.arrow(name).select(columns) == two.ledger.arrow(name).select(columns)
     shutil.rmtree(lake)

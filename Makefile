@@ -39,7 +39,7 @@ bench: $(VENV)/.bench ## records per second, stage by stage
 	@$(VENV)/bin/python -m bench
 
 goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`
-	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py --update-golden
+	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py tests/test_notebook.py --update-golden
 	@$(VENV)/bin/python scripts/readme_sources
 
 constraints: ## constraints.txt anew from pyproject.toml (needs uv)

@@ -22,7 +22,10 @@ def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyCo
         "autoload_known_extensions": False,
         "temp_directory": spill_folder(),
     }
-    return duckdb.connect(config={**ours, **config})
+    connection = duckdb.connect(config={**ours, **config})
+    # By itself DuckDB draws a bar among the data on stdout, even of a pipe, when a query takes two seconds.
+    connection.execute("SET enable_progress_bar_print = false")
+    return connection
 
 
 def spill_folder() -> str:

@@ -7,10 +7,12 @@ the lake's files and no others, and cannot change them.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import orjson
@@ -38,6 +40,7 @@ from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import tables
 
+T = TypeVar("T")
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 """The lines of a traceback that name an error."""
@@ -86,10 +89,11 @@ def stream(
     """
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
+    # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
+    given = dict(parameters) if parameters else None
     with _explained(lambda: _allowed(connection)):
         try:
-            # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
-            reader = connection.sql(sql, params=dict(parameters) if parameters else None).to_arrow_reader(batch_rows)
+            reader = _interruptible(connection, lambda: connection.sql(sql, params=given).to_arrow_reader(batch_rows))
         finally:
             verified.check(connection)
 
@@ -97,16 +101,29 @@ def stream(
         while True:
             with _explained(lambda: _allowed(connection)):
                 try:
-                    batch = reader.read_next_batch()
-                except StopIteration:
-                    return
+                    batch = _interruptible(connection, lambda: next(reader, None))
                 except (pa.ArrowException, OSError) as error:  # so Arrow passes on what DuckDB says
                     raise duckdb.Error(str(error)) from error
                 finally:
                     verified.check(connection)
+            if batch is None:
+                return
             yield batch
 
     return reader.schema, batches()
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, do: Callable[[], T]) -> T:
+    """Lets DuckDB compute so that ^C ends it: by itself it looks at no signal before it has an answer."""
+    if threading.current_thread() is not threading.main_thread():
+        return do()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(do)
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def statement(sql: str, parameters: Collection[str] = ()) -> str:

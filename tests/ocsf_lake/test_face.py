@@ -291,6 +291,28 @@ def test_each_method_sees_the_lake_as_it_is_then(logs: Path, tmp_path: Path) -> 
     assert len(flows) == 30
 
 
+INTERRUPTED = r"""
+import signal, sys
+import ocsf_lake
+rows = ocsf_lake.open(sys.argv[1]).sql("SELECT sum(a.i * b.i) AS s FROM range(10_000_000) a(i), range(1_000_000) b(i)")
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    rows.to_arrow()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_ends_a_query_that_computes(place: Path) -> None:
+    """It would take an hour."""
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(place)], cwd=PROJECT, capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert run.stdout == "interrupted\n", run.stderr
+
+
 # -- a damaged lake ---------------------------------------------------------------------------------------------------
 def test_a_file_that_is_gone_or_changed_is_an_error_and_no_smaller_answer(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
-from ocsf_lake.query.status import SOURCES
 from ocsf_lake.text import iso8601
 
 if TYPE_CHECKING:
@@ -25,27 +25,6 @@ SHOWN_BATCHES = 20
 """Of the batches that fail, so many are shown; --json has all."""
 DAYS, NAMES = 14, 20
 """The loss meter shows so many days, and so many names of a kind; --json has all."""
-
-_NOT_READ = """
-    SELECT state, reason, count(*) AS objects, max(attempts) AS attempts, (min(uri, 3)) AS examples
-    FROM ledger_objects
-    WHERE state IN ('failed', 'skipped', 'set_aside', 'replaced') GROUP BY state, reason ORDER BY state, reason
-"""
-_OPEN = """
-    SELECT id AS batch, source, objects, failures, reason FROM ledger_batches
-    WHERE state <> 'done' AND failures > 0 ORDER BY failures DESC, id
-"""
-_REPLACED = """
-    SELECT count(*) AS objects FROM (
-        SELECT uri FROM ledger_objects WHERE state = 'done' GROUP BY uri HAVING count(*) > 1
-    )
-"""
-_LAST_DAYS = """
-    SELECT source, table_name, max(split_part("partition", '/', 3)) AS day
-    FROM ledger_files JOIN ledger_batches ON ledger_batches.id = batch_id
-    WHERE NOT starts_with(table_name, 'quarantine') AND split_part("partition", '/', 3) <> 'unknown'
-    GROUP BY ALL ORDER BY ALL
-"""
 
 COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]
 
@@ -76,28 +55,37 @@ def status(
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
 
-    with lake_query.connected(found) as connection:
-        if source:
+    if source:
+        with lake_query.connected(found, *_METER.values(), _KNOWN) as connection:
             show_meter(connection, source, as_json=as_json)
-        else:
-            show_sources(connection, as_json=as_json)
-        verified.check(connection)
+            verified.check(connection)
+    else:
+        show_sources(found, as_json=as_json)
     if fail_on:
         _fail_on(found, fail_on)
 
 
-def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> None:
+def show_sources(settings: Settings, *, as_json: bool) -> None:
     """Every source, and the objects that were not read."""
-    sources, not_read, failing = (_dicts(connection, sql) for sql in (SOURCES, _NOT_READ, _OPEN))
-    last = _last_events(connection)
-    (replaced,) = _dicts(connection, _REPLACED)
+    from ocsf_lake.lake import opened
+    from ocsf_lake.ledger import overview
+
+    with opened(settings, reading=True) as lake:
+        engine = lake.ledger.engine
+        sources, not_read, failing = (
+            [asdict(item) for item in found(engine)]
+            for found in (overview.sources, overview.not_read, overview.failing)
+        )
+        replaced = overview.replaced_after_reading(engine)
+        days = overview.last_days(engine)
+    last = _last_events(settings, days)
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
         output.print_json(
             {
                 "sources": sources, "not_read": not_read, "failing_batches": failing,
-                "replaced_after_reading": replaced["objects"],
+                "replaced_after_reading": replaced,
             }
         )  # fmt: skip
         return
@@ -115,8 +103,8 @@ def show_sources(connection: duckdb.DuckDBPyConnection, *, as_json: bool) -> Non
         why = item["reason"] or "an attempt is under way, or its process ended"
         said = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
         sys.stdout.write(f"{terminal.escaped(said)}\n")
-    if replaced["objects"]:
-        keys = terminal.plural(replaced["objects"], "key")
+    if replaced:
+        keys = terminal.plural(replaced, "key")
         sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
 
 
@@ -146,6 +134,7 @@ _METER = {
         WHERE source = $source AND kind = 'open_member' ORDER BY noticed_at DESC, records DESC, name
     """,
 }
+_KNOWN = "SELECT DISTINCT source FROM ledger_batches"
 _SAID = {
     "member": "undeclared member",
     "value": "value not listed by the mapper",
@@ -166,7 +155,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
     if not meter["days"]:
         from ocsf_mappers.errors import ConfigError, nearest
 
-        known = [name for (name,) in connection.sql("SELECT DISTINCT source FROM ledger_batches").fetchall()]
+        known = [name for (name,) in connection.sql(_KNOWN).fetchall()]
         raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, known)}")
     if as_json:
         output.print_json({"source": source, **meter})
@@ -216,21 +205,24 @@ def _fail_on(settings: Settings, names: list[str]) -> None:
         raise typer.Exit(1)
 
 
-def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    found = connection.sql(sql).to_arrow_table()
-    return list(found.to_pylist(maps_as_pydicts="strict"))
-
-
-def _last_events(connection: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
+def _last_events(settings: Settings, days: Sequence[tuple[str, str, str]]) -> Mapping[str, str]:
     """Source -> time of its latest event; only the latest day's files are opened."""
+    from ocsf_lake.query import query as lake_query
+    from ocsf_lake.query import verified
     from ocsf_mappers import sqltext
 
     last: dict[str, str] = {}
-    for source, table, day in connection.sql(_LAST_DAYS).fetchall():
-        query = f"SELECT max(time_dt) FROM {sqltext.name(table)} WHERE eventday = {sqltext.text(day)}"
-        (row,) = connection.sql(query).fetchall()
-        if row[0] is not None:
-            last[source] = max(last.get(source, ""), iso8601(row[0]))
+    queries = [
+        f"SELECT max(time_dt) FROM {sqltext.name(table)} WHERE eventday = {sqltext.text(day)}" for _, table, day in days
+    ]
+    if not queries:
+        return last
+    with lake_query.connected(settings, *queries) as connection:
+        for (source, _, _), query in zip(days, queries, strict=True):
+            (row,) = connection.sql(query).fetchall()
+            if row[0] is not None:
+                last[source] = max(last.get(source, ""), iso8601(row[0]))
+        verified.check(connection)
     return last
 
 

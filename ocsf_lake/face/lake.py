@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -25,14 +26,23 @@ from ocsf_lake.ingest import summary as summaries
 from ocsf_lake.ingest.backfill import Estimate
 from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.lake import exists, opened
+from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
+from ocsf_lake.ledger.overview import TableRow
 from ocsf_lake.query import query as lake_query
-from ocsf_lake.query import status
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
 from ocsf_mappers.ocsf import events as checks
 from ocsf_mappers.ocsf import tables as lake_tables
 
+_STATUS = pa.schema(
+    [
+        pa.field("source", pa.string()),
+        *(pa.field(name, pa.int64()) for name in ("objects", "records", "events", "quarantined", "dropped")),
+        *(pa.field(name, pa.int64()) for name in ("bytes_in", "bytes_out")),
+        pa.field("batches", pa.map_(pa.string(), pa.int64())),
+    ]
+)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -155,8 +165,10 @@ class Lake:
         return self[QUARANTINE]
 
     def status(self) -> Rows:
-        """A row for each source: objects and records read, events, quarantined, dropped, batches by state."""
-        return self.sql(status.SOURCES)
+        """A row for each source, as of now: objects, records, events, quarantined, dropped, batches by state."""
+        with opened(self._settings, reading=True) as lake:
+            rows = [asdict(row) for row in overview.sources(lake.ledger.engine)]
+        return Rows(self._settings, "FROM status", {}, {"status": pa.Table.from_pylist(rows, _STATUS)})
 
     def with_tables(self, **tables: Any) -> Lake:
         """The same lake with tables of yours beside its own, to join with.
@@ -272,13 +284,10 @@ class Tables(Mapping[str, Rows]):
         return len(lake_tables.load())
 
     def _rows(self) -> list[tuple[object, ...]]:
-        filled = {row["table_name"]: row for row in self._lake.sql(status.TABLES).to_dicts()}
-        empty: dict[str, Any] = {"rows": 0, "first_day": None, "last_day": None, "sources": []}
-        found = ((name, filled.get(name, empty)) for name in self)
-        return [
-            (name, text.count(row["rows"]), row["first_day"], row["last_day"], ", ".join(row["sources"]))
-            for name, row in found
-        ]
+        with opened(self._lake._settings, reading=True) as lake:
+            filled = {row.table: row for row in overview.tables(lake.ledger.engine)}
+        rows = (filled.get(name) or TableRow(name, 0, None, None, []) for name in self)
+        return [(row.table, text.count(row.rows), row.first_day, row.last_day, ", ".join(row.sources)) for row in rows]
 
     def __repr__(self) -> str:
         rows = [self._COLUMNS, *([text.text(value) for value in row] for row in self._rows())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+_NOT_DONE = sa.text("state <> 'done'")
 
 OBJECTS = sa.Table(
     "objects",
@@ -24,6 +25,7 @@ OBJECTS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("tried_at", sa.Text),
     sa.Column("tried_with", sa.Text),
+    sa.Index("objects_not_done", "state", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),
 )
 """Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
 failure is one of the store, and may pass."""
@@ -254,6 +256,7 @@ def _count_failures(connection: sa.Connection) -> None:
 def _be_the_catalog(connection: sa.Connection) -> None:
     """The ledger is what queries read; before, a catalog beside it repeated what it says of files."""
     connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS files_of_partition ON files (table_name, partition)")
+    connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS objects_not_done ON objects (state) WHERE state <> 'done'")
     if connection.dialect.name == "postgresql":
         for name in ("files", "partitions", "tables", "schema_version"):
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS ocsf_catalog.{name}")

@@ -1,0 +1,140 @@
+"""Files are left out before DuckDB sees them, and no query answers otherwise for it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ocsf_lake import config
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.query import pruning, query
+from tests.support import PROJECT
+
+VPC = "FROM vpc_flow"
+ONE = "region = 'us-east-1' AND accountid = '444455556666' AND eventday = '20260317'"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = config.load(lake=str(tmp_path_factory.mktemp("pruning") / "lake"))
+    ingest.ingest([str(PROJECT / "sample_logs" / "organization")], settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def whole(lake: Settings) -> Iterator[object]:
+    with query.connected(lake) as connection:
+        yield connection
+
+
+def narrowed(lake: Settings, sql: str, table: str = "vpc_flow", **parameters: object) -> tuple[int, int]:
+    """Files that are left of a table for a query, and all of them."""
+    parts = pruning.parts([sql], query.part_of, parameters)
+    assert parts is not None
+    with opened(lake, reading=True) as found:
+        left = found.files.of({table: parts[table]})[table]
+        return len(left), len(found.files.paths(table))
+
+
+FEWER = [
+    f"SELECT count(*) {VPC} WHERE {ONE}",
+    f"SELECT count(*) {VPC} AS v WHERE v.region = 'us-east-1' AND (v.eventday >= '20260318' AND v.activity_id > 0)",
+    f"SELECT count(*) {VPC} WHERE eventday BETWEEN '20260317' AND '20260318'",
+    f"SELECT count(*) {VPC} WHERE eventday IN ('20260317', '20260319')",
+    f"SELECT count(*) {VPC} WHERE eventday = '20260316' OR (eventday = '20260319' AND region = 'us-east-1')",
+    f"SELECT count(*) {VPC} WHERE '20260318' < eventday",
+    f"SELECT count(*) {VPC} WHERE cloud.account.uid = '444455556666'",
+    f"SELECT count(*) {VPC} v WHERE v.cloud.account.uid IN ('444455556666') AND cloud.region = 'us-east-1'",
+    f"SELECT count(*) {VPC} WHERE time_dt >= '2026-03-18' AND time_dt < TIMESTAMP '2026-03-19'",
+    f"SELECT count(*) {VPC} WHERE time_dt BETWEEN DATE '2026-03-18' AND DATE '2026-03-18' + INTERVAL 1 HOUR",
+    f"SELECT count(*) {VPC} WHERE time >= epoch_ms(TIMESTAMP '2026-03-19 12:00:00')",
+    f"SELECT count(*) {VPC} WHERE time < 1773705600000",
+    f"SELECT count(*) {VPC} WHERE time_dt >= '2026-03-19T01:00:00+02:00'",
+    f"SELECT count(*) {VPC} WHERE CAST(time_dt AS DATE) = DATE '2026-03-17'",
+    f"SELECT count(*) {VPC} WHERE time_dt > now() - INTERVAL 1 DAY",
+    f"SELECT count(*) {VPC} WHERE time_dt >= strptime('17/03/2026', '%d/%m/%Y') AND time_dt < '2026-03-18'",
+    f"WITH v AS (SELECT * {VPC} WHERE {ONE}) SELECT count(*) FROM v WHERE dst_endpoint.port > 0",
+    f"SELECT (SELECT count(*) {VPC} WHERE {ONE}) + (SELECT count(*) {VPC} WHERE eventday = '20260319')",
+    f"SELECT count(*) {VPC} AS a LEFT JOIN route53 AS b ON a.eventday = b.eventday WHERE a.region = 'us-east-1'",
+    f"SELECT count(*) {VPC}_2_0 WHERE eventday = '20260318'",
+    f"SELECT count(*) {VPC} WHERE {ONE} UNION ALL SELECT count(*) {VPC} WHERE eventday = '20260316'",
+    "SELECT count(*) FROM amazon_security_lake_glue_db_us_east_1.amazon_security_lake_table_us_east_1_vpc_flow_2_0",
+    "SELECT count(*) FROM amazon_security_lake_table_us_east_1_vpc_flow_2_0 WHERE eventday = '20260318'",
+]
+
+
+@pytest.mark.parametrize("sql", FEWER)
+def test_a_condition_on_partitions_or_time_leaves_files_out_and_changes_no_answer(
+    sql: str, lake: Settings, whole: object
+) -> None:
+    left, all_files = narrowed(lake, sql)
+    assert left < all_files
+    with query.connected(lake, sql) as connection:
+        assert query.run(connection, sql).equals(query.run(whole, sql))  # type: ignore[arg-type]
+
+
+ALL = [
+    f"SELECT count(*) {VPC}",
+    f"SELECT count(*) {VPC} WHERE NOT (region = 'us-east-1')",
+    f"SELECT count(*) {VPC} WHERE region <> 'us-east-1'",
+    f"SELECT count(*) {VPC} WHERE region = 'us-east-1' OR dst_endpoint.port = 443",
+    f"SELECT count(*) {VPC} WHERE lower(region) = 'us-east-1'",
+    f"SELECT count(*) {VPC} WHERE region = src_endpoint.ip OR region IS NULL",
+    f"SELECT count(*) FILTER (WHERE eventday = '20260318') {VPC}",
+    f"SELECT eventday, count(*) {VPC} GROUP BY eventday HAVING eventday = '20260318'",
+    f"WITH v AS (SELECT * {VPC}) SELECT count(*) FROM v WHERE {ONE}",
+    f"SELECT count(*) {VPC} AS v(region, time) WHERE region = 'x'",
+    "SELECT count(*) FROM (SELECT 'us-east-1' AS region) AS r, vpc_flow AS v WHERE r.region = 'us-east-1'",
+    "SELECT count(*) FROM route53 AS c ASOF JOIN vpc_flow AS v ON c.time >= v.time WHERE v.eventday = '20260317'",
+    f"SELECT (SELECT count(*) {VPC} WHERE {ONE}) + (SELECT count(*) {VPC})",
+    f"SELECT count(*) {VPC} WHERE time_dt > (SELECT max(time_dt) {VPC})",
+    f"SELECT count(*) {VPC} WHERE time_dt >= 'never'",
+    f"SELECT count(*) {VPC} WHERE time > random() * 1773705600000",
+]
+
+
+@pytest.mark.parametrize("sql", ALL)
+def test_what_is_not_understood_narrows_nothing(sql: str, lake: Settings) -> None:
+    left, all_files = narrowed(lake, sql)
+    assert left == all_files
+
+
+def test_the_newest_of_each_is_looked_for_in_all_partitions() -> None:
+    sql = "SELECT * FROM guardduty_latest WHERE eventday = '20260318'"
+    assert pruning.parts([sql], query.part_of) == {"guardduty_findings": None}
+
+
+def test_values_of_parameters_narrow_too(lake: Settings) -> None:
+    sql = f"SELECT count(*) {VPC} WHERE region = $region AND time_dt >= $since"
+    since = datetime(2026, 3, 18, tzinfo=UTC)
+    left, all_files = narrowed(lake, sql, region="us-east-1", since=since)
+    assert 0 < left < all_files
+    assert narrowed(lake, sql)[0] == all_files
+    with query.connected(lake, sql, parameters={"region": "us-east-1", "since": since}) as connection:
+        found = connection.execute(sql, {"region": "us-east-1", "since": since}).fetchall()
+    with query.connected(lake) as connection:
+        assert connection.execute(sql, {"region": "us-east-1", "since": since}).fetchall() == found
+
+
+def test_the_day_of_a_partition_is_that_of_every_time_in_it(whole: object) -> None:
+    for table in ("vpc_flow", "cloud_trail_mgmt", "route53", "guardduty_findings"):
+        sql = f"SELECT count(*) FROM {table} WHERE eventday <> strftime(time_dt, '%Y%m%d') OR epoch_ms(time_dt) <> time"
+        assert query.run(whole, sql).to_pylist() == [{"count_star()": 0}]  # type: ignore[arg-type]
+
+
+def test_a_file_of_another_region_needs_not_be_there(lake: Settings, tmp_path: Path) -> None:
+    sql = f"SELECT count(*) AS n {VPC} WHERE {ONE}"
+    with opened(lake, reading=True) as found:
+        paths = [path for path in found.files.paths("vpc_flow") if "us-east-1" not in path]
+        moved = {found.store.path(path): tmp_path / str(number) for number, path in enumerate(paths)}
+    for path, aside in moved.items():
+        Path(path).rename(aside)
+    try:
+        with query.connected(lake, sql) as connection:
+            assert query.run(connection, sql).to_pylist()[0]["n"] > 0
+    finally:
+        for path, aside in moved.items():
+            aside.rename(path)

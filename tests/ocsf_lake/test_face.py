@@ -22,6 +22,7 @@ from ocsf_lake.face import events as face_events
 from ocsf_lake.face import lake as face_lake
 from ocsf_lake.face import rows as face_rows
 from ocsf_mappers import errors
+from tests.servers.postgres import Postgres
 from tests.support import PROJECT, SAMPLE_LOGS
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e"
@@ -149,6 +150,24 @@ def test_settings_are_given_by_name(place: Path) -> None:
         ocsf_lake.open(place, worker=1)
 
 
+@pytest.mark.integration
+def test_a_ledger_in_postgresql_is_named_by_a_setting(postgres_server: Postgres, logs: Path, tmp_path: Path) -> None:
+    place, ledger = tmp_path / "lake", postgres_server.database()
+    with pytest.raises(ocsf_lake.ConfigError, match="there is no lake at"):
+        ocsf_lake.open(place, ledger_url=ledger)
+    written = ocsf_lake.create(place, ledger_url=ledger)
+    with pytest.raises(ocsf_lake.ConfigError, match="there is a lake at"):
+        ocsf_lake.create(place, ledger_url=ledger)
+    written.ingest(logs / "AWSLogs" / "012345678901")
+    lake = ocsf_lake.open(place, ledger_url=ledger)
+    (flows,) = [line.split() for line in repr(lake.tables).splitlines() if line.startswith("vpc_flow ")]
+    assert flows == ["vpc_flow", "30", "20250311", "20250311", "aws_vpc_flow"]
+    objects = {row["source"]: row["objects"] for row in lake.status().to_dicts()}
+    assert objects == {"aws_cloudtrail": 2, "aws_vpc_flow": 2}
+    assert len(lake["vpc_flow"]) == 30
+
+
+@pytest.mark.integration
 def test_a_lake_on_s3_is_opened_asked_and_written(bucket: str, logs: Path, tmp_path: Path) -> None:
     uri = f"s3://{bucket}/lake"
     with pytest.raises(ocsf_lake.ConfigError, match="OCSF_LAKE_STATE"):

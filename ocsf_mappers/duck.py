@@ -23,8 +23,11 @@ def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyCo
         "temp_directory": spill_folder(),
     }
     connection = duckdb.connect(config={**ours, **config})
-    # By itself DuckDB draws a bar among the data on stdout, even of a pipe, when a query takes two seconds.
-    connection.execute("SET enable_progress_bar_print = false")
+    # By itself DuckDB draws a bar among the data on stdout, even of a pipe, when a query takes two seconds. Where it is
+    # off, as in Jupyter without ipywidgets, changing any of its settings is refused.
+    ((drawn,),) = connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()
+    if drawn:
+        connection.execute("SET enable_progress_bar = false; SET enable_progress_bar_print = false")
     return connection
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Catalog, Catalogs
 from ocsf_lake.config import Settings
-from ocsf_lake.ledger import marker
+from ocsf_lake.ledger import marker, records
 from ocsf_lake.ledger.database import DamagedError, MissingError, is_postgres, lock, parsed, shown
 from ocsf_lake.ledger.exports import Exports
 from ocsf_lake.ledger.files import Files
@@ -152,13 +152,11 @@ def _ledger(
 
 def _claim(ledger: Ledger, store: Store, place: str) -> None:
     """Writes into the lake whose it is, after what the ledger knows that no record says."""
-    from ocsf_lake.upkeep.rebuild_ledger import checkpoint
-
     with ledger.engine.begin() as connection:
         lock(connection, "claim")
         known = marker.give_id(connection)
         if marker.read(store) is None:
-            checkpoint(connection, store)
+            records.checkpoint(connection, store)
             marker.claim(store, known, place)
     marker.check(ledger.engine, store, place)
 

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
-from ocsf_lake.ledger import database
+from ocsf_lake.ledger import database  # noqa: TID251 - its tables may stand in the ledger's PostgreSQL
 from ocsf_lake.storage import layout, permissions, s3
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo

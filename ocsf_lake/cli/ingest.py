@@ -41,9 +41,14 @@ RetryOption = Annotated[
 ]
 
 
+AllOption = Annotated[
+    bool, typer.Option("--all", help="List everything on S3, also older days that earlier runs have looked at.")
+]
+
+
 def ingest(
     arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False,
-    retry: RetryOption = False,
+    retry: RetryOption = False, whole: AllOption = False,
 ) -> None:  # fmt: skip
     """Bring what is new at the URIs into the lake.
 
@@ -57,7 +62,7 @@ def ingest(
 
     try:
         with terminal.progress_bar("ingesting") as progress:
-            summary = run(uris, found, source, progress, again=retry)
+            summary = run(uris, found, source, progress, again=retry, whole=whole)
     except KeyboardInterrupt:
         terminal.say("stopped; the same command continues where this one was")
         raise

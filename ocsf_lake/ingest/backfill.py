@@ -16,10 +16,11 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.plan import Planned, Planner, mappers
 from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.inputs import deliveries
-from ocsf_lake.inputs.coverage import Coverage, Seen
+from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Wanted
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger.seen import Seen
 from ocsf_mappers.errors import ConfigError
 
 

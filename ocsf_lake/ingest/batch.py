@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, definition
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import divide, duplicates, routed, tally
+from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
 from ocsf_lake.ingest.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Router
-from ocsf_lake.inputs import fields
+from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import meter, orphans, records
 from ocsf_lake.ledger.leases import Lease, LostError
@@ -30,7 +30,6 @@ from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Outcom
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import RetriableError
 
@@ -145,7 +144,7 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
 
     def also(connection: sa.Connection) -> None:
         orphans.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result, at))
+        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         duplicates.note(connection, batch, policy, result, key)
         routed.record(connection, lake.settings, batch, result, at)
 
@@ -250,7 +249,7 @@ class _Attempt:
         self.source = Source(work.engine.mapper, work.lake.settings, members)
         self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
         self.failures: dict[ObjectRef, Failure] = {}
-        self.traces = Traces(work.lake, batch.id)
+        self.traces = Traces(work.lake.ledger.engine, batch.id)
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -400,10 +399,10 @@ class _Attempt:
             folders = [duplicates.folder(self.batch)] if found.rows else []
         files = [
             *parquet.encoded(mapped.events, settings, self.batch.id, self.number),
-            *quarantine.encoded(mapped.rejects, settings, self.batch, self.number),
+            *rejects.encoded(mapped.rejects, settings, self.batch, self.number),
         ]
         folders += parquet.folders(mapped.events)
-        folders += [quarantine.folder(self.batch)] if len(mapped.rejects) else []
+        folders += [rejects.folder(self.batch)] if len(mapped.rejects) else []
         rows = sum(info.rows for info, _ in files)
         return _Prepared(pieces, mapped, found, [*listed, *files], folders, rows)
 

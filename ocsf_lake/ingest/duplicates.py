@@ -26,11 +26,10 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest.grouping import ID_DIGITS
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import Batch, Result, State
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
 from ocsf_lake.storage import layout, parquet, retry

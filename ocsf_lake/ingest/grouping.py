@@ -8,11 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import deliveries
-from ocsf_lake.ledger.results import Batch
+from ocsf_lake.ledger.results import ID_DIGITS, Batch
 from ocsf_lake.storage.objects import ObjectRef
-
-ID_DIGITS = 32
-"""Hexadecimal digits of a batch's id."""
 
 
 def batches(source: str, mapper_version: str, refs: Iterable[ObjectRef], settings: Settings) -> Iterator[Batch]:

@@ -1,25 +1,29 @@
-"""What is new: the deliveries of the last days, listed again each time, less what the ledger has.
-
-Keys arrive out of order and late, so neither the last key nor the time of an event says what is new; the ledger does.
-"""
+"""What is new of one source: the deliveries since the last look, and of some days before, less what the ledger has."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, datetime
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import backfill
 from ocsf_lake.ingest.plan import Planned
+from ocsf_lake.ingest.relisting import first_day, remember, remembered
 from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.deliveries import Wanted
 from ocsf_lake.inputs.window import Window
+from ocsf_lake.lake import opened
+from ocsf_lake.storage import retry
 
 
 def plan_fresh(
     source: str, uri: str, settings: Settings, now: datetime, sweep: bool = False,
     accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
 ) -> Planned:  # fmt: skip
-    """Plans what was delivered lately and is not in the lake.
+    """Plans what was delivered lately of one source and is not in the lake.
+
+    The first time that is what was delivered in the last days, and the coverage says what older objects there are;
+    later, everything since the run before, and as many days more.
 
     Args:
         source: Name of the source.
@@ -34,7 +38,14 @@ def plan_fresh(
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
     delivery = deliveries.delivery(source)
-    today = now.astimezone(UTC).date()
-    first = today - timedelta(days=delivery.sweep_days if sweep else delivery.hot_days)
-    wanted = Wanted(first, today, tuple(accounts), tuple(regions))
-    return backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)
+    days = delivery.sweep_days if sweep else delivery.lookback_days
+    kinds = ["days", "sweep"] if sweep else ["days"]
+    what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
+    with opened(settings, patient=True) as lake:
+        since = retry.patiently(remembered, lake, uri, source, "").get(what[-1], now)
+    wanted = Wanted(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
+    planned = backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)
+    if not planned.refused:
+        with opened(settings, patient=True) as lake:
+            retry.patiently(remember, lake, uri, source, what, "", now)
+    return planned

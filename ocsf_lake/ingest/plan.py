@@ -11,16 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-import sqlalchemy as sa
-
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import attempts, divide
+from ocsf_lake.ingest import attempts, divide, undo
 from ocsf_lake.ingest.grouping import Grouping, batches
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import orphans, records
 from ocsf_lake.ledger.ledger import LeftOut, program
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import objects, retry, s3
@@ -92,6 +89,7 @@ class Planned:
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
+        refused: How many folders could not be listed.
     """
 
     batch_ids: list[str] = field(default_factory=list)
@@ -104,10 +102,12 @@ class Planned:
     reread: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     coverage: Coverage | None = None
+    refused: int = 0
 
     def add_calls(self, calls: Calls) -> None:
         """Takes over what listing cost, and the folders that could not be listed."""
         self.list_calls = calls.number
+        self.refused = len(calls.refused)
         for uri, reason in calls.refused.items():
             self.unread.add(NotRead(uri, State.FAILED, reason))
 
@@ -303,12 +303,6 @@ class Planner:
         """
         found: list[_Instead] = []
 
-        def undo(connection: sa.Connection) -> None:
-            records.forget(self.lake.store, batch_id)
-            for written_by in orphans.ids(connection, batch_id):
-                self.lake.catalog.drop(written_by)
-            self.lake.store.remove(orphans.left(connection, self.lake.store, batch_id))
-
         def once() -> list[str]:
             with self.lake.leases.held(batch_id) as lease:
                 batch = self.lake.ledger.batch(batch_id) if lease else None
@@ -320,7 +314,8 @@ class Planner:
                 # Without the batch: it was taken out by a transaction whose answer was lost.
                 planned = self.lake.ledger.plan(
                     [*instead.waiting, *instead.to_do],
-                    instead_of=(batch_id, undo), failures=instead.failures, left_out=instead.left_out,
+                    instead_of=(batch_id, undo.batch(self.lake, batch_id)), failures=instead.failures,
+                    left_out=instead.left_out,
                 )  # fmt: skip
                 written = {batch.id for batch in planned}
                 return [batch.id for batch in instead.to_do if batch.id in written]

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
-from ocsf_lake.ingest.grouping import ID_DIGITS
+from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.ledger import Ledger, file_row
-from ocsf_lake.ledger.results import Batch, Result, State
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
 from ocsf_mappers import Engine, registry
 
@@ -52,7 +52,7 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
 
 def put(connection: sa.Connection, of: Batch, routed: Batch, found: Result, at: str) -> None:
     """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
-    found.news.update(meter.record(connection, routed, found, at))
+    found.news.update(meter.record(connection, routed, found, discovery.day_of, at))
     row = {
         "id": routed.id, "source": routed.source, "mapper_version": routed.mapper_version,
         "ocsf_version": routed.ocsf_version, "state": State.DONE, "attempts": of.attempts, "objects": 0,

@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates
+from ocsf_lake.ingest import divide, duplicates, reread
 from ocsf_lake.ingest.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
+from ocsf_lake.ingest.relisting import Listing
 from ocsf_lake.inputs import discovery, fields, listing
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_lake.storage import objects, retry
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.upkeep import reread
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.compiler.statistics import News, Sighting
 from ocsf_mappers.errors import RetriableError, WriteError
@@ -233,7 +234,7 @@ _Done = tuple[Batch, Result] | Exception | None
 
 def ingest(
     uris: Iterable[str], settings: Settings, source: str | None = None, progress: OnProgress | None = None, *,
-    again: bool = False,
+    again: bool = False, whole: bool = False,
 ) -> Summary:  # fmt: skip
     """Brings what is new at the URIs into the lake: `plan`, then `work`.
 
@@ -246,20 +247,22 @@ def ingest(
         source: Name of the source; None to tell it from each object's name or content.
         progress: Called in this thread after each batch.
         again: Also try objects that were left out because they failed too often, see `ocsf_lake.ingest.attempts`.
+        whole: List everything, also older days that earlier runs have looked at.
 
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
         WriteError: The lake refused a file; running again continues.
     """
-    planned = plan(uris, settings, source, again=again)
+    planned = plan(uris, settings, source, again=again, whole=whole)
     summary = work(planned.batch_ids, settings, progress)
     summary.add_planned(planned)
     return summary
 
 
 def plan(
-    uris: Iterable[str], settings: Settings, source: str | None = None, *, again: bool = False
-) -> Planned:
+    uris: Iterable[str], settings: Settings, source: str | None = None, *, again: bool = False, whole: bool = False,
+    now: datetime | None = None,
+) -> Planned:  # fmt: skip
     """Plans what is new at the URIs, and does none of it; the batches stand in the ledger.
 
     Args:
@@ -267,6 +270,8 @@ def plan(
         settings: The lake and the bounds of batches.
         source: Name of the source; None to tell it from each object's name or content.
         again: Also objects that were left out because they failed too often. One that is named itself always is.
+        whole: List everything, also older days that earlier runs have looked at, see `ocsf_lake.ingest.relisting`.
+        now: The time, with a zone; None for the clock's.
 
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
@@ -279,15 +284,20 @@ def plan(
     calls = listing.Calls()
     with opened(settings, patient=True) as lake:
         reread.clean(lake)
-        pages = (page for uri in asked for page in listing.pages(uri, calls, settings.input_access))
         planner = Planner(lake, found, broken, lambda ref: again or ref.uri in named)
         planner.keep_settled = source is not None
-        planned = planner.plan(pages, source)
+        mapper = planner.version(source) if source is not None and source in planner.mappers else ""
+        begun = now or datetime.now(UTC)
+        listings = [Listing(uri, source, mapper, lake, calls, begun, whole) for uri in asked]
+        planned = planner.plan((page for found in listings for page in found.pages()), source)
         if source is not None and source in planner.mappers:
             _reread(planner, source)
+        for done in listings:
+            done.done()
     planned.add_calls(calls)
     given = {listing.shown(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
     planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=given)
+    planned.coverage.parts = [found.coverage for found in listings if found.coverage is not None]
     return planned
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import sqlalchemy as sa
-
 from ocsf_lake.inputs.listing import Names
-from ocsf_lake.ledger import database
-from ocsf_lake.ledger.tables import OBJECTS
 
 SHOWN = 3
 """Of the names of one kind, so many are shown."""
@@ -71,6 +66,7 @@ class Coverage:
         newer: Deliveries after the last day, of which it has nothing.
         folders: How many folders of an account and region there are.
         given: URI of a folder that was looked at -> how it was named; notes name what is in it that way.
+        parts: Of each URI whose older days were left out.
         probed: In how many of them other days were looked for; so that this costs little, not in all of very many.
     """
 
@@ -89,6 +85,7 @@ class Coverage:
     folders: int = 0
     probed: int = 0
     given: dict[str, str] = field(default_factory=dict)
+    parts: list[Coverage] = field(default_factory=list)
 
     def unread(self, day: date, objects: int | None = None) -> None:
         """Takes in a day, not among those asked for, of which the lake has nothing."""
@@ -105,6 +102,8 @@ class Coverage:
 
     def command(self, unread: Unread) -> str:
         """The command that brings them into the lake."""
+        if self.source is None:
+            return shlex.join(["ocsf-lake", "ingest", self.uri, "--all", "--lake", self.lake])
         words = ["ocsf-lake", "backfill", str(self.source), self.uri]
         words += ["--from", str(unread.first), "--to", str(unread.last), "--lake", self.lake]
         return shlex.join(words)
@@ -112,6 +111,10 @@ class Coverage:
     def notes(self) -> list[Note]:
         """What to know about it."""
         found = [self._looked_at()] if self.first is not None else []
+        for part in self.parts:
+            looked = f"looked at deliveries from {part.first} on in AWS's folders of {part.uri}, and at all beside them"
+            found.append(Note(f"{looked}; --all looks at everything"))
+            found += part.notes()[1:]
         for word, unread in (("older", self.older), ("newer", self.newer)):
             if unread is not None:
                 number = "" if unread.objects is None else f"{unread.objects:,} "
@@ -166,6 +169,7 @@ class Coverage:
             "not_looked_at": _names(self.beside),
             "passed_over": [{"reason": reason, **_names(names)} for reason, names in sorted(self.passed.items())],
             **{name: self._unread_dict(unread) for name, unread in (("older", self.older), ("newer", self.newer))},
+            "parts": [part.as_dict() for part in self.parts],
             "folders": self.folders,
             "folders_probed": self.probed,
         }
@@ -191,42 +195,3 @@ def _days(first: date | None, last: date | None) -> str:
 
 def _plural(number: int, word: str, words: str) -> str:
     return f"{number:,} {word if number == 1 else words}"
-
-
-# -- what the ledger has ----------------------------------------------------------------------------------------------
-class Seen:
-    """Which objects and folders a ledger knows, by their names.
-
-    Args:
-        engine: The ledger's database.
-    """
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-
-    def objects(self, uris: Sequence[str]) -> set[str]:
-        """Those of these objects that it knows in any version."""
-        with self._engine.connect() as connection:
-            rows = database.select_in(connection, sa.select(OBJECTS.c.uri), OBJECTS.c.uri, uris)
-            return {uri for (uri,) in rows}
-
-    def folders(self, uris: Iterable[str]) -> set[str]:
-        """Those of these folders, URIs that end in a slash, of which it knows an object."""
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                return self._folders_of_postgres(connection, uris)
-            # The index on names is in the order of bytes, in which a zero comes after a slash.
-            query = sa.text("SELECT 1 FROM objects WHERE uri > :first AND uri < :end LIMIT 1")
-            return {uri for uri in uris if connection.execute(query, {"first": uri, "end": f"{uri[:-1]}0"}).first()}
-
-    @staticmethod
-    def _folders_of_postgres(connection: sa.Connection, uris: Iterable[str]) -> set[str]:
-        """One pass for all folders of the same length: the order of its index depends on the database's locale."""
-        lengths: dict[int, list[str]] = {}
-        for uri in uris:
-            lengths.setdefault(len(uri), []).append(uri)
-        found: set[str] = set()
-        for length, folders in lengths.items():
-            begin = sa.func.left(OBJECTS.c.uri, length)
-            found |= {uri for (uri,) in database.select_in(connection, sa.select(begin).distinct(), begin, folders)}
-        return found

@@ -41,7 +41,7 @@ TREE_CALLS = 100
 """At most so many LIST calls are made for it, each time: at S3's price half a thousandth of a dollar."""
 TREE_PAGES = 4
 """Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
-_PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
+PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
 """Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
 
 
@@ -51,14 +51,14 @@ class Delivery:
 
     Args:
         patterns: Folders of objects of one day. Below `AWSLogs/` an organisation's id may come first.
-        hot_days: A regular run looks at the deliveries of so many days back.
+        lookback_days: A regular run looks at the deliveries of so many days back.
         sweep_days: A sweep, now and then, looks so many days back.
         late_days: Events of a day are delivered up to so many days after it, apart from the rare ones that sweeps find.
         record_bytes: Size of a record in an object as it is stored, gzipped; bounds the records of a batch.
     """
 
     patterns: tuple[str, ...]
-    hot_days: int = 2
+    lookback_days: int = 2
     sweep_days: int = 7
     late_days: int = 1
     record_bytes: int = 100
@@ -90,7 +90,9 @@ DELIVERIES = {
     # docs.aws.amazon.com/guardduty/latest/ug/guardduty_exportfindings.html
     "aws_guardduty": Delivery((f"AWSLogs/{{account}}/GuardDuty/{{region}}/{_DAY}",)),
     # docs.aws.amazon.com/config/latest/developerguide/s3-bucket-policy.html: month and day without leading zeros.
-    "aws_config": Delivery(("AWSLogs/{account}/Config/{region}/{year}/{month_unpadded}/{day_unpadded}",), hot_days=1),
+    "aws_config": Delivery(
+        ("AWSLogs/{account}/Config/{region}/{year}/{month_unpadded}/{day_unpadded}",), lookback_days=1
+    ),
     # docs.aws.amazon.com/waf/latest/developerguide/logging-s3.html: hours and minutes follow.
     "aws_waf": Delivery((f"AWSLogs/{{account}}/WAFLogs/{{region}}/{{acl}}/{_DAY}",)),
     # docs.aws.amazon.com/network-firewall/latest/developerguide/logging-s3.html
@@ -160,7 +162,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return Found((path,) if any(_bound(path, pattern) is not None for pattern in patterns) else ())
+        return Found((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
     if not patterns:
         return Found()
     roots: list[str] = []
@@ -183,7 +185,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
                     continue
                 elif reason := objects.skipped(name):
                     calls.pass_over(fs, f"{folder}/{name}/", reason)
-                elif depth == TREE_DEPTH or _PERIOD.fullmatch(name):
+                elif depth == TREE_DEPTH or PERIOD.fullmatch(name):
                     closed.append(f"{folder}/{name}")
                 else:
                     following.append(f"{folder}/{name}")
@@ -272,7 +274,7 @@ class Walk:
         """Folders of a day, for one pattern; nothing when the path lies beside it."""
         if ROOT not in path.split("/"):
             yield from self._from(f"{path}/{ROOT}", pattern.split("/")[1:], {})
-        elif found := _bound(path, pattern):
+        elif found := steps_below(path, pattern):
             rest, bound = found
             if self._take(bound):
                 yield from self._from(path, rest, bound)
@@ -315,8 +317,8 @@ class Walk:
         for day in self.wanted.days():
             months.setdefault((day.year, day.month), []).append(day)
         for days in months.values():
-            month = f"{path}/{_filled(year_step, days[0])}/{_filled(month_step, days[0])}"
-            names = [_filled(day_step, day) for day in days]
+            month = f"{path}/{filled(year_step, days[0])}/{filled(month_step, days[0])}"
+            names = [filled(day_step, day) for day in days]
             if len(names) > FEW_DAYS:
                 there = set(listing.folders(self.fs, month, self.calls))
                 names = [name for name in names if name in there]
@@ -335,9 +337,11 @@ class Walk:
             raise ConfigError(f"there are no folders of {source} below {path!r}")
 
 
-def _bound(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
+def steps_below(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
     """What of a pattern lies below a path in its tree, and the values above; None when the path is beside it."""
     given, rest = path.split("/"), pattern.split("/")[1:]
+    if ROOT not in given:
+        return None
     inside = given[len(given) - given[::-1].index(ROOT) :]
     if inside and ORGANIZATION.fullmatch(inside[0]):
         inside = inside[1:]
@@ -365,7 +369,8 @@ def matched(step: str, name: str) -> dict[str, str] | None:
     return {kind: value} if VARIABLES[kind].fullmatch(value) else None
 
 
-def _filled(step: str, day: date) -> str:
+def filled(step: str, day: date) -> str:
+    """What the folder of a year, month or day is called."""
     def value(variable: re.Match[str]) -> str:
         name = variable[1]
         return _DATES[name].format(getattr(day, name.removesuffix("_unpadded")))

@@ -138,6 +138,11 @@ def of_key(uri: str) -> KeyFacts:
     return KeyFacts(account=account, region=region, time=time, window=window)
 
 
+def day_of(uri: str) -> str | None:
+    """The day of delivery, `YYYYMMDD`, UTC, that a key says."""
+    return of_key(uri).day
+
+
 def raw_object(uri: str, etag: str = "") -> RawObject:
     """An object as the engine takes it, with what its key says."""
     facts = of_key(uri)

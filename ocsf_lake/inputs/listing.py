@@ -125,24 +125,56 @@ def _pages(uri: str, calls: Calls, access: Access) -> Iterator[list[ObjectRef]]:
         raise ConfigError(f"there is nothing at {uri!r}")
 
 
-def below(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
-    """The objects below a folder, at any depth, by name; none when there is no such folder."""
+def below(fs: Any, path: str, calls: Calls, after: str = "") -> Iterator[list[ObjectRef]]:
+    """The objects below a folder, at any depth, by name; none when there is no such folder.
+
+    Args:
+        fs: Its file system.
+        path: The folder.
+        calls: How often the store was asked, so far.
+        after: Only names in the folder that sort after this one; on S3 alone.
+    """
     if not _is_s3(fs):
         yield from _walked(fs, path, calls)
         return
-    root = len(path)
-    for page in _s3_pages(fs, path, calls):
-        found = []
-        for item in page.get("Contents", ()):
-            name = f"{page['Name']}/{item['Key']}"
-            if name.endswith("/"):
-                reason = objects.FOLDER_WITH_CONTENT if item["Size"] else ""  # an empty one only marks a folder
-            elif (reason := objects.skipped(name[root:]) or "") == "":
-                found.append(objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"}))
-            if reason:
-                calls.pass_over(fs, name, reason)
-        if found:
+    for page in _s3_pages(fs, path, calls, after=after):
+        if found := _refs(fs, page, path, calls):
             yield found
+
+
+def level(fs: Any, path: str, calls: Calls, inside: list[str]) -> Iterator[list[ObjectRef]]:
+    """The objects directly in a folder on S3.
+
+    Args:
+        fs: Its file system.
+        path: The folder.
+        calls: How often the store was asked, so far.
+        inside: Takes the names of the folders in it that may hold logs.
+    """
+    for page in _s3_pages(fs, path, calls, "/"):
+        for item in page.get("CommonPrefixes", ()):
+            name = _last(item["Prefix"])
+            if reason := objects.skipped(name):
+                calls.pass_over(fs, f"{path}/{name}/", reason)
+            else:
+                inside.append(name)
+        if found := _refs(fs, page, path, calls):
+            yield found
+
+
+def _refs(fs: Any, page: dict[str, Any], path: str, calls: Calls) -> list[ObjectRef]:
+    """The objects of a page that may hold logs; the others are noted."""
+    root = len(path)
+    found = []
+    for item in page.get("Contents", ()):
+        name = f"{page['Name']}/{item['Key']}"
+        if name.endswith("/"):
+            reason = objects.FOLDER_WITH_CONTENT if item["Size"] else ""  # an empty one only marks a folder
+        elif (reason := objects.skipped(name[root:]) or "") == "":
+            found.append(objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"}))
+        if reason:
+            calls.pass_over(fs, name, reason)
+    return found
 
 
 def folders(fs: Any, path: str, calls: Calls) -> list[str]:
@@ -199,10 +231,14 @@ def _is_s3(fs: Any) -> bool:
     return s3.is_s3(fs) and hasattr(fs, "call_s3")
 
 
-def _s3_pages(fs: Any, path: str, calls: Calls, delimiter: str = "") -> Iterator[dict[str, Any]]:
+def _s3_pages(
+    fs: Any, path: str, calls: Calls, delimiter: str = "", after: str = ""
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **({"Delimiter": delimiter} if delimiter else {})}
-    if not delimiter and s3.is_aws(fs):
+    if after:
+        asked["StartAfter"] = f"{asked['Prefix']}{after}"
+    if s3.is_aws(fs):
         asked["OptionalObjectAttributes"] = ["RestoreStatus"]
     while True:
         page: dict[str, Any] = {}

@@ -14,9 +14,10 @@ from datetime import date
 from typing import Any
 
 from ocsf_lake.inputs import deliveries, listing
-from ocsf_lake.inputs.coverage import Coverage, Seen
+from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Leaf
 from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.ledger.seen import Seen
 
 MOST_CALLS = 60
 """One run asks so often, at most: at S3's price a run every five minutes pays less than 3 dollars a month for it."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from ocsf_lake.inputs import deliveries, discovery, listing, probe
-from ocsf_lake.inputs.coverage import Coverage, Seen
+from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Wanted
 from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.storage import objects, s3
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.s3 import Access

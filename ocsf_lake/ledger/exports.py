@@ -17,12 +17,10 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import records
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import ID_DIGITS, State
 from ocsf_lake.ledger.tables import BATCHES, EXPORTS, FILES, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import ConfigError
-
-ID_DIGITS = 32
 
 
 @dataclass(frozen=True)

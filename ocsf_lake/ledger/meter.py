@@ -8,12 +8,11 @@ object's name says, or under `unknown`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Batch, Result
@@ -23,17 +22,22 @@ from ocsf_mappers.compiler.statistics import OTHER, News, Novelty, Sighting
 
 NAMES_A_DAY = 2_000
 """Of a source's members, so many names are told apart on one day; later ones are together under `(other)`."""
+DayOf = Callable[[str], str | None]
+
 NEWS_OF_SOURCE = 10_000
 """So much news of a source is kept; what comes later is counted as one item, `(other)`."""
 
 
-def record(connection: sa.Connection, batch: Batch, result: Result, at: str | None = None) -> dict[News, Sighting]:
+def record(
+    connection: sa.Connection, batch: Batch, result: Result, day_of: DayOf, at: str | None = None
+) -> dict[News, Sighting]:
     """Adds a batch to the meter, inside the transaction that marks it done.
 
     Args:
         connection: The ledger.
         batch: The batch.
         result: What became of it.
+        day_of: Gives the day of delivery, `YYYYMMDD`, that an object's URI says.
         at: When it was done; now without it.
 
     Returns:
@@ -41,7 +45,7 @@ def record(connection: sa.Connection, batch: Batch, result: Result, at: str | No
     """
     census = result.census
     found = _record_news(connection, batch, census.news, at or now())
-    _add(connection, METER, ("batch_id", "day"), _days(batch, result, found))
+    _add(connection, METER, ("batch_id", "day"), _days(batch, result, found, day_of))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
     failed = Counter({(day, _storable(name)): number for (day, name), number in census.failed.items()})
     rows = [
@@ -52,7 +56,9 @@ def record(connection: sa.Connection, batch: Batch, result: Result, at: str | No
     return {news: sighting for news, sighting in found.items() if news.kind is not Novelty.OPEN_MEMBER}
 
 
-def _days(batch: Batch, result: Result, found: dict[News, Sighting]) -> list[dict[str, Any]]:
+def _days(
+    batch: Batch, result: Result, found: dict[News, Sighting], day_of: DayOf
+) -> list[dict[str, Any]]:
     census = result.census
     kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
     days: dict[str, Counter[str]] = {}
@@ -68,7 +74,7 @@ def _days(batch: Batch, result: Result, found: dict[News, Sighting]) -> list[dic
         for (day, _), number in counts.items():
             count(day, kind, number)
     for ref, outcome in result.outcomes.items():
-        day = discovery.of_key(ref.uri).day or layout.UNKNOWN
+        day = day_of(ref.uri) or layout.UNKNOWN
         for kind, number in (("quarantined", outcome.counts.quarantined), ("dropped", outcome.counts.dropped)):
             if number:
                 count(day, kind, number)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.tables import ROUTED, TRACES
 from ocsf_lake.storage import layout
@@ -17,19 +16,19 @@ class Traces:
     """What one attempt at a batch leaves.
 
     Args:
-        lake: The lake.
+        engine: The ledger's database.
         batch_id: The batch or replay.
     """
 
-    def __init__(self, lake: Lake, batch_id: str) -> None:
-        self.lake = lake
+    def __init__(self, engine: sa.Engine, batch_id: str) -> None:
+        self.engine = engine
         self.batch_id = batch_id
         self._noted: set[str] = set()
 
     def note(self, folders: Iterable[str]) -> None:
         """Says where files will be written, before they are."""
         if new := sorted(set(folders) - self._noted):
-            with self.lake.ledger.engine.begin() as connection:
+            with self.engine.begin() as connection:
                 self.note_in(connection, self.batch_id, new)
             self._noted.update(new)
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.ledger import arrow_rows
 from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.ledger.tables import ABOUT, METADATA
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
@@ -28,6 +31,8 @@ from ocsf_mappers.compiler.statistics import Census, News, Novelty, Sighting
 from ocsf_mappers.errors import ReadError
 
 FORMAT = 1
+CHECKPOINT = "000000000000"
+"""Begins the names of the files with what a ledger knew when its lake got a marker."""
 
 
 @dataclass(frozen=True)
@@ -238,3 +243,15 @@ def _census_of(said: dict[str, Any]) -> Census:
     }
     news = {News(Novelty(kind), name, text): Sighting(*seen) for kind, name, text, *seen in said["news"]}
     return Census(Counter(said["events"]), news=news, **counted)
+
+
+def checkpoint(connection: sa.Connection, store: Store) -> None:
+    """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
+    for name, table in METADATA.tables.items():
+        if name == ABOUT.name:
+            continue
+        sink = pa.BufferOutputStream()
+        found = arrow_rows(connection, table)
+        if len(found):
+            pq.write_table(found, sink, compression="zstd")
+            store.put(f"{marker.RECORDS}/{CHECKPOINT}-{name}.parquet", sink.getvalue())

@@ -11,13 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ingest.grouping import ID_DIGITS
-from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import marker, orphans
 from ocsf_lake.ledger.database import insert, upsert
-from ocsf_lake.ledger.leases import Lease, LostError
+from ocsf_lake.ledger.leases import Lease, Leases, LostError
 from ocsf_lake.ledger.ledger import Ledger, file_row, now
-from ocsf_lake.ledger.results import Batch, Result, State
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS, ROUTED
 
 
@@ -38,9 +36,9 @@ class Attempt:
     number: int
 
 
-def held(lake: Lake, source: str) -> AbstractContextManager[Lease | None]:
+def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
     """Holds a source's quarantine for one worker, which replays or purges it; gives None when another one holds it."""
-    return lake.leases.held(hashlib.sha256(f"replay of {source}".encode()).hexdigest()[:ID_DIGITS])
+    return leases.held(hashlib.sha256(f"replay of {source}".encode()).hexdigest()[:ID_DIGITS])
 
 
 def unfinished(ledger: Ledger, source: str) -> list[str]:

@@ -12,6 +12,9 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.compiler.statistics import Census, News, Sighting
 from ocsf_mappers.errors import OcsfMappersError
 
+ID_DIGITS = 32
+"""Hexadecimal digits of the ids of batches, and of names made the same way."""
+
 
 class State(StrEnum):
     """How far an object or a batch has come.

@@ -221,6 +221,20 @@ SHIPPED_OBJECTS = sa.Table(
 """Objects of shipments: which of the shipment's rows, in their order, each has. Without a time it may not be there."""
 
 
+LISTINGS = sa.Table(
+    "listings",
+    METADATA,
+    sa.Column("uri", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("mapper", sa.Text, nullable=False),
+    sa.Column("begun_at", sa.Text, nullable=False),
+    sa.Column("calls", sa.BigInteger, nullable=False, default=0),
+)
+"""When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`, and how many calls it took when it was
+listed whole; the source is empty for any."""
+
+
 ABOUT = sa.Table(
     "about",
     METADATA,
@@ -262,11 +276,16 @@ def _be_the_catalog(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS ocsf_catalog.{name}")
 
 
+def _remember_listings(connection: sa.Connection) -> None:
+    LISTINGS.create(connection, checkfirst=True)
+
+
 STEPS = (
     _say_who_works,
     _tell_attempts_at_replays_apart,
     _say_where_files_may_be_left,
     _count_failures,
     _be_the_catalog,
+    _remember_listings,
 )
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""

@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ocsf_lake.config import Settings
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.store import Store
@@ -67,11 +66,27 @@ class FileInfo:
     max_time: int | None = None
 
 
+class Form(Protocol):
+    """The form of files, as settings say it."""
+
+    @property
+    def row_group_rows(self) -> int:
+        """Rows of a row group at most."""
+
+    @property
+    def compression_level(self) -> int:
+        """Of zstd."""
+
+    @property
+    def data_page_bytes(self) -> int:
+        """Bytes of a page before compression, about."""
+
+
 Encoded = tuple[FileInfo, pa.Buffer]
 """A file and its bytes, not written yet."""
 
 
-def write(events: pa.Table, store: Store, settings: Settings, batch_id: str, part: int) -> list[FileInfo]:
+def write(events: pa.Table, store: Store, settings: Form, batch_id: str, part: int) -> list[FileInfo]:
     """Writes the events of one part; see `encoded`.
 
     Raises:
@@ -91,7 +106,7 @@ def put(file: Encoded, store: Store) -> FileInfo:
     return info
 
 
-def encoded(events: pa.Table, settings: Settings, batch_id: str, part: int) -> Iterator[Encoded]:
+def encoded(events: pa.Table, settings: Form, batch_id: str, part: int) -> Iterator[Encoded]:
     """The files of the events of one part, in the order of tables, partitions and classes.
 
     Args:
@@ -209,7 +224,7 @@ def _rows(events: pa.Table, partition: Partition) -> pa.Table:
     return pa.table(columns, schema=table.arrow)
 
 
-def encode(rows: pa.Table, settings: Settings, sort_by: str | None = None) -> pa.Buffer:
+def encode(rows: pa.Table, settings: Form, sort_by: str | None = None) -> pa.Buffer:
     """A Parquet file of these rows, of plain types: what is text here is text to every reader."""
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -222,7 +237,7 @@ def encode(rows: pa.Table, settings: Settings, sort_by: str | None = None) -> pa
     return sink.getvalue()
 
 
-def form(schema: pa.Schema, settings: Settings, sort_by: str | None = None) -> dict[str, Any]:
+def form(schema: pa.Schema, settings: Form, sort_by: str | None = None) -> dict[str, Any]:
     """What all our Parquet files have in common, as arguments of pyarrow's writers."""
     encoded, bounded = _leaves(schema)
     return {
@@ -237,7 +252,7 @@ def form(schema: pa.Schema, settings: Settings, sort_by: str | None = None) -> d
     }
 
 
-def rows_per_step(rows: pa.Table, settings: Settings) -> int:
+def rows_per_step(rows: pa.Table, settings: Form) -> int:
     """Rows between two looks at a page's size: few where rows are long, so that a page does not grow past its bound."""
     return max(1, min(MOST_ROWS_PER_STEP, settings.data_page_bytes * len(rows) // max(int(rows.nbytes), 1)))
 

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs import definitions
-from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, PLACE, QUARANTINE, QUARANTINE_SCHEMA
+from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, PLACE, QUARANTINE
 from ocsf_lake.config import Settings
-from ocsf_lake.inputs import discovery
+from ocsf_lake.ingest import rejects
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.leases import Lease
@@ -131,46 +130,6 @@ def shown(
     ]
 
 
-def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> list[parquet.Encoded]:
-    """The file of the rejects of one part of a batch, not written yet; no rejects, no file."""
-    if not len(rejects):
-        return []
-    constant = {
-        "batch_id": batch.id,
-        "mapper_version": batch.mapper_version,
-        "ocsf_version": batch.ocsf_version,
-    }
-    columns = [
-        pa.repeat(pa.scalar(constant[name]), len(rejects)) if name in constant else rejects[name]
-        for name in QUARANTINE_SCHEMA.names
-    ]
-    rows = pa.table(columns, schema=QUARANTINE_SCHEMA)
-    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
-    data = parquet.encode(rows, settings)
-    partition = Partition(QUARANTINE, _values(batch))
-    return [(FileInfo(path, partition, None, len(rows), data.size, parquet.checksum(data)), data)]
-
-
-def folder(batch: Batch) -> str:
-    """Where a batch's rejects go."""
-    return definitions.folder(QUARANTINE, _values(batch))
-
-
-def outcomes_folder(batch: Batch) -> str:
-    """Where a replay says what became of its entries."""
-    return definitions.folder(OUTCOMES, (batch.source,))
-
-
-def _values(batch: Batch) -> tuple[str, str]:
-    return batch.source, batch_day(batch)
-
-
-def batch_day(batch: Batch) -> str:
-    """The latest day of delivery, `YYYYMMDD`, that the members' keys name: unlike the clock's it stays the same."""
-    days = [day for ref in batch.members if (day := discovery.of_key(ref.uri).day)]
-    return max(days, default=layout.UNKNOWN)
-
-
 def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, str]:
     """The texts of an object's entries that were kept whole, by record."""
     found: dict[int, str] = {}
@@ -230,7 +189,7 @@ def write_outcomes(
         ],
         schema=OUTCOMES_SCHEMA,
     )
-    path = f"{outcomes_folder(batch)}/{layout.quarantine_file(batch.id, part)}"
+    path = f"{rejects.outcomes_folder(batch)}/{layout.quarantine_file(batch.id, part)}"
     data = parquet.encode(table, settings)
     store.put(path, data)
     partition = Partition(OUTCOMES, (batch.source,))
@@ -294,7 +253,7 @@ def purge(lake: Lake, files: Sequence[Purge]) -> None:
         RetriableError: A replay works on entries of one of the sources; what comes before it is removed.
     """
     for source in sorted({file.source for file in files}):
-        with replays.held(lake, source) as lease:
+        with replays.held(lake.leases, source) as lease:
             if lease is None:
                 raise RetriableError(
                     "a replay works on this source's quarantine; purge again when it has ended", source=source

@@ -86,7 +86,7 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
 @contextmanager
 def _held(lake: Lake, done: _Finished) -> Iterator[Lease | None]:
     of = done.of or done.batch
-    held = replays.held(lake, of.source) if done.replayed else lake.leases.held(of.id)
+    held = replays.held(lake.leases, of.source) if done.replayed else lake.leases.held(of.id)
     with held as lease:
         yield lease
 

@@ -15,25 +15,22 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
+from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
 from ocsf_lake.ledger import marker, meter, records, replays
 from ocsf_lake.ledger.database import lock, upsert
-from ocsf_lake.ledger.ledger import arrow_rows, put_result
+from ocsf_lake.ledger.ledger import put_result
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
 from ocsf_mappers.errors import ConfigError
-
-CHECKPOINT = "000000000000"
-"""Begins the names of the files with what a ledger knew when its lake got a marker."""
 
 _ROWS = 5_000
 
@@ -94,7 +91,7 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
             if settings.ledger_url is not None:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if said is None:
-                checkpoint(connection, store)
+                records.checkpoint(connection, store)
             # Before the transaction ends: a ledger that no lake names is made again, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
     return summary
@@ -146,7 +143,7 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
         upsert(connection, BATCHES, ("id",), [row])
         put_result(connection, batch, result, facts.done_at)
         duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
-    meter.record(connection, batch, result, facts.done_at)
+    meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, found in result.routed:
         routed.put(connection, batch, one, found, facts.done_at)
         connection.execute(sa.insert(ROUTED), {"batch_id": one.id, "of_batch": batch.id})
@@ -175,18 +172,6 @@ def _count(connection: sa.Connection, summary: Summary) -> None:
 
 
 # -- ledgers from before there were records ---------------------------------------------------------------------------
-def checkpoint(connection: sa.Connection, store: Store) -> None:
-    """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
-    for name, table in METADATA.tables.items():
-        if name == ABOUT.name:
-            continue
-        sink = pa.BufferOutputStream()
-        found = arrow_rows(connection, table)
-        if len(found):
-            pq.write_table(found, sink, compression="zstd")
-            store.put(f"{marker.RECORDS}/{CHECKPOINT}-{name}.parquet", sink.getvalue())
-
-
 def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
     for name, rows in _checkpoint_rows(store):
         connection.execute(sa.insert(METADATA.tables[name]), rows)
@@ -202,9 +187,9 @@ def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
 def _checkpoint_rows(store: Store) -> Iterator[tuple[str, list[dict[str, object]]]]:
     for path in sorted(store.sizes(marker.RECORDS)):
         name = path.rpartition("/")[2]
-        if name.startswith(CHECKPOINT) and name.endswith(".parquet"):
+        if name.startswith(records.CHECKPOINT) and name.endswith(".parquet"):
             table = pq.read_table(io.BytesIO(store.get(path) or b""))
             for part in table.to_batches(max_chunksize=_ROWS):
-                yield name.removeprefix(f"{CHECKPOINT}-").removesuffix(".parquet"), part.to_pylist()
+                yield name.removeprefix(f"{records.CHECKPOINT}-").removesuffix(".parquet"), part.to_pylist()
 
 

@@ -25,18 +25,17 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates, parts, routed
+from ocsf_lake.ingest import divide, duplicates, parts, rejects, routed, undo
 from ocsf_lake.ingest.batch import reached
-from ocsf_lake.ingest.grouping import ID_DIGITS
 from ocsf_lake.ingest.parts import Assembly, Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import meter, orphans, records, replays
+from ocsf_lake.ledger import meter, records, replays
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.orphans import Traces
-from ocsf_lake.ledger.results import Batch, CountError, Outcome, Result
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Outcome, Result
 from ocsf_lake.query import query
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
@@ -110,12 +109,12 @@ def replay(
         held = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
     for name in sorted(held & {source} if source else held):
         engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
-        with opened(settings) as lake, replays.held(lake, name) as lease:
+        with opened(settings) as lake, replays.held(lake.leases, name) as lease:
             if lease is None:
                 summary.busy.append(name)
                 continue
             for unfinished in replays.unfinished(lake.ledger, name):
-                take_back(lake, unfinished)
+                undo.replay(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
                 _run(lake, engine, entries, lease, summary)
@@ -138,18 +137,6 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
     entries = [Entry(*row) for row in found]
     refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
     return _Replay(lake, engine, batch, entries, refs, lease, store).run()
-
-
-def take_back(lake: Lake, batch_id: str) -> None:
-    """Takes what an unfinished replay has written out of the lake."""
-
-    def undo(connection: sa.Connection) -> None:
-        records.forget(lake.store, batch_id)
-        for written_by in orphans.ids(connection, batch_id):
-            lake.catalog.drop(written_by)
-        lake.store.remove(orphans.left(connection, lake.store, batch_id))
-
-    replays.take_back(lake.ledger, batch_id, undo)
 
 
 def _groups(
@@ -216,7 +203,7 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
         reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
-        result.news.update(meter.record(connection, batch, result, at))
+        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         routed.record(connection, lake.settings, batch, result, at)
 
     replays.finish(lake.ledger, planned, result, register, also, at)
@@ -239,7 +226,7 @@ class _Replay:
     ) -> None:  # fmt: skip
         self.lake = lake
         self.store = store or lake.store
-        self.traces = Traces(lake, batch.id)
+        self.traces = Traces(lake.ledger.engine, batch.id)
         self.lease = lease
         self.router = Router(engine, batches.engine_of(engine.version, lake.settings), keep_strangers=True)
         self.engine = engine
@@ -321,7 +308,7 @@ class _Replay:
 
     def _say(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Writes what became of entries."""
-        self._note([quarantine.outcomes_folder(self.batch)])
+        self._note([rejects.outcomes_folder(self.batch)])
         self.result.files += quarantine.write_outcomes(rows, self.store, self.lake.settings, self.batch, self.number)
 
     def _refused(self, piece: Piece, reason: str) -> None:

@@ -149,7 +149,7 @@ def test_an_object_that_may_be_in_the_lake_as_a_duplicate_is_kept(settings: Make
 
 def test_a_replay_that_is_going_on_is_waited_for(mistaken: Path, settings: Make) -> None:
     refused = pytest.raises(RetriableError, match="replay or purge")
-    with opened(settings()) as lake, replays.held(lake, "aws_route53_resolver"), refused:
+    with opened(settings()) as lake, replays.held(lake.leases, "aws_route53_resolver"), refused:
         ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").reread == 1
 

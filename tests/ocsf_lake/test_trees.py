@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -139,14 +140,17 @@ def test_a_month_is_asked_for_once_where_most_of_its_days_are_missing(bucket: st
     assert year.usd == pytest.approx(year.number * 5e-6)
 
 
-def test_a_fresh_run_looks_as_far_back_as_its_source_is_late(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_run_looks_as_far_back_as_its_source_is_late(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from ocsf_lake.ingest import backfill, incremental
+    from ocsf_lake.ingest.plan import Planned
 
     asked: list[Wanted] = []
-    monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.wanted))
+    monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.wanted) or Planned())
     now = datetime(2025, 3, 11, 0, 5, tzinfo=UTC)
     for sweep in (False, True):
-        incremental.plan_fresh("aws_cloudtrail", bucket, Settings(lake="memory://lake"), now, sweep)
+        incremental.plan_fresh("aws_cloudtrail", bucket, Settings(lake=str(tmp_path)), now, sweep)
     assert [(wanted.first, wanted.last) for wanted in asked] == [
         (date(2025, 3, 9), date(2025, 3, 11)),
         (date(2025, 2, 8), date(2025, 3, 11)),

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
-from ocsf_lake.ingest import batch, duplicates
+from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import orphans, replays
@@ -30,7 +30,6 @@ from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, 
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
-from ocsf_lake.upkeep import replay
 from ocsf_mappers.errors import RetriableError
 
 Key = tuple[str, str]
@@ -111,10 +110,10 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
     with ExitStack() as stack:
         ids = [] if old is None else _ids(lake, old)
         for source in sorted(_sources(lake, ids)):
-            if stack.enter_context(replays.held(lake, source)) is None:
+            if stack.enter_context(replays.held(lake.leases, source)) is None:
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
             for unfinished in replays.unfinished(lake.ledger, source):
-                replay.take_back(lake, unfinished)
+                undo.replay(lake, unfinished)
         if old is not None and stack.enter_context(lake.leases.held(old)) is None:
             raise RetriableError("another run works on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)
@@ -179,7 +178,7 @@ class _Moving:
             return []
         tag = hashlib.sha256(repr(sorted(keys)).encode()).hexdigest()[:8]
         path = f"{file.path.removesuffix('.parquet')}-{tag}.parquet"
-        Traces(self.lake, batch_id).note([path.rpartition("/")[0]])
+        Traces(self.lake.ledger.engine, batch_id).note([path.rpartition("/")[0]])
         data = parquet.encode(rest, self.lake.settings)
         store.put(path, data)
         return [FileInfo(path, file.partition, None, len(rest), data.size, parquet.checksum(data))]

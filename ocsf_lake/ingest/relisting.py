@@ -1,0 +1,170 @@
+"""A URI listed again, and what the ledger remembers of that: `ocsf-lake ingest`, by hand or from cron.
+
+Keys arrive out of order and late, so neither the last key nor the time of an event says what is new; the ledger does.
+It also says when a folder was last listed without a gap: from there each run looks some days back, so that a time in
+which nothing ran is caught up with. Late objects are looked for further back once a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import sqlalchemy as sa
+
+from ocsf_lake.inputs import listing, probe, recent
+from ocsf_lake.inputs.coverage import Coverage
+from ocsf_lake.inputs.deliveries import Leaf
+from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.database import upsert
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.seen import Seen
+from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
+from ocsf_lake.storage import objects, retry, s3
+from ocsf_lake.storage.objects import ObjectRef
+
+SWEEP_EVERY = timedelta(days=1)
+MOST_UNFINISHED = 50
+"""Folders of older objects that are not finished are listed up to this number; with more of them all is."""
+WHOLE, SWEPT = "whole", "whole, sweep"
+
+FEW_CALLS = 20
+"""A folder that takes no more than this to list, some 20,000 objects, is listed whole each time: leaving days out would
+take as many."""
+
+
+@dataclass
+class Listing:
+    """A URI's listing by `ocsf-lake ingest`: whole the first time, then without older days of AWS's folders on S3.
+
+    Args:
+        uri: Folder, glob or file.
+        source: Name of the source; None for any.
+        mapper: Version of the source's mapper; with another one all is listed, as objects may be read again.
+        lake: The lake.
+        calls: How often the store was asked, so far.
+        now: The time, with a zone.
+        whole: Whether everything is asked for.
+        first: First day that is looked at; None where all are.
+        coverage: What was looked at, where older days were left out.
+    """
+
+    uri: str
+    source: str | None
+    mapper: str
+    lake: Lake
+    calls: Calls
+    now: datetime
+    whole: bool = False
+    first: date | None = None
+    coverage: Coverage | None = None
+    _swept: bool = True
+    _calls: int = 0
+    _place: str = ""
+    _remembered: list[str] = field(default_factory=list)
+
+    def pages(self) -> Iterator[list[ObjectRef]]:
+        """The objects, page by page."""
+        access = self.lake.settings.input_access
+        with s3.explained(self.uri):
+            fs, path = objects.filesystem(self.uri, access)
+            fs.invalidate_cache()
+            self._place = listing.shown(fs, f"{path}/")
+            if not recent.is_possible(fs, path) or objects.kind(fs, path) != "directory":
+                yield from listing.pages(self.uri, self.calls, access)
+                return
+            self._remembered = [WHOLE, SWEPT]
+            begun = self.calls.number
+            unfinished = self._decide()
+            if self.first is None:
+                yield from listing.below(fs, path, self.calls)
+                self._calls = self.calls.number - begun
+                return
+            leaves: list[Leaf] = []
+            seen = Seen(self.lake.ledger.engine)
+
+            def is_known(folder: str) -> bool:
+                return bool(retry.patiently(seen.folders, [listing.shown(fs, f"{folder}/")]))
+
+            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves)
+            for folder in unfinished:
+                yield from listing.below(fs, objects.filesystem(folder, access)[1].rstrip("/"), self.calls)
+            last = max(self.now.astimezone(UTC).date(), self.first)
+            self.coverage = Coverage(self.source, self.uri, self.lake.settings.lake, self.first, last)
+            if leaves:
+                probe.other_days(fs, leaves, self.coverage, seen, self.calls)
+                self.coverage.newer = None  # S3 gave all that sorts after the first day
+
+    def done(self) -> None:
+        """Notes that all of it was listed, and that what is new stands in the ledger."""
+        if not self._remembered or self.calls.refused:
+            return
+        what = self._remembered if self._swept else [WHOLE]
+        retry.patiently(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
+
+    def _decide(self) -> list[str]:
+        """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
+        if self.whole:
+            return []
+        found = retry.patiently(remembered, self.lake, self._place, self.source, self.mapper)
+        if WHOLE not in found or SWEPT not in found:
+            return []
+        self._calls = retry.patiently(_calls_of, self.lake, self._place, self.source)
+        if self._calls <= FEW_CALLS:
+            return []
+        unfinished = retry.patiently(_unfinished, self.lake, self._place)
+        if len(unfinished) > MOST_UNFINISHED:
+            return []
+        self._swept = not timedelta(0) <= self.now - found[SWEPT] < SWEEP_EVERY
+        since, days = (found[SWEPT], recent.SWEEP_DAYS) if self._swept else (found[WHOLE], recent.LOOKBACK_DAYS)
+        self.first = first_day(since, self.now, days)
+        return unfinished
+
+
+def first_day(since: datetime, now: datetime, days: int) -> date:
+    """The first day to look at, so many days before the last look without a gap."""
+    return min(since, now).astimezone(UTC).date() - timedelta(days=days)
+
+
+def remembered(lake: Lake, uri: str, source: str | None, mapper: str) -> dict[str, datetime]:
+    """What was listed without a gap -> when the last such listing began."""
+    columns = LISTINGS.c
+    query = sa.select(columns.what, columns.begun_at).where(
+        columns.uri == uri, columns.source == (source or ""), columns.mapper == mapper
+    )
+    with lake.ledger.engine.connect() as connection:
+        return {what: datetime.fromisoformat(at) for what, at in connection.execute(query)}
+
+
+def remember(
+    lake: Lake, uri: str, source: str | None, what: Sequence[str], mapper: str, begun: datetime, calls: int = 0
+) -> None:
+    """Notes in the ledger what was listed without a gap, and how many calls the whole takes."""
+    at = begun.astimezone(UTC).isoformat(timespec="seconds")
+    row = {"uri": uri, "source": source or "", "mapper": mapper, "begun_at": at, "calls": calls}
+    with lake.ledger.engine.begin() as connection:
+        upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "what": name} for name in what])
+
+
+def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
+    columns = LISTINGS.c
+    query = sa.select(columns.calls).where(columns.uri == uri, columns.source == (source or ""), columns.what == WHOLE)
+    with lake.ledger.engine.connect() as connection:
+        return connection.scalar(query) or 0
+
+
+def _unfinished(lake: Lake, uri: str) -> list[str]:
+    """URIs of the folders below a URI with objects that are planned and not done, skipped or failed."""
+    states = (State.DONE, State.SET_ASIDE)
+    query = sa.select(OBJECTS.c.uri).where(
+        OBJECTS.c.state.not_in(states), OBJECTS.c.uri.startswith(uri, autoescape=True)
+    )
+    folders: set[str] = set()
+    with lake.ledger.engine.connect() as connection:
+        for (found,) in connection.execute(query):
+            folders.add(found.rpartition("/")[0])
+            if len(folders) > MOST_UNFINISHED:
+                break
+    return sorted(folders)

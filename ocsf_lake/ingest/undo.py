@@ -1,0 +1,26 @@
+"""What an attempt that did not end has left, taken out of the lake."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import orphans, records, replays
+from ocsf_lake.ledger.ledger import Undo
+
+
+def batch(lake: Lake, batch_id: str) -> Undo:
+    """Gives what takes an open batch out of the lake, in the transaction that forgets it."""
+
+    def undo(connection: sa.Connection) -> None:
+        records.forget(lake.store, batch_id)
+        for written_by in orphans.ids(connection, batch_id):
+            lake.catalog.drop(written_by)
+        lake.store.remove(orphans.left(connection, lake.store, batch_id))
+
+    return undo
+
+
+def replay(lake: Lake, batch_id: str) -> None:
+    """Takes what an unfinished replay has written out of the lake."""
+    replays.take_back(lake.ledger, batch_id, batch(lake, batch_id))

@@ -1,0 +1,80 @@
+"""A folder on S3 listed again: whole, apart from older days of the folders in which AWS delivers by day.
+
+Nothing is chosen by what it holds: folders and objects beside AWS's are listed each time. Of a folder that holds AWS's
+years, S3 gives the names from a day on; those of a source whose months have no leading zeros from a year on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+from ocsf_lake.inputs import deliveries, listing
+from ocsf_lake.inputs.deliveries import Leaf
+from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.storage import s3
+from ocsf_lake.storage.objects import ObjectRef
+
+LOOKBACK_DAYS = max(found.lookback_days for found in deliveries.DELIVERIES.values())
+SWEEP_DAYS = max(found.sweep_days for found in deliveries.DELIVERIES.values())
+_END = deliveries.TREE_DEPTH + 1
+_PATTERNS = tuple(pattern for found in deliveries.DELIVERIES.values() for pattern in found.patterns)
+
+
+def is_possible(fs: Any, path: str) -> bool:
+    """Whether a folder can be listed from a name on: on S3, apart from directory buckets, which have no order."""
+    return s3.is_s3(fs) and hasattr(fs, "call_s3") and not path.split("/")[0].endswith("--x-s3")
+
+
+def pages(
+    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf]
+) -> Iterator[list[ObjectRef]]:
+    """The objects below a folder, without older days of AWS's folders.
+
+    Args:
+        fs: The file system, one for which `is_possible` holds.
+        path: The folder.
+        first: First day of delivery, UTC.
+        is_known: Whether the lake knows an object below a path; a folder of years of which it knows none is new, and
+            listed whole.
+        calls: How often the store was asked, so far.
+        leaves: Takes the folders of which older days were left out.
+    """
+    waiting = [(path, 0)]
+    end = calls.number + deliveries.TREE_CALLS
+    while waiting:
+        folder, depth = waiting.pop()
+        in_tree = deliveries.ROOT in folder.split("/")
+        rests = [found[0] for pattern in _PATTERNS if (found := deliveries.steps_below(folder, pattern))]
+        years = next((rest for rest in rests if rest and "{year}" in rest[0]), None)
+        if years is not None and is_known(folder):
+            leaves.append(Leaf(folder, tuple(years)))
+            yield from listing.below(fs, folder, calls, after=_before(years, first))
+        elif (
+            years is not None
+            or (in_tree and not rests)
+            or (not in_tree and (depth >= _END or calls.number >= end))
+        ):
+            yield from listing.below(fs, folder, calls)
+        else:
+            inside: list[str] = []
+            yield from listing.level(fs, folder, calls, inside)
+            waiting += [
+                (f"{folder}/{name}", _END if _is_period(name, in_tree) else depth + 1)
+                for name in sorted(inside, reverse=True)
+            ]
+
+
+def _is_period(name: str, in_tree: bool) -> bool:
+    return not in_tree and name != deliveries.ROOT and deliveries.PERIOD.fullmatch(name) is not None
+
+
+def _before(steps: Sequence[str], first: date) -> str:
+    """A name that stands before those of the day and after those of the days before it, below a folder of years."""
+    sorted_steps = []
+    for step in steps:
+        if "unpadded" in step:
+            break
+        sorted_steps.append(deliveries.filled(step, first))
+    return "/".join(sorted_steps)

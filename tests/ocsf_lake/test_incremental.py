@@ -1,0 +1,198 @@
+"""A folder on S3 is listed whole once; later runs leave out older days of AWS's folders, and lose nothing by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import incremental, relisting
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger.tables import LISTINGS
+from tests.ocsf_lake.conftest import ON_BOTH
+from tests.servers.rgw import S3Server
+
+pytestmark = pytest.mark.integration
+Make = Callable[..., Settings]
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+ACCOUNT = "111122223333"
+HEADER = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"
+)
+
+
+def key(day: date, region: str = "eu-west-1", tag: str = "a") -> str:
+    name = f"{ACCOUNT}_vpcflowlogs_{region}_fl-0a_{day:%Y%m%d}T0000Z_{tag}.log"
+    return f"AWSLogs/{ACCOUNT}/vpcflowlogs/{region}/{day:%Y/%m/%d}/{name}"
+
+
+class Logs:
+    """A bucket to put logs into, and runs over it."""
+
+    def __init__(self, bucket: str, server: S3Server, settings: Settings) -> None:
+        self.bucket, self.client, self.settings = bucket, server.client(), settings
+
+    def put(self, name: str, number: int = 0) -> None:
+        line = f"2 {ACCOUNT} eni-0a1b 10.0.0.1 10.0.1.9 4{number:04d} 443 6 9 900 1741651200 1741651259 ACCEPT OK"
+        self.client.put_object(Bucket=self.bucket, Key=f"raw/{name}", Body=f"{HEADER}\n{line}\n".encode())
+
+    def run(self, now: datetime = NOW, whole: bool = False, source: str | None = None) -> ingest.Planned:
+        uri = f"s3://{self.bucket}/raw"
+        planned = ingest.plan([uri], self.settings, source, whole=whole, now=now)
+        ingest.work(planned.batch_ids, self.settings)
+        return planned
+
+
+@pytest.fixture
+def logs(bucket: str, s3_owner: S3Server, settings: Make, tmp_path: Path) -> Logs:
+    return Logs(bucket, s3_owner, settings(lake=str(tmp_path / "lake")))
+
+
+@pytest.fixture(autouse=True)
+def as_if_it_were_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relisting, "FEW_CALLS", 0)
+
+
+def sixty_days(logs: Logs) -> None:
+    for number in range(60):
+        for region in ("eu-west-1", "us-east-1"):
+            logs.put(key(NOW.date() - timedelta(days=number), region), number)
+
+
+def test_the_second_run_over_sixty_days_asks_little_and_finds_what_is_new(logs: Logs) -> None:
+    sixty_days(logs)
+    assert logs.run().listed == 120
+    logs.put(key(NOW.date(), tag="new"), 1)
+    logs.put(key(NOW.date() + timedelta(days=1), tag="tomorrow"), 2)
+    logs.put(key(NOW.date() - timedelta(days=2), "ap-south-1", "new_region"), 3)
+    logs.put(key(NOW.date() - timedelta(days=50), "ap-south-1", "new_region_old"), 4)
+    logs.put("beside/old/2020/01/01/flow.log", 5)
+    logs.put(key(date(2020, 1, 1)).replace("/vpcflowlogs/", "/Other/"), 6)
+    second = logs.run(NOW + timedelta(minutes=5))
+    assert second.listed - second.known == 6
+    assert second.listed < 30
+    third = logs.run(NOW + timedelta(minutes=10))
+    assert third.listed == third.known
+    assert logs.run(NOW + timedelta(minutes=15), whole=True).listed == 126
+
+
+def test_a_folder_of_few_objects_is_listed_whole_each_time(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relisting, "FEW_CALLS", 20)
+    sixty_days(logs)
+    logs.run()
+    again = logs.run(NOW + timedelta(minutes=5))
+    assert (again.list_calls, again.listed, again.known) == (1, 120, 120)
+
+
+def test_a_regular_run_needs_few_calls(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    again = logs.run(NOW + timedelta(minutes=5))
+    assert again.list_calls <= 19
+    assert again.coverage is not None
+    told = [note.text for note in again.coverage.notes()]
+    assert "from 2026-11-26 on" in told[0]
+    assert "--all" in told[0]
+
+
+def test_old_logs_are_taken_the_first_time(logs: Logs) -> None:
+    logs.put(key(date(2026, 3, 16)))
+    assert len(logs.run().batch_ids) == 1
+
+
+def test_a_time_without_runs_is_caught_up_with(logs: Logs) -> None:
+    logs.put(key(date(2026, 9, 1)))
+    logs.run(datetime(2026, 9, 1, 12, tzinfo=UTC))
+    logs.put(key(date(2026, 9, 20), tag="while_off"), 1)
+    found = logs.run(NOW)
+    assert found.listed - found.known == 1
+
+
+def test_late_objects_are_looked_for_once_a_day(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    logs.put(key(NOW.date() - timedelta(days=20), tag="late"), 1)
+    found = logs.run(NOW + timedelta(hours=1))
+    assert found.listed == found.known
+    found = logs.run(NOW + timedelta(hours=25))
+    assert found.listed - found.known == 1
+
+
+def test_a_day_older_than_that_is_told(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    logs.put(key(date(2026, 8, 1), tag="archive"), 1)
+    coverage = logs.run(NOW + timedelta(minutes=1)).coverage
+    assert coverage is not None
+    (note,) = [note for note in coverage.notes() if "older objects" in note.text]
+    assert "--all" in note.names[0]
+
+
+def test_what_was_planned_and_not_done_is_continued(logs: Logs) -> None:
+    sixty_days(logs)
+    planned = ingest.plan([f"s3://{logs.bucket}/raw"], logs.settings, now=NOW)
+    again = ingest.plan([f"s3://{logs.bucket}/raw"], logs.settings, now=NOW + timedelta(minutes=1))
+    assert sorted(again.batch_ids) == sorted(planned.batch_ids)
+    assert len(planned.batch_ids) > 1
+
+
+def test_few_unfinished_objects_of_old_days_are_looked_at_again(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    with opened(logs.settings) as lake, lake.ledger.engine.begin() as connection:
+        old = key(NOW.date() - timedelta(days=45))
+        changed = connection.exec_driver_sql(
+            f"UPDATE objects SET state = 'skipped', batch_id = NULL WHERE uri LIKE '%{old}'"
+        )
+        assert changed.rowcount == 1
+    found = logs.run(NOW + timedelta(minutes=1))
+    assert found.listed - found.known == 1
+
+
+def test_a_listing_that_stops_is_not_remembered(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.put(key(NOW.date()))
+
+    def stops(*_: object, **__: object) -> None:
+        raise OSError("stop")
+
+    monkeypatch.setattr(relisting.listing, "below", stops)
+    with pytest.raises(OSError, match="stop"):
+        logs.run()
+    with opened(logs.settings) as lake, lake.ledger.engine.connect() as connection:
+        assert connection.execute(sa.select(LISTINGS)).all() == []
+
+
+@ON_BOTH
+def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
+    logs.put(key(date(2026, 3, 16)))
+    logs.run()
+    with opened(logs.settings) as lake, lake.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE listings")
+        connection.exec_driver_sql("UPDATE schema_version SET version = version - 1")
+    logs.put(key(date(2026, 3, 17)), 1)
+    found = logs.run(NOW + timedelta(minutes=1))
+    assert (found.listed, found.known) == (2, 1)  # nothing is remembered, so all is listed once more
+    with opened(logs.settings) as lake, lake.ledger.engine.connect() as connection:
+        assert len(connection.execute(sa.select(LISTINGS)).all()) == 2
+    assert logs.run(NOW + timedelta(minutes=2)).listed == 0
+
+
+def test_a_scheduled_run_catches_up_with_days_without_runs(logs: Logs) -> None:
+    uri, september = f"s3://{logs.bucket}/raw", datetime(2026, 9, 1, 12, tzinfo=UTC)
+    logs.put(key(date(2026, 9, 1)))
+    incremental.plan_fresh("aws_vpc_flow", uri, logs.settings, september)
+    logs.put(key(date(2026, 9, 20), tag="while_off"), 1)
+    found = incremental.plan_fresh("aws_vpc_flow", uri, logs.settings, NOW)
+    assert (found.listed, len(found.batch_ids)) == (2, 2)
+
+
+def test_another_source_is_listed_whole_of_its_own(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    assert logs.run(NOW + timedelta(minutes=1), source="aws_vpc_flow").listed == 120
+    assert logs.run(NOW + timedelta(minutes=2), source="aws_vpc_flow").listed < 20

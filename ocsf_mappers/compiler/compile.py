@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -83,8 +83,9 @@ class Mapped:
         return all(isinstance(item, e.Literal) for item in items)
 
 
+@lru_cache(maxsize=128)
 def compile_mapper(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool = True) -> Program:
-    """The program that maps batches of this shape; `validated` makes it find invalid events."""
+    """The program that maps batches of this shape, compiled once; `validated` makes it find invalid events."""
     return _Compiler(mapper, version, batch).program(validated=validated)
 
 

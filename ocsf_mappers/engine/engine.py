@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -461,9 +461,14 @@ def fingerprint(mapper: Mapper, version: str) -> str:
     That is the query, how the source is read, and this package's own code. A changed comment gives a new name too: that
     costs no more than planning open batches anew. A changed reader that kept the name would mix two kinds of events.
     """
+    return _fingerprint(mapper, version, _code())
+
+
+@lru_cache(maxsize=128)
+def _fingerprint(mapper: Mapper, version: str, code: bytes) -> str:
     columns = frozenset(path[0] for path in mapper.shape.leaves)
     shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, OBJECT_KEY_COLUMNS))
-    digest = hashlib.sha256(_code())
+    digest = hashlib.sha256(code)
     digest.update(repr(mapper.readers).encode())
     for shape in shapes:
         digest.update(repr(compile_mapper(mapper, version, shape)).encode())

@@ -51,9 +51,11 @@ class EventMap:
         return (*self.profiles, "datetime")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mapper:
     """A source: how to read its objects, what its records hold, and the table of expressions.
+
+    Equal to itself alone, so that what is computed of one is remembered.
 
     Args:
         name: `vendor_product`, also the module's name.

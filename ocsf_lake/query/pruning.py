@@ -305,3 +305,27 @@ def names(statements: Sequence[str]) -> Iterator[str]:
         for tree in sqlglot.parse(sql, read="duckdb"):
             for table in tree.find_all(exp.Table) if tree is not None else ():
                 yield table.name.lower()
+
+
+def columns(statements: Sequence[str]) -> set[str] | None:
+    """The names that stand in statements, of columns and all else, in lower case; None where all columns are read."""
+    found: set[str] = set()
+    for sql in statements:
+        for tree in sqlglot.parse(sql, read="duckdb"):
+            if tree is None:
+                continue
+            tables_named = {name.lower() for table in tree.find_all(exp.Table) for name in (table.name, table.alias)}
+            if any(_reads_all(node, tables_named) for node in tree.walk()):
+                return None
+            found |= {node.name.lower() for node in tree.find_all(exp.Identifier)}
+    return found
+
+
+def _reads_all(node: exp.Expr, named: set[str]) -> bool:
+    if isinstance(node, exp.Star):
+        return not isinstance(node.parent, exp.Count)
+    if isinstance(node, exp.Join):
+        return node.args.get("method") == "NATURAL"
+    if isinstance(node, exp.Column):
+        return len(node.parts) == 1 and node.name.lower() in named  # a whole row, as a structure
+    return isinstance(node, exp.Columns | exp.Pivot)

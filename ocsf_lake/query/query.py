@@ -282,7 +282,8 @@ def connect(
             if known is not None:
                 connection.register_filesystem(known)
             names = None if parts is None else set(pruning.names(statements))
-            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names)
+            columns = None if parts is None else pruning.columns(statements)
+            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names, columns)
             verifying = known is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
@@ -352,17 +353,19 @@ class _Shown:
         known: The file system of its files; None for local ones.
         parts: Which of `_PARTS`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
+        columns: Columns of the ledger's tables that are read, in lower case; None for all.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None, parts: pruning.Parts,
-        names: set[str] | None,
+        names: set[str] | None, columns: set[str] | None = None,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
         self.known = known
         self.parts = parts
         self.names = names
+        self.columns = columns
         self.paths: list[str] = []
         self.written: dict[str, str] = {}
         wanted = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
@@ -383,7 +386,8 @@ class _Shown:
             self._files(definition(DUPLICATES))
         else:
             rows = self.parts[name] is not _none
-            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_"), rows=rows))
+            shown = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
+            self.connection.register(name, shown)
 
     def _table(self, table: tables.Table) -> None:
         self._files(definition(table.name))

@@ -19,6 +19,7 @@ from sqlglot import exp
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.ledger.files import Chosen
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import duck
 from ocsf_mappers.ocsf import tables
 
@@ -33,6 +34,8 @@ _BEHIND: dict[tuple[str, ...], int] = {("cloud", "region"): 0, ("cloud", "accoun
 
 _TIMES: dict[tuple[str, ...], str] = {("time_dt",): "TIMESTAMPTZ", ("time",): "BIGINT"}
 _ONLY_NAMES = re.compile(r"\s*(?:SHOW\s+(?:ALL\s+)?TABLES|DESC(?:RIBE)?\s+[\w.\"]+)\s*;?\s*", re.IGNORECASE)
+SHOWN_VALUES = 8
+"""Regions and accounts are listed up to this number."""
 _COMPARED: dict[type[exp.Expr], str] = {exp.EQ: "=", exp.LT: "<", exp.LTE: "<", exp.GT: ">", exp.GTE: ">"}
 _MIRRORED = {"=": "=", "<": ">", ">": "<"}
 _CONSTANT = (
@@ -297,6 +300,34 @@ def _is_now(node: exp.Expr) -> bool:
 
 def _makes_time(node: exp.Expr) -> bool:
     return isinstance(node, exp.Anonymous) and node.name.lower() in _MAKES_TIMES
+
+
+def nothing_left(parts: Parts, partitions: Callable[[str], Sequence[Partition]]) -> Iterator[str]:
+    """Why an answer is empty, where no partition meets a query's conditions: what there is instead.
+
+    Args:
+        parts: What the query reads.
+        partitions: Gives the partitions of a table.
+    """
+    for name, chosen in parts.items():
+        if name not in tables.load():
+            continue
+        found = [partition.values for partition in partitions(name)]
+        if not found:
+            yield f"{name} has no events so far"
+        elif chosen is not None and not any(map(chosen, found)):
+            regions, accounts, days = (sorted({values[number] for values in found}) for number in range(3))
+            known = [day for day in days if day != layout.UNKNOWN] or days
+            yield (
+                f"{name} has no events of that region, account and time; it has those of {_some(regions, 'region')}, "
+                f"{_some(accounts, 'account')}, eventday {known[0]} to {known[-1]}"
+            )
+
+
+def _some(values: Sequence[str], what: str) -> str:
+    if len(values) > SHOWN_VALUES:
+        return f"{len(values):,} {what}s"
+    return f"{what}{'s' if len(values) > 1 else ''} {', '.join(values)}"
 
 
 def names(statements: Sequence[str]) -> Iterator[str]:

@@ -159,6 +159,15 @@ def is_empty(found: pa.Table) -> bool:
     return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
 
 
+def why_empty(settings: Settings, sql: str) -> list[str]:
+    """What an empty answer does not say: that no partition has what the query asks for."""
+    parts = pruning.parts([sql], part_of)
+    if not parts:
+        return []
+    with opened(settings, reading=True) as lake:
+        return list(pruning.nothing_left(parts, lake.files.partitions))
+
+
 COST_READS = (
     "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)"
 )

@@ -53,6 +53,7 @@ def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_example_runs(folder_of_examples: Path) -> None:
     for name, example in commands().items():
         assert name in example
@@ -618,6 +619,7 @@ def test_a_batch_that_fails_as_a_whole_is_named(
 BROKEN_SOURCE = "[ocsf_lake.sources]\nacme = acme_source:MAPPER\n"
 
 
+@pytest.mark.slow
 def test_a_broken_source_of_another_package_stops_no_command(tmp_path: Path, ready_lake: Path) -> None:
     about = tmp_path / "package/acme-1.dist-info"
     about.mkdir(parents=True)

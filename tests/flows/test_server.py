@@ -45,7 +45,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.prefect import Server, until
 from tests.support import PROJECT
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DEPLOY = PROJECT / "deploy"
 DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"

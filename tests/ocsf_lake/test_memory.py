@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.ocsf_lake.conftest import call
 
 MEGABYTE = 1 << 20

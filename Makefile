@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
     "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 # One worker for each file: its fixtures are made once. In their order: the long ones come first.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
+# Which tests by their markers: those that are slow for what they show run in .ci/run, those of acceptance on demand.
+MARKS ?= not acceptance and not slow
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test engines lint types docs-check imports bench goldens constraints clean
@@ -17,8 +19,8 @@ help: ## this list
 demo: $(VENV)/.dev ## sample logs into ./demo_lake, then questions to it
 	@scripts/demo
 
-test: $(VENV)/.dev ## every test; PYTEST_ARGS="-k waf" for some
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev ## every test that is not slow; PYTEST_ARGS="-k waf" for some, MARKS="not acceptance" for all
+	@$(VENV)/bin/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
 
 engines: $(VENV)/.engines ## Spark, polars and pandas (520 MB) for the tests that read a lake with them; Spark wants Java 17
 
@@ -40,7 +42,7 @@ bench: $(VENV)/.bench ## records per second, stage by stage
 	@$(VENV)/bin/python -m bench
 
 goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`
-	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py --update-golden
+	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py tests/test_notebook.py --update-golden
 	@$(VENV)/bin/python scripts/readme_sources
 
 constraints: ## constraints.txt anew from pyproject.toml (needs uv)

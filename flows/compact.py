@@ -9,7 +9,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from ocsf_lake.cli.compact import parsed, said
 from ocsf_lake.flows import worker
 from ocsf_lake.upkeep import compact as lake_compact
 
@@ -23,11 +22,11 @@ def compact(table: str | None = None, older_than: str = "2d", lake: str | None =
         older_than: Only event days that ended so long ago: `2d`, `12h`.
         lake: Root of the lake; the worker's settings name it when this does not.
     """
-    done = lake_compact.compact(worker.settings(lake), table, parsed(older_than))
+    done = lake_compact.compact(worker.settings(lake), table, lake_compact.parsed(older_than))
     rows: list[dict[str, Any]] = [vars(item) for item in done.tables]
     rows += [{"table": name, "refused": reason} for name, reason in done.refused.items()]
-    create_table_artifact(rows, "compact", said(done))
+    create_table_artifact(rows, "compact", done.message)
     if done.refused:
         refused = "; ".join(f"{name} is not compacted: {reason}" for name, reason in done.refused.items())
-        return Failed(message=f"{said(done)}; {refused}")
-    return Completed(message=said(done), data=None)
+        return Failed(message=f"{done.message}; {refused}")
+    return Completed(message=done.message, data=None)

@@ -81,8 +81,9 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
 
 
 def full_name(deployment: dict[str, Any]) -> str:
-    """A deployment as Prefect names it: `flow/deployment`."""
-    return f"{deployment['entrypoint'].rpartition('.')[2].replace('_', '-')}/{deployment['name']}"
+    """A deployment as Prefect names it: `flow/deployment`; flows are named as their functions are."""
+    function = re.split(r"[.:]", deployment["entrypoint"])[-1]  # package.module.function, or folder/file.py:function
+    return f"{function.replace('_', '-')}/{deployment['name']}"
 
 
 def spread(deployments: list[dict[str, Any]], lake: str) -> None:

@@ -9,8 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from ocsf_lake.cli import terminal
-from ocsf_lake.cli.export import said
+from ocsf_lake import text
 from ocsf_lake.export import run as exports
 from ocsf_lake.export.run import Summary
 from ocsf_lake.flows import report, worker
@@ -31,15 +30,15 @@ def export(source: str, bucket: str, name: str, event_class: str | None = None, 
     """
     worker.check("the bucket", bucket, "name it")
     done = exports.export(worker.settings(lake), source, bucket, name, event_class)
-    create_markdown_artifact(page(done), "export", said(done))
-    return Completed(message=said(done), data=None)
+    create_markdown_artifact(page(done), "export", done.message)
+    return Completed(message=done.message, data=None)
 
 
 def page(done: Summary) -> str:
     """The run in Markdown."""
     rows = [
-        [terminal.count(item.rows), terminal.size(item.bytes), report.code(item.uri)]
+        [text.count(item.rows), text.size(item.bytes), report.code(item.uri)]
         for item in done.objects[:SHOWN_OBJECTS]
     ]
-    parts = [f"{said(done)}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
+    parts = [f"{done.message}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"

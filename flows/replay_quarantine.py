@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from ocsf_lake.cli import terminal
+from ocsf_lake import text
 from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import replay
 from ocsf_lake.upkeep.replay import Summary
@@ -35,7 +35,7 @@ def replay_quarantine(
 
 def said(done: Summary) -> str:
     """The run in one line."""
-    records = terminal.plural(done.closed, "record")
+    records = text.plural(done.closed, "record")
     busy = f"; another replay works on {', '.join(done.busy)}" if done.busy else ""
     return (
         f"{records} became events, {done.open.total():,} refused again, {done.untried:,} not tried, "
@@ -45,6 +45,6 @@ def said(done: Summary) -> str:
 
 def page(done: Summary) -> str:
     """The run in Markdown, with the reasons of those that are refused still."""
-    rows = [[report.code(reason), terminal.count(number)] for reason, number in done.open.most_common(100)]
+    rows = [[report.code(reason), text.count(number)] for reason, number in done.open.most_common(100)]
     parts = [f"{said(done)}.", *([report.table(["still refused", "records"], rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"

@@ -14,8 +14,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from ocsf_lake.cli import ingest as command
-from ocsf_lake.cli import output, terminal
+from ocsf_lake import text as texts
+from ocsf_lake.ingest import summary as summaries
 from ocsf_lake.ingest.plan import NotRead, Planned
 from ocsf_lake.ingest.run import Summary
 from ocsf_lake.inputs.coverage import Note
@@ -90,17 +90,17 @@ class Report:
             f"{counts.dropped:,} dropped",
         ]
         if batches := len(self.failed_batches):
-            said.append(f"{terminal.plural(batches, 'batch', 'batches')} failed")
+            said.append(f"{texts.plural(batches, 'batch', 'batches')} failed")
         if failed := self.summary.unread.numbers[Became.FAILED]:
-            said.append(f"{terminal.plural(failed, 'object')} failed")
+            said.append(f"{texts.plural(failed, 'object')} failed")
         if isolated := self.summary.isolated:
-            said.append(f"{terminal.plural(len(isolated), 'record')} made the program fail")
+            said.append(f"{texts.plural(len(isolated), 'record')} made the program fail")
         if broken := self.summary.broken:
-            said.append(f"{terminal.plural(len(broken), 'source')} cannot be used")
+            said.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
             said.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if self.summary.busy:
-            said.append(f"{terminal.plural(self.summary.busy, 'batch', 'batches')} left to another run")
+            said.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(said)
 
     def markdown(self) -> str:
@@ -108,10 +108,10 @@ class Report:
         summary = self.summary
         parts = [f"# {code(self.name)}", self.message]
         if summary.sources:
-            rows = [command.row(name, found) for name, found in sorted(summary.sources.items())]
-            parts.append(table(command.COLUMNS, rows))
-        for (state, reason), items in command.reasons(summary):
-            lines = [f"{terminal.plural(len(items), 'object')} {state.replace('_', ' ')}: {code(reason)}"]
+            rows = [summaries.row(name, found) for name, found in sorted(summary.sources.items())]
+            parts.append(table(summaries.COLUMNS, rows))
+        for (state, reason), items in summaries.reasons(summary):
+            lines = [f"{texts.plural(len(items), 'object')} {state.replace('_', ' ')}: {code(reason)}"]
             if state != Became.SET_ASIDE:
                 lines += [f"- {code(item.uri)}" for item in items[:SHOWN_EXAMPLES]]
             parts.append("\n".join(lines))
@@ -136,7 +136,7 @@ class Report:
         rows += [("record", f"{item.uri} {item.record}", item.reason) for item in self.summary.isolated]
         rows += [("object", item.uri, item.reason) for item in self.failed_objects]
         return [
-            {"what": what, "name": terminal.escaped(name), "reason": terminal.escaped(redacted(reason))}
+            {"what": what, "name": texts.escaped(name), "reason": texts.escaped(redacted(reason))}
             for what, name, reason in rows[:SHOWN_FAILURES]
         ]
 
@@ -162,7 +162,7 @@ def _noted(note: Note) -> str:
 
 def code(text: str) -> str:
     """A code span that says exactly this text; control characters are spelled out."""
-    shown = terminal.escaped(redacted(text))
+    shown = texts.escaped(redacted(text))
     if not shown.strip():
         return ""
     fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)
@@ -178,7 +178,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    text = "<br>".join(value) if isinstance(value, output.Lines) else output.text(value)
+    text = "<br>".join(value) if isinstance(value, texts.Lines) else texts.text(value)
     return text.replace("|", "\\|")  # it ends a cell even in a code span
 
 

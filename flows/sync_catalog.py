@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from ocsf_lake import lake as lakes
-from ocsf_lake.cli import terminal
+from ocsf_lake import text
 from ocsf_lake.flows import worker
 from ocsf_lake.flows.report import SHOWN_FAILURES
 from ocsf_lake.upkeep import check
@@ -28,10 +28,10 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
         findings = check.sync(found).left if repair else check.check(found)
     if findings:
         rows = [
-            {"where": item.where, "table": item.table, "item": terminal.escaped(item.item), "says": item.says}
+            {"where": item.where, "table": item.table, "item": text.escaped(item.item), "says": item.says}
             for item in findings[:SHOWN_FAILURES]
         ]
-        create_table_artifact(rows, "catalog", terminal.plural(len(findings), "finding"))
+        create_table_artifact(rows, "catalog", text.plural(len(findings), "finding"))
     if check.is_true(findings):
         return Completed(message="storage, ledger and catalogs agree", data=None)
-    return Failed(message=f"{terminal.plural(len(findings), 'finding')}; `ocsf-lake catalog sync` repairs what it can")
+    return Failed(message=f"{text.plural(len(findings), 'finding')}; `ocsf-lake catalog sync` repairs what it can")

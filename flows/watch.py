@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from ocsf_lake.cli import terminal
+from ocsf_lake import text
 from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import health
 from ocsf_lake.upkeep.health import Finding
@@ -36,10 +36,10 @@ def watch(lake: str | None = None) -> State[Any]:
                 "prefect.resource.id": RESOURCE.format(source=finding.source),
                 "prefect.resource.name": finding.source,
             },
-            payload={"message": terminal.escaped(finding.message)},
+            payload={"message": text.escaped(finding.message)},
         )
     create_markdown_artifact(page(findings), "watch", "What is not as it should be")
-    found = terminal.plural(len(findings), "finding")
+    found = text.plural(len(findings), "finding")
     return Completed(name="Completed" if not findings else "Findings", message=found, data=None)
 
 

@@ -22,7 +22,13 @@ def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyCo
         "autoload_known_extensions": False,
         "temp_directory": spill_folder(),
     }
-    return duckdb.connect(config={**ours, **config})
+    connection = duckdb.connect(config={**ours, **config})
+    # By itself DuckDB draws a bar among the data on stdout, even of a pipe, when a query takes two seconds. Where it is
+    # off, as in Jupyter without ipywidgets, changing any of its settings is refused.
+    ((drawn,),) = connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()
+    if drawn:
+        connection.execute("SET enable_progress_bar = false; SET enable_progress_bar_print = false")
+    return connection
 
 
 def spill_folder() -> str:

@@ -5,6 +5,7 @@ OcsfMappersError              every message ends with where: source, object, rec
 ├─ MappingError   fix the code   raised on import: unknown path, caption or column, with the nearest match
 ├─ SchemaError    fix the data   an OCSF version or a table is missing or inconsistent
 ├─ ConfigError    fix the setup  reported before any input is read
+├─ QueryError     fix the query  it is no SQL, or names what is not there
 ├─ ReadError      quarantine     this object cannot be decoded; the run goes on
 ├─ RetriableError try again      throttled or timed out
 └─ WriteError     stop           the lake refused; nothing is half-written
@@ -44,6 +45,10 @@ class SchemaError(OcsfMappersError):
 
 class ConfigError(OcsfMappersError):
     """The setup cannot work as given."""
+
+
+class QueryError(OcsfMappersError):
+    """A query cannot run as it is written."""
 
 
 class ReadError(OcsfMappersError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _MARKS = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 """Marks that change how the text around them is shown: directions, ends of lines and paragraphs."""
@@ -14,8 +15,12 @@ _ESCAPES = {code: _NAMED.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{c
 
 def escaped(text: str, kept: str = "") -> str:
     """The text with control characters spelled out, an escape as `\\x1b`."""  # noqa: D301 - shown as it is printed
-    escapes = {code: shown for code, shown in _ESCAPES.items() if chr(code) not in kept} if kept else _ESCAPES
-    return text.translate(escapes)
+    return text.translate(_escapes(kept))
+
+
+@cache
+def _escapes(kept: str) -> dict[int, str]:
+    return {code: shown for code, shown in _ESCAPES.items() if chr(code) not in kept}
 
 
 _SECRETS = re.compile(

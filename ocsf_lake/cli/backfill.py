@@ -10,6 +10,8 @@ import typer
 
 from ocsf_lake.cli import ingest, output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
+from ocsf_lake.ingest.summary import as_dict as run_as_dict
+from ocsf_lake.ingest.summary import failed
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
@@ -83,11 +85,11 @@ def backfill(
         terminal.say("stopped; the same command continues where this one was")
         raise
     if as_json:
-        output.print_json(ingest.as_dict(summary))
+        output.print_json(run_as_dict(summary))
     else:
         ingest.show(summary)
     ingest.tell(summary)
-    raise typer.Exit(ingest.exit_code(summary))
+    raise typer.Exit(int(failed(summary)))
 
 
 def _submit(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, settings_of_lake, source
-
-if TYPE_CHECKING:
-    from ocsf_lake.export.run import Summary
 
 EXAMPLE = "ocsf-lake export aws_vpc_flow ./aws-security-data-lake-eu-west-1-demo --name vpc-flow --lake demo_lake"
 
@@ -46,18 +43,4 @@ def export(
     elif summary.objects:
         rows = [[terminal.count(item.rows), terminal.size(item.bytes), item.uri] for item in summary.objects]
         output.print_table(["events", "bytes", "object"], rows)
-    terminal.say(said(summary))
-
-
-def said(done: Summary) -> str:
-    """An export in one line."""
-    if done.busy:
-        return f"another export to {done.target} is going on; nothing was done"
-    sent = f"{terminal.plural(done.events, 'event')} in {terminal.plural(len(done.objects), 'object')}"
-    parts = [f"{sent} sent to {done.target}"]
-    if done.waiting:
-        waiting = terminal.plural(done.waiting, "event")
-        parts.append(f"{waiting} left to the next export, as their partitions got an object just now")
-    if done.left_out:
-        parts.append(f"{terminal.plural(done.left_out, 'event')} left in the lake, as their day is not known")
-    return "; ".join(parts)
+    terminal.say(summary.message)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, VersionOption, settings
+from ocsf_lake.ingest.summary import COLUMNS, as_dict, failed, reasons, row
 
 if TYPE_CHECKING:
-    from ocsf_lake.ingest.run import NotRead, SourceSummary, Summary
+    from ocsf_lake.ingest.run import SourceSummary, Summary
     from ocsf_lake.inputs.coverage import Coverage
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
@@ -71,7 +71,7 @@ def ingest(
     else:
         show(summary)
     tell(summary)
-    raise typer.Exit(exit_code(summary))
+    raise typer.Exit(int(failed(summary)))
 
 
 def split(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -95,58 +95,7 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def exit_code(summary: Summary) -> int:
-    """1 when something failed or is kept as another source, or when objects were named and none was of any use."""
-    from ocsf_lake.ledger.results import State
-
-    states = summary.unread.numbers
-    useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
-    failed = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
-    return int(bool(failed) or useless)
-
-
 # -- what was done ----------------------------------------------------------------------------------------------------
-def as_dict(summary: Summary) -> dict[str, Any]:
-    """The run in JSON's types."""
-    return {
-        "listed": summary.listed,
-        "known": summary.known,
-        "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
-        "not_read_by_state": dict(summary.unread.numbers),
-        "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
-        "busy_batches": summary.busy,
-        "failed_batches": [
-            {"batch": item.batch_id, "source": item.source, "reason": item.reason} for item in summary.failures
-        ],
-        "isolated_records": [asdict(item) for item in summary.isolated],
-        "broken_sources": summary.broken,
-        "coverage": summary.coverage and summary.coverage.as_dict(),
-    }
-
-
-def _source_dict(found: SourceSummary) -> dict[str, Any]:
-    return {
-        "objects": found.objects,
-        "records": found.counts.read,
-        "events": found.counts.events,
-        "events_by_class": dict(found.events_by_class.most_common()),
-        "quarantined": found.counts.quarantined,
-        "dropped": dict(found.dropped.most_common()),
-        "failed_casts": dict(found.failed_casts.most_common()),
-        "unmapped_keys": dict(found.unmapped_keys.most_common()),
-        "duplicates": found.duplicates,
-        "variants": found.variants,
-        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
-        "bytes_in": found.bytes_in,
-        "bytes_out": found.bytes_out,
-        "files": found.files,
-        "seconds": round(found.seconds, 3),
-    }
-
-
-COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "unmapped keys", "in", "out", "seconds"]
-
-
 def show(summary: Summary) -> None:
     """The closing table, and below it what was not read."""
     from ocsf_lake.ledger.results import State
@@ -162,32 +111,6 @@ def show(summary: Summary) -> None:
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     if more := summary.unread.numbers.total() - len(summary.not_read):
         sys.stdout.write(f"{more:,} more objects were not read; ledger_objects has them all\n")
-
-
-def reasons(summary: Summary) -> list[tuple[tuple[str, str], list[NotRead]]]:
-    """State and reason -> the objects that were not read for it."""
-    groups: dict[tuple[str, str], list[NotRead]] = {}
-    for item in summary.not_read:
-        groups.setdefault((item.state, item.reason), []).append(item)
-    return sorted(groups.items(), key=lambda group: group[0])
-
-
-def row(name: str, found: SourceSummary) -> list[object]:
-    """A source's line of the closing table, see `COLUMNS`."""
-    classes = output.Lines(f"{number:,} {caption}" for caption, number in found.events_by_class.most_common())
-    counts = found.counts
-    return [
-        name,
-        terminal.count(found.objects),
-        terminal.count(counts.read),
-        classes,
-        terminal.count(counts.quarantined),
-        terminal.count(counts.dropped),
-        terminal.count(len(found.unmapped_keys)),
-        terminal.size(found.bytes_in),
-        terminal.size(found.bytes_out),
-        terminal.duration(found.seconds),
-    ]
 
 
 def tell(summary: Summary) -> None:

@@ -21,6 +21,7 @@ from ocsf_lake.cli import (
     deploy,
     export,
     ingest,
+    init,
     map,
     quarantine,
     query,
@@ -77,6 +78,7 @@ _add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)
+_add(app, "init", init.init, init.EXAMPLE)
 _add(app, "deploy", deploy.deploy, deploy.EXAMPLE)
 _add(quarantine.app, "list", quarantine.list_reasons, quarantine.LIST_EXAMPLE)
 _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)

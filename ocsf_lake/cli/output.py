@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ocsf_lake.cli.terminal import Amount, escaped, say
+from ocsf_lake.cli.terminal import say
+from ocsf_lake.text import Amount, Lines, csv_lines, escaped, plain, rows, text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,53 +33,6 @@ def _json_steering() -> tuple[re.Pattern[bytes], dict[int, str]]:
 
     escapes = {code: f"\\u{code:04x}" for code in STEERING if code >= 0x7F}
     return re.compile(b"|".join(re.escape(chr(code).encode()) for code in escapes)), escapes
-
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Beginnings of formulas, https://owasp.org/www-community/attacks/CSV_Injection; the last four are their wide forms."""
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-
-
-# -- values -----------------------------------------------------------------------------------------------------------
-def plain(value: object) -> object:
-    """A value in JSON's types: times as ISO 8601, numbers that JSON does not have as null."""
-    match value:
-        case None | str() | bool() | int():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
-        case datetime():
-            return iso8601(value)
-        case date() | time():
-            return value.isoformat()
-        case bytes():
-            return value.hex()
-        case Mapping():
-            return {str(key): plain(item) for key, item in value.items()}
-        case list() | tuple() if not hasattr(value, "_fields"):
-            return [plain(item) for item in value]
-        case _:
-            return str(value)
-
-
-def text(value: object) -> str:
-    """A value as text: null is empty, lists and structs are JSON."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case str() | int() | float() | Decimal():
-            return str(value)
-        case _:
-            found = plain(value)
-            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-
-
-def iso8601(moment: datetime) -> str:
-    """A time as ISO 8601, UTC as `Z`; without a zone it stays without."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment.tzinfo else moment.isoformat()
 
 
 # -- JSON and CSV -----------------------------------------------------------------------------------------------------
@@ -118,28 +68,11 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     wherever it goes, as the next program may print it. JSON has every character as it is.
     """
     kept = "" if sys.stdout.isatty() else "\t\n"
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
-    for row in [list(columns), *rows]:
-        writer.writerow(escaped(_no_formula(value), kept) for value in row)
-    sys.stdout.write(held.getvalue())
-
-
-def _no_formula(value: object) -> str:
-    """A value as text that a spreadsheet shows as it is: an apostrophe before what it would take for a formula."""
-    found = text(value)
-    if isinstance(value, str) and found.startswith(_FORMULAS) and found != "-" and not _NUMBER.fullmatch(found):
-        return f"'{found}"
-    return found
+    for piece in csv_lines(columns, rows, kept):
+        sys.stdout.write(piece)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
-class Lines(tuple[str, ...]):
-    """Lines of one cell."""
-
-    __slots__ = ()
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows as a table: as wide as the terminal, or as wide as the rows where there is none. Numbers stand right."""
     from rich import box
@@ -205,19 +138,6 @@ def print_rows(found: pa.Table, form: str) -> None:
         print_table(names, rows(found))
         if found.num_rows > TABLE_ROWS:
             say(f"{TABLE_ROWS:,} of {found.num_rows:,} rows shown; --format csv or --format json gives all of them")
-
-
-def rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """The rows of an Arrow table as Python values, maps as dictionaries."""
-    for batch in found.to_batches(max_chunksize=1_000):
-        yield from zip(*(_values(column) for column in batch.columns), strict=True)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    try:
-        return list(column.to_pylist(maps_as_pydicts="strict"))
-    except KeyError:  # a map that has a key twice
-        return list(column.to_pylist())
 
 
 def _unique(names: Sequence[str]) -> list[str]:

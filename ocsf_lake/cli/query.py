@@ -59,6 +59,7 @@ def query(
             empty = lake_query.is_empty(rows)
     if empty:
         _say_why_empty(sql, "duckdb")
+        terminal.say(*lake_query.why_empty(found, sql))
 
 
 def _say_why_empty(sql: str, dialect: str) -> None:

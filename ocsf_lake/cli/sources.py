@@ -9,6 +9,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, SourceArgument, VersionOption, settings, source
+from ocsf_lake.text import Lines
 
 SOURCES_EXAMPLE = "ocsf-lake sources"
 EXPLAIN_EXAMPLE = "ocsf-lake explain aws_vpc_flow"
@@ -26,7 +27,7 @@ def sources(as_json: JsonOption = False) -> None:
         output.print_json(found)
         raise typer.Exit(int(bool(broken)))
     rows = [
-        [item["source"], item["product"], *(output.Lines(item[name]) for name in ("formats", "classes", "tables"))]
+        [item["source"], item["product"], *(Lines(item[name]) for name in ("formats", "classes", "tables"))]
         for item in found
     ]
     output.print_table(["source", "product", "formats", "OCSF classes", "tables"], rows)

@@ -12,6 +12,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.text import iso8601
 
 if TYPE_CHECKING:
     import duckdb
@@ -220,7 +221,7 @@ def _last_events(settings: Settings, days: Sequence[tuple[str, str, str]]) -> Ma
         for (source, _, _), query in zip(days, queries, strict=True):
             (row,) = connection.sql(query).fetchall()
             if row[0] is not None:
-                last[source] = max(last.get(source, ""), output.iso8601(row[0]))
+                last[source] = max(last.get(source, ""), iso8601(row[0]))
         verified.check(connection)
     return last
 

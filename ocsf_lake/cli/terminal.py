@@ -1,4 +1,4 @@
-"""What commands say beside their data: messages and progress on stderr, amounts that people read."""
+"""What commands say beside their data: messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ocsf_lake.text import Amount, count, duration, escaped, plural, size
+
 if TYPE_CHECKING:
     from ocsf_lake.ingest.run import OnProgress, Progress
 
-
-
-def escaped(text: str, kept: str = "") -> str:
-    """The text with control characters spelled out, see `ocsf_mappers.shown`, which help does without."""
-    from ocsf_mappers import shown
-
-    return shown.escaped(text, kept)
+__all__ = ["Amount", "count", "duration", "escaped", "plural", "progress_bar", "say", "size"]
 
 
 def say(*lines: str) -> None:
@@ -46,36 +42,3 @@ def progress_bar(doing: str) -> Iterator[OnProgress | None]:
             bar.update(task, total=done.of_bytes_in, completed=done.bytes_in)
 
         yield update
-
-
-_UNITS = ("kB", "MB", "GB", "TB", "PB")
-
-
-class Amount(str):
-    """A number made readable, such as `1,049` or `2.4 MB`; tables put it to the right."""
-
-    __slots__ = ()
-
-
-def count(number: int) -> Amount:
-    """`1,049`."""
-    return Amount(f"{number:,}")
-
-
-def size(number: int) -> Amount:
-    """`2.4 MB`."""
-    if number < 1_000:
-        return Amount(f"{number} B")
-    step = min((len(str(number)) - 1) // 3, len(_UNITS))
-    value = number / 1_000**step
-    return Amount(f"{value:.1f} {_UNITS[step - 1]}" if value < 9.95 else f"{value:.0f} {_UNITS[step - 1]}")
-
-
-def duration(seconds: float) -> Amount:
-    """Seconds with one decimal."""
-    return Amount(f"{seconds:,.1f}")
-
-
-def plural(number: int, word: str, words: str | None = None) -> str:
-    """`1 object`, `2 objects`."""
-    return f"{number:,} {word if number == 1 else words or word + 's'}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +21,6 @@ EXAMPLE = (
     "ocsf-lake map aws_vpc_flow sample_logs/aws_vpc_flow/version_5.log > events.jsonl\n"
     "ocsf-lake validate events.jsonl"
 )
-PARQUET = b"PAR1"
-PARQUET_ROWS = 65_536
 
 
 def validate(
@@ -43,7 +39,7 @@ def validate(
     found = settings()
     listed: list[dict[str, object]] = []
     for file in names:
-        for finding in findings(file, found, counts):
+        for finding in _findings(file, found, counts):
             counts["warnings" if finding.warning else "errors"] += 1
             if finding.warning and not warnings:
                 continue
@@ -70,41 +66,8 @@ def validate(
     raise typer.Exit(int(bool(counts["errors"])))
 
 
-def findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Finding]:
-    """What is wrong with the events of a file; `counts["events"]` goes up by their number.
-
-    Raises:
-        ReadError: It is neither JSON nor Parquet.
-    """
-    from ocsf_mappers.errors import ReadError
-    from ocsf_mappers.ocsf import events
-    from ocsf_mappers.readers.streams import Blocks
+def _findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Finding]:
+    from ocsf_lake.events import findings
 
     with files.opened(file) as stream:
-        data = b"".join(Blocks(io.BytesIO(stream.read()), found.limits))
-    if data.startswith(PARQUET):
-        yield from _parquet(data, file, counts)
-        return
-    if data.strip() and data.lstrip()[:1] not in (b"{", b"["):
-        raise ReadError("the file is neither JSON nor Parquet", object=file)
-    lines = events.read_lines(data)
-    counts["events"] += len(lines)
-    yield from events.check_json(lines)
-
-
-def _parquet(data: bytes, file: Path, counts: Counter[str]) -> Iterator[Finding]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from ocsf_mappers.errors import ReadError
-    from ocsf_mappers.ocsf import events
-
-    before = 0
-    try:
-        for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=PARQUET_ROWS):
-            for finding in events.check_table(pa.Table.from_batches([batch])):
-                yield replace(finding, event=finding.event + before)
-            before += len(batch)
-            counts["events"] += len(batch)
-    except pa.ArrowException as error:
-        raise ReadError(f"the Parquet file is damaged: {error}", object=file) from error
+        yield from findings(file, stream, found, counts)

@@ -21,6 +21,7 @@ from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.exports import Shipment, ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import ID_DIGITS, CountError
 from ocsf_lake.storage.fetched import LakeFileError
+from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 PAUSE = timedelta(minutes=5)
@@ -59,6 +60,19 @@ class Summary:
         self.objects += sent
         self.events += sum(item.rows for item in sent)
         self.bytes += sum(item.bytes for item in sent)
+
+    @property
+    def message(self) -> str:
+        """The export in one line."""
+        if self.busy:
+            return f"another export to {self.target} is going on; nothing was done"
+        parts = [f"{plural(self.events, 'event')} in {plural(len(self.objects), 'object')} sent to {self.target}"]
+        if self.waiting:
+            waiting = plural(self.waiting, "event")
+            parts.append(f"{waiting} left to the next export, as their partitions got an object just now")
+        if self.left_out:
+            parts.append(f"{plural(self.left_out, 'event')} left in the lake, as their day is not known")
+        return "; ".join(parts)
 
 
 def now() -> datetime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +22,7 @@ from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
+from ocsf_lake.ledger.rows import Rows, table_of
 from ocsf_lake.ledger.sqlite_reading import memory_engine
 from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, KEYS, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from ocsf_lake.storage import permissions
@@ -340,21 +341,24 @@ class Ledger:
                 for row in connection.execute(query).mappings()
             ]  # fmt: skip
 
-    def arrow(self, name: str, *, rows: bool = True) -> pa.Table:
-        """One table of the ledger, by its name in `ledger.tables`; without rows where only its columns count."""
+    def arrow(self, name: str) -> pa.Table:
+        """One table of the ledger, by its name in `ledger.tables`."""
         with self.engine.connect() as connection:
-            return arrow_rows(connection, METADATA.tables[name], rows)
+            return table_of(connection, METADATA.tables[name])
 
+    def shown(self, name: str, columns: Collection[str] | None = None, *, rows: bool = True) -> pa.Table | Rows:
+        """One table of the ledger for a query.
 
-def arrow_rows(connection: sa.Connection, table: sa.Table, all_rows: bool = True) -> pa.Table:
-    """All rows of a table of the ledger, by its key."""
-    query = sa.select(table).order_by(*table.primary_key.columns)
-    rows = connection.execute(query if all_rows else query.limit(0)).all()
-    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-    arrays = [
-        pa.array(values, _arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)
-    ]
-    return pa.table(arrays, names=[column.name for column in table.columns])
+        Args:
+            name: Its name in `ledger.tables`.
+            columns: Those of its columns that are read; None for all.
+            rows: Whether rows are wanted, or only the names and types of columns.
+        """
+        # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
+        if rows and isinstance(self.engine.pool, sa.NullPool):
+            return Rows(self.engine, METADATA.tables[name], columns)
+        with self.engine.connect() as connection:
+            return table_of(connection, METADATA.tables[name], all_rows=rows)
 
 
 def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
@@ -374,12 +378,6 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str)
     connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
     if result.files:
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
-
-
-def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
-    if isinstance(kind, sa.Integer):
-        return pa.int64()
-    return pa.float64() if isinstance(kind, sa.Float) else pa.string()
 
 
 def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:

@@ -68,6 +68,25 @@ class Failing:
     reason: str | None
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """One table of the lake.
+
+    Args:
+        table: Its name.
+        rows: Its rows.
+        first_day: The earliest event day, `YYYYMMDD`; None where no file is of a known one.
+        last_day: The latest.
+        sources: Names of the sources that it has rows of.
+    """
+
+    table: str
+    rows: int
+    first_day: str | None
+    last_day: str | None
+    sources: list[str]
+
+
 def sources(engine: sa.Engine) -> list[SourceRow]:
     """Every source that has a batch, by name."""
     row = BATCHES.c
@@ -163,15 +182,43 @@ def replaced_after_reading(engine: sa.Engine) -> int:
         return connection.scalar(sa.select(sa.func.count()).select_from(read.subquery())) or 0
 
 
+def tables(engine: sa.Engine) -> list[TableRow]:
+    """Every table that has rows, by name."""
+    known = FILES.c.partition.like("%/%/%") & FILES.c.partition.not_like(f"%/{layout.UNKNOWN}")
+    day = sa.case((known, _day(engine)))
+    query = (
+        sa.select(
+            FILES.c.table_name, BATCHES.c.source, sa.func.sum(FILES.c.rows), sa.func.min(day), sa.func.max(day)
+        )
+        .join_from(FILES, BATCHES, BATCHES.c.id == FILES.c.batch_id)
+        .group_by(FILES.c.table_name, BATCHES.c.source)
+        .order_by(FILES.c.table_name, BATCHES.c.source)
+    )
+    found: dict[str, TableRow] = {}
+    with engine.connect() as connection:
+        for name, source, rows, first, last in connection.execute(query):
+            before = found.get(name, TableRow(name, 0, None, None, []))
+            days = [value for value in (before.first_day, before.last_day, first, last) if value is not None]
+            found[name] = TableRow(
+                name, before.rows + int(rows), min(days, default=None), max(days, default=None),
+                [*before.sources, source],
+            )  # fmt: skip
+    return list(found.values())
+
+
+def _day(engine: sa.Engine) -> sa.ColumnElement[str]:
+    """The event day of a file's partition, where it is known."""
+    partition = FILES.c.partition
+    if engine.dialect.name == "postgresql":
+        return sa.func.right(partition, _DAY_DIGITS)
+    return sa.func.substr(partition, -_DAY_DIGITS)
+
+
 def last_days(engine: sa.Engine) -> list[tuple[str, str, str]]:
     """Source, table, and the latest event day, `YYYYMMDD`, of which the table has files of the source."""
     partition = FILES.c.partition
-    if engine.dialect.name == "postgresql":
-        day = sa.func.right(partition, _DAY_DIGITS)
-    else:
-        day = sa.func.substr(partition, -_DAY_DIGITS)
     query = (
-        sa.select(BATCHES.c.source, FILES.c.table_name, sa.func.max(day))
+        sa.select(BATCHES.c.source, FILES.c.table_name, sa.func.max(_day(engine)))
         .join_from(FILES, BATCHES, BATCHES.c.id == FILES.c.batch_id)
         .where(partition.like("%/%/%"), partition.not_like(f"%/{layout.UNKNOWN}"))
         .where(FILES.c.table_name.not_like(f"{layout.QUARANTINE}%"))

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
-from ocsf_lake.ledger.ledger import arrow_rows
 from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.ledger.rows import table_of
 from ocsf_lake.ledger.tables import ABOUT, METADATA
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -272,7 +272,7 @@ def checkpoint(connection: sa.Connection, store: Store) -> None:
         if name == ABOUT.name:
             continue
         sink = pa.BufferOutputStream()
-        found = arrow_rows(connection, table)
+        found = table_of(connection, table)
         if len(found):
             pq.write_table(found, sink, compression="zstd")
             store.put(f"{marker.RECORDS}/{CHECKPOINT}-{name}.parquet", sink.getvalue())

@@ -8,7 +8,7 @@ left out that a query could read: what is not understood narrows nothing, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlglot import exp
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.ledger.files import Chosen
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import duck
 from ocsf_mappers.ocsf import tables
 
@@ -33,6 +34,8 @@ _BEHIND: dict[tuple[str, ...], int] = {("cloud", "region"): 0, ("cloud", "accoun
 
 _TIMES: dict[tuple[str, ...], str] = {("time_dt",): "TIMESTAMPTZ", ("time",): "BIGINT"}
 _ONLY_NAMES = re.compile(r"\s*(?:SHOW\s+(?:ALL\s+)?TABLES|DESC(?:RIBE)?\s+[\w.\"]+)\s*;?\s*", re.IGNORECASE)
+SHOWN_VALUES = 8
+"""Regions and accounts are listed up to this number."""
 _COMPARED: dict[type[exp.Expr], str] = {exp.EQ: "=", exp.LT: "<", exp.LTE: "<", exp.GT: ">", exp.GTE: ">"}
 _MIRRORED = {"=": "=", "<": ">", ">": "<"}
 _CONSTANT = (
@@ -50,14 +53,16 @@ _Test = Callable[[tuple[str, ...]], bool]
 
 
 def parts(
-    statements: Sequence[str], part_of: Callable[[str], str | None], parameters: Mapping[str, Any] | None = None
-) -> Parts | None:
+    statements: Sequence[str], part_of: Callable[[str], str | None], parameters: Mapping[str, Any] | None = None,
+    known: Collection[str] = (),
+) -> Parts | None:  # fmt: skip
     """What statements read, and which partitions of it.
 
     Args:
         statements: SQL; without any, what will be read is not known.
         part_of: Gives what is shown by itself for a name in a query, None for a name it does not know.
         parameters: Values of the statements' named parameters.
+        known: Names of tables that are no part of the lake.
 
     Returns:
         None where it is not certain which tables they read.
@@ -72,7 +77,7 @@ def parts(
     for tree in trees:
         if not isinstance(tree, exp.Query):
             return None
-        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)} | {name.lower() for name in known}
         narrowed = _narrowed(tree, parameters or {})
         for table in tree.find_all(exp.Table):
             part = part_of(table.name)
@@ -297,9 +302,61 @@ def _makes_time(node: exp.Expr) -> bool:
     return isinstance(node, exp.Anonymous) and node.name.lower() in _MAKES_TIMES
 
 
+def nothing_left(parts: Parts, partitions: Callable[[str], Sequence[Partition]]) -> Iterator[str]:
+    """Why an answer is empty, where no partition meets a query's conditions: what there is instead.
+
+    Args:
+        parts: What the query reads.
+        partitions: Gives the partitions of a table.
+    """
+    for name, chosen in parts.items():
+        if name not in tables.load():
+            continue
+        found = [partition.values for partition in partitions(name)]
+        if not found:
+            yield f"{name} has no events so far"
+        elif chosen is not None and not any(map(chosen, found)):
+            regions, accounts, days = (sorted({values[number] for values in found}) for number in range(3))
+            known = [day for day in days if day != layout.UNKNOWN] or days
+            yield (
+                f"{name} has no events of that region, account and time; it has those of {_some(regions, 'region')}, "
+                f"{_some(accounts, 'account')}, eventday {known[0]} to {known[-1]}"
+            )
+
+
+def _some(values: Sequence[str], what: str) -> str:
+    if len(values) > SHOWN_VALUES:
+        return f"{len(values):,} {what}s"
+    return f"{what}{'s' if len(values) > 1 else ''} {', '.join(values)}"
+
+
 def names(statements: Sequence[str]) -> Iterator[str]:
     """The names of tables in statements, in lower case."""
     for sql in statements:
         for tree in sqlglot.parse(sql, read="duckdb"):
             for table in tree.find_all(exp.Table) if tree is not None else ():
                 yield table.name.lower()
+
+
+def columns(statements: Sequence[str]) -> set[str] | None:
+    """The names that stand in statements, of columns and all else, in lower case; None where all columns are read."""
+    found: set[str] = set()
+    for sql in statements:
+        for tree in sqlglot.parse(sql, read="duckdb"):
+            if tree is None:
+                continue
+            tables_named = {name.lower() for table in tree.find_all(exp.Table) for name in (table.name, table.alias)}
+            if any(_reads_all(node, tables_named) for node in tree.walk()):
+                return None
+            found |= {node.name.lower() for node in tree.find_all(exp.Identifier)}
+    return found
+
+
+def _reads_all(node: exp.Expr, named: set[str]) -> bool:
+    if isinstance(node, exp.Star):
+        return not isinstance(node.parent, exp.Count)
+    if isinstance(node, exp.Join):
+        return node.args.get("method") == "NATURAL"
+    if isinstance(node, exp.Column):
+        return len(node.parts) == 1 and node.name.lower() in named  # a whole row, as a structure
+    return isinstance(node, exp.Columns | exp.Pivot)

@@ -7,10 +7,12 @@ the lake's files and no others, and cannot change them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import orjson
@@ -38,9 +40,11 @@ from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import tables
 
+T = TypeVar("T")
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 """The lines of a traceback that name an error."""
+NO_TABLES: Mapping[str, pa.Table] = {}
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -60,12 +64,108 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
             verified.check(connection)  # also after an error: that a file is damaged says more than what it led to
 
 
+BATCH_ROWS = 2_048
+"""Rows of a batch of a streamed answer, where nothing else is asked for."""
+
+
+def stream(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
+    """The rows of one query, batch after batch; only an ORDER BY or an aggregate holds more than some of them.
+
+    Args:
+        connection: A lake, see `connect`; `preserve_insertion_order` false, or most rows are held all the same.
+        sql: One statement that reads, with parameters as `$name`.
+        parameters: Their values.
+        batch_rows: Rows of a batch, at most.
+
+    Returns:
+        The columns, and the batches. A file is held against its checksum before a row of it is given.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged; also while batches are read.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
+    given = dict(parameters) if parameters else None
+    with _explained(lambda: _allowed(connection)):
+        try:
+            reader = _interruptible(connection, lambda: connection.sql(sql, params=given).to_arrow_reader(batch_rows))
+        finally:
+            verified.check(connection)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while True:
+            with _explained(lambda: _allowed(connection)):
+                try:
+                    batch = _interruptible(connection, lambda: next(reader, None))
+                except (pa.ArrowException, OSError) as error:  # so Arrow passes on what DuckDB says
+                    raise duckdb.Error(str(error)) from error
+                finally:
+                    verified.check(connection)
+            if batch is None:
+                return
+            yield batch
+
+    return reader.schema, batches()
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, do: Callable[[], T]) -> T:
+    """Lets DuckDB compute so that ^C ends it: by itself it looks at no signal before it has an answer."""
+    if threading.current_thread() is not threading.main_thread():
+        return do()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(do)
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+
+
+def statement(sql: str, parameters: Collection[str] = ()) -> str:
+    """A query without a semicolon at its end, so that it can stand in brackets.
+
+    Args:
+        sql: The query.
+        parameters: Names of the parameters that have a value.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads, or other parameters have values than it names.
+        duckdb.Error: It is no SQL.
+    """
+    with closing(duck.connect()) as connection:
+        if not _reads(connection, sql):
+            raise ConfigError(ONE_STATEMENT)
+        named = connection.extract_statements(sql)[0].named_parameters
+    if named != set(parameters):
+        missing, needless = (", ".join(sorted(names)) for names in (named - set(parameters), set(parameters) - named))
+        parts = [*([f"no value for {missing}"] if missing else []), *([f"no ${needless} in it"] if needless else [])]
+        raise ConfigError(f"the query's parameters: {'; '.join(parts)}")
+    text = sql.encode()
+    ends = (place for place, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator)
+    end = next((place for place in ends if text[place : place + 1] == b";"), len(text))
+    return text[:end].decode()
+
+
 def is_empty(found: pa.Table) -> bool:
     """Whether an answer says that nothing was there: no rows, or one of zeros and nulls, as aggregates give it."""
     if found.num_rows > 1:
         return False
     values = [value for row in found.to_pylist() for value in row.values()]
     return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
+
+
+def why_empty(settings: Settings, sql: str) -> list[str]:
+    """What an empty answer does not say: that no partition has what the query asks for."""
+    parts = pruning.parts([sql], part_of)
+    if not parts:
+        return []
+    with opened(settings, reading=True) as lake:
+        return list(pruning.nothing_left(parts, lake.files.partitions))
 
 
 COST_READS = (
@@ -97,12 +197,13 @@ class Cost:
     of_bytes: int
 
 
-def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
+def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Cost:
     """Runs a query and says what that took.
 
     Args:
         connection: A lake, see `connect`.
         sql: One statement that reads.
+        parameters: Values of its parameters, by name.
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
@@ -112,8 +213,9 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str) -> Cost:
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
     with _explained(lambda: _allowed(connection)):
-        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()[0][1])
-        rows = connection.sql(sql).to_arrow_table().num_rows
+        given = dict(parameters) if parameters else None
+        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", given).fetchall()[0][1])
+        rows = connection.sql(sql, params=given).to_arrow_table().num_rows
     # Without operators where the statistics in the files' footers were all that it took.
     scans = [item for item in _operators(profile.get("operator", [])) if "Total Files Read" in item["extra_info"]]
     named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
@@ -148,15 +250,17 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 
 @contextmanager
 def connected(
-    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None
-) -> Iterator[duckdb.DuckDBPyConnection]:
+    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings, *statements, parameters=parameters)) as connection:
+    with closing(connect(settings, *statements, parameters=parameters, own=own, **config)) as connection:
         yield connection
 
 
 def connect(
-    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None
+    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -169,21 +273,26 @@ def connect(
         statements: What will be run. Where it is certain which tables they read, and which partitions of them, others
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
+        own: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        config: More of DuckDB's settings.
 
     Raises:
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    parts = pruning.parts(statements, part_of, parameters)
+    parts = pruning.parts(statements, part_of, parameters, own)
     with opened(settings, reading=True) as lake:
-        connection = duck.connect()
+        connection = duck.connect(**config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            for name, rows in own.items():
+                connection.register(name, rows)
             known = None if lake.store.is_local else KnownFiles(lake.store.fs)
             if known is not None:
                 connection.register_filesystem(known)
             names = None if parts is None else set(pruning.names(statements))
-            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names)
+            columns = None if parts is None else pruning.columns(statements)
+            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names, columns)
             verifying = known is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
@@ -253,17 +362,19 @@ class _Shown:
         known: The file system of its files; None for local ones.
         parts: Which of `_PARTS`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
+        columns: Columns of the ledger's tables that are read, in lower case; None for all.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None, parts: pruning.Parts,
-        names: set[str] | None,
+        names: set[str] | None, columns: set[str] | None = None,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
         self.known = known
         self.parts = parts
         self.names = names
+        self.columns = columns
         self.paths: list[str] = []
         self.written: dict[str, str] = {}
         wanted = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
@@ -284,7 +395,8 @@ class _Shown:
             self._files(definition(DUPLICATES))
         else:
             rows = self.parts[name] is not _none
-            self.connection.register(name, self.lake.ledger.arrow(name.removeprefix("ledger_"), rows=rows))
+            shown = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
+            self.connection.register(name, shown)
 
     def _table(self, table: tables.Table) -> None:
         self._files(definition(table.name))

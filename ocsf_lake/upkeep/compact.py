@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.text import plural, size
 from ocsf_lake.upkeep import merge
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import tables
@@ -53,6 +55,7 @@ COPIED_PER_FILE = 64 << 20
 """Bytes that may have to be copied along for each file that there is less."""
 
 Clock = Callable[[], datetime]
+_AGE = re.compile(r"(\d{1,5})([dh])")
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Summary:
         refused: Table -> why it cannot be compacted, or only in part.
         busy: Tables that another worker compacts.
         waiting: Partitions left to the next run, as an export takes files of them.
+        is_dry: Whether it was only said what would be done.
     """
 
     tables: list[Done] = field(default_factory=list)
@@ -97,6 +101,35 @@ class Summary:
     refused: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
     waiting: int = 0
+    is_dry: bool = False
+
+    @property
+    def message(self) -> str:
+        """The run in one line."""
+        before, after = (sum(getattr(item, name) for item in self.tables) for name in ("files_before", "files_after"))
+        partitions = plural(sum(item.partitions for item in self.tables), "partition")
+        became = f"{plural(before, 'file')} of {partitions} {'would become' if self.is_dry else 'became'} {after:,}"
+        parts = [became if before else "nothing to merge"]
+        if self.removed:
+            parts.append(f"{plural(self.removed, 'file')} merged before removed ({size(self.removed_bytes)})")
+        if self.waiting:
+            waiting = plural(self.waiting, "partition")
+            parts.append(f"{waiting} left to the next run, as an export takes their files")
+        if self.busy:
+            parts.append(f"another run compacts {', '.join(self.busy)}")
+        return "; ".join(parts)
+
+
+def parsed(age: str) -> timedelta:
+    """An age such as `2d` or `12h`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    found = _AGE.fullmatch(age)
+    if found is None:
+        raise ConfigError(f"{age!r} is no age; say 2d for two days, 12h for twelve hours")
+    return timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])})
 
 
 def _today() -> datetime:
@@ -125,7 +158,7 @@ def compact(
     names = sorted(tables.load())
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
-    summary = Summary()
+    summary = Summary(is_dry=dry_run)
     with opened(settings, patient=True) as lake:
         for name in names if table is None else [table]:
             _table(lake, name, clock() - older_than, summary, dry_run)

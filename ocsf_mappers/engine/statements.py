@@ -24,7 +24,7 @@ class BadDataError(Exception):
 def connection() -> duckdb.DuckDBPyConnection:
     """An empty database in memory that works in the calling thread and loads nothing from outside."""
     made = duck.connect(threads=1, preserve_insertion_order=True, memory_limit=MEMORY, temp_directory="")
-    made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    made.execute("SET TimeZone = 'UTC'")
     # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
     made.execute("SET disabled_optimizers = 'in_clause'")
     return made

@@ -19,7 +19,6 @@ import typer
 
 from ocsf_lake import config
 from ocsf_lake.cli import main as cli
-from ocsf_lake.cli.export import said
 from ocsf_lake.export.run import Summary
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ledger.ledger import Batch, Ledger
@@ -54,6 +53,7 @@ def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_example_runs(folder_of_examples: Path) -> None:
     for name, example in commands().items():
         assert name in example
@@ -530,11 +530,11 @@ def test_an_export_that_cannot_be_is_misuse(ocsf_lake: RunCommand, ready_lake: P
 
 
 def test_an_export_says_what_it_left() -> None:
-    assert said(Summary("s3://x/ext/y", waiting=1, left_out=2)) == (
+    assert Summary("s3://x/ext/y", waiting=1, left_out=2).message == (
         "0 events in 0 objects sent to s3://x/ext/y; 1 event left to the next export, as their partitions got an "
         "object just now; 2 events left in the lake, as their day is not known"
     )
-    assert said(Summary("s3://x/ext/y", busy=True)).startswith("another export to s3://x/ext/y is going on")
+    assert Summary("s3://x/ext/y", busy=True).message.startswith("another export to s3://x/ext/y is going on")
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -619,6 +619,7 @@ def test_a_batch_that_fails_as_a_whole_is_named(
 BROKEN_SOURCE = "[ocsf_lake.sources]\nacme = acme_source:MAPPER\n"
 
 
+@pytest.mark.slow
 def test_a_broken_source_of_another_package_stops_no_command(tmp_path: Path, ready_lake: Path) -> None:
     about = tmp_path / "package/acme-1.dist-info"
     about.mkdir(parents=True)

@@ -128,6 +128,21 @@ def test_an_empty_answer_names_the_condition_that_no_row_meets(
     assert run.err.splitlines()[1] == f"  {right}"
 
 
+@pytest.mark.parametrize(
+    "wrong", ["region = 'eu-west1'", "region = 'US-EAST-1'", "time_dt > now()", "cloud.account.uid = '999999999999'"]
+)
+def test_an_empty_answer_says_what_there_is_instead(ocsf_lake: RunCommand, ready_lake: Path, wrong: str) -> None:
+    run = ocsf_lake("query", f"SELECT count(*) FROM vpc_flow WHERE {wrong}", "--lake", str(ready_lake))
+    assert run.code == 0
+    assert "vpc_flow has no events of that region, account and time; it has those of region" in run.err
+    assert "eventday 2026" in run.err or "eventday 2025" in run.err
+
+
+def test_an_empty_table_is_said_to_be_empty(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("query", "SELECT count(*) FROM sh_findings_2_0", "--lake", str(ready_lake))
+    assert run.err == "guardduty_findings has no events so far\n"
+
+
 def test_explain_of_an_empty_answer_names_it_too(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     run = ocsf_lake("query", f"{FLOWS} eventday = '2024-08-13'", "--explain", "--lake", str(ready_lake))
     assert "  eventday = '20240813'\n" in run.err

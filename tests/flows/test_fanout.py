@@ -81,6 +81,7 @@ def told(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Path) -> None:
     said = f"{LOGS.of_records:,} records: {LOGS.of_records:,} events, 0 quarantined, 0 dropped"

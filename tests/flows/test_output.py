@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ocsf_lake.cli import output, terminal
+from ocsf_lake.text import Lines
 from ocsf_mappers import shown
 
 
@@ -34,7 +35,7 @@ def test_a_table_that_does_not_fit_is_printed_upright(
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     columns = [f"column_{number}" for number in range(9)]
-    output.print_table(columns, [range(9), output.Lines(["x"] * 9)])
+    output.print_table(columns, [range(9), Lines(["x"] * 9)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["column_0  0", "column_1  1"]
     assert max(map(len, lines)) < 40

@@ -29,7 +29,7 @@ from tests.servers.rgw import S3Server
 from tests.support import SAMPLE_COUNTS, cases
 from tests.test_samples import ALLOWED_REJECTS, FOLDERS
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 Place = tuple[str, str, str, str]
 """Table, region, account and event day."""

@@ -39,6 +39,7 @@ def _run(command: str, folder: Path) -> str:
     return run.stdout
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_the_commands_print(shown: list[tuple[str, str, str]]) -> None:
     assert shown
     for command, said, printed in shown:

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 from markdown_it import MarkdownIt
 
-from ocsf_lake.flows import report
+from ocsf_lake import text as texts
 from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest.plan import NotRead
 from ocsf_lake.ingest.run import SourceSummary, Summary
@@ -53,7 +53,7 @@ def a_report(text: str) -> Report:
 def test_text_of_logs_is_text_in_markdown(text: str) -> None:
     page = a_report(text).markdown()
     assert tags(page) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
-    assert shown(page).count(report.terminal.escaped(text)) >= 4
+    assert shown(page).count(texts.escaped(text)) >= 4
 
 
 def test_the_page_says_what_ingest_prints() -> None:

@@ -149,6 +149,7 @@ print(state.message)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_the_server_and_the_log_of_a_run_hold_no_password(tmp_path: Path, postgres_server: Postgres) -> None:
     """Of a run that cannot open its ledger, and of one that can: all that Prefect keeps, and all that it logs."""

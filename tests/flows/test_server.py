@@ -46,7 +46,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.prefect import Server, until
 from tests.support import PROJECT
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DEPLOY = PROJECT / "deploy"
 DEPLOY_COMMAND = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
@@ -411,6 +411,39 @@ def test_what_watch_finds_is_sent_to_the_notification_block(
     until(lambda: subject in {item["subject"] for item in alerts}, PATIENCE, "the alert")
     (body,) = {item["body"] for item in alerts if item["subject"] == subject}
     assert body.startswith("aws_cloudtrail: 1 object")
+
+
+# -- a project of one's own -------------------------------------------------------------------------------------------
+def test_a_project_laid_down_by_init_is_deployed_and_its_own_flow_runs(
+    server: Server, live: Organization, tmp_path: Path
+) -> None:
+    """As its files say: deployed from within its folder, one deployment changed to the flow that is there to change."""
+    logs = live.write(tmp_path / "logs")
+    server.run("ocsf-lake", "init", str(tmp_path / "project"))
+    file = tmp_path / "project" / "deploy" / "prefect.yaml"
+    text = file.read_text(encoding="utf-8").replace("work_queue_name: live", "work_queue_name: project")
+    wanted = yaml.safe_load(text)
+    (ingesting,) = [item for item in wanted["deployments"] if item["name"] == "aws_cloudtrail"]
+    documented = re.findall(r"^    (\S+: .*)$", (tmp_path / "project/flows/own.py").read_text(), re.MULTILINE)[:2]
+    own = yaml.safe_load("\n".join(documented).replace("/srv/this-project", str(tmp_path / "project")))
+    assert own.keys() == {"entrypoint", "pull"}
+    ingesting |= own | {"name": "own", "schedules": []}
+    (watching,) = [item for item in wanted["deployments"] if item["name"] == "watch"]
+    watching |= {"name": "watch-project", "schedules": []}
+    wanted["deployments"] = [ingesting, watching]
+    file.write_text(yaml.safe_dump(wanted), encoding="utf-8")
+    said = server.run("bash", "-euc", 'cd "$0" && ocsf-lake deploy', str(file.parents[1]), CLOUDTRAIL_URI=str(logs))
+    assert said == ""
+    server.run("prefect", "deployment", "run", "ingest-and-check/own")
+    lake = {"OCSF_LAKE_LAKE": str(tmp_path / "lake")}
+    worker = server.worker("project", "project", **lake)
+    try:
+        states = "COMPLETED", "FAILED", "CRASHED"
+        ended = until(lambda: runs(server, "ingest-and-check", *states), PATIENCE, "the run to end")[0]
+    finally:
+        servers.end(worker)
+    assert ended["state_type"] == "COMPLETED", ended["state"]
+    assert asked(lake, "SELECT count(*) FROM cloud_trail_mgmt") == [(live.of_records,)]
 
 
 # -- the README's commands --------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def names(found: ingest.Summary) -> list[str]:
     return [Path(item.uri).name for item in found.not_read]
 
 
+@pytest.mark.slow
 # -- what ends the process --------------------------------------------------------------------------------------------
 def test_an_object_that_ends_the_process_costs_a_few_runs_and_itself(
     mortals: Mortals, logs: Path, tmp_path: Path

@@ -155,6 +155,7 @@ def test_work_under_way_is_no_untruth(
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 # -- S3, Glue and Iceberg at once -------------------------------------------------------------------------------------
 @pytest.mark.integration
 def test_a_lake_on_s3_with_glue_and_iceberg_is_true_false_and_true_again(

@@ -77,6 +77,7 @@ def small_whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lake
 
 
+@pytest.mark.slow
 def test_killed_fifty_times_the_lake_is_the_same(
     mortals: Mortals, small: Path, small_whole: Path, tmp_path: Path
 ) -> None:

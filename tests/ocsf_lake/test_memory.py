@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.ocsf_lake.conftest import call
 
 MEGABYTE = 1 << 20
@@ -104,6 +106,7 @@ def test_records_made_to_exhaust_memory_cost_only_themselves(tmp_path: Path) -> 
     assert peak < BOUND, f"{peak // MEGABYTE} MB"
 
 
+@pytest.mark.slow
 def test_a_large_object_is_read_window_by_window(tmp_path: Path) -> None:
     write(tmp_path / "logs" / "large.json.gz", without_anything_odd(), "Records")
     write(tmp_path / "logs" / "small.json.gz", iter([good(9)]), "lines")

@@ -138,3 +138,39 @@ def test_a_file_of_another_region_needs_not_be_there(lake: Settings, tmp_path: P
     finally:
         for path, aside in moved.items():
             aside.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ("SELECT state, count(*) FROM ledger_objects GROUP BY state", {"state", "ledger_objects"}),
+        ("SELECT o.uri FROM ledger_objects AS o JOIN ledger_batches USING (batch_id)", None),
+        ("SELECT * FROM ledger_objects", None),
+        ("FROM ledger_objects", None),
+        ("SELECT o FROM ledger_objects AS o", None),
+        ("SELECT ledger_objects FROM ledger_objects", None),
+        ("SELECT count(*) FROM ledger_objects NATURAL JOIN ledger_files", None),
+        ("SELECT COLUMNS('uri') FROM ledger_objects", None),
+    ],
+)
+def test_columns_of_the_ledger_are_left_out_only_where_none_of_them_is_read(sql: str, read: set[str] | None) -> None:
+    found = pruning.columns([sql])
+    if "USING" in sql:
+        read = {"o", "uri", "ledger_objects", "ledger_batches", "batch_id"}
+    assert found == read
+
+
+def test_the_ledger_s_tables_give_the_same_rows_whatever_is_read_of_them(lake: Settings) -> None:
+    counted = "SELECT state, count(*) AS n, sum(events)::BIGINT AS events FROM ledger_objects"
+    narrow = f"{counted} GROUP BY state ORDER BY state"
+    whole = f"SELECT * FROM (FROM ledger_objects) AS x JOIN ({narrow}) AS y ON x.state = y.state"
+    with query.connected(lake, narrow) as connection:
+        expected = query.run(connection, narrow).to_pylist()
+    with query.connected(lake, whole) as connection:
+        assert query.run(connection, whole).num_rows == sum(row["n"] for row in expected) > 0
+    with query.connected(lake) as connection:
+        assert query.run(connection, narrow).to_pylist() == expected
+    with opened(lake, reading=True) as found:
+        assert sum(row["events"] for row in found.ledger.arrow("objects").to_pylist()) == sum(
+            row["events"] for row in expected
+        )

@@ -122,6 +122,7 @@ def mortals() -> Iterator[Mortals]:
     found.end()
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_the_lake_is_the_same(mortals: Mortals, mixed: Path, tmp_path: Path) -> None:
     bounds = {**BOUNDS, "part_rows": 4, "attempts": 1_000}
     assert ingest.ingest([str(mixed)], config.load(lake=str(tmp_path / "whole"), **bounds)).failures == []
@@ -304,6 +305,7 @@ def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(r
     assert contents(Path(settings().lake)) == before
 
 
+@pytest.mark.slow
 @ON_BOTH
 @pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
 def test_an_interrupted_replay_of_two_sources_is_done_once(

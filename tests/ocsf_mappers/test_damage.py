@@ -112,6 +112,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
 def test_damage_without_end_is_a_few_entries(name: str) -> None:
     data = ENDLESS[name] * (SIZE // len(ENDLESS[name]) or 1)

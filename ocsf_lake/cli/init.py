@@ -1,0 +1,102 @@
+"""`ocsf-lake init`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import terminal
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+EXAMPLE = "ocsf-lake init my-lake"
+WIDTH = 118
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it is made.")]
+
+
+def init(folder: FolderArgument) -> None:
+    """Lay down a project: settings, deployments and alerts for Prefect, flows and mappers to change.
+
+    Nothing that is there is overwritten: if one of the files is, none is written.
+    """
+    from ocsf_mappers.errors import ConfigError, WriteError
+
+    files = dict(project())
+    there = [name for name in files if os.path.lexists(folder / name)]
+    if there:
+        raise ConfigError(f"{str(folder)!r} has {', '.join(there)} already; nothing was written")
+    try:
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(content)
+            typer.echo(terminal.escaped(str(path)))
+    except OSError as error:
+        raise WriteError(f"the project cannot be written: {error}") from error
+    terminal.say(
+        "next:",
+        f"  cd {shlex.quote(str(folder))}",
+        "  $EDITOR ocsf-lake.toml                           # where the lake is",
+        "  ocsf-lake ingest URI                             # bring what is new into it",
+        '  ocsf-lake query "SHOW TABLES"',
+        "  $EDITOR deploy/prefect.yaml && ocsf-lake deploy  # what runs when, on the server that PREFECT_API_URL names",
+    )
+
+
+def project() -> Iterator[tuple[str, str]]:
+    """Name and content of each file of a project."""
+    yield "ocsf-lake.toml", settings_file()
+    template, deploy = _folders()
+    for name in ("README.md", "flows/own.py", "mappers/README.md", "mappers/example_dns.py", "mappers/pyproject.toml"):
+        yield name, template.joinpath(name).read_text(encoding="utf-8")
+    for name in ("prefect.yaml", "automations.yaml", "prefect.env"):
+        yield f"deploy/{name}", deploy.joinpath(name).read_text(encoding="utf-8")
+
+
+def _folders() -> tuple[Traversable, Traversable]:
+    """Of the template, and of deploy/: an installed package has it in the template, a checkout at its root."""
+    from importlib import resources
+
+    package = resources.files("ocsf_lake")
+    template = package.joinpath("project")
+    packaged = template.joinpath("deploy")
+    return template, packaged if packaged.is_dir() else package.joinpath("..", "deploy")
+
+
+def settings_file() -> str:
+    """Every setting as a comment, with what it does and its default; only the lake is set."""
+    from ocsf_lake.config import Settings
+
+    parts = [
+        "# Settings of ocsf-lake, for commands that run in this folder. Variables win over them: OCSF_LAKE_LAKE, say.",
+        "# A line without # is in force; what stands behind the # is the default.",
+    ]
+    for name, field in Settings.model_fields.items():
+        about = textwrap.wrap(field.description or "", WIDTH, initial_indent="# ", subsequent_indent="# ")
+        default = _toml(field.get_default(call_default_factory=True))
+        line = 'lake = "./lake"' if name == "lake" else f"# {name} = {default}"
+        parts.append("\n".join([*about, line.rstrip()]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A default as TOML writes it; nothing for a setting that is not set."""
+    match value:
+        case None:
+            return ""
+        case dict():
+            return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+        case tuple() | list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,426 @@
+"""A lake opened from Python."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import duckdb
+import orjson
+import pyarrow as pa
+from pyarrow import parquet
+
+from ocsf_lake import config, text
+from ocsf_lake.catalogs.definitions import QUARANTINE
+from ocsf_lake.config import Settings
+from ocsf_lake.face.rows import Rows, html_table
+from ocsf_lake.ingest import backfill as backfills
+from ocsf_lake.ingest import run as ingests
+from ocsf_lake.ingest import summary as summaries
+from ocsf_lake.ingest.backfill import Estimate
+from ocsf_lake.ingest.run import OnProgress, Summary
+from ocsf_lake.lake import exists, opened
+from ocsf_lake.ledger import overview
+from ocsf_lake.ledger.database import MissingError
+from ocsf_lake.ledger.overview import TableRow
+from ocsf_lake.query import query as lake_query
+from ocsf_mappers import duck, sqltext
+from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
+from ocsf_mappers.ocsf import events as checks
+from ocsf_mappers.ocsf import tables as lake_tables
+
+_STATUS = pa.schema(
+    [
+        pa.field("source", pa.string()),
+        *(pa.field(name, pa.int64()) for name in ("objects", "records", "events", "quarantined", "dropped")),
+        *(pa.field(name, pa.int64()) for name in ("bytes_in", "bytes_out")),
+        pa.field("batches", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def open(uri: str | os.PathLike[str] | None = None, *, writable: bool = False, **settings: Any) -> Lake:
+    """A lake that is there.
+
+    Args:
+        uri: Its root, a folder or a URI such as `s3://bucket/lake`; without it the settings name it
+            (`OCSF_LAKE_LAKE`, `ocsf-lake.toml`).
+        writable: Whether `ingest` and `backfill` may be called. Otherwise nothing is ever written, and permission to
+            read is enough.
+        settings: Other settings by name (`state`, `ledger_url`, `s3_endpoint`, ...); they win over variables and file.
+
+    Raises:
+        ConfigError: There is no lake, it cannot be opened, or some setting is unknown. None is ever made.
+    """
+    found = _settings(uri, settings)
+    try:
+        with opened(found, reading=True):
+            pass
+    except MissingError as error:
+        if found.ledger_url is None and exists(found):
+            raise  # there is one, and its ledger is lost: the message says what to do
+        raise ConfigError(f"there is no lake at {found.lake!r}; ocsf_lake.create({found.lake!r}) makes one") from error
+    return Lake(found, writable=writable)
+
+
+def create(uri: str | os.PathLike[str] | None = None, *, exist_ok: bool = False, **settings: Any) -> Lake:
+    """A new lake, to be written.
+
+    Args:
+        uri: Its root, see `open`.
+        exist_ok: Whether one that is there is opened instead.
+        settings: See `open`.
+
+    Raises:
+        ConfigError: There is one already, or it has no place.
+        WriteError: The place cannot be written.
+    """
+    found = _settings(uri, settings)
+    if not exist_ok:
+        try:
+            with opened(found, reading=True):
+                raise ConfigError(
+                    f"there is a lake at {found.lake!r}; ocsf_lake.open({found.lake!r}, writable=True) opens it"
+                )
+        except MissingError:
+            pass  # of one whose ledger is lost the next line says it
+    with opened(found):
+        return Lake(found, writable=True)
+
+
+def _settings(uri: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> Settings:
+    """The settings in force, their local paths whole: the working folder may change afterwards."""
+    found = config.load(lake=None if uri is None else os.fspath(uri), **given)
+    whole: dict[str, Any] = {}
+    if "://" not in found.lake:
+        whole["lake"] = str(Path(found.lake).expanduser().absolute())
+    if found.state is not None:
+        whole["state"] = found.state.expanduser().absolute()
+    return found.model_copy(update=whole)
+
+
+class Lake:
+    """A lake. Nothing stays open: each question looks at it as it is at that moment.
+
+    Made by `open` and `create`. Tables have the names and columns of Amazon Security Lake (`vpc_flow`,
+    `cloud_trail_mgmt_2_0`); `quarantine`, `duplicates` and the ledger's (`ledger_batches`) are tables too.
+    """
+
+    def __init__(
+        self, settings: Settings, *, writable: bool = False, own: Mapping[str, pa.Table] = lake_query.NO_TABLES
+    ) -> None:
+        self._settings = settings
+        self._writable = writable
+        self._own = own
+
+    @property
+    def uri(self) -> str:
+        """Its root."""
+        return self._settings.lake
+
+    def __repr__(self) -> str:
+        return f"<Lake {self.uri}{'' if self._writable else ', read-only'}>"
+
+    def __enter__(self) -> Lake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open; `with` is there for those who are used to it."""
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+    def sql(self, query: str, /, **parameters: Any) -> Rows:
+        """A query in DuckDB's SQL, not run yet.
+
+        Args:
+            query: One statement that reads; values stand in it as `$name`.
+            parameters: Those values. A value never becomes part of the statement.
+
+        Raises:
+            QueryError: It is no SQL.
+            ConfigError: It is more than one statement, changes something, or its parameters are other ones.
+        """
+        return Rows(self._settings, query, parameters, self._own)
+
+    def __getitem__(self, name: str) -> Rows:
+        """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
+        if lake_query.part_of(name) is None and name not in self._own:
+            raise KeyError(f"there is no table {name!r}{nearest(name, [*lake_tables.load(), *self._own])}")
+        return self.sql(f"FROM {sqltext.name(name)}")
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of events."""
+        return Tables(self)
+
+    @property
+    def quarantine(self) -> Rows:
+        """The records that became no event: reason, object, number of the record, its text, and its state."""
+        return self[QUARANTINE]
+
+    def status(self) -> Rows:
+        """A row for each source, as of now: objects, records, events, quarantined, dropped, batches by state."""
+        with opened(self._settings, reading=True) as lake:
+            rows = [asdict(row) for row in overview.sources(lake.ledger.engine)]
+        return Rows(self._settings, "FROM status", {}, {"status": pa.Table.from_pylist(rows, _STATUS)})
+
+    def with_tables(self, **tables: Any) -> Lake:
+        """The same lake with tables of yours beside its own, to join with.
+
+        Args:
+            tables: By name: a pandas or polars DataFrame, Arrow, rows of a lake, dictionaries, or a path. Of a CSV
+                file every column is text, as account ids begin with zeros; Parquet and JSON lines keep their types.
+                Each is taken into memory now.
+
+        Raises:
+            ConfigError: The lake has a table of that name, or what is given is no table.
+            ReadError: The file cannot be read.
+        """
+        own = dict(self._own)
+        taken = {name.lower() for name in own}
+        for name, given in tables.items():
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
+            if name.lower() in taken or lake_query.part_of(name) is not None:
+                raise ConfigError(f"there is a table {name!r} already")
+            taken.add(name.lower())
+            own[name] = _arrow(name, given)
+        return Lake(self._settings, writable=self._writable, own=own)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+    def ingest(
+        self, *uris: str | os.PathLike[str], source: str | None = None, retry: bool = False,
+        progress: OnProgress | None = None,
+    ) -> Result:  # fmt: skip
+        """Brings what is new at the URIs into the lake, each record once, however often it is called.
+
+        Args:
+            uris: Folders, globs and files.
+            source: Name of the source; without it each object's name or content tells it.
+            retry: Also try objects that were left out because they failed too often.
+            progress: Called after each batch.
+
+        Raises:
+            ConfigError: The lake was opened for reading, a URI stands for nothing, or the source is unknown.
+            WriteError: The lake refused a file; calling it again continues.
+        """
+        self._check_writable()
+        if not uris:
+            raise ConfigError("say what to ingest: a folder, a glob or a file")
+        return Result(ingests.ingest([os.fspath(uri) for uri in uris], self._settings, source, progress, again=retry))
+
+    @overload
+    def backfill(
+        self, source: str, uri: str | os.PathLike[str], *, since: date | str, until: date | str,
+        accounts: Collection[str] = ..., regions: Collection[str] = ..., dry_run: Literal[False] = ...,
+        progress: OnProgress | None = ...,
+    ) -> Result: ...  # fmt: skip
+
+    @overload
+    def backfill(
+        self, source: str, uri: str | os.PathLike[str], *, since: date | str, until: date | str,
+        accounts: Collection[str] = ..., regions: Collection[str] = ..., dry_run: Literal[True],
+        progress: OnProgress | None = ...,
+    ) -> Estimate: ...  # fmt: skip
+
+    def backfill(
+        self, source: str, uri: str | os.PathLike[str], *, since: date | str, until: date | str,
+        accounts: Collection[str] = (), regions: Collection[str] = (), dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> Result | Estimate:  # fmt: skip
+        """Brings a range of days into the lake; again, it continues where it was interrupted.
+
+        Args:
+            source: Name of the source.
+            uri: Bucket or folder.
+            since: First day of events, UTC; a date or `2026-03-16`.
+            until: Last day of events, included.
+            accounts: Only these.
+            regions: Only these.
+            dry_run: Say what there is to do, and do none of it; this needs no lake that can be written.
+            progress: Called after each batch.
+
+        Raises:
+            ConfigError: The lake was opened for reading, a day is none, or nothing is at the URI.
+            WriteError: The lake refused a file; calling it again continues.
+        """
+        first, last = _day("since", since), _day("until", until)
+        chosen = (source, os.fspath(uri), first, last, self._settings, tuple(accounts), tuple(regions))
+        if dry_run:
+            return backfills.estimate(*chosen)
+        self._check_writable()
+        return Result(backfills.backfill(*chosen, progress=progress))
+
+    def _check_writable(self) -> None:
+        if not self._writable:
+            raise ConfigError(
+                f"the lake is open for reading only; ocsf_lake.open({self.uri!r}, writable=True) opens it for both"
+            )
+
+
+class Tables(Mapping[str, Rows]):
+    """The tables of a lake: name -> rows."""
+
+    _COLUMNS = ("table", "rows", "first day", "last day", "sources")
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def __getitem__(self, name: str) -> Rows:
+        if name not in lake_tables.load():
+            raise KeyError(f"there is no table {name!r}{nearest(name, self)}")
+        return self._lake[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(lake_tables.load())
+
+    def __len__(self) -> int:
+        return len(lake_tables.load())
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        with opened(self._lake._settings, reading=True) as lake:
+            filled = {row.table: row for row in overview.tables(lake.ledger.engine)}
+        rows = (filled.get(name) or TableRow(name, 0, None, None, []) for name in self)
+        return [(row.table, text.count(row.rows), row.first_day, row.last_day, ", ".join(row.sources)) for row in rows]
+
+    def __repr__(self) -> str:
+        rows = [self._COLUMNS, *([text.text(value) for value in row] for row in self._rows())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(f"{value:{width}}" for value, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._COLUMNS, self._rows())
+
+
+class Result:
+    """What an ingest or a backfill did.
+
+    A batch, object or record that fails stops no other and raises nothing: look at `failed`, or call
+    `raise_for_failures`.
+    """
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+
+    @property
+    def objects(self) -> int:
+        """Objects that were read."""
+        return sum(found.objects for found in self._summary.sources.values())
+
+    @property
+    def records(self) -> int:
+        """Records that were read: `events` + `quarantined` + `dropped`."""
+        return self._summary.counts.read
+
+    @property
+    def events(self) -> int:
+        """Events that are in the lake now and were not before."""
+        return self._summary.counts.events
+
+    @property
+    def quarantined(self) -> int:
+        """Records in quarantine, see `Lake.quarantine`."""
+        return self._summary.counts.quarantined
+
+    @property
+    def dropped(self) -> int:
+        """Lines that are no records, such as a repeated header."""
+        return self._summary.counts.dropped
+
+    @property
+    def failed(self) -> bool:
+        """Whether something failed, or nothing of what was named was of any use; `to_dict` says what."""
+        return summaries.failed(self._summary)
+
+    def raise_for_failures(self) -> Result:
+        """Gives itself.
+
+        Raises:
+            WriteError: Something failed.
+        """
+        if self.failed:
+            raise WriteError(f"not all of it is in the lake: {'; '.join(self._problems())}")
+        return self
+
+    def _problems(self) -> list[str]:
+        summary = self._summary
+        found = [f"batch {item.batch_id} of {item.source} failed: {item.reason}" for item in summary.failures]
+        found += [f"source {name}: {reason}" for name, reason in sorted(summary.broken.items())]
+        found += [f"record {item.record} of {item.uri}: {item.reason}" for item in summary.isolated]
+        for (state, reason), items in summaries.reasons(summary):
+            found.append(f"{text.plural(len(items), 'object')} {state.replace('_', ' ')}: {reason}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as `ocsf-lake ingest --json` prints it."""
+        return summaries.as_dict(self._summary)
+
+    def __repr__(self) -> str:
+        names = ("objects", "records", "events", "quarantined", "dropped")
+        counts = [f"{getattr(self, name):,} {name}" for name in names]
+        return "\n".join(map(text.escaped, [f"<Result {', '.join(counts)}>", *self._problems()]))
+
+    def _repr_html_(self) -> str:
+        rows = [summaries.row(name, found) for name, found in sorted(self._summary.sources.items())]
+        problems = [[problem] for problem in self._problems()]
+        return html_table(summaries.COLUMNS, rows) + (html_table(["not read, or failed"], problems) if problems else "")
+
+
+def _day(name: str, given: date | str) -> date:
+    if isinstance(given, datetime):
+        return given.date()
+    try:
+        return given if isinstance(given, date) else date.fromisoformat(given)
+    except ValueError as error:
+        raise ConfigError(f"{name} is {given!r}, and no day such as 2026-03-16") from error
+
+
+# -- tables of others -------------------------------------------------------------------------------------------------
+def _arrow(name: str, given: Any) -> pa.Table:
+    """Something tabular as Arrow."""
+    try:
+        if isinstance(given, str | os.PathLike):
+            return _of_file(Path(given))
+        if hasattr(given, "__arrow_c_stream__") or isinstance(given, Mapping):
+            return pa.table(given)
+        if isinstance(given, Sequence) and all(isinstance(row, Mapping) for row in given):
+            return _of_dicts(given)
+    except (pa.ArrowException, TypeError) as error:
+        raise ConfigError(f"{name!r} is no table: {error}") from error
+    raise ConfigError(f"{name!r} is a {type(given).__name__}, and no table: give a DataFrame, Arrow or a path")
+
+
+def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """All members of all of them; pyarrow's own way takes those of the first row alone."""
+    return pa.Table.from_struct_array(pa.array(rows)) if rows else pa.table({})
+
+
+def _of_file(path: Path) -> pa.Table:
+    kinds: dict[str, Callable[[Path], pa.Table]] = {
+        ".parquet": parquet.read_table, ".csv": _of_csv, ".tsv": _of_csv,
+        ".json": _of_json, ".jsonl": _of_json, ".ndjson": _of_json,
+    }  # fmt: skip
+    read = kinds.get(path.suffix.lower())
+    if read is None:
+        raise ConfigError(f"{path.name}: the name has to end in one of {' '.join(kinds)}")
+    try:
+        return read(path)
+    except (OSError, duckdb.Error, pa.ArrowException, orjson.JSONDecodeError) as error:
+        raise ReadError(f"the file cannot be read: {error}", file=path) from error
+
+
+def _of_csv(path: Path) -> pa.Table:
+    with duck.connect() as connection:
+        query = "FROM read_csv($path, header = true, all_varchar = true)"
+        return connection.sql(query, params={"path": [glob.escape(str(path))]}).to_arrow_table()
+
+
+def _of_json(path: Path) -> pa.Table:
+    return _of_dicts([orjson.loads(line) for line in checks.read_lines(path.read_bytes())])

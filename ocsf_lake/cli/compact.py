@@ -13,7 +13,6 @@ from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
 EXAMPLE = "ocsf-lake compact --dry-run --lake demo_lake"
 
 
-
 def compact(
     table: Annotated[
         str | None, typer.Argument(metavar="[TABLE]", help="Only this table, such as vpc_flow; all without.")

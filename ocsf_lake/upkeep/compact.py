@@ -238,7 +238,7 @@ def _plans(lake: Lake, found: Compactions, table: str, before: datetime, summary
         if _is_over(values.rpartition("/")[2], before) or _is_unknown(values, last, before)
     ]  # fmt: skip
     moves: list[Move] = []
-    size = 0
+    held = 0
     for start in range(0, len(due), MOST_PARTITIONS):
         for values, (generation, files) in sorted(found.held(table, due[start : start + MOST_PARTITIONS]).items()):
             if any(item.is_shipping for item in files):
@@ -247,11 +247,11 @@ def _plans(lake: Lake, found: Compactions, table: str, before: datetime, summary
             if (move := planned(table, values, generation + 1, files, lake.settings)) is None:
                 continue
             own = sum(item.file.bytes for item in files)
-            if moves and (len(moves) >= MOST_PARTITIONS or size + own > MOST_BYTES):
+            if moves and (len(moves) >= MOST_PARTITIONS or held + own > MOST_BYTES):
                 yield _plan(table, moves)
-                moves, size = [], 0
+                moves, held = [], 0
             moves.append(move)
-            size += own
+            held += own
     if moves:
         yield _plan(table, moves)
 
@@ -293,8 +293,8 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
         item.file.path: f"{to}/{item.file.path.rpartition('/')[2]}" for item in files if item.file.path not in merged
     }
     saved = len(merged) - sum(len(one.outputs) for one in merges)
-    size = sum(item.file.bytes for item in files if item.file.path in copied)
-    if saved < 1 + size // COPIED_PER_FILE:
+    along = sum(item.file.bytes for item in files if item.file.path in copied)
+    if saved < 1 + along // COPIED_PER_FILE:
         return None
     return Move(values, generation, tuple(merges), copied)
 

@@ -15,6 +15,7 @@ from ocsf_lake import config
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.export import run as export
+from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, RETIRED
@@ -324,6 +325,44 @@ def test_files_of_an_export_that_is_not_done_are_left_to_the_next_run(
     assert send() == 4 * EACH
     assert compact.compact(found).waiting == 0
     assert [path.parent.name for path in files(found)] == ["g0001"]
+
+
+def test_a_compaction_whose_late_file_an_export_takes_is_given_up_and_planned_anew(
+    compactable: Make, late_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compactable(export_region="eu-central-1")
+    came: list[str] = []
+
+    def send() -> int:
+        given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+        return export.export(*given, clock=lambda: datetime(2025, 3, 12, tzinfo=UTC)).events
+
+    def reached(now: str, _: str) -> None:
+        if now == "merged" and not came:
+            came.append(now)
+            take(late_logs, found, 4)
+            with monkeypatch.context() as patched:
+                patched.setattr(export, "reached", die_at("planned"))
+                with pytest.raises(KilledError):
+                    send()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "reached", reached)
+        assert compact.compact(found).tables == []
+    assert came
+    assert not [path for path in Path(found.lake).glob("compacted/**/*") if path.is_file()]
+    assert [row for row in ledger(found, COMPACTIONS) if row["state"] != "done"] == []
+    assert send() == EACH
+    assert compact.compact(found).tables
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
+
+
+def test_a_partition_without_a_day_waits_for_its_last_files() -> None:
+    before = datetime(2025, 3, 11, tzinfo=UTC)
+    assert compact._is_unknown("eu-west-1/111122223333/unknown", "2025-03-10T23:59:59+00:00", before)
+    assert not compact._is_unknown("eu-west-1/111122223333/unknown", "2025-03-11T00:00:01+00:00", before)
+    assert not compact._is_unknown("eu-west-1/111122223333/20250101", "2025-01-01T00:00:01+00:00", before)
+    assert not compact._is_over("unknown", before)
 
 
 def test_an_export_waits_for_what_is_being_merged(

@@ -40,6 +40,7 @@ def test_a_ledger_made_anew_knows_what_was_compacted(compactable: Make, late_log
         assert check.check(lake, deep=True) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "replaced"])
 def test_a_ledger_lost_while_a_compaction_was_going_on_counts_each_row_once(
     step: str, compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +144,7 @@ def mortals() -> Iterator[Mortals]:
     found.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "nth"),
     [

@@ -104,6 +104,7 @@ def readers(
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "copied"])
 def test_a_compaction_that_dies_is_finished_by_the_next_one(
     step: str, readers: Readers, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +122,7 @@ def test_a_compaction_that_dies_is_finished_by_the_next_one(
         assert check.check(lake, deep=True) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_batch_done_after_a_compaction_died_is_where_everybody_looks(
     step: str, readers: Readers, late_logs: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +143,7 @@ def test_a_batch_done_after_a_compaction_died_is_where_everybody_looks(
         assert not Compactions(lake.ledger.engine).is_fenced(TABLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["part", "written", "registered", "recorded", "done"])
 def test_a_batch_that_died_before_a_compaction_is_done_where_the_partition_is(
     step: str, readers: Readers, late_logs: Path, monkeypatch: pytest.MonkeyPatch

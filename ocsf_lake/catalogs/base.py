@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -104,6 +105,23 @@ class Finding:
     harmless: bool = False
 
 
+@dataclass(frozen=True)
+class Expired:
+    """What became, or would become, of a table's earlier moments.
+
+    Args:
+        table: Its name.
+        snapshots: Snapshots that expired.
+        files: Files of metadata that were removed, as no snapshot names them.
+        bytes: Their size.
+    """
+
+    table: str
+    snapshots: int
+    files: int
+    bytes: int
+
+
 class Truth(Protocol):
     """What storage and catalogs should hold."""
 
@@ -156,6 +174,18 @@ class Catalog(Protocol):
 
     def in_snapshots(self, table: str) -> set[str]:
         """URIs of the files that a reader of an earlier moment of a table is given; none where there is no such."""
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> Expired | str | None:
+        """Forgets the moments of a table before another one, so that files which only they read can be removed.
+
+        Args:
+            table: Its name.
+            before: The moment, with a zone; what the table is now stays, however long ago it became so.
+            dry_run: Only say what would be done.
+
+        Returns:
+            What was done; why it is not done; None where there is no table, or none with moments.
+        """
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """Why files of a table cannot be replaced in this catalog; None where they can."""

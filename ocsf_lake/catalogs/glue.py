@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
@@ -299,6 +300,9 @@ class GlueCatalog:
     def in_snapshots(self, table: str) -> set[str]:
         """None: Glue knows the present only."""
         return set()
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> None:
+        """See `in_snapshots`."""
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""

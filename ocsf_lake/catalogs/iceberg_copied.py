@@ -1,0 +1,357 @@
+"""Apache Iceberg where the catalog decides where tables lie, as Amazon S3 Tables does: rows are copied there.
+
+Each row has one column more than in the lake: the name of the lake's file that it is a copy of, which begins with the
+id of its batch. So what a table has of a batch is seen in its rows, whoever has rewritten its files since, and whatever
+has become of the snapshot that added them: S3 Tables merges files, and forgets snapshots after some days.
+
+What is written has names that derive from the lake's file. A run that repeats what another one died over overwrites
+what that one has left, with the same rows, and adds it once.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg import expressions as pyiceberg_expressions
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io.pyarrow import ArrowScan, pyarrow_to_schema, write_file
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField, PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table, WriteTask
+from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.types import NestedField, StringType
+
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, described
+from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _partition
+from ocsf_lake.storage import fetched, layout
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import STATISTICS, FileInfo
+from ocsf_mappers.errors import WriteError
+from ocsf_mappers.ocsf import tables
+
+expressions: Any = pyiceberg_expressions
+"""Made of a column and a value; mypy takes their other, pydantic's, signatures for theirs."""
+
+LAKE_FILE = "lake_file"
+"""The column beside the lake's own: name, without its folder, of the file that a row is a copy of."""
+
+PIECE_BYTES = 128 << 20
+"""Rows that are copied at once, before compression."""
+READ_AT_ONCE = 8
+FILES_PER_COMMIT = 100
+"""Files that a repair copies before it commits them."""
+
+ITSELF = "S3 Tables, or what is like it, compacts its tables itself, and has copies of the rows of the lake's files"
+EXPIRES_ITSELF = "S3 Tables, or what is like it, forgets snapshots of its tables itself"
+
+PROPERTIES = {
+    "commit.retry.num-retries": "0",
+    "commit.manifest-merge.enabled": "true",
+    "write.parquet.compression-codec": "zstd",
+    # Bounds of hundreds of columns, most of unsorted text, would make the metadata larger than what it saves.
+    "write.metadata.metrics.default": "none",
+    **{f"write.metadata.metrics.column.{name}": "full" for name in sorted({LAKE_FILE, *STATISTICS})},
+}
+
+_NAME = re.compile(r"[0-9a-f]{32}-\d{5}-\d+\.parquet")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+EVERY: BooleanExpression = expressions.AlwaysTrue()
+
+Place = tuple[Partition, str]
+"""A partition, and the name of a file of the lake in it; the empty one stands for rows that somebody else wrote."""
+
+
+class CopiedCatalog(IcebergCatalog):
+    """The lake's tables in Iceberg, as copies; see `IcebergCatalog`."""
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+    def _columns(self, definition: Definition) -> pa.Schema:
+        return definition.schema.append(pa.field(LAKE_FILE, pa.string()))
+
+    def _create(self, definition: Definition) -> None:
+        columns = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
+        schema = Schema(
+            *columns.fields, NestedField(columns.highest_field_id + 1, LAKE_FILE, StringType(), required=False)
+        )
+        keys: list[tuple[str, Any, str]] = [("region", IdentityTransform(), "region"), ("accountid", IdentityTransform(), "accountid"),
+                                            ("time_dt", DayTransform(), "day")]  # fmt: skip
+        spec = PartitionSpec(
+            *(
+                PartitionField(schema.find_field(column).field_id, 1000 + number, transform, name)
+                for number, (column, transform, name) in enumerate(keys)
+            )
+        )
+        self.catalog.create_table(
+            (self.namespace, definition.name), schema, partition_spec=spec, properties=PROPERTIES
+        )
+
+    def _folder(self, name: str) -> str:
+        return f"{self.catalog.properties.get('warehouse', '')}/{self.namespace}/{name}"
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+    def _set_batch(self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+        table = self._loaded(name)
+        where: BooleanExpression = expressions.StartsWith(LAKE_FILE, f"{batch_id}-")
+        if files and not any(item.summary and item.summary.get(BATCH) == batch_id for item in table.snapshots()):
+            where = expressions.And(where, _within([file.partition for file in files]))
+        self._put(table, {BATCH: batch_id}, _rows(table, where), files)
+
+    def _put(
+        self, table: Table, properties: dict[str, str], found: Counter[Place], files: Sequence[FileInfo | HeldFile]
+    ) -> None:
+        """One commit, after which a table has the rows of these files and none of others that were found."""
+        wanted = {_place(file): file.rows for file in files}
+        wrong = {place[1] for place in found.keys() | wanted.keys() if found[place] != wanted.get(place, 0)}
+        gone = wrong & {name for _, name in found}
+        if not wrong:
+            return
+        removed, added = _without(table, gone) if gone else ([], [])
+        added += [copy for file in files if _place(file)[1] in wrong for copy in self._copies(table, file)]
+        with table.transaction() as transaction:
+            update = transaction.update_snapshot(snapshot_properties=properties)
+            with update.overwrite() if removed else update.merge_append() as producer:
+                for copy in removed:
+                    producer.delete_data_file(copy)
+                for copy in added:
+                    producer.append_data_file(copy)
+
+    def _copies(self, table: Table, file: FileInfo | HeldFile) -> Iterator[DataFile]:
+        """Writes the rows of a file to where the table's are, under names that are the same each time.
+
+        Raises:
+            LakeFileError: The file is gone or is not what was written.
+            WriteError: The table lacks columns of the file.
+        """
+        name = file.path.rpartition("/")[2]
+        written = uuid.uuid5(uuid.NAMESPACE_URL, f"{file.path}#{file.sha256}")
+        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+            (path,) = fetched.fetch(self.store, [(file.path, file.sha256)], Path(folder))
+            number = 0
+            for rows in _pieces(path):
+                rows = rows.append_column(LAKE_FILE, pa.repeat(pa.scalar(name, pa.string()), len(rows)))
+                for key, some in _by_day(table, file.partition, rows):
+                    yield _written(table, key, some, written, number)
+                    number += 1
+
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """Refused; see `irreplaceable`. What a table has nothing of is not there to be replaced.
+
+        Raises:
+            WriteError: The table has rows of the old files.
+        """
+        for name in sorted({file.partition.table for file in new} & self._checked.keys()):
+            self._retried(name, lambda name=name: self._refuse(name, old))  # type: ignore[misc]
+
+    def _refuse(self, name: str, old: Sequence[HeldFile]) -> None:
+        found = _rows(self._loaded(name), _within([file.partition for file in old]))
+        if any(_place(file) in found for file in old):
+            raise WriteError(ITSELF, table=name)
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        return ITSELF if self.holds(definition) else None
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """None: what a table reads are copies."""
+        return set()
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> str:
+        """Nothing: the service does it."""
+        return EXPIRES_ITSELF
+
+    # -- truth --------------------------------------------------------------------------------------------------------
+    def _check_rows(self, table: Table, name: str, truth: Truth) -> list[Finding]:
+        here = (self.name, name)
+        found = _rows(table)
+        result = []
+        for file in truth.held(name):
+            rows = found.pop(_place(file), 0)
+            if rows < file.rows:
+                says = f"engines see {rows:,} of its {file.rows:,} rows; sync copies it"
+                result.append(Finding(*here, Kind.FILE_UNREGISTERED, file.path, says))
+            elif rows > file.rows:
+                says = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it anew"
+                result.append(Finding(*here, Kind.FILE_UNKNOWN, file.path, says))
+        for (partition, of), rows in found.items():
+            if not truth.is_open(of):
+                item = f"{described(partition)}/{of or 'rows of no file of the lake'}"
+                says = f"engines see {rows:,} rows that no finished batch has counted; sync takes them out"
+                result.append(Finding(*here, Kind.FILE_UNKNOWN, item, says))
+        return result
+
+    def _repair_rows(self, name: str, truth: Truth) -> None:
+        held = truth.held(name)
+        by_name: dict[str, list[HeldFile]] = {}
+        for file in held:
+            by_name.setdefault(_place(file)[1], []).append(file)
+        with_rows = _rows(self._loaded(name))
+        wanted = Counter({_place(file): file.rows for file in held})
+        wrong = {place[1] for place in with_rows.keys() | wanted.keys() if with_rows[place] != wanted[place]}
+        wrong = {of for of in wrong if of in by_name or not truth.is_open(of)}
+        for some in _chunks(sorted(wrong), by_name):
+            try:
+                self._retried(name, lambda some=some: self._repair_some(name, some, by_name))  # type: ignore[misc]
+            except fetched.LakeFileError:
+                continue  # gone for good, which is said of storage; the others can be mended
+
+    def _repair_some(self, name: str, names: Sequence[str], held: dict[str, list[HeldFile]]) -> None:
+        table = self._loaded(name)
+        files = [file for of in names for file in held.get(of, ())]
+        self._put(table, {"ocsf-lake.repair": "true"}, _rows(table, _of(names)), files)
+
+
+def _chunks(names: Sequence[str], held: dict[str, list[HeldFile]]) -> Iterator[list[str]]:
+    """Names in portions of a bounded number of files."""
+    some: list[str] = []
+    files = 0
+    for name in names:
+        number = max(1, len(held.get(name, ())))
+        if some and files + number > FILES_PER_COMMIT:
+            yield some
+            some, files = [], 0
+        some.append(name)
+        files += number
+    if some:
+        yield some
+
+
+def _place(file: FileInfo | HeldFile) -> Place:
+    return file.partition, file.path.rpartition("/")[2]
+
+
+def _of(names: Sequence[str] | set[str]) -> BooleanExpression:
+    """The rows of files of these names, in whichever partition."""
+    named = [name for name in sorted(names) if name]
+    rows: BooleanExpression = expressions.In(LAKE_FILE, named) if named else expressions.AlwaysFalse()
+    if "" in names:
+        rows = expressions.Or(rows, expressions.IsNull(LAKE_FILE))
+    return rows
+
+
+def _within(partitions: Sequence[Partition]) -> BooleanExpression:
+    """A condition that all rows of these partitions meet, and few others."""
+    where: BooleanExpression
+    regions, accounts, days = (sorted({partition.values[key] for partition in partitions}) for key in range(3))
+    where = expressions.And(expressions.In("region", regions), expressions.In("accountid", accounts))
+    if layout.UNKNOWN in days:
+        return where
+    first, last = (datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) for day in (days[0], days[-1]))
+    where = expressions.And(where, expressions.GreaterThanOrEqual("time_dt", first.isoformat()))
+    where = expressions.And(where, expressions.LessThan("time_dt", (last + timedelta(days=1)).isoformat()))
+    return where
+
+
+def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
+    """How many rows of which of the lake's files a table has; files are read only where metadata does not say it."""
+    columns = table.schema()
+    name = table.name()[-1]
+    field = next((field.field_id for field in columns.fields if field.name == LAKE_FILE), None)
+    if field is None:
+        where = EVERY
+    scan = ArrowScan(table.metadata, table.io, columns.select(LAKE_FILE) if field else columns.select("region"), where)
+
+    def count(task: FileScanTask) -> Counter[Place]:
+        partition = _partition(name, task.file)
+        if field is None:
+            return Counter({(partition, ""): task.file.record_count})
+        if (only := _only(task, field)) is not None:
+            return Counter({(partition, only): task.file.record_count})
+        found: Counter[Place] = Counter()
+        for batch in scan.to_record_batches([task]):
+            for value in pc.value_counts(batch.column(0)).to_pylist():
+                found[partition, value["values"] or ""] += value["counts"]
+        return found
+
+    with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="ocsf-lake") as pool:
+        total: Counter[Place] = Counter()
+        for some in pool.map(count, table.scan(row_filter=where).plan_files()):
+            total.update(some)
+        return total
+
+
+def _only(task: FileScanTask, field: int) -> str | None:
+    """The file of the lake that all rows of a table's file are of, where its bounds say so."""
+    file = task.file
+    least, most = ((bounds or {}).get(field) for bounds in (file.lower_bounds, file.upper_bounds))
+    if task.delete_files or least is None or least != most or (file.null_value_counts or {}).get(field, 1):
+        return None
+    value = least.decode()
+    return value if _NAME.fullmatch(value) else None
+
+
+def _pieces(path: Path) -> Iterator[pa.Table]:
+    """The rows of a file, so many row groups at a time that memory holds them."""
+    with pq.ParquetFile(path) as file:
+        groups: list[int] = []
+        size = 0
+        for number in range(file.metadata.num_row_groups):
+            own = file.metadata.row_group(number).total_byte_size
+            if groups and size + own > PIECE_BYTES:
+                yield file.read_row_groups(groups)
+                groups, size = [], 0
+            groups.append(number)
+            size += own
+        if groups:
+            yield file.read_row_groups(groups)
+
+
+def _by_day(table: Table, partition: Partition, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
+    """Rows by their day, each with the partition that Iceberg puts it into; those of one partition mostly have one."""
+    region, account, day = partition.values
+    if day != layout.UNKNOWN:
+        number = (datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) - _EPOCH).days
+        yield _key(table, region, account, number), rows
+        return
+    days = rows["time_dt"].cast(pa.date32()).cast(pa.int32())
+    for one in pc.unique(days).to_pylist():
+        some = rows.filter(pc.is_null(days) if one is None else pc.equal(days, one))
+        yield _key(table, region, account, one), some
+
+
+def _key(table: Table, region: str, account: str, day: int | None) -> PartitionKey:
+    values = zip(table.spec().fields, (region, account, day), strict=True)
+    return PartitionKey([PartitionFieldValue(field, value) for field, value in values], table.spec(), table.schema())
+
+
+def _without(table: Table, names: set[str]) -> tuple[list[DataFile], list[DataFile]]:
+    """The table's files that have rows of these names, and new files of their other rows."""
+    columns = table.schema()
+    field = columns.find_field(LAKE_FILE).field_id
+    scan = ArrowScan(table.metadata, table.io, columns, EVERY)
+    removed, others = [], []
+    for task in table.scan(row_filter=_of(names)).plan_files():
+        removed.append(task.file)
+        if _only(task, field) in names:
+            continue
+        rows = scan.to_table([task])
+        named = pc.is_in(rows[LAKE_FILE], pa.array([name or None for name in sorted(names)], rows[LAKE_FILE].type))
+        rest = rows.filter(pc.invert(named))
+        if len(rest):
+            region, account, day = (task.file.partition[number] for number in range(3))
+            written = uuid.uuid5(uuid.NAMESPACE_URL, f"{task.file.file_path}#{sorted(names)}")
+            others.append(_written(table, _key(table, region, account, day), rest, written, 0))
+    return removed, others
+
+
+def _written(table: Table, key: PartitionKey, rows: pa.Table, written: uuid.UUID, number: int) -> DataFile:
+    """Writes one of the table's files; the same identifier and number give the same name."""
+    try:
+        schema = pyarrow_to_schema(rows.schema, name_mapping=table.schema().name_mapping)
+    except ValueError as error:
+        raise WriteError(f"the table in Iceberg lacks columns of the lake's file: {error}") from error
+    task = WriteTask(written, number, schema, rows.to_batches(), partition_key=key)
+    (file,) = write_file(table.io, table.metadata, iter([task]))
+    return file

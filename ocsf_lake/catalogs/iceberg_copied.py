@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,17 +56,19 @@ FILES_PER_COMMIT = 100
 ITSELF = "S3 Tables, or what is like it, compacts its tables itself, and has copies of the rows of the lake's files"
 EXPIRES_ITSELF = "S3 Tables, or what is like it, forgets snapshots of its tables itself"
 
+_METRICS = "write.metadata.metrics.column."
 PROPERTIES = {
     "commit.retry.num-retries": "0",
     "commit.manifest-merge.enabled": "true",
     "write.parquet.compression-codec": "zstd",
     # Bounds of hundreds of columns, most of unsorted text, would make the metadata larger than what it saves.
     "write.metadata.metrics.default": "none",
-    **{f"write.metadata.metrics.column.{name}": "full" for name in sorted({LAKE_FILE, *STATISTICS})},
+    **{f"{_METRICS}{name}": "full" for name in sorted({LAKE_FILE, *STATISTICS})},
 }
 
 _NAME = re.compile(r"[0-9a-f]{32}-\d{5}-\d+\.parquet")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY, _LAST_DAY = ((day - _EPOCH.date()).days for day in (date.min, date.max))
 
 EVERY: BooleanExpression = expressions.AlwaysTrue()
 
@@ -86,8 +88,11 @@ class CopiedCatalog(IcebergCatalog):
         schema = Schema(
             *columns.fields, NestedField(columns.highest_field_id + 1, LAKE_FILE, StringType(), required=False)
         )
-        keys: list[tuple[str, Any, str]] = [("region", IdentityTransform(), "region"), ("accountid", IdentityTransform(), "accountid"),
-                                            ("time_dt", DayTransform(), "day")]  # fmt: skip
+        keys: list[tuple[str, Any, str]] = [
+            ("region", IdentityTransform(), "region"),
+            ("accountid", IdentityTransform(), "accountid"),
+            ("time_dt", DayTransform(), "day"),
+        ]
         spec = PartitionSpec(
             *(
                 PartitionField(schema.find_field(column).field_id, 1000 + number, transform, name)
@@ -316,6 +321,8 @@ def _by_day(table: Table, partition: Partition, rows: pa.Table) -> Iterator[tupl
         yield _key(table, region, account, number), rows
         return
     days = rows["time_dt"].cast(pa.date32()).cast(pa.int32())
+    # A folder is named after the day, and Python has no name for one before the year 1 or after 9999.
+    days = pc.if_else(pc.and_(pc.greater_equal(days, _FIRST_DAY), pc.less_equal(days, _LAST_DAY)), days, None)
     for one in pc.unique(days).to_pylist():
         some = rows.filter(pc.is_null(days) if one is None else pc.equal(days, one))
         yield _key(table, region, account, one), some
@@ -353,5 +360,11 @@ def _written(table: Table, key: PartitionKey, rows: pa.Table, written: uuid.UUID
     except ValueError as error:
         raise WriteError(f"the table in Iceberg lacks columns of the lake's file: {error}") from error
     task = WriteTask(written, number, schema, rows.to_batches(), partition_key=key)
-    (file,) = write_file(table.io, table.metadata, iter([task]))
+    metadata = table.metadata
+    if key.field_values[2].value is None:
+        # pyiceberg fails at bounds that Python has no date for.
+        timeless = {name: value for name, value in metadata.properties.items() if not name.startswith(_METRICS)}
+        properties = {**timeless, f"{_METRICS}{LAKE_FILE}": "full"}
+        metadata = metadata.model_copy(update={"properties": properties})
+    (file,) = write_file(table.io, metadata, iter([task]))
     return file

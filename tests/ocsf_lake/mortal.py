@@ -24,6 +24,9 @@ STEPS = [
 ]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
 
+ICEBERG_STEPS = ["iceberg file", "iceberg commit", "iceberg committed"]
+"""And those of Iceberg: before each file that is written for a table, before and after a commit."""
+
 ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
 """Without these, importing pyarrow and numpy starts threads, and a child forked while one of them holds a lock waits
 for it for ever."""
@@ -79,6 +82,7 @@ class Mortals:
 
 def _main() -> None:
     from ocsf_lake import config
+    from ocsf_lake.catalogs import iceberg_copied  # noqa: F401
     from ocsf_lake.ingest import plan
     from ocsf_lake.ingest import run as ingest  # noqa: F401 - for the children, who would each import it
     from ocsf_lake.upkeep import compact  # noqa: F401
@@ -194,6 +198,25 @@ class _Death:
 
         Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
         sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))
+        if self.step in ICEBERG_STEPS:
+            self._prepare_iceberg()
+
+    def _prepare_iceberg(self) -> None:
+        from pyiceberg.io.fsspec import FsspecFileIO
+        from pyiceberg.table import Table
+
+        output, commit = FsspecFileIO.new_output, Table._do_commit
+
+        def writing(self_: FsspecFileIO, location: str) -> Any:
+            self.reached("iceberg file")
+            return output(self_, location)
+
+        def committing(self_: Table, *given: Any, **named: Any) -> None:
+            self.reached("iceberg commit")
+            commit(self_, *given, **named)
+            self.reached("iceberg committed")
+
+        FsspecFileIO.new_output, Table._do_commit = writing, committing  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import requests
 from pyiceberg import exceptions
@@ -21,16 +20,19 @@ from pyiceberg.table import Table
 
 from ocsf_lake import config
 from ocsf_lake.catalogs.base import Kind
-from ocsf_lake.catalogs.definitions import definition
+from ocsf_lake.catalogs.definitions import definition, folder
 from ocsf_lake.catalogs.iceberg import BATCH
 from ocsf_lake.catalogs.iceberg_copied import LAKE_FILE, CopiedCatalog, _key, _written
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.storage import retry
+from ocsf_lake.storage import parquet, retry
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import check, compact
-from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
-from tests.ocsf_lake.conftest import BOUNDS, call, flow, write
+from ocsf_mappers.errors import RetriableError, WriteError
+from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
+from tests.ocsf_lake.mortal import Mortals
 from tests.servers.seaweed import TablesServer
 
 pytestmark = pytest.mark.integration
@@ -191,16 +193,26 @@ def test_new_columns_reach_the_table(filled: Settings) -> None:
         assert_once(lake)
 
 
-def test_events_out_of_time_are_there_too(tabled: Settings, tmp_path: Path) -> None:
-    times = ["1903-05-01T00:00:00Z", "1899-01-01T00:00:00Z", "1899-01-02T00:00:00Z"]
-    records = [call(1), *(call(2 + number, eventTime=time) for number, time in enumerate(times))]
-    ingest.ingest([str(write(tmp_path / "odd.json", json.dumps({"Records": records})))], tabled)
-    with opened(tabled) as lake:
-        assert rows(table_of(lake, "cloud_trail_mgmt")).total() == 4
-        assert check.check(lake) == []
-        for batch_id in {file.batch_id for file in check.truth(lake).held("cloud_trail_mgmt")}:
-            lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
-        assert rows(table_of(lake, "cloud_trail_mgmt")).total() == 4
+def test_events_out_of_time_are_there_too(filled: Settings) -> None:
+    """Earlier versions had files of them, of several days each."""
+    with opened(filled) as lake:
+        catalog = catalog_of(lake)
+        catalog.create_or_evolve(VPC)
+        held = check.truth(lake).held("vpc_flow")[0]
+        with lake.store.opened(held.path) as stream:
+            found = pq.read_table(stream)[:5]
+        times = pa.array([-1, -(10**14), 4 * 10**17, None, 0], pa.int64()).cast(pa.timestamp("us", "UTC"))
+        found = found.set_column(found.column_names.index("time_dt"), "time_dt", times)
+        partition = Partition("vpc_flow", (*held.partition.values[:2], "unknown"))
+        path = f"{folder('vpc_flow', partition.values)}/{'e' * 32}-00000-4001.parquet"
+        data = parquet.encode(found, filled)
+        lake.store.put(path, data)
+        odd = FileInfo(path, partition, 4001, 5, data.size, parquet.checksum(data))
+        for _ in range(2):
+            catalog.register("e" * 32, [odd])
+            assert rows(table_of(lake)).total() == FLOWS + 5
+        catalog.drop("e" * 32)
+        assert_once(lake)
 
 
 # -- damages ----------------------------------------------------------------------------------------------------------
@@ -261,3 +273,126 @@ def test_compaction_and_expiry_are_left_to_the_service(filled: Settings) -> None
         with pytest.raises(WriteError, match="compacts its tables itself"):
             catalog.replace("f" * 32, held, held[:1])
         assert_once(lake)
+
+
+# -- crowded, killed, cut off -----------------------------------------------------------------------------------------
+@pytest.fixture
+def mortals() -> Iterator[Mortals]:
+    found = Mortals.born()
+    yield found
+    found.end()
+
+
+def flows(to: Path, first: int, objects: int) -> Path:
+    """A folder of objects with five flow log lines each."""
+    for number in range(first, first + objects):
+        lines = [HEADER, *(flow(number * 10 + step) for step in range(5))]
+        key = VPC_KEY.format(account="111122223333", region="eu-west-1", hhmm=f"{number:04d}", tag=f"t{number}")
+        write(to / key, "\n".join(lines) + "\n")
+    return to
+
+
+def test_writers_that_meet_all_get_in_once(tabled: Settings, mortals: Mortals, tmp_path: Path) -> None:
+    """Two processes, from a catalog without the table on."""
+    given = {**tabled.model_dump(mode="json", exclude_defaults=True), "batch_objects": 1}
+    other = Mortals.born()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            logs = [flows(tmp_path / name, first, 6) for name, first in (("one", 0), ("two", 6))]
+            told = [pool.submit(one.ingest, own, given) for one, own in zip((mortals, other), logs, strict=True)]
+            assert [item.result(120) for item in told] == ["done", "done"]
+    finally:
+        other.end()
+    with opened(tabled) as lake:
+        assert_once(lake, 60)
+        assert len({item.summary[BATCH] for item in table_of(lake).snapshots() if item.summary}) == 12
+        assert check.check(lake) == []
+
+
+DEATHS = [
+    *({"step": "iceberg file", "nth": nth} for nth in (1, 2, 3)),  # of rows, the manifest, the list of manifests
+    *({"step": step} for step in ("iceberg commit", "iceberg committed")),
+    *({"step": step} for step in ("written", "registered", "recorded", "committing", "done")),
+]
+
+
+@pytest.mark.slow
+def test_killed_at_each_step_each_row_is_there_once(tabled: Settings, mortals: Mortals, tmp_path: Path) -> None:
+    given = {**tabled.model_dump(mode="json", exclude_defaults=True), "batch_objects": 2, "attempts": 1_000}
+    for number, death in enumerate(DEATHS):
+        logs = flows(tmp_path / f"logs{number}", number * 2, 2)
+        assert mortals.ingest(logs, given, **death) == "killed"
+        assert mortals.ingest(logs, given) == "done"
+        with opened(tabled) as lake:
+            assert_once(lake, 10 * (number + 1))
+    with opened(tabled) as lake:
+        assert check.check(lake) == []
+        names = [path.rpartition("/")[2] for path in table_of(lake).inspect.files()["file_path"].to_pylist()]
+        assert len(names) == len(set(names)) == len(DEATHS)
+
+
+@pytest.mark.parametrize(
+    "error", [requests.exceptions.ConnectionError("cut off"), exceptions.CommitStateUnknownException("502")]
+)
+def test_a_commit_whose_answer_is_lost_is_looked_for(
+    error: Exception, tabled: Settings, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = RestCatalog.commit_table
+    lost: list[int] = []
+
+    def commit(self: RestCatalog, *given: Any, **named: Any) -> Any:
+        answer = really(self, *given, **named)
+        if len(lost) % 2 == 0:
+            lost.append(1)
+            raise error
+        lost.append(0)
+        return answer
+
+    monkeypatch.setattr(RestCatalog, "commit_table", commit)
+    ingest.ingest([str(logs)], tabled)
+    assert sum(lost) >= 2
+    with opened(tabled) as lake:
+        assert_once(lake)
+        assert len(table_of(lake).snapshots()) == 2
+        assert check.check(lake) == []
+
+
+def test_a_catalog_that_does_not_answer_can_be_tried_again(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise requests.exceptions.ConnectionError("refused")
+
+    with opened(filled) as lake:
+        catalog = catalog_of(lake)
+        catalog.sleep = lambda _: None
+        with monkeypatch.context() as patched:
+            patched.setattr(RestCatalog, "load_table", away)
+            with pytest.raises(RetriableError, match="refused"):
+                check.check(lake)
+            with pytest.raises(RetriableError, match="refused"):
+                catalog.create_or_evolve(VPC)
+        catalog.create_or_evolve(VPC)
+
+
+def test_a_catalog_that_is_away_can_be_tried_again(
+    tabled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    away = {**tabled.iceberg_properties, "uri": "http://127.0.0.1:1"}
+    found = tabled.model_copy(update={"iceberg_properties": away})
+    with pytest.raises(RetriableError, match="does not answer"), opened(found):
+        pass
+
+
+@pytest.mark.parametrize("wrong", [{"client.secret-access-key": "wrong"}, {"rest.sigv4-enabled": "false"}])
+def test_a_catalog_that_refuses_us_is_told(wrong: dict[str, str], tabled: Settings, logs: Path) -> None:
+    found = tabled.model_copy(update={"iceberg_properties": {**tabled.iceberg_properties, **wrong}})
+    with pytest.raises(WriteError, match="the Iceberg catalog refused"):
+        ingest.ingest([str(logs)], found)
+
+
+def test_tables_that_refer_to_files_elsewhere_are_refused_in_words(tabled: Settings, logs: Path) -> None:
+    found = tabled.model_copy(update={"iceberg_files": "referenced"})
+    with pytest.raises(WriteError, match=r"the Iceberg catalog cannot do it: .*location"):
+        ingest.ingest([str(logs)], found)

@@ -319,16 +319,9 @@ def test_many_partitions_are_one_snapshot_of_iceberg_that_says_that_no_row_chang
     readers.see(6)
 
 
-def test_another_engines_deletions_and_catalogs_that_compact_themselves_are_refused(
-    readers: Readers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(iceberg, "_has_deletes", lambda _: True)
-        assert "another engine has deleted rows" in compact.compact(readers.settings).refused[TABLE]
-    with opened(readers.settings) as lake:
-        catalog = next(item for item in lake.catalog.all if item.name == "iceberg")
-        catalog.catalog.properties["warehouse"] = "arn:aws:s3tables:us-east-1:1:bucket/b"  # type: ignore[attr-defined]
-        assert "S3 Tables compacts its tables itself" in (catalog.irreplaceable(definition(TABLE)) or "")
+def test_another_engines_deletions_are_refused(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iceberg, "_has_deletes", lambda _: True)
+    assert "another engine has deleted rows" in compact.compact(readers.settings).refused[TABLE]
 
 
 def test_an_append_to_another_partition_does_not_end_a_compaction(

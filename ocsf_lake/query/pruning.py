@@ -209,10 +209,12 @@ class _Reader:
         if isinstance(expression, exp.Cast) and expression.to.is_type("date"):
             inner = self._path(expression.this)
             return inner if inner == ("time_dt",) else None  # the day of a time is in the same partition
-        names = expression
-        while isinstance(names, exp.Dot) and isinstance(names.expression, exp.Identifier):
-            names = names.this
-        if not isinstance(names, exp.Column):  # a member of what a function gives, say
+        if not isinstance(expression, exp.Column | exp.Dot):
+            return None
+        innermost: exp.Expr = expression
+        while isinstance(innermost, exp.Dot) and isinstance(innermost.expression, exp.Identifier):
+            innermost = innermost.this
+        if not isinstance(innermost, exp.Column):  # a member of what a function gives, say
             return None
         steps = tuple(part.name.lower() for part in expression.parts)
         if len(steps) > 1 and steps[0] == self._alias:

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
     batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
     part_bytes: int = Field(32 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    compact_file_bytes: int = Field(
+        256 << 20, gt=1, description="Files that `compact` makes, at most; those of half that size are left alone."
+    )
+    compact_grace_hours: float = Field(
+        24, ge=0, description="Files that were merged stay so long, for queries that are under way."
+    )
     workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
 
     attempts: int = Field(

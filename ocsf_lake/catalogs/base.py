@@ -141,6 +141,25 @@ class Catalog(Protocol):
     def drop(self, batch_id: str) -> None:
         """Takes a batch's files out."""
 
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """Shows new files of partitions instead of old ones with the same rows, never both and never neither.
+
+        Args:
+            batch_id: What replaces them; when it has done so already nothing is done.
+            old: All files of the partitions that are registered, but for those of batches that are not done.
+            new: The files instead of them.
+
+        Raises:
+            WriteError: The catalog refused.
+            RetriableError: The catalog is busy or out of reach.
+        """
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """URIs of the files that a reader of an earlier moment of a table is given; none where there is no such."""
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """Why files of a table cannot be replaced in this catalog; None where they can."""
+
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; none when there is no such table."""
 

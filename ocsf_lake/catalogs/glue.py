@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,24 +281,67 @@ class GlueCatalog:
         A partition whose last file is gone stays, as others may be about to write into it; `repair` takes it out.
         """
         for table in sorted({file.partition.table for file in files}):
-            self._add(table, sorted({file.partition for file in files if file.partition.table == table}))
+            self._add(table, _folders(file for file in files if file.partition.table == table))
 
     def drop(self, batch_id: str) -> None:
         """Does nothing: a partition without files shows no rows; see `register`."""
 
-    def _add(self, table: str, partitions: Sequence[Partition]) -> None:
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """Gives partitions the folders that new files are in; the old ones stay for who reads them just now.
+
+        Each partition changes at once, and a reader of one sees the files before or those after.
+        """
+        for table in sorted({file.partition.table for file in new}):
+            folders = _folders(file for file in new if file.partition.table == table)
+            self._add(table, folders)
+            self._put_places(table, folders)
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """None: Glue knows the present only."""
+        return set()
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        found = self._table(definition.name)
+        enabled = (found or {}).get("Parameters", {}).get("projection.enabled", "false") == "true"
+        if not enabled and not self._projected(definition):
+            return None
+        return (
+            "its table in Glue has partition projection, with which Athena ignores the place that a partition is "
+            "registered with, so that it could not be led to other files; register partitions instead (setting "
+            "glue_projection), or use Iceberg"
+        )
+
+    def _put_places(self, table: str, folders: Mapping[Partition, str]) -> None:
+        """Gives partitions these folders, and the table's columns."""
+        entries = [
+            {
+                "PartitionValueList": list(item.values),
+                "PartitionInput": self._input(table, item.values, self.store.uri(folder)),
+            }
+            for item, folder in sorted(folders.items())
+        ]
+        self._in_batches("batch_update_partition", table, "Entries", entries, UPDATED_AT_ONCE)
+
+    def _add(self, table: str, partitions: Mapping[Partition, str]) -> None:
+        """Adds partitions and their folders."""
         definition = self._checked.get(table)
         if definition is None or not partitions:
             if partitions:
                 raise WriteError("the table was not made before its partitions", table=table)
             return
         if self._projected(definition):
+            if moved := [described(item) for item, folder in partitions.items() if layout.is_compacted(folder)]:
+                raise WriteError(
+                    f"partitions that were compacted would not be seen with a projection ({moved[0]}); leave the "
+                    "setting glue_projection at false",
+                    table=table,
+                )
             return
         entries = []
-        for partition in partitions:
+        for partition, folder in sorted(partitions.items()):
             if len(partition.values) != len(definition.keys):
                 raise WriteError(f"{described(partition)} has not one value for each of {definition.keys}", table=table)
-            folder = layout.folder(definition.prefix, definition.keys, partition.values)
             entries.append(self._input(table, partition.values, self.store.uri(folder)))
         self._in_batches("batch_create_partition", table, "PartitionInputList", entries, CREATED_AT_ONCE)
 
@@ -360,7 +403,7 @@ class GlueCatalog:
         table, here = definition.name, (self.name, definition.name)
         found = self._table(table)
         partitions = [] if found is None else list(self._partitions(table))
-        filled = sorted({file.partition for file in truth.held(table)})
+        filled = _folders(truth.held(table))
         if found is None:
             says = "Athena does not know the table; sync makes it"
             return [Finding(*here, Kind.TABLE_MISSING, table, says)] if filled else []
@@ -372,14 +415,18 @@ class GlueCatalog:
         ]
         if self._projected(definition) and self.place.projection:
             says = "no query in Athena sees it: the projection has no such region, account or day"
-            return wrong + [
-                Finding(*here, Kind.PARTITION_UNREACHABLE, described(item), says)
-                for item in filled
-                if not self.place.projection.reaches(item.values)
+            moved = "no query in Athena sees it: it was compacted, and the projection looks where it was before"
+            unreachable = [
+                (item, says if not self.place.projection.reaches(item.values) else moved)
+                for item, folder in sorted(filled.items())
+                if not self.place.projection.reaches(item.values) or layout.is_compacted(folder)
             ]
+            kind = Kind.PARTITION_UNREACHABLE
+            return wrong + [Finding(*here, kind, described(item), why) for item, why in unreachable]
         by_values = {tuple(item["Values"]): item for item in partitions}
-        for partition in filled:
-            wrong += self._partition_findings(definition, partition, by_values.pop(partition.values, None), columns)
+        for partition, folder in sorted(filled.items()):
+            item = by_values.pop(partition.values, None)
+            wrong += self._partition_findings(definition, partition, folder, item, columns)
         says = "no rows are there; sync takes it out"
         wrong += [
             Finding(*here, Kind.PARTITION_EMPTY, "/".join(values), says)
@@ -389,15 +436,15 @@ class GlueCatalog:
         return wrong
 
     def _partition_findings(
-        self, definition: Definition, partition: Partition, item: dict[str, Any] | None, columns: dict[str, str]
-    ) -> Iterator[Finding]:
+        self, definition: Definition, partition: Partition, folder: str, item: dict[str, Any] | None,
+        columns: dict[str, str],
+    ) -> Iterator[Finding]:  # fmt: skip
         here, name = (self.name, definition.name), described(partition)
         if item is None:
             says = "Athena returns none of its rows; sync registers it"
             yield Finding(*here, Kind.PARTITION_MISSING, name, says)
             return
         storage = item["StorageDescriptor"]
-        folder = layout.folder(definition.prefix, definition.keys, partition.values)
         if storage["Location"].rstrip("/") != self.store.uri(folder):
             yield Finding(*here, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
         own = {column["Name"]: column["Type"] for column in storage["Columns"]}
@@ -416,22 +463,14 @@ class GlueCatalog:
             self._checked[definition.name] = definition
         # What is wrong with partitions is told by the table as it is now.
         findings = self.check(definition, truth)
+        folders = _folders(truth.held(definition.name))
         kinds: dict[Kind, list[Partition]] = {}
         for finding in findings:
             kinds.setdefault(finding.kind, []).append(Partition(definition.name, tuple(finding.item.split("/"))))
-        self._add(definition.name, kinds.get(Kind.PARTITION_MISSING, []))
-        moved = [*kinds.get(Kind.PARTITION_PLACE, []), *kinds.get(Kind.PARTITION_SCHEMA, [])]
-        entries = [
-            {
-                "PartitionValueList": list(item.values),
-                "PartitionInput": self._input(
-                    item.table, item.values,
-                    self.store.uri(layout.folder(definition.prefix, definition.keys, item.values)),
-                ),
-            }
-            for item in sorted(set(moved))
-        ]  # fmt: skip
-        self._in_batches("batch_update_partition", definition.name, "Entries", entries, UPDATED_AT_ONCE)
+        missing = kinds.get(Kind.PARTITION_MISSING, [])
+        self._add(definition.name, {item: folders[item] for item in missing if item in folders})
+        moved = {*kinds.get(Kind.PARTITION_PLACE, []), *kinds.get(Kind.PARTITION_SCHEMA, [])}
+        self._put_places(definition.name, {item: folders[item] for item in moved if item in folders})
         empty = [{"Values": list(item.values)} for item in kinds.get(Kind.PARTITION_EMPTY, [])]
         self._in_batches("batch_delete_partition", definition.name, "PartitionsToDelete", empty, DELETED_AT_ONCE)
 
@@ -477,6 +516,11 @@ class _PresentError(OcsfMappersError):
 
 class _ChangedError(OcsfMappersError):
     """Another one changed it meanwhile."""
+
+
+def _folders(files: Iterable[FileInfo | HeldFile]) -> dict[Partition, str]:
+    """The folder that each partition's files are in."""
+    return {file.partition: layout.folder_of(file.path) for file in files}
 
 
 def _action(method: str) -> str:

@@ -39,9 +39,11 @@ try:
     from pyiceberg.catalog import load_catalog
     from pyiceberg.io.fsspec import FsspecFileIO
     from pyiceberg.io.pyarrow import parquet_file_to_data_file
-    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Operation, Summary
+    from pyiceberg.table.update.snapshot import _OverwriteFiles
     from pyiceberg.transforms import DayTransform, IdentityTransform
     from pyiceberg.typedef import Record
 except ImportError as missing:
@@ -61,6 +63,8 @@ NAME = "ocsf_lake"
 
 ATTEMPTS, OPENED = 12, 3
 """How often a commit is tried against others, and how often a catalog in SQLite is opened while others make it."""
+
+DELETED = "another engine has deleted rows of the table in Iceberg; in other files they would come back"
 
 ACCESS = "ocsf-lake.access"
 PROPERTIES = {
@@ -140,6 +144,14 @@ def _opened(properties: dict[str, str]) -> PyIcebergCatalog:
             if attempt + 1 == OPENED:
                 raise ConfigError(f"cannot open the Iceberg catalog: {error.orig}") from error
     raise AssertionError("the last attempt ended neither way")
+
+
+class _Replace(_OverwriteFiles):
+    """A snapshot whose files have the same rows as those before; pyiceberg has none, but for its parts."""
+
+    def _summary(self, snapshot_properties: dict[str, str] | None = None) -> Summary:
+        said = super()._summary(snapshot_properties or {})
+        return Summary(Operation.REPLACE, **said.additional_properties)
 
 
 class IcebergCatalog:
@@ -281,6 +293,57 @@ class IcebergCatalog:
             for name in self._names():
                 self._retried(name, lambda name=name: self._set_batch(name, batch_id, []))  # type: ignore[misc]
 
+    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """Takes old files out and new ones with the same rows in, of any number of partitions, by one snapshot a table.
+
+        Raises:
+            WriteError: The catalog refused, or another engine has deleted rows, which would come back.
+            RetriableError: The catalog is busy or out of reach.
+        """
+        with self._lock:
+            for name in sorted({file.partition.table for file in new} & self._checked.keys()):
+                self._retried(name, lambda name=name: self._replace(name, batch_id, old, new))  # type: ignore[misc]
+
+    def _replace(self, name: str, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        table = self._loaded(name)
+        known = _data_files(table)
+        wanted = {self.store.uri(file.path): file for file in new}
+        added = [self._data_file(table, uri, wanted[uri]) for uri in sorted(wanted.keys() - known.keys())]
+        removed = [known[uri] for file in old if (uri := self.store.uri(file.path)) in known and uri not in wanted]
+        if not added and not removed:
+            return  # done before a crash
+        if _has_deletes(table):
+            raise WriteError(DELETED, table=name)
+        with table.transaction() as transaction, _Replace(
+            operation=Operation.OVERWRITE, transaction=transaction, io=table.io,
+            snapshot_properties={BATCH: batch_id},
+        ) as producer:  # fmt: skip
+            for data_file in removed:
+                producer.delete_data_file(data_file)
+            for data_file in added:
+                producer.append_data_file(data_file)
+
+    def in_snapshots(self, table: str) -> set[str]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        loaded = self._table(table)
+        if loaded is None:
+            return set()
+        return {
+            entry.data_file.file_path
+            for snapshot in loaded.snapshots()
+            for manifest in snapshot.manifests(loaded.io)
+            for entry in manifest.fetch_manifest_entry(loaded.io, discard_deleted=True)
+        }
+
+    def irreplaceable(self, definition: Definition) -> str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        said = self.catalog.properties
+        places = (said.get("uri", ""), said.get("warehouse", ""), said.get("rest.signing-name", ""))
+        if any("s3tables" in place for place in places):
+            return "S3 Tables compacts its tables itself, and takes no files from elsewhere instead of its own"
+        table = self._table(definition.name) if self.holds(definition) else None
+        return DELETED if table is not None and _has_deletes(table) else None
+
     def _names(self) -> list[str]:
         try:
             found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
@@ -377,6 +440,13 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
             found[entry.data_file.file_path] = entry.data_file
     return found
+
+
+def _has_deletes(table: Table) -> bool:
+    """Whether another engine has deleted rows, which its files of deletions name by the files that they stand in."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    return any(manifest.content is not ManifestContent.DATA for manifest in manifests)
 
 
 def _may_hold(manifest: Any, key: tuple[str, ...]) -> bool:

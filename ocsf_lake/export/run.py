@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from ocsf_lake.config import Settings
 from ocsf_lake.export import custom_source as custom_sources
 from ocsf_lake.export.custom_source import CustomSource
-from ocsf_lake.export.shipment import LakeFileError, Sender
+from ocsf_lake.export.shipment import Sender
 from ocsf_lake.ingest.batch import reached
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.exports import Shipment, ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import ID_DIGITS, CountError
+from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 

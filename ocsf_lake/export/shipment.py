@@ -10,13 +10,10 @@ Exported events hold attributes of OCSF alone. What the lake says beside them go
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,17 +21,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ocsf_lake.config import Settings
 from ocsf_lake.export.custom_source import CustomSource
 from ocsf_lake.ingest.batch import reached
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.exports import Exports, Shipment, ShippedFile, ShippedObject
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import CountError
-from ocsf_lake.storage import parquet, retry
+from ocsf_lake.storage import fetched, ordered
 from ocsf_lake.storage.store import Store
-from ocsf_mappers import duck, registry, sqltext
-from ocsf_mappers.errors import OcsfMappersError
+from ocsf_mappers import registry, sqltext
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.vocabulary.check import table_names
 
@@ -46,20 +41,6 @@ KEPT_WHERE = {
 }
 """Key in `unmapped` -> column, and where nothing else in the event says it."""
 
-MEMORY_BYTES = 512 << 20
-"""For sorting; a span that takes more goes to disk."""
-SPAN_BYTES = 32 << 20
-"""Rows that are sorted at once, as Parquet has them before compression; in memory they are several times as large."""
-GROUP_BYTES = 64 << 20
-"""A row group is cut at so many bytes in memory; Security Lake wants at most 256 MB of it compressed."""
-BATCH_ROWS = 2_048
-_FETCHED_AT_ONCE = 8
-_BLOCK_BYTES = 4 << 20
-_ORDER = ("time", "source_object", "source_etag", "source_record")
-
-
-class LakeFileError(OcsfMappersError):
-    """A file of the lake is gone or is not what was written: `ocsf-lake catalog sync` makes it again."""
 
 
 class Sender:
@@ -99,9 +80,9 @@ class Sender:
             paths = _fetched(self.lake.store, self.exports.files(shipment), folder)
             noted = {item.first_row: item for item in self.exports.objects(shipment)}
             sent: list[ShippedObject] = []
-            facts = _Facts.of(paths)
+            facts = ordered.Facts.of(paths)
             with _sorted(paths, facts, self.target.source, folder) as batches:
-                rows = _Rows(batches, columns(self.target.source), self.settings)
+                rows = ordered.Rows(batches, columns(self.target.source), self.settings)
                 start, step = 0, facts.step(self.settings)
                 while rows.more():
                     found = self._sent(shipment, start, rows, noted.get(start), folder / "object.parquet", step)
@@ -114,19 +95,22 @@ class Sender:
         return sent
 
     def _sent(
-        self, shipment: Shipment, start: int, rows: _Rows, noted: ShippedObject | None, file: Path, step: int
+        self, shipment: Shipment, start: int, rows: ordered.Rows, noted: ShippedObject | None, file: Path, step: int
     ) -> ShippedObject:
         """The object from one row of the shipment on, written if it is not there."""
         if noted is not None and noted.written_at is not None:
             rows.skip(noted.rows)
             return noted
         # An object that was noted keeps its rows, whatever its size comes to be now: it may be there already.
-        number = _write(rows, file, noted.rows if noted else None, self.settings, step)
+        most = self.settings.export_object_bytes
+        number = ordered.write(rows, file, noted.rows if noted else None, self.settings, step, most)
+        if noted and number != noted.rows:
+            raise CountError(f"an object was planned with {noted.rows:,} rows, and {number:,} are left for it")
         if not rows.more():
             _check(shipment, start + number)
         name = f"{shipment.id}-{start:012d}-{number:09d}.parquet"
         name = f"{self.target.folder(shipment.account, shipment.day)}/{name}"
-        found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, _sha256(file))
+        found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, fetched.sha256(file))
         self.exports.begin(shipment, found)
         reached("noted", shipment.id)
         self.lease.check()
@@ -149,43 +133,12 @@ def _check(shipment: Shipment, rows: int) -> None:
 # -- files of the lake ------------------------------------------------------------------------------------------------
 def _fetched(store: Store, files: Sequence[ShippedFile], folder: Path) -> list[Path]:
     """The files on this machine's disk, each with the bytes and rows that were written."""
-
-    def fetch(file: ShippedFile) -> Path:
-        # Under a name in which DuckDB sees no pattern and no `key=value`.
-        path = folder / hashlib.sha256(file.path.encode()).hexdigest()
-        try:
-            if store.is_local:
-                path.symlink_to(store.path(file.path))
-            found = _sha256(path) if store.is_local else retry.call(_copied, store, file.path, path)
-        except FileNotFoundError:
-            raise LakeFileError("a file of the lake is gone; `ocsf-lake catalog sync` makes it again",
-                                file=file.path) from None  # fmt: skip
-        if found != file.sha256:
-            raise LakeFileError(
-                "a file of the lake has other bytes than were written; `ocsf-lake catalog sync --deep` makes it again",
-                file=file.path,
-            )
+    paths = fetched.fetch(store, [(file.path, file.sha256) for file in files], folder)
+    for file, path in zip(files, paths, strict=True):
         rows = pq.read_metadata(path).num_rows
         if rows != file.rows:
             raise CountError(f"a file was planned with {file.rows:,} rows and has {rows:,}", file=file.path)
-        return path
-
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="ocsf-lake") as pool:
-        return list(pool.map(fetch, files))
-
-
-def _copied(store: Store, name: str, to: Path) -> str:
-    digest = hashlib.sha256()
-    with store.opened(name) as file, to.open("wb") as copy:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            copy.write(block)
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return paths
 
 
 # -- rows in order ----------------------------------------------------------------------------------------------------
@@ -195,61 +148,16 @@ def columns(source: str) -> pa.Schema:
     return pa.schema([field for field in table.arrow if field.name not in tables.OUTSIDE_OCSF])
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What the files' footers say: bytes of all row groups before compression, and of a row where rows are widest."""
-
-    bytes: int
-    row_bytes: int
-
-    @classmethod
-    def of(cls, paths: Sequence[Path]) -> _Facts:
-        total, widest = 0, 1
-        for path in paths:
-            facts = pq.read_metadata(path)
-            for number in range(facts.num_row_groups):
-                group = facts.row_group(number)
-                total += group.total_byte_size
-                widest = max(widest, group.total_byte_size // group.num_rows)
-        return cls(total, widest)
-
-    def step(self, settings: Settings) -> int:
-        """Rows between two looks at a page's size, so that they fill no more than half of it."""
-        return max(1, min(parquet.MOST_ROWS_PER_STEP, settings.data_page_bytes // 2 // self.row_bytes))
-
-
 @contextmanager
 def _sorted(
-    paths: Sequence[Path], facts: _Facts, source: str, folder: Path
+    paths: Sequence[Path], facts: ordered.Facts, source: str, folder: Path
 ) -> Iterator[Iterator[pa.RecordBatch]]:
     """The rows of all files in their order, as exported events."""
-    with closing(duck.connect(temp_directory=str(folder / "sorting"))) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET preserve_insertion_order = false")
-        connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
+    with closing(ordered.connect(folder)) as connection:
         names = sqltext.texts([str(path) for path in paths])
         files = f"read_parquet({names}, union_by_name = true, hive_partitioning = false)"
         selected = f"SELECT {_selected(connection, files, source)} FROM {files}"
-        yield _spans(connection, selected, _bounds(connection, files, facts.bytes))
-
-
-def _bounds(connection: duckdb.DuckDBPyConnection, files: str, size: int) -> list[int]:
-    """Times that divide the rows into spans of about `SPAN_BYTES`, in order."""
-    number = -(-size // SPAN_BYTES)
-    if number <= 1:
-        return []
-    shares = ", ".join(str(share / number) for share in range(1, number))
-    return sorted(set(connection.sql(f"SELECT quantile_disc(time, [{shares}]) FROM {files}").fetchall()[0][0]))
-
-
-def _spans(connection: duckdb.DuckDBPyConnection, selected: str, bounds: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """The rows, sorted a span of time after the other: row groups of other times are not read for it."""
-    for first, end in zip([None, *bounds], [*bounds, None], strict=True):
-        tests = ["true"]
-        tests += [] if first is None else [f"time >= {first}"]
-        tests += [] if end is None else [f"time < {end}"]
-        query = f"{selected} WHERE {' AND '.join(tests)} ORDER BY {', '.join(_ORDER)}"
-        yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
+        yield ordered.spans(connection, selected, ordered.bounds(connection, files, facts.bytes))
 
 
 def _selected(connection: duckdb.DuckDBPyConnection, files: str, source: str) -> str:
@@ -276,78 +184,3 @@ def _unmapped() -> str:
     for key, (value, where) in KEPT_WHERE.items():
         parts.append(f"CASE WHEN {where} THEN MAP {{{sqltext.text(key)}: {value}}} ELSE {nothing} END")
     return f"map_concat({', '.join(parts)})"
-
-
-class _Rows:
-    """Rows in order, a row group at a time."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema, settings: Settings) -> None:
-        self.schema = schema
-        self._batches = batches
-        self._most_rows = settings.row_group_rows
-        self._held: deque[pa.RecordBatch] = deque()
-
-    def more(self) -> bool:
-        """Whether a row is left."""
-        while not self._held:
-            batch = next(self._batches, None)
-            if batch is None:
-                return False
-            if len(batch):
-                self._held.append(batch)
-        return True
-
-    def group(self, most: int | None) -> pa.Table:
-        """The next row group, of bounded rows and bytes; without rows at the end."""
-        limit = self._most_rows if most is None else min(most, self._most_rows)
-        found, number, size = [], 0, 0
-        while number < limit and size < GROUP_BYTES and self.more():
-            batch = self._held.popleft()
-            if len(batch) > limit - number:
-                self._held.appendleft(batch.slice(limit - number))
-                batch = batch.slice(0, limit - number)
-            found.append(batch)
-            number += len(batch)
-            size += batch.nbytes
-        if not found:
-            return self.schema.empty_table()
-        # As one chunk: pages end where chunks do, and the same rows shall give the same bytes.
-        return pa.Table.from_batches(found).combine_chunks().cast(self.schema)
-
-    def skip(self, number: int) -> None:
-        """Leaves rows out."""
-        while number and self.more():
-            batch = self._held.popleft()
-            if len(batch) > number:
-                self._held.appendleft(batch.slice(number))
-            number -= min(number, len(batch))
-
-
-# -- objects ----------------------------------------------------------------------------------------------------------
-def _write(rows: _Rows, file: Path, number: int | None, settings: Settings, step: int) -> int:
-    """Writes one object to disk and gives the number of its rows.
-
-    Args:
-        rows: What is left of the shipment.
-        file: Where to write.
-        number: So many rows; None for as many as the size of an object allows.
-        settings: Form and size of objects.
-        step: Rows between two looks at a page's size.
-    """
-    form = parquet.form(rows.schema, settings, "time")
-    # A page is closed once it is past its size: half of what it may have, and a step of up to the other half.
-    half = settings.data_page_bytes // 2
-    form |= {"data_page_size": half, "dictionary_pagesize_limit": half, "write_batch_size": step}
-    written = 0
-    with pa.OSFile(str(file), "wb") as sink, pq.ParquetWriter(sink, rows.schema, **form) as made:
-        while number is None or written < number:
-            group = rows.group(None if number is None else number - written)
-            if not len(group):
-                break
-            made.write_table(group, row_group_size=len(group))
-            written += len(group)
-            if number is None and sink.tell() >= settings.export_object_bytes:
-                break
-    if number is not None and written != number:
-        raise CountError(f"an object was planned with {number:,} rows, and {written:,} are left for it")
-    return written

@@ -15,19 +15,21 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, definition
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
+from ocsf_lake.ingest import divide, duplicates, moving, rejects, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
 from ocsf_lake.ingest.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import meter, orphans, records
+from ocsf_lake.ledger import generations, meter, orphans, records
+from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, now
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Outcome, Result, State
-from ocsf_lake.storage import parquet
+from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Engine, Mapped
@@ -72,6 +74,10 @@ def run(
                 return _run(batch, replace(work, alone=frozenset(alone)), policy)
             except _NotAloneError as error:
                 alone.add(error.source)
+            except MovedError as error:
+                # Its files are written once more where the partition's are now, under the same names.
+                lake.ledger.fail(batch.id, None, excused=True)
+                moving.settle(lake, error.table)
 
 
 def engine_of(version: str, settings: Settings) -> Engines:
@@ -130,6 +136,8 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
 
     def make_visible() -> None:
         lease.check()
+        with lake.ledger.engine.connect() as connection:
+            generations.check(connection, result.all_files)
         # An earlier attempt may have registered records of another source under another mapper.
         for batch_id in set(given_up) - {batch.id, *(one.id for one, _ in result.routed)}:
             lake.catalog.drop(batch_id)
@@ -143,6 +151,7 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
         reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
+        generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
         result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         duplicates.note(connection, batch, policy, result, key)
@@ -392,19 +401,21 @@ class _Attempt:
         settings = self.lake.settings
         found = None
         listed: list[parquet.Encoded] = []
-        folders = []
         if self.policy is not duplicates.Policy.KEEP:
             mapped, found = self._without_duplicates(mapped)
             listed = duplicates.encoded(found.listed, settings, self.batch, self.number)
-            folders = [duplicates.folder(self.batch)] if found.rows else []
         files = [
-            *parquet.encoded(mapped.events, settings, self.batch.id, self.number),
+            *parquet.encoded(mapped.events, settings, self.batch.id, self.number, self._places(mapped.events)),
             *rejects.encoded(mapped.rejects, settings, self.batch, self.number),
         ]
-        folders += parquet.folders(mapped.events)
-        folders += [rejects.folder(self.batch)] if len(mapped.rejects) else []
         rows = sum(info.rows for info, _ in files)
-        return _Prepared(pieces, mapped, found, [*listed, *files], folders, rows)
+        return _Prepared(pieces, mapped, found, [*listed, *files], rows)
+
+    def _places(self, events: pa.Table) -> Mapping[Partition, str] | None:
+        """Where the partitions' files are; what is made aside keeps the names that it was first written under."""
+        if self.store is not self.lake.store:
+            return None
+        return generations.folders(self.lake.ledger.engine, (partition for partition, _ in parquet.partitions(events)))
 
     def _check(self, prepared: _Prepared, more: int) -> None:
         """Notices records that are lost or doubled while it can still be found by which record."""
@@ -439,7 +450,7 @@ class _Attempt:
                 for row in found.listed:
                     self._counts[row["source_object"]].dropped += 1
         self.lease.check()
-        self._note(prepared.folders)
+        self._note(sorted({layout.folder_of(info.path) for info, _ in prepared.files}))
         self.result.files += [parquet.put(file, self.store) for file in prepared.files]
         self._passed.update(piece.ref for piece in prepared.pieces)
         self.number += 1
@@ -488,7 +499,6 @@ class _Prepared:
     mapped: Mapped
     duplicates: duplicates.Found | None
     files: Sequence[parquet.Encoded]
-    folders: Sequence[str]
     rows: int
     strangers: Counter[str] = field(default_factory=Counter)
     others: list[tuple[_Attempt, _Prepared, Counter[str]]] = field(default_factory=list)

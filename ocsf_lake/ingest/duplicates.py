@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
@@ -27,10 +28,11 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import compactions
 from ocsf_lake.ledger.database import select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS
+from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
 from ocsf_lake.storage import layout, parquet, retry
 from ocsf_lake.storage.layout import Partition
@@ -144,7 +146,7 @@ class Search:
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:
-        paths = self._paths(name, events, written)
+        paths, merged = self._paths(name, events, written)
         schema = tables.get(name).arrow
         columns = [field for field in schema if field.name not in PLACE]
         keys = [key_text(part) for part in self.key]
@@ -161,8 +163,8 @@ class Search:
             inside = f"SELECT _row FROM fresh QUALIFY count(*) OVER (PARTITION BY {listed}) > 1 AND {keyed}"
             suspected = {row for (row,) in connection.execute(inside).fetchall()}
             before: set[int] = set()
-            if paths:
-                files = f"read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"
+            files = self._files(connection, paths, merged)
+            if files:
                 known = f"SELECT DISTINCT a._row FROM fresh AS a JOIN (SELECT {named} FROM {files}) AS b ON {same}"
                 before = {row for (row,) in connection.execute(known).fetchall()}
             suspected |= before
@@ -177,7 +179,7 @@ class Search:
                 f"{named}, {said} FROM chosen"
             )
             there = "SELECT NULL::VARCHAR AS content, NULL AS uri, NULL AS number WHERE false"
-            if paths:
+            if files:
                 there = (
                     f"SELECT content, min_by(source_object, (source_object, source_record)) AS uri, "
                     f"min_by(source_record, (source_object, source_record)) AS number FROM ("
@@ -210,19 +212,53 @@ class Search:
             )  # fmt: skip
         return rows, places, variants
 
-    def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> list[str]:
-        """The files that may hold the same events: equal events lie in the same partition and class."""
+    def _files(
+        self, connection: duckdb.DuckDBPyConnection, paths: Sequence[str], merged: Sequence[str]
+    ) -> str | None:
+        """The rows of files, and those of merged files that earlier batches wrote, as SQL; None without files."""
+        read = [f"SELECT * FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"] if paths else []
+        if merged:
+            files = f"read_parquet({sqltext.texts(merged)}, hive_partitioning = false)"
+            found = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {files}").fetchall()
+            earlier = _earlier(self.lake.ledger, self.batch.id, found)
+            keys = pa.table({name: [key[place] for key in earlier] for place, name in enumerate(("uri", "etag"))})
+            connection.register("earlier", keys)
+            before = "(source_object, source_etag) IN (SELECT (uri, etag) FROM earlier)"
+            read.append(f"SELECT * FROM {files} WHERE {before}")
+        return f"({' UNION ALL BY NAME '.join(read)})" if read else None
+
+    def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> tuple[list[str], list[str]]:
+        """The files that may hold the same events: equal events lie in the same partition and class.
+
+        Returns:
+            Files of earlier batches, and files that have rows of earlier batches among others.
+        """
         wanted = {(partition, class_uid) for partition, class_uid in parquet.partitions(events)}
+        found: set[str] = set()
+        merged: set[str] = set()
+        missing = False
         known = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in wanted})
-        own = [(file.path, file.partition, file.class_uid) for file in written if file.partition.table == name]
-        return sorted(
-            {
-                store.path(path) if store.is_local else store.uri(path)
-                for store, files in ((self.lake.store, known), (self.store, own))
-                for path, partition, class_uid in files
-                if (partition, class_uid) in wanted
-            }
-        )
+        for item in known:
+            if (item.partition, item.class_uid) not in wanted:
+                continue
+            if item.is_merged:
+                merged.add(_place(self.lake.store, item.path))
+            elif not item.is_retired:
+                found.add(_place(self.lake.store, item.path))
+            # A file that is made again takes what it was merged with, as it was, for what was there.
+            elif self.store is not self.lake.store and self.store.size(item.path) is not None:
+                found.add(_place(self.store, item.path))
+            elif self.lake.store.size(item.path) is not None:
+                found.add(_place(self.lake.store, item.path))
+            else:
+                missing = True
+        own = [file for file in written if (file.partition, file.class_uid) in wanted]
+        found |= {_place(self.store, file.path) for file in own}
+        return sorted(found), sorted(merged) if missing else []
+
+
+def _place(store: Store, path: str) -> str:
+    return store.path(path) if store.is_local else store.uri(path)
 
 
 def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> pa.Table:
@@ -250,28 +286,68 @@ def folder(batch: Batch) -> str:
     return definitions.folder(DUPLICATES, (batch.source,))
 
 
-def _finished(
-    ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]
-) -> list[tuple[str, Partition, int | None]]:
-    """Path, partition and class of the files that batches finished before this one have in partitions of a table.
+@dataclass(frozen=True)
+class _Earlier:
+    """A file with events of batches that were finished before.
+
+    Args:
+        path: Below the lake's root.
+        partition: Of a table.
+        class_uid: Class of its events.
+        is_retired: Whether its rows are in a merged file by now; it may be gone.
+        is_merged: Whether it is a merged file, which may have rows of later batches too.
+    """
+
+    path: str
+    partition: Partition
+    class_uid: int | None
+    is_retired: bool = False
+    is_merged: bool = False
+
+
+def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_Earlier]:
+    """The files with events of batches that were finished before this one, in partitions of a table.
 
     A batch that is done again, to get a lost file back, finds what it found the first time.
     """
+    wanted = ["/".join(partition.values) for partition in partitions]
+    is_done = BATCHES.c.state == State.DONE
+    merged = BATCHES.c.reason.is_not_distinct_from(compactions.REASON)
+    found = []
+    with ledger.engine.connect() as connection:
+        first_done = connection.scalar(sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id, is_done))
+        for files in (FILES, RETIRED):
+            query = (
+                sa.select(files.c.path, files.c.partition, files.c.class_uid, merged)
+                .join(BATCHES, BATCHES.c.id == files.c.batch_id)
+                .where(files.c.table_name == table, is_done)
+            )
+            if files is RETIRED:
+                # What was copied is among the files under its new name.
+                query = query.where(RETIRED.c.merge_id.is_not(None), ~merged)
+            if first_done is not None:
+                query = query.where(merged | (BATCHES.c.done_at < first_done))
+            for path, values, class_uid, is_merged in select_in(connection, query, files.c.partition, wanted):
+                partition = Partition(table, tuple(values.split("/")))
+                again = bool(is_merged) and first_done is not None
+                found.append(_Earlier(path, partition, class_uid, files is RETIRED, again))
+            if first_done is None:
+                break  # all that was retired is in a merged file
+    return found
+
+
+def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of some objects, by URI and ETag, that a batch read which was finished before this one."""
     first_done = sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id).scalar_subquery()
     query = (
-        sa.select(FILES.c.path, FILES.c.partition, FILES.c.class_uid)
-        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
-        .where(
-            FILES.c.table_name == table, BATCHES.c.state == State.DONE,
-            sa.or_(first_done.is_(None), BATCHES.c.done_at < first_done),
-        )
-    )  # fmt: skip
-    wanted = ["/".join(partition.values) for partition in partitions]
+        sa.select(OBJECTS.c.uri, OBJECTS.c.etag)
+        .join(BATCHES, BATCHES.c.id == OBJECTS.c.batch_id)
+        .where(BATCHES.c.done_at < first_done)
+    )
+    wanted = set(keys)
     with ledger.engine.connect() as connection:
-        return [
-            (path, Partition(table, tuple(values.split("/"))), class_uid)
-            for path, values, class_uid in select_in(connection, query, FILES.c.partition, wanted)
-        ]
+        rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in keys}))
+        return [(uri, etag) for uri, etag in rows if (uri, etag) in wanted]
 
 
 def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result, key: Sequence[str]) -> None:

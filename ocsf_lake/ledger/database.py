@@ -325,10 +325,17 @@ def _version(connection: sa.Connection, metadata: sa.MetaData, newest: int) -> i
 
 
 # -- statements -------------------------------------------------------------------------------------------------------
-def lock(connection: sa.Connection, what: str) -> None:
-    """Keeps others from what this transaction does, until it ends; a transaction of SQLite does that by itself."""
+def lock(connection: sa.Connection, what: str, *, shared: bool = False) -> None:
+    """Keeps others from what this transaction does, until it ends; a transaction of SQLite does that by itself.
+
+    Args:
+        connection: The transaction.
+        what: What it does, by a name.
+        shared: Keep back only those who want it for themselves alone.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
+        take = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        connection.execute(sa.text(f"SELECT {take}(hashtextextended(:what, 0))"), {"what": what})
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import records
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert, lock, select_in
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import ID_DIGITS, State
-from ocsf_lake.ledger.tables import BATCHES, EXPORTS, FILES, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
+from ocsf_lake.ledger.tables import BATCHES, COMPACTING, EXPORTS, FILES, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import ConfigError
 
@@ -117,7 +117,8 @@ class Exports:
             .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
             # Files without a class hold no events: quarantine, its outcomes, duplicates.
             .where(BATCHES.c.source == source, BATCHES.c.state == State.DONE, FILES.c.class_uid == class_uid)
-            .where(~shipped.exists())
+            # What a compaction is merging is sent when it is merged.
+            .where(~shipped.exists(), FILES.c.path.not_in(sa.select(COMPACTING.c.path)))
             .order_by(FILES.c.path)
         )
         with self._engine.connect() as connection:
@@ -152,6 +153,10 @@ class Exports:
         row = {**vars(found), "target": self._target, "state": State.PLANNED, "planned_at": _text(now)}
         try:
             with self._engine.begin() as connection:
+                lock(connection, "shipments")
+                free = sa.select(FILES.c.path).where(FILES.c.path.not_in(sa.select(COMPACTING.c.path)))
+                if sum(1 for _ in select_in(connection, free, FILES.c.path, paths)) != len(paths):
+                    raise LostError("a compaction takes these files; run it again", target=self._target)
                 connection.execute(sa.insert(SHIPMENTS), row)
                 connection.execute(sa.insert(SHIPPED_FILES), rows)
         except sa.exc.IntegrityError as error:

@@ -186,5 +186,5 @@ def _way_out(store: Store, replaces: bool = False) -> str:
 
 def holds_files(store: Store) -> bool:
     """Whether batches have written files here."""
-    prefixes = ("aws", "ext", layout.QUARANTINE_PREFIX)
+    prefixes = ("aws", "ext", layout.COMPACTED, layout.QUARANTINE_PREFIX)
     return any(_OURS.fullmatch(name.rpartition("/")[2]) for prefix in prefixes for name in store.some(prefix))

@@ -82,6 +82,7 @@ class Record:
         facts: The rest.
         put: Table of the ledger -> rows that were written without a batch.
         gone: Files that were removed on demand.
+        moved: Files that were given another name, old -> new, apart from what the rows say.
     """
 
     number: int
@@ -90,6 +91,7 @@ class Record:
     facts: Facts | None = None
     put: Mapping[str, list[dict[str, Any]]] | None = None
     gone: tuple[str, ...] = ()
+    moved: Mapping[str, str] | None = None
 
     @property
     def at(self) -> str:
@@ -158,6 +160,25 @@ def write_rows(
     _put(store, number, name, {"put": put, "gone": list(gone)})
 
 
+def write_moved(
+    store: Store, number: int, name: str, put: Mapping[str, list[dict[str, Any]]], moved: Mapping[str, str]
+) -> None:
+    """Writes the record of a compaction, before the ledger has it.
+
+    Args:
+        store: The lake's files.
+        number: Of the record.
+        name: The compaction's id.
+        put: Table -> rows that it writes.
+        moved: Path of each file that it copied -> the path of the copy.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store does not answer.
+    """
+    _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
+
+
 def _put(store: Store, number: int, name: str, said: Mapping[str, Any]) -> None:
     text = json.dumps({"format": FORMAT, **said}, ensure_ascii=True, separators=(",", ":"))
     data = gzip.compress(text.encode(), mtime=0)
@@ -197,7 +218,7 @@ def _read(store: Store, name: str) -> Record:
 
 def _record(number: int, said: dict[str, Any]) -> Record:
     if "batch" not in said:
-        return Record(number, put=said["put"], gone=tuple(said["gone"]))
+        return Record(number, put=said["put"], gone=tuple(said["gone"]), moved=said.get("moved"))
     batch, result = _result(number, said)
     result.routed = [_result(0, routed) for routed in said["routed"]]
     found = said["facts"]

@@ -484,7 +484,8 @@ def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], sk
     values = {}
     for number, key in enumerate(table.keys):
         step = table.prefix.count("/") + 2 + number
-        text = f"split_part(substr(filename, {skipped + 1}), '/', {step})"
+        name = f"regexp_replace(substr(filename, {skipped + 1}), '^{layout.COMPACTED}/', '')"
+        text = f"split_part({name}, '/', {step})"
         values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
     replaced = [values[key] for key in table.keys if key not in keys]
     replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""

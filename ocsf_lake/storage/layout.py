@@ -2,6 +2,7 @@
 
 ```
 <lake>/aws/VPC_FLOW/2.0/region=eu-west-1/accountId=111122223333/eventDay=20250311/<batch>-<part>-<class>.parquet
+<lake>/compacted/aws/VPC_FLOW/2.0/region=eu-west-1/accountId=111122223333/eventDay=20250311/g0001/<...>.parquet
 <lake>/_quarantine/source=aws_vpc_flow/day=20250311/<batch>-<part>.parquet
 <lake>/_duplicates/source=aws_cloudtrail/<batch>-<part>.parquet
 <lake>/_quarantine_outcomes/source=aws_vpc_flow/<replay>-<part>.parquet
@@ -26,6 +27,8 @@ QUARANTINE_PREFIX, LEDGER_PATH, CATALOGS = "_quarantine", "_ledger/ledger.db", "
 FORMER_CATALOG = f"{CATALOGS}/catalog.db"
 """Earlier versions repeated there what the ledger says of files."""
 LOCKS_PATH = "_ledger/locks"
+COMPACTED, PLAN = "compacted", "_plan.json"
+"""Folder of partitions that were compacted, and the file in each that says what it was made of."""
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}
 """Partition key in the catalog -> its spelling in paths."""
 
@@ -65,10 +68,28 @@ def event_day(day: int | None) -> str:
     return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).strftime("%Y%m%d")
 
 
-def folder(prefix: str, keys: Sequence[str], values: Sequence[str]) -> str:
-    """Path of a partition below the lake's root."""
-    steps = [f"{PATH_KEYS[key]}={value}" for key, value in zip(keys, values, strict=True)]
-    return "/".join([prefix, *steps])
+def folder(prefix: str, keys: Sequence[str], values: Sequence[str], generation: int = 0) -> str:
+    """Path of a partition below the lake's root.
+
+    Args:
+        prefix: The table's folder.
+        keys: Its partition keys.
+        values: The partition's.
+        generation: How often the partition was compacted. Later generations lie outside the table's folder: engines
+            that read a partition's folder look below it too, and would count rows of both.
+    """
+    steps = [prefix, *(f"{PATH_KEYS[key]}={value}" for key, value in zip(keys, values, strict=True))]
+    return "/".join([COMPACTED, *steps, f"g{generation:04d}"] if generation else steps)
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file is in."""
+    return path.rpartition("/")[0]
+
+
+def is_compacted(folder: str) -> bool:
+    """Whether a folder is that of a later generation of a partition."""
+    return folder.startswith(f"{COMPACTED}/")
 
 
 def event_file(batch_id: str, part: int, class_uid: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -106,7 +106,9 @@ def put(file: Encoded, store: Store) -> FileInfo:
     return info
 
 
-def encoded(events: pa.Table, settings: Form, batch_id: str, part: int) -> Iterator[Encoded]:
+def encoded(
+    events: pa.Table, settings: Form, batch_id: str, part: int, places: Mapping[Partition, str] | None = None
+) -> Iterator[Encoded]:
     """The files of the events of one part, in the order of tables, partitions and classes.
 
     Args:
@@ -114,9 +116,10 @@ def encoded(events: pa.Table, settings: Form, batch_id: str, part: int) -> Itera
         settings: Form of the files.
         batch_id: Batch the events belong to.
         part: Number of the part in the batch.
+        places: Folders of partitions; without them those in which a partition begins.
     """
     for partition, class_uid, rows in split(events):
-        path = f"{_folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
+        path = f"{(places or {}).get(partition) or folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
         data = encode(rows, settings, sort_by="time")
         bounds = pc.min_max(rows["time"]).as_py()
         info = FileInfo(
@@ -151,13 +154,8 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
         start = end
 
 
-def folders(events: pa.Table) -> list[str]:
-    """The folders that `write` puts files into, sorted."""
-    found = {partition for partition, _ in partitions(events)}
-    return sorted(_folder(partition) for partition in found)
-
-
-def _folder(partition: Partition) -> str:
+def folder(partition: Partition) -> str:
+    """The folder in which a partition of events begins; once compacted, its files are elsewhere."""
     return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
 
 

@@ -180,6 +180,23 @@ class Store:
         with s3.explained(self.uri(name)), self.fs.open(self.path(name), "rb") as file:
             yield file
 
+    def copy(self, name: str, to: str) -> None:
+        """Gives a file a second name; files are never changed, so that on a disk both are names of one.
+
+        Raises:
+            WriteError: The file system refused.
+            RetriableError: The store is busy or out of reach.
+        """
+        source, target = self.path(name), self.path(to)
+        try:
+            with s3.explained(self.uri(to), denied=WriteError):
+                if self.is_local:
+                    _link_local(Path(source), Path(target), self.umask)
+                else:
+                    retry.call(self.fs.copy, source, target)
+        except OSError as error:
+            raise WriteError(f"cannot copy: {error}", file=self.uri(name)) from error
+
     def move(self, name: str, to: str) -> None:
         """Gives a file another name."""
         source, target = self.path(name), self.path(to)
@@ -217,6 +234,24 @@ def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
         unfinished.unlink()
     permissions.sync_folder(path.parent)
     return True
+
+
+def _link_local(source: Path, target: Path, umask: int) -> None:
+    permissions.make_folder(target.parent, umask)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        if source.samefile(target):
+            return
+        target.unlink()  # of an attempt that died, when the file was another one
+        os.link(source, target)
+    except OSError:
+        if not source.exists():
+            raise
+        # A file system without links.
+        with pa.memory_map(str(source)) as mapped:
+            _unfinished(target, mapped.read_buffer(), umask).replace(target)
+    permissions.sync_folder(target.parent)
 
 
 def _unfinished(path: Path, data: pa.Buffer, umask: int) -> Path:

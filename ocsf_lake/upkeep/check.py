@@ -15,9 +15,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
+from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import compactions
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, FILES, REPLAYS, ROUTED
@@ -59,13 +60,18 @@ def check(lake: Lake, deep: bool = False) -> list[Finding]:
         lake: The lake.
         deep: Also read every file and compare its checksum.
     """
-    truth = _LedgerTruth(lake.ledger, lake.store)
+    wanted = _LedgerTruth(lake.ledger, lake.store)
     found: list[Finding] = []
     for table in _definitions():
-        found += _stored(lake, table, truth, deep)
+        found += _stored(lake, table, wanted, deep)
         for catalog in lake.catalog.all:
-            found += catalog.check(table, truth)
+            found += catalog.check(table, wanted)
     return sorted(found)
+
+
+def truth(lake: Lake) -> Truth:
+    """What storage and catalogs should hold, as the ledger says."""
+    return _LedgerTruth(lake.ledger, lake.store)
 
 
 def exposed(lake: Lake) -> list[Path]:
@@ -76,7 +82,7 @@ def exposed(lake: Lake) -> list[Path]:
     state = lake.settings.state or root
     folders = [state / Path(layout.LEDGER_PATH).parent, state / layout.CATALOGS] if state else []
     if root is not None:
-        prefixes = {table.prefix.partition("/")[0] for table in _definitions()}
+        prefixes = {layout.COMPACTED, *(table.prefix.partition("/")[0] for table in _definitions())}
         folders += [root / prefix for prefix in sorted(prefixes)]
     return permissions.open_to_others(root or Path("/"), folders)
 
@@ -105,15 +111,19 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     for item in repair.found:
         if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED):
             lost.setdefault(batch_of(item.item), set()).add(item.item)
-    for batch_id in rebuild.in_order(lake, lost.keys()):
-        if reason := rebuild.made_again(lake, batch_id, lost[batch_id]):
-            repair.refused.append(f"batch {batch_id}: {reason}")
-        else:
-            repair.rebuilt.append(batch_id)
-    truth = _LedgerTruth(lake.ledger, lake.store)
+    waiting = rebuild.in_order(lake, lost.keys())
+    while waiting:
+        reasons = {one: rebuild.made_again(lake, one, lost[one]) for one in waiting}
+        refused = [one for one in waiting if reasons[one]]
+        repair.rebuilt += [one for one in waiting if not reasons[one]]
+        if len(refused) == len(waiting):
+            repair.refused += [f"batch {one}: {reasons[one]}" for one in refused]
+            break
+        waiting = refused  # what they are made of may be there now
+    wanted = _LedgerTruth(lake.ledger, lake.store)
     for table in _definitions():
         for catalog in lake.catalog.all:
-            catalog.repair(table, truth)
+            catalog.repair(table, wanted)
     repair.left = check(lake, deep)
     return repair
 
@@ -129,6 +139,8 @@ class _LedgerTruth:
         self._engine = ledger.engine
         self._store = store
         self._open: set[str] = set()
+        self.open_folders: set[str] = set()
+        """Folders that a compaction is writing into, as of the last time that `held` was asked."""
 
     def held(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
@@ -139,8 +151,14 @@ class _LedgerTruth:
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
             self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
+            self.open_folders = set(compactions.open_folders(connection))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
+
+    def retired(self, table: str) -> set[str]:
+        """Files whose rows are in others since a compaction, and that are still there for who reads them."""
+        with self._engine.connect() as connection:
+            return set(compactions.retired(connection).get(table, ()))
 
     def is_open(self, path: str) -> bool:
         """Whether a file belongs to a batch that is not finished."""
@@ -159,7 +177,10 @@ def _stored(lake: Lake, table: Definition, truth: _LedgerTruth, deep: bool) -> I
     here = (STORAGE, table.name)
     # Storage first, the ledger after it: a batch that is finished in between is no finding.
     sizes = lake.store.sizes(table.prefix)
+    if table.name not in definitions.BESIDE:
+        sizes |= lake.store.sizes(f"{layout.COMPACTED}/{table.prefix}")
     held = {file.path: file for file in truth.held(table.name)}
+    known = truth.retired(table.name)
     for path, file in held.items():
         size = sizes.get(path)
         if size is None:
@@ -170,11 +191,15 @@ def _stored(lake: Lake, table: Definition, truth: _LedgerTruth, deep: bool) -> I
             yield Finding(*here, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
         elif deep and _sha256(lake, path) != file.sha256:
             yield Finding(*here, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
-    for path in sorted(sizes.keys() - held.keys()):
-        if truth.is_open(path):
+    folders = {layout.folder_of(path) for path in (*held, *known)}
+    for path in sorted(sizes.keys() - held.keys() - known):
+        folder, _, name = path.rpartition("/")
+        if name == layout.PLAN and (folder in folders or folder in truth.open_folders):
+            continue
+        if truth.is_open(path) or folder in truth.open_folders:
             says = "a run is writing it, or died over it; the next run of the same command finishes the batch"
             yield Finding(*here, Kind.FILE_UNFINISHED, path, says, harmless=True)
-        else:
+        elif lake.store.size(path) is not None:  # a compaction's files of before may have been removed just now
             says = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
             yield Finding(*here, Kind.FILE_FOREIGN, path, says)
 

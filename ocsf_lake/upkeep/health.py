@@ -17,7 +17,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS
+from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS, RETIRED
 from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import Novelty
 from ocsf_mappers.errors import ConfigError, nearest
@@ -116,9 +116,12 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
 
     Batches of days that were over when they were planned do not count: a backfill says nothing about the live log.
     """
+    # Of files that were merged since, too.
+    parts = (sa.select(table.c.batch_id, table.c.partition) for table in (FILES, RETIRED))
+    files = sa.union_all(*parts).subquery()
     query = (
-        sa.select(BATCHES.c.source, BATCHES.c.planned_at, FILES.c.partition)
-        .join_from(BATCHES, FILES, FILES.c.batch_id == BATCHES.c.id)
+        sa.select(BATCHES.c.source, BATCHES.c.planned_at, files.c.partition)
+        .join_from(BATCHES, files, files.c.batch_id == BATCHES.c.id)
         .where(BATCHES.c.planned_at >= _text(now - LOOK_BACK))
         .distinct()
     )

@@ -42,8 +42,7 @@ class _Found:
 
 def prefixes() -> list[str]:
     """The folders that hold files of batches."""
-    names = definitions.names()
-    return [definition(name).prefix for name in names]
+    return [*(definition(name).prefix for name in definitions.names()), layout.COMPACTED]
 
 
 def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
@@ -67,12 +66,36 @@ def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
 def _placed(paths: Sequence[str]) -> Iterator[tuple[str, Partition]]:
     names = definitions.names()
     places = {definition(name).prefix: name for name in names}
-    for path in paths:
+    for path in _current(paths):
         folder, _, name = path.rpartition("/")
+        if layout.is_compacted(folder):
+            folder = folder.removeprefix(f"{layout.COMPACTED}/").rpartition("/")[0]
         for prefix, table in places.items():
             if folder.startswith(f"{prefix}/") and name.endswith(".parquet") and not name.startswith("."):
                 steps = folder.removeprefix(f"{prefix}/").split("/")
                 yield path, Partition(table, tuple(step.partition("=")[2] for step in steps))
+
+
+def _current(paths: Sequence[str]) -> Iterator[str]:
+    """The files of each partition's last generation that is complete; those before have the same rows."""
+    complete: dict[str, int] = {}
+    for path in paths:
+        if path.endswith(f"/{layout.PLAN}"):
+            partition, generation = _generation(path)
+            complete[partition] = max(complete.get(partition, 0), generation)
+    for path in paths:
+        partition, generation = _generation(path)
+        if generation == complete.get(partition, 0):
+            yield path
+
+
+def _generation(path: str) -> tuple[str, int]:
+    """Folder in which a file's partition begins, and the file's generation."""
+    folder = layout.folder_of(path)
+    if not layout.is_compacted(folder):
+        return folder, 0
+    folder, _, generation = folder.removeprefix(f"{layout.COMPACTED}/").rpartition("/")
+    return folder, int(generation.removeprefix("g"))
 
 
 def _read(store: Store, path: str, partition: Partition, batch: _Found, sources: dict[str, str]) -> None:

@@ -22,12 +22,13 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import marker, meter, records, replays
+from ocsf_lake.ledger import compactions, marker, meter, records, replays
 from ocsf_lake.ledger.database import lock, upsert
 from ocsf_lake.ledger.ledger import put_result
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
+from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
 from ocsf_mappers.errors import ConfigError
@@ -116,7 +117,9 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
     marker.set_last_number(connection, number)
     _count(connection, summary)
     held = set(connection.scalars(sa.select(FILES.c.path)))
-    summary.unknown, summary.missing = sorted(there - held), sorted(held - there)
+    there = {path for path in there if not path.endswith(f"/{layout.PLAN}")}
+    retired = {path for paths in compactions.retired(connection).values() for path in paths}
+    summary.unknown, summary.missing = sorted(there - held - retired), sorted(held - there)
     return summary
 
 
@@ -152,9 +155,7 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
 
 
 def _put_rows(connection: sa.Connection, record: Record) -> None:
-    for name, rows in (record.put or {}).items():
-        table = METADATA.tables[name]
-        upsert(connection, table, tuple(column.name for column in table.primary_key.columns), rows)
+    compactions.apply(connection, record.put or {}, record.moved or {})
     for path in record.gone:
         connection.execute(sa.delete(FILES).where(FILES.c.path == path))
 

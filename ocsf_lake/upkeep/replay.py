@@ -25,19 +25,20 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates, parts, rejects, routed, undo
+from ocsf_lake.ingest import divide, duplicates, moving, parts, rejects, routed, undo
 from ocsf_lake.ingest.batch import reached
 from ocsf_lake.ingest.parts import Assembly, Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import meter, records, replays
+from ocsf_lake.ledger import generations, meter, records, replays
+from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Outcome, Result
 from ocsf_lake.query import query
-from ocsf_lake.storage import parquet
+from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
@@ -117,7 +118,14 @@ def replay(
                 undo.replay(lake, unfinished)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
-                _run(lake, engine, entries, lease, summary)
+                while True:
+                    try:
+                        _run(lake, engine, entries, lease, summary)
+                        break
+                    except MovedError as error:
+                        for unfinished in replays.unfinished(lake.ledger, name):
+                            undo.replay(lake, unfinished)
+                        moving.settle(lake, error.table)
     return summary
 
 
@@ -192,6 +200,8 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
 
     def register() -> None:
         lease.check()
+        with lake.ledger.engine.connect() as connection:
+            generations.check(connection, result.all_files)
         for one, found in [(batch, result), *result.routed]:
             batches.register(one, lake, found)
         reached("registered", batch.id)
@@ -203,6 +213,7 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
         reached("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
+        generations.check(connection, result.all_files)
         result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         routed.record(connection, lake.settings, batch, result, at)
 
@@ -284,7 +295,11 @@ class _Replay:
         prepared = []
         for found in self.router.map([(piece.raw_object, piece.chunk) for piece in pieces]):
             batch = self.batch if found.engine is self.engine else routed.batch(self.batch, found.engine)
-            files = list(parquet.encoded(found.mapped.events, self.lake.settings, batch.id, self.number))
+            events, places = found.mapped.events, None
+            if self.store is self.lake.store:
+                wanted = (partition for partition, _ in parquet.partitions(events))
+                places = generations.folders(self.lake.ledger.engine, wanted)
+            files = list(parquet.encoded(events, self.lake.settings, batch.id, self.number, places))
             prepared.append((batch, found.mapped, files))
         return prepared
 
@@ -297,7 +312,7 @@ class _Replay:
             if self.store is self.lake.store:
                 routed.note(self.lake.ledger, self.batch, batch)
         _, result = self.results.get(batch.id, (batch, self.result))
-        self._note(parquet.folders(mapped.events))
+        self._note(sorted({layout.folder_of(info.path) for info, _ in files}))
         result.files += [parquet.put(file, self.store) for file in files]
         ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
         result.census.add(mapped.census)

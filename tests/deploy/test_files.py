@@ -114,7 +114,7 @@ def test_lakes_and_deployments_start_at_minutes_of_their_own() -> None:
         assert max(minutes.values()) <= 100 / step + 12
     daily = {(cron.split()[0], cron.split()[1]) for cron in lakes[0].values() if cron.split()[1] != "*"}
     assert {hour for _, hour in daily} <= {"3", "4", "5"}
-    assert len(daily) == 5
+    assert len(daily) == 6
 
 
 def test_every_automation_is_one_that_prefect_accepts() -> None:
@@ -254,6 +254,8 @@ def test_the_reader_of_the_template_sees_events_and_nothing_of_quarantine() -> N
     event = "aws/CLOUD_TRAIL_MGMT/2.0/region=eu-west-1/accountId=1/eventDay=20250311/x.parquet"
     assert allows("s3:GetObject", f"{bucket}/lake/{event}")
     assert allows("s3:ListBucket", "Bucket.Arn", "lake/aws/CLOUD_TRAIL_MGMT/")
+    assert allows("s3:GetObject", f"{bucket}/lake/{layout.COMPACTED}/{event}")
+    assert allows("s3:ListBucket", "Bucket.Arn", f"lake/{layout.COMPACTED}/aws/CLOUD_TRAIL_MGMT/")
     assert allows("glue:GetTable", f"{tables}/cloud_trail_mgmt")
     for prefix in (layout.QUARANTINE_PREFIX, layout.OUTCOMES_PREFIX, layout.DUPLICATES_PREFIX):
         assert not allows("s3:GetObject", f"{bucket}/lake/{prefix}/source=aws_vpc_flow/x.parquet")

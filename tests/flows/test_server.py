@@ -28,6 +28,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 from ocsf_lake import config
 from ocsf_lake import lake as lakes
 from ocsf_lake.flows import deployments, fanout
+from ocsf_lake.flows.compact import compact
 from ocsf_lake.flows.export import export
 from ocsf_lake.flows.replay_quarantine import replay_quarantine
 from ocsf_lake.flows.report import Report
@@ -39,6 +40,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError
+from tests.ocsf_lake import compacting
 from tests.organization import Organization
 from tests.servers import prefect as servers
 from tests.servers.postgres import Postgres
@@ -327,6 +329,17 @@ def test_the_catalog_is_checked_by_a_flow(
         assert check_catalog(repair=True, return_state=True).is_completed()
     assert state.is_failed()
     assert "catalog sync" in state.message
+
+
+def test_a_lake_is_compacted_by_a_flow(server: Server, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    compacting.take(tmp_path / "logs", config.load(lake=str(lake)), 0, 1, 2)
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = compact(older_than="1d", lake=str(lake), return_state=True)
+    assert state.is_completed()
+    assert state.message == "3 files of 1 partition became 1"
+    found = asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt")
+    assert found == [(3 * compacting.EACH, 3 * compacting.EACH)]
 
 
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,34 @@ def shared(postgres_server: Postgres, tmp_path: Path) -> Make:
     def make(name: str = "lake", **more: object) -> Settings:
         urls.setdefault(name, postgres_server.database())
         return config.load(**{"lake": str(tmp_path / name), "ledger_url": urls[name], **BOUNDS, **more})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lake of four batches in one partition, and the logs."""
+    from tests.ocsf_lake.compacting import take
+
+    folder = tmp_path_factory.mktemp("small-files")
+    take(folder / "logs", config.load(lake=str(folder / "lake")), 0, 1, 2, 3)
+    return folder
+
+
+@pytest.fixture
+def late_logs(tmp_path: Path) -> Path:
+    """Where more logs come."""
+    return tmp_path / "more"
+
+
+@pytest.fixture
+def compactable(small_files: Path, tmp_path: Path) -> Make:
+    """Settings of a lake of four batches of one partition, a copy for each test."""
+
+    def make(name: str = "lake", **more: object) -> Settings:
+        if not (tmp_path / name).exists():
+            shutil.copytree(small_files / "lake", tmp_path / name)
+        return config.load(**{"lake": str(tmp_path / name), **more})
 
     return make
 

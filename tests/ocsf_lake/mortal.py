@@ -1,4 +1,4 @@
-"""Ingests that die: a process that has imported everything forks a child for each, and SIGKILL ends the child.
+"""Ingests and compactions that die: a process that has imported everything forks a child for each, and SIGKILL ends it.
 
 Run as a program it reads orders as JSON lines and answers with what became of each child.
 """
@@ -56,9 +56,16 @@ class Mortals:
                 when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
                 grow.
         """
+        return self._told({"logs": str(logs), "settings": settings, **death})
+
+    def compact(self, settings: dict[str, object], **death: object) -> str:
+        """Compacts in a child; see `ingest`."""
+        return self._told({"logs": None, "settings": settings, **death})
+
+    def _told(self, order: dict[str, object]) -> str:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"logs": str(logs), "settings": settings, **death}) + "\n")
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return str(json.loads(self.process.stdout.readline()))
 
@@ -74,6 +81,7 @@ def _main() -> None:
     from ocsf_lake import config
     from ocsf_lake.ingest import plan
     from ocsf_lake.ingest import run as ingest  # noqa: F401 - for the children, who would each import it
+    from ocsf_lake.upkeep import compact  # noqa: F401
 
     plan.mappers(None, config.load())  # and this
     for line in sys.stdin:
@@ -117,7 +125,12 @@ def _child(order: dict[str, Any], told: int) -> None:
         _Death(order.get("step"), order.get("nth", 1)).prepare()
         if "reading" in order:
             _die_reading(order["reading"])
-        ingest.ingest([order["logs"]], config.load(**order["settings"]))
+        if order["logs"] is None:
+            from ocsf_lake.upkeep import compact
+
+            compact.compact(config.load(**order["settings"]))
+        else:
+            ingest.ingest([order["logs"]], config.load(**order["settings"]))
         code = 0
     except BaseException as error:
         os.write(told, type(error).__name__.encode())
@@ -156,11 +169,11 @@ class _Death:
     def prepare(self) -> None:
         import sqlalchemy as sa
 
-        from ocsf_lake.ingest import batch
+        from ocsf_lake.ingest import batch, moving
         from ocsf_lake.ledger.ledger import Ledger
         from ocsf_lake.storage import store
 
-        batch.reached = self.reached
+        batch.reached = moving.reached = self.reached
         plan, replace, put = Ledger.plan, Path.replace, store._put_local
 
         def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:

@@ -22,13 +22,13 @@ from ocsf_lake.config import Settings
 from ocsf_lake.export import custom_source, shipment
 from ocsf_lake.export import run as export
 from ocsf_lake.export.run import Summary
-from ocsf_lake.export.shipment import LakeFileError
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.exports import ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import CountError
-from ocsf_lake.storage import s3
+from ocsf_lake.storage import fetched, ordered, s3
+from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, replay
@@ -356,10 +356,10 @@ def test_many_events_go_on_in_another_object(filled: Make, send: Send, tmp_path:
     assert [(item.first_row, item.rows) for item in summary.objects] == [(0, 15), (15, 15), (30, 10)] * 2
     assert sent_places(tmp_path / "bucket") == held_places(found)
     for account in ("012345678901", "111122223333"):
-        ordered = [read(path) for name, path in objects(tmp_path / "bucket").items() if account in name]
-        times = [time for table in ordered for time in table["time"].to_pylist()]
+        written = [read(path) for name, path in objects(tmp_path / "bucket").items() if account in name]
+        times = [time for table in written for time in table["time"].to_pylist()]
         assert times == sorted(times)
-        assert [len(table) for table in ordered] == [15, 15, 10]
+        assert [len(table) for table in written] == [15, 15, 10]
 
 
 def test_spans_of_time_change_nothing(
@@ -367,15 +367,15 @@ def test_spans_of_time_change_nothing(
 ) -> None:
     send(filled(), str(tmp_path / "whole"))
     spans: list[int] = []
-    really = shipment._bounds
+    really = ordered.bounds
 
     def bounds(*given: Any) -> list[int]:
         found = really(*given)
         spans.append(len(found))
         return found
 
-    monkeypatch.setattr(shipment, "_bounds", bounds)
-    monkeypatch.setattr(shipment, "SPAN_BYTES", 2_000)
+    monkeypatch.setattr(ordered, "bounds", bounds)
+    monkeypatch.setattr(ordered, "SPAN_BYTES", 2_000)
     send(filled(), str(tmp_path / "spans"))
     assert min(spans) > 1
     # Names differ, as shipments are named after their place, too.
@@ -491,7 +491,7 @@ def test_an_object_that_may_be_there_keeps_its_rows_whatever_a_size_comes_to_mea
         "000000000000-000000015.parquet", "000000000015-000000025.parquet", "000000000000-000000040.parquet"
     ]  # fmt: skip
     assert sent_places(tmp_path / "bucket") == held_places(filled())
-    sums = {path.name: shipment._sha256(path) for path in objects(tmp_path / "bucket").values()}
+    sums = {path.name: fetched.sha256(path) for path in objects(tmp_path / "bucket").values()}
     assert {str(uri).rpartition("/")[2]: said for uri, said in rows(
         filled(), "SELECT uri, sha256 FROM ledger_export_objects")} == sums  # fmt: skip
 
@@ -523,14 +523,14 @@ def test_objects_on_s3_are_put_once(
 def test_objects_that_do_not_have_all_rows_are_not_sent(
     filled: Make, tmp_path: Path, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = shipment._Rows.group
+    group = ordered.Rows.group
     lossy = [True]
 
     def lose(self: Any, most: int | None) -> pa.Table:
         found = group(self, most)
         return found.slice(1) if lossy[0] and len(found) else found
 
-    monkeypatch.setattr(shipment._Rows, "group", lose)
+    monkeypatch.setattr(ordered.Rows, "group", lose)
     with pytest.raises(CountError, match="have 40 rows and its objects 39"):
         send(filled())
     assert objects(tmp_path / "bucket") == {}

@@ -1,0 +1,32 @@
+"""The flow that merges small files of partitions into large ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from ocsf_lake.flows import worker
+from ocsf_lake.upkeep import compact as lake_compact
+
+
+@flow(flow_run_name="compact", timeout_seconds=worker.RUN_SECONDS)
+def compact(table: str | None = None, older_than: str = "2d", lake: str | None = None) -> State[Any]:
+    """Merges the small files of days that are over, and removes those that were merged long enough ago.
+
+    Args:
+        table: Only this table.
+        older_than: Only event days that ended so long ago: `2d`, `12h`.
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    done = lake_compact.compact(worker.settings(lake), table, lake_compact.parsed(older_than))
+    rows: list[dict[str, Any]] = [vars(item) for item in done.tables]
+    rows += [{"table": name, "refused": reason} for name, reason in done.refused.items()]
+    create_table_artifact(rows, "compact", done.message)
+    if done.refused:
+        refused = "; ".join(f"{name} is not compacted: {reason}" for name, reason in done.refused.items())
+        return Failed(message=f"{done.message}; {refused}")
+    return Completed(message=done.message, data=None)

@@ -1,0 +1,92 @@
+"""Partitions that move into their next generation, see `ocsf_lake.upkeep.compact`: what a batch that meets one does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pyarrow as pa
+
+from ocsf_lake.catalogs.base import HeldFile
+from ocsf_lake.catalogs.definitions import definition
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import records
+from ocsf_lake.ledger.compactions import FENCED, Compactions, Move, Plan
+from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.ledger import now
+from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.storage import layout, retry
+from ocsf_lake.storage.parquet import FileInfo
+
+WAIT_SECONDS = 0.2
+PLAN_FORMAT = 1
+
+
+def lease(table: str) -> str:
+    """Name of what is held by who compacts a table."""
+    return hashlib.sha256(f"compaction of {table}".encode()).hexdigest()[:ID_DIGITS]
+
+
+def reached(step: str, of: str) -> None:
+    """Called between the steps of a compaction; does nothing. Tests interrupt it here."""
+
+
+def settle(lake: Lake, table: str) -> None:
+    """Waits until no partition of a table is closed to batches, and finishes the compaction of a worker that died.
+
+    Raises:
+        LostError: Another worker may have taken it over.
+        WriteError: The lake or a catalog refused.
+        RetriableError: A store, catalog or database does not answer.
+    """
+    found = Compactions(lake.ledger.engine)
+    while found.is_fenced(table):
+        with lake.leases.held(lease(table)) as held:
+            plan = found.open(table) if held is not None else None
+            if held is not None and plan is not None and plan.state == FENCED:
+                forward(lake, plan, held)
+                return
+        retry.sleep(WAIT_SECONDS)
+
+
+def forward(lake: Lake, plan: Plan, held: Lease) -> None:
+    """What is left of a compaction once it is fenced; each step can be done again."""
+    found = Compactions(lake.ledger.engine)
+    for old, new in plan.copied.items():
+        held.check()
+        lake.store.copy(old, new)
+        reached("copied", plan.id)
+    for move in plan.moves:
+        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _said(plan, move))
+    reached("complete", plan.id)
+    before = {path: _held(path, batch_id, file) for path, (batch_id, file) in found.files(plan.old).items()}
+    after = [_held(file.path, merge_id, file) for merge_id, file in plan.new()]
+    after += [_held(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
+    for catalog in lake.catalog.all:
+        held.check()
+        catalog.create_or_evolve(definition(plan.table))
+        catalog.replace(plan.id, [before[path] for path in plan.old], sorted(after))
+        reached("replaced", plan.id)
+    held.check()
+    at = now()
+    records.write_moved(lake.store, plan.number, plan.id, found.rows(plan, at), plan.copied)
+    reached("recorded", plan.id)
+    found.finish(plan, at)
+    reached("compacted", plan.id)
+
+
+def _held(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
+    return HeldFile(path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
+
+
+def _said(plan: Plan, move: Move) -> pa.Buffer:
+    """What a folder says of itself, so that anybody knows which of a partition's folders counts."""
+    said = {
+        "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),
+        "generation": move.generation, "compaction": plan.id,
+        "merged": [
+            {"inputs": sorted(one.inputs), "outputs": [output.path for output in one.outputs]} for one in move.merges
+        ],
+        "copied": move.copied,
+    }  # fmt: skip
+    return pa.py_buffer((json.dumps(said, indent=1, sort_keys=True) + "\n").encode())

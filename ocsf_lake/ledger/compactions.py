@@ -1,0 +1,533 @@
+"""What the ledger says of compactions: where the files of partitions are, what is being merged, and what was.
+
+A compaction takes a table's partitions into their next generation, see `ocsf_lake.upkeep.compact`. Its plan stands
+here before anything is written. Then it puts a fence around the partitions: no batch is done in them until it is done,
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ocsf_lake.ledger import generations, marker
+from ocsf_lake.ledger.database import lock, select_in, upsert
+from ocsf_lake.ledger.ledger import now
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.tables import (
+    BATCHES,
+    COMPACTING,
+    COMPACTIONS,
+    FILES,
+    GENERATIONS,
+    METADATA,
+    RETIRED,
+    SHIPMENTS,
+    SHIPPED_FILES,
+)
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_mappers.errors import RetriableError
+from ocsf_mappers.ocsf import tables
+
+REASON = "compaction of files of other batches"
+"""What the ledger's rows of merges say; they have files, and no objects or records of their own."""
+
+FENCED = "fenced"
+"""State of a compaction that can only go on: its partitions are closed to batches until it is done."""
+
+MERGED_SHIPMENT = "merged"
+"""Begins the id of the shipment that files are said to be in which were made of files that were shipped."""
+
+
+class StaleError(RetriableError):
+    """What a compaction was planned for is not so any more; it has to be planned anew."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file that a compaction may take up.
+
+    Args:
+        file: The file.
+        batch_id: The batch it belongs to.
+        source: Source of its events.
+        ocsf_version: Their version.
+        targets: Custom sources that it was exported to.
+        is_shipping: Whether an export that is not done has it.
+    """
+
+    file: FileInfo
+    batch_id: str
+    source: str
+    ocsf_version: str
+    targets: tuple[str, ...] = ()
+    is_shipping: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a merge writes. Size and checksum are known once it is written."""
+
+    path: str
+    rows: int
+    bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Files of one partition, class, source and OCSF version that become one file, or a few large ones.
+
+    Args:
+        id: Hash of what is merged; in the ledger it is the batch that the outputs belong to.
+        source: Source of the events.
+        ocsf_version: Their version.
+        class_uid: Their class.
+        targets: Custom sources that all of them were exported to.
+        inputs: Path of each file -> its checksum, by path.
+        outputs: What becomes of them.
+    """
+
+    id: str
+    source: str
+    ocsf_version: str
+    class_uid: int
+    targets: tuple[str, ...]
+    inputs: dict[str, str]
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One partition's way into its next generation.
+
+    Args:
+        values: The partition's values, with `/` between.
+        generation: The next one.
+        merges: What is merged.
+        copied: Path of each file that comes along as it is -> its path then.
+    """
+
+    values: str
+    generation: int
+    merges: tuple[Merge, ...]
+    copied: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One compaction.
+
+    Args:
+        id: Hash of what it does.
+        table: The table.
+        moves: Of each partition.
+        state: Planned or fenced.
+        number: Of its record, see `ocsf_lake.ledger.marker`; once it is fenced.
+    """
+
+    id: str
+    table: str
+    moves: tuple[Move, ...]
+    state: str = State.PLANNED
+    number: int = 0
+
+    @property
+    def merges(self) -> list[Merge]:
+        """Of all partitions."""
+        return [merge for move in self.moves for merge in move.merges]
+
+    @property
+    def copied(self) -> dict[str, str]:
+        """Of all partitions."""
+        return {old: new for move in self.moves for old, new in move.copied.items()}
+
+    @property
+    def old(self) -> list[str]:
+        """Paths of the files that are retired, sorted."""
+        return sorted([*(path for merge in self.merges for path in merge.inputs), *self.copied])
+
+    def partition(self, move: Move) -> Partition:
+        """The partition of a move."""
+        return Partition(self.table, tuple(move.values.split("/")))
+
+    def folder(self, move: Move) -> str:
+        """Where a partition's files will be."""
+        return generations.folder(self.partition(move), move.generation)
+
+    def new(self) -> Iterator[tuple[str, FileInfo]]:
+        """The files that merges write, each with its merge's id."""
+        for move in self.moves:
+            for merge in move.merges:
+                for output in merge.outputs:
+                    said = (output.rows, output.bytes, output.sha256)
+                    yield merge.id, FileInfo(output.path, self.partition(move), merge.class_uid, *said)
+
+
+class Compactions:
+    """The compactions of a lake.
+
+    Args:
+        engine: The ledger's database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def open(self, table: str) -> Plan | None:
+        """The compaction of a table that is not done."""
+        row = COMPACTIONS.c
+        query = sa.select(row.id, row.state, row.number, row.plan).where(
+            row.table_name == table, row.state != State.DONE
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(query).first()
+        if found is None:
+            return None
+        moves = tuple(_move(item) for item in json.loads(found.plan))
+        return Plan(found.id, table, moves, found.state, found.number)
+
+    def partitions(self, table: str) -> list[tuple[str, int, int, str]]:
+        """Values, files, bytes and the time of the last batch of each partition that has several files."""
+        row = FILES.c
+        query = (
+            sa.select(row.partition, sa.func.count(), sa.func.sum(row.bytes), sa.func.max(BATCHES.c.done_at))
+            .join(BATCHES, BATCHES.c.id == row.batch_id)
+            .where(row.table_name == table)
+            .group_by(row.partition)
+            .having(sa.func.count() > 1)
+            .order_by(row.partition)
+        )
+        with self._engine.connect() as connection:
+            return [(values, number, int(size), done_at) for values, number, size, done_at
+                    in connection.execute(query)]  # fmt: skip
+
+    def held(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[Held]]]:
+        """Generation and files, by path, of partitions."""
+        with self._engine.connect() as connection:
+            return _held(connection, table, values)
+
+    def plan(self, plan: Plan) -> None:
+        """Notes a compaction before any work.
+
+        Raises:
+            StaleError: Its files are not those of the ledger any more, or an export takes one of them.
+        """
+        with self._engine.begin() as connection:
+            lock(connection, "shipments")
+            known = _held(connection, plan.table, [move.values for move in plan.moves])
+            for move in plan.moves:
+                generation, files = known[move.values]
+                there = {item.file.path: item for item in files}
+                merged = {path: merge.targets for merge in move.merges for path in merge.inputs}
+                if generation + 1 != move.generation or not merged.keys() | move.copied.keys() <= there.keys():
+                    raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
+                if any(item.is_shipping for item in files) or any(
+                    there[path].targets != targets for path, targets in merged.items()
+                ):
+                    raise StaleError("an export takes files of the partition", table=plan.table, partition=move.values)
+            old = set(plan.old)
+            size = sum(item.file.bytes for _, files in known.values() for item in files if item.file.path in old)
+            row = {
+                "id": plan.id, "table_name": plan.table, "state": State.PLANNED, "plan": _json(plan),
+                "partitions": len(plan.moves), "files_in": len(old), "bytes_in": size, "planned_at": now(),
+            }  # fmt: skip
+            upsert(connection, COMPACTIONS, ("id",), [row])
+            connection.execute(sa.insert(COMPACTING), [{"path": path, "compaction_id": plan.id} for path in plan.old])
+
+    def fence(self, plan: Plan) -> Plan:
+        """Closes the partitions of a compaction whose files are written, and takes up what came late.
+
+        Raises:
+            StaleError: One of its files is not the ledger's any more, or an export takes one that came late.
+        """
+        with self._engine.begin() as connection:
+            # What a batch is writing into the ledger now is seen here, or the batch sees the fence.
+            lock(connection, f"partitions of {plan.table}")
+            lock(connection, "shipments")
+            known = _held(connection, plan.table, [move.values for move in plan.moves])
+            moves = []
+            planned = set(plan.old)
+            late: list[str] = []
+            for move in plan.moves:
+                generation, files = known[move.values]
+                there = {item.file.path for item in files}
+                own = {path for merge in move.merges for path in merge.inputs} | move.copied.keys()
+                if generation + 1 != move.generation or not own <= there:
+                    raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
+                new = [item for item in files if item.file.path not in planned]
+                if any(item.is_shipping for item in new):
+                    raise StaleError("an export takes files of the partition", table=plan.table, partition=move.values)
+                to = plan.folder(move)
+                added = {item.file.path: f"{to}/{item.file.path.rpartition('/')[2]}" for item in new}
+                late += added
+                moves.append(replace(move, copied={**move.copied, **added}))
+            number = marker.next_number(connection)
+            fenced = replace(plan, moves=tuple(moves), state=FENCED, number=number)
+            rows = [
+                {
+                    "table_name": plan.table, "partition": move.values, "generation": move.generation - 1,
+                    "fence": plan.id,
+                }
+                for move in plan.moves
+            ]  # fmt: skip
+            upsert(connection, GENERATIONS, ("table_name", "partition"), rows)
+            if late:
+                connection.execute(sa.insert(COMPACTING), [{"path": path, "compaction_id": plan.id} for path in late])
+            values = {"state": FENCED, "plan": _json(fenced), "number": number}
+            connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
+        return fenced
+
+    def rows(self, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
+        """What a fenced compaction writes into the ledger, by table, and into its record for one that is made anew."""
+        with self._engine.connect() as connection:
+            return _rows(connection, plan, at)
+
+    def finish(self, plan: Plan, at: str) -> None:
+        """Makes a compaction visible: its files instead of those before, in one transaction."""
+        with self._engine.begin() as connection:
+            lock(connection, f"partitions of {plan.table}")
+            state = connection.scalar(
+                sa.select(COMPACTIONS.c.state).where(COMPACTIONS.c.id == plan.id).with_for_update()
+            )
+            if state != FENCED:
+                return  # by a worker whose answer was lost, or that was thought dead
+            apply(connection, _rows(connection, plan, at), plan.copied)
+            connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+
+    def abandon(self, plan: Plan) -> None:
+        """Forgets a compaction that is not fenced."""
+        with self._engine.begin() as connection:
+            row = COMPACTIONS.c
+            gone = sa.delete(COMPACTIONS).where(row.id == plan.id, row.state == State.PLANNED)
+            if connection.execute(gone).rowcount:
+                connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+
+    def is_fenced(self, table: str) -> bool:
+        """Whether some partition of a table is closed to batches."""
+        query = sa.select(GENERATIONS.c.fence).where(
+            GENERATIONS.c.table_name == table, GENERATIONS.c.fence.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            return connection.scalar(query.limit(1)) is not None
+
+    def files(self, paths: Sequence[str]) -> dict[str, tuple[str, FileInfo]]:
+        """Path -> batch and file, of files of finished batches."""
+        query = _file_columns(FILES).add_columns(FILES.c.batch_id)
+        with self._engine.connect() as connection:
+            rows = select_in(connection, query, FILES.c.path, paths)
+            return {found[0]: (batch_id, _info(*found)) for *found, batch_id in rows}
+
+    def retired_bytes(self, paths: Sequence[str]) -> int:
+        """Size of retired files together."""
+        query = sa.select(RETIRED.c.bytes)
+        with self._engine.connect() as connection:
+            return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
+
+    def removed(self, paths: Sequence[str], at: str) -> None:
+        """Notes that retired files are gone; of copies nothing needs to be known any more."""
+        with self._engine.begin() as connection:
+            if paths:
+                row = RETIRED.c
+                gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
+                connection.execute(gone, [{"of_path": path} for path in paths])
+                connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
+
+    def merge(self, merge_id: str) -> Merged | None:
+        """What a merge was made of and made, in the ledger's words; None where there is no such merge."""
+        row = RETIRED.c
+        query = _file_columns(RETIRED).add_columns(row.batch_id).where(row.merge_id == merge_id).order_by(row.path)
+        with self._engine.connect() as connection:
+            inputs = connection.execute(query).all()
+            outputs = connection.execute(_file_columns(FILES).where(FILES.c.batch_id == merge_id)).all()
+            if not outputs:
+                outputs = connection.execute(_file_columns(RETIRED).where(row.batch_id == merge_id)).all()
+        if not inputs:
+            return None
+        return Merged(
+            {found[0]: (batch_id, _info(*found)) for *found, batch_id in inputs},
+            sorted((_info(*found) for found in outputs), key=lambda file: file.path),
+        )
+
+    def written(self, batch_id: str) -> list[FileInfo]:
+        """A batch's files that were retired, merged ones only, under the names that they were written under."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                _file_columns(RETIRED).where(RETIRED.c.batch_id == batch_id, RETIRED.c.merge_id.is_not(None))
+            ).all()
+        return [_info(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge that was done.
+
+    Args:
+        inputs: Path -> batch and file, of what it was made of.
+        outputs: The files it made, by path.
+    """
+
+    inputs: dict[str, tuple[str, FileInfo]]
+    outputs: list[FileInfo] = field(default_factory=list)
+
+
+def retired(connection: sa.Connection, before: str | None = None) -> dict[str, list[str]]:
+    """Table -> paths, sorted, of retired files that are there still.
+
+    Args:
+        connection: The ledger.
+        before: Only those retired before this time.
+    """
+    row = RETIRED.c
+    query = sa.select(row.table_name, row.path).where(row.removed_at.is_(None)).order_by(row.path)
+    found: dict[str, list[str]] = {}
+    for table, path in connection.execute(query if before is None else query.where(row.retired_at < before)):
+        found.setdefault(table, []).append(path)
+    return found
+
+
+def open_folders(connection: sa.Connection) -> list[str]:
+    """The folders that compactions which are not done write into."""
+    row = COMPACTIONS.c
+    query = sa.select(row.id, row.table_name, row.plan).where(row.state != State.DONE)
+    plans = [
+        Plan(id_, table, tuple(_move(item) for item in json.loads(text)))
+        for id_, table, text in connection.execute(query)
+    ]
+    return [plan.folder(move) for plan in plans for move in plan.moves]
+
+
+def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], copied: Mapping[str, str]) -> None:
+    """Writes what a compaction did into a ledger that has the files from before."""
+    for name, found in rows.items():
+        table = METADATA.tables[name]
+        upsert(connection, table, tuple(column.name for column in table.primary_key.columns), found)
+    for row in rows.get(RETIRED.name, ()):
+        # Files of a table have one name each: who merges them takes them out.
+        connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
+    for old, new in copied.items():
+        connection.execute(sa.update(SHIPPED_FILES).where(SHIPPED_FILES.c.path == old).values(path=new))
+
+
+def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
+    merge_of = {path: merge.id for merge in plan.merges for path in merge.inputs}
+    before = {
+        row.path: dict(row._mapping) for row in select_in(connection, sa.select(FILES), FILES.c.path, plan.old)
+    }
+    retired = [
+        {**before[path], "merge_id": merge_of.get(path), "compaction_id": plan.id, "retired_at": at, "removed_at": None}
+        for path in plan.old
+    ]
+    files = [{**before[old], "path": new} for old, new in sorted(plan.copied.items())]
+    files += [
+        {
+            "path": file.path, "batch_id": merge_id, "table_name": plan.table,
+            "partition": "/".join(file.partition.values), "class_uid": file.class_uid, "rows": file.rows,
+            "bytes": file.bytes, "sha256": file.sha256,
+        }
+        for merge_id, file in plan.new()
+    ]  # fmt: skip
+    moved = [
+        {"table_name": plan.table, "partition": move.values, "generation": move.generation, "fence": None}
+        for move in plan.moves
+    ]
+    batches = [
+        {
+            "id": merge.id, "source": merge.source, "mapper_version": version(plan.table),
+            "ocsf_version": merge.ocsf_version, "state": State.DONE, "attempts": 1, "failures": 0, "objects": 0,
+            "bytes_in": 0, "planned_at": at, "done_at": at, "reason": REASON,
+        }
+        for merge in plan.merges
+    ]  # fmt: skip
+    shipped = [
+        {
+            "target": target, "path": output.path, "shipment_id": f"{MERGED_SHIPMENT}-{merge.id}", "rows": output.rows,
+        }
+        for merge in plan.merges for target in merge.targets for output in merge.outputs
+    ]  # fmt: skip
+    done = {
+        "id": plan.id, "table_name": plan.table, "state": State.DONE, "plan": "[]", "number": plan.number,
+        "partitions": len(plan.moves), "files_in": len(plan.old), "bytes_in": sum(row["bytes"] for row in retired),
+        "files_out": len(files), "bytes_out": sum(row["bytes"] for row in files),
+        "planned_at": connection.scalar(sa.select(COMPACTIONS.c.planned_at).where(COMPACTIONS.c.id == plan.id)) or at,
+        "done_at": at,
+    }  # fmt: skip
+    found = {
+        BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
+        SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
+    }  # fmt: skip
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def version(table: str) -> str:
+    """What stands for the mapper's version of merged files: they have the columns that the table has today."""
+    said = tables.get(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
+    return f"compacted {hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _held(
+    connection: sa.Connection, table: str, values: Sequence[str]
+) -> dict[str, tuple[int, list[Held]]]:
+    row = FILES.c
+    query = (
+        sa.select(
+            row.path, row.table_name, row.partition, row.class_uid, row.rows, row.bytes, row.sha256, row.batch_id,
+            BATCHES.c.source, BATCHES.c.ocsf_version,
+        )
+        .join(BATCHES, BATCHES.c.id == row.batch_id)
+        .where(row.table_name == table)
+        .order_by(row.path)
+    )  # fmt: skip
+    found: dict[str, list[tuple[FileInfo, tuple[str, str, str]]]] = {name: [] for name in values}
+    for *file, batch_id, source, ocsf_version in select_in(connection, query, row.partition, values):
+        found[file[2]].append((_info(*file), (batch_id, source, ocsf_version)))
+    paths = [file.path for files in found.values() for file, _ in files]
+    shipped: dict[str, set[str]] = {}
+    shipping: set[str] = set()
+    columns = sa.select(SHIPPED_FILES.c.path, SHIPPED_FILES.c.target, SHIPMENTS.c.state).join(
+        SHIPMENTS, SHIPMENTS.c.id == SHIPPED_FILES.c.shipment_id, isouter=True
+    )
+    for path, target, state in select_in(connection, columns, SHIPPED_FILES.c.path, paths):
+        shipped.setdefault(path, set()).add(target)
+        if state not in (None, State.DONE):
+            shipping.add(path)
+    query = sa.select(GENERATIONS.c.partition, GENERATIONS.c.generation).where(GENERATIONS.c.table_name == table)
+    known = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
+    return {
+        name: (
+            known.get(name, 0),
+            [
+                Held(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
+                for file, of_batch in sorted(files, key=lambda item: item[0].path)
+            ],
+        )
+        for name, files in found.items()
+    }
+
+
+def _file_columns(table: sa.Table) -> sa.Select[Any]:
+    row = table.c
+    return sa.select(row.path, row.table_name, row.partition, row.class_uid, row.rows, row.bytes, row.sha256)
+
+
+def _info(path: str, table: str, values: str, class_uid: int, rows: int, size: int, sha256: str) -> FileInfo:
+    return FileInfo(path, Partition(table, tuple(values.split("/"))), class_uid, rows, size, sha256)
+
+
+def _json(plan: Plan) -> str:
+    return json.dumps([asdict(move) for move in plan.moves], separators=(",", ":"))
+
+
+def _move(said: dict[str, Any]) -> Move:
+    merges = tuple(
+        Merge(**{
+            **merge, "targets": tuple(merge["targets"]), "outputs": tuple(Output(**item) for item in merge["outputs"]),
+        })
+        for merge in said["merges"]
+    )  # fmt: skip
+    return Move(said["values"], said["generation"], merges, said["copied"])

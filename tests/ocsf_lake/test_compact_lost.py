@@ -1,0 +1,170 @@
+"""What is lost of a lake that was compacted comes back, and a killed compaction loses nothing."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ocsf_lake import config
+from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.ingest import moving
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger.tables import FILES, GENERATIONS, RETIRED
+from ocsf_lake.upkeep import check, compact, rebuild_ledger
+from tests.ocsf_lake.compacting import EACH, PLACES, STEPS, Make, dying, files, ledger, log, take
+from tests.ocsf_lake.mortal import Mortals
+from tests.ocsf_lake.test_ingest import rows
+from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
+
+
+# -- a ledger that is lost, files that are lost -----------------------------------------------------------------------
+def test_a_ledger_made_anew_knows_what_was_compacted(compactable: Make, late_logs: Path) -> None:
+    found = compactable()
+    compact.compact(found)
+    take(late_logs, found, 4)
+    compact.compact(found)
+    take(late_logs, found, 5)
+    wanted = {table.name: ledger(found, table) for table in (FILES, RETIRED, GENERATIONS)}
+    before = rows(found, PLACES)
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    summary = rebuild_ledger.rebuild(found)
+    assert (summary.exact, summary.missing, summary.unknown) == (True, [], [])
+    assert {table.name: ledger(found, table) for table in (FILES, RETIRED, GENERATIONS)} == wanted
+    assert rows(found, PLACES) == before
+    assert ingest.ingest([str(late_logs)], found).counts.read == 0
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "replaced"])
+def test_a_ledger_lost_while_a_compaction_was_going_on_counts_each_row_once(
+    step: str, compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compactable()
+    compact.compact(found)
+    take(late_logs, found, 4)
+    before = rows(found, PLACES)
+    with dying(monkeypatch, "merged" if step == "copied" else step):
+        compact.compact(found)
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    rebuild_ledger.rebuild(found)
+    assert rows(found, PLACES) == before
+    with opened(found) as lake:
+        check.sync(lake)
+        assert check.check(lake, deep=True) == []
+    compact.compact(found)
+    assert rows(found, PLACES) == before
+    take(late_logs, found, 5)
+    assert len(rows(found, PLACES)) == 6 * EACH
+
+
+def test_without_ledger_and_records_the_plans_say_which_files_count(compactable: Make, late_logs: Path) -> None:
+    found = compactable()
+    compact.compact(found)
+    take(late_logs, found, 4)
+    before = rows(found, PLACES)
+    # A generation that was not finished does not count.
+    (unfinished := files(found)[0].parent.with_name("g0002")).mkdir()
+    shutil.copy(files(found)[0], unfinished)
+    shutil.rmtree(Path(found.lake) / "_lake")
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    summary = rebuild_ledger.rebuild(found)
+    assert summary.exact is False
+    assert rows(found, PLACES) == before
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_lost_merged_file_is_made_again(removed: bool, compactable: Make, late_logs: Path) -> None:
+    """From the files that it was made of, or, when they are gone, from the raw objects; also of merged files."""
+    found = compactable(compact_grace_hours=0)
+    compact.compact(found)
+    take(late_logs, found, 4)
+    compact.compact(found)
+    if removed:
+        compact.compact(found, clock=lambda: datetime.now(UTC) + timedelta(minutes=1))
+    (path,) = files(found)
+    data, before = path.read_bytes(), rows(found, PLACES)
+    path.unlink()
+    with opened(found) as lake:
+        assert [item.kind for item in check.check(lake)] == [Kind.FILE_MISSING]
+        repair = check.sync(lake)
+        assert (repair.refused, repair.left, len(repair.rebuilt)) == ([], [], 1)
+    assert path.read_bytes() == data
+    assert rows(found, PLACES) == before
+
+
+def test_a_lost_file_that_came_along_is_made_again(
+    compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compactable()
+    old = files(found)
+    late = log(late_logs, 4)
+
+    def reached(now: str, _: str) -> None:
+        if now == "merged":
+            ingest.ingest([str(late)], found)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "reached", reached)
+        compact.compact(found)
+    (path,) = [path for path in files(found) if path.with_name(path.name).name not in {item.name for item in old}
+               and pq.read_metadata(path).num_rows == EACH]  # fmt: skip
+    data = path.read_bytes()
+    path.unlink()
+    with opened(found) as lake:
+        repair = check.sync(lake)
+        assert (repair.refused, repair.left) == ([], [])
+    assert path.read_bytes() == data
+
+
+def test_a_lost_merged_file_whose_raw_objects_are_gone_is_told(
+    compactable: Make, small_files: Path, tmp_path: Path
+) -> None:
+    found = config.load(lake=str(tmp_path / "gone"), compact_grace_hours=0)
+    take(tmp_path / "logs", found, 0, 1)
+    compact.compact(found)
+    compact.compact(found, clock=lambda: datetime.now(UTC) + timedelta(minutes=1))
+    shutil.rmtree(tmp_path / "logs")
+    files(found)[0].unlink()
+    with opened(found) as lake:
+        (refused,) = check.sync(lake).refused
+    assert "a raw object is not to be had" in refused
+
+
+# -- processes that are killed ----------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[Mortals]:
+    found = Mortals.born()
+    yield found
+    found.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "nth"),
+    [
+        *((step, 1) for step in STEPS if step not in ("copied", "replaced")),
+        *(("committing", nth) for nth in range(1, 4)),
+        ("renaming", 1),
+    ],
+)
+def test_a_compaction_that_is_killed_loses_and_doubles_nothing(
+    step: str, nth: int, mortals: Mortals, compactable: Make, late_logs: Path
+) -> None:
+    given: dict[str, object] = {"lake": compactable().lake}
+    found = compactable()
+    assert mortals.compact(given, step=step, nth=nth) == "killed"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 4 * EACH
+    log(late_logs, 4)
+    assert mortals.ingest(late_logs, given) == "done"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
+    assert mortals.compact(given) == "done"
+    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
+    assert not list(Path(found.lake).rglob(".*.tmp"))
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []

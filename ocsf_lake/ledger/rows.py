@@ -13,6 +13,8 @@ BATCH_ROWS = 16_384
 class Rows:
     """One table of the ledger in SQLite, read anew each time somebody asks for it; memory holds some thousand rows.
 
+    Each time is a moment of its own: while a run writes, two scans of one query may see different rows.
+
     Args:
         engine: The ledger's database.
         table: The table.

@@ -200,3 +200,18 @@ def test_the_ledger_s_tables_give_the_same_rows_whatever_is_read_of_them(lake: S
         assert sum(row["events"] for row in found.ledger.arrow("objects").to_pylist()) == sum(
             row["events"] for row in expected
         )
+
+
+def test_the_ledger_s_tables_are_seen_at_one_moment(lake: Settings) -> None:
+    sql = "SELECT count(*) AS n FROM ledger_objects AS a ANTI JOIN ledger_batches AS b ON a.batch_id = b.id"
+    with query.connected(lake, sql) as connection, opened(lake) as found:
+        before = query.run(connection, sql).to_pylist()
+        with found.ledger.engine.begin() as writing:
+            writing.exec_driver_sql("CREATE TABLE kept AS SELECT * FROM batches")
+            writing.exec_driver_sql("DELETE FROM batches")
+        assert query.run(connection, sql).to_pylist() == before
+        with query.connected(lake, sql) as later:
+            assert query.run(later, sql).to_pylist() != before
+        with found.ledger.engine.begin() as writing:
+            writing.exec_driver_sql("INSERT INTO batches SELECT * FROM kept")
+            writing.exec_driver_sql("DROP TABLE kept")

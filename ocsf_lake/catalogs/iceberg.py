@@ -34,6 +34,7 @@ from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from ocsf_mappers.ocsf import tables
 
 try:
+    import requests
     from pyiceberg import exceptions as iceberg
     from pyiceberg.catalog import Catalog as PyIcebergCatalog
     from pyiceberg.catalog import load_catalog
@@ -65,6 +66,7 @@ ATTEMPTS, OPENED = 12, 3
 """How often a commit is tried against others, and how often a catalog in SQLite is opened while others make it."""
 
 DELETED = "another engine has deleted rows of the table in Iceberg; in other files they would come back"
+GONE = "files of the table were taken out of Iceberg by another engine, so rows of the merged ones would be there twice"
 
 ACCESS = "ocsf-lake.access"
 PROPERTIES = {
@@ -314,6 +316,9 @@ class IcebergCatalog:
             return  # done before a crash
         if _has_deletes(table):
             raise WriteError(DELETED, table=name)
+        own = [file for file in old if file.partition.table == name]
+        if gone := sorted(file.path for file in own if self.store.uri(file.path) not in known.keys() | wanted.keys()):
+            raise WriteError(f"{GONE}; the first of {len(gone):,} is {gone[0]}", table=name)
         with table.transaction() as transaction, _Replace(
             operation=Operation.OVERWRITE, transaction=transaction, io=table.io,
             snapshot_properties={BATCH: batch_id},
@@ -415,10 +420,13 @@ class IcebergCatalog:
                 with s3.explained(self.store.uri(FOLDER), denied=WriteError):
                     act()
                 return
-            except (iceberg.CommitFailedException, iceberg.WaitingForLockException):
+            except (iceberg.CommitFailedException, iceberg.ValidationException, iceberg.WaitingForLockException):
                 # Told apart by process, so that two that lose to each other do not meet again.
                 self.sleep(min(0.05 * 2**attempt, 5) * (0.5 + (threading.get_ident() % 97) / 97))
-            except (iceberg.ServiceUnavailableError, iceberg.ServerError, iceberg.CommitStateUnknownException) as error:
+            except (
+                iceberg.ServiceUnavailableError, iceberg.ServerError, iceberg.CommitStateUnknownException,
+                requests.exceptions.ConnectionError, requests.exceptions.Timeout,
+            ) as error:  # fmt: skip
                 raise RetriableError(f"the Iceberg catalog failed: {error}", table=table) from error
             except (iceberg.ForbiddenError, iceberg.UnauthorizedError, iceberg.AuthorizationExpiredError) as error:
                 raise WriteError(f"the Iceberg catalog refused: {error}", table=table) from error

@@ -21,7 +21,7 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import upsert
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.seen import Seen
-from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
+from ocsf_lake.ledger.tables import LISTINGS, NOT_DONE, OBJECTS
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 
@@ -93,7 +93,7 @@ class Listing:
                 self._years.add(uri)
                 return YEARS in retry.patiently(remembered, self.lake, uri, self.source, self.mapper)
 
-            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves)
+            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves, self._swept)
             for folder in unfinished:
                 yield from listing.below(fs, objects.filesystem(folder, access)[1].rstrip("/"), self.calls)
             last = max(self.now.astimezone(UTC).date(), self.first)
@@ -186,9 +186,9 @@ def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
 
 def _unfinished(lake: Lake, uri: str) -> list[str]:
     """URIs of the folders below a URI with objects that are planned and not done, skipped or failed."""
-    states = (State.DONE, State.SET_ASIDE)
+    over = (State.SET_ASIDE, State.REPLACED)
     query = sa.select(OBJECTS.c.uri).where(
-        OBJECTS.c.state.not_in(states), OBJECTS.c.uri.startswith(uri, autoescape=True)
+        NOT_DONE, OBJECTS.c.state.not_in(over), OBJECTS.c.uri.startswith(uri, autoescape=True)
     )
     folders: set[str] = set()
     with lake.ledger.engine.connect() as connection:

@@ -28,8 +28,9 @@ def is_possible(fs: Any, path: str) -> bool:
 
 
 def pages(
-    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf]
-) -> Iterator[list[ObjectRef]]:
+    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf],
+    beside_years: bool = True,
+) -> Iterator[list[ObjectRef]]:  # fmt: skip
     """The objects below a folder, without older days of AWS's folders.
 
     Args:
@@ -39,6 +40,7 @@ def pages(
         is_known: Whether a folder of years was listed whole before; one that was not is.
         calls: How often the store was asked, so far.
         leaves: Takes the folders of which older days were left out.
+        beside_years: Also the objects that somebody has put beside the years themselves, at a call a folder.
     """
     waiting = [(path, 0)]
     end = calls.number + deliveries.TREE_CALLS
@@ -49,7 +51,12 @@ def pages(
         years = _years(rests)
         if years is not None and is_known(folder):
             leaves.append(Leaf(folder, tuple(years)))
-            yield from listing.below(fs, folder, calls, after=_before(years, first))
+            after = _before(years, first)
+            if beside_years:
+                for page in listing.level(fs, folder, calls, []):
+                    if earlier := [ref for ref in page if ref.uri.rpartition("/")[2] <= after]:
+                        yield earlier
+            yield from listing.below(fs, folder, calls, after=after)
         elif (
             years is not None
             or (in_tree and not rests)

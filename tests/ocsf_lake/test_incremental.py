@@ -13,7 +13,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import incremental, plan, relisting
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger.tables import LISTINGS
+from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
 from ocsf_lake.storage.objects import ObjectRef
 from tests.ocsf_lake.conftest import ON_BOTH
 from tests.servers.rgw import S3Server
@@ -242,3 +242,14 @@ def test_another_source_is_listed_whole_of_its_own(logs: Logs) -> None:
     logs.run()
     assert logs.run(NOW + timedelta(minutes=1), source="aws_vpc_flow").listed == 120
     assert logs.run(NOW + timedelta(minutes=2), source="aws_vpc_flow").listed < 20
+
+
+def test_an_object_beside_the_years_is_found_once_a_day(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    logs.put(f"AWSLogs/{ACCOUNT}/vpcflowlogs/eu-west-1/{ACCOUNT}_vpcflowlogs_eu-west-1_fl-0a_20261001T0000Z_x.log", 99)
+    assert logs.run(NOW + timedelta(minutes=5)).listed == 6
+    assert logs.run(NOW + timedelta(days=1, minutes=5)).known < 120  # a sweep, and it is among what is new
+    with opened(logs.settings) as lake, lake.ledger.engine.connect() as connection:
+        found = connection.execute(sa.select(OBJECTS.c.uri).where(OBJECTS.c.uri.endswith("T0000Z_x.log")))
+        assert len(found.all()) == 1

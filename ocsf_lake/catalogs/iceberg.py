@@ -50,8 +50,8 @@ ATTEMPTS, UNANSWERED = 12, 3
 
 DELETED = "another engine has deleted rows of the table in Iceberg; in other files they would come back"
 GONE = (
-    "files that are to be replaced are not in the table in Iceberg any more: another engine has rewritten it; "
-    "`ocsf-lake catalog sync` puts it right"
+    "files of the table were taken out of Iceberg by another engine, so rows of the merged ones would be there twice; "
+    "`ocsf-lake catalog sync` puts that right"
 )
 
 PROPERTIES = {
@@ -244,8 +244,9 @@ class IcebergCatalog:
             return  # done before a crash
         if _has_deletes(table):
             raise WriteError(DELETED, table=name)
-        if any(uri not in known and uri not in wanted for uri in map(self.store.uri, (file.path for file in old))):
-            raise WriteError(GONE, table=name)
+        own = [file for file in old if file.partition.table == name]
+        if gone := sorted(file.path for file in own if self.store.uri(file.path) not in known.keys() | wanted.keys()):
+            raise WriteError(f"{GONE}; the first of {len(gone):,} is {gone[0]}", table=name)
         with table.transaction() as transaction, _Replace(
             operation=Operation.OVERWRITE, transaction=transaction, io=table.io,
             snapshot_properties={BATCH: batch_id},

@@ -7,7 +7,7 @@ which nothing ran is caught up with. Late objects are looked for further back on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,14 +21,15 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.database import upsert
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.seen import Seen
-from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
+from ocsf_lake.ledger.tables import LISTINGS, NOT_DONE, OBJECTS
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 
 SWEEP_EVERY = timedelta(days=1)
 MOST_UNFINISHED = 50
 """Folders of older objects that are not finished are listed up to this number; with more of them all is."""
-WHOLE, SWEPT = "whole", "whole, sweep"
+WHOLE, SWEPT, YEARS = "whole", "whole, sweep", "years"
+"""What is remembered: of a URI, its listings; of a folder of years, that all of it was listed once."""
 
 FEW_CALLS = 20
 """A folder that takes no more than this to list, some 20,000 objects, is listed whole each time: leaving days out would
@@ -64,6 +65,7 @@ class Listing:
     _calls: int = 0
     _place: str = ""
     _remembered: list[str] = field(default_factory=list)
+    _years: set[str] = field(default_factory=set)
 
     def pages(self) -> Iterator[list[ObjectRef]]:
         """The objects, page by page."""
@@ -79,16 +81,19 @@ class Listing:
             begun = self.calls.number
             unfinished = self._decide()
             if self.first is None:
-                yield from listing.below(fs, path, self.calls)
+                yield from self._noting_years(path, listing.below(fs, path, self.calls))
                 self._calls = self.calls.number - begun
                 return
             leaves: list[Leaf] = []
             seen = Seen(self.lake.ledger.engine)
 
             def is_known(folder: str) -> bool:
-                return bool(retry.patiently(seen.folders, [listing.shown(fs, f"{folder}/")]))
+                # Not by its objects in the ledger: a listing that was killed may have left the first of them there.
+                uri = listing.shown(fs, f"{folder}/")
+                self._years.add(uri)
+                return YEARS in retry.patiently(remembered, self.lake, uri, self.source, self.mapper)
 
-            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves)
+            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves, self._swept)
             for folder in unfinished:
                 yield from listing.below(fs, objects.filesystem(folder, access)[1].rstrip("/"), self.calls)
             last = max(self.now.astimezone(UTC).date(), self.first)
@@ -102,7 +107,23 @@ class Listing:
         if not self._remembered or self.calls.refused:
             return
         what = self._remembered if self._swept else [WHOLE]
+        retry.patiently(_remember_years, self.lake, self._years, self.source, self.mapper, self.now)
         retry.patiently(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
+
+    def _noting_years(self, path: str, pages: Iterator[list[ObjectRef]]) -> Iterator[list[ObjectRef]]:
+        """Pages of all that is below a path, of which the folders of years are noted."""
+        above = self._place[: -len(path) - 1]
+        last = ""
+        for page in pages:
+            for ref in page:
+                folder = ref.uri.rpartition("/")[0]
+                if folder == last or folder.startswith(last or "/"):
+                    continue
+                found = recent.folder_of_years(folder.removeprefix(above), path)
+                last = f"{above}{found}/" if found else folder
+                if found:
+                    self._years.add(last)
+            yield page
 
     def _decide(self) -> list[str]:
         """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
@@ -148,6 +169,14 @@ def remember(
         upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "what": name} for name in what])
 
 
+def _remember_years(lake: Lake, uris: Collection[str], source: str | None, mapper: str, begun: datetime) -> None:
+    at = begun.astimezone(UTC).isoformat(timespec="seconds")
+    row = {"source": source or "", "mapper": mapper, "begun_at": at, "calls": 0, "what": YEARS}
+    if uris:
+        with lake.ledger.engine.begin() as connection:
+            upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "uri": uri} for uri in sorted(uris)])
+
+
 def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
     columns = LISTINGS.c
     query = sa.select(columns.calls).where(columns.uri == uri, columns.source == (source or ""), columns.what == WHOLE)
@@ -157,9 +186,9 @@ def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
 
 def _unfinished(lake: Lake, uri: str) -> list[str]:
     """URIs of the folders below a URI with objects that are planned and not done, skipped or failed."""
-    states = (State.DONE, State.SET_ASIDE)
+    over = (State.SET_ASIDE, State.REPLACED)
     query = sa.select(OBJECTS.c.uri).where(
-        OBJECTS.c.state.not_in(states), OBJECTS.c.uri.startswith(uri, autoescape=True)
+        NOT_DONE, OBJECTS.c.state.not_in(over), OBJECTS.c.uri.startswith(uri, autoescape=True)
     )
     folders: set[str] = set()
     with lake.ledger.engine.connect() as connection:

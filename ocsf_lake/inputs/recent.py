@@ -28,29 +28,35 @@ def is_possible(fs: Any, path: str) -> bool:
 
 
 def pages(
-    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf]
-) -> Iterator[list[ObjectRef]]:
+    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf],
+    beside_years: bool = True,
+) -> Iterator[list[ObjectRef]]:  # fmt: skip
     """The objects below a folder, without older days of AWS's folders.
 
     Args:
         fs: The file system, one for which `is_possible` holds.
         path: The folder.
         first: First day of delivery, UTC.
-        is_known: Whether the lake knows an object below a path; a folder of years of which it knows none is new, and
-            listed whole.
+        is_known: Whether a folder of years was listed whole before; one that was not is.
         calls: How often the store was asked, so far.
         leaves: Takes the folders of which older days were left out.
+        beside_years: Also the objects that somebody has put beside the years themselves, at a call a folder.
     """
     waiting = [(path, 0)]
     end = calls.number + deliveries.TREE_CALLS
     while waiting:
         folder, depth = waiting.pop()
         in_tree = deliveries.ROOT in folder.split("/")
-        rests = [found[0] for pattern in _PATTERNS if (found := deliveries.steps_below(folder, pattern))]
-        years = next((rest for rest in rests if rest and "{year}" in rest[0]), None)
+        rests = _rests(folder)
+        years = _years(rests)
         if years is not None and is_known(folder):
             leaves.append(Leaf(folder, tuple(years)))
-            yield from listing.below(fs, folder, calls, after=_before(years, first))
+            after = _before(years, first)
+            if beside_years:
+                for page in listing.level(fs, folder, calls, []):
+                    if earlier := [ref for ref in page if ref.uri.rpartition("/")[2] <= after]:
+                        yield earlier
+            yield from listing.below(fs, folder, calls, after=after)
         elif (
             years is not None
             or (in_tree and not rests)
@@ -64,6 +70,22 @@ def pages(
                 (f"{folder}/{name}", _END if _is_period(name, in_tree) else depth + 1)
                 for name in sorted(inside, reverse=True)
             ]
+
+
+def folder_of_years(path: str, root: str) -> str | None:
+    """The folder of years that a path lies in, as `pages` finds it below a root; None where there is none."""
+    steps = path.split("/")
+    above = ("/".join(steps[:number]) for number in range(len(root.split("/")), len(steps) + 1))
+    return next((folder for folder in above if _years(_rests(folder)) is not None), None)
+
+
+def _rests(folder: str) -> list[list[str]]:
+    """What may stand below a folder of a tree of AWS's."""
+    return [found[0] for pattern in _PATTERNS if (found := deliveries.steps_below(folder, pattern))]
+
+
+def _years(rests: Sequence[Sequence[str]]) -> Sequence[str] | None:
+    return next((rest for rest in rests if rest and "{year}" in rest[0]), None)
 
 
 def _is_period(name: str, in_tree: bool) -> bool:

@@ -22,7 +22,7 @@ from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
-from ocsf_lake.ledger.rows import Rows, table_of
+from ocsf_lake.ledger.rows import Moment, Rows, table_of
 from ocsf_lake.ledger.sqlite_reading import memory_engine
 from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, KEYS, METADATA, OBJECTS, ROUTED, STEPS, TRACES
 from ocsf_lake.storage import permissions
@@ -88,9 +88,11 @@ class Ledger:
         else:
             self.engine = connect(url, METADATA, "ledger", STEPS, umask, reading=reading)
         self._planned = 0
+        self._moment: Moment | None = None
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, but that of rows which somebody still reads, see `shown`."""
+        self._moment = None
         self.engine.dispose()
 
     def belongs_to(self, lake: str, *, reading: bool = False) -> None:
@@ -356,7 +358,8 @@ class Ledger:
         """
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
         if rows and isinstance(self.engine.pool, sa.NullPool):
-            return Rows(self.engine, METADATA.tables[name], columns)
+            self._moment = self._moment or Moment(self.engine)
+            return Rows(self._moment, METADATA.tables[name], columns)
         with self.engine.connect() as connection:
             return table_of(connection, METADATA.tables[name], all_rows=rows)
 

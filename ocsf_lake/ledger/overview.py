@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS
+from ocsf_lake.ledger.tables import BATCHES, FILES, NOT_DONE, OBJECTS
 from ocsf_lake.storage import layout
 
 EXAMPLES = 3
 _NOT_READ = (State.FAILED, State.SKIPPED, State.SET_ASIDE, State.REPLACED)
 _DAY_DIGITS = 8
-_NOT_DONE = OBJECTS.c.state != sa.literal_column("'done'")
-"""Spelt out, not as a parameter: so the index of objects that are not done is found."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +122,14 @@ def _read_whole(connection: sa.Connection) -> Counter[str]:
         .group_by(BATCHES.c.source)
     )
     found = Counter(dict(connection.execute(members).tuples().all()))
-    found.subtract(dict(connection.execute(members.where(_NOT_DONE)).tuples().all()))
+    found.subtract(dict(connection.execute(members.where(NOT_DONE)).tuples().all()))
     return found
 
 
 def not_read(engine: sa.Engine) -> list[NotRead]:
     """Objects that were not read, by state and reason."""
     row = OBJECTS.c
-    left = _NOT_DONE & row.state.in_(_NOT_READ)
+    left = NOT_DONE & row.state.in_(_NOT_READ)
     groups = (
         sa.select(row.state, row.reason, sa.func.count(), sa.func.max(row.attempts))
         .where(left)

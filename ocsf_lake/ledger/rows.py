@@ -6,21 +6,43 @@ from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 BATCH_ROWS = 16_384
+
+
+class Moment:
+    """A ledger in SQLite as it is at one moment, for all who read it; it ends when nobody does any more.
+
+    Args:
+        engine: The ledger's database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._connection = engine.raw_connection()
+        self._connection.cursor().execute("BEGIN")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_connection"):
+            self._connection.close()
+
+    def cursor(self) -> DBAPICursor:
+        """A cursor within the moment."""
+        return self._connection.cursor()
 
 
 class Rows:
     """One table of the ledger in SQLite, read anew each time somebody asks for it; memory holds some thousand rows.
 
     Args:
-        engine: The ledger's database.
+        moment: The ledger; tables of one query share it.
         table: The table.
         columns: Names of the columns that are wanted; None for all.
     """
 
-    def __init__(self, engine: sa.Engine, table: sa.Table, columns: Collection[str] | None = None) -> None:
-        self._engine = engine
+    def __init__(self, moment: Moment, table: sa.Table, columns: Collection[str] | None = None) -> None:
+        self._moment = moment
         wanted = [column for column in table.columns if columns is None or column.name in columns]
         self._columns = wanted or list(table.primary_key.columns)[:1]  # rows are counted by some column
         self.schema = pa.schema([pa.field(column.name, arrow_type(column.type)) for column in self._columns])
@@ -34,18 +56,16 @@ class Rows:
         return pa.RecordBatchReader.from_batches(self.schema, self._batches()).__arrow_c_stream__(requested_schema)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        query = str(sa.select(*self._columns).compile(self._engine))
-        connection = self._engine.raw_connection()
+        # The driver's own rows: SQLAlchemy's cost twice as much as reading them.
+        cursor = self._moment.cursor()
         try:
-            # The driver's own rows: SQLAlchemy's cost twice as much as reading them.
-            cursor = connection.cursor()
-            cursor.execute(query)
+            cursor.execute(str(sa.select(*self._columns).compile(dialect=sqlite.dialect())))
             while rows := cursor.fetchmany(BATCH_ROWS):
                 columns = zip(*rows, strict=True)
                 arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
                 yield pa.record_batch(arrays, schema=self.schema)
         finally:
-            connection.close()
+            cursor.close()
 
 
 def table_of(connection: sa.Connection, table: sa.Table, *, all_rows: bool = True) -> pa.Table:

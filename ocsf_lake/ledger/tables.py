@@ -29,6 +29,8 @@ OBJECTS = sa.Table(
 )
 """Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
 failure is one of the store, and may pass."""
+NOT_DONE = OBJECTS.c.state != sa.literal_column("'done'")
+"""Spelt out, not as a parameter: so the index of objects that are not done is found."""
 BATCHES = sa.Table(
     "batches",
     METADATA,
@@ -320,12 +322,12 @@ def _count_failures(connection: sa.Connection) -> None:
 
 
 def _be_the_catalog(connection: sa.Connection) -> None:
-    """The ledger is what queries read; before, a catalog beside it repeated what it says of files."""
+    """The ledger is what queries read; before, a catalog beside it repeated what it says of files.
+
+    In PostgreSQL that one is left in its schema, `ocsf_catalog`: somebody may have built on it.
+    """
     connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS files_of_partition ON files (table_name, partition)")
     connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS objects_not_done ON objects (state) WHERE state <> 'done'")
-    if connection.dialect.name == "postgresql":
-        for name in ("files", "partitions", "tables", "schema_version"):
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS ocsf_catalog.{name}")
 
 
 def _remember_listings(connection: sa.Connection) -> None:

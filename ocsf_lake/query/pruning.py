@@ -184,6 +184,7 @@ class _Reader:
 
     def _compared(self, column: exp.Expr, sign: str, constant: exp.Expr) -> _Test:
         path = self._path(column) or ()
+        is_day = isinstance(column, exp.Cast)
         if path in _KEYS or path in _BEHIND:
             value = self._constants.text(constant)
             if value is None or (path in _BEHIND and sign != "="):
@@ -196,7 +197,7 @@ class _Reader:
             if sign == "=":
                 return lambda values: values[number] == value
             return (lambda values: values[number] >= value) if sign == ">" else (lambda values: values[number] <= value)
-        if path in _TIMES and (days := self._constants.days(constant, _TIMES[path])) is not None:
+        if path in _TIMES and (days := self._constants.days(constant, _TIMES[path], is_day=is_day)) is not None:
             first, last = days
             lowest = "" if sign == "<" else first
             highest = "99999999" if sign == ">" else last
@@ -209,6 +210,11 @@ class _Reader:
             inner = self._path(expression.this)
             return inner if inner == ("time_dt",) else None  # the day of a time is in the same partition
         if not isinstance(expression, exp.Column | exp.Dot):
+            return None
+        innermost: exp.Expr = expression
+        while isinstance(innermost, exp.Dot) and isinstance(innermost.expression, exp.Identifier):
+            innermost = innermost.this
+        if not isinstance(innermost, exp.Column):  # a member of what a function gives, say
             return None
         steps = tuple(part.name.lower() for part in expression.parts)
         if len(steps) > 1 and steps[0] == self._alias:
@@ -238,24 +244,28 @@ class _Constants:
         value = self._parameter(expression)
         return value if isinstance(value, str) else None
 
-    def days(self, expression: exp.Expr, kind: str) -> tuple[str, str] | None:
+    def days(self, expression: exp.Expr, kind: str, *, is_day: bool = False) -> tuple[str, str] | None:
         """The first and last day, `YYYYMMDD`, that a point in time may be on.
 
         Args:
             expression: The point in time.
             kind: The type it is compared as: TIMESTAMPTZ, or BIGINT for milliseconds since 1970.
+            is_day: Whether it is compared with a day: then `2026-03-17 23:30-05` may be the 17th, or the 18th in UTC.
         """
         value = self._parameter(expression)
         if value is not None:
-            moment = _moment(value)
+            moments = [_moment(value)]
+        elif _is_constant(expression):
+            moments = [self._evaluated(expression, read_as) for read_as in ([kind, "DATE"] if is_day else [kind])]
         else:
-            moment = self._evaluated(expression, kind) if _is_constant(expression) else None
-        if moment is None:
+            return None
+        known = [moment for moment in moments if moment is not None]
+        if len(known) < len(moments):
             return None
         # The query asks the clock after us, perhaps on another day.
         slack = timedelta(days=1 if any(map(_is_now, expression.walk())) else 0)
         try:
-            first, last = moment - slack, moment + slack
+            first, last = min(known) - slack, max(known) + slack
         except OverflowError:
             return None
         return (first.strftime("%Y%m%d"), last.strftime("%Y%m%d")) if first.year >= 1970 else None
@@ -270,7 +280,7 @@ class _Constants:
             self._connection = duck.connect()
             self._connection.execute("SET TimeZone = 'UTC'")
         sql = f"CAST(({expression.sql('duckdb')}) AS {kind})"
-        point = f"epoch_ms({sql})" if kind == "TIMESTAMPTZ" else sql
+        point = sql if kind == "BIGINT" else f"epoch_ms({sql})"
         try:
             ((found,),) = self._connection.execute(f"SELECT {point}").fetchall()
             return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
@@ -291,11 +301,19 @@ def _moment(value: Any) -> datetime | None:
 
 def _is_constant(expression: exp.Expr) -> bool:
     """Whether an expression has the same value for every row, and is made of nothing that is not known here."""
-    return all(isinstance(node, _CONSTANT) or _is_now(node) or _makes_time(node) for node in expression.walk())
+    nodes = list(expression.walk())
+    if any(map(_is_now, nodes)) and any(map(_is_of_weeks, nodes)):
+        return False  # a moment later it may be the next month, or year
+    return all(isinstance(node, _CONSTANT) or _is_now(node) or _makes_time(node) for node in nodes)
 
 
 def _is_now(node: exp.Expr) -> bool:
     return isinstance(node, _NOW) or (isinstance(node, exp.Anonymous) and node.name.lower() in _NOW_NAMES)
+
+
+def _is_of_weeks(node: exp.Expr) -> bool:
+    unit = node.text("unit").upper()
+    return isinstance(node, exp.TimestampTrunc | exp.DateTrunc) and unit not in ("DAY", "HOUR", "MINUTE", "SECOND")
 
 
 def _makes_time(node: exp.Expr) -> bool:
@@ -358,5 +376,7 @@ def _reads_all(node: exp.Expr, named: set[str]) -> bool:
     if isinstance(node, exp.Join):
         return node.args.get("method") == "NATURAL"
     if isinstance(node, exp.Column):
-        return len(node.parts) == 1 and node.name.lower() in named  # a whole row, as a structure
-    return isinstance(node, exp.Columns | exp.Pivot)
+        return node.name.lower() in named  # a whole row, as a structure
+    if isinstance(node, exp.TableAlias):
+        return bool(node.columns)  # names by place
+    return isinstance(node, exp.Columns | exp.Pivot | exp.PositionalColumn | exp.Describe | exp.Summarize)

@@ -162,12 +162,6 @@ class Production:
                 found[name] = files
         return found
 
-    def in_local(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for name, path in self.sql("SELECT table_name, path FROM ocsf_catalog.files"):
-            found.setdefault(name, set()).add(f"lake/{path}")
-        return found
-
     def in_ledger(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for name, path in self.sql("SELECT table_name, path FROM ocsf_ledger.files"):
@@ -190,9 +184,9 @@ class Production:
             found[name] = {tuple(item["Values"]): item["StorageDescriptor"]["Location"] for item in partitions}
         return found
 
-    def partitions_in_local(self) -> dict[str, set[tuple[str, ...]]]:
+    def partitions_in_ledger(self) -> dict[str, set[tuple[str, ...]]]:
         found: dict[str, set[tuple[str, ...]]] = {}
-        for name, values in self.sql("SELECT table_name, partition FROM ocsf_catalog.partitions"):
+        for name, values in self.sql("SELECT table_name, partition FROM ocsf_ledger.files"):
             found.setdefault(name, set()).add(tuple(values.split("/")))
         return found
 
@@ -283,12 +277,6 @@ def delete_a_partition_in_glue(lake: Production) -> Damaged:
     return {("glue", "vpc_flow", "partition missing", "/".join(values))}
 
 
-def delete_a_partition_in_the_local_catalog(lake: Production) -> Damaged:
-    values = "/".join(min(lake.partitions_in_local()["route53"]))
-    lake.sql(f"DELETE FROM ocsf_catalog.partitions WHERE table_name = 'route53' AND partition = '{values}'")
-    return {("local", "route53", "partition missing", values)}
-
-
 def delete_a_file(lake: Production) -> Damaged:
     key = a_key(lake, "guardduty_findings")
     lake.s3.delete_object(Bucket=lake.bucket, Key=key)
@@ -314,22 +302,13 @@ def change_a_column_in_glue(lake: Production) -> Damaged:
     return {("glue", "vpc_flow", "schema of the table", "activity_id"), *partitions}
 
 
-def change_a_column_in_the_local_catalog(lake: Production) -> Damaged:
-    lake.sql(
-        "UPDATE ocsf_catalog.tables SET columns = replace(columns, '[\"time\", \"bigint\"]', '[\"time\", \"string\"]')"
-        " WHERE name = 'cloud_trail_mgmt'"
-    )
-    return {("local", "cloud_trail_mgmt", "schema of the table", "time")}
-
-
 def drop_a_table_in_iceberg(lake: Production) -> Damaged:
     lake.iceberg.drop_table(("ocsf_lake_iceberg", "vpc_flow"))
     return {("iceberg", "vpc_flow", "table missing", "vpc_flow")}
 
 
 DAMAGES: tuple[Callable[[Production], Damaged], ...] = (
-    delete_a_partition_in_glue, delete_a_partition_in_the_local_catalog, delete_a_file, add_a_foreign_file,
-    change_a_column_in_glue, change_a_column_in_the_local_catalog, drop_a_table_in_iceberg,
+    delete_a_partition_in_glue, delete_a_file, add_a_foreign_file, change_a_column_in_glue, drop_a_table_in_iceberg,
 )  # fmt: skip
 
 
@@ -406,12 +385,12 @@ def assert_counts(production: Production, truth: Truth, rows: dict[str, int], oc
 def rows_in_every_catalog(production: Production) -> dict[str, int]:
     """Rows of each table, after files, partitions and rows were found the same by all who know them."""
     files = production.in_storage()
-    assert production.in_local() == production.in_ledger() == files
+    assert production.in_ledger() == files
     in_iceberg = production.in_iceberg()
     assert in_iceberg == {name: keys for name, keys in files.items() if name != NOT_IN_ICEBERG}
     rows = production.rows(files)
     assert production.rows_in_iceberg() == {name: rows[name] for name in in_iceberg}
-    by_path = production.sql("SELECT table_name, sum(rows)::int FROM ocsf_catalog.files GROUP BY table_name")
+    by_path = production.sql("SELECT table_name, sum(rows)::int FROM ocsf_ledger.files GROUP BY table_name")
     assert dict(by_path) == rows
     folders = {name: {key.rpartition("/")[0] for key in keys} for name, keys in files.items()}
     in_glue = production.partitions_in_glue()
@@ -423,5 +402,5 @@ def rows_in_every_catalog(production: Production) -> dict[str, int]:
         name: {tuple(step.partition("=")[2] for step in folder.split("/") if "=" in step) for folder in found}
         for name, found in folders.items()
     }
-    assert values == production.partitions_in_local() == {name: set(places) for name, places in in_glue.items()}
+    assert values == production.partitions_in_ledger() == {name: set(places) for name, places in in_glue.items()}
     return rows

@@ -452,6 +452,22 @@ def test_a_batch_is_one_snapshot_and_never_two(iceberg: IcebergCatalog, written:
     }  # fmt: skip
 
 
+def test_files_that_another_engine_took_out_are_not_replaced(iceberg: IcebergCatalog, written: Path) -> None:
+    """As its own compaction does: their rows are in its files by then, and would be there twice."""
+    batches = files_of(written)
+    iceberg.create_or_evolve(VPC)
+    (first, held), (second, others) = list(batches.items())[:2]
+    iceberg.register(first, held)
+    old = [
+        HeldFile(file.path, file.partition, batch, file.rows, file.bytes, file.sha256)
+        for batch, files in ((first, held), (second, others))
+        for file in files
+    ]
+    with pytest.raises(WriteError, match="taken out of Iceberg by another engine"):
+        iceberg.replace("f" * 32, old[: len(held) + 1], old[-1:] if len(old) > len(held) + 1 else [])
+    assert len(rows_of(iceberg)) == sum(file.rows for file in held)
+
+
 def test_a_file_is_not_added_again_when_its_snapshot_has_expired(iceberg: IcebergCatalog, written: Path) -> None:
     batches = files_of(written)
     iceberg.create_or_evolve(VPC)

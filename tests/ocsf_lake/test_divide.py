@@ -113,7 +113,7 @@ def test_lost_files_of_a_divided_batch_are_made_again(
         files = rows(found, "SELECT path, batch_id FROM ledger_files")
         for path, _ in files:
             (tmp_path / "lake" / str(path)).unlink()
-        assert made_again(lake, str(files[0][1]), [str(path) for path, _ in files]) is None
+        assert made_again(lake, str(files[0][1]), {str(path) for path, _ in files}) is None
     assert contents(tmp_path / "lake") == before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import incremental, relisting
+from ocsf_lake.ingest import incremental, plan, relisting
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger.tables import LISTINGS
+from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
+from ocsf_lake.storage.objects import ObjectRef
 from tests.ocsf_lake.conftest import ON_BOTH
 from tests.servers.rgw import S3Server
 
@@ -167,6 +168,51 @@ def test_a_listing_that_stops_is_not_remembered(logs: Logs, monkeypatch: pytest.
         assert connection.execute(sa.select(LISTINGS)).all() == []
 
 
+def test_a_new_folder_whose_listing_was_killed_is_listed_whole_again(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sixty_days(logs)
+    logs.run()
+    for days in (300, 290, 1):
+        logs.put(key(NOW.date() - timedelta(days=days), "ap-south-1"), days)
+    below = relisting.recent.listing.below
+
+    def killed(fs: object, path: str, calls: relisting.Calls, after: str = "") -> Iterator[list[ObjectRef]]:
+        for page in below(fs, path, calls, after):
+            yield page[:2] if path.endswith("/ap-south-1") else page
+            if path.endswith("/ap-south-1"):
+                raise KeyboardInterrupt
+
+    # Batches of one object are written to the ledger as soon as it is held against it.
+    logs.settings = logs.settings.model_copy(update={"batch_objects": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(relisting.recent.listing, "below", killed)
+        patched.setattr(plan, "WRITTEN_AT_ONCE", 1)
+        patched.setattr(plan, "CHUNK", 1)
+        with pytest.raises(KeyboardInterrupt):
+            logs.run(NOW + timedelta(minutes=1))
+    with opened(logs.settings, reading=True) as lake:
+        assert len(lake.ledger.rows()) == 1
+    found = logs.run(NOW + timedelta(minutes=2))
+    assert found.listed - found.known == 3
+    last = logs.run(NOW + timedelta(minutes=3), whole=True)
+    assert (last.listed, last.known) == (123, 123)
+
+
+def test_a_new_folder_of_which_a_day_was_read_by_itself_is_listed_whole(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    old, day = (NOW.date() - timedelta(days=days) for days in (300, 1))
+    logs.put(key(old, "ap-south-1"), 300)
+    logs.put(key(day, "ap-south-1"), 1)
+    planned = ingest.plan([f"s3://{logs.bucket}/raw/{key(day, 'ap-south-1')}"], logs.settings, now=NOW)
+    ingest.work(planned.batch_ids, logs.settings)
+    found = logs.run(NOW + timedelta(minutes=1))
+    assert found.listed - found.known == 1
+    again = logs.run(NOW + timedelta(minutes=2))
+    assert again.listed == again.known < 10
+
+
 @ON_BOTH
 def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
     logs.put(key(date(2026, 3, 16)))
@@ -178,7 +224,7 @@ def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
     found = logs.run(NOW + timedelta(minutes=1))
     assert (found.listed, found.known) == (2, 1)  # nothing is remembered, so all is listed once more
     with opened(logs.settings) as lake, lake.ledger.engine.connect() as connection:
-        assert len(connection.execute(sa.select(LISTINGS)).all()) == 2
+        assert len(connection.execute(sa.select(LISTINGS)).all()) == 3
     assert logs.run(NOW + timedelta(minutes=2)).listed == 0
 
 
@@ -196,3 +242,14 @@ def test_another_source_is_listed_whole_of_its_own(logs: Logs) -> None:
     logs.run()
     assert logs.run(NOW + timedelta(minutes=1), source="aws_vpc_flow").listed == 120
     assert logs.run(NOW + timedelta(minutes=2), source="aws_vpc_flow").listed < 20
+
+
+def test_an_object_beside_the_years_is_found_once_a_day(logs: Logs) -> None:
+    sixty_days(logs)
+    logs.run()
+    logs.put(f"AWSLogs/{ACCOUNT}/vpcflowlogs/eu-west-1/{ACCOUNT}_vpcflowlogs_eu-west-1_fl-0a_20261001T0000Z_x.log", 99)
+    assert logs.run(NOW + timedelta(minutes=5)).listed == 6
+    assert logs.run(NOW + timedelta(days=1, minutes=5)).known < 120  # a sweep, and it is among what is new
+    with opened(logs.settings) as lake, lake.ledger.engine.connect() as connection:
+        found = connection.execute(sa.select(OBJECTS.c.uri).where(OBJECTS.c.uri.endswith("T0000Z_x.log")))
+        assert len(found.all()) == 1

@@ -83,7 +83,7 @@ def test_a_lake_of_before_goes_on_and_check_says_how_to_close_it(logs: Path, set
     lake.chmod(0o750)
     assert "chmod" not in CliRunner().invoke(app, check).stderr
     lake.chmod(0o755)
-    for name in ("_ledger", "_catalog", "_quarantine", "aws"):
+    for name in ("_ledger", "_quarantine", "aws"):
         subprocess.run(["chmod", "-R", "o-rwx", str(lake / name)], check=True)
     assert "chmod" not in CliRunner().invoke(app, check).stderr
 

@@ -93,6 +93,9 @@ ALL = [
     f"SELECT count(*) {VPC} WHERE time_dt > (SELECT max(time_dt) {VPC})",
     f"SELECT count(*) {VPC} WHERE time_dt >= 'never'",
     f"SELECT count(*) {VPC} WHERE time > random() * 1773705600000",
+    f"SELECT count(*) {VPC} WHERE struct_pack(region := 'x').region = 'x'",
+    f"SELECT count(*) {VPC} AS v WHERE (SELECT w.cloud FROM vpc_flow AS w LIMIT 1).region = 'x'",
+    f"SELECT count(*) {VPC} WHERE time_dt < date_trunc('month', now())",
 ]
 
 
@@ -100,6 +103,24 @@ ALL = [
 def test_what_is_not_understood_narrows_nothing(sql: str, lake: Settings) -> None:
     left, all_files = narrowed(lake, sql)
     assert left == all_files
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "= '2026-03-17 23:30:00-05'",
+        ">= '2026-03-17 23:30:00-05'",
+        "<= '2026-03-17 00:30:00+05'",
+        "IN ('2026-03-17 00:30:00+05', '2026-03-16')",
+        "BETWEEN '2026-03-17 23:30-05' AND DATE '2026-03-19'",
+    ],
+)
+def test_a_text_with_a_zone_that_is_compared_with_a_day_is_that_day_there(
+    condition: str, lake: Settings, whole: object
+) -> None:
+    sql = f"SELECT count(*) {VPC} WHERE CAST(time_dt AS DATE) {condition}"
+    with query.connected(lake, sql) as connection:
+        assert query.run(connection, sql).equals(query.run(whole, sql))  # type: ignore[arg-type]
 
 
 def test_the_newest_of_each_is_looked_for_in_all_partitions() -> None:
@@ -151,6 +172,11 @@ def test_a_file_of_another_region_needs_not_be_there(lake: Settings, tmp_path: P
         ("SELECT ledger_objects FROM ledger_objects", None),
         ("SELECT count(*) FROM ledger_objects NATURAL JOIN ledger_files", None),
         ("SELECT COLUMNS('uri') FROM ledger_objects", None),
+        ("SELECT main.ledger_objects FROM ledger_objects", None),
+        ("SELECT #2, uri FROM ledger_objects", None),
+        ("SELECT b FROM ledger_objects AS o(a, b)", None),
+        ("SELECT count(*) FROM (DESCRIBE ledger_objects)", None),
+        ("SELECT count(*) FROM (SUMMARIZE ledger_objects)", None),
     ],
 )
 def test_columns_of_the_ledger_are_left_out_only_where_none_of_them_is_read(sql: str, read: set[str] | None) -> None:
@@ -174,3 +200,18 @@ def test_the_ledger_s_tables_give_the_same_rows_whatever_is_read_of_them(lake: S
         assert sum(row["events"] for row in found.ledger.arrow("objects").to_pylist()) == sum(
             row["events"] for row in expected
         )
+
+
+def test_the_ledger_s_tables_are_seen_at_one_moment(lake: Settings) -> None:
+    sql = "SELECT count(*) AS n FROM ledger_objects AS a ANTI JOIN ledger_batches AS b ON a.batch_id = b.id"
+    with query.connected(lake, sql) as connection, opened(lake) as found:
+        before = query.run(connection, sql).to_pylist()
+        with found.ledger.engine.begin() as writing:
+            writing.exec_driver_sql("CREATE TABLE kept AS SELECT * FROM batches")
+            writing.exec_driver_sql("DELETE FROM batches")
+        assert query.run(connection, sql).to_pylist() == before
+        with query.connected(lake, sql) as later:
+            assert query.run(later, sql).to_pylist() != before
+        with found.ledger.engine.begin() as writing:
+            writing.exec_driver_sql("INSERT INTO batches SELECT * FROM kept")
+            writing.exec_driver_sql("DROP TABLE kept")

@@ -47,9 +47,12 @@ expressions: Any = pyiceberg_expressions
 LAKE_FILE = "lake_file"
 """The column beside the lake's own: name, without its folder, of the file that a row is a copy of."""
 
-PIECE_BYTES = 128 << 20
-"""Rows that are copied at once, before compression."""
+PIECE_BYTES = 64 << 20
+"""Rows that are in memory for one file of a table, before compression."""
+COPIED_AT_ONCE, ROWS_AT_ONCE = 8, 1 << 17
+"""Files that are copied at the same time, and their rows altogether, so that memory holds them."""
 READ_AT_ONCE = 8
+"""Files whose column of names is read at the same time."""
 FILES_PER_COMMIT = 100
 """Files that a repair copies before it commits them."""
 
@@ -124,7 +127,12 @@ class CopiedCatalog(IcebergCatalog):
         if not wrong:
             return
         removed, added = _without(table, gone) if gone else ([], [])
-        added += [copy for file in files if _place(file)[1] in wrong for copy in self._copies(table, file)]
+        some = [file for file in files if _place(file)[1] in wrong]
+        largest = max((file.rows for file in some), default=1)
+        at_once = min(COPIED_AT_ONCE, max(1, ROWS_AT_ONCE // largest))
+        with ThreadPoolExecutor(at_once, thread_name_prefix="ocsf-lake") as pool:
+            for copies in pool.map(lambda file: list(self._copies(table, file)), some):
+                added += copies
         with table.transaction() as transaction:
             update = transaction.update_snapshot(snapshot_properties=properties)
             with update.overwrite() if removed else update.merge_append() as producer:

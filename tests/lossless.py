@@ -17,7 +17,7 @@ from ocsf_mappers.vocabulary import expr as e
 from tests.support import Json, leaves, named_rows
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
-_EPOCH = re.compile(r"^\d{10}(\d{3}|\.\d{1,6})?$")
+_EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{10}\.\d{1,6})$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 

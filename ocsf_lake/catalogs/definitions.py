@@ -16,7 +16,6 @@ from ocsf_mappers import sqltext
 from ocsf_mappers.ocsf import tables
 
 QUARANTINE, OUTCOMES, DUPLICATES = layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES
-BESIDE = (QUARANTINE, OUTCOMES, DUPLICATES)
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -79,7 +78,7 @@ QUARANTINE_VIEW = f"""
 """
 """SQL of the table `quarantine`: entries as they were written, with what the last replay made of them."""
 
-_BESIDE = {
+BESIDE = {
     QUARANTINE: Definition(QUARANTINE, layout.QUARANTINE_PREFIX, QUARANTINE_SCHEMA, ("source", "day")),
     OUTCOMES: Definition(OUTCOMES, layout.OUTCOMES_PREFIX, OUTCOMES_SCHEMA, ("source",)),
     DUPLICATES: Definition(DUPLICATES, layout.DUPLICATES_PREFIX, DUPLICATES_SCHEMA, ("source",)),
@@ -93,8 +92,8 @@ def names() -> list[str]:
 
 def definition(table: str) -> Definition:
     """What a catalog has to know of one of the lake's tables."""
-    if table in _BESIDE:
-        return _BESIDE[table]
+    if table in BESIDE:
+        return BESIDE[table]
     found = tables.get(table)
     return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,13 +62,6 @@ class Files:
         """
         with self._moment() as connection:
             return {table: list(_files(connection, table, chosen)) for table, chosen in wanted.items()}
-
-    def sums(self, names: Collection[str]) -> tuple[int, int]:
-        """Number of files, and of bytes, of some tables."""
-        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(FILES.c.bytes), 0))
-        with self._engine.connect() as connection:
-            number, size = connection.execute(query.where(FILES.c.table_name.in_(names))).one()
-            return int(number), int(size)
 
     @contextmanager
     def _moment(self) -> Iterator[sa.Connection]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from ocsf_lake.ledger import database  # noqa: TID251 - its tables may stand in the ledger's PostgreSQL
 from ocsf_lake.storage import layout, permissions, s3
@@ -44,7 +46,13 @@ OPENED = 3
 """How often a catalog in SQLite is opened while others make it."""
 
 ACCESS = "ocsf-lake.access"
-SIGNED, SIGNING_KEY = "rest.sigv4-enabled", "client.access-key-id"
+SIGNED, SIGNING_NAME, SIGNING_REGION = "rest.sigv4-enabled", "rest.signing-name", "rest.signing-region"
+CREDENTIALS = {"client.access-key-id", "client.profile-name"}
+"""Properties by which pyiceberg finds credentials itself."""
+
+_TABLE_BUCKET = re.compile(r"arn:[a-z-]+:s3tables:|(\d{12}:)?s3tablescatalog(/|$)")
+"""A table bucket as S3 Tables names it in `warehouse`, and as Glue does."""
+_S3_TABLES_HOST = re.compile(r"(^|\.)s3tables(-fips)?\.")
 
 BUSY = (
     iceberg.ServiceUnavailableError, iceberg.ServerError, iceberg.TooManyRequestsError,
@@ -62,8 +70,11 @@ class LakeFileIO(FsspecFileIO):
     def get_fs(self, scheme: str, hostname: str | None = None) -> Any:
         """The file system of a scheme."""
         if scheme in s3.PROTOCOLS and ACCESS in self.properties:
-            return s3.filesystem(Access(**json.loads(self.properties[ACCESS])))
+            return s3.filesystem(self._access(Access(**json.loads(self.properties[ACCESS]))))
         return super().get_fs(scheme, hostname)
+
+    def _access(self, access: Access) -> Access:
+        return access
 
 
 class OwnFileIO(LakeFileIO):
@@ -75,10 +86,17 @@ class OwnFileIO(LakeFileIO):
             return FsspecFileIO.get_fs(self, scheme, hostname)
         return super().get_fs(scheme, hostname)
 
+    def _access(self, access: Access) -> Access:
+        # The lake's key is not that of the bucket of tables, which has its own.
+        return replace(access, kms_key=None, requester_pays=False)
+
 
 def is_s3_tables(properties: Mapping[str, str]) -> bool:
-    """Whether properties name Amazon S3 Tables, or what speaks its protocol: by endpoint, bucket's ARN or signature."""
-    return any("s3tables" in properties.get(name, "") for name in ("uri", "warehouse", "rest.signing-name"))
+    """Whether properties name Amazon S3 Tables, or what speaks its protocol: by endpoint, table bucket or signature."""
+    host = urlsplit(properties.get("uri", "")).hostname or ""
+    buckets = (properties.get("warehouse", ""), properties.get("glue.id", ""))
+    is_bucket = any(_TABLE_BUCKET.match(bucket) for bucket in buckets)
+    return is_bucket or _S3_TABLES_HOST.search(host) is not None or properties.get(SIGNING_NAME) == "s3tables"
 
 
 def are_copied(files: Files, properties: Mapping[str, str]) -> bool:
@@ -120,12 +138,31 @@ def connect(
     if store.is_local:
         permissions.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
     given[ACCESS] = json.dumps(asdict(store.access))
-    if given.get(SIGNED, "").lower() == "true" and store.access.role and SIGNING_KEY not in given:
-        given[BOTOCORE_SESSION] = s3.aws_session("Iceberg's catalog", store.access)
+    if given.get(SIGNED, "").lower() == "true":
+        with s3.explained(given["warehouse"]):
+            _sign(given, store.access)
     catalog = _opened(given)
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
         database.sort_out_errors(engine)
     return catalog
+
+
+def _sign(given: dict[str, Any], access: Access) -> None:
+    """Adds what requests are signed with; pyiceberg fails without words where there is nothing of the kind."""
+    session = s3.aws_session("Iceberg's catalog", access)
+    region = access.region or session.get_config_variable("region")
+    if not {SIGNING_REGION, "client.region"} & given.keys():
+        if region is None:
+            raise ConfigError(f"signed requests to an Iceberg catalog need {SIGNING_REGION!r} in iceberg_properties")
+        given[SIGNING_REGION] = region
+    if CREDENTIALS & given.keys():
+        return
+    if session.get_credentials() is None:
+        raise ConfigError(
+            "there are no credentials to sign requests to the Iceberg catalog with; set AWS_PROFILE, AWS_ACCESS_KEY_ID "
+            "or a role of this machine"
+        )
+    given[BOTOCORE_SESSION] = session
 
 
 def _beside_the_ledger(state: Path | None, umask: int) -> str:
@@ -142,16 +179,26 @@ def _opened(properties: dict[str, Any]) -> PyIcebergCatalog:
     for attempt in range(OPENED):
         try:
             # pyiceberg looks for its tables and then makes them; another process may do so in between.
-            with database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext():
+            locked = database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext()
+            with locked, s3.explained(properties["warehouse"]):  # not the URI, which may have a password
                 return load_catalog(NAME, **properties)
         except BUSY as error:
             raise RetriableError(f"the Iceberg catalog does not answer: {error}") from error
+        except ValidationError as error:
+            raise ConfigError(f"cannot open the Iceberg catalog: {_unreadable(error)}") from None
         except (ValueError, ImportError, iceberg.NotInstalledError, iceberg.RESTError) as error:
             raise ConfigError(f"cannot open the Iceberg catalog: {error}") from error
         except sa.exc.DBAPIError as error:
             if attempt + 1 == OPENED:
                 raise ConfigError(f"cannot open the Iceberg catalog: {error.orig}") from error
     raise AssertionError("the last attempt ended neither way")
+
+
+def _unreadable(error: ValidationError) -> str:
+    """What is wrong with an answer, without the answer: it may have credentials for the table's files."""
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(step) for step in wrong["loc"])
+    return f"it answered what is no {error.title}: {wrong['msg']}{f' ({place})' if place else ''}"
 
 
 @contextmanager
@@ -171,6 +218,8 @@ def translated(table: str, uri: str) -> Iterator[None]:
             yield
     except BUSY as error:
         raise RetriableError(f"the Iceberg catalog failed: {error}", table=table) from error
+    except ValidationError as error:
+        raise RetriableError(f"the Iceberg catalog failed: {_unreadable(error)}", table=table) from None
     except REFUSED as error:
         raise WriteError(f"the Iceberg catalog refused: {error}", table=table) from error
     except iceberg.RESTError as error:

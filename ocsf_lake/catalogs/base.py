@@ -148,8 +148,15 @@ class Catalog(Protocol):
             RetriableError: The catalog is busy or out of reach.
         """
 
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
+
+        Args:
+            batch_id: The batch.
+            files: All of its files.
+            elsewhere: Partitions that an earlier attempt at the batch may have registered files in.
 
         Raises:
             WriteError: The catalog refused.
@@ -287,10 +294,12 @@ class Catalogs:
         for catalog in self.all:
             catalog.create_or_evolve(definition)
 
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """See `Catalog`."""
         for catalog in self.all:
-            catalog.register(batch_id, files)
+            catalog.register(batch_id, files, elsewhere)
 
     def drop(self, batch_id: str) -> None:
         """See `Catalog`."""

@@ -276,7 +276,9 @@ class GlueCatalog:
             self._wait(attempt)
 
     # -- partitions ---------------------------------------------------------------------------------------------------
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """Adds the partitions of these files; Glue knows no files.
 
         A partition whose last file is gone stays, as others may be about to write into it; `repair` takes it out.

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -161,21 +162,31 @@ class IcebergCatalog:
             return None
 
     # -- files --------------------------------------------------------------------------------------------------------
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`; one commit per table."""
         with self._lock:
-            for name in sorted({file.partition.table for file in files} & self._checked.keys()):
+            names = {file.partition.table for file in files} & self._checked.keys()
+            if elsewhere:
+                names |= {partition.table for partition in elsewhere} & set(self._names())
+            for name in sorted(names):
                 own = [file for file in files if file.partition.table == name]
-                self._retried(name, lambda name=name, own=own: self._set_batch(name, batch_id, own))  # type: ignore[misc]
+                earlier = [partition for partition in elsewhere if partition.table == name]
+                self._retried(name, partial(self._set_batch, name, batch_id, own, earlier))
 
-    def _set_batch(self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def _set_batch(
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
+        """Makes a table have these files of a batch, and no others.
+
+        Its others are looked for in the partitions of these and in those elsewhere; in all of them while the table
+        knows the batch's snapshot, and where none are given, as when the batch is taken out.
+        """
         table = self._loaded(name)
-        if any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots()):
-            held = {path: file for path, file in _data_files(table).items() if layout.batch_of(path) == batch_id}
-        else:
-            # Without files, as when the batch is taken out, every partition is looked at.
-            keys = {file.partition.values[:2] for file in files} or None
-            held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
+        partitions = [*(file.partition for file in files), *elsewhere]
+        keys = None if _has_snapshot(table, batch_id) else {partition.values[:2] for partition in partitions} or None
+        held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
         self._commit(table, {BATCH: batch_id}, files, held, list(held))
 
     def _commit(
@@ -217,7 +228,7 @@ class IcebergCatalog:
         )  # fmt: skip
 
     def drop(self, batch_id: str) -> None:
-        """See `ocsf_lake.catalogs.base.Catalog`: takes the files out of each table that has a snapshot of the batch."""
+        """See `ocsf_lake.catalogs.base.Catalog`; every table is looked at."""
         with self._lock:
             for name in self._names():
                 self._retried(name, lambda name=name: self._set_batch(name, batch_id, []))  # type: ignore[misc]
@@ -396,6 +407,11 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
     return found
 
 
+def _has_snapshot(table: Table, batch_id: str) -> bool:
+    """Whether a table knows the snapshot that added a batch; it expires some days later."""
+    return any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots())
+
+
 def _has_deletes(table: Table) -> bool:
     """Whether another engine has deleted rows, which its files of deletions name by the files that they stand in."""
     snapshot = table.current_snapshot()
@@ -413,7 +429,8 @@ def _may_hold(manifest: Any, key: tuple[str, ...]) -> bool:
 
 def _partition(table: str, file: DataFile) -> Partition:
     region, account, day = (file.partition[number] for number in range(3))
-    return Partition(table, (region, account, layout.event_day(day)))
+    # Another engine may have added rows without a region or an account.
+    return Partition(table, (region or layout.UNKNOWN, account or layout.UNKNOWN, layout.event_day(day)))
 
 
 def _lacking(table: Table, wanted: pa.Schema) -> list[str]:

@@ -11,11 +11,12 @@ what that one has left, with the same rows, and adds it once.
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg import expressions as pyiceberg_expressions
+from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import ArrowScan, pyarrow_to_schema, write_file
 from pyiceberg.manifest import DataFile
@@ -34,10 +36,11 @@ from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import NestedField, StringType
 
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, described
-from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _partition
+from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _has_snapshot, _partition
 from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import STATISTICS, FileInfo
+from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import WriteError
 from ocsf_mappers.ocsf import tables
 
@@ -82,6 +85,19 @@ Place = tuple[Partition, str]
 class CopiedCatalog(IcebergCatalog):
     """The lake's tables in Iceberg, as copies; see `IcebergCatalog`."""
 
+    def __init__(
+        self, catalog: PyIcebergCatalog, namespace: str, store: Store, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        super().__init__(catalog, namespace, store, sleep)
+        self._copied: dict[object, list[DataFile]] = {}
+
+    def _retried(self, table: str, act: Callable[[], None]) -> None:
+        """Rows that one attempt has copied are not copied by the next, which would lose to quicker writers again."""
+        try:
+            super()._retried(table, act)
+        finally:
+            self._copied.clear()
+
     # -- tables -------------------------------------------------------------------------------------------------------
     def _columns(self, definition: Definition) -> pa.Schema:
         return definition.schema.append(pa.field(LAKE_FILE, pa.string()))
@@ -110,28 +126,41 @@ class CopiedCatalog(IcebergCatalog):
         return f"{self.catalog.properties.get('warehouse', '')}/{self.namespace}/{name}"
 
     # -- rows ---------------------------------------------------------------------------------------------------------
-    def _set_batch(self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def _set_batch(
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         table = self._loaded(name)
-        where: BooleanExpression = expressions.StartsWith(LAKE_FILE, f"{batch_id}-")
-        if files and not any(item.summary and item.summary.get(BATCH) == batch_id for item in table.snapshots()):
-            where = expressions.And(where, _within([file.partition for file in files]))
-        self._put(table, {BATCH: batch_id}, _rows(table, where), files)
+        start = f"{batch_id}-"
+        where: BooleanExpression = expressions.StartsWith(LAKE_FILE, start)
+        partitions = [*(file.partition for file in files), *elsewhere]
+        if partitions and not _has_snapshot(table, batch_id):
+            where = expressions.And(where, _within(partitions))
+        there = {place: rows for place, rows in _rows(table, where).items() if place[1].startswith(start)}
+        self._put(table, {BATCH: batch_id}, there, files)
 
     def _put(
-        self, table: Table, properties: dict[str, str], found: Counter[Place], files: Sequence[FileInfo | HeldFile]
-    ) -> None:
-        """One commit, after which a table has the rows of these files and none of others that were found."""
+        self, table: Table, properties: dict[str, str], there: Mapping[Place, int],
+        files: Sequence[FileInfo | HeldFile],
+    ) -> None:  # fmt: skip
+        """One commit, after which a table has the rows of these files and none of others that are there.
+
+        Args:
+            table: The table.
+            properties: Of the snapshot.
+            there: How many rows it has of which files, as far as these may change.
+            files: The files.
+        """
         wanted = {_place(file): file.rows for file in files}
-        wrong = {place[1] for place in found.keys() | wanted.keys() if found[place] != wanted.get(place, 0)}
-        gone = wrong & {name for _, name in found}
+        wrong = {place for place in there.keys() | wanted.keys() if there.get(place, 0) != wanted.get(place, 0)}
         if not wrong:
             return
+        gone = wrong & there.keys()
         removed, added = _without(table, gone) if gone else ([], [])
-        some = [file for file in files if _place(file)[1] in wrong]
+        some = [file for file in files if _place(file) in wrong]
         largest = max((file.rows for file in some), default=1)
-        at_once = min(COPIED_AT_ONCE, max(1, ROWS_AT_ONCE // largest))
+        at_once = min(COPIED_AT_ONCE, max(1, ROWS_AT_ONCE // max(1, largest)))
         with ThreadPoolExecutor(at_once, thread_name_prefix="ocsf-lake") as pool:
-            for copies in pool.map(lambda file: list(self._copies(table, file)), some):
+            for copies in pool.map(lambda file: self._copies(table, file), some):
                 added += copies
         with table.transaction() as transaction:
             update = transaction.update_snapshot(snapshot_properties=properties)
@@ -141,14 +170,21 @@ class CopiedCatalog(IcebergCatalog):
                 for copy in added:
                     producer.append_data_file(copy)
 
-    def _copies(self, table: Table, file: FileInfo | HeldFile) -> Iterator[DataFile]:
+    def _copies(self, table: Table, file: FileInfo | HeldFile) -> list[DataFile]:
         """Writes the rows of a file to where the table's are, under names that are the same each time.
 
         Raises:
             LakeFileError: The file is gone or is not what was written.
             WriteError: The table lacks columns of the file.
         """
-        name = file.path.rpartition("/")[2]
+        metadata = table.metadata
+        key = (metadata.table_uuid, metadata.current_schema_id, metadata.default_spec_id, file.path, file.sha256)
+        if key not in self._copied:
+            self._copied[key] = list(self._copy(table, file))
+        return self._copied[key]
+
+    def _copy(self, table: Table, file: FileInfo | HeldFile) -> Iterator[DataFile]:
+        name = _place(file)[1]
         written = uuid.uuid5(uuid.NAMESPACE_URL, f"{file.path}#{file.sha256}")
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
             (path,) = fetched.fetch(self.store, [(file.path, file.sha256)], Path(folder))
@@ -159,19 +195,12 @@ class CopiedCatalog(IcebergCatalog):
                     yield _written(table, key, some, written, number)
                     number += 1
 
-    def replace(self, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
-        """Refused; see `irreplaceable`. What a table has nothing of is not there to be replaced.
-
-        Raises:
-            WriteError: The table has rows of the old files.
-        """
-        for name in sorted({file.partition.table for file in new} & self._checked.keys()):
-            self._retried(name, lambda name=name: self._refuse(name, old))  # type: ignore[misc]
-
-    def _refuse(self, name: str, old: Sequence[HeldFile]) -> None:
-        found = _rows(self._loaded(name), _within([file.partition for file in old]))
-        if any(_place(file) in found for file in old):
-            raise WriteError(ITSELF, table=name)
+    def _replace(self, name: str, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
+        """For a compaction that began before the table was copied; none begins after it, see `irreplaceable`."""
+        table = self._loaded(name)
+        places = {_place(file) for file in (*old, *new) if file.partition.table == name}
+        there = {place: rows for place, rows in _rows(table, _of(places)).items() if place in places}
+        self._put(table, {BATCH: batch_id}, there, [file for file in new if file.partition.table == name])
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
@@ -206,52 +235,36 @@ class CopiedCatalog(IcebergCatalog):
         return result
 
     def _repair_rows(self, name: str, truth: Truth) -> None:
-        held = truth.held(name)
-        by_name: dict[str, list[HeldFile]] = {}
-        for file in held:
-            by_name.setdefault(_place(file)[1], []).append(file)
-        with_rows = _rows(self._loaded(name))
-        wanted = Counter({_place(file): file.rows for file in held})
-        wrong = {place[1] for place in with_rows.keys() | wanted.keys() if with_rows[place] != wanted[place]}
-        wrong = {of for of in wrong if of in by_name or not truth.is_open(of)}
-        for some in _chunks(sorted(wrong), by_name):
+        there = _rows(self._loaded(name))
+        wanted = {_place(file): file.rows for file in truth.held(name)}
+        wrong = sorted(place for place in there.keys() | wanted.keys() if there[place] != wanted.get(place, 0))
+        for start in range(0, len(wrong), FILES_PER_COMMIT):
+            some = wrong[start : start + FILES_PER_COMMIT]
             try:
-                self._retried(name, lambda some=some: self._repair_some(name, some, by_name))  # type: ignore[misc]
+                self._retried(name, lambda some=some: self._repair_some(name, some, truth))  # type: ignore[misc]
             except fetched.LakeFileError:
                 continue  # gone for good, which is said of storage; the others can be mended
 
-    def _repair_some(self, name: str, names: Sequence[str], held: dict[str, list[HeldFile]]) -> None:
+    def _repair_some(self, name: str, places: Sequence[Place], truth: Truth) -> None:
+        # What should be there is asked after what is there: a batch that is done in between is not taken out.
         table = self._loaded(name)
-        files = [file for of in names for file in held.get(of, ())]
-        self._put(table, {"ocsf-lake.repair": "true"}, _rows(table, _of(names)), files)
-
-
-def _chunks(names: Sequence[str], held: dict[str, list[HeldFile]]) -> Iterator[list[str]]:
-    """Names in portions of a bounded number of files."""
-    some: list[str] = []
-    files = 0
-    for name in names:
-        number = max(1, len(held.get(name, ())))
-        if some and files + number > FILES_PER_COMMIT:
-            yield some
-            some, files = [], 0
-        some.append(name)
-        files += number
-    if some:
-        yield some
+        there = _rows(table, _of(places))
+        held = {_place(file): file for file in truth.held(name)}
+        places = [place for place in places if place in held or not truth.is_open(place[1])]
+        files = [held[place] for place in places if place in held]
+        there = Counter({place: there[place] for place in places if place in there})
+        self._put(table, {"ocsf-lake.repair": "true"}, there, files)
 
 
 def _place(file: FileInfo | HeldFile) -> Place:
     return file.partition, file.path.rpartition("/")[2]
 
 
-def _of(names: Sequence[str] | set[str]) -> BooleanExpression:
+def _of(places: Iterable[Place]) -> BooleanExpression:
     """The rows of files of these names, in whichever partition."""
-    named = [name for name in sorted(names) if name]
-    rows: BooleanExpression = expressions.In(LAKE_FILE, named) if named else expressions.AlwaysFalse()
-    if "" in names:
-        rows = expressions.Or(rows, expressions.IsNull(LAKE_FILE))
-    return rows
+    names = {name for _, name in places}
+    rows: BooleanExpression = expressions.In(LAKE_FILE, sorted(names))
+    return expressions.Or(rows, expressions.IsNull(LAKE_FILE)) if "" in names else rows
 
 
 def _within(partitions: Sequence[Partition]) -> BooleanExpression:
@@ -262,23 +275,29 @@ def _within(partitions: Sequence[Partition]) -> BooleanExpression:
     if layout.UNKNOWN in days:
         return where
     first, last = (datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) for day in (days[0], days[-1]))
+    # To the day's last moment: there is no day after that of 9999.
+    last = last.replace(hour=23, minute=59, second=59, microsecond=999_999)
     where = expressions.And(where, expressions.GreaterThanOrEqual("time_dt", first.isoformat()))
-    where = expressions.And(where, expressions.LessThan("time_dt", (last + timedelta(days=1)).isoformat()))
+    where = expressions.And(where, expressions.LessThanOrEqual("time_dt", last.isoformat()))
     return where
 
 
 def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
-    """How many rows of which of the lake's files a table has; files are read only where metadata does not say it."""
+    """How many rows of which of the lake's files are in those files of a table that may have rows of a kind.
+
+    The table's files are read only where metadata does not say it.
+    """
     columns = table.schema()
     name = table.name()[-1]
     field = next((field.field_id for field in columns.fields if field.name == LAKE_FILE), None)
-    if field is None:
-        where = EVERY
-    scan = ArrowScan(table.metadata, table.io, columns.select(LAKE_FILE) if field else columns.select("region"), where)
+    scan = None
+    if field is not None:
+        # A name stands in very many rows.
+        scan = ArrowScan(table.metadata, table.io, columns.select(LAKE_FILE), EVERY, dictionary_columns=(LAKE_FILE,))
 
     def count(task: FileScanTask) -> Counter[Place]:
         partition = _partition(name, task.file)
-        if field is None:
+        if field is None or scan is None:
             return Counter({(partition, ""): task.file.record_count})
         if (only := _only(task, field)) is not None:
             return Counter({(partition, only): task.file.record_count})
@@ -288,9 +307,10 @@ def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
                 found[partition, value["values"] or ""] += value["counts"]
         return found
 
+    files = table.scan(row_filter=where if field is not None else EVERY).plan_files()
     with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="ocsf-lake") as pool:
         total: Counter[Place] = Counter()
-        for some in pool.map(count, table.scan(row_filter=where).plan_files()):
+        for some in pool.map(count, files):
             total.update(some)
         return total
 
@@ -341,19 +361,28 @@ def _key(table: Table, region: str, account: str, day: int | None) -> PartitionK
     return PartitionKey([PartitionFieldValue(field, value) for field, value in values], table.spec(), table.schema())
 
 
-def _without(table: Table, names: set[str]) -> tuple[list[DataFile], list[DataFile]]:
-    """The table's files that have rows of these names, and new files of their other rows."""
+def _without(table: Table, places: set[Place]) -> tuple[list[DataFile], list[DataFile]]:
+    """The table's files that have rows of these, and new files of their other rows."""
     columns = table.schema()
     field = columns.find_field(LAKE_FILE).field_id
     scan = ArrowScan(table.metadata, table.io, columns, EVERY)
+    by_partition: dict[Partition, set[str]] = {}
+    for partition, name in places:
+        by_partition.setdefault(partition, set()).add(name)
     removed, others = [], []
-    for task in table.scan(row_filter=_of(names)).plan_files():
-        removed.append(task.file)
-        if _only(task, field) in names:
+    for task in table.scan(row_filter=_of(places)).plan_files():
+        names = by_partition.get(_partition(table.name()[-1], task.file), set())
+        only = _only(task, field)
+        if only in names:
+            removed.append(task.file)
+        if not names or only is not None:
             continue
         rows = scan.to_table([task])
-        named = pc.is_in(rows[LAKE_FILE], pa.array([name or None for name in sorted(names)], rows[LAKE_FILE].type))
-        rest = rows.filter(pc.invert(named))
+        gone = pc.is_in(pc.fill_null(rows[LAKE_FILE], ""), pa.array(sorted(names), rows[LAKE_FILE].type))
+        rest = rows.filter(pc.invert(gone))
+        if len(rest) == len(rows):
+            continue
+        removed.append(task.file)
         if len(rest):
             region, account, day = (task.file.partition[number] for number in range(3))
             written = uuid.uuid5(uuid.NAMESPACE_URL, f"{task.file.file_path}#{sorted(names)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.definitions import DUPLICATES, definition
+from ocsf_lake.catalogs.definitions import DUPLICATES, definition, partition_of
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import divide, duplicates, moving, rejects, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
@@ -125,11 +125,13 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
     reached("written", batch.id)
     lease.check()
     given_up: list[str] = []
+    earlier: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
             left = orphans.left(connection, lake.store, batch.id)
             given_up += orphans.ids(connection, batch.id)
+            earlier += orphans.folders(connection, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
     at, key = now(), work.engine.mapper.duplicate_key
@@ -142,7 +144,7 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
         for batch_id in set(given_up) - {batch.id, *(one.id for one, _ in result.routed)}:
             lake.catalog.drop(batch_id)
         for one, found in [(batch, result), *result.routed]:
-            register(one, lake, found)
+            register(one, lake, found, earlier)
         reached("registered", batch.id)
         if batch.attempts > 1:
             records.forget(lake.store, batch.id)
@@ -519,8 +521,16 @@ def _check(batch: Batch, result: Result) -> None:
             )
 
 
-def register(batch: Batch, lake: Lake, result: Result) -> None:
-    """Tells the catalogs of a batch's files."""
+def register(batch: Batch, lake: Lake, result: Result, earlier: Iterable[str] = ()) -> None:
+    """Tells the catalogs of a batch's files.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        result: What became of it.
+        earlier: Folders that an earlier attempt may have registered files in.
+    """
     for name in sorted({file.partition.table for file in result.files}):
         lake.catalog.create_or_evolve(definition(name))
-    lake.catalog.register(batch.id, result.files)
+    elsewhere = {found for folder in earlier if (found := partition_of(folder)) is not None}
+    lake.catalog.register(batch.id, result.files, sorted(elsewhere - {file.partition for file in result.files}))

@@ -31,7 +31,7 @@ from ocsf_lake.ingest.parts import Assembly, Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import generations, meter, records, replays
+from ocsf_lake.ledger import generations, meter, orphans, records, replays
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
@@ -202,8 +202,9 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
         lease.check()
         with lake.ledger.engine.connect() as connection:
             generations.check(connection, result.all_files)
+            earlier = orphans.folders(connection, batch.id)
         for one, found in [(batch, result), *result.routed]:
-            batches.register(one, lake, found)
+            batches.register(one, lake, found, earlier)
         reached("registered", batch.id)
         facts = records.Facts(
             at, routed=duplicates.routed(lake.settings, result),

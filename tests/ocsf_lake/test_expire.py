@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -20,7 +21,8 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.upkeep import check, compact
 from ocsf_lake.upkeep.expire import expire
-from tests.ocsf_lake.compacting import TABLE, take
+from tests.ocsf_lake.compacting import TABLE, dying, take
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, call, write
 from tests.servers.rgw import S3Server
 from tests.servers.seaweed import TablesServer
 
@@ -160,6 +162,32 @@ def test_a_lake_without_iceberg_has_nothing_to_forget(tmp_path: Path) -> None:
     take(tmp_path / "logs", found, 0)
     summary = expire(found, ALL)
     assert (summary.tables, summary.left) == ([], {})
+
+
+def test_what_a_dead_attempt_registered_in_another_table_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt has no files in it: its events came in another delivery by then. Its snapshot is forgotten."""
+    found = config.load(lake=str(tmp_path / "lake"), catalogs=["iceberg"], duplicates={"aws_cloudtrail": "drop"})
+    read = call(2, eventCategory="Data", managementEvent=False, eventSource="s3.amazonaws.com", eventName="GetObject")
+
+    def deliver(name: str, *records: dict[str, object]) -> Path:
+        key = CLOUDTRAIL_KEY.format(account="111122223333", region="eu-west-1", hhmm="0900", tag=name)
+        write(tmp_path / name / key, json.dumps({"Records": records}))
+        return tmp_path / name
+
+    ours = deliver("ours", call(1), read)
+    with dying(monkeypatch, "registered"):
+        ingest.ingest([str(ours)], found)
+    ingest.ingest([str(deliver("theirs", read))], found)
+    (done,) = expire(found, ALL).tables
+    assert (done.table, done.snapshots) == ("s3_data", 1)
+    ingest.ingest([str(ours)], found)
+    with opened(found) as lake:
+        catalog = catalog_of(lake)
+        for table in (TABLE, "s3_data"):
+            assert catalog.catalog.load_table((catalog.namespace, table)).scan().to_arrow().num_rows == 1
+        assert check.check(lake) == []
 
 
 @pytest.mark.integration

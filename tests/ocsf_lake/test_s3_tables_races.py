@@ -49,34 +49,40 @@ def filled(tabled: Settings, tmp_path: Path) -> Settings:
 def test_a_batch_that_is_done_while_a_table_is_repaired_stays(
     filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = iceberg_copied._rows
+    load, look = CopiedCatalog._loaded, iceberg_copied._rows
     done: list[int] = []
 
-    def looking(*given: Any) -> Any:
-        """Before and after the first looks at the table another worker finishes a batch."""
+    def crowded(act: Callable[..., Any]) -> Callable[..., Any]:
+        """Before and after it is done another worker finishes a batch, at first."""
 
         def another() -> None:
-            if len(done) == 6:
-                return
-            done.append(len(done) + 3)
-            ingest.ingest([str(flows(tmp_path / f"more{done[-1]}", done[-1], 1))], filled)
+            if len(done) < 6:
+                done.append(len(done) + 3)
+                ingest.ingest([str(flows(tmp_path / f"more{done[-1]}", done[-1], 1))], filled)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(iceberg_copied, "_rows", look)
-            another()
-            found = look(*given)
-            another()
-        return found
+        def doing(*given: Any) -> Any:
+            with monkeypatch.context() as patched:
+                patched.setattr(CopiedCatalog, "_loaded", load)
+                patched.setattr(iceberg_copied, "_rows", look)
+                another()
+                found = act(*given)
+                another()
+            return found
+
+        return doing
 
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
         catalog.drop(check.truth(lake).held("vpc_flow")[0].batch_id)
         catalog.sleep = lambda _: None
-        monkeypatch.setattr(iceberg_copied, "_rows", looking)
-        catalog.repair(VPC, check.truth(lake))
-        monkeypatch.setattr(iceberg_copied, "_rows", look)
+        monkeypatch.setattr(CopiedCatalog, "_loaded", crowded(load))
+        monkeypatch.setattr(iceberg_copied, "_rows", crowded(look))
+        with catalog._lock:
+            catalog._repair_rows("vpc_flow", check.truth(lake))
         assert len(done) == 6
+        monkeypatch.setattr(CopiedCatalog, "_loaded", load)
+        monkeypatch.setattr(iceberg_copied, "_rows", look)
         assert_once(lake, (3 + len(done)) * 5)
         assert check.check(lake) == []
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -26,6 +27,7 @@ try:
     from pyiceberg import exceptions as iceberg
     from pyiceberg.catalog import BOTOCORE_SESSION, load_catalog
     from pyiceberg.catalog import Catalog as PyIcebergCatalog
+    from pyiceberg.catalog.rest import RestCatalog
     from pyiceberg.io.fsspec import FsspecFileIO
 except ImportError as missing:
     raise ConfigError(f"Iceberg needs pyiceberg ({missing}): install ocsf-lake[iceberg]") from missing
@@ -41,6 +43,9 @@ FOLDER = "_iceberg"
 
 NAME = "ocsf_lake"
 """The catalog's name, by which the rows of its tables are told from those of others in the same database."""
+
+CONNECT_SECONDS, ANSWER_SECONDS, SIGNED_RETRIES = 10, 60, 2
+"""How long a catalog is waited for, and how often a signed request is repeated that got no answer; POST is not."""
 
 OPENED = 3
 """How often a catalog in SQLite is opened while others make it."""
@@ -91,6 +96,16 @@ class OwnFileIO(LakeFileIO):
         return replace(access, kms_key=None, requester_pays=False)
 
 
+class WaitingRestCatalog(RestCatalog):
+    """A REST catalog that is not waited for without end, as pyiceberg does."""
+
+    def _create_session(self) -> requests.Session:
+        session = super()._create_session()
+        limited = partial(session.request, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))
+        session.request = limited  # type: ignore[method-assign]
+        return session
+
+
 def is_s3_tables(properties: Mapping[str, str]) -> bool:
     """Whether properties name Amazon S3 Tables, or what speaks its protocol: by endpoint, table bucket or signature."""
     host = urlsplit(properties.get("uri", "")).hostname or ""
@@ -138,6 +153,10 @@ def connect(
     if store.is_local:
         permissions.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
     given[ACCESS] = json.dumps(asdict(store.access))
+    if _is_rest(given):
+        given.pop("type", None)
+        given["py-catalog-impl"] = f"{WaitingRestCatalog.__module__}.{WaitingRestCatalog.__qualname__}"
+        given.setdefault("rest.sigv4.max-retries", str(SIGNED_RETRIES))
     if given.get(SIGNED, "").lower() == "true":
         with s3.explained(given["warehouse"]):
             _sign(given, store.access)
@@ -145,6 +164,15 @@ def connect(
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
         database.sort_out_errors(engine)
     return catalog
+
+
+def _is_rest(properties: Mapping[str, str]) -> bool:
+    """Whether pyiceberg takes these for a REST catalog's."""
+    if {"catalog-impl", "py-catalog-impl"} & properties.keys():
+        return False
+    return properties.get("type", "").lower() == "rest" or (
+        "type" not in properties and properties.get("uri", "").startswith("http")
+    )
 
 
 def _sign(given: dict[str, Any], access: Access) -> None:

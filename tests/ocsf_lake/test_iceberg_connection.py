@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake import config
-from ocsf_lake.catalogs.iceberg_connection import ACCESS, LakeFileIO, OwnFileIO, are_copied, is_s3_tables
+from ocsf_lake.catalogs import iceberg_connection
+from ocsf_lake.catalogs.iceberg_connection import (
+    ACCESS,
+    LakeFileIO,
+    OwnFileIO,
+    WaitingRestCatalog,
+    are_copied,
+    is_s3_tables,
+)
 from ocsf_lake.lake import opened
 from ocsf_lake.storage import s3
 from ocsf_lake.upkeep import check
@@ -158,6 +167,30 @@ def test_a_catalog_whose_configuration_cannot_be_read_is_an_error_of_the_setup(
         settings(tmp_path, uri=answering.uri)
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [{"type": "REST"}, {}])
+def test_a_rest_catalog_is_known_by_its_type_or_its_uri(
+    kind: dict[str, str], tmp_path: Path, answering: Answering
+) -> None:
+    found = config.load(
+        lake=str(tmp_path / "lake"), catalogs=["iceberg"], iceberg_properties={"uri": answering.uri, **kind}
+    )
+    with opened(found) as lake:
+        assert isinstance(lake.catalog.all[0].catalog, WaitingRestCatalog)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("signed", ["true", "false"])
+def test_a_catalog_that_never_answers_is_not_waited_for_without_end(
+    signed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg_connection, "ANSWER_SECONDS", 0.1)
+    keys = {"client.access-key-id": "key", "client.secret-access-key": "hidden", "rest.signing-region": "eu-west-1"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        found = settings(tmp_path, uri=uri, **{"rest.sigv4-enabled": signed}, **keys)
+        with pytest.raises(RetriableError, match="does not answer"), opened(found):
+            pass
 
 
 def test_the_lakes_own_key_is_not_used_in_a_bucket_of_tables() -> None:

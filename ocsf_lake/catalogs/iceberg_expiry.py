@@ -29,7 +29,8 @@ def expire(table: Table, folder: str, before: datetime, *, dry_run: bool = False
 
     Args:
         table: The table.
-        folder: Where metadata of our tables lies; a table elsewhere is expired and its folder is left alone.
+        folder: Where metadata of our tables lies; a table elsewhere is expired and its folder is left alone, as it is
+            where properties of the catalog name another kind of access to files.
         before: The moment, with a zone.
         dry_run: Only say what would be done.
     """
@@ -40,13 +41,14 @@ def expire(table: Table, folder: str, before: datetime, *, dry_run: bool = False
     ]  # fmt: skip
     metadata = f"{folder}/metadata"
     # Listed before the table is looked at again: what a commit writes meanwhile is not among it.
-    found = dict(_listed(table, metadata)) if table.location() == folder else {}
+    is_ours = table.location() == folder and isinstance(table.io, FsspecFileIO)
+    found = dict(_listed(table, metadata)) if is_ours else {}
     if old and not dry_run:
         table.maintenance.expire_snapshots().by_ids(old).commit()
     table.refresh()
     named = _named(table, set(old))
     gone = {path: size for path, size in found.items() if path.rpartition("/")[2] not in named}
-    if not dry_run:
+    if gone and not dry_run:
         _remove(table, metadata, gone)
     return Expired(table.name()[-1], len(old), len(gone), sum(gone.values()))
 

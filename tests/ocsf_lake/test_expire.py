@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyiceberg.table import Table
 
 from ocsf_lake import config
-from ocsf_lake.catalogs import iceberg_expiry
+from ocsf_lake.catalogs import iceberg, iceberg_expiry
+from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.iceberg import IcebergCatalog
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
@@ -83,6 +85,34 @@ def test_earlier_snapshots_and_their_metadata_go_and_rows_stay(settings: Setting
         assert len(table_of(lake).snapshots()) == 1
     grow_old(settings)
     assert expire(settings, ALL).tables == []
+
+
+def test_metadata_that_is_reached_in_another_way_is_left_alone(settings: Settings) -> None:
+    grow_old(settings)
+    files = metadata(settings)
+    properties = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
+    (done,) = expire(settings.model_copy(update={"iceberg_properties": properties}), ALL).tables
+    assert (done.snapshots, done.files) == (3, 0)
+    assert metadata(settings) >= files
+
+
+def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = iceberg._data_files
+    came: list[bool] = []
+
+    def looking(*given: Any) -> Any:
+        found = look(*given)
+        if not came:
+            came.append(True)
+            take(tmp_path / "more", settings, 4)
+        return found
+
+    with opened(settings) as lake:
+        monkeypatch.setattr(iceberg, "_data_files", looking)
+        assert catalog_of(lake).check(definition(TABLE), check.truth(lake)) == []
+        assert came
 
 
 def test_what_is_young_stays(settings: Settings) -> None:

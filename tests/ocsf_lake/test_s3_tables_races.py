@@ -87,6 +87,25 @@ def test_a_batch_that_is_done_while_a_table_is_repaired_stays(
         assert check.check(lake) == []
 
 
+def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = iceberg_copied._rows
+    looked: list[bool] = []
+
+    def looking(*given: Any) -> Any:
+        found = look(*given)
+        looked.append(True)
+        if len(looked) == 1:
+            ingest.ingest([str(flows(tmp_path / "more", 3, 1))], filled)
+        return found
+
+    with opened(filled) as lake:
+        monkeypatch.setattr(iceberg_copied, "_rows", looking)
+        assert catalog_of(lake).check(VPC, check.truth(lake)) == []
+        assert len(looked) >= 2
+
+
 def test_a_writer_that_is_slow_to_copy_gets_in_beside_a_quick_one(
     filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

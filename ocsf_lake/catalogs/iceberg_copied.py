@@ -160,7 +160,7 @@ class CopiedCatalog(IcebergCatalog):
         largest = max((file.rows for file in some), default=1)
         at_once = min(COPIED_AT_ONCE, max(1, ROWS_AT_ONCE // max(1, largest)))
         with ThreadPoolExecutor(at_once, thread_name_prefix="ocsf-lake") as pool:
-            for copies in pool.map(lambda file: self._copies(table, file), some):
+            for copies in pool.map(lambda file: self._copies(table, file, instead=_place(file) in gone), some):
                 added += copies
         with table.transaction() as transaction:
             update = transaction.update_snapshot(snapshot_properties=properties)
@@ -170,22 +170,27 @@ class CopiedCatalog(IcebergCatalog):
                 for copy in added:
                     producer.append_data_file(copy)
 
-    def _copies(self, table: Table, file: FileInfo | HeldFile) -> list[DataFile]:
+    def _copies(self, table: Table, file: FileInfo | HeldFile, *, instead: bool = False) -> list[DataFile]:
         """Writes the rows of a file to where the table's are, under names that are the same each time.
+
+        Args:
+            table: The table.
+            file: The file.
+            instead: The table has other rows of it; its readers may be at files of these names, so they get others.
 
         Raises:
             LakeFileError: The file is gone or is not what was written.
             WriteError: The table lacks columns of the file.
         """
         metadata = table.metadata
-        key = (metadata.table_uuid, metadata.current_schema_id, metadata.default_spec_id, file.path, file.sha256)
+        source = f"{file.path}#{file.sha256}" + (f"#{metadata.current_snapshot_id}" if instead else "")
+        key = (metadata.table_uuid, metadata.current_schema_id, metadata.default_spec_id, source)
         if key not in self._copied:
-            self._copied[key] = list(self._copy(table, file))
+            self._copied[key] = list(self._copy(table, file, uuid.uuid5(uuid.NAMESPACE_URL, source)))
         return self._copied[key]
 
-    def _copy(self, table: Table, file: FileInfo | HeldFile) -> Iterator[DataFile]:
+    def _copy(self, table: Table, file: FileInfo | HeldFile, written: uuid.UUID) -> Iterator[DataFile]:
         name = _place(file)[1]
-        written = uuid.uuid5(uuid.NAMESPACE_URL, f"{file.path}#{file.sha256}")
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
             (path,) = fetched.fetch(self.store, [(file.path, file.sha256)], Path(folder))
             number = 0
@@ -246,11 +251,16 @@ class CopiedCatalog(IcebergCatalog):
     def _repair_rows(self, name: str, truth: Truth) -> None:
         wrong = self._wrong(self._loaded(name), truth)
         for start in range(0, len(wrong), FILES_PER_COMMIT):
-            some = wrong[start : start + FILES_PER_COMMIT]
-            try:
-                self._retried(name, lambda some=some: self._repair_some(name, some, truth))  # type: ignore[misc]
-            except fetched.LakeFileError:
-                continue  # gone for good, which is said of storage; the others can be mended
+            self._repair_places(name, wrong[start : start + FILES_PER_COMMIT], truth)
+
+    def _repair_places(self, name: str, places: Sequence[Place], truth: Truth) -> None:
+        try:
+            self._retried(name, lambda: self._repair_some(name, places, truth))
+        except fetched.LakeFileError:
+            # One is gone for good, which is said of storage; the others can be mended.
+            half = len(places) // 2
+            for some in (places[:half], places[half:]) if half else ():
+                self._repair_places(name, some, truth)
 
     def _repair_some(self, name: str, places: Sequence[Place], truth: Truth) -> None:
         # What should be there is asked after what is there: a batch that is done in between is not taken out.

@@ -28,7 +28,7 @@ from tests.ocsf_lake.compacting import TABLE, dying, take
 from tests.ocsf_lake.test_s3_tables import VPC, assert_once, catalog_of, flows, forget_snapshots, rows, table_of
 from tests.servers.seaweed import TablesServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -112,13 +112,13 @@ def test_a_writer_that_is_slow_to_copy_gets_in_beside_a_quick_one(
     copy = CopiedCatalog._copy
     copied: list[str] = []
 
-    def copying(self: CopiedCatalog, table: Any, file: Any) -> Iterator[Any]:
+    def copying(self: CopiedCatalog, table: Any, file: Any, written: uuid.UUID) -> Iterator[Any]:
         """While each file is copied another worker commits."""
         copied.append(file.path)
         with monkeypatch.context() as patched:
             patched.setattr(CopiedCatalog, "_copy", copy)
             ingest.ingest([str(flows(tmp_path / f"quick{len(copied)}", 10 + len(copied), 1))], filled)
-        yield from copy(self, table, file)
+        yield from copy(self, table, file, written)
 
     monkeypatch.setattr(CopiedCatalog, "_copy", copying)
     ingest.ingest([str(flows(tmp_path / "slow", 3, 2))], filled)
@@ -239,6 +239,35 @@ def test_rows_of_others_are_found_and_taken_out(
         repair = check.sync(lake)
         assert (repair.left, repair.refused) == ([], [])
         assert_once(lake, 15)
+
+
+def test_a_file_that_is_gone_for_good_does_not_keep_others_from_being_mended(filled: Settings) -> None:
+    with opened(filled) as lake:
+        catalog = catalog_of(lake)
+        catalog.create_or_evolve(VPC)
+        held = check.truth(lake).held("vpc_flow")
+        for file in held:
+            catalog.drop(file.batch_id)
+        lake.store.remove([held[1].path])
+        catalog.repair(VPC, check.truth(lake))
+        assert_once(lake, 10)
+        (finding,) = catalog.check(VPC, check.truth(lake))
+        assert (finding.kind, finding.item) == (Kind.FILE_UNREGISTERED, held[1].path)
+
+
+def test_what_readers_may_be_at_is_not_written_over(filled: Settings) -> None:
+    """A copy that is twice in the table is replaced by one of another name."""
+    with opened(filled) as lake:
+        table = table_of(lake)
+        double = next(iter(table.scan().plan_files())).file
+        with table.transaction() as changing, changing.update_snapshot().fast_append() as producer:
+            producer.append_data_file(double)
+        before = table.scan().to_arrow()
+        assert check.sync(lake).left == []
+        assert_once(lake, 15)
+        later = table_of(lake)
+        assert double.file_path not in later.inspect.files()["file_path"].to_pylist()
+        assert later.scan(snapshot_id=table.current_snapshot().snapshot_id).to_arrow().equals(before)  # type: ignore[union-attr]
 
 
 def test_what_the_service_has_merged_is_read_by_its_one_column(filled: Settings) -> None:

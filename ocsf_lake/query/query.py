@@ -321,7 +321,7 @@ def connect(
 def _parts() -> dict[str, list[str]]:
     """What can be shown by itself -> words of which a statement has one when it reads something of it."""
     found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
-    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
+    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
     for name, table in tables.load().items():
         found[name] = [name, *([table.security_lake] if table.security_lake else [])]
         found[name] += [table.latest.view] if table.latest else []

@@ -7,6 +7,7 @@ its URI and its ETag, nothing shortened: two objects never pass for one.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ocsf_lake.ledger.database import lock, select_in, upsert
-from ocsf_lake.ledger.tables import NAMES, OBJECT_ROWS, OBJECTS
+from ocsf_lake.ledger.tables import NAMES, OBJECT_ROWS, OBJECTS, SHOWN
 
 Key = tuple[str, str]
 """URI and ETag."""
@@ -27,10 +28,8 @@ _HEX, _TEXT = b"\x01", b"\x00"
 _IS_HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _SHARED = {"source": "source", "batch_id": "batch"}
 """Column of `OBJECTS` -> column of `OBJECT_ROWS`, which has the number of the text."""
-_ROWS = 1_000
-_IN = 250
-_BEGINNING = sa.literal_column("objects.beginning", sa.Integer)
-_REST = sa.literal_column("objects.rest", sa.Text)
+ROWS = 1_000
+"""So many are looked for, or moved, at a time."""
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -75,18 +74,24 @@ def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]
     pairs = [split(uri) for uri in dict.fromkeys(uris)]
     numbers = _numbers(connection, {beginning for beginning, _ in pairs})
     wanted = [(numbers[beginning], rest) for beginning, rest in pairs if beginning in numbers]
+    for start in range(0, len(wanted), ROWS):
+        yield from connection.execute(_joined(connection, query, wanted[start : start + ROWS]))
+
+
+def _joined(
+    connection: sa.Connection, query: sa.Select[Any], wanted: Sequence[tuple[int, str]]
+) -> sa.Select[Any]:
+    """A query on `OBJECTS` with the rows that are wanted as one more table: what makes databases use the index."""
     if connection.dialect.name == "postgresql":
-        if wanted:
-            ids, rests = zip(*wanted, strict=True)
-            of = sa.func.unnest(
-                sa.literal(list(ids), postgresql.ARRAY(sa.Integer)), sa.literal(list(rests), postgresql.ARRAY(sa.Text))
-            ).table_valued("beginning", "rest", name="wanted")
-            both = (of.c.beginning == _BEGINNING) & (of.c.rest == _REST)
-            yield from connection.execute(query.where(sa.exists().select_from(of).where(both)))
-        return
-    for start in range(0, len(wanted), _IN):
-        chunk = wanted[start : start + _IN]
-        yield from connection.execute(query.where(sa.tuple_(_BEGINNING, _REST).in_(chunk)))
+        numbers, rests = zip(*wanted, strict=True)
+        arrays = (
+            sa.literal(list(numbers), postgresql.ARRAY(sa.Integer)), sa.literal(list(rests), postgresql.ARRAY(sa.Text))
+        )  # fmt: skip
+        pairs = sa.func.unnest(*arrays).table_valued("beginning", "rest", name="wanted").render_derived()
+        return query.where(OBJECTS.c.beginning == pairs.c.beginning, OBJECTS.c.rest == pairs.c.rest)
+    pair = sa.func.json_each(json.dumps(wanted)).table_valued("value", name="wanted").c.value
+    beginning, rest = (sa.func.json_extract(pair, f"$[{place}]") for place in range(2))
+    return query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest)
 
 
 def change(connection: sa.Connection, keys: Iterable[Key], values: Mapping[str, Any]) -> None:
@@ -126,9 +131,9 @@ def beginning_with(connection: sa.Connection, folder: str) -> bool:
 
 def take_over(connection: sa.Connection, table: str) -> None:
     """Writes the objects that another table has with the columns of `OBJECTS`; memory holds some thousand."""
-    names = [column.name for column in OBJECTS.columns]
+    names = [column.name for column in SHOWN[OBJECTS.name].columns]
     query = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(table))
-    result = connection.execution_options(stream_results=True, yield_per=_ROWS).execute(query)
+    result = connection.execute(query, execution_options={"stream_results": True, "yield_per": ROWS})
     for part in result.partitions():
         put(connection, [row._asdict() for row in part])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
@@ -9,6 +11,14 @@ _NOT_DONE = sa.text("state <> 'done'")
 
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Text in the order of its bytes, whatever the database's locale."""
+
+
+class _Bytes(sa.LargeBinary):
+    """Bytes as both drivers take them."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Nothing is done to them: SQLAlchemy's way takes longer than the database."""
+
 
 NAMES = sa.Table(
     "names",
@@ -30,7 +40,7 @@ OBJECT_ROWS = sa.Table(
     sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
     sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
     sa.Column("rest", BYTEWISE, primary_key=True),
-    sa.Column("etag", sa.LargeBinary, primary_key=True),
+    sa.Column("etag", _Bytes, primary_key=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("stamp", sa.Text, nullable=False, default=""),
     sa.Column("reason", sa.Text),
@@ -42,24 +52,28 @@ OBJECT_ROWS = sa.Table(
 `NAMES`, a URI is its beginning and its rest, an ETag is bytes."""
 OBJECT_ROWS.add_is_dependent_on(NAMES)
 
+def _of_objects() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("uri", sa.Text, primary_key=True),
+        sa.Column("etag", sa.Text, primary_key=True),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("stamp", sa.Text, nullable=False),
+        sa.Column("source", sa.Text),
+        sa.Column("batch_id", sa.Text),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("read", sa.BigInteger, nullable=False),
+        sa.Column("events", sa.BigInteger, nullable=False),
+        sa.Column("quarantined", sa.BigInteger, nullable=False),
+        sa.Column("dropped", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("tried_at", sa.Text),
+        sa.Column("tried_with", sa.Text),
+    ]
+
+
 OBJECTS = sa.Table(
-    "objects",
-    sa.MetaData(),
-    sa.Column("uri", sa.Text, primary_key=True),
-    sa.Column("etag", sa.Text, primary_key=True),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("stamp", sa.Text, nullable=False),
-    sa.Column("source", sa.Text),
-    sa.Column("batch_id", sa.Text),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("read", sa.BigInteger, nullable=False),
-    sa.Column("events", sa.BigInteger, nullable=False),
-    sa.Column("quarantined", sa.BigInteger, nullable=False),
-    sa.Column("dropped", sa.BigInteger, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("tried_at", sa.Text),
-    sa.Column("tried_with", sa.Text),
+    "objects", sa.MetaData(), *_of_objects(), sa.Column("beginning", sa.Integer), sa.Column("rest", sa.Text)
 )
 """Objects as they are read: a view. Those of some URIs are found by `ocsf_lake.ledger.objects.select`, which knows the
 index; a condition on the URI looks through all.
@@ -398,8 +412,23 @@ def _store_objects_in_fewer_bytes(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE objects RENAME TO old_objects")
     NAMES.create(connection)
     OBJECT_ROWS.create(connection)
+    if connection.dialect.name == "postgresql":
+        _grant_again(connection, "old_objects")
     objects.take_over(connection, "old_objects")
     connection.exec_driver_sql("DROP TABLE old_objects")
+
+
+def _grant_again(connection: sa.Connection, table: str) -> None:
+    """Lets those do with the tables of objects what they were let do with another one."""
+    query = sa.text(
+        "SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, privilege_type "
+        "FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(:name) AND grantee <> relowner "
+        "AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')"
+    )
+    for role, privilege in connection.execute(query, {"name": table}).all():
+        connection.exec_driver_sql(f"GRANT {privilege} ON object_rows, names, objects TO {role}")
+        if privilege == "INSERT":
+            connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE names_id_seq TO {role}")
 
 
 STEPS = (
@@ -414,7 +443,7 @@ STEPS = (
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""
 
 SHOWN: dict[str, sa.Table] = {
-    OBJECTS.name: OBJECTS,
+    OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
     **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
 }
 """What a ledger says, by the names of tables; `objects` is a view, and how it is stored is not shown."""

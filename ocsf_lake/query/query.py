@@ -451,7 +451,9 @@ def _create(
 ) -> None:
     """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
     keys = [key for key in table.keys if key not in table.schema.names]
-    empty = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)]).empty_table()
+    # Not `empty_table()`, which imports pandas where that is installed.
+    schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
+    empty = pa.Table.from_batches([], schema)
     if not groups:
         connection.register(name, empty)
         return

@@ -202,7 +202,6 @@ def test_postgres_moves_and_finds_objects_too(postgres_server: Postgres) -> None
     url = postgres_server.database()
     wanted = _put_odd_objects(url)
     assert _shown_objects(url) == wanted
-    _check_finding(url)
     engine = sa.create_engine(url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("SET search_path TO ocsf_ledger")
@@ -217,6 +216,7 @@ def test_postgres_moves_and_finds_objects_too(postgres_server: Postgres) -> None
             allowed = f"SELECT has_table_privilege('looks_on', '{table}', 'SELECT')"
             assert connection.exec_driver_sql(allowed).scalar() is True
         connection.exec_driver_sql("DROP OWNED BY looks_on; DROP ROLE looks_on")
+    _check_finding(url)
 
 
 def _check_finding(url: str) -> None:

@@ -148,7 +148,8 @@ def test_few_unfinished_objects_of_old_days_are_looked_at_again(logs: Logs) -> N
     with opened(logs.settings) as lake, lake.ledger.engine.begin() as connection:
         old = key(NOW.date() - timedelta(days=45))
         changed = connection.exec_driver_sql(
-            f"UPDATE object_rows SET state = 'skipped', batch = NULL WHERE rest LIKE '%{old}'"
+            f"UPDATE object_rows SET state = 'skipped', batch = NULL "
+            f"WHERE (beginning, rest) IN (SELECT beginning, rest FROM objects WHERE uri LIKE '%{old}')"
         )
         assert changed.rowcount == 1
     found = logs.run(NOW + timedelta(minutes=1))

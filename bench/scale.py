@@ -65,8 +65,9 @@ def fill(lake: Path, files: int, objects: int) -> None:
         object_row = dict(ledger.execute(f"{stored} AND events > 0").fetchone())
         names = [(1_000_000 + number, row["id"]) for number, row in enumerate(batches)]
         ledger.executemany("INSERT INTO names (id, name) VALUES (?, ?)", names)
+        rest = object_row["rest"]
         objects_table, found = "object_rows", [
-            {**object_row, "rest": f"{object_row['rest']}-{number:08d}", "batch": names[number * len(names) // objects][0]}
+            {**object_row, "rest": f"{rest}-{number:08d}", "batch": names[number * len(names) // objects][0]}
             for number in range(objects)
         ]
     else:

@@ -16,6 +16,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import LISTINGS, OBJECTS
 from ocsf_lake.storage.objects import ObjectRef
 from tests.ocsf_lake.conftest import ON_BOTH
+from tests.ocsf_lake.test_database import OBJECTS_IN_ONE_TABLE
 from tests.servers.rgw import S3Server
 
 pytestmark = pytest.mark.integration
@@ -219,6 +220,8 @@ def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
     logs.put(key(date(2026, 3, 16)))
     logs.run()
     with opened(logs.settings) as lake, lake.ledger.engine.begin() as connection:
+        for statement in OBJECTS_IN_ONE_TABLE.split(";")[:-1]:
+            connection.exec_driver_sql(statement)
         connection.exec_driver_sql("DROP TABLE listings")
         connection.exec_driver_sql("UPDATE schema_version SET version = version - 1")
     logs.put(key(date(2026, 3, 17)), 1)

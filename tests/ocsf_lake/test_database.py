@@ -16,6 +16,7 @@ from ocsf_lake.ledger import objects
 from ocsf_lake.ledger import tables as ledger_tables
 from ocsf_lake.ledger.database import connect
 from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, RetriableError
@@ -131,6 +132,15 @@ ODD_OBJECTS = [
     ("no slash", "ab\n"),
 ]
 """Names and ETags of many kinds, in no order; some differ by little."""
+
+
+def test_an_object_with_a_nul_in_its_name_is_found(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    refs = [ObjectRef("s3://a/b\0c", "x", 0), ObjectRef("s3://a/b", "x", 0)]
+    ledger.note(refs[:1], State.SKIPPED, "why")
+    assert ledger.states(refs).keys() == {refs[0].key}
+    assert Seen(ledger.engine).objects([ref.uri for ref in refs]) == {refs[0].uri}
+    ledger.close()
 
 
 def _put_odd_objects(url: str) -> list[tuple[object, ...]]:

@@ -28,7 +28,7 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions
+from ocsf_lake.ledger import compactions, objects
 from ocsf_lake.ledger.database import select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
@@ -346,7 +346,7 @@ def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> 
     )
     wanted = set(keys)
     with ledger.engine.connect() as connection:
-        rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in keys}))
+        rows = objects.select(connection, query, sorted({uri for uri, _ in keys}))
         return [(uri, etag) for uri, etag in rows if (uri, etag) in wanted]
 
 

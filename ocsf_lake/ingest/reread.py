@@ -21,8 +21,7 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import orphans, replays
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger import objects, orphans, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, State
@@ -70,7 +69,7 @@ def before(lake: Lake, refs: Sequence[ObjectRef]) -> dict[Key, Read]:
     )  # fmt: skip
     wanted = {ref.key for ref in refs}
     with lake.ledger.engine.connect() as connection:
-        rows = list(select_in(connection, query, columns.uri, [ref.uri for ref in refs]))
+        rows = list(objects.select(connection, query, (ref.uri for ref in refs)))
     return {(uri, etag): Read(*facts) for uri, etag, *facts in rows if (uri, etag) in wanted}
 
 
@@ -189,13 +188,14 @@ class _Moving:
         main = self.ids[0] if self.ids else None
         counted: dict[Key, tuple[int, int, int]] = {}
         for ref in self.refs:
-            row = (columns.uri == ref.uri) & (columns.etag == ref.etag)
-            query = sa.select(columns.read, columns.quarantined, columns.dropped).where(row)
-            found = connection.execute(query.where(columns.batch_id.is_not_distinct_from(main))).one_or_none()
+            query = sa.select(columns.read, columns.quarantined, columns.dropped).where(
+                columns.etag == ref.etag, columns.batch_id.is_not_distinct_from(main)
+            )
+            found = next(objects.select(connection, query, [ref.uri]), None)
             if found is None:
                 raise RetriableError("another run has planned the object meanwhile; run it again", object=ref.uri)
             counted[ref.key] = tuple(found)
-            connection.execute(sa.delete(OBJECTS).where(row))
+            objects.remove(connection, [ref.key])
         if main is None:
             return
         emptied = connection.scalar(sa.select(columns.uri).where(columns.batch_id == main).limit(1)) is None

@@ -18,13 +18,26 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker
+from ocsf_lake.ledger import marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
 from ocsf_lake.ledger.rows import Moment, Rows, table_of
 from ocsf_lake.ledger.sqlite_reading import memory_engine
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, KEYS, METADATA, OBJECTS, ROUTED, STEPS, TRACES
+from ocsf_lake.ledger.tables import (
+    ABOUT,
+    BATCHES,
+    FILES,
+    KEYS,
+    METADATA,
+    NAMES,
+    OBJECT_ROWS,
+    OBJECTS,
+    ROUTED,
+    SHOWN,
+    STEPS,
+    TRACES,
+)
 from ocsf_lake.storage import permissions
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -119,7 +132,7 @@ class Ledger:
             OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
         )
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, OBJECTS.c.uri, sorted(wanted))
+            rows = objects.select(connection, query, sorted(wanted))
             return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
 
     def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -134,7 +147,7 @@ class Ledger:
         query = sa.select(columns.uri, columns.etag, *names).where(columns.state == State.FAILED)
         wanted = {ref.key for ref in refs}
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, columns.uri, [ref.uri for ref in refs])
+            rows = objects.select(connection, query, (ref.uri for ref in refs))
             return {(uri, etag): Tries(*found) for uri, etag, *found in rows if (uri, etag) in wanted}
 
     def plan(
@@ -188,7 +201,7 @@ class Ledger:
                 written.append(batch)
                 self._planned += len(batch.members)
             if self._planned >= ANALYZED_FROM:
-                analyze(connection, OBJECTS, BATCHES)
+                analyze(connection, OBJECT_ROWS, NAMES, BATCHES)
                 self._planned = 0
         return written
 
@@ -210,7 +223,7 @@ class Ledger:
             }
             for ref in refs
         ]  # fmt: skip
-        upsert(connection, OBJECTS, ("uri", "etag"), rows)
+        objects.put(connection, rows)
 
     def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
         """What the ledger says of batches, in the order of the ids.
@@ -323,7 +336,7 @@ class Ledger:
         wanted = set(keys)
         query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
+            rows = objects.select(connection, query, sorted({uri for uri, _ in wanted}))
             return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
 
     def duplicate_keys(self) -> dict[str, list[str]]:
@@ -344,24 +357,24 @@ class Ledger:
             ]  # fmt: skip
 
     def arrow(self, name: str) -> pa.Table:
-        """One table of the ledger, by its name in `ledger.tables`."""
+        """One table of the ledger, by its name in `ledger.tables.SHOWN`."""
         with self.engine.connect() as connection:
-            return table_of(connection, METADATA.tables[name])
+            return table_of(connection, SHOWN[name])
 
     def shown(self, name: str, columns: Collection[str] | None = None, *, rows: bool = True) -> pa.Table | Rows:
         """One table of the ledger for a query.
 
         Args:
-            name: Its name in `ledger.tables`.
+            name: Its name in `ledger.tables.SHOWN`.
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
         if rows and isinstance(self.engine.pool, sa.NullPool):
             self._moment = self._moment or Moment(self.engine)
-            return Rows(self._moment, METADATA.tables[name], columns)
+            return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:
-            return table_of(connection, METADATA.tables[name], all_rows=rows)
+            return table_of(connection, SHOWN[name], all_rows=rows)
 
 
 def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
@@ -374,7 +387,7 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str)
         }
         for ref, outcome in result.outcomes.items()
     ]  # fmt: skip
-    upsert(connection, OBJECTS, ("uri", "etag"), rows)
+    objects.put(connection, rows)
     failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
     for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
         _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)
@@ -386,7 +399,7 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str)
 def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
     wanted = {ref.key for ref in refs}
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
-    rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
+    rows = objects.select(connection, query, (ref.uri for ref in refs))
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
 
 
@@ -395,15 +408,10 @@ def _count_attempts(
     attempts: int | None = None,
 ) -> None:  # fmt: skip
     """Counts that objects failed; attempts with another mapper or program, or for another kind of reason, are over."""
-    again = OBJECTS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
-    number = sa.case((again, OBJECTS.c.attempts + 1), else_=1) if attempts is None else attempts
-    if refs:
-        connection.execute(
-            sa.update(OBJECTS)
-            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
-            .values(attempts=number, tried_at=at, tried_with=tried_with),
-            [{"of_uri": ref.uri, "of_etag": ref.etag} for ref in refs],
-        )
+    again = OBJECT_ROWS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
+    number = sa.case((again, OBJECT_ROWS.c.attempts + 1), else_=1) if attempts is None else attempts
+    values = {"attempts": number, "tried_at": at, "tried_with": tried_with}
+    objects.change(connection, [ref.key for ref in refs], values)
 
 
 def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
@@ -416,14 +424,9 @@ def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
     etags = {ref.uri: ref.etag for ref in members}
     waiting = OBJECTS.c.state.in_([State.FAILED, State.SKIPPED])
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(waiting)
-    gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
-    if gone:
-        connection.execute(
-            sa.update(OBJECTS)
-            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
-            .values(state=State.REPLACED, reason="its key was given another content before it was read"),
-            [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
-        )
+    gone = [(uri, etag) for uri, etag in objects.select(connection, query, etags) if etag != etags[uri]]
+    values = {"state": State.REPLACED, "reason": "its key was given another content before it was read"}
+    objects.change(connection, gone, values)
 
 
 def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
@@ -432,7 +435,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
         return False
     undo(connection)
-    connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
+    objects.remove_planned(connection, [batch_id])
     connection.execute(sa.delete(BATCHES).where(*row))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
     connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
-from ocsf_lake.ledger.tables import ABOUT, METADATA
+from ocsf_lake.ledger.tables import ABOUT, SHOWN
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
@@ -268,7 +268,7 @@ def _census_of(said: dict[str, Any]) -> Census:
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:
     """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
-    for name, table in METADATA.tables.items():
+    for name, table in SHOWN.items():
         if name == ABOUT.name:
             continue
         sink = pa.BufferOutputStream()

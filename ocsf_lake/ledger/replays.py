@@ -11,12 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, orphans
+from ocsf_lake.ledger import marker, objects, orphans
 from ocsf_lake.ledger.database import insert, upsert
 from ocsf_lake.ledger.leases import Lease, Leases, LostError
 from ocsf_lake.ledger.ledger import Ledger, file_row, now
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS, ROUTED
+from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECT_ROWS, PURGES, REPLAYS, ROUTED
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,7 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, done_at:
     for ref in result.outcomes:
         counts = vars(result.counts_of(ref))
         if any(counts.values()):
-            connection.execute(
-                sa.update(OBJECTS)
-                .where(OBJECTS.c.uri == ref.uri, OBJECTS.c.etag == ref.etag)
-                .values({name: OBJECTS.c[name] + number for name, number in counts.items()})
-            )
+            objects.change(connection, [ref.key], {name: OBJECT_ROWS.c[name] + n for name, n in counts.items()})
     if result.files:
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 

@@ -22,12 +22,12 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import compactions, marker, meter, records, replays
+from ocsf_lake.ledger import compactions, marker, meter, objects, records, replays
 from ocsf_lake.ledger.database import lock, upsert
 from ocsf_lake.ledger.ledger import put_result
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, REPLAYS, ROUTED
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
@@ -167,19 +167,20 @@ def _count(connection: sa.Connection, summary: Summary) -> None:
     )
     batches, events, quarantined = connection.execute(query).one()
     summary.batches, summary.events, summary.quarantined = batches, int(events or 0), int(quarantined or 0)
-    objects = METADATA.tables["objects"]
-    summary.objects = connection.scalar(sa.select(sa.func.count()).where(objects.c.state == State.DONE)) or 0
+    summary.objects = connection.scalar(sa.select(sa.func.count()).where(OBJECTS.c.state == State.DONE)) or 0
     summary.files = connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
 
 
 # -- ledgers from before there were records ---------------------------------------------------------------------------
 def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
     for name, rows in _checkpoint_rows(store):
-        connection.execute(sa.insert(METADATA.tables[name]), rows)
+        if name == OBJECTS.name:
+            objects.put(connection, rows)
+        else:
+            connection.execute(sa.insert(METADATA.tables[name]), rows)
     is_open = BATCHES.c.state != State.DONE
     open_ids = sa.select(BATCHES.c.id).where(is_open)
-    objects = METADATA.tables["objects"]
-    connection.execute(sa.delete(objects).where(objects.c.batch_id.in_(open_ids), objects.c.state == State.PLANNED))
+    objects.remove_planned(connection, list(connection.scalars(open_ids)))
     connection.execute(sa.delete(BATCHES).where(is_open))
     connection.execute(sa.delete(REPLAYS).where(REPLAYS.c.state != State.DONE))
     connection.execute(sa.delete(METADATA.tables["traces"]))

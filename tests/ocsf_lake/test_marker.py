@@ -22,7 +22,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.tables import METADATA
+from ocsf_lake.ledger.tables import SHOWN
 from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, replay
@@ -50,7 +50,7 @@ def settings(lake: Path) -> Settings:
 def tables(path: Path) -> dict[str, list[dict[str, object]]]:
     """All that a ledger says of what was done; what was planned or looked at only is left out."""
     ledger = Ledger(f"sqlite:///{path}", reading=True)
-    found = {name: ledger.arrow(name).to_pylist() for name in METADATA.tables if name not in ("about", "traces")}
+    found = {name: ledger.arrow(name).to_pylist() for name in SHOWN if name not in ("about", "traces")}
     ledger.close()
     found["objects"] = [row for row in found["objects"] if row["batch_id"]]
     return found

@@ -1,13 +1,17 @@
-"""One batch from raw objects to registered files. Doing it again gives the same files under the same names."""
+"""One batch from raw objects to registered files. Doing it again gives the same files under the same names.
+
+`complete` is how batches of any kind become part of the lake; `run` maps objects, `ocsf_lake.upkeep.replay` entries of
+quarantine.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,14 +74,43 @@ def run(
         with ExitStack() as stack:
             for name in sorted(alone):
                 stack.enter_context(duplicates.alone(lake, name))
+            attempt = partial(_result, work=replace(work, alone=frozenset(alone)), policy=policy)
             try:
-                return _run(batch, replace(work, alone=frozenset(alone)), policy)
+                return complete(batch, lake, lease, attempt, policy, engine.mapper.duplicate_key)
             except _NotAloneError as error:
                 alone.add(error.source)
-            except MovedError as error:
-                # Its files are written once more where the partition's are now, under the same names.
-                lake.ledger.fail(batch.id, None, excused=True)
-                moving.settle(lake, error.table)
+
+
+def complete(
+    batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result],
+    policy: duplicates.Policy = duplicates.Policy.KEEP, key: Sequence[str] = (),
+) -> Result:  # fmt: skip
+    """Has the files of a planned batch made, and makes them part of the lake at one moment, once.
+
+    Whoever dies here leaves the batch open: it is begun again, with the same files, or taken back by what
+    `ocsf_lake.ingest.undo` gives.
+
+    Args:
+        batch: The batch, of any kind.
+        lake: The lake.
+        lease: What keeps others from it.
+        make: Writes its files, into folders that it notes before, see `ocsf_lake.ledger.orphans`.
+        policy: What became of duplicates.
+        key: What tells the source's events apart.
+
+    Raises:
+        CountError: What was read is not what came out.
+        LostError: Another worker has taken it over.
+        RetriableError: A store or the database does not answer.
+        WriteError: The lake refused a file.
+    """
+    while True:
+        try:
+            return _completed(lake.ledger.begin(batch), lake, lease, make, policy, key)
+        except MovedError as error:
+            # Its files are written once more where the partition's are now, under the same names.
+            lake.ledger.fail(batch.id, None, excused=True)
+            moving.settle(lake, error.table)
 
 
 def engine_of(version: str, settings: Settings) -> Engines:
@@ -116,12 +149,12 @@ class _Work:
     alone: frozenset[str] | None = None
 
 
-def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
-    lake, lease = work.lake, work.lease
-    batch = lake.ledger.begin(batch)
+def _completed(
+    batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: duplicates.Policy,
+    key: Sequence[str],
+) -> Result:  # fmt: skip
     reached("begun", batch.id)
-    result = _result(batch, work, policy)
-    _check(batch, result)
+    result = make(batch)
     reached("written", batch.id)
     lease.check()
     given_up: list[str] = []
@@ -132,7 +165,7 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
             given_up += orphans.ids(connection, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
-    at, key = now(), work.engine.mapper.duplicate_key
+    at = now()
 
     def make_visible() -> None:
         lease.check()
@@ -160,15 +193,18 @@ def _run(batch: Batch, work: _Work, policy: duplicates.Policy) -> Result:
     try:
         lake.ledger.finish(batch, result, make_visible, also, at)
     except LostError:
-        if not lake.ledger.rows([batch.id]):
-            # Its objects are in other batches by now; what was written here would count them twice.
-            records.forget(lake.store, batch.id)
-            for one in (batch, *(one for one, _ in result.routed)):
-                lake.catalog.drop(one.id)
-            lake.store.remove(file.path for file in result.all_files)
+        # What it was made of is in other batches by now; what was written here would count it twice.
+        lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
         raise
     reached("done", batch.id)
     return result
+
+
+def _forget(batch: Batch, lake: Lake, result: Result) -> None:
+    records.forget(lake.store, batch.id)
+    for one in (batch, *(one for one, _ in result.routed)):
+        lake.catalog.drop(one.id)
+    lake.store.remove(file.path for file in result.all_files)
 
 
 def again(
@@ -191,9 +227,7 @@ def again(
         RetriableError: A store or the database does not answer.
     """
     work = _Work(lake, engine, engine_of(engine.version, lake.settings), lease, store)
-    result = _result(batch, work, policy, read=read)
-    _check(batch, result)
-    return result
+    return _result(batch, work, policy, read=read)
 
 
 def reached(step: str, batch_id: str) -> None:
@@ -220,6 +254,7 @@ def _result(
     failures |= attempt.failures
     if failures and all(outcome.state is State.FAILED for outcome in result.outcomes.values()):
         _check_blame(batch, list(failures.values()))
+    _check(batch, result)
     return result
 
 

@@ -4,8 +4,8 @@ A replay is a batch of its own: it reads open entries, writes their events under
 says of each entry whether it is closed or why it stays open. One registration makes both visible, so an event and its
 open entry are never seen together. A replay that was interrupted is taken back whole and done anew.
 
-In the ledger a replay is a batch that read nothing: what it maps it takes out of quarantine, `0 = events +
-quarantined + dropped`, so that sums over batches and objects stay true.
+It becomes part of the lake as any batch does, see `ocsf_lake.ingest.batch.complete`. What the ledger says of a replay
+is not enough to go on with it: entries are chosen anew. So what was not finished is taken back first.
 """
 
 from __future__ import annotations
@@ -20,23 +20,19 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates, moving, parts, rejects, routed, undo
-from ocsf_lake.ingest.batch import reached
+from ocsf_lake.ingest import divide, parts, rejects, routed, undo
 from ocsf_lake.ingest.parts import Assembly, Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import generations, meter, records, replays
-from ocsf_lake.ledger.generations import MovedError
+from ocsf_lake.ledger import generations, replays
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.orphans import Traces
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Outcome, Result
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
@@ -114,18 +110,10 @@ def replay(
             if lease is None:
                 summary.busy.append(name)
                 continue
-            for unfinished in replays.unfinished(lake.ledger, name):
-                undo.replay(lake, unfinished)
+            undo.unfinished_replays(lake, name)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
-                while True:
-                    try:
-                        _run(lake, engine, entries, lease, summary)
-                        break
-                    except MovedError as error:
-                        for unfinished in replays.unfinished(lake.ledger, name):
-                            undo.replay(lake, unfinished)
-                        moving.settle(lake, error.table)
+                _run(lake, engine, entries, lease, summary)
     return summary
 
 
@@ -188,39 +176,20 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
     said = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
     batch_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
-    batch = Batch(batch_id, engine.mapper.name, engine.fingerprint, engine.version, tuple(sorted(refs.values())))
+    members = tuple(sorted(refs.values()))
+    batch = Batch(batch_id, engine.mapper.name, engine.fingerprint, engine.version, members, kind=Kind.REPLAY)
     lease.check()
-    planned = replays.plan(lake.ledger, batch, len(entries))
-    reached("planned", batch.id)
-    attempt = _Replay(lake, engine, batch, entries, refs, lease)
-    result = attempt.run()
-    reached("written", batch.id)
+    lake.ledger.plan([batch])
+    batches.reached("planned", batch.id)
+    attempts: list[_Replay] = []
 
-    at = now()
+    def make(begun: Batch) -> Result:
+        attempts.append(_Replay(lake, engine, begun, entries, refs, lease))
+        return attempts[-1].run()
 
-    def register() -> None:
-        lease.check()
-        with lake.ledger.engine.connect() as connection:
-            generations.check(connection, result.all_files)
-        for one, found in [(batch, result), *result.routed]:
-            batches.register(one, lake, found)
-        reached("registered", batch.id)
-        facts = records.Facts(
-            at, routed=duplicates.routed(lake.settings, result),
-            replay=records.Replay(len(entries), planned.planned_at, planned.token),
-        )  # fmt: skip
-        records.write(lake.store, replace(batch, number=planned.number), result, facts)
-        reached("recorded", batch.id)
-
-    def also(connection: sa.Connection) -> None:
-        generations.check(connection, result.all_files)
-        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
-        routed.record(connection, lake.settings, batch, result, at)
-
-    replays.finish(lake.ledger, planned, result, register, also, at)
-    reached("done", batch.id)
-    summary.closed += attempt.closed
-    summary.open.update(attempt.reasons)
+    batches.complete(batch, lake, lease, make)
+    summary.closed += attempts[-1].closed
+    summary.open.update(attempts[-1].reasons)
 
 
 _Key = tuple[str, str, int]
@@ -262,7 +231,7 @@ class _Replay:
                 rows += self._written(batch, mapped, files, waiting)
             self._say(sorted(rows))
             self.number += 1
-            reached("part", self.batch.id)
+            batches.reached("part", self.batch.id)
         rest = {key: self.open.get(key, MISSING) for key in waiting}
         self._say(self._closed(rest, waiting, self.result))
         self.result.routed = [self.results[batch_id] for batch_id in sorted(self.results) if batch_id != self.batch.id]

@@ -12,6 +12,7 @@ import pytest
 
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
+from ocsf_lake.ingest import batch, undo
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays
@@ -28,6 +29,7 @@ from tests.ocsf_lake.test_ingest import KilledError, rows
 
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
 MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
+REPLAYED = "SELECT id FROM ledger_batches WHERE kind = 'replay'"
 HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
 
 
@@ -130,7 +132,7 @@ def test_a_record_refused_again_has_its_new_reason(
 
 
 @ON_BOTH
-@pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
+@pytest.mark.parametrize("step", ["planned", "begun", "part", "written", "registered", "recorded", "done"])
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +146,7 @@ def test_an_interrupted_replay_is_done_once(
     replay.replay(settings("copy"))
     expected = books(settings("copy"))
     with monkeypatch.context() as patched:
-        patched.setattr(replay, "reached", die)
+        patched.setattr(batch, "reached", die)
         with pytest.raises(KilledError):
             replay.replay(settings())
     # Nobody sees an event whose entry is open, or an entry closed without its event.
@@ -176,7 +178,7 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
             cut_off_all(shared())
             assert replay.replay(shared(), part=part).closed == (1 if part else 4)
 
-    monkeypatch.setattr(replay, "reached", cut_off)
+    monkeypatch.setattr(batch, "reached", cut_off)
     with pytest.raises(LostError):
         replay.replay(shared())
     check(shared())
@@ -196,10 +198,11 @@ def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     mend()
     replay.replay(settings())
     with opened(settings()) as lake:
-        ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
-        replays.take_back(lake.ledger, str(batch_id), lambda _: pytest.fail("it was undone"))
+        ((batch_id,),) = rows(settings(), REPLAYED)
+        lake.ledger.plan([], instead_of=(str(batch_id), lambda _: pytest.fail("it was undone")))
         assert replays.unfinished(lake.ledger, "aws_cloudtrail") == []
-    assert rows(settings(), "SELECT state FROM ledger_replays") == [("done",)]
+        undo.unfinished_replays(lake, "aws_cloudtrail")
+    assert rows(settings(), "SELECT state FROM ledger_batches WHERE kind = 'replay'") == [("done",)]
 
 
 def test_the_files_of_a_replay_under_way_are_left_alone(
@@ -213,7 +216,7 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
                 repair = catalog_check.sync(lake)
                 assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}
 
-    monkeypatch.setattr(replay, "reached", sync)
+    monkeypatch.setattr(batch, "reached", sync)
     assert replay.replay(settings()).closed == 4
     check(settings())
     with opened(settings()) as lake:
@@ -226,7 +229,7 @@ def test_a_lost_file_of_a_replay_is_made_again(
     mend()
     replay.replay(settings())
     before = books(settings())
-    ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+    ((batch_id,),) = rows(settings(), REPLAYED)
     kept = {path: path.read_bytes() for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")}
     assert len(kept) > 1
     for path, data in kept.items():

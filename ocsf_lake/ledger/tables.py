@@ -343,13 +343,13 @@ def _have_kinds_of_batches(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN kind TEXT NOT NULL DEFAULT 'ingest'")
     tell_kinds(connection)
     if "replays" in sa.inspect(connection).get_table_names():
-        query = "SELECT batch_id, source, planned_at FROM replays WHERE state <> 'done'"
-        for batch_id, source, planned_at in connection.exec_driver_sql(query).all():
-            row = {
-                "id": batch_id, "source": source, "mapper_version": "", "ocsf_version": "", "kind": "replay",
-                "state": "planned", "attempts": 1, "objects": 0, "bytes_in": 0, "planned_at": planned_at,
-            }  # fmt: skip
-            connection.execute(sa.insert(BATCHES), row)
+        connection.exec_driver_sql(
+            "INSERT INTO batches (id, source, mapper_version, ocsf_version, kind, state, attempts, failures, objects, "
+            "bytes_in, read, events, quarantined, dropped, events_by_class, dropped_reasons, failed_casts, "
+            "unmapped_keys, bytes_out, seconds, planned_at) "
+            "SELECT batch_id, source, '', '', 'replay', 'planned', 1, 0, 0, 0, 0, 0, 0, 0, '{}', '{}', '{}', '{}', 0, "
+            "0, planned_at FROM replays WHERE state <> 'done'"
+        )
         connection.exec_driver_sql("DROP TABLE replays")
 
 

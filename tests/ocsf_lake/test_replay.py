@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from ocsf_lake.catalogs.base import Kind
@@ -17,7 +18,8 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Batch, Kind, State
+from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check as catalog_check
 from ocsf_lake.upkeep import quarantine, replay
@@ -156,6 +158,82 @@ def test_an_interrupted_replay_is_done_once(
     replay.replay(settings())
     assert books(settings()) == expected
     check(settings())
+
+
+AS_BEFORE = (
+    "CREATE TABLE replays (batch_id TEXT PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, entries BIGINT NOT NULL, "
+    "closed BIGINT NOT NULL, planned_at TEXT NOT NULL, done_at TEXT, token TEXT)",
+    "INSERT INTO replays SELECT id, source, state, 6, -quarantined, planned_at, done_at, 'x' FROM batches "
+    "WHERE kind = 'replay'",
+    "DELETE FROM batches WHERE kind = 'replay' AND state <> 'done'",
+    "UPDATE batches SET reason = 'replay of records in quarantine' WHERE kind = 'replay'",
+    "ALTER TABLE batches DROP COLUMN kind",
+    f"UPDATE schema_version SET version = {len(STEPS)}",
+)
+"""Makes a ledger as the version before had it, which kept replays in a table of their own."""
+
+
+@ON_BOTH
+@pytest.mark.parametrize("step", ["planned", "part", "registered", "done"])
+def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
+    step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
+    mend()
+    replay.replay(settings("copy"))
+
+    def die(reached: str, _: str) -> None:
+        if reached == step:
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", die)
+        with pytest.raises(KilledError):
+            replay.replay(settings())
+    with opened(settings()) as lake, lake.ledger.engine.begin() as connection:
+        for statement in AS_BEFORE:
+            connection.exec_driver_sql(statement)
+    if settings().ledger_url is None:
+        late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
+        assert rows(settings(), late) == [(4 if step == "done" else 0,)]  # a reader changes no ledger
+    assert ingest.ingest([str(logs_with_rejects)], settings(), source="aws_cloudtrail").counts.read == 0
+    assert rows(settings(), "SELECT kind, state FROM ledger_batches ORDER BY ALL") == [
+        ("ingest", "done"), ("replay", "done" if step == "done" else "planned")
+    ]  # fmt: skip
+    replay.replay(settings())
+    assert books(settings()) == books(settings("copy"))
+    check(settings())
+    with opened(settings()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that was taken back, and planned and begun once more, is at its first attempt again: another one."""
+    mend()
+    begun: list[Batch] = []
+    written: dict[Path, bytes] = {}
+
+    def taken_over(reached: str, batch_id: str) -> None:
+        if reached == "written" and not begun:
+            written.update({path: b"" for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")})
+            with opened(settings()) as lake:
+                (row,) = lake.ledger.arrow("batches").filter(pc.field("kind") == "replay").to_pylist()
+                undo.unfinished_replays(lake, "aws_cloudtrail")
+                anew = Batch(batch_id, row["source"], row["mapper_version"], row["ocsf_version"], (), kind=Kind.REPLAY)
+                lake.ledger.plan([anew])
+                begun.append(lake.ledger.begin(anew))
+                assert not any(path.exists() for path in written)
+                for path in written:
+                    path.write_bytes(b"of the other one")
+
+    monkeypatch.setattr(batch, "reached", taken_over)
+    with pytest.raises(LostError):
+        replay.replay(settings())
+    assert [found.attempts for found in begun] == [1]
+    assert len(written) == 2
+    assert all(path.exists() for path in written)
 
 
 @pytest.mark.integration

@@ -16,9 +16,9 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, undo
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import replays
+from ocsf_lake.ledger import replays, results
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import Batch, Kind, State
+from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check as catalog_check
@@ -161,8 +161,8 @@ def test_an_interrupted_replay_is_done_once(
 
 
 AS_BEFORE = (
-    "CREATE TABLE replays (batch_id TEXT PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, entries BIGINT NOT NULL, "
-    "closed BIGINT NOT NULL, planned_at TEXT NOT NULL, done_at TEXT, token TEXT)",
+    "CREATE TABLE replays (batch_id TEXT PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, "
+    "entries BIGINT NOT NULL, closed BIGINT NOT NULL, planned_at TEXT NOT NULL, done_at TEXT, token TEXT)",
     "INSERT INTO replays SELECT id, source, state, 6, -quarantined, planned_at, done_at, 'x' FROM batches "
     "WHERE kind = 'replay'",
     "DELETE FROM batches WHERE kind = 'replay' AND state <> 'done'",
@@ -213,15 +213,16 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     """A replay that was taken back, and planned and begun once more, is at its first attempt again: another one."""
     mend()
     begun: list[Batch] = []
-    written: dict[Path, bytes] = {}
+    written: list[Path] = []
 
     def taken_over(reached: str, batch_id: str) -> None:
         if reached == "written" and not begun:
-            written.update({path: b"" for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")})
+            written.extend(Path(settings().lake).rglob(f"{batch_id}-*.parquet"))
             with opened(settings()) as lake:
                 (row,) = lake.ledger.arrow("batches").filter(pc.field("kind") == "replay").to_pylist()
                 undo.unfinished_replays(lake, "aws_cloudtrail")
-                anew = Batch(batch_id, row["source"], row["mapper_version"], row["ocsf_version"], (), kind=Kind.REPLAY)
+                facts = (row["source"], row["mapper_version"], row["ocsf_version"])
+                anew = Batch(batch_id, *facts, (), kind=results.Kind.REPLAY)
                 lake.ledger.plan([anew])
                 begun.append(lake.ledger.begin(anew))
                 assert not any(path.exists() for path in written)

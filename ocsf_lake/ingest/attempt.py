@@ -70,7 +70,8 @@ class Attempt:
         work: What it needs.
         left_out: Members that are not read, and what is said of them.
         policy: What becomes of duplicates.
-        quarantines: Whether records that become no event are written into quarantine.
+        quarantines: Whether records that become no event are written into quarantine. Else they are there already, and
+            those of no known source are refused again instead of dropped.
     """
 
     def __init__(

@@ -105,7 +105,8 @@ def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str
     engine = Engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
     if batch.kind is Kind.REPLAY:
         return replay.again(lake, batch, engine, lease, aside)
-    read = [ref for ref in batch.members if lake.ledger.states([ref])[ref.key][0] is State.DONE]
+    states = lake.ledger.states(batch.members)
+    read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
     for ref in read:
         try:
             with objects.opened(ref, lake.settings.input_access):

@@ -184,7 +184,7 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     reasons: Counter[str] = Counter()
     make = partial(_made, lake, engine=engine, lease=lease, store=lake.store, entries=entries, reasons=reasons)
     result = batches.complete(batch, lake, lease, make)
-    summary.closed -= sum(outcome.counts.quarantined for outcome in result.outcomes.values())
+    summary.closed -= result.counts.quarantined
     summary.open.update(reasons)
 
 
@@ -246,7 +246,8 @@ class _Replay(Attempt):
 
     def end(self) -> None:
         """Says why entries that are left stay open, and counts what left quarantine instead of what was read."""
-        rest = {key: self.open.get(key) or self._failed(key) or MISSING for key in self.waiting}
+        failed = {ref.key: outcome.reason for ref, outcome in self.result.outcomes.items()}
+        rest = {key: self.open.get(key) or failed.get(key[:2]) or MISSING for key in self.waiting}
         self.put(self._said(rest))
         self.reasons.update(rest.values())
         for ref, outcome in self.result.outcomes.items():
@@ -264,9 +265,6 @@ class _Replay(Attempt):
         if rows != closed or closed + self.reasons.total() != number:
             said = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
             raise CountError(f"{number} entries were replayed and {said}", batch=self.batch.id)
-
-    def _failed(self, key: _Key) -> str | None:
-        return next((outcome.reason for ref, outcome in self.result.outcomes.items() if ref.key == key[:2]), None)
 
     def _said(self, ended: Mapping[_Key, str | None]) -> list[parquet.Encoded]:
         rows = [

@@ -4,7 +4,7 @@ import dataclasses
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, undo
 from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ingest.parts import Piece, Source
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays, results
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
+from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.upkeep import check as catalog_check
 from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
@@ -358,6 +360,29 @@ def test_an_object_written_anew_is_not_the_object_of_the_entry(
     assert replay.replay(settings()).closed == 4
     uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')")
     assert len(uids) == 4
+    check(settings())
+
+
+def test_an_object_that_makes_the_reader_fail_keeps_its_entries_and_stops_no_other(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend()
+    pieces = Source.pieces
+
+    def broken(self: Source, ref: ObjectRef) -> Iterator[Piece]:
+        if ref.uri.endswith("one.json"):
+            raise ZeroDivisionError("a defect")
+        return pieces(self, ref)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "pieces", broken)
+        summary = replay.replay(settings())
+    assert (summary.closed, summary.open.total()) == (1, 5)
+    assert [number for reason, number in summary.open.items() if "a defect" in reason] == [4]
+    check(settings())
+    states = "SELECT DISTINCT state FROM ledger_objects"
+    assert rows(settings(), states) == [("done",)]  # what it was when it was ingested
+    assert replay.replay(settings(), again=True).closed == 3
     check(settings())
 
 

@@ -25,7 +25,7 @@ from ocsf_lake.ledger import objects, orphans, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, State
-from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, REPLAYS, ROUTED, TRACES
+from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
@@ -111,8 +111,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         for source in sorted(_sources(lake, ids)):
             if stack.enter_context(replays.held(lake.leases, source)) is None:
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
-            for unfinished in replays.unfinished(lake.ledger, source):
-                undo.replay(lake, unfinished)
+            undo.unfinished_replays(lake, source)
         if old is not None and stack.enter_context(lake.leases.held(old)) is None:
             raise RetriableError("another run works on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)
@@ -257,7 +256,7 @@ class _Moving:
 def clean(lake: Lake) -> None:
     """Removes files that an interrupted run has left of batches which were done before it."""
     done = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE)
-    known = sa.union(sa.select(BATCHES.c.id), sa.select(REPLAYS.c.batch_id), sa.select(ROUTED.c.batch_id))
+    known = sa.union(sa.select(BATCHES.c.id), sa.select(ROUTED.c.batch_id))
     named = TRACES.c.batch_id
     with lake.ledger.engine.connect() as connection:
         left = connection.scalars(sa.select(named).where(named.in_(done) | named.not_in(known)).distinct()).all()

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
+from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
 from ocsf_lake.ledger.rows import Moment, Rows, table_of
 from ocsf_lake.ledger.sqlite_reading import memory_engine
 from ocsf_lake.ledger.tables import (
@@ -179,27 +179,27 @@ class Ledger:
                 self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
                 _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
             for batch in batches:
-                known = _states(connection, batch.members)
-                if _stands(batch, known):
-                    written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
-                    continue
-                if any(state in SETTLED for state, _ in known.values()):
-                    continue
-                planned_at = now()
+                if batch.kind is Kind.INGEST:
+                    known = _states(connection, batch.members)
+                    if _stands(batch, known):
+                        written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
+                        continue
+                    if any(state in SETTLED for state, _ in known.values()):
+                        continue
+                    self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                    _replace(connection, batch.members)
+                    self._planned += len(batch.members)
                 upsert(
                     connection, BATCHES, ("id",),
                     [{
                         "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
-                        "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
+                        "ocsf_version": batch.ocsf_version, "kind": batch.kind, "state": State.PLANNED, "attempts": 0,
                         "failures": failures if len(batch.members) > 1 else 0,
-                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": now(),
                         "reason": None,
                     }],
                 )  # fmt: skip
-                self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
-                _replace(connection, batch.members)
                 written.append(batch)
-                self._planned += len(batch.members)
             if self._planned >= ANALYZED_FROM:
                 analyze(connection, OBJECT_ROWS, NAMES, BATCHES)
                 self._planned = 0
@@ -229,28 +229,29 @@ class Ledger:
         """What the ledger says of batches, in the order of the ids.
 
         Args:
-            ids: The batches; None for all that are not done, by id.
+            ids: The batches; None for all with objects to read that are not done, by id.
         """
         columns = [BATCHES.c[item.name] for item in fields(BatchRow)]
         with self.engine.connect() as connection:
             if ids is None:
-                query = sa.select(*columns).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+                is_open = BATCHES.c.state != State.DONE, BATCHES.c.kind == Kind.INGEST
+                query = sa.select(*columns).where(*is_open).order_by(BATCHES.c.id)
                 return [_row(found) for found in connection.execute(query)]
             asked = list(ids)
             found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
             return [found[batch_id] for batch_id in asked if batch_id in found]
 
-    def batch(self, batch_id: str) -> Batch | None:
-        """A batch that is not done, with the members it was planned with; None when it is done or there is none."""
+    def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
+        """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
         with self.engine.connect() as connection:
-            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, (BATCHES.c.state == State.DONE) == done)
             row = connection.execute(query).mappings().first()
             return None if row is None else _batch(connection, row)
 
     def rate(self, source: str) -> float | None:
         """Bytes of objects per second that one worker has dealt with so far; None without a batch done."""
         query = sa.select(sa.func.sum(BATCHES.c.bytes_in), sa.func.sum(BATCHES.c.seconds)).where(
-            BATCHES.c.source == source, BATCHES.c.state == State.DONE
+            BATCHES.c.source == source, BATCHES.c.state == State.DONE, BATCHES.c.kind == Kind.INGEST
         )
         with self.engine.connect() as connection:
             size, seconds = connection.execute(query).one()
@@ -297,23 +298,31 @@ class Ledger:
             at: When it was done; now without it.
 
         Raises:
-            LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
+            LostError: Another attempt was begun, or the batch was discarded; nothing is marked.
         """
         shared = self.engine.dialect.name == "postgresql"
         if not shared:
             register()
         with self.engine.begin() as connection:
-            query = sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
-            if connection.scalar(query.with_for_update()) != batch.attempts:
+            columns = BATCHES.c
+            # Attempts are counted anew when it was discarded and planned once more.
+            query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
+                columns.id == batch.id, columns.state != State.DONE
+            )
+            if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            at = at or now()
-            row = {"state": State.DONE, "done_at": at, "reason": None, "failures": 0, **result.columns}
-            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
-            put_result(connection, batch, result, at)
+            put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
+
+    def unless_planned(self, batch_id: str, undo: Undo) -> None:
+        """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""
+        with self.engine.begin() as connection:
+            lock(connection, "plan")
+            if connection.scalar(sa.select(BATCHES.c.id).where(BATCHES.c.id == batch_id)) is None:
+                undo(connection)
 
     def fail(self, batch_id: str, reason: str | None, *, excused: bool = False) -> None:
         """Notes why work on a batch stopped; it stays open.
@@ -377,8 +386,34 @@ class Ledger:
             return table_of(connection, SHOWN[name], all_rows=rows)
 
 
-def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
-    """Writes what became of a batch's objects, and its files."""
+def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, worker: str | None = None) -> None:
+    """Writes a batch as done, with what became of its objects, and its files."""
+    row = {
+        "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+        "ocsf_version": batch.ocsf_version, "kind": batch.kind, "state": State.DONE, "attempts": batch.attempts,
+        "failures": 0, "objects": 0 if batch.kind is Kind.ROUTED else len(batch.members), "bytes_in": batch.bytes_in,
+        "planned_at": batch.planned_at or at, "begun_at": batch.begun_at, "worker": worker, "done_at": at,
+        "reason": None, **result.columns,
+    }  # fmt: skip
+    upsert(connection, BATCHES, ("id",), [row])
+    if batch.kind is Kind.INGEST:
+        _put_objects(connection, batch, result, at)
+    elif batch.kind is Kind.REPLAY:
+        _add_counts(connection, result)
+    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+
+
+def _add_counts(connection: sa.Connection, result: Result) -> None:
+    """Adds what became of records to what is known of their objects."""
+    for ref in result.outcomes:
+        counts = vars(result.counts_of(ref))
+        if any(counts.values()):
+            objects.change(connection, [ref.key], {name: OBJECT_ROWS.c[name] + n for name, n in counts.items()})
+
+
+def _put_objects(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
     rows = [
         {
             "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
@@ -391,9 +426,6 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str)
     failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
     for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
         _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)
-    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
-    if result.files:
-        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
 def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -450,7 +482,10 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
         .order_by(OBJECTS.c.uri, OBJECTS.c.etag)
     )
     members = tuple(ObjectRef(*found) for found in connection.execute(query))
-    return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+    return Batch(
+        row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"],
+        kind=Kind(row["kind"]),
+    )  # fmt: skip
 
 
 def _row(found: sa.Row[Any]) -> BatchRow:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, NAMES, NOT_DONE, OBJECT_ROWS, OBJECTS
 from ocsf_lake.storage import layout
 
@@ -90,7 +90,8 @@ def sources(engine: sa.Engine) -> list[SourceRow]:
     row = BATCHES.c
     columns = [row[name] for name in ("read", "events", "quarantined", "dropped", "bytes_in", "bytes_out")]
     sums = [sa.func.sum(column) for column in columns]
-    query = sa.select(row.source, row.state, sa.func.count(), *sums).group_by(row.source, row.state)
+    wanted = (row.state == State.DONE) | (row.kind == Kind.INGEST)  # a replay that died is not there to be resumed
+    query = sa.select(row.source, row.state, sa.func.count(), *sums).where(wanted).group_by(row.source, row.state)
     batches: dict[str, dict[str, int]] = {}
     counts: dict[str, list[int | None]] = {}
     with engine.connect() as connection:
@@ -164,7 +165,7 @@ def failing(engine: sa.Engine) -> list[Failing]:
     row = BATCHES.c
     query = (
         sa.select(row.id, row.source, row.objects, row.failures, row.reason)
-        .where(row.state != State.DONE, row.failures > 0)
+        .where(row.state != State.DONE, row.kind == Kind.INGEST, row.failures > 0)
         .order_by(row.failures.desc(), row.id)
     )
     with engine.connect() as connection:

@@ -106,6 +106,7 @@ BATCHES = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("mapper_version", sa.Text, nullable=False),
     sa.Column("ocsf_version", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, default="ingest"),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
@@ -207,19 +208,6 @@ KEYS = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
 )
 """OCSF paths, as JSON, that tell the events of a table apart."""
-REPLAYS = sa.Table(
-    "replays",
-    METADATA,
-    sa.Column("batch_id", sa.Text, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("entries", sa.BigInteger, nullable=False),
-    sa.Column("closed", sa.BigInteger, nullable=False, default=0),
-    sa.Column("planned_at", sa.Text, nullable=False),
-    sa.Column("done_at", sa.Text),
-    sa.Column("token", sa.Text),
-)
-"""Batches that read quarantine instead of objects, see `ocsf_lake.upkeep.replay`."""
 PURGES = sa.Table(
     "purges",
     METADATA,
@@ -237,7 +225,7 @@ TRACES = sa.Table(
     sa.Column("batch_id", sa.Text, primary_key=True),
     sa.Column("folder", sa.Text, primary_key=True),
 )
-"""Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
+"""Folders in which a batch that is not done may have left files; the empty one is the whole lake."""
 ROUTED = sa.Table(
     "routed",
     METADATA,
@@ -429,6 +417,35 @@ def _grant_again(connection: sa.Connection, table: str) -> None:
         connection.exec_driver_sql(f"GRANT {privilege} ON object_rows, names, objects TO {role}")
         if privilege == "INSERT":
             connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE names_id_seq TO {role}")
+def tell_kinds(connection: sa.Connection) -> None:
+    """Tells the kinds of finished batches by the reasons that earlier versions gave them."""
+    row = BATCHES.c
+    reasons = {
+        "replay of records in quarantine": "replay",
+        "records that stood among those of another source": "routed",
+        "compaction of files of other batches": "merge",
+    }
+    for reason, kind in reasons.items():
+        connection.execute(sa.update(BATCHES).where(row.state == "done", row.reason == reason).values(kind=kind))
+
+
+def _have_kinds_of_batches(connection: sa.Connection) -> None:
+    """A replay is a batch from its plan on; before, one that was not done stood in a table of its own.
+
+    What an unfinished one had written is found by its traces, and taken out by the next replay of the source. A process
+    of an earlier version that is amid one finds its table gone, and cannot finish it.
+    """
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN kind TEXT NOT NULL DEFAULT 'ingest'")
+    tell_kinds(connection)
+    if "replays" in sa.inspect(connection).get_table_names():
+        connection.exec_driver_sql(
+            "INSERT INTO batches (id, source, mapper_version, ocsf_version, kind, state, attempts, failures, objects, "
+            "bytes_in, read, events, quarantined, dropped, events_by_class, dropped_reasons, failed_casts, "
+            "unmapped_keys, bytes_out, seconds, planned_at) "
+            "SELECT batch_id, source, '', '', 'replay', 'planned', 1, 0, 0, 0, 0, 0, 0, 0, '{}', '{}', '{}', '{}', 0, "
+            "0, planned_at FROM replays WHERE state <> 'done'"
+        )
+        connection.exec_driver_sql("DROP TABLE replays")
 
 
 STEPS = (
@@ -439,6 +456,7 @@ STEPS = (
     _be_the_catalog,
     _remember_listings,
     _store_objects_in_fewer_bytes,
+    _have_kinds_of_batches,
 )
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""
 

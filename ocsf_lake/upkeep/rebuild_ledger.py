@@ -22,12 +22,12 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import compactions, marker, meter, objects, records, replays
-from ocsf_lake.ledger.database import lock, upsert
-from ocsf_lake.ledger.ledger import put_result
+from ocsf_lake.ledger import compactions, marker, meter, objects, records
+from ocsf_lake.ledger.database import lock
+from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, REPLAYS, ROUTED
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, tell_kinds
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
@@ -128,24 +128,8 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
     assert batch is not None
     assert result is not None
     assert facts is not None
-    if facts.replay is not None:
-        row = {
-            "batch_id": batch.id, "source": batch.source, "state": State.DONE, "entries": facts.replay.entries,
-            "closed": -result.counts.quarantined, "planned_at": facts.replay.planned_at, "done_at": facts.done_at,
-            "token": facts.replay.token,
-        }  # fmt: skip
-        connection.execute(sa.insert(REPLAYS), row)
-        replays.put_result(connection, batch, result, facts.done_at)
-    else:
-        row = {
-            "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
-            "ocsf_version": batch.ocsf_version, "state": State.DONE, "attempts": batch.attempts,
-            "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": batch.planned_at,
-            "begun_at": batch.begun_at, "worker": facts.worker, "done_at": facts.done_at, **result.columns,
-        }  # fmt: skip
-        upsert(connection, BATCHES, ("id",), [row])
-        put_result(connection, batch, result, facts.done_at)
-        duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
+    put_done(connection, batch, result, facts.done_at, facts.worker)
+    duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, found in result.routed:
         routed.put(connection, batch, one, found, facts.done_at)
@@ -176,13 +160,13 @@ def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
     for name, rows in _checkpoint_rows(store):
         if name == OBJECTS.name:
             objects.put(connection, rows)
-        else:
+        elif name in METADATA.tables:
             connection.execute(sa.insert(METADATA.tables[name]), rows)
+    tell_kinds(connection)
     is_open = BATCHES.c.state != State.DONE
     open_ids = sa.select(BATCHES.c.id).where(is_open)
     objects.remove_planned(connection, list(connection.scalars(open_ids)))
     connection.execute(sa.delete(BATCHES).where(is_open))
-    connection.execute(sa.delete(REPLAYS).where(REPLAYS.c.state != State.DONE))
     connection.execute(sa.delete(METADATA.tables["traces"]))
 
 

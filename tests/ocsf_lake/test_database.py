@@ -110,6 +110,7 @@ def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path)
             f"UPDATE objects SET state = 'failed', batch_id = NULL WHERE batch_id = '{planned.batch_ids[0]}'",
             f"DELETE FROM batches WHERE id = '{planned.batch_ids[0]}'",
             "ALTER TABLE batches DROP COLUMN failures",
+            "ALTER TABLE batches DROP COLUMN kind",
             *(f"ALTER TABLE objects DROP COLUMN {name}" for name in ("attempts", "tried_at", "tried_with")),
             "UPDATE schema_version SET version = 4",
         ):

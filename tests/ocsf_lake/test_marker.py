@@ -115,7 +115,7 @@ def test_a_ledger_made_again_is_the_one_that_was(lake: Path, settings: Settings,
     summary = rebuild_ledger.rebuild(settings)
     assert (summary.exact, summary.events, summary.missing, summary.unknown) == (True, 140, [], [])
     assert tables(lake / "_ledger" / "ledger.db") == tables(Path(before))
-    assert tables(Path(before))["replays"]
+    assert any(row["kind"] == "replay" for row in tables(Path(before))["batches"])
     files = contents(lake)
     assert ingest.ingest([str(logs)], settings).counts.read == 0
     assert contents(lake) == files

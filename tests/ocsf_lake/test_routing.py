@@ -317,7 +317,7 @@ def test_an_interrupted_replay_of_two_sources_is_done_once(
 
     replay.replay(settings("whole"), again=True)
     with monkeypatch.context() as patched:
-        patched.setattr(replay, "reached", die)
+        patched.setattr(batch, "reached", die)
         with pytest.raises(KilledError):
             replay.replay(settings(), again=True)
     if step != "done":

@@ -26,7 +26,7 @@ Make = Callable[..., Settings]
 
 
 def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
-    with query.connected(settings) as connection:
+    with query.connected(settings, sql) as connection:
         return [tuple(row.values()) for row in query.run(connection, sql).to_pylist()]
 
 

@@ -14,7 +14,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check, rebuild, replay
-from ocsf_mappers import Mapper, registry
+from ocsf_mappers import registry
 from tests.ocsf_lake.conftest import BOUNDS, ON_BOTH, Make, call, contents, flow, write
 from tests.ocsf_lake.mortal import Mortals
 from tests.ocsf_lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
@@ -136,17 +136,10 @@ def test_killed_at_every_step_the_lake_is_the_same(mortals: Mortals, mixed: Path
 
 def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another mapper of GuardDuty: other texts, and so another fingerprint."""
-    load = registry.load
-
-    def loaded(name: str) -> Mapper:
-        mapper = load(name)
-        changed = {"severity_id": "Fatal"}
-        if name != "aws_guardduty":
-            return mapper
-        events = [dataclasses.replace(event, fields=event.fields | changed) for event in mapper.events]
-        return dataclasses.replace(mapper, events=events)
-
-    monkeypatch.setattr(registry, "load", loaded)
+    load, mapper = registry.load, registry.load("aws_guardduty")
+    events = [dataclasses.replace(event, fields=event.fields | {"severity_id": "Fatal"}) for event in mapper.events]
+    mended = dataclasses.replace(mapper, events=events)
+    monkeypatch.setattr(registry, "load", lambda name: mended if name == mapper.name else load(name))
 
 
 def test_a_mapper_of_the_second_source_that_changes_meanwhile_leaves_nothing_behind(

@@ -3,7 +3,7 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from tests.ocsf_lake.mortal import Mortals
 from tests.servers.postgres import Postgres
 
 Make = Callable[..., Settings]
@@ -101,6 +102,14 @@ def whole(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("whole")
     ingest.ingest([str(logs)], config.load(lake=str(lake), **BOUNDS))
     return lake
+
+
+@pytest.fixture(scope="session")
+def mortals() -> Iterator[Mortals]:
+    """Ingests and the like that can be killed."""
+    found = Mortals.born()
+    yield found
+    found.end()
 
 
 @pytest.fixture

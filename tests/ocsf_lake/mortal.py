@@ -82,8 +82,12 @@ def _main() -> None:
     from ocsf_lake.ingest import plan
     from ocsf_lake.ingest import run as ingest  # noqa: F401 - for the children, who would each import it
     from ocsf_lake.upkeep import compact  # noqa: F401
+    from ocsf_mappers import DEFAULT_VERSION
+    from ocsf_mappers.engine.engine import fingerprint
 
-    plan.mappers(None, config.load())  # and this
+    found, _ = plan.mappers(None, config.load())  # and this
+    for mapper in found.values():
+        fingerprint(mapper, DEFAULT_VERSION)  # compiles it, for which no thread is started
     for line in sys.stdin:
         order = json.loads(line)
         assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1

@@ -1,7 +1,6 @@
 """What is lost of a lake that was compacted comes back, and a killed compaction loses nothing."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -137,13 +136,6 @@ def test_a_lost_merged_file_whose_raw_objects_are_gone_is_told(
 
 
 # -- processes that are killed ----------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "nth"),

@@ -40,13 +40,6 @@ LEDGER = {
 
 
 @pytest.fixture
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
-
-
-@pytest.fixture
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were asked for; none is made."""
     pauses: list[float] = []

@@ -151,15 +151,15 @@ def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, 
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step not in ("half a file", "renaming")])
-def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(step: str, logs: Path, tmp_path: Path) -> None:
+def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(
+    step: str, logs: Path, tmp_path: Path, mortals: Mortals
+) -> None:
     """And if the ledger is lost right then, the one made again reads what was not done, once."""
-    children = Mortals.born()
     given: dict[str, object] = {"lake": str(tmp_path / "lake"), **BOUNDS}
     nth = {"committing": 9, "planned": 1}.get(step, 2)
-    assert children.ingest(logs, given, step=step, nth=nth) == "killed"
+    assert mortals.ingest(logs, given, step=step, nth=nth) == "killed"
     shutil.copytree(tmp_path / "lake", tmp_path / "lost")
     settings, lost = config.load(**given), config.load(**{**given, "lake": str(tmp_path / "lost")})
-    children.end()
     assert ingest.ingest([str(logs)], settings).counts.events <= 140
     assert rows(settings, EVENTS) == [(140,)]
     shutil.rmtree(tmp_path / "lost" / "_ledger")

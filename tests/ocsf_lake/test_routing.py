@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,13 +112,6 @@ def test_an_interrupted_batch_of_two_sources_is_done_once(
     is_sound(settings())
     assert contents(Path(settings().lake)) == contents(Path(settings("whole").lake))
     assert rows(settings(), COUNTS) == rows(settings("whole"), COUNTS)
-
-
-@pytest.fixture
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
 
 
 @pytest.mark.slow

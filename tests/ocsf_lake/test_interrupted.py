@@ -110,9 +110,10 @@ CLAIM = ("ingest", "committing", 2)
 
 
 def kills(steps: list[str], every: bool) -> Iterator[tuple[str, int]]:
-    """Each step and the how manyth time it is come to: the first, or all others."""
+    """Each step and the how manyth time it is come to: the first; or the second and the last, and every commit."""
     for step, times in Counter(steps).items():
-        yield from ((step, nth) for nth in (range(2, times + 1) if every else [1]))
+        others = range(2, times + 1) if step == "committing" else sorted({2, times} - {1}) if times > 1 else []
+        yield from ((step, nth) for nth in (others if every else [1]))
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["first", "others"])

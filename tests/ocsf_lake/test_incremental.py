@@ -52,7 +52,7 @@ class Logs:
 
 @pytest.fixture
 def logs(bucket: str, s3_owner: S3Server, settings: Make, tmp_path: Path) -> Logs:
-    return Logs(bucket, s3_owner, settings(lake=str(tmp_path / "lake")))
+    return Logs(bucket, s3_owner, settings(lake=str(tmp_path / "lake"), batch_objects=100))
 
 
 @pytest.fixture(autouse=True)

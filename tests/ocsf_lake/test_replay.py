@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -37,20 +38,20 @@ REPLAYED = "SELECT id FROM ledger_batches WHERE kind = 'replay'"
 HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
 
 
+@cache
+def mended_cloudtrail() -> Mapper:
+    """A mapper of CloudTrail for which an event without a time takes that of `apiVersion`; one, compiled once."""
+    mapper = registry.load("aws_cloudtrail")
+    time = coalesce(col.eventTime.iso8601(), col.apiVersion.iso8601())
+    events = [dataclasses.replace(event, fields=event.fields | {"time": time}) for event in mapper.events]
+    return dataclasses.replace(mapper, events=events)
+
+
 @pytest.fixture
 def mend(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Mends the mapper of CloudTrail: an event without a time takes that of `apiVersion`."""
-    load = registry.load
-
-    def mended(name: str) -> Mapper:
-        mapper = load(name)
-        if name != "aws_cloudtrail":
-            return mapper
-        time = coalesce(col.eventTime.iso8601(), col.apiVersion.iso8601())
-        events = [dataclasses.replace(event, fields=event.fields | {"time": time}) for event in mapper.events]
-        return dataclasses.replace(mapper, events=events)
-
-    return lambda: monkeypatch.setattr(registry, "load", mended)
+    """Puts `mended_cloudtrail` in the place of CloudTrail's mapper."""
+    load, mapper = registry.load, mended_cloudtrail()
+    return lambda: monkeypatch.setattr(registry, "load", lambda name: mapper if name == mapper.name else load(name))
 
 
 @pytest.fixture

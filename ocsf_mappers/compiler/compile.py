@@ -15,7 +15,7 @@ The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -86,22 +86,38 @@ class Mapped:
 @lru_cache(maxsize=128)
 def compile_mapper(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool = True) -> Program:
     """The program that maps batches of this shape, compiled once; `validated` makes it find invalid events."""
-    return _Compiler(mapper, version, batch).program(validated=validated)
+    return Compiler(mapper, version, batch).program(validated=validated)
 
 
-class _Compiler:
-    def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
+class Compiler:
+    """A mapper in one OCSF version, for batches of one shape.
+
+    Args:
+        mapper: The mapper.
+        version: The OCSF version.
+        batch: What the batch relation holds.
+        events: The event maps to compile; all of the mapper's where none are given.
+    """
+
+    def __init__(
+        self, mapper: Mapper, version: str, batch: BatchShape, events: Sequence[EventMap] | None = None
+    ) -> None:
         self.mapper = mapper
         self.batch = batch
-        record = Record(batch.columns, batch.object_key)
-        self.shared = SharedRecord(record)
-        # Of several event maps each reads members of its own, which are better taken out of its own records only.
-        self.column: render.Resolver = record if len(mapper.events) > 1 else self.shared
+        self.map_events = mapper.events if events is None else events
+        self.column, self.shared = self._resolvers()
         self.schema = schema.load(version)
-        self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
+        self.classes = [self.schema.event_class(event.event_class) for event in self.map_events]
         self.table = tables.get(table_names(mapper)[0])
-        self.mapped = [self._mapped(event) for event in mapper.events]
+        self.mapped = [self._mapped(event) for event in self.map_events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+
+    def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
+        """How expressions read the record's columns, and how lists do."""
+        record = Record(self.batch.columns, self.batch.object_key)
+        self._members = SharedRecord(record)
+        # Of several event maps each reads members of its own, which are better taken out of its own records only.
+        return (record if len(self.map_events) > 1 else self._members), self._members
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:
         """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
@@ -186,6 +202,14 @@ class _Compiler:
                 found[path] = cast
         return found
 
+    def is_missing(self, number: int) -> str:
+        """SQL that is true where an attribute has no value."""
+        return f"v{number} IS NULL"
+
+    def is_default(self, number: int) -> str:
+        """SQL that is true where an id is only its default."""
+        return f"v{number} = 0"
+
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
 
@@ -207,7 +231,7 @@ class _Compiler:
         if members is None:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
-        known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
+        known = Holder(self.schema, members, frozenset(self.map_events[number].all_profiles))
         return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
 
     def _texts(self) -> Iterator[str]:
@@ -325,7 +349,7 @@ class _Compiler:
         """OCSF paths that hold observables, and their type ids."""
         by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
         marked: dict[str, list[int]] = {}
-        for event, fields in zip(self.mapper.events, self.mapped, strict=True):
+        for event, fields in zip(self.map_events, self.mapped, strict=True):
             for path, mapped in fields.items():
                 for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
                     if column_type(self.table, leaf) is None:
@@ -348,6 +372,11 @@ class _Compiler:
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
         """The query and the plan for its result."""
+        found = self.facts()
+        return replace(found, sql=self._sql(found, validated=validated))
+
+    def facts(self) -> Program:
+        """The plan for the result, without the query."""
         kinds, numbers = self.kinds, self.numbers
         constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
         siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
@@ -355,7 +384,7 @@ class _Compiler:
         fixed_captions = [path for path in constants if self._any(path).attribute.enum and path.endswith("_id")]
         for path in fixed_captions:
             constants |= self._constant_sibling(path)
-        program = Program(
+        return Program(
             sql="",
             constants={**self._class_constants(), **constants},
             values={
@@ -372,7 +401,6 @@ class _Compiler:
             census=[f"m{number}" for number, _ in enumerate(self._census())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
         )
-        return Program(**{**vars(program), "sql": self._sql(program, validated=validated)})
 
     def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
         return [None if mapped is None else _constant(mapped) for mapped in self._everywhere(path)]
@@ -437,7 +465,7 @@ class _Compiler:
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
         # Only now is it known what the others read.
-        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM records"
+        layers["members"] = f"SELECT {', '.join(['*', *self._members.columns()])} FROM records"
         with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         for sql, name in claims.items():
             head, mark, tail = with_layers.partition("texts AS")
@@ -460,7 +488,7 @@ class _Compiler:
     @cached_property
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
         """Columns that checks need, and the checks (see `validate.tallied`)."""
-        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
+        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.map_events, strict=True)]
         columns = _Flat(self)
         found = [
             validate.for_class(check, EVENT_MAP, [number], len(events))
@@ -506,7 +534,7 @@ class _Compiler:
         return f"SELECT *, {repeated} AS _repeated FROM ({keyed})"
 
     def _event_map(self) -> str:
-        tests = [event.where for event in self.mapper.events]
+        tests = [event.where for event in self.map_events]
         branches = " ".join(
             f"WHEN {render.value(test, self.column)} THEN {number}"
             for number, test in enumerate(tests)
@@ -525,7 +553,7 @@ class _Flat:
     construction and needs no test at run time; what comes from the record does.
     """
 
-    def __init__(self, compiler: _Compiler, number: int = 0) -> None:
+    def __init__(self, compiler: Compiler, number: int = 0) -> None:
         self.compiler = compiler
         self.mapped = compiler.mapped[number]
 
@@ -554,7 +582,7 @@ class _Flat:
             if self.compiler.kinds[leaf] == "constant":
                 return "false"
             required_id = self.compiler.kinds[leaf] == "caption" and self.mapped[leaf].attribute.required
-            return "false" if required_id else f"v{self.compiler.numbers[leaf]} IS NULL"
+            return "false" if required_id else self.compiler.is_missing(self.compiler.numbers[leaf])
         if (owner := self._id_of_sibling(path)) is not None:
             return self.absent(owner)
         below = [name for name in self.mapped if name.startswith(f"{path}.") and name in self.compiler.kinds]
@@ -563,7 +591,7 @@ class _Flat:
     def _default(self, path: str) -> str | None:
         """SQL that is true where a required id inside an object is only its default."""
         weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
-        return f"v{self.compiler.numbers[path]} = 0" if weak else None
+        return self.compiler.is_default(self.compiler.numbers[path]) if weak else None
 
     def _id_of_sibling(self, path: str) -> str | None:
         ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)

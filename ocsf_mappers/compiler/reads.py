@@ -40,6 +40,10 @@ class Record:
         """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""
         return render.extracted(expr, self)
 
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
+
 
 class SharedRecord:
     """The same columns as lists see them: members of JSON columns are taken out once, ahead of all lists."""
@@ -60,6 +64,10 @@ class SharedRecord:
         places = self._members.setdefault(text, {})
         place = _place(places, sqltext.pointer(*expr.keys))
         return f"q{list(self._members).index(text)}[{place}]"
+
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -113,6 +121,10 @@ class Element:
         places = self._inner.setdefault(text, {})
         place = _place(places, sqltext.pointer(*expr.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
+
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
 
     def read(self, elements: str, wanted: str) -> str:
         """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.

@@ -21,6 +21,14 @@ class Resolver(Protocol):
     def member(self, expr: e.Json) -> str:
         """SQL for a member of a JSON value, as text."""
 
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+
+
+def is_null(expr: e.Expr, column: Resolver) -> str:
+    """SQL that is true where a value is missing."""
+    return f"({value(expr, column)} IS NULL)"
+
 
 def extracted(expr: e.Json, column: Resolver) -> str:
     """SQL that takes a member out of a JSON value where it is needed."""
@@ -82,7 +90,7 @@ def _claim(expr: e.Expr, column: Resolver) -> str:
         case e.Not(inner):
             return f"(NOT {value(inner, column)})"
         case e.IsNull(inner):
-            return f"({value(inner, column)} IS NULL)"
+            return column.is_null(inner)
         case e.IsIn(inner, values):
             return f"({value(inner, column)} IN ({', '.join(sqltext.text(text) for text in values)}))"
         case e.Test(function, inner, argument):

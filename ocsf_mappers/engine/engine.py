@@ -24,6 +24,7 @@ from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
 from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
+from ocsf_mappers.engine.column import plain
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
@@ -284,12 +285,12 @@ class Engine:
             "source_record": found["_record"],
             "mapper_version": _repeated(self.fingerprint, len(found)),
         }
-        if not batch.is_json:
-            found = found.append_column(UNDECLARED, batch.records[UNDECLARED])
+        columns = {name: plain(found[name]) for name in found.column_names}
+        more = [columns["_more"], *([] if batch.is_json else [plain(batch.records[UNDECLARED])])]
         own = [field for field in self.table.arrow if field.name not in provenance]
-        arrays = Assembler(program, found).columns(own)
-        columns = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
-        return pa.table({name: columns[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
+        arrays = Assembler(program, columns, len(found), more).columns(own)
+        made = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
+        return pa.table({name: made[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
 
 
 def _forget_oldest(kept: dict[Any, Any]) -> None:
@@ -343,9 +344,7 @@ def _repeated(text: str, length: int) -> pa.Array:
 class _Batch:
     """Records with the same columns, from one or several objects."""
 
-    def __init__(
-        self, parts: Sequence[tuple[RawObject, pa.Table, Chunk]], envelopes: Sequence[Envelope] = ()
-    ) -> None:
+    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table, Chunk]], envelopes: Sequence[Envelope] = ()) -> None:
         self.envelopes = envelopes
         self.objects = [raw_object for raw_object, _, _ in parts]
         self.chunks = [chunk for _, _, chunk in parts]

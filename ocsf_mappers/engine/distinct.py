@@ -1,0 +1,303 @@
+"""Runs the plans of `compiler.distinct`: records in, columns of results out, and which rows need the row by row way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_mappers.compiler import distinct
+from ocsf_mappers.compiler.compile import BatchShape
+from ocsf_mappers.compiler.distinct import Plan, Step
+from ocsf_mappers.compiler.program import Program
+from ocsf_mappers.engine.column import Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.engine.statements import Statements, another, connection
+from ocsf_mappers.readers.json_members import Members, without_end
+from ocsf_mappers.readers.tabular import UNDECLARED, column_name
+from ocsf_mappers.vocabulary.mapper import Mapper
+from ocsf_mappers.vocabulary.record import flatten
+
+_NOTHING = Column(pa.nulls(1, pa.string()), None)
+_FALSE, _TRUE = Column(pa.array([False]), None), Column(pa.array([True]), None)
+_FALSE_TRUE = pa.array([False, True])
+
+KEPT_CONSTANTS, KEPT_CHARACTERS = 4_096, 4_096
+"""So many results of steps whose inputs are the same in every row are remembered; most of them say that nothing is
+there."""
+_OBJECT, _RECORD = "_object", "_record"
+_PAIR = pa.struct(
+    [
+        pa.field("key", pa.string()),
+        pa.field("prefix", pa.string()),
+        pa.field("value", pa.string()),
+        pa.field("skip", pa.list_(pa.string())),
+    ]
+)
+
+_VALUE = "{'key': pair.key, 'prefix': pair.prefix, 'value': pair.value::JSON, 'skip': pair.skip}"
+_ENTRIES = f"SELECT CASE WHEN pair IS NOT NULL THEN {flatten(f'[{_VALUE}]')} END AS entries FROM batch"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was computed of the records that one event map takes.
+
+    Args:
+        program: How the results make up the table's columns.
+        length: How many records.
+        columns: Results by name, as `Program` names them; `_object`, `_record`, `_table`, and of a text log what its
+            undeclared columns hold.
+        more: Columns of lists of entries of `unmapped` beyond `Program.leftovers`.
+        carried: For each of `Program.members`, the column and, a boolean a value, where it holds something.
+    """
+
+    program: Program
+    length: int
+    columns: Mapping[str, Column]
+    more: Sequence[Column]
+    carried: Sequence[tuple[Column, np.ndarray[Any, Any]]]
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Results:
+        """The results of some of the records."""
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        carried = [_taken(column, held, rows) for column, held in self.carried]
+        return Results(self.program, len(rows), columns, [column.take(rows) for column in self.more], carried)
+
+
+def _taken(
+    column: Column, held: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
+) -> tuple[Column, np.ndarray[Any, Any]]:
+    return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
+
+
+@dataclass
+class _Rows:
+    """Records of a batch: how many, and their columns by name."""
+
+    length: int
+    columns: dict[str, Column]
+    narrow: dict[str, Column] = field(default_factory=dict)
+
+    def take(self, rows: np.ndarray[Any, Any]) -> _Rows:
+        return _Rows(len(rows), {name: column.take(rows) for name, column in self.columns.items()})
+
+    def narrowed(self, name: str) -> Column:
+        """A column with equal values brought together, so that it has few combinations with others."""
+        if name not in self.narrow:
+            self.narrow[name] = narrowed(self.columns[name])
+        return self.narrow[name]
+
+
+class Evaluator:
+    """Computes what a mapper says, once for each distinct combination of what an expression reads.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, mapper: Mapper, version: str, *, validated: bool) -> None:
+        self.mapper = mapper
+        self.version = version
+        self.validated = validated
+        self._connection = connection()
+        self._prepared: dict[str, Statements] = {}
+        self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
+        self._members = Members([found.name for found in mapper.record])
+
+    def results(self, records: pa.Table, shape: BatchShape) -> tuple[list[Results], np.ndarray[Any, Any]] | None:
+        """What is computed of some records, and those that have to be mapped row by row.
+
+        Args:
+            records: As the row by row query takes them, with dictionaries of object keys.
+            shape: What is among them.
+
+        Returns:
+            The results by event map, and a boolean a record: whether it is not among them. None when some record cannot
+            be read at all.
+        """
+        read = self._read(records, shape)
+        if read is None:
+            return None
+        rows, slow = read
+        found = []
+        for number, places in self._by_event_map(rows, shape, np.flatnonzero(~slow)):
+            plan = distinct.compile_events(self.mapper, self.version, shape, number, validated=self.validated)
+            results, struck = self._evaluated(plan, rows.take(places), shape)
+            if struck.any():
+                slow[places[struck]] = True
+                results = results.take(np.flatnonzero(~struck))
+            if results.length:
+                found.append(results)
+        return found, slow
+
+    # -- records as columns -------------------------------------------------------------------------------------------
+    def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]] | None:
+        beside = [name for name in records.column_names if name.startswith(("_key_", "_envelope"))]
+        columns = {name: encoded(_text(records[name])) for name in beside}
+        columns[_OBJECT], columns[_RECORD] = plain(records[_OBJECT]), plain(records[_RECORD])
+        odd = np.zeros(len(records), bool)
+        if shape.columns is not None:
+            columns |= {name: encoded(records[column_name(name)]) for name in shape.columns}
+            columns[UNDECLARED] = plain(records[UNDECLARED])
+            return _Rows(len(records), columns), odd
+        found = self._members.read(records["_raw"])
+        if found is None:
+            return None
+        members, odd = found
+        while members:  # one after the other, so that the texts are not held twice
+            name = self._members.names[len(columns) - len(beside) - 2]
+            columns[name] = encoded(members.pop(0)).map(without_end)
+        for root, step in distinct.closer_look(self.mapper).items():
+            flags = self._run(step, [columns[root].values])["odd"].to_numpy(zero_copy_only=False)
+            if columns[root].some(flags):
+                odd |= columns[root].rows_where(flags, len(records))
+        return _Rows(len(records), columns), odd
+
+    def _by_event_map(
+        self, rows: _Rows, shape: BatchShape, places: np.ndarray[Any, Any]
+    ) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        """The number of each event map that takes some of these rows, and which."""
+        if len(self.mapper.events) == 1 or not len(places):
+            yield from [(0, places)] if len(places) else []
+            return
+        plan = distinct.compile_choice(self.mapper, self.version, shape)
+        some = rows if len(places) == rows.length else rows.take(places)
+        leaves = self._leaves(plan, some, shape)
+        chosen = self._results(plan, _Rows(some.length, leaves))["chosen"]
+        numbers = chosen.values.to_numpy(zero_copy_only=False)
+        if chosen.codes is None:
+            yield int(numbers[0]), places
+            return
+        for number in np.unique(numbers).tolist():
+            yield number, places[(numbers == number)[chosen.codes]]
+
+    def _leaves(self, plan: Plan, rows: _Rows, shape: BatchShape) -> dict[str, Column]:
+        """The leaves that a plan reads, and what it reads beside them."""
+        found = {name: column for name, column in rows.columns.items() if name.startswith(("_key_", "_envelope"))}
+        if shape.columns is not None:
+            return found | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
+        for root, step in plan.roots.items():
+            column = rows.columns[root]
+            if column.codes is None and column.values.null_count:
+                found |= dict.fromkeys(step.outputs, _NOTHING)
+            elif pa.types.is_string(self.mapper.record.field(root).type):
+                found[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
+            else:
+                taken = self._run(step, [column.values])
+                found |= {name: _leaf(values, column) for name, values in taken.items()}
+        return found
+
+    def _strings(self, step: Step, values: pa.Array) -> pa.Array:
+        """JSON texts as what they say; strings that hold no escapes are what stands between their quotes."""
+        raw = values.cast(pa.binary())
+        easy = pc.and_(pc.starts_with(raw, b'"'), pc.invert(pc.match_substring(raw, b"\\")))
+        easy = pc.or_(pc.fill_null(easy, False), pc.is_null(raw))
+        bare = pc.binary_slice(raw, 1, -1).cast(pa.string())
+        if pc.all(easy).as_py():
+            return bare
+        rest = pc.invert(easy)
+        others = self._run(step, [values.filter(rest)])[step.outputs[0]]
+        return pc.replace_with_mask(bare, rest, others)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+    def _evaluated(self, plan: Plan, rows: _Rows, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
+        """The results of one event map, and a boolean a record where they are not to be used."""
+        leaves = self._leaves(plan, rows, shape)
+        found = self._results(plan, _Rows(rows.length, leaves))
+        struck = np.zeros(rows.length, bool)
+        for name in [name for name in found if name.startswith("struck")]:
+            column = found.pop(name)
+            flags = _flags(column.values)
+            if column.some(flags):
+                struck |= column.rows_where(flags, rows.length)
+        more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
+        carried = []
+        for name in plan.carried:
+            if name.startswith("held"):
+                carried.append((held := found.pop(name), _flags(held.values)))
+            else:
+                carried.append((leaves[name], leaves[name].valid()))
+        beside = {name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED) if name in rows.columns}
+        return Results(plan.facts, rows.length, found | beside, more, carried), struck
+
+    def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
+        """Every result of a plan."""
+        found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
+        for step in plan.steps:
+            inputs = [_input(name, rows, found, many=len(step.inputs) > 1) for name in step.inputs]
+            codes, values = combined(inputs, rows.length)
+            results = self._run(step, values)
+            found |= {name: Column(result, codes) for name, result in results.items()}
+        return found
+
+    def _run(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        """A step's results for some combinations of its inputs."""
+        constant = not values or all(len(column) == 1 for column in values)
+        if constant:
+            said = tuple(column[0].as_py() for column in values)
+            if (kept := self._constants.get((step.sql, said))) is not None:
+                return kept
+        arrays = dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])}
+        table = pa.table(arrays)
+        if step.sql not in self._prepared:
+            self._prepared[step.sql] = Statements(table.schema, another(self._connection))
+        found = self._prepared[step.sql].run(step.sql, table)
+        results = {name: _whole(found[name]) for name in step.outputs}
+        if constant and sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
+            if len(self._constants) >= KEPT_CONSTANTS:
+                self._constants.clear()
+            self._constants[step.sql, said] = results
+        return results
+
+    def _entries(self, pairs: Column) -> Column | None:
+        """The entries of `unmapped` that JSON values come to; None where no record has any."""
+        if not pairs.some(pairs.valid()):
+            return None
+        step = Step(("pair",), _ENTRIES, ("entries",))
+        return Column(self._run(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
+
+
+def _input(name: str, rows: _Rows, found: Mapping[str, Column], *, many: bool) -> Column:
+    """A column that a step reads: a leaf, whether one is null, an attribute, or whether that is null or a default."""
+    if name.startswith("null"):
+        return _boolean(rows.columns[f"leaf{name[4:]}"], lambda values: values.is_null())
+    if name.startswith("vnull"):
+        return _boolean(found[f"v{name[5:]}"], lambda values: values.is_null())
+    if name.startswith("vzero"):
+        return _boolean(found[f"v{name[5:]}"], lambda values: pc.equal(values, 0))
+    if name in found:
+        return found[name]
+    if name not in rows.columns:
+        return _NOTHING  # nothing of an object's own name is known
+    return rows.narrowed(name) if many else rows.columns[name]
+
+
+def _boolean(column: Column, test: Callable[[pa.Array], pa.Array]) -> Column:
+    flags = _flags(test(column.values))
+    if column.codes is None or not flags.any() or flags.all():
+        return _TRUE if flags[0] else _FALSE
+    return compacted(_FALSE_TRUE, flags.astype(np.int32)[column.codes])
+
+
+def _flags(values: pa.Array) -> np.ndarray[Any, Any]:
+    """Booleans, null as false."""
+    found: np.ndarray[Any, Any] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _leaf(values: pa.Array, column: Column) -> Column:
+    return _NOTHING if values.null_count == len(values) else Column(values, column.codes)
+
+
+def _whole(chunked: pa.ChunkedArray) -> pa.Array:
+    found = chunked.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        found = found.chunk(0) if found.num_chunks else pa.array([], found.type)
+    return found.storage if isinstance(found, pa.ExtensionArray) else found
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,121 @@
+"""Members of JSON records as columns: the raw text of each, and which records need a closer look.
+
+One pass by msgspec over many records at a time. Members that the caller does not name are skipped, and of a repeated
+one the last is kept: both show in that the lengths of what was found do not add up to the length of the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_mappers.readers.members import RepeatedError, raw_members
+
+AT_ONCE = 512
+"""Records that are Python objects at the same time."""
+
+_NONE = msgspec.Raw(b"")
+
+
+class Members:
+    """Reads the named members of records.
+
+    Args:
+        names: Names of the members.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._known = frozenset(names)
+        # Attributes are numbered, because a member may have a name that no attribute can have.
+        fields = [(f"m{number}", msgspec.Raw, _NONE) for number, _ in enumerate(self.names)]
+        renamed = {f"m{number}": name for number, name in enumerate(self.names)}
+        record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
+        self._decoder = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+        self._values = attrgetter(*(name for name, _, _ in fields)) if len(fields) > 1 else _only
+        # A member, its quotes and its colon.
+        self._around = [len(msgspec.json.encode(name)) + 1 for name in self.names]
+
+    def read(self, records: pa.ChunkedArray) -> tuple[list[pa.ChunkedArray], np.ndarray[Any, Any]] | None:
+        """The members of some records.
+
+        Args:
+            records: JSON text of each, UTF-8.
+
+        Returns:
+            For each name the raw JSON text (binary) in each record, null where it is not there; and a boolean a record,
+            true where there are other members too, one is repeated, or the record is no object. None when some record
+            is no JSON.
+        """
+        columns: list[list[pa.Array]] = [[] for _ in self.names]
+        odd = []
+        for some in _slices(records):
+            found = self._some(some)
+            if found is None:
+                return None
+            for column, values in zip(columns, found[0], strict=True):
+                column.append(values)
+            odd.append(found[1])
+        chunked = [pa.chunked_array(column, pa.binary()) for column in columns]
+        return chunked, np.concatenate(odd) if odd else np.zeros(0, bool)
+
+    def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]] | None:
+        size = len(records)
+        listed = pa.ListArray.from_arrays(pa.array([0, size], pa.int32()), records.cast(pa.binary()))
+        joined = pc.binary_join(listed, b",")[0].as_buffer()
+        try:
+            objects = self._decoder.decode(b"".join((b"[", joined, b"]")))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if len(objects) != size:
+            return None  # a record that is no JSON but reads as several when commas stand around it
+        lengths = pc.binary_length(records).to_numpy()
+        accounted = np.full(size, 1, np.int64)
+        columns = []
+        for place, texts in enumerate(zip(*map(self._values, objects), strict=True)):
+            text = b"\0".join(texts) + b"\0"
+            if len(text) == size:
+                columns.append(pa.nulls(size, pa.binary()))
+                continue
+            ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)
+            if len(ends) != size:
+                return None
+            offsets = np.zeros(size + 1, np.int32)
+            offsets[1:] = ends + 1
+            held = np.diff(offsets) - 1
+            accounted += np.where(held > 0, held + (self._around[place] + 1), 0)
+            values = pa.Array.from_buffers(pa.binary(), size, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+            columns.append(values)
+        odd = accounted != lengths
+        for row in np.flatnonzero(odd).tolist():
+            odd[row] = self._is_odd(records[row].as_py())
+        return columns, odd
+
+    def _is_odd(self, text: str) -> bool:
+        """Whether a record whose lengths do not add up has more than blanks and escapes beside what was found."""
+        try:
+            return not self._known.issuperset(raw_members(text.encode()))
+        except (RepeatedError, msgspec.DecodeError, ValueError):
+            return True
+
+
+def _only(record: Any) -> tuple[msgspec.Raw]:
+    return (record.m0,)
+
+
+def _slices(records: pa.ChunkedArray) -> Iterator[pa.Array]:
+    for chunk in records.chunks:
+        for start in range(0, len(chunk), AT_ONCE):
+            yield chunk.slice(start, AT_ONCE)
+
+
+def without_end(values: pa.Array) -> pa.Array:
+    """The texts without the sign that each ends with, as text; null for those that have nothing else."""
+    bare = pc.binary_slice(values, 0, -1)
+    return pc.if_else(pc.equal(pc.binary_length(bare), 0), pa.scalar(None, pa.binary()), bare).cast(pa.string())

@@ -106,6 +106,8 @@ class Compiler:
         self.batch = batch
         self.map_events = mapper.events if events is None else events
         self.column, self.shared = self._resolvers()
+        self._users: dict[Path, set[int]] = {}
+        """Which event maps carry a member over."""
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in self.map_events]
         self.table = tables.get(table_names(mapper)[0])
@@ -291,6 +293,7 @@ class Compiler:
             for use, events in self._uses(path):
                 may_fail = path in self.casts or self.kinds[path] == "list"
                 cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                self._users.setdefault(use.path, set()).update(events)
                 leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
         return leftovers
 
@@ -316,7 +319,11 @@ class Compiler:
     def _census(self) -> list[str]:
         leaves = self.mapper.shape.leaves
         says = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
-        return list(statistics.bits([f"{self.column(path)} {says[leaves[path]]}" for path in self._taken]))
+        tests = []
+        for path in self._taken:
+            users = sorted(self._users[path])
+            tests.append(self._only(users, f"{self.column(path)} {says[leaves[path]]}") or "true")
+        return list(statistics.bits(tests))
 
     def _unlisted(self) -> Iterator[tuple[str, str]]:
         """Source path and SQL for the text there that is not among those the mapper lists."""

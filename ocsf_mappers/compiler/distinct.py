@@ -1,8 +1,8 @@
 """An event map compiled for distinct values: every expression once for each combination of the values that it reads.
 
-Logs repeat themselves: of a million records a few thousand combinations of caller and agent are distinct. So a column is
-a list of distinct values and a code a row, and what the query of `compile` computes for each row is computed here for
-the distinct combinations of what it reads.
+Logs repeat themselves: a million records have a few thousand combinations of caller and agent. So a column is a list of
+distinct values and a code a row, and what the query of `compile` computes for each row is computed here for the distinct
+combinations of what it reads.
 
 What is read are leaves: a column of a text log, a declared member of a record, or a member of an open-ended one. Leaves
 are taken out of the record's own members (roots) first. Then come steps, each a query over the combinations of a few
@@ -95,6 +95,11 @@ class Plan:
     aliases: Mapping[str, str]
     pairs: Sequence[str]
     carried: Sequence[str]
+
+    @property
+    def size(self) -> int:
+        """Characters of SQL that there are to plan."""
+        return sum(len(step.sql) for step in self.steps)
 
 
 @lru_cache(maxsize=128)

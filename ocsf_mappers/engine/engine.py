@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import statistics
+from ocsf_mappers.compiler import distinct, statistics
 from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
-from ocsf_mappers.compiler.program import Program
+from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
 from ocsf_mappers.engine.column import plain
+from ocsf_mappers.engine.counting import count
+from ocsf_mappers.engine.distinct import Evaluator, Results
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
@@ -61,6 +63,15 @@ VECTOR_ROWS = 2_048
 VECTOR_VALUES = 400_000
 """As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
+
+FEW_ROWS = 2_000
+"""So few records are mapped row by row: that needs one query instead of dozens."""
+
+MOST_SQL = 300_000
+"""Characters of the steps of an event map. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs more
+than equal values save."""
+
+PROVENANCE = ("source_object", "source_etag", "source_record", "mapper_version")
 
 SAME_FAILURES = 32
 """So many records that fail alone for one reason, and no other, are taken for a mistake that every record meets."""
@@ -124,6 +135,7 @@ class Engine:
             if isinstance(reader, JsonRecords)
             for envelope in reader.known_envelopes
         ]
+        self._evaluators: list[Evaluator] = []
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
         self._column_sets: set[tuple[str, ...]] = set()
@@ -141,7 +153,7 @@ class Engine:
                 records = self._arranged(chunk)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
         batches = [_Batch(found, self.envelopes) for found in groups.values()]
-        mapped = [self._map(portion, _Attempts()) for batch in batches for portion in batch.portions()]
+        mapped = [found for batch in batches for found in self._mapped(batch)]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
@@ -170,6 +182,68 @@ class Engine:
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
+
+    def _mapped(self, batch: _Batch) -> Iterator[Mapped]:
+        """The events of some records: what can be is computed once for equal values, the rest row by row."""
+        if len(batch) >= FEW_ROWS and self._pays(batch):
+            try:
+                found = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
+            except duckdb.InterruptException:
+                raise
+            except Exception:
+                self._evaluators.clear()
+                found = None  # the row by row way finds the record that is to blame
+            if found is not None:
+                results, slow = found
+                for result in results:
+                    yield self._of_results(result, batch)
+                if not slow.any():
+                    return
+                batch = batch.filter(pa.array(slow))
+        for portion in batch.portions():
+            yield self._map(portion, _Attempts())
+
+    def _evaluator(self) -> Evaluator:
+        if not self._evaluators:
+            self._evaluators.append(Evaluator(self.mapper, self.version, validated=self.validate))
+        return self._evaluators[0]
+
+    def _pays(self, batch: _Batch) -> bool:
+        """Whether planning the steps costs less than they save."""
+        shape = batch.shape(self.mapper, careful=False)
+        return all(
+            distinct.compile_events(self.mapper, self.version, shape, number, validated=self.validate).size <= MOST_SQL
+            for number, _ in enumerate(self.mapper.events)
+        )
+
+    def _of_results(self, results: Results, batch: _Batch) -> Mapped:
+        """The events of results."""
+        columns, more = results.columns, list(results.more)
+        if UNDECLARED in columns:
+            more.append(columns[UNDECLARED])
+        own = [field for field in self.table.arrow if field.name not in PROVENANCE]
+        arrays = Assembler(results.program, columns, results.length, more).columns(own)
+        numbers = pa.array(columns["_object"].array(results.length))
+        uris = [raw_object.uri for raw_object in batch.objects]
+        made = {
+            **dict(zip([field.name for field in own], arrays, strict=True)),
+            "source_object": pa.DictionaryArray.from_arrays(numbers, pa.array(uris)),
+            "source_etag": pa.DictionaryArray.from_arrays(numbers, pa.array([item.etag for item in batch.objects])),
+            "source_record": columns["_record"].array(results.length),
+            "mapper_version": _repeated(self.fingerprint, results.length),
+            "_table": columns["_table"].array(results.length),
+        }
+        events = pa.table({name: made[name] for name in [*self.table.arrow.names, "_table"]})
+        counted = count(
+            results.program,
+            self.mapper.shape,
+            columns,
+            results.length,
+            made["unmapped"],
+            uris,
+            results.carried,
+        )
+        return Mapped(events, REJECTS.empty_table(), census=counted)
 
     def _map(self, batch: _Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
@@ -241,8 +315,18 @@ class Engine:
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
         events = self._events(program, found, batch)
         unmapped = events["unmapped"].combine_chunks()
-        counted = statistics.count(program, self.mapper.shape, found, unmapped, [item.uri for item in batch.objects])
+        counted = statistics.merged(self._counted(program, found, unmapped, batch))
         return Mapped(events, rejects, failed_casts=failed, census=counted)
+
+    def _counted(self, program: Program, found: pa.Table, unmapped: pa.Array, batch: _Batch) -> Iterator[Census]:
+        """What the records of each event map held: what one carries over another leaves."""
+        uris = [item.uri for item in batch.objects]
+        numbers = found[EVENT_MAP].to_numpy()
+        for number in np.unique(numbers).tolist():
+            mask = pa.array(numbers == number)
+            some = found.filter(mask)
+            columns = {name: plain(some[name]) for name in some.column_names}
+            yield count(program, self.mapper.shape, columns, len(some), unmapped.filter(mask), uris)
 
     def _program(self, shape: BatchShape) -> Program:
         if shape not in self._programs:

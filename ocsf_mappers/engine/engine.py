@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -141,12 +141,20 @@ class Engine:
         self._column_sets: set[tuple[str, ...]] = set()
         self._statements: dict[tuple[str, ...], Statements] = {}
 
-    def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
-        """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""
+    def map(self, parts: Iterable[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Mapped:
+        """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of.
+
+        Args:
+            parts: Chunks, and the objects that they are of.
+            ordered: Whether events stand in the order of objects and records. To bring them into it takes a copy, which
+                whoever sorts them anyway can do without.
+        """
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
+        places: dict[str, int] = {}
         groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table, Chunk]]] = {}
         for raw_object, chunk in parts:
+            places.setdefault(raw_object.uri, len(places))
             dropped.update(chunk.dropped)
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
@@ -155,6 +163,8 @@ class Engine:
         batches = [_Batch(found, self.envelopes) for found in groups.values()]
         mapped = [found for batch in batches for found in self._mapped(batch)]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
+        if ordered and len(mapped) > 1:
+            events = _in_order(events, places)
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
         return Mapped(events, rejects, dropped, failed, statistics.merged(found.census for found in mapped))
@@ -393,6 +403,15 @@ def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
         plain = _plain(parts[0].schema.field(name).type)
         parts = [part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts]
     return pa.concat_tables(parts)
+
+
+def _in_order(events: pa.Table, places: Mapping[str, int]) -> pa.Table:
+    """Events in the order of their objects and records."""
+    uris = events["source_object"].unify_dictionaries().combine_chunks()
+    uris = uris.chunk(0) if isinstance(uris, pa.ChunkedArray) else uris
+    ranks = np.array([places[uri] for uri in uris.dictionary.to_pylist()])[uris.indices.to_numpy()]
+    order = np.lexsort((events["source_record"].to_numpy(), ranks))
+    return events if (np.diff(order) == 1).all() else events.take(pa.array(order))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

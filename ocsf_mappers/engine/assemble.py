@@ -76,7 +76,7 @@ class Assembler:
                 return False
             flags = flags & (pc.fill_null(leaf.values, 0).to_numpy(zero_copy_only=False) != 0)
         if leaf.codes is None or flags.all() or not flags.any():
-            return bool(flags[0])
+            return bool(flags.any())
         key = (id(leaf.codes), flags.tobytes())
         if key not in self._presence:
             self._presence[key] = flags[leaf.codes]

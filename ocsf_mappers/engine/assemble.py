@@ -318,13 +318,15 @@ class _Gathered:
         of = places if parents is None else parents[places]
         counts = np.bincount(of, minlength=len(column.values))
         starts = np.cumsum(counts) - counts
+        codes = np.zeros(self._length, np.int32) if column.codes is None else column.codes
+        rows = np.flatnonzero((counts > 0)[codes])
+        if not len(rows):
+            return
         if len(places) < len(values):
             values = values.drop_null()
         taken = pa.repeat(pa.scalar(names), len(values)) if isinstance(names, str) else names.take(pa.array(places))
         self._names.append(taken)
         self._values.append(values)
-        codes = np.zeros(self._length, np.int32) if column.codes is None else column.codes
-        rows = np.flatnonzero((counts > 0)[codes])
         codes = codes[rows]
         each = counts[codes]
         self._counts[rows] += each

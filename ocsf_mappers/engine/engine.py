@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -146,25 +146,21 @@ class Engine:
 
         Args:
             parts: Chunks, and the objects that they are of.
-            ordered: Whether events stand in the order of objects and records. To bring them into it takes a copy, which
-                whoever sorts them anyway can do without.
+            ordered: Whether events of records with the same columns stand in the order of objects and records. To bring
+                them into it takes a copy, which whoever sorts them anyway can do without.
         """
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
-        places: dict[str, int] = {}
         groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table, Chunk]]] = {}
         for raw_object, chunk in parts:
-            places.setdefault(raw_object.uri, len(places))
             dropped.update(chunk.dropped)
             bad += [_reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
                 records = self._arranged(chunk)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
         batches = [_Batch(found, self.envelopes) for found in groups.values()]
-        mapped = [found for batch in batches for found in self._mapped(batch)]
+        mapped = [found for batch in batches for found in self._mapped(batch, ordered=ordered)]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
-        if ordered and len(mapped) > 1:
-            events = _in_order(events, places)
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
         return Mapped(events, rejects, dropped, failed, statistics.merged(found.census for found in mapped))
@@ -193,8 +189,17 @@ class Engine:
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
 
-    def _mapped(self, batch: _Batch) -> Iterator[Mapped]:
-        """The events of some records: what can be is computed once for equal values, the rest row by row."""
+    def _mapped(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
+        """The events of some records."""
+        mapped = list(self._ways(batch))
+        if ordered and len(mapped) > 1:
+            places = {raw_object.uri: number for number, raw_object in reversed(list(enumerate(batch.objects)))}
+            whole = _joined(mapped)
+            mapped = [replace(whole, events=_in_order(whole.events, places))]
+        yield from mapped
+
+    def _ways(self, batch: _Batch) -> Iterator[Mapped]:
+        """The same: what can be is computed once for equal values, the rest row by row."""
         if len(batch) >= FEW_ROWS and self._pays(batch):
             try:
                 found = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
@@ -552,6 +557,7 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
     return Mapped(
         _stacked([part.events for part in parts]),
         pa.concat_tables([part.rejects for part in parts]),
+        sum((part.dropped for part in parts), Counter()),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
         census=statistics.merged(part.census for part in parts),
     )

@@ -1,13 +1,15 @@
 """An event map compiled for distinct values: every expression once for each combination of the values that it reads.
 
-Logs repeat themselves: a million records have a few thousand combinations of caller and agent. So a column is a list of
-distinct values and a code a row, and what the query of `compile` computes for each row is computed here for the distinct
-combinations of what it reads.
+Logs repeat themselves: a million records have a few thousand combinations of caller and agent. So a column is a list
+of distinct values and a code a row, and what the query of `compile` computes for each row is computed here for the
+distinct combinations of what it reads.
 
 What is read are leaves: a column of a text log, a declared member of a record, or a member of an open-ended one. Leaves
 are taken out of the record's own members (roots) first. Then come steps, each a query over the combinations of a few
 leaves; whatever reads the same leaves is one step. A leaf of which only its absence is read counts as a boolean. The
 last step looks at which attributes are there, for the checks that compare several.
+
+Leaves of one root have the values of the root, so what reads leaves of a single root is computed with them.
 
 Names in the queries: `leaf0`, `null0` (whether the leaf is null), x, v, o, u, j, n as in `compile`, `vnull0` and
 `vzero0` (whether v0 is null, or a default), `struck` (whether the row has to go through the query of `compile`, which
@@ -81,7 +83,8 @@ class Plan:
     Args:
         facts: How the results make up the table's columns, see `Program`.
         leaves: The leaves that are read.
-        roots: For each top-level member of a JSON record, the query that takes its leaves out of `root`, its JSON text.
+        roots: For each top-level member of a JSON record, the query over `root`, its JSON text, that takes its leaves
+            out of it, and gives the results that read nothing else.
         steps: In any order, but the last needs the others' results.
         aliases: Results that are a leaf as it is -> the leaf.
         pairs: Results that hold JSON which is left over (see `record.flatten`).
@@ -248,7 +251,6 @@ class _Distinct(Compiler):
             carried.append(name)
             if self.mapper.shape.leaves[member]:
                 carried[-1] = f"held{name.removeprefix('leaf')}"
-                wanted[carried[-1]] = f"({name} NOT IN ('{{}}', 'null')) IS TRUE"
         plan = self._planned(facts, wanted, inner, strikes)
         return Plan(**{**vars(plan), "pairs": tuple(pairs), "carried": tuple(carried)})
 
@@ -275,51 +277,90 @@ class _Distinct(Compiler):
                 tests.setdefault(reads.rows(strike), []).append(strike)
         for number, (read, struck) in enumerate(tests.items()):
             groups.setdefault(read, {})[f"struck{number}"] = _any(struck)
-        steps = [self._step(read, outputs, inner, reads) for read, outputs in groups.items()]
+        of_root: dict[str, dict[str, str]] = {}
+        steps = []
+        for read, outputs in groups.items():
+            if (root := self._root(read)) is not None:
+                of_root.setdefault(root, {}).update(outputs)
+            else:
+                steps.append(self._step(read, outputs, inner, reads))
         if late:
             read = frozenset(name for strike in late for name in _NAMES.findall(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
-        used = {name for step in steps for name in step.inputs} | set(aliases.values())
-        leaves = self.leaves.named
-        used |= {"leaf" + name.removeprefix("null") for name in used if name.startswith("null")}
-        used |= {name for name in self._carried_leaves() if name in leaves}
-        kept = {name: leaf for name, leaf in leaves.items() if name in used}
-        return Plan(facts, kept, self._roots(kept), steps, aliases, (), ())
+        leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()))
+        return Plan(facts, leaves, self._roots(leaves, of_root, inner, reads), steps, aliases, (), ())
 
-    def _carried_leaves(self) -> list[str]:
-        return [self.leaves(path) for path in self._taken] if len(self.map_events) == 1 else []
+    def _used(self, names: Iterable[str]) -> dict[str, Leaf]:
+        """The leaves that are read by name."""
+        used = {"leaf" + name.removeprefix("null") if name.startswith("null") else name for name in names}
+        used.update(self.leaves(path) for path in (self._taken if len(self.map_events) == 1 else ()))
+        return {name: leaf for name, leaf in self.leaves.named.items() if name in used}
+
+    def _root(self, read: Iterable[str]) -> str | None:
+        """The member of a JSON record that all of these leaves are of; None where they are not of one."""
+        if self.batch.columns is not None:
+            return None
+        named = self.leaves.named
+        leaves = [named.get("leaf" + name.removeprefix("leaf").removeprefix("null")) for name in read]
+        roots = {leaf.path[0] if leaf else None for leaf in leaves}
+        return roots.pop() if len(roots) == 1 else None
 
     def _is_json(self, name: str) -> bool:
         return self.leaves.named[name].is_json
 
     def _step(self, read: frozenset[str], outputs: Mapping[str, str], inner: Mapping[str, str], reads: _Reads) -> Step:
-        inputs = tuple(sorted(name for name in read if not (name.startswith("null") and f"leaf{name[4:]}" in read)))
+        inputs = tuple(sorted(read))
         columns = [f"{name}::JSON AS {name}" if _is_leaf(name) and self._is_json(name) else name for name in inputs]
         columns += [f"({name} IS NULL) AS null{name.removeprefix('leaf')}" for name in inputs if _is_leaf(name)]
         sql = f"SELECT {', '.join(columns) or '1 AS one'} FROM batch"
+        return Step(inputs, self._layered(sql, outputs, inner, reads), tuple(outputs))
+
+    @staticmethod
+    def _layered(sql: str, outputs: Mapping[str, str], inner: Mapping[str, str], reads: _Reads) -> str:
+        """The outputs over a query of leaves, the layers that they need between."""
         needed = reads.between(outputs.values())
         for layer in _LAYERS:
             if here := [f"{inner[name]} AS {name}" for name in needed if name.startswith(layer)]:
                 sql = f"SELECT *, {', '.join(here)} FROM ({sql})"
         chosen = ", ".join(f"{text} AS {name}" for name, text in outputs.items())
-        return Step(inputs, f"SELECT {chosen} FROM ({sql})", tuple(outputs))
+        return f"SELECT {chosen} FROM ({sql})"
 
-    def _roots(self, leaves: Mapping[str, Leaf]) -> dict[str, Step]:
-        """What takes the leaves out of the members of JSON records."""
+    def _roots(
+        self,
+        leaves: Mapping[str, Leaf],
+        results: Mapping[str, Mapping[str, str]],
+        inner: Mapping[str, str],
+        reads: _Reads,
+    ) -> dict[str, Step]:
+        """What takes the leaves out of the members of JSON records, with the results that read no other member."""
         if self.batch.columns is not None:
             return {}
-        by_root: dict[str, dict[str, str]] = {}
+        named = self.leaves.named
+        found = {}
+        for root in dict.fromkeys([*(leaf.path[0] for leaf in leaves.values()), *results]):
+            outputs = results.get(root, {})
+            read = {f"leaf{name[4:]}" for sql in outputs.values() for name in reads.rows(sql)}
+            own = {
+                name: leaf for name, leaf in named.items() if leaf.path[0] == root and (name in leaves or name in read)
+            }
+            given = {name: f"{name}::VARCHAR" for name in own if name in leaves}
+            sql = self._layered(self._root_sql(root, own), {**given, **outputs}, inner, reads)
+            found[root] = Step(("root",), sql, (*given, *outputs))
+        return found
+
+    def _root_sql(self, root: str, leaves: Mapping[str, Leaf]) -> str:
+        """The leaves of a root, and whether each is null."""
+        spec = sqltext.text(orjson.dumps({root: json_spec(self.mapper.shape.type.field(root).type)}).decode())
+        columns = []
         for name, leaf in leaves.items():
             value = "r." + ".".join(sqltext.name(step) for step in leaf.path)
-            found = f"json_extract_string({value}, {sqltext.pointer(*leaf.keys)})" if leaf.keys else value
-            by_root.setdefault(leaf.path[0], {})[name] = f"({found})::VARCHAR"
-        return {root: Step(("root",), self._root_sql(root, found), tuple(found)) for root, found in by_root.items()}
-
-    def _root_sql(self, root: str, found: Mapping[str, str]) -> str:
-        kind = self.mapper.shape.type.field(root).type
-        spec = sqltext.text(orjson.dumps({root: json_spec(kind)}).decode())
-        columns = ", ".join(f"{text} AS {name}" for name, text in found.items())
-        return f"SELECT {columns} FROM (SELECT from_json({_document(root)}, {spec}) AS r FROM batch)"
+            columns.append(
+                (f"json_extract_string({value}, {sqltext.pointer(*leaf.keys)})" if leaf.keys else value, name)
+            )
+        taken = ", ".join(f"{sql} AS {name}" for sql, name in columns)
+        nulls = "".join(f", ({name} IS NULL) AS null{name[4:]}" for _, name in columns)
+        document = f"SELECT from_json({_document(root)}, {spec}) AS r FROM batch"
+        return f"SELECT *{nulls} FROM (SELECT {taken} FROM ({document}))"
 
 
 class _Reads:

@@ -357,9 +357,8 @@ class _Gathered:
 def _dictionary(numbers: Any, words: Sequence[str]) -> pa.Array:
     """A dictionary column; words may recur."""
     distinct = pa.array(words, pa.string()).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(
-        pa.array(distinct.indices.to_numpy()[numbers] if len(words) else numbers), distinct.dictionary
-    )
+    codes = distinct.indices.to_numpy()[numbers] if len(words) else np.zeros(0, np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), distinct.dictionary)
 
 
 def _either(left: Any, right: Any) -> Any:

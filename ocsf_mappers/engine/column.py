@@ -17,6 +17,8 @@ MOST_DISTINCT = 0.9
 DENSE = 4
 """Combinations are found by marking them in a table of all that could be, where those are this many times the rows."""
 
+TEXTS = pa.dictionary(pa.int32(), pa.string())
+
 Codes = np.ndarray[Any, np.dtype[np.int32]]
 
 
@@ -79,7 +81,7 @@ def _repeated(values: pa.Array, length: int) -> pa.Array:
     if values.null_count:
         return pa.nulls(length, values.type)
     if pa.types.is_string(values.type):
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int8)), values)
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), values)
     if pa.types.is_nested(values.type):
         return values.take(pa.array(np.zeros(length, np.int8)))
     return pa.repeat(values[0], length)
@@ -214,3 +216,32 @@ def _split(distinct: np.ndarray[Any, Any], sizes: Sequence[int]) -> list[np.ndar
         distinct, place = np.divmod(distinct, size)
         found.append(place)
     return found[::-1]
+
+
+def alike(kinds: Sequence[pa.DataType]) -> pa.DataType:
+    """The type that columns of the same values, some of their texts in dictionaries and some not, are cast to.
+
+    A text, at any depth, that is a dictionary in one of them is one.
+    """
+    first = kinds[0]
+    if all(kind == first for kind in kinds):
+        return first
+    if pa.types.is_struct(first):
+        names = [field.name for field in first]
+        return pa.struct([pa.field(name, alike([kind.field(name).type for kind in kinds])) for name in names])
+    if pa.types.is_map(first):
+        return pa.map_(alike([kind.key_type for kind in kinds]), alike([kind.item_type for kind in kinds]))
+    if pa.types.is_list(first):
+        return pa.list_(alike([kind.value_type for kind in kinds]))
+    return TEXTS
+
+
+def without_dictionaries(kind: pa.DataType) -> pa.DataType:
+    """The type with plain texts, at any depth."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, without_dictionaries(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(without_dictionaries(kind.key_type), without_dictionaries(kind.item_type))
+    return pa.list_(without_dictionaries(kind.value_type)) if pa.types.is_list(kind) else kind

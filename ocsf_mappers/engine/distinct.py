@@ -25,9 +25,23 @@ _NOTHING = Column(pa.nulls(1, pa.string()), None)
 _FALSE, _TRUE = Column(pa.array([False]), None), Column(pa.array([True]), None)
 _FALSE_TRUE = pa.array([False, True])
 
+_EMPTY = pa.array(["{}", "null"])
+
 KEPT_CONSTANTS, KEPT_CHARACTERS = 4_096, 4_096
-"""So many results of steps whose inputs are the same in every row are remembered; most of them say that nothing is
-there."""
+"""So many results of steps whose inputs are the same in every row are remembered, of inputs that are no longer."""
+
+KEPT_VALUES, KEPT_BYTES = 16_384, 8 << 20
+"""So many values of a step with one input are remembered with their results, in so many bytes."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Values of a step's only input, and their results."""
+
+    values: pa.Array
+    results: dict[str, pa.Array]
+
+
 _OBJECT, _RECORD = "_object", "_record"
 _PAIR = pa.struct(
     [
@@ -37,7 +51,6 @@ _PAIR = pa.struct(
         pa.field("skip", pa.list_(pa.string())),
     ]
 )
-
 _VALUE = "{'key': pair.key, 'prefix': pair.prefix, 'value': pair.value::JSON, 'skip': pair.skip}"
 _ENTRIES = f"SELECT CASE WHEN pair IS NOT NULL THEN {flatten(f'[{_VALUE}]')} END AS entries FROM batch"
 
@@ -105,6 +118,7 @@ class Evaluator:
         self._connection = connection()
         self._prepared: dict[str, Statements] = {}
         self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
+        self._known: dict[str, _Known] = {}
         self._members = Members([found.name for found in mapper.record])
 
     def results(self, records: pa.Table, shape: BatchShape) -> tuple[list[Results], np.ndarray[Any, Any]] | None:
@@ -181,14 +195,16 @@ class Evaluator:
             return found | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
         for root, step in plan.roots.items():
             column = rows.columns[root]
-            if column.codes is None and column.values.null_count:
-                found |= dict.fromkeys(step.outputs, _NOTHING)
-            elif pa.types.is_string(self.mapper.record.field(root).type):
+            if self._is_text(plan, step):
                 found[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
             else:
-                taken = self._run(step, [column.values])
-                found |= {name: _leaf(values, column) for name, values in taken.items()}
+                found |= {name: _leaf(values, column) for name, values in self._run(step, [column.values]).items()}
         return found
+
+    def _is_text(self, plan: Plan, step: Step) -> bool:
+        """Whether a step does nothing but take a text out of its JSON."""
+        leaf = plan.leaves.get(step.outputs[0]) if len(step.outputs) == 1 else None
+        return leaf is not None and not leaf.keys and pa.types.is_string(self.mapper.record.field(leaf.path[0]).type)
 
     def _strings(self, step: Step, values: pa.Array) -> pa.Array:
         """JSON texts as what they say; strings that hold no escapes are what stands between their quotes."""
@@ -216,16 +232,16 @@ class Evaluator:
         more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
         carried = []
         for name in plan.carried:
-            if name.startswith("held"):
-                carried.append((held := found.pop(name), _flags(held.values)))
-            else:
-                carried.append((leaves[name], leaves[name].valid()))
+            leaf = leaves[f"leaf{name.removeprefix('held')}"] if name.startswith("held") else leaves[name]
+            said = pc.invert(pc.is_in(leaf.values, _EMPTY)) if name.startswith("held") else None
+            carried.append((leaf, leaf.valid() if said is None else leaf.valid() & _flags(said)))
         beside = {name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED) if name in rows.columns}
         return Results(plan.facts, rows.length, found | beside, more, carried), struck
 
     def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
         """Every result of a plan."""
         found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
+        found |= {name: column for name, column in rows.columns.items() if not name.startswith(("leaf", "_"))}
         for step in plan.steps:
             inputs = [_input(name, rows, found, many=len(step.inputs) > 1) for name in step.inputs]
             codes, values = combined(inputs, rows.length)
@@ -235,22 +251,57 @@ class Evaluator:
 
     def _run(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """A step's results for some combinations of its inputs."""
-        constant = not values or all(len(column) == 1 for column in values)
-        if constant:
-            said = tuple(column[0].as_py() for column in values)
-            if (kept := self._constants.get((step.sql, said))) is not None:
-                return kept
-        arrays = dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])}
-        table = pa.table(arrays)
+        if len(values) == 1 and pa.types.is_string(values[0].type) and len(values[0]) <= KEPT_VALUES:
+            return self._remembered(step, values[0])
+        if all(len(column) == 1 for column in values):
+            return self._constant(step, values)
+        return self._computed(step, values)
+
+    def _computed(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        table = pa.table(dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])})
         if step.sql not in self._prepared:
             self._prepared[step.sql] = Statements(table.schema, another(self._connection))
         found = self._prepared[step.sql].run(step.sql, table)
-        results = {name: _whole(found[name]) for name in step.outputs}
-        if constant and sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
+        return {name: _whole(found[name]) for name in step.outputs}
+
+    def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        """The same for inputs that are the same in every row, most of them because nothing is there."""
+        said = tuple(column[0].as_py() for column in values)
+        key = (step.sql, said)
+        if key in self._constants:
+            return self._constants[key]
+        found = self._computed(step, values)
+        if sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
             if len(self._constants) >= KEPT_CONSTANTS:
                 self._constants.clear()
-            self._constants[step.sql, said] = results
-        return results
+            self._constants[key] = found
+        return found
+
+    def _remembered(self, step: Step, values: pa.Array) -> dict[str, pa.Array]:
+        """The same for one text: those of the records before come again."""
+        known = self._known.get(step.sql)
+        if known is None:
+            found = self._computed(step, [values])
+            self._remember(step, values, found)
+            return found
+        places = pc.index_in(values, known.values)
+        if not places.null_count:
+            return {name: results.take(places) for name, results in known.results.items()}
+        new = places.is_null()
+        others = values.filter(new)
+        found = self._computed(step, [others])
+        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + len(known.values)
+        places = pc.if_else(new, pa.array(fresh, pa.int32()), places)
+        every = {name: pa.concat_arrays([known.results[name], found[name]]) for name in step.outputs}
+        self._remember(step, pa.concat_arrays([known.values, others]), every)
+        return {name: results.take(places) for name, results in every.items()}
+
+    def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
+        size = values.nbytes + sum(found.nbytes for found in results.values())
+        if len(values) > KEPT_VALUES or size > KEPT_BYTES:
+            self._known.pop(step.sql, None)  # there are always others
+        else:
+            self._known[step.sql] = _Known(values, results)
 
     def _entries(self, pairs: Column) -> Column | None:
         """The entries of `unmapped` that JSON values come to; None where no record has any."""
@@ -289,7 +340,7 @@ def _flags(values: pa.Array) -> np.ndarray[Any, Any]:
 
 
 def _leaf(values: pa.Array, column: Column) -> Column:
-    return _NOTHING if values.null_count == len(values) else Column(values, column.codes)
+    return Column(values.slice(0, 1), None) if values.null_count == len(values) else Column(values, column.codes)
 
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:

@@ -24,7 +24,7 @@ from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
-from ocsf_mappers.engine.column import plain
+from ocsf_mappers.engine.column import alike, plain
 from ocsf_mappers.engine.counting import count
 from ocsf_mappers.engine.distinct import Evaluator, Results
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
@@ -68,8 +68,8 @@ FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""
 
 MOST_SQL = 300_000
-"""Characters of the steps of an event map. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs more
-than equal values save."""
+"""Characters of the steps of an event map. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs
+more than equal values save."""
 
 PROVENANCE = ("source_object", "source_etag", "source_record", "mapper_version")
 
@@ -399,35 +399,23 @@ def _forget_oldest(kept: dict[Any, Any]) -> None:
 
 
 def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
-    """Tables of events one after the other; columns coded differently are brought to plain text first."""
+    """Tables of events one after the other; a text that is a dictionary in one of them is one in all."""
     parts = [part for part in parts if len(part)] or list(parts[:1])
-    for name in parts[0].column_names:
-        kinds = {part.schema.field(name).type for part in parts}
-        if len(kinds) == 1:
-            continue
-        plain = _plain(parts[0].schema.field(name).type)
-        parts = [part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts]
-    return pa.concat_tables(parts)
+    if len(parts) == 1:
+        return parts[0]
+    target = pa.schema(
+        [pa.field(name, alike([part.schema.field(name).type for part in parts])) for name in parts[0].column_names]
+    )
+    return pa.concat_tables([part.cast(target) for part in parts]).unify_dictionaries().combine_chunks()
 
 
 def _in_order(events: pa.Table, places: Mapping[str, int]) -> pa.Table:
     """Events in the order of their objects and records."""
-    uris = events["source_object"].unify_dictionaries().combine_chunks()
+    uris = events["source_object"].combine_chunks()
     uris = uris.chunk(0) if isinstance(uris, pa.ChunkedArray) else uris
     ranks = np.array([places[uri] for uri in uris.dictionary.to_pylist()])[uris.indices.to_numpy()]
     order = np.lexsort((events["source_record"].to_numpy(), ranks))
     return events if (np.diff(order) == 1).all() else events.take(pa.array(order))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without dictionaries, at any depth."""
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _plain(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
-    return pa.list_(_plain(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _reasons(problems: pa.ChunkedArray, failed: pa.ChunkedArray) -> list[str]:
@@ -446,7 +434,7 @@ def _in_vectors(records: pa.Table) -> pa.Table:
 
 
 def _repeated(text: str, length: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), length), pa.array([text]))
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), length), pa.array([text]))
 
 
 class _Batch:

@@ -4,8 +4,8 @@ The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives 
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
     members   q0, q1...: members of JSON columns that many expressions read
-    chosen    `_event_map`, the number of the event map that takes the record, `_table`, its lake table, and b0, b1...:
-              patterns and times that several expressions want
+    shared    b0, b1...: patterns and times that several expressions want
+    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
@@ -15,7 +15,7 @@ The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -96,30 +96,26 @@ class Compiler:
         mapper: The mapper.
         version: The OCSF version.
         batch: What the batch relation holds.
-        events: The event maps to compile; all of the mapper's where none are given.
     """
 
-    def __init__(
-        self, mapper: Mapper, version: str, batch: BatchShape, events: Sequence[EventMap] | None = None
-    ) -> None:
+    def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
-        self.map_events = mapper.events if events is None else events
         self.column, self.shared = self._resolvers()
         self._users: dict[Path, set[int]] = {}
         """Which event maps carry a member over."""
         self.schema = schema.load(version)
-        self.classes = [self.schema.event_class(event.event_class) for event in self.map_events]
+        self.classes = [self.schema.event_class(event.event_class) for event in self.mapper.events]
         self.table = tables.get(table_names(mapper)[0])
-        self.mapped = [self._mapped(event) for event in self.map_events]
+        self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
 
     def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
         """How expressions read the record's columns, and how lists do."""
-        record = Record(self.batch.columns, self.batch.object_key)
+        self._record = record = Record(self.batch.columns, self.batch.object_key)
         self._members = SharedRecord(record)
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
-        return (record if len(self.map_events) > 1 else self._members), self._members
+        return (record if len(self.mapper.events) > 1 else self._members), self._members
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:
         """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
@@ -233,7 +229,7 @@ class Compiler:
         if members is None:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
-        known = Holder(self.schema, members, frozenset(self.map_events[number].all_profiles))
+        known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
         return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
 
     def _texts(self) -> Iterator[str]:
@@ -319,11 +315,7 @@ class Compiler:
     def _census(self) -> list[str]:
         leaves = self.mapper.shape.leaves
         says = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
-        tests = []
-        for path in self._taken:
-            users = sorted(self._users[path])
-            tests.append(self._only(users, f"{self.column(path)} {says[leaves[path]]}") or "true")
-        return list(statistics.bits(tests))
+        return list(statistics.bits([f"{self.column(path)} {says[leaves[path]]}" for path in self._taken]))
 
     def _unlisted(self) -> Iterator[tuple[str, str]]:
         """Source path and SQL for the text there that is not among those the mapper lists."""
@@ -356,7 +348,7 @@ class Compiler:
         """OCSF paths that hold observables, and their type ids."""
         by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
         marked: dict[str, list[int]] = {}
-        for event, fields in zip(self.map_events, self.mapped, strict=True):
+        for event, fields in zip(self.mapper.events, self.mapped, strict=True):
             for path, mapped in fields.items():
                 for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
                     if column_type(self.table, leaf) is None:
@@ -405,6 +397,7 @@ class Compiler:
             leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
             observables=self._observables(),
             members=[".".join(path) for path in self._taken],
+            carriers=[frozenset(self._users[path]) for path in self._taken],
             census=[f"m{number}" for number, _ in enumerate(self._census())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
         )
@@ -446,14 +439,12 @@ class Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
-        # Patterns and times are costly and stand in several conditions: each is tried once a record.
-        claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
-        shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         layers = {
             "records": self._records(),
             "members": "",
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
+            "shared": "",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM shared",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
@@ -473,29 +464,14 @@ class Compiler:
         ]
         # Only now is it known what the others read.
         layers["members"] = f"SELECT {', '.join(['*', *self._members.columns()])} FROM records"
+        layers["shared"] = f"SELECT {', '.join(['*', *self._record.shared_columns()])} FROM members"
         with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
-        for sql, name in claims.items():
-            head, mark, tail = with_layers.partition("texts AS")
-            with_layers = head + mark + tail.replace(sql, name)
-            columns = [column.replace(sql, name) for column in columns]
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
-
-    def _patterns(self) -> Iterator[str]:
-        """SQL of every pattern that the mapping tries on a column of the record, and of every time that it reads."""
-        found = [mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr)]
-        tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
-        times = {item for expr in found for item in e.times(expr) if self._readable(item)}
-        yield from sorted({self._pattern(item) for item in tried} | {render.value(item, self.column) for item in times})
-
-    def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
-        if isinstance(tried, e.Test):
-            return render.value(tried, self.column)
-        return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
 
     @cached_property
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
         """Columns that checks need, and the checks (see `validate.tallied`)."""
-        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.map_events, strict=True)]
+        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
         columns = _Flat(self)
         found = [
             validate.for_class(check, EVENT_MAP, [number], len(events))
@@ -541,7 +517,7 @@ class Compiler:
         return f"SELECT *, {repeated} AS _repeated FROM ({keyed})"
 
     def _event_map(self) -> str:
-        tests = [event.where for event in self.map_events]
+        tests = [event.where for event in self.mapper.events]
         branches = " ".join(
             f"WHEN {render.value(test, self.column)} THEN {number}"
             for number, test in enumerate(tests)

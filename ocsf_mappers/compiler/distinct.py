@@ -1,4 +1,4 @@
-"""An event map compiled for distinct values: every expression once for each combination of the values that it reads.
+"""A mapper compiled for distinct values: every expression once for each combination of the values that it reads.
 
 Logs repeat themselves: a million records have a few thousand combinations of caller and agent. So a column is a list
 of distinct values and a code a row, and what the query of `compile` computes for each row is computed here for the
@@ -29,7 +29,7 @@ import orjson
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, render
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
-from ocsf_mappers.compiler.program import Program
+from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.compiler.render import ABSENT
 from ocsf_mappers.vocabulary import expr as e
@@ -38,12 +38,12 @@ from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spe
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
 
-_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vzero\d+|[bxvk]\d+|_key_\w+|_envelope)\b")
+_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vzero\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b")
 """Every name that a query may read. They are made here and in `compile`, and nothing else is called so; a text that
 looks like one makes a step read more than it needs, never less."""
 
 _ROW = re.compile(r"leaf|null|_")
-_LAYERS = "xvk"
+_LAYERS = "bxvk"
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to compute for the records of one event map.
+    """What there is to compute for some records.
 
     Args:
         facts: How the results make up the table's columns, see `Program`.
         leaves: The leaves that are read.
         roots: For each top-level member of a JSON record, the query over `root`, its JSON text, that takes its leaves
-            out of it, and gives the results that read nothing else.
+            out of it, and gives the results that read nothing else but the number of the event map.
         steps: In any order, but the last needs the others' results.
         aliases: Results that are a leaf as it is -> the leaf.
         pairs: Results that hold JSON which is left over (see `record.flatten`).
@@ -105,17 +105,16 @@ class Plan:
         return sum(len(step.sql) for step in self.steps)
 
 
-@lru_cache(maxsize=128)
-def compile_events(mapper: Mapper, version: str, batch: BatchShape, number: int, *, validated: bool) -> Plan:
-    """The plan for the records that one of the mapper's event maps takes."""
-    return _Distinct(mapper, version, batch, [mapper.events[number]]).plan(validated=validated)
+@lru_cache(maxsize=64)
+def compile_steps(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool) -> Plan:
+    """The plan that maps batches of this shape, where `_event_map` says which event map takes a record."""
+    return _Distinct(mapper, version, batch).plan(validated=validated)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def compile_choice(mapper: Mapper, version: str, batch: BatchShape) -> Plan:
     """The plan that tells which event map takes a record: its only result is `chosen`, the number."""
-    compiler = _Distinct(mapper, version, batch, mapper.events)
-    return compiler.choice()
+    return _Distinct(mapper, version, batch).choice()
 
 
 @lru_cache(maxsize=32)
@@ -165,6 +164,7 @@ class Leaves:
         self._record = record
         self._is_json = is_json or {}
         self._names: dict[Leaf, str] = {}
+        self.layers: dict[str, str] = {}
 
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
@@ -188,6 +188,10 @@ class Leaves:
                 return "(" + " AND ".join(map(self.is_null, items)) + ")"
             case _:
                 return f"({render.value(expr, self)} IS NULL)"
+
+    def shared(self, sql: str) -> str:
+        """The name of a layer that is computed once."""
+        return self.layers.setdefault(sql, f"b{len(self.layers)}")
 
     def _name(self, leaf: Leaf) -> str:
         return self._names.setdefault(leaf, f"leaf{len(self._names)}")
@@ -227,9 +231,9 @@ class _Distinct(Compiler):
     def plan(self, *, validated: bool) -> Plan:
         """The plan of the events."""
         facts = self.facts()
-        inner = {f"x{self.numbers[path]}": self._text(path, self.mapped[0].get(path)) or "NULL" for path in self.casts}
+        inner = {f"x{self.numbers[path]}": self._chosen(path) for path in self.casts}
         for path, number in self.numbers.items():
-            inner[f"v{number}"] = self.casts.get(path) or self._text(path, self.mapped[0].get(path)) or "NULL"
+            inner[f"v{number}"] = self.casts.get(path) or self._chosen(path)
         wanted = {f"v{number}": f"v{number}" for number in self.numbers.values()}
         wanted["_table"] = self._table()
         for path, caption in facts.captions.items():
@@ -254,11 +258,15 @@ class _Distinct(Compiler):
         plan = self._planned(facts, wanted, inner, strikes)
         return Plan(**{**vars(plan), "pairs": tuple(pairs), "carried": tuple(carried)})
 
+    def _chosen(self, path: str) -> str:
+        return self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])
+
     # -- steps --------------------------------------------------------------------------------------------------------
     def _planned(
         self, facts: Program, wanted: Mapping[str, str], inner: Mapping[str, str], strikes: Iterable[str]
     ) -> Plan:
         """A plan of results and the layers between, both name -> SQL, and of tests that strike a row."""
+        inner = {**{name: sql for sql, name in self.leaves.layers.items()}, **inner}
         reads = _Reads(inner)
         aliases: dict[str, str] = {}
         groups: dict[frozenset[str], dict[str, str]] = {}
@@ -287,13 +295,14 @@ class _Distinct(Compiler):
         if late:
             read = frozenset(name for strike in late for name in _NAMES.findall(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
-        leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()))
+        carried = self._taken if facts.members else ()
+        leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()), carried)
         return Plan(facts, leaves, self._roots(leaves, of_root, inner, reads), steps, aliases, (), ())
 
-    def _used(self, names: Iterable[str]) -> dict[str, Leaf]:
-        """The leaves that are read by name."""
+    def _used(self, names: Iterable[str], carried: Iterable[Path]) -> dict[str, Leaf]:
+        """The leaves that are read by name, and the members that are counted."""
         used = {"leaf" + name.removeprefix("null") if name.startswith("null") else name for name in names}
-        used.update(self.leaves(path) for path in (self._taken if len(self.map_events) == 1 else ()))
+        used.update(map(self.leaves, carried))
         return {name: leaf for name, leaf in self.leaves.named.items() if name in used}
 
     def _root(self, read: Iterable[str]) -> str | None:
@@ -301,7 +310,8 @@ class _Distinct(Compiler):
         if self.batch.columns is not None:
             return None
         named = self.leaves.named
-        leaves = [named.get("leaf" + name.removeprefix("leaf").removeprefix("null")) for name in read]
+        numbers = [name.removeprefix("leaf").removeprefix("null") for name in read if name != EVENT_MAP]
+        leaves = [named.get(f"leaf{number}") for number in numbers]
         roots = {leaf.path[0] if leaf else None for leaf in leaves}
         return roots.pop() if len(roots) == 1 else None
 
@@ -339,28 +349,38 @@ class _Distinct(Compiler):
         found = {}
         for root in dict.fromkeys([*(leaf.path[0] for leaf in leaves.values()), *results]):
             outputs = results.get(root, {})
-            read = {f"leaf{name[4:]}" for sql in outputs.values() for name in reads.rows(sql)}
-            own = {
-                name: leaf for name, leaf in named.items() if leaf.path[0] == root and (name in leaves or name in read)
-            }
+            names = {name for sql in outputs.values() for name in reads.rows(sql)}
+            inputs = ("root", EVENT_MAP) if EVENT_MAP in names else ("root",)
+            read = {f"leaf{name[4:]}" for name in names}
+            own = {name: leaf for name, leaf in named.items() if leaf.path[0] == root and name in leaves.keys() | read}
             given = {name: f"{name}::VARCHAR" for name in own if name in leaves}
-            sql = self._layered(self._root_sql(root, own), {**given, **outputs}, inner, reads)
-            found[root] = Step(("root",), sql, (*given, *outputs))
+            sql = self._layered(self._root_sql(root, own, inputs[1:]), {**given, **outputs}, inner, reads)
+            found[root] = Step(inputs, sql, (*given, *outputs))
         return found
 
-    def _root_sql(self, root: str, leaves: Mapping[str, Leaf]) -> str:
-        """The leaves of a root, and whether each is null."""
+    def _root_sql(self, root: str, leaves: Mapping[str, Leaf], beside: Sequence[str]) -> str:
+        """The leaves of a root, whether each is null, and other columns beside them."""
         spec = sqltext.text(orjson.dumps({root: json_spec(self.mapper.shape.type.field(root).type)}).decode())
-        columns = []
+        columns = list(beside)
+        pointers: dict[Path, dict[str, str]] = {}
         for name, leaf in leaves.items():
-            value = "r." + ".".join(sqltext.name(step) for step in leaf.path)
-            columns.append(
-                (f"json_extract_string({value}, {sqltext.pointer(*leaf.keys)})" if leaf.keys else value, name)
-            )
-        taken = ", ".join(f"{sql} AS {name}" for sql, name in columns)
-        nulls = "".join(f", ({name} IS NULL) AS null{name[4:]}" for _, name in columns)
-        document = f"SELECT from_json({_document(root)}, {spec}) AS r FROM batch"
-        return f"SELECT *{nulls} FROM (SELECT {taken} FROM ({document}))"
+            if leaf.keys:
+                pointers.setdefault(leaf.path, {})[name] = sqltext.pointer(*leaf.keys)
+            else:
+                columns.append(f"{_of_root(leaf.path)} AS {name}")
+        members = []
+        for number, (path, keys) in enumerate(pointers.items()):
+            # To look a member up, DuckDB reads the whole text: all of them are taken out together.
+            members.append(f"json_extract_string({_of_root(path)}, [{', '.join(keys.values())}]) AS q{number}")
+            columns += [f"q{number}[{place}] AS {name}" for place, name in enumerate(keys, start=1)]
+        nulls = "".join(f", ({name} IS NULL) AS null{name[4:]}" for name in leaves)
+        document = ", ".join([f"from_json({_document(root)}, {spec}) AS r", *beside])
+        read = f"SELECT {', '.join(['*', *members])} FROM (SELECT {document} FROM batch)"
+        return f"SELECT *{nulls} FROM (SELECT {', '.join(columns)} FROM ({read}))"
+
+
+def _of_root(path: Path) -> str:
+    return "r." + ".".join(sqltext.name(step) for step in path)
 
 
 class _Reads:

@@ -27,6 +27,7 @@ class Record:
     def __init__(self, columns: frozenset[str] | None, object_key: tuple[str, ...]) -> None:
         self._columns = columns
         self._object_key = object_key
+        self._shared: dict[str, str] = {}
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -43,6 +44,14 @@ class Record:
     def is_null(self, expr: e.Expr) -> str:
         """SQL that is true where a value is missing."""
         return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """A column that is computed once a record, however many expressions read it."""
+        return self._shared.setdefault(sql, f"b{len(self._shared)}")
+
+    def shared_columns(self) -> list[str]:
+        """The columns that `shared` refers to, those first that others read."""
+        return [f"{sql} AS {name}" for sql, name in self._shared.items()]
 
 
 class SharedRecord:
@@ -68,6 +77,10 @@ class SharedRecord:
     def is_null(self, expr: e.Expr) -> str:
         """SQL that is true where a value is missing."""
         return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """A column that is computed once a record."""
+        return self._record.shared(sql)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -125,6 +138,10 @@ class Element:
     def is_null(self, expr: e.Expr) -> str:
         """SQL that is true where a value is missing."""
         return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """The SQL itself: what is inside a list is computed where it stands."""
+        return sql
 
     def read(self, elements: str, wanted: str) -> str:
         """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.

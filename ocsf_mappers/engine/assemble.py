@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
-from ocsf_mappers.engine.column import Column, combined, plain
 from ocsf_mappers.ocsf import tables
+from ocsf_mappers.readers.column import Codes, Column, combined, plain
 from ocsf_mappers.readers.tabular import numbered
 
 
@@ -24,8 +24,7 @@ class Assembler:
 
     Args:
         program: How results make up the columns.
-        columns: The results, without those of invalid events. Where the program has several event maps they are as they
-            stand row by row, `_event_map` among them.
+        columns: The results, without those of invalid events; `_event_map` among them where there are several.
         length: How many records.
         more: Lists of further entries of `unmapped`, in this order.
     """
@@ -37,8 +36,7 @@ class Assembler:
         self.length = length
         self._columns = columns
         self._more = more
-        several = len(program.class_captions) > 1
-        self.event_map = columns[EVENT_MAP].values.to_numpy(zero_copy_only=False).astype(np.int64) if several else None
+        self.event_map = columns[EVENT_MAP] if len(program.class_captions) > 1 else None
         self._leaves: dict[str, Column] = {}
         self._presence: dict[tuple[int, bytes], Any] = {}
 
@@ -128,7 +126,14 @@ class Assembler:
         """A value for each event map."""
         if self.event_map is None or len(choices) == 1:
             return Column(choices.slice(0, 1), None)
-        return Column(choices, self.event_map.astype(np.int32))
+        return self.event_map.map(choices.take)
+
+    def _with_event_map(self, ids: Column) -> tuple[Codes | None, Any, pa.Array]:
+        """Combinations of the number of an event map and an id: codes, numbers, ids."""
+        if self.event_map is None:
+            return ids.codes, 0, ids.values
+        codes, (numbers, found) = combined([self.event_map, ids], self.length)
+        return codes, numbers.to_numpy(zero_copy_only=False).astype(np.int64), found
 
     def _constant(self, choices: Sequence[Any]) -> Column:
         """A value that depends on nothing but the event map."""
@@ -146,13 +151,10 @@ class Assembler:
         for number, by_id in enumerate(texts):
             for key, text in by_id.items():
                 table[number * 1000 + key] = words.setdefault(text, len(words))
-        ids = self._columns[caption.column]
-        places = pc.fill_null(ids.values, 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        if self.event_map is not None:
-            places = places + self.event_map * 1000
-        found = table[places]
-        missing = ids.values.is_null().to_numpy(zero_copy_only=False) | (found < 0)
-        return Column(pa.array(list(words), pa.string()).take(pa.array(found, mask=missing)), ids.codes)
+        codes, numbers, ids = self._with_event_map(self._columns[caption.column])
+        found = table[pc.fill_null(ids, 0).to_numpy(zero_copy_only=False).astype(np.int64) + numbers * 1000]
+        missing = ids.is_null().to_numpy(zero_copy_only=False) | (found < 0)
+        return Column(pa.array(list(words), pa.string()).take(pa.array(found, mask=missing)), codes)
 
     def _sibling(self, caption: Caption) -> Column:
         found = self._looked_up(caption, caption.captions)
@@ -165,10 +167,9 @@ class Assembler:
         return Column(pc.coalesce(others, texts), codes)
 
     def _type_uid(self) -> Column:
-        activity = self._columns[self.program.captions["activity_id"].column]
-        uids = np.array([uid for _, uid in self.program.class_captions], np.int64)
-        base = pa.scalar(int(uids[0]) * 100) if self.event_map is None else pa.array(uids[self.event_map] * 100)
-        return activity.map(lambda ids: pc.add(base, ids.cast(pa.int64())))
+        codes, numbers, ids = self._with_event_map(self._columns[self.program.captions["activity_id"].column])
+        uids = np.array([uid for _, uid in self.program.class_captions], np.int64)[numbers]
+        return Column(pc.add(ids.cast(pa.int64()), uids * 100), codes)
 
     def _type_name(self) -> Column:
         activity = self.program.captions["activity_id"]

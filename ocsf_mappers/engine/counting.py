@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -25,7 +24,7 @@ from ocsf_mappers.compiler.statistics import (
     day_name,
     shortened,
 )
-from ocsf_mappers.engine.column import Column
+from ocsf_mappers.readers.column import Column
 from ocsf_mappers.vocabulary.record import RecordShape
 
 AROUND = ("envelope.",)
@@ -60,13 +59,16 @@ def count(
     if not length:
         return Census()
     rows = _Rows(program, columns, length, objects)
-    census = Census(events=Counter(dict(zip(rows.days, rows.per_day(), strict=True))))
-    _count_unmapped(census, rows, shape, unmapped)
-    for name, totals in _carried(rows, carried) if carried is not None else _bits(rows):
-        for day, total in zip(rows.days, totals, strict=True):
+    census = Census()
+    for (day, _), events in zip(rows.groups, rows.per_group(), strict=True):
+        census.events[day] += events
+    left = _count_unmapped(census, rows, shape, unmapped)
+    held = _carried(rows, carried) if carried is not None else _bits(rows)
+    for (name, totals), carriers in zip(held, program.carriers, strict=True):
+        for (day, event_map), total, over in zip(rows.groups, totals, left.get(name, rows.nothing), strict=True):
             # What was left over after all stands in `unmapped` under the member's own name.
-            if (held := total - census.unmapped[day, name]) > 0:
-                census.mapped[day, name] = held
+            if event_map in carriers and total > over:
+                census.mapped[day, name] += total - over
     if "_failed" in columns:
         _count_failed(census, rows)
     _count_values(census, rows)
@@ -74,14 +76,15 @@ def count(
 
 
 class _Rows:
-    """The rows of a result, with the day of each."""
+    """The rows of a result in groups: of one day, and taken by one event map."""
 
     def __init__(self, program: Program, columns: Mapping[str, Column], length: int, objects: Sequence[str]) -> None:
         self.program = program
         self.columns = columns
         self.length = length
         self.objects = objects
-        self.days, self.codes = self._days()
+        self.groups, self.codes = self._groups()
+        self.nothing = [0] * len(self.groups)
 
     def column(self, name: str) -> pa.Array:
         """A result row by row."""
@@ -107,14 +110,24 @@ class _Rows:
             return [*(names[number] for number in kept), OTHER], place[codes]
         return names, codes
 
-    def per_day(self) -> list[int]:
-        """How many rows each day has."""
+    def _groups(self) -> tuple[list[tuple[str, int]], np.ndarray[Any, Any] | None]:
+        """Day and event map of each group, and the number of each row's group; None when all rows are of one."""
+        days, codes = self._days()
+        if len(self.program.class_captions) == 1:
+            return [(day, 0) for day in days], codes
+        maps = self.numbers(EVENT_MAP).astype(np.int64)
+        count = len(self.program.class_captions)
+        groups = [(day, number) for day in days for number in range(count)]
+        return groups, maps if codes is None else codes * count + maps
+
+    def per_group(self) -> list[int]:
+        """How many rows each group has."""
         if self.codes is None:
             return [self.length]
-        return [int(number) for number in np.bincount(self.codes, minlength=len(self.days))]
+        return [int(number) for number in np.bincount(self.codes, minlength=len(self.groups))]
 
     def day(self, row: int) -> str:
-        return self.days[0] if self.codes is None else self.days[int(self.codes[row])]
+        return self.groups[0 if self.codes is None else int(self.codes[row])][0]
 
     def sighting(self, records: int, row: int) -> Sighting:
         where, number = (_at(self.columns[name], row) for name in ("_object", "_record"))
@@ -132,11 +145,12 @@ def _first(codes: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return first
 
 
-def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> None:
+def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> dict[str, list[int]]:
+    """Counts names in `unmapped`, and gives how often each stands there in each group."""
     offsets = np.asarray(unmapped.offsets)
     keys = unmapped.keys.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
     if not len(keys):
-        return
+        return {}
     coded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
     codes, names = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
     totals = np.bincount(codes, minlength=len(names))
@@ -150,15 +164,17 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
             if kind is not None:
                 census.news.setdefault(News(kind, name), rows.sighting(int(totals[number]), row))
     if rows.codes is None:
-        by_day = totals[np.newaxis, :]
+        by_group = totals[np.newaxis, :]
     else:
-        days = np.repeat(rows.codes, np.diff(offsets))
-        flat = np.bincount(days * len(names) + codes, minlength=len(rows.days) * len(names))
-        by_day = flat.reshape(len(rows.days), len(names))
-    for day, counts in zip(rows.days, by_day, strict=True):
+        groups = np.repeat(rows.codes, np.diff(offsets))
+        flat = np.bincount(groups * len(names) + codes, minlength=len(rows.groups) * len(names))
+        by_group = flat.reshape(len(rows.groups), len(names))
+    for (day, _), counts in zip(rows.groups, by_group, strict=True):
         for number in np.flatnonzero(counts).tolist():
             census.unmapped[day, shortened(names[number])] += int(counts[number])
     census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
+    declared = _declared(shape)
+    return {name: by_group[:, number].tolist() for number, name in enumerate(names) if name in declared}
 
 
 def _largest(numbers: Sequence[int], totals: np.ndarray[Any, Any]) -> list[int]:
@@ -184,13 +200,13 @@ def _kinds(shape: RecordShape) -> Any:
 
 
 def _bits(rows: _Rows) -> Iterator[tuple[str, list[int]]]:
-    """Name of each member that is carried, and in how many rows of each day it holds something."""
+    """Name of each member that is carried, and in how many rows of each group it holds something."""
     for start, column in zip(range(0, len(rows.program.members), BITS), rows.program.census, strict=True):
         names = rows.program.members[start : start + BITS]
         packed = np.ascontiguousarray(rows.numbers(column).astype("<i8")).view(np.uint8).reshape(-1, 8)
         held = np.unpackbits(packed, axis=1, bitorder="little")
-        of_days = [held] if rows.codes is None else [held[rows.codes == number] for number in range(len(rows.days))]
-        totals = np.stack([of_day.sum(axis=0, dtype=np.int64) for of_day in of_days])
+        parts = [held] if rows.codes is None else [held[rows.codes == number] for number in range(len(rows.groups))]
+        totals = np.stack([part.sum(axis=0, dtype=np.int64) for part in parts])
         for place, name in enumerate(names):
             yield name, totals[:, place].tolist()
 
@@ -200,12 +216,12 @@ def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
     counted: dict[int, np.ndarray[Any, Any]] = {}
     for name, (column, held) in zip(rows.program.members, carried, strict=True):
         if column.codes is None:
-            yield name, rows.per_day() if held[0] else [0] * len(rows.days)
+            yield name, rows.per_group() if held[0] else rows.nothing
             continue
         if (key := id(column.codes)) not in counted:
             size = len(held)
             places = column.codes if rows.codes is None else rows.codes * size + column.codes
-            counted[key] = np.bincount(places, minlength=size * len(rows.days)).reshape(len(rows.days), size)
+            counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
         yield name, (counted[key] @ held.astype(np.int64)).tolist()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from ocsf_mappers.compiler import distinct
 from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.compiler.distinct import Plan, Step
-from ocsf_mappers.compiler.program import Program
-from ocsf_mappers.engine.column import Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.engine.statements import Statements, another, connection
-from ocsf_mappers.readers.json_members import Members, without_end
+from ocsf_mappers.readers.column import Codes, Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.readers.json_members import Members
 from ocsf_mappers.readers.tabular import UNDECLARED, column_name
 from ocsf_mappers.vocabulary.mapper import Mapper
 from ocsf_mappers.vocabulary.record import flatten
@@ -57,13 +57,13 @@ _ENTRIES = f"SELECT CASE WHEN pair IS NOT NULL THEN {flatten(f'[{_VALUE}]')} END
 
 @dataclass(frozen=True)
 class Results:
-    """What was computed of the records that one event map takes.
+    """What was computed of some records.
 
     Args:
         program: How the results make up the table's columns.
         length: How many records.
-        columns: Results by name, as `Program` names them; `_object`, `_record`, `_table`, and of a text log what its
-            undeclared columns hold.
+        columns: Results by name, as `Program` names them; `_object`, `_record`, `_table`, `_event_map`, and of a text
+            log what its undeclared columns hold.
         more: Columns of lists of entries of `unmapped` beyond `Program.leftovers`.
         carried: For each of `Program.members`, the column and, a boolean a value, where it holds something.
     """
@@ -95,9 +95,6 @@ class _Rows:
     columns: dict[str, Column]
     narrow: dict[str, Column] = field(default_factory=dict)
 
-    def take(self, rows: np.ndarray[Any, Any]) -> _Rows:
-        return _Rows(len(rows), {name: column.take(rows) for name, column in self.columns.items()})
-
     def narrowed(self, name: str) -> Column:
         """A column with equal values brought together, so that it has few combinations with others."""
         if name not in self.narrow:
@@ -121,7 +118,7 @@ class Evaluator:
         self._known: dict[str, _Known] = {}
         self._members = Members([found.name for found in mapper.record])
 
-    def results(self, records: pa.Table, shape: BatchShape) -> tuple[list[Results], np.ndarray[Any, Any]] | None:
+    def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]] | None:
         """What is computed of some records, and those that have to be mapped row by row.
 
         Args:
@@ -129,23 +126,18 @@ class Evaluator:
             shape: What is among them.
 
         Returns:
-            The results by event map, and a boolean a record: whether it is not among them. None when some record cannot
-            be read at all.
+            The results, and a boolean a record: whether it is not among them. None when some record cannot be read.
         """
         read = self._read(records, shape)
         if read is None:
             return None
         rows, slow = read
-        found = []
-        for number, places in self._by_event_map(rows, shape, np.flatnonzero(~slow)):
-            plan = distinct.compile_events(self.mapper, self.version, shape, number, validated=self.validated)
-            results, struck = self._evaluated(plan, rows.take(places), shape)
-            if struck.any():
-                slow[places[struck]] = True
-                results = results.take(np.flatnonzero(~struck))
-            if results.length:
-                found.append(results)
-        return found, slow
+        if len(self.mapper.events) > 1:
+            rows.columns[EVENT_MAP] = self._chosen(rows, shape)
+        plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validated)
+        results, struck = self._evaluated(plan, rows, shape)
+        slow = slow | struck
+        return (results.take(np.flatnonzero(~slow)) if slow.any() else results), slow
 
     # -- records as columns -------------------------------------------------------------------------------------------
     def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]] | None:
@@ -161,44 +153,33 @@ class Evaluator:
         if found is None:
             return None
         members, odd = found
-        while members:  # one after the other, so that the texts are not held twice
-            name = self._members.names[len(columns) - len(beside) - 2]
-            columns[name] = encoded(members.pop(0)).map(without_end)
+        columns |= dict(zip(self._members.names, members, strict=True))
         for root, step in distinct.closer_look(self.mapper).items():
             flags = self._run(step, [columns[root].values])["odd"].to_numpy(zero_copy_only=False)
             if columns[root].some(flags):
                 odd |= columns[root].rows_where(flags, len(records))
         return _Rows(len(records), columns), odd
 
-    def _by_event_map(
-        self, rows: _Rows, shape: BatchShape, places: np.ndarray[Any, Any]
-    ) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-        """The number of each event map that takes some of these rows, and which."""
-        if len(self.mapper.events) == 1 or not len(places):
-            yield from [(0, places)] if len(places) else []
-            return
+    def _chosen(self, rows: _Rows, shape: BatchShape) -> Column:
+        """The number of the event map that takes each record."""
         plan = distinct.compile_choice(self.mapper, self.version, shape)
-        some = rows if len(places) == rows.length else rows.take(places)
-        leaves = self._leaves(plan, some, shape)
-        chosen = self._results(plan, _Rows(some.length, leaves))["chosen"]
-        numbers = chosen.values.to_numpy(zero_copy_only=False)
-        if chosen.codes is None:
-            yield int(numbers[0]), places
-            return
-        for number in np.unique(numbers).tolist():
-            yield number, places[(numbers == number)[chosen.codes]]
+        found = self._results(plan, _Rows(rows.length, self._leaves(plan, rows, shape)))["chosen"]
+        return narrowed(found)
 
     def _leaves(self, plan: Plan, rows: _Rows, shape: BatchShape) -> dict[str, Column]:
-        """The leaves that a plan reads, and what it reads beside them."""
-        found = {name: column for name, column in rows.columns.items() if name.startswith(("_key_", "_envelope"))}
+        """The leaves that a plan reads, what it reads beside them, and the results that are made with leaves."""
+        names = ("_key_", "_envelope", EVENT_MAP)
+        found = {name: column for name, column in rows.columns.items() if name.startswith(names)}
         if shape.columns is not None:
             return found | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
         for root, step in plan.roots.items():
             column = rows.columns[root]
             if self._is_text(plan, step):
                 found[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
-            else:
-                found |= {name: _leaf(values, column) for name, values in self._run(step, [column.values]).items()}
+                continue
+            inputs = [column, rows.columns[EVENT_MAP]] if EVENT_MAP in step.inputs else [column]
+            codes, values = combined(inputs, rows.length)
+            found |= {name: _leaf(taken, codes) for name, taken in self._run(step, values).items()}
         return found
 
     def _is_text(self, plan: Plan, step: Step) -> bool:
@@ -220,7 +201,7 @@ class Evaluator:
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def _evaluated(self, plan: Plan, rows: _Rows, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
-        """The results of one event map, and a boolean a record where they are not to be used."""
+        """The results, and a boolean a record where they are not to be used."""
         leaves = self._leaves(plan, rows, shape)
         found = self._results(plan, _Rows(rows.length, leaves))
         struck = np.zeros(rows.length, bool)
@@ -235,7 +216,9 @@ class Evaluator:
             leaf = leaves[f"leaf{name.removeprefix('held')}"] if name.startswith("held") else leaves[name]
             said = pc.invert(pc.is_in(leaf.values, _EMPTY)) if name.startswith("held") else None
             carried.append((leaf, leaf.valid() if said is None else leaf.valid() & _flags(said)))
-        beside = {name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED) if name in rows.columns}
+        beside = {
+            name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED, EVENT_MAP) if name in rows.columns
+        }
         return Results(plan.facts, rows.length, found | beside, more, carried), struck
 
     def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
@@ -339,8 +322,8 @@ def _flags(values: pa.Array) -> np.ndarray[Any, Any]:
     return found
 
 
-def _leaf(values: pa.Array, column: Column) -> Column:
-    return Column(values.slice(0, 1), None) if values.null_count == len(values) else Column(values, column.codes)
+def _leaf(values: pa.Array, codes: Codes | None) -> Column:
+    return Column(values.slice(0, 1), None) if values.null_count == len(values) else Column(values, codes)
 
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:

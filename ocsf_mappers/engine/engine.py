@@ -21,16 +21,16 @@ import pyarrow.compute as pc
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import distinct, statistics
 from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
-from ocsf_mappers.compiler.program import EVENT_MAP, Program
+from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
-from ocsf_mappers.engine.column import alike, plain
 from ocsf_mappers.engine.counting import count
 from ocsf_mappers.engine.distinct import Evaluator, Results
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, tabular, wrapped
+from ocsf_mappers.readers.column import alike, plain
 from ocsf_mappers.readers.tabular import UNDECLARED
 from ocsf_mappers.vocabulary.check import table_names
 from ocsf_mappers.vocabulary.mapper import Mapper
@@ -68,7 +68,7 @@ FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""
 
 MOST_SQL = 300_000
-"""Characters of the steps of an event map. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs
+"""Characters of the steps. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs
 more than equal values save."""
 
 PROVENANCE = ("source_object", "source_etag", "source_record", "mapper_version")
@@ -210,8 +210,8 @@ class Engine:
                 found = None  # the row by row way finds the record that is to blame
             if found is not None:
                 results, slow = found
-                for result in results:
-                    yield self._of_results(result, batch)
+                if results.length:
+                    yield self._of_results(results, batch)
                 if not slow.any():
                     return
                 batch = batch.filter(pa.array(slow))
@@ -226,10 +226,8 @@ class Engine:
     def _pays(self, batch: _Batch) -> bool:
         """Whether planning the steps costs less than they save."""
         shape = batch.shape(self.mapper, careful=False)
-        return all(
-            distinct.compile_events(self.mapper, self.version, shape, number, validated=self.validate).size <= MOST_SQL
-            for number, _ in enumerate(self.mapper.events)
-        )
+        plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validate)
+        return plan.size <= MOST_SQL
 
     def _of_results(self, results: Results, batch: _Batch) -> Mapped:
         """The events of results."""
@@ -330,18 +328,10 @@ class Engine:
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
         events = self._events(program, found, batch)
         unmapped = events["unmapped"].combine_chunks()
-        counted = statistics.merged(self._counted(program, found, unmapped, batch))
-        return Mapped(events, rejects, failed_casts=failed, census=counted)
-
-    def _counted(self, program: Program, found: pa.Table, unmapped: pa.Array, batch: _Batch) -> Iterator[Census]:
-        """What the records of each event map held: what one carries over another leaves."""
+        columns = {name: plain(found[name]) for name in found.column_names}
         uris = [item.uri for item in batch.objects]
-        numbers = found[EVENT_MAP].to_numpy()
-        for number in np.unique(numbers).tolist():
-            mask = pa.array(numbers == number)
-            some = found.filter(mask)
-            columns = {name: plain(some[name]) for name in some.column_names}
-            yield count(program, self.mapper.shape, columns, len(some), unmapped.filter(mask), uris)
+        counted = count(program, self.mapper.shape, columns, len(found), unmapped, uris)
+        return Mapped(events, rejects, failed_casts=failed, census=counted)
 
     def _program(self, shape: BatchShape) -> Program:
         if shape not in self._programs:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_mappers.readers.column import Column, encoded
 from ocsf_mappers.readers.members import RepeatedError, raw_members
 
 AT_ONCE = 512
@@ -42,16 +43,16 @@ class Members:
         # A member, its quotes and its colon.
         self._around = [len(msgspec.json.encode(name)) + 1 for name in self.names]
 
-    def read(self, records: pa.ChunkedArray) -> tuple[list[pa.ChunkedArray], np.ndarray[Any, Any]] | None:
+    def read(self, records: pa.ChunkedArray) -> tuple[list[Column], np.ndarray[Any, Any]] | None:
         """The members of some records.
 
         Args:
             records: JSON text of each, UTF-8.
 
         Returns:
-            For each name the raw JSON text (binary) in each record, null where it is not there; and a boolean a record,
-            true where there are other members too, one is repeated, or the record is no object. None when some record
-            is no JSON.
+            For each name the raw JSON text in each record, null where it is not there; and a boolean a record, true
+            where there are other members too, one is repeated, or the record is no object. None when some record is no
+            JSON.
         """
         columns: list[list[pa.Array]] = [[] for _ in self.names]
         odd = []
@@ -62,8 +63,10 @@ class Members:
             for column, values in zip(columns, found[0], strict=True):
                 column.append(values)
             odd.append(found[1])
-        chunked = [pa.chunked_array(column, pa.binary()) for column in columns]
-        return chunked, np.concatenate(odd) if odd else np.zeros(0, bool)
+        found = []
+        while columns:  # one after the other, so that the texts are not held twice
+            found.append(encoded(pa.chunked_array(columns.pop(0), pa.binary())).map(_without_end))
+        return found, np.concatenate(odd) if odd else np.zeros(0, bool)
 
     def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]] | None:
         size = len(records)
@@ -115,7 +118,7 @@ def _slices(records: pa.ChunkedArray) -> Iterator[pa.Array]:
             yield chunk.slice(start, AT_ONCE)
 
 
-def without_end(values: pa.Array) -> pa.Array:
+def _without_end(values: pa.Array) -> pa.Array:
     """The texts without the sign that each ends with, as text; null for those that have nothing else."""
     bare = pc.binary_slice(values, 0, -1)
     return pc.if_else(pc.equal(pc.binary_length(bare), 0), pa.scalar(None, pa.binary()), bare).cast(pa.string())

@@ -155,7 +155,7 @@ def narrowed(column: Column) -> Column:
 
 
 def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list[pa.Array]]:
-    """The distinct combinations of the values of several columns.
+    """The combinations of the values of several columns; those of columns with the same codes may recur.
 
     Returns:
         The number of each row's combination, None where there is only one; and for each column its value in each of
@@ -164,7 +164,7 @@ def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list
     moving = [column for column in columns if column.codes is not None]
     if not moving:
         return None, [column.values.slice(0, 1) for column in columns]
-    if len(moving) == 1:
+    if all(column.codes is moving[0].codes for column in moving):
         size = len(moving[0].values)
         spread = [column.values if column.codes is not None else _spread(column.values, size) for column in columns]
         return moving[0].codes, spread

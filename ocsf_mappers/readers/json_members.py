@@ -63,10 +63,10 @@ class Members:
             for column, values in zip(columns, found[0], strict=True):
                 column.append(values)
             odd.append(found[1])
-        found = []
+        read: list[Column] = []
         while columns:  # one after the other, so that the texts are not held twice
-            found.append(encoded(pa.chunked_array(columns.pop(0), pa.binary())).map(_without_end))
-        return found, np.concatenate(odd) if odd else np.zeros(0, bool)
+            read.append(encoded(pa.chunked_array(columns.pop(0), pa.binary())).map(_without_end))
+        return read, np.concatenate(odd) if odd else np.zeros(0, bool)
 
     def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]] | None:
         size = len(records)

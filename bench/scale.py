@@ -60,11 +60,22 @@ def fill(lake: Path, files: int, objects: int) -> None:
         target = lake / folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(copied, target)
-    found = [
-        {**read, "uri": f"{read['uri']}-{number:08d}", "batch_id": batches[number * len(batches) // objects]["id"]}
-        for number in range(objects)
-    ]
-    for table, added in (("batches", batches), ("files", rows), ("objects", found)):
+    if ledger.execute("SELECT 1 FROM sqlite_schema WHERE type = 'view' AND name = 'objects'").fetchone():
+        stored = f"SELECT o.* FROM object_rows o JOIN names b ON b.id = o.batch WHERE b.name = '{batch['id']}'"
+        object_row = dict(ledger.execute(f"{stored} AND events > 0").fetchone())
+        names = [(1_000_000 + number, row["id"]) for number, row in enumerate(batches)]
+        ledger.executemany("INSERT INTO names (id, name) VALUES (?, ?)", names)
+        rest = object_row["rest"]
+        objects_table, found = "object_rows", [
+            {**object_row, "rest": f"{rest}-{number:08d}", "batch": names[number * len(names) // objects][0]}
+            for number in range(objects)
+        ]
+    else:
+        objects_table, found = "objects", [
+            {**read, "uri": f"{read['uri']}-{number:08d}", "batch_id": batches[number * len(batches) // objects]["id"]}
+            for number in range(objects)
+        ]
+    for table, added in (("batches", batches), ("files", rows), (objects_table, found)):
         names = ", ".join(f'"{name}"' for name in added[0])
         marks = ", ".join("?" * len(added[0]))
         ledger.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", [tuple(row.values()) for row in added])

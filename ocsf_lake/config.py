@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         {}, repr=False,
         description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
     )  # fmt: skip
+    iceberg_files: Literal["auto", "referenced", "copied"] = Field(
+        "auto",
+        description="Whether Iceberg's tables have the lake's own files, or copies of their rows, where the catalog "
+        "decides where tables lie; auto copies for Amazon S3 Tables alone.",
+    )
 
     batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")

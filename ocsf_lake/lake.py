@@ -192,10 +192,18 @@ def _others(
         client = s3.aws_client("glue", place.access, place.endpoint)
         found.append(glue.GlueCatalog(place, store, client))
     if "iceberg" in settings.catalogs:
-        from ocsf_lake.catalogs import iceberg
+        from ocsf_lake.catalogs import iceberg_connection
 
-        catalog = iceberg.connect(settings.iceberg_properties, store, state, shared, reading=reading)
-        found.append(iceberg.IcebergCatalog(catalog, settings.iceberg_namespace, store))
+        properties, files = settings.iceberg_properties, settings.iceberg_files
+        catalog = iceberg_connection.connect(properties, store, state, shared, reading=reading, files=files)
+        if iceberg_connection.are_copied(files, properties):
+            from ocsf_lake.catalogs.iceberg_copied import CopiedCatalog
+
+            found.append(CopiedCatalog(catalog, settings.iceberg_namespace, store))
+        else:
+            from ocsf_lake.catalogs.iceberg import IcebergCatalog
+
+            found.append(IcebergCatalog(catalog, settings.iceberg_namespace, store))
     return found
 
 

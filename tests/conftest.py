@@ -10,8 +10,9 @@ import pytest
 from ocsf_lake.storage import s3
 from ocsf_mappers import Engine
 from tests import support
-from tests.servers import moto, rgw
+from tests.servers import moto, rgw, seaweed
 from tests.servers.rgw import S3Server
+from tests.servers.seaweed import TablesServer
 from tests.support import PROJECT
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -51,9 +52,18 @@ def engine() -> Callable[[str, str], Engine]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server, shared by the workers of this run."""
+    yield from rgw.shared(_of_all_workers(tmp_path_factory) / "rgw")
+
+
+@pytest.fixture(scope="session")
+def tables_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TablesServer]:
+    """The double of S3 Tables, shared by the workers of this run."""
+    yield from seaweed.shared(_of_all_workers(tmp_path_factory) / "seaweed")
+
+
+def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rgw"
-    yield from rgw.shared(folder)
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pytest
 
 from ocsf_mappers import DEFAULT_VERSION, Engine, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.ocsf.tables import OUTSIDE_OCSF
@@ -24,6 +25,10 @@ SAMPLE_LOGS = PROJECT / "sample_logs"
 SAMPLE_COUNTS = PROJECT / "tests" / "sample_counts.json"
 """How many records tests map, by source: `own` those of `sample_logs/<source>`, `real` those outside the project."""
 VERSIONS = ("1.1.0", "1.5.0", "1.8.0")
+IN_EACH_VERSION = pytest.mark.parametrize(
+    "version", [pytest.param(version, marks=[pytest.mark.slow] * (version == "1.5.0")) for version in VERSIONS]
+)
+"""Runs a test in each OCSF version; what holds in the oldest and the newest one is slow for what it shows between."""
 
 Json = dict[str, Any]
 

@@ -19,11 +19,11 @@ from ocsf_mappers.ocsf import schema, tables, validate
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.vocabulary.check import table_names
 from tests import lossless, ocsf_check
-from tests.support import VERSIONS, Json, as_events, engine, own, plain
+from tests.support import IN_EACH_VERSION, Json, as_events, engine, own, plain
 from tests.support import mapped as mapped_samples
 
 pytestmark = [
-    pytest.mark.parametrize("version", VERSIONS),
+    IN_EACH_VERSION,
     pytest.mark.parametrize("source", registry.names()),
 ]
 Parts = list[tuple[RawObject, Chunk]]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import lossless, support
-from tests.support import VERSIONS, Json, as_events, map_bytes, own, read, read_bytes
+from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, own, read, read_bytes
 
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
@@ -88,7 +88,7 @@ def _apart(source: str, parts: Parts) -> Parts:
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:

@@ -17,7 +17,7 @@ import pytest
 from ocsf_mappers import Mapped, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import ocsf_check
-from tests.support import SAMPLE_COUNTS, VERSIONS, Json, as_events, engine, map_bytes, ocsf, pretty, read
+from tests.support import IN_EACH_VERSION, SAMPLE_COUNTS, Json, as_events, engine, map_bytes, ocsf, pretty, read
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -88,7 +88,7 @@ def test_the_records_that_the_readme_counts_are_there(samples: Path, update_gold
     assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["real"] == found
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 @pytest.mark.parametrize("source", FOLDERS)
 def test_every_event_is_valid(samples: Path, source: str, version: str) -> None:
     events = _events(samples, source, version)
@@ -262,7 +262,7 @@ EARLIER_INPUTS = (
 """Inputs published with events of earlier versions, which say other things of the same record."""
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 @pytest.mark.parametrize("pattern", EARLIER_INPUTS)
 def test_inputs_of_earlier_mappings_become_valid_events(samples: Path, pattern: str, version: str) -> None:
     paths = sorted((samples / "expected").glob(pattern))

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from ocsf_mappers import RawObject, registry
 from tests import sigma
-from tests.support import SAMPLE_LOGS, VERSIONS, Json, as_events, dig, engine, read
+from tests.support import IN_EACH_VERSION, SAMPLE_LOGS, Json, as_events, dig, engine, read
 
 FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53"}
 SOURCES = {("aws", "cloudtrail", None): "aws_cloudtrail", (None, None, "dns"): "aws_route53_resolver"}
@@ -145,7 +143,7 @@ def _raw_hits(samples: Path, name: str) -> dict[Place, bool]:
     return dict(zip(known, found_raw(rule, source, (record for record, _ in known.values())), strict=True))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 def test_every_rule_finds_the_same_records(samples: Path, version: str) -> None:
     differing, hits = {}, {}
     for name, rule in _rules(samples).items():
@@ -160,7 +158,7 @@ def test_every_rule_finds_the_same_records(samples: Path, version: str) -> None:
     assert sum(hits.values()) >= 250
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 def test_every_rule_finds_a_record_made_for_it(samples: Path, version: str) -> None:
     missed = {name for name, rule in _rules(samples).items() if not _finds_its_own(rule, version)}
     assert missed == NEVER.keys()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -104,6 +105,23 @@ class Finding:
     harmless: bool = False
 
 
+@dataclass(frozen=True)
+class Expired:
+    """What became, or would become, of a table's earlier moments.
+
+    Args:
+        table: Its name.
+        snapshots: Snapshots that expired.
+        files: Files of metadata that were removed, as no snapshot names them.
+        bytes: Their size.
+    """
+
+    table: str
+    snapshots: int
+    files: int
+    bytes: int
+
+
 class Truth(Protocol):
     """What storage and catalogs should hold."""
 
@@ -130,8 +148,15 @@ class Catalog(Protocol):
             RetriableError: The catalog is busy or out of reach.
         """
 
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
+
+        Args:
+            batch_id: The batch.
+            files: All of its files.
+            elsewhere: Partitions that an earlier attempt at the batch may have registered files in.
 
         Raises:
             WriteError: The catalog refused.
@@ -156,6 +181,18 @@ class Catalog(Protocol):
 
     def in_snapshots(self, table: str) -> set[str]:
         """URIs of the files that a reader of an earlier moment of a table is given; none where there is no such."""
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> Expired | str | None:
+        """Forgets the moments of a table before another one, so that files which only they read can be removed.
+
+        Args:
+            table: Its name.
+            before: The moment, with a zone; what the table is now stays, however long ago it became so.
+            dry_run: Only say what would be done.
+
+        Returns:
+            What was done; why it is not done; None where there is no table, or none with moments.
+        """
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """Why files of a table cannot be replaced in this catalog; None where they can."""
@@ -257,10 +294,12 @@ class Catalogs:
         for catalog in self.all:
             catalog.create_or_evolve(definition)
 
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """See `Catalog`."""
         for catalog in self.all:
-            catalog.register(batch_id, files)
+            catalog.register(batch_id, files, elsewhere)
 
     def drop(self, batch_id: str) -> None:
         """See `Catalog`."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ocsf_lake.catalogs.base import Definition
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import sqltext
 from ocsf_mappers.ocsf import tables
 
@@ -102,6 +103,17 @@ def folder(table: str, values: Sequence[str]) -> str:
     """The folder of one partition, below the lake's root."""
     found = definition(table)
     return layout.folder(found.prefix, found.keys, values)
+
+
+def partition_of(folder: str) -> Partition | None:
+    """The partition whose folder this is, of whichever generation; None where it is no partition's."""
+    path = folder.removeprefix(f"{layout.COMPACTED}/")
+    for table in map(definition, names()):
+        if path.startswith(f"{table.prefix}/"):
+            steps = path.removeprefix(f"{table.prefix}/").split("/")[: len(table.keys)]
+            values = [step.partition("=")[2] for step in steps]
+            return Partition(table.name, tuple(values)) if len(values) == len(table.keys) and all(values) else None
+    return None
 
 
 def key_text(path: str) -> str:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
@@ -275,7 +276,9 @@ class GlueCatalog:
             self._wait(attempt)
 
     # -- partitions ---------------------------------------------------------------------------------------------------
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """Adds the partitions of these files; Glue knows no files.
 
         A partition whose last file is gone stays, as others may be about to write into it; `repair` takes it out.
@@ -299,6 +302,9 @@ class GlueCatalog:
     def in_snapshots(self, table: str) -> set[str]:
         """None: Glue knows the present only."""
         return set()
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> None:
+        """See `in_snapshots`."""
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""

@@ -1,8 +1,10 @@
 """Apache Iceberg: the same Parquet files as tables with snapshots, through pyiceberg. Nothing is rewritten.
 
 A batch is one commit per table, with the batch's id among the snapshot's properties. A file that a table has already is
-not added again, and a commit that lost to another one is begun again from what the table holds by then; pyiceberg's own
-retry would repeat the addition without that look, so it is switched off.
+not added again, and a commit that lost to another one, or whose answer was lost, is begun again from what the table
+holds by then; pyiceberg's own retry would repeat the addition without that look, so it is switched off.
+
+Where a catalog decides where its tables lie, `ocsf_lake.catalogs.iceberg_copied` copies rows there instead.
 
 Rows in quarantine are not in Iceberg: their partition keys stand in paths only, which Iceberg does not read.
 Source: https://iceberg.apache.org/spec/
@@ -10,65 +12,49 @@ Source: https://iceberg.apache.org/spec/
 
 from __future__ import annotations
 
-import json
-import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
-from pathlib import Path
+from datetime import datetime
+from functools import partial
 from typing import Any
-from urllib.parse import quote
 
+import pyarrow as pa
 import sqlalchemy as sa
+from pyiceberg import exceptions as iceberg
+from pyiceberg.catalog import Catalog as PyIcebergCatalog
+from pyiceberg.io.pyarrow import parquet_file_to_data_file
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.update.snapshot import _OverwriteFiles
+from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.typedef import Record
 
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
-from ocsf_lake.ledger import database  # noqa: TID251 - its tables may stand in the ledger's PostgreSQL
-from ocsf_lake.storage import layout, permissions, s3
+from ocsf_lake.catalogs import iceberg_expiry
+from ocsf_lake.catalogs.base import Definition, Expired, Finding, HeldFile, Kind, Truth
+from ocsf_lake.catalogs.iceberg_connection import FOLDER, NOT_THERE, translated
+from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
-from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
-from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
+from ocsf_mappers.errors import RetriableError, WriteError
 from ocsf_mappers.ocsf import tables
-
-try:
-    import requests
-    from pyiceberg import exceptions as iceberg
-    from pyiceberg.catalog import Catalog as PyIcebergCatalog
-    from pyiceberg.catalog import load_catalog
-    from pyiceberg.io.fsspec import FsspecFileIO
-    from pyiceberg.io.pyarrow import parquet_file_to_data_file
-    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
-    from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
-    from pyiceberg.table.snapshots import Operation, Summary
-    from pyiceberg.table.update.snapshot import _OverwriteFiles
-    from pyiceberg.transforms import DayTransform, IdentityTransform
-    from pyiceberg.typedef import Record
-except ImportError as missing:
-    raise ConfigError(f"Iceberg needs pyiceberg ({missing}): install ocsf-lake[iceberg]") from missing
-
-# It tells, for each file, of every column that the writer keeps no statistics of.
-logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
 
 BATCH = "ocsf-lake.batch-id"
 """Property of a snapshot: the batch whose files it added."""
 
-FOLDER = "_iceberg"
-"""Where metadata lies below the lake's root; data files stay where they are."""
-
-NAME = "ocsf_lake"
-"""The catalog's name, by which the rows of its tables are told from those of others in the same database."""
-
-ATTEMPTS, OPENED = 12, 3
-"""How often a commit is tried against others, and how often a catalog in SQLite is opened while others make it."""
+ATTEMPTS, UNANSWERED = 12, 3
+"""How often a commit is tried against others, and how often where the catalog does not answer."""
 
 DELETED = "another engine has deleted rows of the table in Iceberg; in other files they would come back"
-GONE = "files of the table were taken out of Iceberg by another engine, so rows of the merged ones would be there twice"
+GONE = (
+    "files of the table were taken out of Iceberg by another engine, so rows of the merged ones would be there twice; "
+    "`ocsf-lake catalog sync` puts that right"
+)
 
-ACCESS = "ocsf-lake.access"
 PROPERTIES = {
     "commit.retry.num-retries": "0",
     "commit.manifest-merge.enabled": "true",
@@ -76,76 +62,6 @@ PROPERTIES = {
     "write.metadata.previous-versions-max": "20",
     "write.parquet.compression-codec": "zstd",
 }
-
-
-class LakeFileIO(FsspecFileIO):
-    """Files for pyiceberg, reached the way the lake reaches them."""
-
-    def get_fs(self, scheme: str, hostname: str | None = None) -> Any:
-        """The file system of a scheme."""
-        if scheme in s3.PROTOCOLS and ACCESS in self.properties:
-            return s3.filesystem(Access(**json.loads(self.properties[ACCESS])))
-        return super().get_fs(scheme, hostname)
-
-
-def connect(
-    properties: dict[str, str], store: Store, state: Path | None, shared: str | None = None, *, reading: bool = False
-) -> PyIcebergCatalog:
-    """The catalog of pyiceberg with these properties.
-
-    Args:
-        properties: pyiceberg's own. Without `type` and `uri` the catalog is beside the ledger: in its PostgreSQL, under
-            the names of tables that every JDBC catalog of Iceberg has, or in SQLite.
-        store: The lake's files.
-        state: Folder of the ledger, where it is SQLite.
-        shared: URL of the ledger, where it is in PostgreSQL.
-        reading: Its tables are not made.
-
-    Raises:
-        ConfigError: It cannot be opened.
-        RetriableError: Its database does not answer.
-    """
-    given = dict(properties)
-    if reading:
-        given.setdefault("init_catalog_tables", "false")
-    if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
-        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
-    if given.get("uri", "").startswith("postgres"):
-        given["uri"] = database.postgres_url(given["uri"])
-        given.setdefault("pool_pre_ping", "true")
-    given.setdefault("py-io-impl", f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}")
-    given.setdefault("warehouse", store.uri(FOLDER))
-    if store.is_local:
-        permissions.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
-    given[ACCESS] = json.dumps(asdict(store.access))
-    catalog = _opened(given)
-    if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
-        database.sort_out_errors(engine)
-    return catalog
-
-
-def _beside_the_ledger(state: Path | None, umask: int) -> str:
-    if state is None:
-        raise ConfigError("an Iceberg catalog needs `uri` and `type` in iceberg_properties, or a folder for state")
-    place = state / layout.CATALOGS
-    permissions.make_folder(place, umask)
-    # As SQLite's own URI: SQLAlchemy would end a path at its first question mark.
-    return f"sqlite:///file:{quote(str(place / 'iceberg.db'))}?uri=true"
-
-
-def _opened(properties: dict[str, str]) -> PyIcebergCatalog:
-    uri = properties.get("uri", "")
-    for attempt in range(OPENED):
-        try:
-            # pyiceberg looks for its tables and then makes them; another process may do so in between.
-            with database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext():
-                return load_catalog(NAME, **properties)
-        except (ValueError, ImportError, iceberg.NotInstalledError) as error:
-            raise ConfigError(f"cannot open the Iceberg catalog: {error}") from error
-        except sa.exc.DBAPIError as error:
-            if attempt + 1 == OPENED:
-                raise ConfigError(f"cannot open the Iceberg catalog: {error.orig}") from error
-    raise AssertionError("the last attempt ended neither way")
 
 
 class _Replace(_OverwriteFiles):
@@ -199,56 +115,78 @@ class IcebergCatalog:
     def _evolved(self, definition: Definition) -> None:
         table = self._table(definition.name)
         if table is None:
-            self._create(definition)
+            self._make_namespace()
+            try:
+                self._create(definition)
+            except iceberg.TableAlreadyExistsError as error:
+                raise iceberg.CommitFailedException(str(error)) from error
             return
-        if not _lacking(table, definition):
+        schema = self._columns(definition)
+        if not _lacking(table, schema):
             return
         try:
             with table.update_schema() as update:
-                update.union_by_name(definition.schema)
+                update.union_by_name(schema)
         except (iceberg.ValidationError, ValueError) as error:
             raise WriteError(f"the table cannot take the lake's columns: {error}", table=definition.name) from error
 
-    def _create(self, definition: Definition) -> None:
+    def _make_namespace(self) -> None:
         try:
             self.catalog.create_namespace_if_not_exists(self.namespace)
         except sa.exc.IntegrityError as error:  # another process was quicker, and pyiceberg did not look again
             raise iceberg.CommitFailedException(str(error)) from error
+
+    def _columns(self, definition: Definition) -> pa.Schema:
+        """The columns that a table has."""
+        return definition.schema
+
+    def _create(self, definition: Definition) -> None:
         schema = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
         mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
-        try:
-            with self.catalog.create_table_transaction(
-                (self.namespace, definition.name), schema, location=self.store.uri(f"{FOLDER}/{definition.name}"),
-                properties={**PROPERTIES, **mapping},
-            ) as making, making.update_spec() as spec:  # fmt: skip
-                spec.add_field("region", IdentityTransform(), "region")
-                spec.add_field("accountid", IdentityTransform(), "accountid")
-                spec.add_field("time_dt", DayTransform(), "day")
-        except iceberg.TableAlreadyExistsError as error:
-            raise iceberg.CommitFailedException(str(error)) from error
+        with self.catalog.create_table_transaction(
+            (self.namespace, definition.name), schema, location=self._folder(definition.name),
+            properties={**PROPERTIES, **mapping},
+        ) as making, making.update_spec() as spec:  # fmt: skip
+            spec.add_field("region", IdentityTransform(), "region")
+            spec.add_field("accountid", IdentityTransform(), "accountid")
+            spec.add_field("time_dt", DayTransform(), "day")
+
+    def _folder(self, name: str) -> str:
+        """Where a table's metadata lies."""
+        return self.store.uri(f"{FOLDER}/{name}")
 
     def _table(self, name: str) -> Table | None:
         try:
             return self.catalog.load_table((self.namespace, name))
-        except (iceberg.NoSuchTableError, iceberg.NoSuchNamespaceError):
+        except NOT_THERE:
             return None
 
     # -- files --------------------------------------------------------------------------------------------------------
-    def register(self, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def register(
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`; one commit per table."""
         with self._lock:
-            for name in sorted({file.partition.table for file in files} & self._checked.keys()):
+            names = {file.partition.table for file in files} & self._checked.keys()
+            if elsewhere:
+                names |= {partition.table for partition in elsewhere} & set(self._names())
+            for name in sorted(names):
                 own = [file for file in files if file.partition.table == name]
-                self._retried(name, lambda name=name, own=own: self._set_batch(name, batch_id, own))  # type: ignore[misc]
+                earlier = [partition for partition in elsewhere if partition.table == name]
+                self._retried(name, partial(self._set_batch, name, batch_id, own, earlier))
 
-    def _set_batch(self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile]) -> None:
+    def _set_batch(
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+    ) -> None:
+        """Makes a table have these files of a batch, and no others.
+
+        Its others are looked for in the partitions of these and in those elsewhere; in all of them while the table
+        knows the batch's snapshot, and where none are given, as when the batch is taken out.
+        """
         table = self._loaded(name)
-        if any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots()):
-            held = {path: file for path, file in _data_files(table).items() if layout.batch_of(path) == batch_id}
-        else:
-            # Without files, as when the batch is taken out, every partition is looked at.
-            keys = {file.partition.values[:2] for file in files} or None
-            held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
+        partitions = [*(file.partition for file in files), *elsewhere]
+        keys = None if _has_snapshot(table, batch_id) else {partition.values[:2] for partition in partitions} or None
+        held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
         self._commit(table, {BATCH: batch_id}, files, held, list(held))
 
     def _commit(
@@ -290,7 +228,7 @@ class IcebergCatalog:
         )  # fmt: skip
 
     def drop(self, batch_id: str) -> None:
-        """See `ocsf_lake.catalogs.base.Catalog`: takes the files out of each table that has a snapshot of the batch."""
+        """See `ocsf_lake.catalogs.base.Catalog`; every table is looked at."""
         with self._lock:
             for name in self._names():
                 self._retried(name, lambda name=name: self._set_batch(name, batch_id, []))  # type: ignore[misc]
@@ -299,7 +237,8 @@ class IcebergCatalog:
         """Takes old files out and new ones with the same rows in, of any number of partitions, by one snapshot a table.
 
         Raises:
-            WriteError: The catalog refused, or another engine has deleted rows, which would come back.
+            WriteError: The catalog refused, another engine has deleted rows, which would come back, or it has rewritten
+                some of the old files, whose rows would be there twice.
             RetriableError: The catalog is busy or out of reach.
         """
         with self._lock:
@@ -330,38 +269,48 @@ class IcebergCatalog:
 
     def in_snapshots(self, table: str) -> set[str]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
-        loaded = self._table(table)
-        if loaded is None:
-            return set()
-        return {
-            entry.data_file.file_path
-            for snapshot in loaded.snapshots()
-            for manifest in snapshot.manifests(loaded.io)
-            for entry in manifest.fetch_manifest_entry(loaded.io, discard_deleted=True)
-        }
+        with translated(table, self._folder(table)):
+            loaded = self._table(table)
+            if loaded is None:
+                return set()
+            return {
+                entry.data_file.file_path
+                for snapshot in loaded.snapshots()
+                for manifest in snapshot.manifests(loaded.io)
+                for entry in manifest.fetch_manifest_entry(loaded.io, discard_deleted=True)
+            }
+
+    def expire(self, table: str, before: datetime, *, dry_run: bool = False) -> Expired | str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`; metadata that no snapshot names is removed once it is a day old."""
+        done: list[Expired] = []
+
+        def expire() -> None:
+            if (loaded := self._table(table)) is not None:
+                done.append(iceberg_expiry.expire(loaded, self._folder(table), before, dry_run=dry_run))
+
+        with self._lock:
+            self._retried(table, expire)
+        return done[0] if done else None
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
-        said = self.catalog.properties
-        places = (said.get("uri", ""), said.get("warehouse", ""), said.get("rest.signing-name", ""))
-        if any("s3tables" in place for place in places):
-            return "S3 Tables compacts its tables itself, and takes no files from elsewhere instead of its own"
-        table = self._table(definition.name) if self.holds(definition) else None
-        return DELETED if table is not None and _has_deletes(table) else None
+        with translated(definition.name, self._folder(definition.name)):
+            table = self._table(definition.name) if self.holds(definition) else None
+            return DELETED if table is not None and _has_deletes(table) else None
 
     def _names(self) -> list[str]:
         try:
-            found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
-        except iceberg.NoSuchNamespaceError:
+            with translated(self.namespace, self.store.uri(FOLDER)):
+                found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
+        except NOT_THERE:
             return []
         return sorted(found & tables.load().keys())
 
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; the day is the one that Iceberg keeps."""
-        loaded = self._table(table)
-        if loaded is None:
-            return []
-        return sorted({_partition(table, file) for file in _data_files(loaded).values()})
+        with translated(table, self._folder(table)):
+            loaded = self._table(table)
+            return sorted({_partition(table, file) for file in _data_files(loaded).values()}) if loaded else []
 
     # -- truth --------------------------------------------------------------------------------------------------------
     def check(self, definition: Definition, truth: Truth) -> list[Finding]:
@@ -369,19 +318,27 @@ class IcebergCatalog:
         if not self.holds(definition):
             return []
         name, here = definition.name, (self.name, definition.name)
-        table = self._table(name)
-        known = set(_data_files(table)) if table else set()
+        with translated(name, self._folder(name)):
+            table = self._table(name)
+            if table is None:
+                says = "no engine sees it; sync makes it"
+                return [Finding(*here, Kind.TABLE_MISSING, name, says)] if truth.held(name) else []
+            found = [
+                Finding(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
+                for column in _lacking(table, self._columns(definition))
+            ]
+            return found + self._check_rows(table, name, truth)
+
+    def _check_rows(self, table: Table, name: str, truth: Truth) -> list[Finding]:
+        here = (self.name, name)
+        known = set(_data_files(table))
         held = truth.held(name)
-        if table is None:
-            says = "no engine sees it; sync makes it"
-            return [Finding(*here, Kind.TABLE_MISSING, name, says)] if held else []
-        found = [
-            Finding(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
-            for column in _lacking(table, definition)
-        ]
         wanted = {self.store.uri(file.path): file.path for file in held}
+        missing = wanted.keys() - known
+        if missing and (later := self._table(name)) is not None:
+            missing -= _data_files(later).keys()  # of batches that were done since
         says = "no engine sees its rows; sync adds it"
-        found += [Finding(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in wanted.keys() - known]
+        found = [Finding(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in missing]
         says = "engines see rows that no finished batch has counted; sync takes it out"
         found += [
             Finding(*here, Kind.FILE_UNKNOWN, uri, says) for uri in known - wanted.keys() if not truth.is_open(uri)
@@ -395,7 +352,10 @@ class IcebergCatalog:
         self.create_or_evolve(definition)
         with self._lock:
             self._retried(definition.name, lambda: self._evolved(definition))
-            self._retried(definition.name, lambda: self._set_all(definition.name, truth))
+            self._repair_rows(definition.name, truth)
+
+    def _repair_rows(self, name: str, truth: Truth) -> None:
+        self._retried(name, lambda: self._set_all(name, truth))
 
     def _set_all(self, name: str, truth: Truth) -> None:
         table = self._loaded(name)
@@ -415,21 +375,21 @@ class IcebergCatalog:
 
     def _retried(self, table: str, act: Callable[[], None]) -> None:
         """Does it until the commit wins against the others; each time from the table as it is by then."""
+        unanswered = 0
         for attempt in range(ATTEMPTS):
             try:
-                with s3.explained(self.store.uri(FOLDER), denied=WriteError):
+                with translated(table, self._folder(table)):
                     act()
                 return
-            except (iceberg.CommitFailedException, iceberg.ValidationException, iceberg.WaitingForLockException):
-                # Told apart by process, so that two that lose to each other do not meet again.
-                self.sleep(min(0.05 * 2**attempt, 5) * (0.5 + (threading.get_ident() % 97) / 97))
-            except (
-                iceberg.ServiceUnavailableError, iceberg.ServerError, iceberg.CommitStateUnknownException,
-                requests.exceptions.ConnectionError, requests.exceptions.Timeout,
-            ) as error:  # fmt: skip
-                raise RetriableError(f"the Iceberg catalog failed: {error}", table=table) from error
-            except (iceberg.ForbiddenError, iceberg.UnauthorizedError, iceberg.AuthorizationExpiredError) as error:
-                raise WriteError(f"the Iceberg catalog refused: {error}", table=table) from error
+            except (iceberg.CommitFailedException, iceberg.WaitingForLockException, iceberg.ValidationException):
+                pass
+            except RetriableError:
+                # Whether it was done is not known: the next attempt looks.
+                unanswered += 1
+                if unanswered == UNANSWERED:
+                    raise
+            # By chance, so that two that lose to each other do not meet again.
+            self.sleep(min(0.05 * 2**attempt, 5) * random.uniform(0.5, 1.5))
         raise RetriableError("the table is committed to by others again and again", table=table)
 
 
@@ -450,6 +410,11 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
     return found
 
 
+def _has_snapshot(table: Table, batch_id: str) -> bool:
+    """Whether a table knows the snapshot that added a batch; it expires some days later."""
+    return any(snapshot.summary and snapshot.summary.get(BATCH) == batch_id for snapshot in table.snapshots())
+
+
 def _has_deletes(table: Table) -> bool:
     """Whether another engine has deleted rows, which its files of deletions name by the files that they stand in."""
     snapshot = table.current_snapshot()
@@ -467,20 +432,17 @@ def _may_hold(manifest: Any, key: tuple[str, ...]) -> bool:
 
 def _partition(table: str, file: DataFile) -> Partition:
     region, account, day = (file.partition[number] for number in range(3))
-    return Partition(table, (region, account, layout.event_day(day)))
+    # Another engine may have added rows without a region or an account.
+    return Partition(table, (region or layout.UNKNOWN, account or layout.UNKNOWN, layout.event_day(day)))
 
 
-def _lacking(table: Table, definition: Definition) -> list[str]:
+def _lacking(table: Table, wanted: pa.Schema) -> list[str]:
     """Columns that the table has not, or not with all members, or with another type."""
     known = {field.name: field.type for field in table.schema().as_arrow()} if table.schema().fields else {}
-    return [
-        field.name for field in definition.schema if field.name not in known or not _has(known[field.name], field.type)
-    ]
+    return [field.name for field in wanted if field.name not in known or not _has(known[field.name], field.type)]
 
 
 def _has(known: Any, wanted: Any) -> bool:
-    import pyarrow as pa
-
     if pa.types.is_struct(wanted):
         members = {field.name: field.type for field in known} if pa.types.is_struct(known) else {}
         return all(field.name in members and _has(members[field.name], field.type) for field in wanted)

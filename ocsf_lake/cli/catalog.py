@@ -1,4 +1,4 @@
-"""`ocsf-lake catalog check`, `sync` and `views`."""
+"""`ocsf-lake catalog check`, `sync`, `expire` and `views`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHECK_EXAMPLE = "ocsf-lake catalog check --lake demo_lake"
 SYNC_EXAMPLE = "ocsf-lake catalog sync --lake demo_lake"
+EXPIRE_EXAMPLE = "ocsf-lake catalog expire --older-than 5d --dry-run --lake demo_lake"
 VIEWS_EXAMPLE = "ocsf-lake catalog views --security-lake --region eu-central-1 --lake demo_lake"
 
 DeepOption = Annotated[
@@ -79,6 +80,37 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
             terminal.say(f"cannot be mended: {reason}")
     if not lake_check.is_true(repair.left):
         raise typer.Exit(1)
+
+
+def expire(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Only snapshots made so long ago: 5d, 12h.")
+    ] = "5d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, and do nothing.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget earlier snapshots of Iceberg's tables, and remove metadata that none of the others names.
+
+    What tables are now stays, and so do snapshots that a tag or another branch names. Files of events that only older
+    snapshots read are removed by the next `ocsf-lake compact`.
+    """
+    found = settings_of_lake(lake)
+    from ocsf_lake.upkeep import compact
+    from ocsf_lake.upkeep import expire as lake_expire
+
+    summary = lake_expire.expire(found, compact.parsed(older_than), dry_run=dry_run)
+    if as_json:
+        output.print_json(asdict(summary))
+    elif summary.tables:
+        rows = [
+            [item.table, terminal.count(item.snapshots), terminal.count(item.files), terminal.size(item.bytes)]
+            for item in summary.tables
+        ]
+        output.print_table(["table", "snapshots", "files", "bytes"], rows)
+    terminal.say(summary.message)
+    for name, reason in summary.left.items():
+        terminal.say(f"{name}: {reason}")
 
 
 def views(

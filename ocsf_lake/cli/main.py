@@ -87,6 +87,7 @@ _add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
 _add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
 _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
+_add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)
 _add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
 app.add_typer(catalog.app, name="catalog")
 

@@ -28,10 +28,10 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions
+from ocsf_lake.ledger import objects
 from ocsf_lake.ledger.database import select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
 from ocsf_lake.storage import layout, parquet, retry
@@ -312,7 +312,7 @@ def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Pa
     """
     wanted = ["/".join(partition.values) for partition in partitions]
     is_done = BATCHES.c.state == State.DONE
-    merged = BATCHES.c.reason.is_not_distinct_from(compactions.REASON)
+    merged = BATCHES.c.kind == Kind.MERGE
     found = []
     with ledger.engine.connect() as connection:
         first_done = connection.scalar(sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id, is_done))
@@ -346,7 +346,7 @@ def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> 
     )
     wanted = set(keys)
     with ledger.engine.connect() as connection:
-        rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in keys}))
+        rows = objects.select(connection, query, sorted({uri for uri, _ in keys}))
         return [(uri, etag) for uri, etag in rows if (uri, etag) in wanted]
 
 

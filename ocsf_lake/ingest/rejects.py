@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from ocsf_lake.catalogs import definitions
-from ocsf_lake.catalogs.definitions import OUTCOMES, QUARANTINE, QUARANTINE_SCHEMA
+from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, QUARANTINE, QUARANTINE_SCHEMA
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger.results import Batch
@@ -39,9 +41,27 @@ def folder(batch: Batch) -> str:
     return definitions.folder(QUARANTINE, _values(batch))
 
 
-def outcomes_folder(batch: Batch) -> str:
-    """Where a replay says what became of its entries."""
-    return definitions.folder(OUTCOMES, (batch.source,))
+def encoded_outcomes(
+    rows: Sequence[tuple[object, ...]], settings: Settings, batch: Batch, part: int
+) -> list[parquet.Encoded]:
+    """The file with what a part of a replay made of entries, not written yet; no rows, no file.
+
+    Args:
+        rows: Object, ETag, record, tries, state and reason of each.
+        settings: How files are written.
+        batch: The replay.
+        part: Number of the part.
+    """
+    if not rows:
+        return []
+    constant = (batch.id, batch.mapper_version, batch.ocsf_version)
+    columns = zip(*(row + constant for row in rows), strict=True)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, OUTCOMES_SCHEMA, strict=True)]
+    table = pa.table(arrays, schema=OUTCOMES_SCHEMA)
+    path = f"{definitions.folder(OUTCOMES, (batch.source,))}/{layout.quarantine_file(batch.id, part)}"
+    data = parquet.encode(table, settings)
+    partition = Partition(OUTCOMES, (batch.source,))
+    return [(FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data)), data)]
 
 
 def _values(batch: Batch) -> tuple[str, str]:

@@ -21,12 +21,11 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import orphans, replays
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger import objects, orphans, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, State
-from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, REPLAYS, ROUTED, TRACES
+from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
@@ -70,7 +69,7 @@ def before(lake: Lake, refs: Sequence[ObjectRef]) -> dict[Key, Read]:
     )  # fmt: skip
     wanted = {ref.key for ref in refs}
     with lake.ledger.engine.connect() as connection:
-        rows = list(select_in(connection, query, columns.uri, [ref.uri for ref in refs]))
+        rows = list(objects.select(connection, query, (ref.uri for ref in refs)))
     return {(uri, etag): Read(*facts) for uri, etag, *facts in rows if (uri, etag) in wanted}
 
 
@@ -112,8 +111,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         for source in sorted(_sources(lake, ids)):
             if stack.enter_context(replays.held(lake.leases, source)) is None:
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
-            for unfinished in replays.unfinished(lake.ledger, source):
-                undo.replay(lake, unfinished)
+            undo.unfinished_replays(lake, source)
         if old is not None and stack.enter_context(lake.leases.held(old)) is None:
             raise RetriableError("another run works on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)
@@ -189,13 +187,14 @@ class _Moving:
         main = self.ids[0] if self.ids else None
         counted: dict[Key, tuple[int, int, int]] = {}
         for ref in self.refs:
-            row = (columns.uri == ref.uri) & (columns.etag == ref.etag)
-            query = sa.select(columns.read, columns.quarantined, columns.dropped).where(row)
-            found = connection.execute(query.where(columns.batch_id.is_not_distinct_from(main))).one_or_none()
+            query = sa.select(columns.read, columns.quarantined, columns.dropped).where(
+                columns.etag == ref.etag, columns.batch_id.is_not_distinct_from(main)
+            )
+            found = next(objects.select(connection, query, [ref.uri]), None)
             if found is None:
                 raise RetriableError("another run has planned the object meanwhile; run it again", object=ref.uri)
             counted[ref.key] = tuple(found)
-            connection.execute(sa.delete(OBJECTS).where(row))
+            objects.remove(connection, [ref.key])
         if main is None:
             return
         emptied = connection.scalar(sa.select(columns.uri).where(columns.batch_id == main).limit(1)) is None
@@ -257,7 +256,7 @@ class _Moving:
 def clean(lake: Lake) -> None:
     """Removes files that an interrupted run has left of batches which were done before it."""
     done = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE)
-    known = sa.union(sa.select(BATCHES.c.id), sa.select(REPLAYS.c.batch_id), sa.select(ROUTED.c.batch_id))
+    known = sa.union(sa.select(BATCHES.c.id), sa.select(ROUTED.c.batch_id))
     named = TRACES.c.batch_id
     with lake.ledger.engine.connect() as connection:
         left = connection.scalars(sa.select(named).where(named.in_(done) | named.not_in(known)).distinct()).all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -17,19 +18,17 @@ from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.database import insert
-from ocsf_lake.ledger.ledger import Ledger, file_row
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
+from ocsf_lake.ledger.ledger import Ledger, put_done
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
+from ocsf_lake.ledger.tables import ROUTED
 from ocsf_mappers import Engine, registry
-
-REASON = "records that stood among those of another source"
 
 
 def batch(of: Batch, engine: Engine) -> Batch:
     """The batch of records of another source in the objects of a batch; its members are that one's."""
     text = json.dumps(["routed", of.id, engine.fingerprint])
     number = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
-    return Batch(number, engine.mapper.name, engine.fingerprint, engine.version, of.members)
+    return Batch(number, engine.mapper.name, engine.fingerprint, engine.version, of.members, kind=Kind.ROUTED)
 
 
 def note(ledger: Ledger, of: Batch, routed: Batch) -> None:
@@ -53,14 +52,7 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
 def put(connection: sa.Connection, of: Batch, routed: Batch, found: Result, at: str) -> None:
     """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
     found.news.update(meter.record(connection, routed, found, discovery.day_of, at))
-    row = {
-        "id": routed.id, "source": routed.source, "mapper_version": routed.mapper_version,
-        "ocsf_version": routed.ocsf_version, "state": State.DONE, "attempts": of.attempts, "objects": 0,
-        "bytes_in": 0, "planned_at": at, "done_at": at, "reason": REASON, **found.columns,
-    }  # fmt: skip
-    connection.execute(sa.insert(BATCHES).values(row))
-    if found.files:
-        connection.execute(sa.insert(FILES), [file_row(routed.id, file) for file in found.files])
+    put_done(connection, replace(routed, attempts=of.attempts), found, at)
 
 
 def whose(ledger: Ledger, batch_id: str) -> str | None:

@@ -21,6 +21,7 @@ def batch(lake: Lake, batch_id: str) -> Undo:
     return undo
 
 
-def replay(lake: Lake, batch_id: str) -> None:
-    """Takes what an unfinished replay has written out of the lake."""
-    replays.take_back(lake.ledger, batch_id, batch(lake, batch_id))
+def unfinished_replays(lake: Lake, source: str) -> None:
+    """Takes a source's replays that were not finished out of the lake; who calls this holds its quarantine."""
+    for batch_id in replays.unfinished(lake.ledger, source):
+        lake.ledger.plan([], instead_of=(batch_id, batch(lake, batch_id)))

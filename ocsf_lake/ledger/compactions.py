@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import generations, marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import (
     BATCHES,
     COMPACTING,
@@ -34,7 +34,6 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.ocsf import tables
 
-REASON = "compaction of files of other batches"
 """What the ledger's rows of merges say; they have files, and no objects or records of their own."""
 
 FENCED = "fenced"
@@ -406,6 +405,8 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
     """Writes what a compaction did into a ledger that has the files from before."""
     for name, found in rows.items():
         table = METADATA.tables[name]
+        if table is BATCHES:
+            found = [{"kind": Kind.MERGE, **row} for row in found]  # earlier versions did not say so
         upsert(connection, table, tuple(column.name for column in table.primary_key.columns), found)
     for row in rows.get(RETIRED.name, ()):
         # Files of a table have one name each: who merges them takes them out.
@@ -439,8 +440,8 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
     batches = [
         {
             "id": merge.id, "source": merge.source, "mapper_version": version(plan.table),
-            "ocsf_version": merge.ocsf_version, "state": State.DONE, "attempts": 1, "failures": 0, "objects": 0,
-            "bytes_in": 0, "planned_at": at, "done_at": at, "reason": REASON,
+            "ocsf_version": merge.ocsf_version, "kind": Kind.MERGE, "state": State.DONE,
+            "attempts": 1, "failures": 0, "objects": 0, "bytes_in": 0, "planned_at": at, "done_at": at,
         }
         for merge in plan.merges
     ]  # fmt: skip

@@ -18,13 +18,26 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker
+from ocsf_lake.ledger import marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Result, State
+from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
 from ocsf_lake.ledger.rows import Moment, Rows, table_of
 from ocsf_lake.ledger.sqlite_reading import memory_engine
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, KEYS, METADATA, OBJECTS, ROUTED, STEPS, TRACES
+from ocsf_lake.ledger.tables import (
+    ABOUT,
+    BATCHES,
+    FILES,
+    KEYS,
+    METADATA,
+    NAMES,
+    OBJECT_ROWS,
+    OBJECTS,
+    ROUTED,
+    SHOWN,
+    STEPS,
+    TRACES,
+)
 from ocsf_lake.storage import permissions
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -119,7 +132,7 @@ class Ledger:
             OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
         )
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, OBJECTS.c.uri, sorted(wanted))
+            rows = objects.select(connection, query, sorted(wanted))
             return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
 
     def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -134,7 +147,7 @@ class Ledger:
         query = sa.select(columns.uri, columns.etag, *names).where(columns.state == State.FAILED)
         wanted = {ref.key for ref in refs}
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, columns.uri, [ref.uri for ref in refs])
+            rows = objects.select(connection, query, (ref.uri for ref in refs))
             return {(uri, etag): Tries(*found) for uri, etag, *found in rows if (uri, etag) in wanted}
 
     def plan(
@@ -166,29 +179,29 @@ class Ledger:
                 self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
                 _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
             for batch in batches:
-                known = _states(connection, batch.members)
-                if _stands(batch, known):
-                    written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
-                    continue
-                if any(state in SETTLED for state, _ in known.values()):
-                    continue
-                planned_at = now()
+                if batch.kind is Kind.INGEST:
+                    known = _states(connection, batch.members)
+                    if _stands(batch, known):
+                        written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
+                        continue
+                    if any(state in SETTLED for state, _ in known.values()):
+                        continue
+                    self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
+                    _replace(connection, batch.members)
+                    self._planned += len(batch.members)
                 upsert(
                     connection, BATCHES, ("id",),
                     [{
                         "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
-                        "ocsf_version": batch.ocsf_version, "state": State.PLANNED, "attempts": 0,
+                        "ocsf_version": batch.ocsf_version, "kind": batch.kind, "state": State.PLANNED, "attempts": 0,
                         "failures": failures if len(batch.members) > 1 else 0,
-                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": planned_at,
+                        "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": now(),
                         "reason": None,
                     }],
                 )  # fmt: skip
-                self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
-                _replace(connection, batch.members)
                 written.append(batch)
-                self._planned += len(batch.members)
             if self._planned >= ANALYZED_FROM:
-                analyze(connection, OBJECTS, BATCHES)
+                analyze(connection, OBJECT_ROWS, NAMES, BATCHES)
                 self._planned = 0
         return written
 
@@ -210,34 +223,35 @@ class Ledger:
             }
             for ref in refs
         ]  # fmt: skip
-        upsert(connection, OBJECTS, ("uri", "etag"), rows)
+        objects.put(connection, rows)
 
     def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
         """What the ledger says of batches, in the order of the ids.
 
         Args:
-            ids: The batches; None for all that are not done, by id.
+            ids: The batches; None for all with objects to read that are not done, by id.
         """
         columns = [BATCHES.c[item.name] for item in fields(BatchRow)]
         with self.engine.connect() as connection:
             if ids is None:
-                query = sa.select(*columns).where(BATCHES.c.state != State.DONE).order_by(BATCHES.c.id)
+                is_open = BATCHES.c.state != State.DONE, BATCHES.c.kind == Kind.INGEST
+                query = sa.select(*columns).where(*is_open).order_by(BATCHES.c.id)
                 return [_row(found) for found in connection.execute(query)]
             asked = list(ids)
             found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
             return [found[batch_id] for batch_id in asked if batch_id in found]
 
-    def batch(self, batch_id: str) -> Batch | None:
-        """A batch that is not done, with the members it was planned with; None when it is done or there is none."""
+    def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
+        """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
         with self.engine.connect() as connection:
-            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, BATCHES.c.state != State.DONE)
+            query = sa.select(BATCHES).where(BATCHES.c.id == batch_id, (BATCHES.c.state == State.DONE) == done)
             row = connection.execute(query).mappings().first()
             return None if row is None else _batch(connection, row)
 
     def rate(self, source: str) -> float | None:
         """Bytes of objects per second that one worker has dealt with so far; None without a batch done."""
         query = sa.select(sa.func.sum(BATCHES.c.bytes_in), sa.func.sum(BATCHES.c.seconds)).where(
-            BATCHES.c.source == source, BATCHES.c.state == State.DONE
+            BATCHES.c.source == source, BATCHES.c.state == State.DONE, BATCHES.c.kind == Kind.INGEST
         )
         with self.engine.connect() as connection:
             size, seconds = connection.execute(query).one()
@@ -284,23 +298,31 @@ class Ledger:
             at: When it was done; now without it.
 
         Raises:
-            LostError: A later attempt was begun, or the batch was discarded; nothing is marked.
+            LostError: Another attempt was begun, or the batch was discarded; nothing is marked.
         """
         shared = self.engine.dialect.name == "postgresql"
         if not shared:
             register()
         with self.engine.begin() as connection:
-            query = sa.select(BATCHES.c.attempts).where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
-            if connection.scalar(query.with_for_update()) != batch.attempts:
+            columns = BATCHES.c
+            # Attempts are counted anew when it was discarded and planned once more.
+            query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
+                columns.id == batch.id, columns.state != State.DONE
+            )
+            if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
                 raise LostError("another worker has taken the batch over", batch=batch.id)
             if shared:
                 register()
-            at = at or now()
-            row = {"state": State.DONE, "done_at": at, "reason": None, "failures": 0, **result.columns}
-            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(row))
-            put_result(connection, batch, result, at)
+            put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
+
+    def unless_planned(self, batch_id: str, undo: Undo) -> None:
+        """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""
+        with self.engine.begin() as connection:
+            lock(connection, "plan")
+            if connection.scalar(sa.select(BATCHES.c.id).where(BATCHES.c.id == batch_id)) is None:
+                undo(connection)
 
     def fail(self, batch_id: str, reason: str | None, *, excused: bool = False) -> None:
         """Notes why work on a batch stopped; it stays open.
@@ -323,7 +345,7 @@ class Ledger:
         wanted = set(keys)
         query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
         with self.engine.connect() as connection:
-            rows = select_in(connection, query, OBJECTS.c.uri, sorted({uri for uri, _ in wanted}))
+            rows = objects.select(connection, query, sorted({uri for uri, _ in wanted}))
             return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
 
     def duplicate_keys(self) -> dict[str, list[str]]:
@@ -344,28 +366,54 @@ class Ledger:
             ]  # fmt: skip
 
     def arrow(self, name: str) -> pa.Table:
-        """One table of the ledger, by its name in `ledger.tables`."""
+        """One table of the ledger, by its name in `ledger.tables.SHOWN`."""
         with self.engine.connect() as connection:
-            return table_of(connection, METADATA.tables[name])
+            return table_of(connection, SHOWN[name])
 
     def shown(self, name: str, columns: Collection[str] | None = None, *, rows: bool = True) -> pa.Table | Rows:
         """One table of the ledger for a query.
 
         Args:
-            name: Its name in `ledger.tables`.
+            name: Its name in `ledger.tables.SHOWN`.
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
         if rows and isinstance(self.engine.pool, sa.NullPool):
             self._moment = self._moment or Moment(self.engine)
-            return Rows(self._moment, METADATA.tables[name], columns)
+            return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:
-            return table_of(connection, METADATA.tables[name], all_rows=rows)
+            return table_of(connection, SHOWN[name], all_rows=rows)
 
 
-def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
-    """Writes what became of a batch's objects, and its files."""
+def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, worker: str | None = None) -> None:
+    """Writes a batch as done, with what became of its objects, and its files."""
+    row = {
+        "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
+        "ocsf_version": batch.ocsf_version, "kind": batch.kind, "state": State.DONE, "attempts": batch.attempts,
+        "failures": 0, "objects": 0 if batch.kind is Kind.ROUTED else len(batch.members), "bytes_in": batch.bytes_in,
+        "planned_at": batch.planned_at or at, "begun_at": batch.begun_at, "worker": worker, "done_at": at,
+        "reason": None, **result.columns,
+    }  # fmt: skip
+    upsert(connection, BATCHES, ("id",), [row])
+    if batch.kind is Kind.INGEST:
+        _put_objects(connection, batch, result, at)
+    elif batch.kind is Kind.REPLAY:
+        _add_counts(connection, result)
+    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
+    if result.files:
+        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+
+
+def _add_counts(connection: sa.Connection, result: Result) -> None:
+    """Adds what became of records to what is known of their objects."""
+    for ref in result.outcomes:
+        counts = vars(result.counts_of(ref))
+        if any(counts.values()):
+            objects.change(connection, [ref.key], {name: OBJECT_ROWS.c[name] + n for name, n in counts.items()})
+
+
+def _put_objects(connection: sa.Connection, batch: Batch, result: Result, at: str) -> None:
     rows = [
         {
             "uri": ref.uri, "etag": ref.etag, "size": ref.size, "stamp": ref.stamp, "source": batch.source,
@@ -374,19 +422,16 @@ def put_result(connection: sa.Connection, batch: Batch, result: Result, at: str)
         }
         for ref, outcome in result.outcomes.items()
     ]  # fmt: skip
-    upsert(connection, OBJECTS, ("uri", "etag"), rows)
+    objects.put(connection, rows)
     failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
     for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
         _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)
-    connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
-    if result.files:
-        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
 def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
     wanted = {ref.key for ref in refs}
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
-    rows = select_in(connection, query, OBJECTS.c.uri, [ref.uri for ref in refs])
+    rows = objects.select(connection, query, (ref.uri for ref in refs))
     return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
 
 
@@ -395,15 +440,10 @@ def _count_attempts(
     attempts: int | None = None,
 ) -> None:  # fmt: skip
     """Counts that objects failed; attempts with another mapper or program, or for another kind of reason, are over."""
-    again = OBJECTS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
-    number = sa.case((again, OBJECTS.c.attempts + 1), else_=1) if attempts is None else attempts
-    if refs:
-        connection.execute(
-            sa.update(OBJECTS)
-            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
-            .values(attempts=number, tried_at=at, tried_with=tried_with),
-            [{"of_uri": ref.uri, "of_etag": ref.etag} for ref in refs],
-        )
+    again = OBJECT_ROWS.c.tried_with.is_not_distinct_from(sa.bindparam("with", tried_with, sa.Text))
+    number = sa.case((again, OBJECT_ROWS.c.attempts + 1), else_=1) if attempts is None else attempts
+    values = {"attempts": number, "tried_at": at, "tried_with": tried_with}
+    objects.change(connection, [ref.key for ref in refs], values)
 
 
 def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
@@ -416,14 +456,9 @@ def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
     etags = {ref.uri: ref.etag for ref in members}
     waiting = OBJECTS.c.state.in_([State.FAILED, State.SKIPPED])
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(waiting)
-    gone = [(uri, etag) for uri, etag in select_in(connection, query, OBJECTS.c.uri, list(etags)) if etag != etags[uri]]
-    if gone:
-        connection.execute(
-            sa.update(OBJECTS)
-            .where(OBJECTS.c.uri == sa.bindparam("of_uri"), OBJECTS.c.etag == sa.bindparam("of_etag"))
-            .values(state=State.REPLACED, reason="its key was given another content before it was read"),
-            [{"of_uri": uri, "of_etag": etag} for uri, etag in gone],
-        )
+    gone = [(uri, etag) for uri, etag in objects.select(connection, query, etags) if etag != etags[uri]]
+    values = {"state": State.REPLACED, "reason": "its key was given another content before it was read"}
+    objects.change(connection, gone, values)
 
 
 def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
@@ -432,7 +467,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     if connection.scalar(sa.select(BATCHES.c.id).where(*row).with_for_update()) is None:
         return False
     undo(connection)
-    connection.execute(sa.delete(OBJECTS).where(OBJECTS.c.batch_id == batch_id, OBJECTS.c.state == State.PLANNED))
+    objects.remove_planned(connection, [batch_id])
     connection.execute(sa.delete(BATCHES).where(*row))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
     connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
@@ -447,7 +482,10 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
         .order_by(OBJECTS.c.uri, OBJECTS.c.etag)
     )
     members = tuple(ObjectRef(*found) for found in connection.execute(query))
-    return Batch(row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"])
+    return Batch(
+        row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"],
+        kind=Kind(row["kind"]),
+    )  # fmt: skip
 
 
 def _row(found: sa.Row[Any]) -> BatchRow:

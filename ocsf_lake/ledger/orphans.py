@@ -44,12 +44,18 @@ def ids(connection: sa.Connection, batch_id: str) -> list[str]:
     return [batch_id, *connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id))]
 
 
+def folders(connection: sa.Connection, batch_id: str) -> list[str]:
+    """Folders that a batch's attempts so far may have written into."""
+    of_batch = TRACES.c.batch_id.in_(ids(connection, batch_id))
+    query = sa.select(TRACES.c.folder).where(of_batch).distinct().order_by(TRACES.c.folder)
+    return list(connection.scalars(query))
+
+
 def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     """Names of a batch's files where its attempts so far may have left some, finished or half written."""
     written_by = ids(connection, batch_id)
-    query = sa.select(TRACES.c.folder).where(TRACES.c.batch_id.in_(written_by)).distinct().order_by(TRACES.c.folder)
-    folders = connection.scalars(query).all()
-    return sorted({name for folder in folders for name in store.sizes(folder) if layout.batch_of(name) in written_by})
+    found = folders(connection, batch_id)
+    return sorted({name for folder in found for name in store.sizes(folder) if layout.batch_of(name) in written_by})
 
 
 def forget(connection: sa.Connection, batch_id: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import BATCHES, FILES, NOT_DONE, OBJECTS
+from ocsf_lake.ledger.results import Kind, State
+from ocsf_lake.ledger.tables import BATCHES, FILES, NAMES, NOT_DONE, OBJECT_ROWS, OBJECTS
 from ocsf_lake.storage import layout
 
 EXAMPLES = 3
@@ -90,7 +90,8 @@ def sources(engine: sa.Engine) -> list[SourceRow]:
     row = BATCHES.c
     columns = [row[name] for name in ("read", "events", "quarantined", "dropped", "bytes_in", "bytes_out")]
     sums = [sa.func.sum(column) for column in columns]
-    query = sa.select(row.source, row.state, sa.func.count(), *sums).group_by(row.source, row.state)
+    wanted = (row.state == State.DONE) | (row.kind == Kind.INGEST)  # a replay that died is not there to be resumed
+    query = sa.select(row.source, row.state, sa.func.count(), *sums).where(wanted).group_by(row.source, row.state)
     batches: dict[str, dict[str, int]] = {}
     counts: dict[str, list[int | None]] = {}
     with engine.connect() as connection:
@@ -115,14 +116,20 @@ def _read_whole(connection: sa.Connection) -> Counter[str]:
 
     Both come from indexes; the table of objects is too large to be looked through.
     """
-    members = (
-        sa.select(BATCHES.c.source, sa.func.count())
-        .join_from(BATCHES, OBJECTS, OBJECTS.c.batch_id == BATCHES.c.id)
-        .where(BATCHES.c.state == State.DONE)
-        .group_by(BATCHES.c.source)
-    )
-    found = Counter(dict(connection.execute(members).tuples().all()))
-    found.subtract(dict(connection.execute(members.where(NOT_DONE)).tuples().all()))
+    row = OBJECT_ROWS.c
+    members = sa.select(row.batch, sa.func.count().label("number")).group_by(row.batch)
+    found: Counter[str] = Counter()
+    for sign, counted in ((1, members), (-1, members.where(row.state != sa.literal_column("'done'")))):
+        each = counted.subquery()
+        query = (
+            sa.select(BATCHES.c.source, sa.func.sum(each.c.number))
+            .join_from(each, NAMES, NAMES.c.id == each.c.batch)
+            .join(BATCHES, BATCHES.c.id == NAMES.c.name)
+            .where(BATCHES.c.state == State.DONE)
+            .group_by(BATCHES.c.source)
+        )
+        for source, number in connection.execute(query):
+            found[source] += sign * int(number)
     return found
 
 
@@ -158,7 +165,7 @@ def failing(engine: sa.Engine) -> list[Failing]:
     row = BATCHES.c
     query = (
         sa.select(row.id, row.source, row.objects, row.failures, row.reason)
-        .where(row.state != State.DONE, row.failures > 0)
+        .where(row.state != State.DONE, row.kind == Kind.INGEST, row.failures > 0)
         .order_by(row.failures.desc(), row.id)
     )
     with engine.connect() as connection:
@@ -167,13 +174,14 @@ def failing(engine: sa.Engine) -> list[Failing]:
 
 def replaced_after_reading(engine: sa.Engine) -> int:
     """Keys of which more than one content was read."""
-    row = OBJECTS.c
+    row = OBJECT_ROWS.c
+    uri = row.beginning, row.rest
     # The key of the table tells which URIs stand twice; only those are looked at.
-    twice = sa.select(row.uri).group_by(row.uri).having(sa.func.count() > 1)
+    twice = sa.select(*uri).group_by(*uri).having(sa.func.count() > 1)
     read = (
-        sa.select(row.uri)
-        .where(row.uri.in_(twice), row.state == State.DONE)
-        .group_by(row.uri)
+        sa.select(*uri)
+        .where(sa.tuple_(*uri).in_(twice), row.state == State.DONE)
+        .group_by(*uri)
         .having(sa.func.count() > 1)
     )
     with engine.connect() as connection:

@@ -12,7 +12,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
-from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.ledger.results import Batch, Counts, Kind, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
-from ocsf_lake.ledger.tables import ABOUT, METADATA
+from ocsf_lake.ledger.tables import ABOUT, SHOWN
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
@@ -36,21 +36,6 @@ CHECKPOINT = "000000000000"
 
 
 @dataclass(frozen=True)
-class Replay:
-    """What the ledger knows of a replay beside its batch.
-
-    Args:
-        entries: Entries of quarantine that it took up.
-        planned_at: When it was planned.
-        token: Of the attempt that was finished.
-    """
-
-    entries: int
-    planned_at: str
-    token: str
-
-
-@dataclass(frozen=True)
 class Facts:
     """What the ledger is told of a batch beside its result.
 
@@ -60,7 +45,6 @@ class Facts:
         policy: What became of duplicates.
         key: What tells the source's events apart.
         routed: Source of other records among them -> what became of their duplicates, and what tells them apart.
-        replay: Where it is a replay.
     """
 
     done_at: str
@@ -68,7 +52,6 @@ class Facts:
     policy: str = "keep"
     key: tuple[str, ...] = ()
     routed: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
-    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -107,11 +90,18 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         RetriableError: The store does not answer.
     """
     said = {
-        "facts": {**vars(facts), "replay": vars(facts.replay) if facts.replay else None},
+        "facts": {**vars(facts), "replay": _replay(batch, result)},
         **_said(batch, result),
         "routed": [_said(*routed) for routed in result.routed],
     }
     _put(store, batch.number, batch.id, said)
+
+
+def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
+    """What tells a replay from other batches, as earlier versions read it too."""
+    entries = sum(file.rows for file in result.files if file.class_uid is None)
+    said = {"entries": entries, "planned_at": batch.planned_at, "token": ""}
+    return said if batch.kind is Kind.REPLAY else None
 
 
 def _said(batch: Batch, result: Result) -> dict[str, Any]:
@@ -220,12 +210,14 @@ def _record(number: int, said: dict[str, Any]) -> Record:
     if "batch" not in said:
         return Record(number, put=said["put"], gone=tuple(said["gone"]), moved=said.get("moved"))
     batch, result = _result(number, said)
-    result.routed = [_result(0, routed) for routed in said["routed"]]
+    routed = [_result(0, one) for one in said["routed"]]
+    result.routed = [(replace(one, kind=Kind.ROUTED), theirs) for one, theirs in routed]
     found = said["facts"]
+    if found["replay"]:
+        batch = replace(batch, kind=Kind.REPLAY, planned_at=found["replay"]["planned_at"])
     facts = Facts(
         found["done_at"], found["worker"], found["policy"], tuple(found["key"]),
         {source: (policy, key) for source, (policy, key) in found["routed"].items()},
-        Replay(**found["replay"]) if found["replay"] else None,
     )  # fmt: skip
     return Record(number, batch, result, facts)
 
@@ -268,7 +260,7 @@ def _census_of(said: dict[str, Any]) -> Census:
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:
     """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
-    for name, table in METADATA.tables.items():
+    for name, table in SHOWN.items():
         if name == ABOUT.name:
             continue
         sink = pa.BufferOutputStream()

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, orphans
-from ocsf_lake.ledger.database import insert, upsert
-from ocsf_lake.ledger.leases import Lease, Leases, LostError
-from ocsf_lake.ledger.ledger import Ledger, file_row, now
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, PURGES, REPLAYS, ROUTED
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A replay that was planned.
-
-    Args:
-        batch: The batch that its events belong to.
-        token: Tells this attempt from others at the same batch.
-        planned_at: When it was planned.
-        number: Of its record, see `ocsf_lake.ledger.marker`.
-    """
-
-    batch: Batch
-    token: str
-    planned_at: str
-    number: int
+from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.leases import Lease, Leases
+from ocsf_lake.ledger.ledger import Ledger, now
+from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
+from ocsf_lake.ledger.tables import BATCHES, FILES, PURGES
 
 
 def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
@@ -43,100 +23,10 @@ def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
 
 def unfinished(ledger: Ledger, source: str) -> list[str]:
     """Ids of a source's replays that were begun and not finished."""
-    query = sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.source == source, REPLAYS.c.state != State.DONE)
+    row = BATCHES.c
+    query = sa.select(row.id).where(row.source == source, row.kind == Kind.REPLAY, row.state != State.DONE)
     with ledger.engine.connect() as connection:
         return sorted(connection.scalars(query))
-
-
-def plan(ledger: Ledger, batch: Batch, entries: int) -> Attempt:
-    """Notes a replay before any work."""
-    token, at = uuid.uuid4().hex, now()
-    row = {
-        "batch_id": batch.id, "source": batch.source, "state": State.PLANNED, "entries": entries, "planned_at": at,
-        "token": token,
-    }  # fmt: skip
-    with ledger.engine.begin() as connection:
-        upsert(connection, REPLAYS, ("batch_id",), [row])
-        return Attempt(batch, token, at, marker.next_number(connection))
-
-
-def take_back(ledger: Ledger, batch_id: str, undo: Callable[[sa.Connection], None]) -> None:
-    """Forgets a replay that was not finished.
-
-    Args:
-        ledger: The ledger.
-        batch_id: The replay.
-        undo: Removes what it wrote; not called when it is finished after all. Nobody can finish it meanwhile.
-    """
-    with ledger.engine.begin() as connection:
-        row = REPLAYS.c.batch_id == batch_id, REPLAYS.c.state != State.DONE
-        if connection.scalar(sa.select(REPLAYS.c.batch_id).where(*row).with_for_update()) is not None:
-            undo(connection)
-            connection.execute(sa.delete(REPLAYS).where(*row))
-            orphans.forget(connection, batch_id)
-            connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
-
-
-def finish(
-    ledger: Ledger, attempt: Attempt, result: Result, register: Callable[[], None],
-    also: Callable[[sa.Connection], None], done_at: str,
-) -> None:  # fmt: skip
-    """Marks a replay done in one transaction: its batch, and what it changed in the counts of its objects.
-
-    Args:
-        ledger: The ledger.
-        attempt: As `plan` gave it.
-        result: What became of it.
-        register: Makes it visible; called when it is certain that nobody has begun it anew. In PostgreSQL nobody can
-            until this ends; in SQLite, where the kernel sees to that, it is called before.
-        also: Writes what else belongs into that transaction.
-        done_at: When it was done.
-
-    Raises:
-        LostError: Another worker took it back, or began it anew; nothing is marked.
-    """
-    batch = attempt.batch
-    shared = ledger.engine.dialect.name == "postgresql"
-    if not shared:
-        register()
-    with ledger.engine.begin() as connection:
-        query = sa.select(REPLAYS.c.token).where(REPLAYS.c.batch_id == batch.id, REPLAYS.c.state != State.DONE)
-        if connection.scalar(query.with_for_update()) != attempt.token:
-            raise LostError("another worker has taken the replay over", batch=batch.id)
-        if shared:
-            register()
-        connection.execute(
-            sa.update(REPLAYS)
-            .where(REPLAYS.c.batch_id == batch.id)
-            .values(state=State.DONE, closed=-result.counts.quarantined, done_at=done_at)
-        )
-        put_result(connection, batch, result, done_at)
-        orphans.forget(connection, batch.id)
-        also(connection)
-
-
-def put_result(connection: sa.Connection, batch: Batch, result: Result, done_at: str) -> None:
-    """Writes a replay's batch and files, and what it changed in the counts of its objects."""
-    connection.execute(sa.insert(BATCHES).values(_batch_row(batch, result, done_at)))
-    for ref in result.outcomes:
-        counts = vars(result.counts_of(ref))
-        if any(counts.values()):
-            connection.execute(
-                sa.update(OBJECTS)
-                .where(OBJECTS.c.uri == ref.uri, OBJECTS.c.etag == ref.etag)
-                .values({name: OBJECTS.c[name] + number for name, number in counts.items()})
-            )
-    if result.files:
-        connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
-
-
-def _batch_row(batch: Batch, result: Result, done_at: str) -> dict[str, Any]:
-    return {
-        "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
-        "ocsf_version": batch.ocsf_version, "state": State.DONE, "attempts": 1, "objects": len(batch.members),
-        "bytes_in": 0, "planned_at": done_at, "done_at": done_at, "reason": "replay of records in quarantine",
-        **result.columns,
-    }  # fmt: skip
 
 
 # -- purges -----------------------------------------------------------------------------------------------------------

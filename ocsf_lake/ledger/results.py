@@ -34,6 +34,21 @@ class State(StrEnum):
     KEPT = "kept"
 
 
+class Kind(StrEnum):
+    """What a batch is made of; how its files become part of the lake is the same for all but merges.
+
+    ingest: objects. replay: entries of quarantine, see `ocsf_lake.upkeep.replay`; it read nothing, and what it maps it
+    takes out of quarantine, `0 = events + quarantined + dropped`, so that sums over batches and objects stay true.
+    routed: records that stood among those of another source, done with the batch in whose objects they stand, see
+    `ocsf_lake.ingest.routed`. merge: files of other batches, see `ocsf_lake.upkeep.compact`.
+    """
+
+    INGEST = "ingest"
+    REPLAY = "replay"
+    ROUTED = "routed"
+    MERGE = "merge"
+
+
 SETTLED = (State.PLANNED, State.DONE, State.SET_ASIDE)
 """States in which an object is not planned again."""
 
@@ -69,7 +84,7 @@ class Batch:
     """Objects of one source that are mapped together.
 
     Args:
-        id: Hash of the members' URIs and ETags, the mapper's version and the OCSF version.
+        id: Hash of what goes into it (the members' URIs and ETags), the mapper's version and the OCSF version.
         source: Name of the source.
         mapper_version: Fingerprint of the mapper.
         ocsf_version: OCSF version of the events.
@@ -78,6 +93,7 @@ class Batch:
         number: Of this attempt's record, see `ocsf_lake.ledger.marker`.
         planned_at: When it was planned, as the ledger has it.
         begun_at: When this attempt was begun.
+        kind: What it is made of. Of one that is not `ingest` the members are the objects whose records it has.
     """
 
     id: str
@@ -89,11 +105,12 @@ class Batch:
     number: int = 0
     planned_at: str = ""
     begun_at: str | None = None
+    kind: Kind = Kind.INGEST
 
     @property
     def bytes_in(self) -> int:
-        """Size of the members as they are stored."""
-        return sum(member.size for member in self.members)
+        """Size of the objects that were not read before, as they are stored."""
+        return sum(member.size for member in self.members) if self.kind is Kind.INGEST else 0
 
 
 @dataclass(frozen=True)

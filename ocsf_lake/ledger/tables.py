@@ -2,35 +2,103 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 _NOT_DONE = sa.text("state <> 'done'")
 
-OBJECTS = sa.Table(
-    "objects",
+BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text in the order of its bytes, whatever the database's locale."""
+
+
+class _Bytes(sa.LargeBinary):
+    """Bytes as both drivers take them."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Nothing is done to them: SQLAlchemy's way takes longer than the database."""
+
+
+NAMES = sa.Table(
+    "names",
     METADATA,
-    sa.Column("uri", sa.Text, primary_key=True),
-    sa.Column("etag", sa.Text, primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", BYTEWISE, nullable=False, unique=True),
+)
+"""Texts that many objects share, each once: beginnings of URIs, ids of batches, sources."""
+OBJECT_ROWS = sa.Table(
+    "object_rows",
+    METADATA,
+    sa.Column("beginning", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Integer),
+    sa.Column("batch", sa.Integer, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("stamp", sa.Text, nullable=False, default=""),
-    sa.Column("source", sa.Text),
-    sa.Column("batch_id", sa.Text, index=True),
-    sa.Column("state", sa.Text, nullable=False),
     sa.Column("read", sa.BigInteger, nullable=False, default=0),
     sa.Column("events", sa.BigInteger, nullable=False, default=0),
     sa.Column("quarantined", sa.BigInteger, nullable=False, default=0),
     sa.Column("dropped", sa.BigInteger, nullable=False, default=0),
+    sa.Column("rest", BYTEWISE, primary_key=True),
+    sa.Column("etag", _Bytes, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("stamp", sa.Text, nullable=False, default=""),
     sa.Column("reason", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("tried_at", sa.Text),
     sa.Column("tried_with", sa.Text),
-    sa.Index("objects_not_done", "state", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),
+    sa.Index("object_rows_not_done", "state", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),
 )
-"""Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the
-failure is one of the store, and may pass."""
+"""Objects as they are stored, the concern of `ocsf_lake.ledger.objects` alone: beginning, source and batch are ids in
+`NAMES`, a URI is its beginning and its rest, an ETag is bytes."""
+OBJECT_ROWS.add_is_dependent_on(NAMES)
+
+def _of_objects() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("uri", sa.Text, primary_key=True),
+        sa.Column("etag", sa.Text, primary_key=True),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("stamp", sa.Text, nullable=False),
+        sa.Column("source", sa.Text),
+        sa.Column("batch_id", sa.Text),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("read", sa.BigInteger, nullable=False),
+        sa.Column("events", sa.BigInteger, nullable=False),
+        sa.Column("quarantined", sa.BigInteger, nullable=False),
+        sa.Column("dropped", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("tried_at", sa.Text),
+        sa.Column("tried_with", sa.Text),
+    ]
+
+
+OBJECTS = sa.Table(
+    "objects", sa.MetaData(), *_of_objects(), sa.Column("beginning", sa.Integer), sa.Column("rest", sa.Text)
+)
+"""Objects as they are read: a view. Those of some URIs are found by `ocsf_lake.ledger.objects.select`, which knows the
+index; a condition on the URI looks through all.
+
+Of an object that fails: how often it was tried, when last, and with which mapper and program; without those the failure
+is one of the store, and may pass."""
 NOT_DONE = OBJECTS.c.state != sa.literal_column("'done'")
 """Spelt out, not as a parameter: so the index of objects that are not done is found."""
+
+_ETAGS = {
+    "sqlite": "CASE substr(o.etag, 1, 1) WHEN x'01' THEN lower(hex(substr(o.etag, 2))) "
+    "ELSE CAST(substr(o.etag, 2) AS TEXT) END",
+    "postgresql": "CASE get_byte(o.etag, 0) WHEN 1 THEN encode(substr(o.etag, 2), 'hex') "
+    "ELSE convert_from(substr(o.etag, 2), 'UTF8') END",
+}
+"""See `ocsf_lake.ledger.objects.packed`."""
+for _dialect, _etag in _ETAGS.items():
+    # Outer joins: a database leaves out those of which a query has no column.
+    _view = sa.DDL(  # type: ignore[no-untyped-call]
+        f"CREATE VIEW objects AS SELECT b.name || o.rest AS uri, {_etag} AS etag, o.size, o.stamp, s.name AS source, "
+        "i.name AS batch_id, o.state, o.read, o.events, o.quarantined, o.dropped, o.reason, o.attempts, o.tried_at, "
+        "o.tried_with, o.beginning, o.rest FROM object_rows o LEFT JOIN names b ON b.id = o.beginning "
+        "LEFT JOIN names s ON s.id = o.source LEFT JOIN names i ON i.id = o.batch"
+    )
+    sa.event.listen(OBJECT_ROWS, "after_create", _view.execute_if(dialect=_dialect))
 BATCHES = sa.Table(
     "batches",
     METADATA,
@@ -38,6 +106,7 @@ BATCHES = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("mapper_version", sa.Text, nullable=False),
     sa.Column("ocsf_version", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, default="ingest"),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
@@ -139,19 +208,6 @@ KEYS = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
 )
 """OCSF paths, as JSON, that tell the events of a table apart."""
-REPLAYS = sa.Table(
-    "replays",
-    METADATA,
-    sa.Column("batch_id", sa.Text, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("entries", sa.BigInteger, nullable=False),
-    sa.Column("closed", sa.BigInteger, nullable=False, default=0),
-    sa.Column("planned_at", sa.Text, nullable=False),
-    sa.Column("done_at", sa.Text),
-    sa.Column("token", sa.Text),
-)
-"""Batches that read quarantine instead of objects, see `ocsf_lake.upkeep.replay`."""
 PURGES = sa.Table(
     "purges",
     METADATA,
@@ -169,7 +225,7 @@ TRACES = sa.Table(
     sa.Column("batch_id", sa.Text, primary_key=True),
     sa.Column("folder", sa.Text, primary_key=True),
 )
-"""Folders in which a batch or replay that is not done may have left files; the empty one is the whole lake."""
+"""Folders in which a batch that is not done may have left files; the empty one is the whole lake."""
 ROUTED = sa.Table(
     "routed",
     METADATA,
@@ -334,6 +390,64 @@ def _remember_listings(connection: sa.Connection) -> None:
     LISTINGS.create(connection, checkfirst=True)
 
 
+def _store_objects_in_fewer_bytes(connection: sa.Connection) -> None:
+    """Moves the objects into the table they are in now, and leaves a view where they were; a thousand at a time."""
+    from ocsf_lake.ledger import objects  # which knows how they are stored, and these tables
+
+    if connection.dialect.name == "postgresql":
+        # Another program that still writes into the old table must not do so behind our back.
+        connection.exec_driver_sql("LOCK TABLE objects IN ACCESS EXCLUSIVE MODE")
+    connection.exec_driver_sql("ALTER TABLE objects RENAME TO old_objects")
+    NAMES.create(connection)
+    OBJECT_ROWS.create(connection)
+    if connection.dialect.name == "postgresql":
+        _grant_again(connection, "old_objects")
+    objects.take_over(connection, "old_objects")
+    connection.exec_driver_sql("DROP TABLE old_objects")
+
+
+def _grant_again(connection: sa.Connection, table: str) -> None:
+    """Lets those do with the tables of objects what they were let do with another one."""
+    query = sa.text(
+        "SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, privilege_type "
+        "FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(:name) AND grantee <> relowner "
+        "AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')"
+    )
+    for role, privilege in connection.execute(query, {"name": table}).all():
+        connection.exec_driver_sql(f"GRANT {privilege} ON object_rows, names, objects TO {role}")
+        if privilege == "INSERT":
+            connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE names_id_seq TO {role}")
+def tell_kinds(connection: sa.Connection) -> None:
+    """Tells the kinds of finished batches by the reasons that earlier versions gave them."""
+    row = BATCHES.c
+    reasons = {
+        "replay of records in quarantine": "replay",
+        "records that stood among those of another source": "routed",
+        "compaction of files of other batches": "merge",
+    }
+    for reason, kind in reasons.items():
+        connection.execute(sa.update(BATCHES).where(row.state == "done", row.reason == reason).values(kind=kind))
+
+
+def _have_kinds_of_batches(connection: sa.Connection) -> None:
+    """A replay is a batch from its plan on; before, one that was not done stood in a table of its own.
+
+    What an unfinished one had written is found by its traces, and taken out by the next replay of the source. A process
+    of an earlier version that is amid one finds its table gone, and cannot finish it.
+    """
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN kind TEXT NOT NULL DEFAULT 'ingest'")
+    tell_kinds(connection)
+    if "replays" in sa.inspect(connection).get_table_names():
+        connection.exec_driver_sql(
+            "INSERT INTO batches (id, source, mapper_version, ocsf_version, kind, state, attempts, failures, objects, "
+            "bytes_in, read, events, quarantined, dropped, events_by_class, dropped_reasons, failed_casts, "
+            "unmapped_keys, bytes_out, seconds, planned_at) "
+            "SELECT batch_id, source, '', '', 'replay', 'planned', 1, 0, 0, 0, 0, 0, 0, 0, '{}', '{}', '{}', '{}', 0, "
+            "0, planned_at FROM replays WHERE state <> 'done'"
+        )
+        connection.exec_driver_sql("DROP TABLE replays")
+
+
 STEPS = (
     _say_who_works,
     _tell_attempts_at_replays_apart,
@@ -341,5 +455,13 @@ STEPS = (
     _count_failures,
     _be_the_catalog,
     _remember_listings,
+    _store_objects_in_fewer_bytes,
+    _have_kinds_of_batches,
 )
 """How the tables became what they are; see `database`. A new table needs no step, a new column does."""
+
+SHOWN: dict[str, sa.Table] = {
+    OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
+    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
+}
+"""What a ledger says, by the names of tables; `objects` is a view, and how it is stored is not shown."""

@@ -321,7 +321,7 @@ def connect(
 def _parts() -> dict[str, list[str]]:
     """What can be shown by itself -> words of which a statement has one when it reads something of it."""
     found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
-    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.METADATA.tables}
+    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
     for name, table in tables.load().items():
         found[name] = [name, *([table.security_lake] if table.security_lake else [])]
         found[name] += [table.latest.view] if table.latest else []
@@ -451,7 +451,9 @@ def _create(
 ) -> None:
     """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
     keys = [key for key in table.keys if key not in table.schema.names]
-    empty = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)]).empty_table()
+    # Not `empty_table()`, which imports pandas where that is installed.
+    schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
+    empty = pa.Table.from_batches([], schema)
     if not groups:
         connection.register(name, empty)
         return

@@ -221,9 +221,28 @@ def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any
     Raises:
         ConfigError: boto3 is not installed.
     """
+    session = aws_session(service, access)
+    import boto3
+    from botocore.config import Config
+
+    retries = {"mode": "adaptive", "max_attempts": 6}
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60)
+    made = boto3.Session(botocore_session=session)
+    return made.client(service, region_name=access.region, endpoint_url=endpoint, config=config)
+
+
+def aws_session(service: str, access: Access) -> Any:
+    """A session of botocore's with the role taken on, where there is one.
+
+    Args:
+        service: What it is for.
+        access: Role and region.
+
+    Raises:
+        ConfigError: boto3 is not installed.
+    """
     try:
         import boto3
-        from botocore.config import Config
         from botocore.credentials import DeferredRefreshableCredentials
         from botocore.session import get_session
     except ImportError as error:
@@ -242,10 +261,7 @@ def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any
             }
 
         session._credentials = DeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
-    retries = {"mode": "adaptive", "max_attempts": 6}
-    config = Config(retries=retries, connect_timeout=10, read_timeout=60)
-    made = boto3.Session(botocore_session=session)
-    return made.client(service, region_name=access.region, endpoint_url=endpoint, config=config)
+    return session
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

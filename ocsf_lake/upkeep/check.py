@@ -21,7 +21,7 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import BATCHES, FILES, REPLAYS, ROUTED
+from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
 from ocsf_lake.storage import layout, permissions
 from ocsf_lake.storage.layout import Partition, batch_of
 from ocsf_lake.storage.store import Store
@@ -149,7 +149,6 @@ class _LedgerTruth:
         with self._engine.connect() as connection:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
-            self._open |= set(connection.scalars(sa.select(REPLAYS.c.batch_id).where(REPLAYS.c.state != State.DONE)))
             self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             self.open_folders = set(compactions.open_folders(connection))
             rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()

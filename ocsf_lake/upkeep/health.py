@@ -16,7 +16,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS, RETIRED
 from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import Novelty
@@ -76,7 +76,8 @@ def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
     """Batches that raised, or that nobody has finished for hours; objects that could not be opened."""
     late = _text(now - OPEN_TOO_LONG)
     batches = sa.select(BATCHES.c.source, BATCHES.c.state, sa.func.count(), sa.func.max(BATCHES.c.reason)).where(
-        (BATCHES.c.state == State.FAILED) | ((BATCHES.c.state == State.PLANNED) & (BATCHES.c.planned_at < late))
+        BATCHES.c.kind == Kind.INGEST,
+        (BATCHES.c.state == State.FAILED) | ((BATCHES.c.state == State.PLANNED) & (BATCHES.c.planned_at < late)),
     )
     objects = sa.select(
         sa.func.coalesce(OBJECTS.c.source, layout.UNKNOWN), sa.func.count(), sa.func.max(OBJECTS.c.reason)

@@ -13,10 +13,8 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import OUTCOMES, QUARANTINE, definition
-from ocsf_lake.ledger.database import upsert
-from ocsf_lake.ledger.ledger import now, put_result
-from ocsf_lake.ledger.results import Batch, Outcome, Result, State
-from ocsf_lake.ledger.tables import BATCHES, REPLAYS
+from ocsf_lake.ledger.ledger import now, put_done
+from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -142,21 +140,8 @@ def _put(connection: sa.Connection, batch_id: str, found: _Found) -> None:
             counts.events, counts.quarantined = found.events[key], found.quarantined[key]
             counts.read = counts.events + counts.quarantined
     result = Result(outcomes, found.files, dict(sorted(found.classes.items())))
-    batch = Batch(batch_id, found.source, found.mapper_version, found.ocsf_version, tuple(outcomes))
-    if found.entries:
-        from ocsf_lake.ledger import replays
-
-        row = {
-            "batch_id": batch_id, "source": found.source, "state": State.DONE, "entries": found.entries,
-            "closed": found.closed.total(), "planned_at": at, "done_at": at,
-        }  # fmt: skip
-        upsert(connection, REPLAYS, ("batch_id",), [row])
-        replays.put_result(connection, batch, result, at)
-        return
-    row = {
-        "id": batch_id, "source": found.source, "mapper_version": found.mapper_version,
-        "ocsf_version": found.ocsf_version, "state": State.DONE, "attempts": 1, "objects": len(outcomes),
-        "bytes_in": 0, "planned_at": at, "done_at": at, "reason": "made again from the lake's rows", **result.columns,
-    }  # fmt: skip
-    upsert(connection, BATCHES, ("id",), [row])
-    put_result(connection, batch, result, at)
+    kind = Kind.REPLAY if found.entries else Kind.INGEST
+    batch = Batch(
+        batch_id, found.source, found.mapper_version, found.ocsf_version, tuple(outcomes), attempts=1, kind=kind
+    )
+    put_done(connection, batch, result, at)

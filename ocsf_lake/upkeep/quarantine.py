@@ -8,22 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, PLACE, QUARANTINE
-from ocsf_lake.config import Settings
-from ocsf_lake.ingest import rejects
+from ocsf_lake.catalogs.definitions import OUTCOMES, PLACE, QUARANTINE
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.results import Batch
 from ocsf_lake.ledger.tables import PURGES
-from ocsf_lake.storage import layout, parquet
-from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
-from ocsf_lake.storage.store import Store
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import RetriableError
 
@@ -169,31 +162,6 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
             f"FROM read_parquet({entries}, hive_partitioning = false) "
             f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({PLACE}) ORDER BY ALL"
         ).fetchall()
-
-
-def write_outcomes(
-    rows: Sequence[tuple[object, ...]], store: Store, settings: Settings, batch: Batch, part: int
-) -> list[FileInfo]:
-    """Writes what a replay made of entries: object, ETag, record, tries, state and reason of each; no rows, no file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
-    if not rows:
-        return []
-    constant = (batch.id, batch.mapper_version, batch.ocsf_version)
-    table = pa.table(
-        [
-            pa.array([(*row, *constant)[number] for row in rows], field.type)
-            for number, field in enumerate(OUTCOMES_SCHEMA)
-        ],
-        schema=OUTCOMES_SCHEMA,
-    )
-    path = f"{rejects.outcomes_folder(batch)}/{layout.quarantine_file(batch.id, part)}"
-    data = parquet.encode(table, settings)
-    store.put(path, data)
-    partition = Partition(OUTCOMES, (batch.source,))
-    return [FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data))]
 
 
 @dataclass(frozen=True)

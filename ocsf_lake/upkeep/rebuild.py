@@ -6,9 +6,8 @@ put back. Counts, the loss meter and what was purged stay as they are: the batch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,17 +16,18 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
-from ocsf_lake.ingest import batch, duplicates, routed
+from ocsf_lake.ingest import batch as batches
+from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.compactions import Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.results import Batch, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, REPLAYS
+from ocsf_lake.ledger.results import Batch, Kind, Result, State
+from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
-from ocsf_lake.storage.objects import ObjectError, ObjectRef
+from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, replay
@@ -40,15 +40,6 @@ OTHERWISE = (
     "its files come out otherwise than they were: other settings (part_rows, part_bytes), objects that changed, or "
     "duplicates that stand elsewhere by now"
 )
-
-
-@dataclass(frozen=True)
-class _Finished:
-    batch: Batch
-    read: Sequence[ObjectRef]
-    replayed: bool
-    of: Batch | None = None
-    """Of a batch of records that stand among another source's: the batch in whose objects they stand."""
 
 
 def made_again(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
@@ -94,17 +85,35 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
 
 def _mapped(lake: Lake, batch_id: str, aside: Store) -> list[FileInfo] | str:
     """Maps a batch again, aside, into files with the names that it wrote them under."""
-    done = _finished(lake, batch_id)
+    done = lake.ledger.batch(batch_id, done=True)
     if done is None:
         return UNKNOWN
-    engine = Engine(fields.mapper(done.batch.source, lake.settings), done.batch.ocsf_version)
-    if fingerprint(engine.mapper, done.batch.ocsf_version) != done.batch.mapper_version:
+    if fingerprint(fields.mapper(done.source, lake.settings), done.ocsf_version) != done.mapper_version:
         return "its mapper has changed since, so its files cannot be made as they were"
-    with _held(lake, done) as lease:
-        if lease is None:
-            return "another run works on it"
-        result = _again(lake, done, engine, lease, aside)
-    return result if isinstance(result, str) else result.files
+    whose = routed.whose(lake.ledger, batch_id)
+    of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
+    with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
+        result = _again(lake, of, lease, aside) if lease is not None else "another run works on it"
+    if isinstance(result, str):
+        return result
+    found = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
+    return found[0] if found else OTHERWISE
+
+
+def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str:
+    """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
+    engine = Engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
+    if batch.kind is Kind.REPLAY:
+        return replay.again(lake, batch, engine, lease, aside)
+    states = lake.ledger.states(batch.members)
+    read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
+    for ref in read:
+        try:
+            with objects.opened(ref, lake.settings.input_access):
+                pass
+        except ObjectError as error:
+            return f"a raw object is not to be had: {error}"
+    return batches.again(batch, lake, engine, lease, duplicates.policy_of(lake.ledger, batch.id), aside, read)
 
 
 def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
@@ -145,40 +154,9 @@ def _key(file: FileInfo) -> tuple[object, ...]:
 def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
     """Batches as they were done, replays after all others: each is made of what the earlier ones left."""
     with lake.ledger.engine.connect() as connection:
-        replayed = set(connection.scalars(sa.select(REPLAYS.c.batch_id)))
-        done_at = dict(connection.execute(sa.select(BATCHES.c.id, BATCHES.c.done_at)).tuples().all())
-    return sorted(ids, key=lambda batch_id: (batch_id in replayed, done_at.get(batch_id) or "", batch_id))
-
-
-@contextmanager
-def _held(lake: Lake, done: _Finished) -> Iterator[Lease | None]:
-    of = done.of or done.batch
-    held = replays.held(lake.leases, of.source) if done.replayed else lake.leases.held(of.id)
-    with held as lease:
-        yield lease
-
-
-def _again(lake: Lake, done: _Finished, engine: Engine, lease: Lease, aside: Store) -> Result | str:
-    of = done.of or done.batch
-    if of is not done.batch:
-        engine = Engine(fields.mapper(of.source, lake.settings), of.ocsf_version)
-    if done.replayed:
-        return _of(done, replay.again(lake, of, engine, lease, aside))
-    for ref in done.read:
-        try:
-            with objects.opened(ref, lake.settings.input_access):
-                pass
-        except ObjectError as error:
-            return f"a raw object is not to be had: {error}"
-    result = batch.again(of, lake, engine, lease, duplicates.policy_of(lake.ledger, of.id), aside, done.read)
-    return _of(done, result)
-
-
-def _of(done: _Finished, result: Result | str) -> Result | str:
-    """What became of the records of one source, where they stand among another's."""
-    if done.of is None or isinstance(result, str):
-        return result
-    return next((found for one, found in result.routed if one.id == done.batch.id), OTHERWISE)
+        query = sa.select(BATCHES.c.id, BATCHES.c.kind == Kind.REPLAY, BATCHES.c.done_at)
+        known = {batch_id: (replayed, done_at or "") for batch_id, replayed, done_at in connection.execute(query)}
+    return sorted(ids, key=lambda batch_id: (*known.get(batch_id, (False, "")), batch_id))
 
 
 def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
@@ -201,30 +179,3 @@ def _is_same(files: Sequence[FileInfo], made: Sequence[FileInfo]) -> bool:
     known = {(*_key(file), file.rows) for file in files}
     found = {(*_key(file), file.rows): file.partition.table for file in made}
     return known <= found.keys() and all(found[item] == QUARANTINE for item in found.keys() - known)
-
-
-def _finished(lake: Lake, batch_id: str) -> _Finished | None:
-    found = _found(lake, batch_id)
-    of = routed.whose(lake.ledger, batch_id)
-    whole = _found(lake, of) if of is not None else None
-    return found if found is None or whole is None else replace(whole, batch=found.batch, of=whole.batch)
-
-
-def _found(lake: Lake, batch_id: str) -> _Finished | None:
-    row, columns = BATCHES.c, OBJECTS.c
-    with lake.ledger.engine.connect() as connection:
-        query = sa.select(row.source, row.mapper_version, row.ocsf_version).where(
-            row.id == batch_id, row.state == State.DONE
-        )
-        facts = connection.execute(query).first()
-        members = connection.execute(
-            sa.select(columns.uri, columns.etag, columns.size, columns.stamp, columns.state)
-            .where(columns.batch_id == batch_id)
-            .order_by(columns.uri, columns.etag)
-        ).all()
-        replayed = connection.scalar(sa.select(REPLAYS.c.state).where(REPLAYS.c.batch_id == batch_id)) is not None
-    if facts is None:
-        return None
-    refs = {ObjectRef(*found): state for *found, state in members}
-    read = [ref for ref, state in refs.items() if state == State.DONE]
-    return _Finished(Batch(batch_id, facts[0], facts[1], facts[2], tuple(refs)), read, replayed)

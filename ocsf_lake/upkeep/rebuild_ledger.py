@@ -22,12 +22,12 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import compactions, marker, meter, records, replays
-from ocsf_lake.ledger.database import lock, upsert
-from ocsf_lake.ledger.ledger import put_result
+from ocsf_lake.ledger import compactions, marker, meter, objects, records
+from ocsf_lake.ledger.database import lock
+from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, REPLAYS, ROUTED
+from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, tell_kinds
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
@@ -128,24 +128,8 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
     assert batch is not None
     assert result is not None
     assert facts is not None
-    if facts.replay is not None:
-        row = {
-            "batch_id": batch.id, "source": batch.source, "state": State.DONE, "entries": facts.replay.entries,
-            "closed": -result.counts.quarantined, "planned_at": facts.replay.planned_at, "done_at": facts.done_at,
-            "token": facts.replay.token,
-        }  # fmt: skip
-        connection.execute(sa.insert(REPLAYS), row)
-        replays.put_result(connection, batch, result, facts.done_at)
-    else:
-        row = {
-            "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
-            "ocsf_version": batch.ocsf_version, "state": State.DONE, "attempts": batch.attempts,
-            "objects": len(batch.members), "bytes_in": batch.bytes_in, "planned_at": batch.planned_at,
-            "begun_at": batch.begun_at, "worker": facts.worker, "done_at": facts.done_at, **result.columns,
-        }  # fmt: skip
-        upsert(connection, BATCHES, ("id",), [row])
-        put_result(connection, batch, result, facts.done_at)
-        duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
+    put_done(connection, batch, result, facts.done_at, facts.worker)
+    duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, found in result.routed:
         routed.put(connection, batch, one, found, facts.done_at)
@@ -167,21 +151,22 @@ def _count(connection: sa.Connection, summary: Summary) -> None:
     )
     batches, events, quarantined = connection.execute(query).one()
     summary.batches, summary.events, summary.quarantined = batches, int(events or 0), int(quarantined or 0)
-    objects = METADATA.tables["objects"]
-    summary.objects = connection.scalar(sa.select(sa.func.count()).where(objects.c.state == State.DONE)) or 0
+    summary.objects = connection.scalar(sa.select(sa.func.count()).where(OBJECTS.c.state == State.DONE)) or 0
     summary.files = connection.scalar(sa.select(sa.func.count()).select_from(FILES)) or 0
 
 
 # -- ledgers from before there were records ---------------------------------------------------------------------------
 def _put_checkpoint(connection: sa.Connection, store: Store) -> None:
     for name, rows in _checkpoint_rows(store):
-        connection.execute(sa.insert(METADATA.tables[name]), rows)
+        if name == OBJECTS.name:
+            objects.put(connection, rows)
+        elif name in METADATA.tables:
+            connection.execute(sa.insert(METADATA.tables[name]), rows)
+    tell_kinds(connection)
     is_open = BATCHES.c.state != State.DONE
     open_ids = sa.select(BATCHES.c.id).where(is_open)
-    objects = METADATA.tables["objects"]
-    connection.execute(sa.delete(objects).where(objects.c.batch_id.in_(open_ids), objects.c.state == State.PLANNED))
+    objects.remove_planned(connection, list(connection.scalars(open_ids)))
     connection.execute(sa.delete(BATCHES).where(is_open))
-    connection.execute(sa.delete(REPLAYS).where(REPLAYS.c.state != State.DONE))
     connection.execute(sa.delete(METADATA.tables["traces"]))
 
 

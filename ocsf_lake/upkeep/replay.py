@@ -4,8 +4,8 @@ A replay is a batch of its own: it reads open entries, writes their events under
 says of each entry whether it is closed or why it stays open. One registration makes both visible, so an event and its
 open entry are never seen together. A replay that was interrupted is taken back whole and done anew.
 
-In the ledger a replay is a batch that read nothing: what it maps it takes out of quarantine, `0 = events +
-quarantined + dropped`, so that sums over batches and objects stay true.
+It becomes part of the lake as any batch does, see `ocsf_lake.ingest.batch.complete`. What the ledger says of a replay
+is not enough to go on with it: entries are chosen anew. So what was not finished is taken back first.
 """
 
 from __future__ import annotations
@@ -17,32 +17,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import repeat
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates, moving, parts, rejects, routed, undo
-from ocsf_lake.ingest.batch import reached
-from ocsf_lake.ingest.parts import Assembly, Piece
-from ocsf_lake.ingest.routing import Router
+from ocsf_lake.ingest import duplicates, rejects, undo
+from ocsf_lake.ingest.attempt import Attempt, Prepared, Work
+from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import generations, meter, records, replays
-from ocsf_lake.ledger.generations import MovedError
+from ocsf_lake.ledger import replays
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.ledger import now
-from ocsf_lake.ledger.orphans import Traces
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Outcome, Result
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
-from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage import parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapped, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.json_split import KEPT_BYTES
 from ocsf_mappers.readers.streams import Blocks
@@ -114,18 +111,10 @@ def replay(
             if lease is None:
                 summary.busy.append(name)
                 continue
-            for unfinished in replays.unfinished(lake.ledger, name):
-                undo.replay(lake, unfinished)
+            undo.unfinished_replays(lake, name)
             groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
             for entries in groups:
-                while True:
-                    try:
-                        _run(lake, engine, entries, lease, summary)
-                        break
-                    except MovedError as error:
-                        for unfinished in replays.unfinished(lake.ledger, name):
-                            undo.replay(lake, unfinished)
-                        moving.settle(lake, error.table)
+                _run(lake, engine, entries, lease, summary)
     return summary
 
 
@@ -143,8 +132,8 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
     if isinstance(found, str):
         return found
     entries = [Entry(*row) for row in found]
-    refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
-    return _Replay(lake, engine, batch, entries, refs, lease, store).run()
+    batch = replace(batch, members=_members(lake, entries))
+    return _made(lake, batch, engine, lease, store, entries, Counter())
 
 
 def _groups(
@@ -185,204 +174,117 @@ def _groups(
 
 
 def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, summary: Summary) -> None:
-    refs = lake.ledger.refs({(entry.object, entry.etag) for entry in entries})
     said = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
     batch_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
-    batch = Batch(batch_id, engine.mapper.name, engine.fingerprint, engine.version, tuple(sorted(refs.values())))
+    source, version = engine.mapper.name, engine.fingerprint
+    batch = Batch(batch_id, source, version, engine.version, _members(lake, entries), kind=Kind.REPLAY)
     lease.check()
-    planned = replays.plan(lake.ledger, batch, len(entries))
-    reached("planned", batch.id)
-    attempt = _Replay(lake, engine, batch, entries, refs, lease)
-    result = attempt.run()
-    reached("written", batch.id)
+    lake.ledger.plan([batch])
+    batches.reached("planned", batch.id)
+    reasons: Counter[str] = Counter()
+    make = partial(_made, lake, engine=engine, lease=lease, store=lake.store, entries=entries, reasons=reasons)
+    result = batches.complete(batch, lake, lease, make)
+    summary.closed -= result.counts.quarantined
+    summary.open.update(reasons)
 
-    at = now()
 
-    def register() -> None:
-        lease.check()
-        with lake.ledger.engine.connect() as connection:
-            generations.check(connection, result.all_files)
-        for one, found in [(batch, result), *result.routed]:
-            batches.register(one, lake, found)
-        reached("registered", batch.id)
-        facts = records.Facts(
-            at, routed=duplicates.routed(lake.settings, result),
-            replay=records.Replay(len(entries), planned.planned_at, planned.token),
-        )  # fmt: skip
-        records.write(lake.store, replace(batch, number=planned.number), result, facts)
-        reached("recorded", batch.id)
+def _members(lake: Lake, entries: Sequence[Entry]) -> tuple[ObjectRef, ...]:
+    return tuple(sorted(lake.ledger.refs({(entry.object, entry.etag) for entry in entries}).values()))
 
-    def also(connection: sa.Connection) -> None:
-        generations.check(connection, result.all_files)
-        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
-        routed.record(connection, lake.settings, batch, result, at)
 
-    replays.finish(lake.ledger, planned, result, register, also, at)
-    reached("done", batch.id)
-    summary.closed += attempt.closed
-    summary.open.update(attempt.reasons)
+def _made(
+    lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, entries: Sequence[Entry],
+    reasons: Counter[str],
+) -> Result:  # fmt: skip
+    work = Work(lake, engine, batches.engine_of(engine.version, lake.settings), lease, store, ended=batches.part_ended)
+    attempted = partial(_Replay, entries=entries, reasons=reasons)
+    return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)
 
 
 _Key = tuple[str, str, int]
 """Object, ETag and number of a record."""
 
-_Prepared = list[tuple[Batch, Mapped, list[parquet.Encoded]]]
-"""What records became, for each source whose records they were: the replay's own comes first."""
 
+class _Replay(Attempt):
+    """An attempt at a replay.
 
-class _Replay:
+    Args:
+        batch: The replay; its members are the objects of the entries.
+        work: What it needs.
+        left_out: Objects that make the work fail; their entries stay open.
+        policy: What becomes of duplicates.
+        entries: What to map.
+        reasons: Gets the number of entries that stay open, per reason.
+    """
+
     def __init__(
-        self, lake: Lake, engine: Engine, batch: Batch, entries: Sequence[Entry],
-        refs: dict[tuple[str, str], ObjectRef], lease: Lease, store: Store | None = None,
+        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: duplicates.Policy, *,
+        entries: Sequence[Entry], reasons: Counter[str],
     ) -> None:  # fmt: skip
-        self.lake = lake
-        self.store = store or lake.store
-        self.traces = Traces(lake.ledger.engine, batch.id)
-        self.lease = lease
-        self.router = Router(engine, batches.engine_of(engine.version, lake.settings), keep_strangers=True)
-        self.engine = engine
-        self.batch = batch
-        self.refs = refs
+        super().__init__(batch, work, left_out, policy, quarantines=False)
         self.entries = {(entry.object, entry.etag, entry.record): entry for entry in entries}
-        self.open: dict[tuple[str, str, int], str] = {}
-        self.result = Result({ref: Outcome() for ref in refs.values()})
-        self.results = {batch.id: (batch, self.result)}
-        """Of the replay, and of its records that are another source's."""
-        self.closed = 0
-        self.number = 0
-        self.reasons: Counter[str] = Counter()
+        self.waiting = set(self.entries)
+        self.by_object: dict[tuple[str, str], list[Entry]] = {}
+        for entry in entries:
+            self.by_object.setdefault((entry.object, entry.etag), []).append(entry)
+        self.open: dict[_Key, str] = {}
+        self.reasons = reasons
+        self.reasons.clear()
 
-    def run(self) -> Result:
-        """Maps what is found of the entries, and says of each what became of it."""
-        waiting = dict(self.entries)
-        for prepared in (found for part in self._parts() for found in self._mapped(part.pieces)):
-            self.lease.check()
-            rows: list[tuple[object, ...]] = []
-            for batch, mapped, files in prepared:
-                rows += self._written(batch, mapped, files, waiting)
-            self._say(sorted(rows))
-            self.number += 1
-            reached("part", self.batch.id)
-        rest = {key: self.open.get(key, MISSING) for key in waiting}
-        self._say(self._closed(rest, waiting, self.result))
-        self.result.routed = [self.results[batch_id] for batch_id in sorted(self.results) if batch_id != self.batch.id]
-        if waiting or self.closed + self.reasons.total() != len(self.entries):
-            raise CountError(f"{len(self.entries)} entries were replayed and {self.closed} closed, "
-                             f"{self.reasons.total()} refused again", batch=self.batch.id)  # fmt: skip
-        return self.result
-
-    def _mapped(self, pieces: Sequence[Piece]) -> Iterator[_Prepared]:
-        """What some records become, and the files; those that make it fail are left out, and stay open."""
-        try:
-            prepared = self._prepared(pieces)
-        except Exception as error:
-            if divide.ends_attempt(error):
-                raise
-            found = divide.search(pieces, self._prepared, error, frozenset())
-        else:
-            yield prepared
-            return
-        for culprit in found.records:
-            self._refused(culprit.piece, culprit.reason)
-        reasons = {failure.ref: failure.reason for failure in found.objects}
-        for piece in pieces:
-            if piece.ref in reasons:
-                self._refused(piece, reasons[piece.ref])
-        for group in found.passed:
-            yield self._prepared(group)
-
-    def _prepared(self, pieces: Sequence[Piece]) -> _Prepared:
-        prepared = []
-        for found in self.router.map([(piece.raw_object, piece.chunk) for piece in pieces]):
-            batch = self.batch if found.engine is self.engine else routed.batch(self.batch, found.engine)
-            events, places = found.mapped.events, None
-            if self.store is self.lake.store:
-                wanted = (partition for partition, _ in parquet.partitions(events))
-                places = generations.folders(self.lake.ledger.engine, wanted)
-            files = list(parquet.encoded(events, self.lake.settings, batch.id, self.number, places))
-            prepared.append((batch, found.mapped, files))
+    def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
+        """See `Attempt`; beside the events, what becomes of the entries."""
+        prepared = super().prepared(pieces, rejects)
+        prepared.files += self._said(_ended(prepared))
         return prepared
 
-    def _written(
-        self, batch: Batch, mapped: Mapped, files: Sequence[parquet.Encoded], waiting: dict[_Key, Entry]
-    ) -> list[tuple[object, ...]]:
-        """Writes the events of one source, and says of each entry what became of it."""
-        if batch.id not in self.results and len(mapped.events):
-            self.results[batch.id] = (batch, Result({ref: Outcome() for ref in self.refs.values()}))
-            if self.store is self.lake.store:
-                routed.note(self.lake.ledger, self.batch, batch)
-        _, result = self.results.get(batch.id, (batch, self.result))
-        self._note(sorted({layout.folder_of(info.path) for info, _ in files}))
-        result.files += [parquet.put(file, self.store) for file in files]
-        ended = self._ended(mapped.events, None) | self._ended(mapped.rejects, mapped.rejects["reason"])
-        result.census.add(mapped.census)
-        result.failed_casts = dict(Counter(result.failed_casts) + mapped.failed_casts)
-        classes = Counter(result.events_by_class) + Counter(mapped.events["class_name"].to_pylist())
-        result.events_by_class = dict(sorted(classes.items()))
-        return self._closed(ended, waiting, result)
+    def write(self, prepared: Prepared) -> None:
+        """See `Attempt`."""
+        for key, reason in _ended(prepared).items():
+            self.waiting.remove(key)
+            self.reasons.update([reason] if reason is not None else ())
+        super().write(prepared)
 
-    def _say(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Writes what became of entries."""
-        self._note([rejects.outcomes_folder(self.batch)])
-        self.result.files += quarantine.write_outcomes(rows, self.store, self.lake.settings, self.batch, self.number)
+    def end(self) -> None:
+        """Says why entries that are left stay open, and counts what left quarantine instead of what was read."""
+        failed = {ref.key: outcome.reason for ref, outcome in self.result.outcomes.items()}
+        rest = {key: self.open.get(key) or failed.get(key[:2]) or MISSING for key in self.waiting}
+        self.put(self._said(rest))
+        self.reasons.update(rest.values())
+        for ref, outcome in self.result.outcomes.items():
+            own, others = outcome.counts, [other.result.outcomes[ref].counts for other in self.others.values()]
+            for counts in others:
+                # The record counts as read where it is an event.
+                counts.read, counts.quarantined = counts.events, 0
+            moved = sum(counts.events for counts in others)
+            own.read, own.quarantined, own.dropped = -moved, -own.events - moved, 0
 
-    def _refused(self, piece: Piece, reason: str) -> None:
-        numbers = [*piece.chunk.records["_record"].to_pylist(), *(bad.record for bad in piece.chunk.bad)]
-        self.open |= {(piece.ref.uri, piece.ref.etag, number): reason for number in numbers}
+    def check(self) -> None:
+        """See `Attempt`."""
+        closed, number = -self.result.counts.quarantined, sum(map(len, self.by_object.values()))
+        rows = sum(file.rows for file in self.result.all_files if file.class_uid is not None)
+        if rows != closed or closed + self.reasons.total() != number:
+            said = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
+            raise CountError(f"{number} entries were replayed and {said}", batch=self.batch.id)
 
-    def _note(self, folders: Sequence[str]) -> None:
-        if self.store is self.lake.store:
-            self.traces.note(folders)
-
-    def _ended(self, rows: pa.Table, reasons: pa.ChunkedArray | None) -> dict[tuple[str, str, int], str | None]:
-        places = [rows[name].to_pylist() for name in ("source_object", "source_etag", "source_record")]
-        said = [None] * len(rows) if reasons is None else reasons.to_pylist()
-        return {(uri, etag, number): why for uri, etag, number, why in zip(*places, said, strict=True)}
-
-    def _closed(
-        self, ended: Mapping[_Key, str | None], waiting: dict[_Key, Entry], result: Result
-    ) -> list[tuple[object, ...]]:
-        """Counts what became of some entries, in the result of their source; each must have been waiting."""
-        rows: list[tuple[object, ...]] = []
-        for key in sorted(ended):
-            why, entry = ended[key], waiting.pop(key)
-            ref = self.refs[key[:2]]
-            before, after = self.result.outcomes[ref].counts, result.outcomes[ref].counts
-            if why is None:
-                self.closed += 1
-                before.quarantined -= 1
-                after.events += 1
-                if after is not before:
-                    # The record counts as read where it is an event.
-                    before.read -= 1
-                    after.read += 1
-            else:
-                self.reasons[why] += 1
-            rows.append((*key, entry.tries + 1, "closed" if why is None else "open", why))
-        return rows
+    def _said(self, ended: Mapping[_Key, str | None]) -> list[parquet.Encoded]:
+        rows = [
+            (*key, self.entries[key].tries + 1, "closed" if why is None else "open", why)
+            for key, why in sorted(ended.items())
+        ]
+        return rejects.encoded_outcomes(rows, self.lake.settings, self.batch, self.number)
 
     # -- the records --------------------------------------------------------------------------------------------------
-    def _parts(self) -> Iterator[parts.Part]:
-        assembly = Assembly(self.lake.settings)
-        by_object: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries.values():
-            by_object.setdefault((entry.object, entry.etag), []).append(entry)
-        for key, entries in by_object.items():
-            for piece in self._pieces(self.refs[key], entries):
-                yield from assembly.add(piece)
-        yield from assembly.rest()
-
-    def _pieces(self, ref: ObjectRef, entries: Sequence[Entry]) -> Iterator[Piece]:
+    def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The entries' records as the object has them, or as quarantine has them where the object is gone."""
-        wanted = {entry.record: entry for entry in entries}
+        wanted = {entry.record: entry for entry in self.by_object[ref.key]}
         try:
             # All of them before the first is given: an object that fails halfway must not be replayed in part.
             held = [
                 replace(piece, chunk=chunk)
-                for piece in parts.Source(self.engine.mapper, self.lake.settings).pieces(ref)
+                for piece in super().pieces(ref)
                 if (chunk := self._chosen(piece.chunk, ref, wanted)).read
             ]
-        except (ObjectError, parts.SetAsideError):
+        except (ObjectError, SetAsideError):
             held = list(self._from_text(ref, wanted))
         yield from held
 
@@ -423,6 +325,16 @@ class _Replay:
                 records = chunk.records.set_column(chunk.records.column_names.index("_record"), "_record", column)
                 bad = [replace(item, record=number) for item in chunk.bad]
                 yield Piece(ref, raw_object, replace(chunk, records=records, bad=bad, dropped={}))
+
+
+def _ended(prepared: Prepared) -> dict[_Key, str | None]:
+    """What became of entries: None where they are events, of whatever source, else why they are not."""
+    ended: dict[_Key, str | None] = {}
+    for mapped in (prepared.mapped, *(theirs.mapped for _, theirs, _ in prepared.others)):
+        for rows, reasons in ((mapped.events, repeat(None)), (mapped.rejects, mapped.rejects["reason"].to_pylist())):
+            places = [rows[name].to_pylist() for name in ("source_object", "source_etag", "source_record")]
+            ended |= dict(zip(zip(*places, strict=True), reasons, strict=False))
+    return ended
 
 
 def _is_json(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -156,8 +156,26 @@ def _constraints(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(found.get(kind, ())) for kind in ("at_least_one", "just_one")}
 
 
-def _attributes(facts: Mapping[str, Any]) -> dict[str, Attribute]:
-    return {name: _attribute(name, attribute) for name, attribute in facts["attributes"].items()}
+class _Attributes(Mapping[str, Attribute]):
+    """Attributes by name, each made when it is asked for: a version has 20,000, of which a mapper names a few."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = facts["attributes"]
+        self._made: dict[str, Attribute] = {}
+
+    def __getitem__(self, name: str) -> Attribute:
+        if name not in self._made:
+            self._made[name] = _attribute(name, self._facts[name])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._facts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
 
 
 def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
@@ -195,7 +213,7 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
         classes[name] = EventClass(
             name=name,
             caption=found["caption"],
-            attributes=_attributes(found),
+            attributes=_Attributes(found),
             uid=found.get("uid", 0),
             category_uid=found.get("category_uid", category.get("uid", 0)),
             category_name=category.get("caption", "Uncategorized"),
@@ -203,7 +221,7 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
             **_constraints(found),
         )
     objects = {
-        name: ObjectType(name=name, caption=found["caption"], attributes=_attributes(found), **_constraints(found))
+        name: ObjectType(name=name, caption=found["caption"], attributes=_Attributes(found), **_constraints(found))
         for name, found in facts["objects"].items()
     }
     return Schema(facts["ocsf_version"], classes, objects, _scalar_types(facts["types"]))

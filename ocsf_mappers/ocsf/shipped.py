@@ -3,6 +3,7 @@
 In a checkout they lie in `schemas/`, in an installed package in `ocsf_mappers/schemas/`.
 """
 
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -25,6 +26,7 @@ def read(name: str) -> bytes:
     return _folder().joinpath(name).read_bytes()
 
 
+@cache
 def versions() -> tuple[str, ...]:
     """Give the OCSF versions that are shipped, oldest first."""
     names = (file.name for file in _folder().iterdir())

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from ocsf_lake import config
+from ocsf_lake.query import query
+from tests.flows.conftest import RunCommand
 from tests.support import SAMPLE_LOGS
 
 GOOD = {"good/flow.log": "aws_vpc_flow/default_v2.log", "good/trail.json": "aws_cloudtrail/root.json"}
@@ -73,16 +76,9 @@ fields = """version account-id interface-id srcaddr dstaddr srcport dstport prot
 '''
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ocsf_lake.cli.main", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 def rows(cwd: Path, sql: str) -> list[dict[str, Any]]:
-    done = command("query", sql, "--format", "json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    with query.connected(config.load(lake=str(cwd / "lake")), sql) as connection:
+        return list(query.run(connection, sql).to_pylist(maps_as_pydicts="strict"))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +95,8 @@ def ran(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "raw" / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(SAMPLE_LOGS / sample, folder / "raw" / name)
     (folder / "ocsf-lake.toml").write_text(SETTINGS, encoding="utf-8")
-    done = command("ingest", "raw", cwd=folder)
+    command = [sys.executable, "-m", "ocsf_lake.cli.main", "ingest", "raw"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "empty_json_line/empty.jsonl" in done.stdout, "what says nothing of its source is named"
     return folder
@@ -132,13 +129,17 @@ def test_a_key_gives_the_region_and_the_status_the_activity(ran: Path) -> None:
     assert {row["activity_name"] for row in rows(ran, sql)} == {"Traffic"}
 
 
-def test_a_second_run_reads_nothing_again(ran: Path) -> None:
-    done = command("ingest", "raw", "--json", cwd=ran)
-    assert (done.returncode, json.loads(done.stdout)["sources"]) == (0, {})
+def test_a_second_run_reads_nothing_again(
+    ran: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ran)
+    done = ocsf_lake("ingest", "raw", "--json")
+    assert (done.code, json.loads(done.out)["sources"]) == (0, {})
 
 
-def test_a_backfill_sees_every_tree(ran: Path) -> None:
+def test_a_backfill_sees_every_tree(ran: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ran)
     days = ("--from", "2026-05-04", "--to", "2026-05-04", "--lake", "backfilled", "--json")
-    done = command("backfill", "aws_cloudtrail", "raw/several_trees/two", *days, cwd=ran)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["sources"]["aws_cloudtrail"]["objects"] == 3
+    done = ocsf_lake("backfill", "aws_cloudtrail", "raw/several_trees/two", *days)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["sources"]["aws_cloudtrail"]["objects"] == 3

@@ -1,4 +1,4 @@
-"""`ocsf-lake catalog check`, `sync` and `views`: exit codes, what stdout holds and what stderr says."""
+"""`ocsf-lake catalog check`, `sync`, `expire` and `views`: exit codes, what stdout holds and what stderr says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import RunCommand
+from tests.flows.support import Run
+from tests.support import SAMPLE_LOGS
 
 AGREE = "storage and ledger agree\n"
 
@@ -85,7 +87,7 @@ def test_what_cannot_be_mended_is_exit_code_1_and_the_reason(ocsf_lake: RunComma
     assert len(found["refused"]) == len(found["left"]) == 1
 
 
-@pytest.mark.parametrize("command", [["check"], ["sync"], ["views", "--security-lake"]])
+@pytest.mark.parametrize("command", [["check"], ["sync"], ["expire"], ["views", "--security-lake"]])
 def test_a_lake_that_is_not_there_is_misuse_and_is_not_made(
     ocsf_lake: RunCommand, tmp_path: Path, command: list[str]
 ) -> None:
@@ -93,6 +95,25 @@ def test_a_lake_that_is_not_there_is_misuse_and_is_not_made(
     assert (run.code, run.out) == (2, "")
     assert "there is no lake at 'nowhere'" in run.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_snapshots_of_iceberg_expire(
+    ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCSF_LAKE_CATALOGS", '["iceberg"]')
+    for name in ("version_5.log", "default_v2.log"):
+        assert ocsf_lake("ingest", "aws_vpc_flow", str(SAMPLE_LOGS / "aws_vpc_flow" / name), "--lake", "own").code == 0
+    expire = ["catalog", "expire", "--lake", "own"]
+    nothing = "0 snapshots expired, 0 files of metadata removed (0 B)\n"
+    assert ocsf_lake(*expire) == Run(0, "", nothing)
+    run = ocsf_lake(*expire, "--older-than", "0h", "--dry-run")
+    assert run.out.splitlines()[0].split() == ["table", "snapshots", "files", "bytes"]
+    assert run.err == "1 snapshot would be expired, 0 files of metadata would be removed (0 B)\n"
+    (done,) = json.loads(ocsf_lake(*expire, "--older-than", "0h", "--json").out)["tables"]
+    assert done == {"table": "vpc_flow", "snapshots": 1, "files": 0, "bytes": 0}
+    assert ocsf_lake(*expire, "--older-than", "0h") == Run(0, "", nothing)
+    run = ocsf_lake(*expire, "--older-than", "soon")
+    assert (run.code, run.err) == (2, "error: 'soon' is no age; say 2d for two days, 12h for twelve hours\n")
 
 
 def test_views_are_statements_for_the_regions_that_have_events(ocsf_lake: RunCommand, ready_lake: Path) -> None:

@@ -93,6 +93,7 @@ def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Pat
     assert all(other == first for other in others)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_throttled_batch_is_tried_again_and_counts_once(told: dict[str, Any]) -> None:
     state, message, calls = told["throttled"]
@@ -101,6 +102,7 @@ def test_a_throttled_batch_is_tried_again_and_counts_once(told: dict[str, Any]) 
     assert calls == [3] * (LOGS.of_objects // int(embedded.SETTINGS["OCSF_LAKE_BATCH_OBJECTS"]))
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_defect_fails_the_run_at_once_and_the_next_run_does_the_rest(told: dict[str, Any]) -> None:
     state, message, calls = told["broken"]
@@ -111,6 +113,7 @@ def test_a_defect_fails_the_run_at_once_and_the_next_run_does_the_rest(told: dic
     assert f"{LOGS.of_records:,} records" in told["afterwards"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_an_object_that_ends_its_process_fails_no_other_batch_and_is_left_out(told: dict[str, Any]) -> None:
     """Ten objects in batches of four, four and two; the batch's two deaths and the object's two are four attempts."""
@@ -123,6 +126,7 @@ def test_an_object_that_ends_its_process_fails_no_other_batch_and_is_left_out(to
     assert "1 object failed" in third[1]
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, Any]) -> None:
     kinds = {kind for _, kind, _ in told["artifacts"]}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake import config
+from ocsf_mappers import registry
 from tests.flows.conftest import RunCommand
 from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
@@ -85,7 +86,11 @@ def test_deploy_files_are_those_of_deploy(project: Path) -> None:
         assert path.read_bytes() == (PROJECT / "deploy" / path.name).read_bytes()
 
 
-def test_the_example_mapper_is_a_source_once_it_is_installed(project: Path, tmp_path: Path) -> None:
+def test_the_example_mapper_is_a_source_once_it_is_installed(
+    project: Path, tmp_path: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry._offered.cache_clear()
+    assert "example_dns" not in registry.names()
     about = tmp_path / "installed" / "mine-1.dist-info"
     about.mkdir(parents=True)
     points = tomllib.loads((project / "mappers" / "pyproject.toml").read_text())["project"]["entry-points"]
@@ -95,24 +100,25 @@ def test_the_example_mapper_is_a_source_once_it_is_installed(project: Path, tmp_
     log = tmp_path / "dns.jsonl"
     log.write_text("".join(json.dumps(query) + "\n" for query in QUERIES))
 
-    def run(path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ocsf_lake", *arguments], env=environment(PYTHONPATH=path), cwd=tmp_path,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
+    # A process of its own, as its user has it, for one command; the others in this one.
     path = f"{tmp_path / 'installed'}:{project / 'mappers'}:{PROJECT}"
-    assert "example_dns" not in run(str(PROJECT), "sources").stdout
-    assert "example_dns" in run(path, "sources").stdout
-    mapped = run(path, "map", "example_dns", str(log))
-    assert mapped.returncode == 0, mapped.stderr
-    events = [json.loads(line) for line in mapped.stdout.splitlines()]
+    listed = subprocess.run(
+        [sys.executable, "-m", "ocsf_lake", "sources"], env=environment(PYTHONPATH=path), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert "example_dns" in listed
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    monkeypatch.syspath_prepend(project / "mappers")
+    monkeypatch.setattr(registry, "_offered", registry._offered.__wrapped__)
+    mapped = ocsf_lake("map", "example_dns", str(log))
+    assert mapped.code == 0, mapped.err
+    events = [json.loads(line) for line in mapped.out.splitlines()]
     assert [(event["query"]["hostname"], event["rcode"]) for event in events] == [
         ("www.example.com.", "NoError"), ("none.example.com.", "NXDomain"),
     ]  # fmt: skip
-    (tmp_path / "events.jsonl").write_text(mapped.stdout)
-    checked = run(path, "validate", "events.jsonl")
-    assert checked.returncode == 0, checked.stdout
-    ingested = run(path, "ingest", "example_dns", str(log), "--lake", "lake")
-    assert ingested.returncode == 0, ingested.stderr
-    assert "2 DNS Activity" in ingested.stdout
+    (tmp_path / "events.jsonl").write_text(mapped.out)
+    checked = ocsf_lake("validate", "events.jsonl")
+    assert checked.code == 0, checked.out
+    ingested = ocsf_lake("ingest", "example_dns", str(log), "--lake", "lake")
+    assert ingested.code == 0, ingested.err
+    assert "2 DNS Activity" in ingested.out

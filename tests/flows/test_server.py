@@ -29,6 +29,7 @@ from ocsf_lake import config
 from ocsf_lake import lake as lakes
 from ocsf_lake.flows import deployments, fanout
 from ocsf_lake.flows.compact import compact
+from ocsf_lake.flows.expire_snapshots import expire_snapshots
 from ocsf_lake.flows.export import export
 from ocsf_lake.flows.replay_quarantine import replay_quarantine
 from ocsf_lake.flows.report import Report
@@ -340,6 +341,16 @@ def test_a_lake_is_compacted_by_a_flow(server: Server, tmp_path: Path) -> None:
     assert state.message == "3 files of 1 partition became 1"
     found = asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt")
     assert found == [(3 * compacting.EACH, 3 * compacting.EACH)]
+
+
+def test_snapshots_expire_by_a_flow(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_CATALOGS", '["iceberg"]')
+    lake = tmp_path / "lake"
+    compacting.take(tmp_path / "logs", config.load(lake=str(lake)), 0, 1, 2)
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = expire_snapshots(older_than="0h", lake=str(lake), return_state=True)
+    assert state.is_completed()
+    assert state.message == "2 snapshots expired, 0 files of metadata removed (0 B)"
 
 
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:

@@ -3,7 +3,8 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_mappers import registry
+from tests.ocsf_lake.mortal import TINY, Mortals
 from tests.servers.postgres import Postgres
 
 Make = Callable[..., Settings]
@@ -101,6 +104,24 @@ def whole(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("whole")
     ingest.ingest([str(logs)], config.load(lake=str(lake), **BOUNDS))
     return lake
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[str]:
+    """Installs the source `tiny`, as another package does that has sources, and gives its name."""
+    sys.path.append(str(TINY))
+    registry._offered.cache_clear()
+    yield "tiny"
+    sys.path.remove(str(TINY))
+    registry._offered.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def mortals() -> Iterator[Mortals]:
+    """Ingests and the like that can be killed."""
+    found = Mortals.born()
+    yield found
+    found.end()
 
 
 @pytest.fixture

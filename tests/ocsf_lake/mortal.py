@@ -1,4 +1,4 @@
-"""Ingests and compactions that die: a process that has imported everything forks a child for each, and SIGKILL ends it.
+"""Works on a lake that die: a process that has imported everything forks a child for each, and SIGKILL ends it.
 
 Run as a program it reads orders as JSON lines and answers with what became of each child.
 """
@@ -13,16 +13,22 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
+TINY = PROJECT / "tests" / "tiny"
+"""The package with the source `tiny`; it is installed by being on the path."""
 STEPS = [
     *("planned", "begun", "part", "half a file", "renaming"),
     *("written", "registered", "recorded", "committing", "done"),
 ]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
+
+ICEBERG_STEPS = ["iceberg file", "iceberg commit", "iceberg committed"]
+"""And those of Iceberg: before each file that is written for a table, before and after a commit."""
 
 ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
 """Without these, importing pyarrow and numpy starts threads, and a child forked while one of them holds a lock waits
@@ -42,7 +48,7 @@ class Mortals:
         return cls(
             subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**kept, "PYTHONPATH": str(PROJECT), **ONE_THREAD}, cwd="/",
+                env={**kept, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(TINY)]), **ONE_THREAD}, cwd="/",
             )
         )  # fmt: skip
 
@@ -56,18 +62,31 @@ class Mortals:
                 when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
                 grow.
         """
-        return self._told({"logs": str(logs), "settings": settings, **death})
+        return self.do("ingest", settings, str(logs), **death)
 
     def compact(self, settings: dict[str, object], **death: object) -> str:
         """Compacts in a child; see `ingest`."""
-        return self._told({"logs": None, "settings": settings, **death})
+        return self.do("compaction", settings, **death)
 
-    def _told(self, order: dict[str, object]) -> str:
+    def do(self, work: str, settings: dict[str, object], *given: str, **death: object) -> str:
+        """Does one of `works` in a child; see `ingest`."""
+        return self._told(work, settings, given, death)[0]
+
+    def steps(self, work: str, settings: dict[str, object], *given: str) -> list[str]:
+        """The moments that one of `works` comes to, in their order, when nothing ends it."""
+        ended, steps = self._told(work, settings, given, {})
+        assert ended == "done", ended
+        return steps
+
+    def _told(
+        self, work: str, settings: dict[str, object], given: tuple[str, ...], death: dict[str, object]
+    ) -> tuple[str, list[str]]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.write(json.dumps({"work": work, "settings": settings, "given": given, **death}) + "\n")
         self.process.stdin.flush()
-        return str(json.loads(self.process.stdout.readline()))
+        ended, steps = json.loads(self.process.stdout.readline())
+        return ended, steps
 
     def end(self) -> None:
         assert self.process.stdin is not None
@@ -77,13 +96,43 @@ class Mortals:
         self.process.stdout.close()
 
 
+def works() -> dict[str, Callable[..., object]]:
+    """What a child can do, by name: functions of the settings, and of what else is given."""
+    from tiny_source import MENDED  # type: ignore[import-not-found]
+
+    from ocsf_lake.export import run as export
+    from ocsf_lake.ingest import run as ingest
+    from ocsf_lake.upkeep import compact, replay
+    from ocsf_mappers import registry
+
+    def mended(settings: Any) -> object:
+        load, registry.load = registry.load, lambda _: MENDED  # type: ignore[assignment]
+        try:
+            return replay.replay(settings, "tiny")
+        finally:
+            registry.load = load
+
+    return {
+        "ingest": lambda settings, uri, source=None: ingest.ingest([uri], settings, source),
+        "replay": mended,
+        "export": lambda settings, bucket: export.export(settings, "tiny", bucket, "calls"),
+        "compaction": compact.compact,
+    }
+
+
 def _main() -> None:
     from ocsf_lake import config
+    from ocsf_lake.catalogs import iceberg_copied  # noqa: F401
     from ocsf_lake.ingest import plan
-    from ocsf_lake.ingest import run as ingest  # noqa: F401 - for the children, who would each import it
-    from ocsf_lake.upkeep import compact  # noqa: F401
+    from ocsf_mappers import DEFAULT_VERSION
+    from ocsf_mappers.engine.engine import fingerprint
 
-    plan.mappers(None, config.load())  # and this
+    works()  # imported here, not by each child
+    from tiny_source import MENDED
+
+    found, _ = plan.mappers(None, config.load())  # and this
+    for mapper in [*found.values(), MENDED]:
+        fingerprint(mapper, DEFAULT_VERSION)  # compiles it, for which no thread is started
     for line in sys.stdin:
         order = json.loads(line)
         assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
@@ -95,9 +144,9 @@ def _main() -> None:
         os.close(writing)
         status = _ended(child, order.get("delay"))
         with os.fdopen(reading) as pipe:
-            error = pipe.read()
+            said = pipe.read()
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print(json.dumps("killed" if killed else error or "done"), flush=True)
+        print('["killed", []]' if killed else said, flush=True)
 
 
 def _ended(child: int, delay: float | None) -> int:
@@ -113,31 +162,26 @@ def _ended(child: int, delay: float | None) -> int:
 
 
 def _child(order: dict[str, Any], told: int) -> None:
-    code = 1
+    ended = "done"
+    death = _Death(order.get("step"), order.get("nth", 1))
     try:
         from ocsf_lake import config
-        from ocsf_lake.ingest import run as ingest
 
         if "file_bytes" in order:
             import resource
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
-        _Death(order.get("step"), order.get("nth", 1)).prepare()
+        death.prepare()
         if "reading" in order:
             _die_reading(order["reading"])
-        if order["logs"] is None:
-            from ocsf_lake.upkeep import compact
-
-            compact.compact(config.load(**order["settings"]))
-        else:
-            ingest.ingest([order["logs"]], config.load(**order["settings"]))
-        code = 0
+        works()[order["work"]](config.load(**order["settings"]), *order["given"])
     except BaseException as error:
-        os.write(told, type(error).__name__.encode())
+        ended = type(error).__name__
         if "file_bytes" not in order:
             traceback.print_exc()
     finally:
-        os._exit(code)
+        os.write(told, json.dumps([ended, death.steps]).encode())
+        os._exit(0)
 
 
 def _die_reading(name: str) -> None:
@@ -159,8 +203,10 @@ class _Death:
     def __init__(self, step: str | None, nth: int) -> None:
         self.step = step
         self.left = nth
+        self.steps: list[str] = []
 
     def reached(self, step: str, _: object = None) -> None:
+        self.steps.append(step)
         if step == self.step:
             self.left -= 1
             if self.left == 0:
@@ -169,11 +215,12 @@ class _Death:
     def prepare(self) -> None:
         import sqlalchemy as sa
 
-        from ocsf_lake.ingest import batch, moving
         from ocsf_lake.ledger.ledger import Ledger
         from ocsf_lake.storage import store
 
-        batch.reached = moving.reached = self.reached
+        for name, module in list(sys.modules.items()):
+            if name.startswith("ocsf_lake.") and hasattr(module, "reached"):
+                module.reached = self.reached
         plan, replace, put = Ledger.plan, Path.replace, store._put_local
 
         def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
@@ -194,6 +241,25 @@ class _Death:
 
         Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
         sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))
+        if self.step in ICEBERG_STEPS:
+            self._prepare_iceberg()
+
+    def _prepare_iceberg(self) -> None:
+        from pyiceberg.io.fsspec import FsspecFileIO
+        from pyiceberg.table import Table
+
+        output, commit = FsspecFileIO.new_output, Table._do_commit
+
+        def writing(self_: FsspecFileIO, location: str) -> Any:
+            self.reached("iceberg file")
+            return output(self_, location)
+
+        def committing(self_: Table, *given: Any, **named: Any) -> None:
+            self.reached("iceberg commit")
+            commit(self_, *given, **named)
+            self.reached("iceberg committed")
+
+        FsspecFileIO.new_output, Table._do_commit = writing, committing  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

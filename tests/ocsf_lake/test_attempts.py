@@ -29,13 +29,6 @@ CLOUDTRAIL = "aws_cloudtrail"
 
 
 @pytest.fixture
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
-
-
-@pytest.fixture
 def logs(tmp_path: Path) -> Path:
     """Thirty objects of one record each; one of them is called `killer.json`."""
     for number in range(30):

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from ocsf_lake import config
 from ocsf_lake.catalogs import glue as glue_module
-from ocsf_lake.catalogs import iceberg as iceberg_module
+from ocsf_lake.catalogs import iceberg_connection as iceberg_module
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection

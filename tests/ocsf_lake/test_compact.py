@@ -15,7 +15,7 @@ from ocsf_lake import config
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.export import run as export
-from ocsf_lake.ingest import moving
+from ocsf_lake.ingest import batch, moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, RETIRED
@@ -424,7 +424,7 @@ def test_a_replay_under_which_its_partition_moves_is_done_again(
 
     held = len(rows(found, PLACES))
     with monkeypatch.context() as patched:
-        patched.setattr(replay, "reached", reached)
+        patched.setattr(batch, "reached", reached)
         assert replay.replay(found).closed == 2
     assert done
     assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == held + 2

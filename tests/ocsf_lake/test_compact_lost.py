@@ -1,7 +1,6 @@
 """What is lost of a lake that was compacted comes back, and a killed compaction loses nothing."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import FILES, GENERATIONS, RETIRED
 from ocsf_lake.upkeep import check, compact, rebuild_ledger
 from tests.ocsf_lake.compacting import EACH, PLACES, STEPS, Make, dying, files, ledger, log, take
-from tests.ocsf_lake.mortal import Mortals
 from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
@@ -134,37 +132,3 @@ def test_a_lost_merged_file_whose_raw_objects_are_gone_is_told(
     with opened(found) as lake:
         (refused,) = check.sync(lake).refused
     assert "a raw object is not to be had" in refused
-
-
-# -- processes that are killed ----------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("step", "nth"),
-    [
-        *((step, 1) for step in STEPS if step not in ("copied", "replaced")),
-        *(("committing", nth) for nth in range(1, 4)),
-        ("renaming", 1),
-    ],
-)
-def test_a_compaction_that_is_killed_loses_and_doubles_nothing(
-    step: str, nth: int, mortals: Mortals, compactable: Make, late_logs: Path
-) -> None:
-    given: dict[str, object] = {"lake": compactable().lake}
-    found = compactable()
-    assert mortals.compact(given, step=step, nth=nth) == "killed"
-    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 4 * EACH
-    log(late_logs, 4)
-    assert mortals.ingest(late_logs, given) == "done"
-    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
-    assert mortals.compact(given) == "done"
-    assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 5 * EACH
-    assert not list(Path(found.lake).rglob(".*.tmp"))
-    with opened(found) as lake:
-        assert check.check(lake, deep=True) == []

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from ocsf_lake import config
 from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ledger import objects
 from ocsf_lake.ledger import tables as ledger_tables
 from ocsf_lake.ledger.database import connect
 from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.seen import Seen
+from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, RetriableError
 from tests.ocsf_lake.conftest import BOUNDS, contents
 from tests.ocsf_lake.test_ingest import rows
@@ -38,6 +44,25 @@ CREATE TABLE files (
 CREATE INDEX ix_files_batch_id ON files (batch_id);
 """
 """The ledger's tables as the first version made them."""
+
+
+OBJECTS_IN_ONE_TABLE = """
+CREATE TABLE old_objects (
+    uri TEXT NOT NULL, etag TEXT NOT NULL, size BIGINT NOT NULL, stamp TEXT NOT NULL, source TEXT, batch_id TEXT,
+    state TEXT NOT NULL, read BIGINT NOT NULL, events BIGINT NOT NULL, quarantined BIGINT NOT NULL,
+    dropped BIGINT NOT NULL, reason TEXT, attempts INTEGER NOT NULL, tried_at TEXT, tried_with TEXT,
+    PRIMARY KEY (uri, etag));
+INSERT INTO old_objects SELECT uri, etag, size, stamp, source, batch_id, state, read, events, quarantined, dropped,
+    reason, attempts, tried_at, tried_with FROM objects;
+DROP VIEW objects;
+DROP TABLE object_rows;
+DROP TABLE names;
+ALTER TABLE old_objects RENAME TO objects;
+CREATE INDEX ix_objects_batch_id ON objects (batch_id);
+CREATE INDEX objects_not_done ON objects (state) WHERE state <> 'done';
+UPDATE schema_version SET version = 7;
+"""
+"""Makes a ledger of today one whose objects are in one table, as they were."""
 
 
 def _columns(url: str) -> dict[str, set[tuple[str, str, bool]]]:
@@ -79,11 +104,13 @@ def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path)
     planned = ingest.plan([str(logs)], settings)
     database = tmp_path / "_ledger/ledger.db"
     with sqlite3.connect(database) as connection:
+        connection.executescript(OBJECTS_IN_ONE_TABLE)
         for statement in (
             "UPDATE batches SET attempts = 9, state = 'failed', reason = 'a defect'",
             f"UPDATE objects SET state = 'failed', batch_id = NULL WHERE batch_id = '{planned.batch_ids[0]}'",
             f"DELETE FROM batches WHERE id = '{planned.batch_ids[0]}'",
             "ALTER TABLE batches DROP COLUMN failures",
+            "ALTER TABLE batches DROP COLUMN kind",
             *(f"ALTER TABLE objects DROP COLUMN {name}" for name in ("attempts", "tried_at", "tried_with")),
             "UPDATE schema_version SET version = 4",
         ):
@@ -91,6 +118,134 @@ def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path)
     connection.close()
     assert ingest.ingest([str(logs)], settings).counts.events == 140
     assert rows(settings, "SELECT DISTINCT state, failures FROM ledger_batches") == [("done", 0)]
+
+
+ODD_OBJECTS = [
+    ("s3://a/AWSLogs/1/CloudTrail/r/2025/03/11/1_CloudTrail_r_20250311T0000Z_x.json.gz", "0" * 32),
+    ("s3://a/AWSLogs/1/CloudTrail/r/2025/03/11/1_CloudTrail_r_20250311T0000Z_x.json.gz", "ab" * 16 + "-12"),
+    ("s3://a/AWSLogs/1/CloudTrail/r/2025/03/11/1_CloudTrail_r_20250311T0005Z_x.json.gz", "0" * 32),
+    ("s3://a/_20250311T0000Z/x", "AB" * 16),
+    ("s3://a/_20250311T0000Z/", "ab"),
+    ("s3://a/b/_20250311T_20250312T", "abc"),
+    ("s3://a/b/_20250311T", ""),
+    ("s3://a/b/wei\u00df\nund %_' \U0001f600", "\u00e9"),
+    ("no slash", "6162"),
+    ("no slash", "ab\n"),
+]
+"""Names and ETags of many kinds, in no order; some differ by little."""
+
+
+def test_an_object_with_a_nul_in_its_name_is_found(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    refs = [ObjectRef("s3://a/b\0c", "x", 0), ObjectRef("s3://a/b", "x", 0)]
+    ledger.note(refs[:1], State.SKIPPED, "why")
+    assert ledger.states(refs).keys() == {refs[0].key}
+    assert Seen(ledger.engine).objects([ref.uri for ref in refs]) == {refs[0].uri}
+    ledger.close()
+
+
+def _put_odd_objects(url: str) -> list[tuple[object, ...]]:
+    """A ledger with them; gives its rows."""
+    ledger = Ledger(url)
+    rows_of = [
+        {
+            "uri": uri, "etag": etag, "size": number, "stamp": "s" * (number % 2), "source": ["x", None][number % 2],
+            "batch_id": [None, "y", "z"][number % 3], "state": ["done", "failed"][number % 2], "read": number,
+            "events": 2, "quarantined": 3, "dropped": 4, "reason": None if number % 3 else "why", "attempts": number,
+            "tried_at": "t" if number % 2 else None, "tried_with": "w" if number % 2 else None,
+        }
+        for number, (uri, etag) in enumerate(ODD_OBJECTS)
+    ]  # fmt: skip
+    with ledger.engine.begin() as connection:
+        objects.put(connection, rows_of)
+    ledger.close()
+    return sorted(tuple(row[column.name] for column in ledger_tables.SHOWN["objects"].c) for row in rows_of)
+
+
+def _shown_objects(url: str, *, reading: bool = False) -> list[tuple[object, ...]]:
+    ledger = Ledger(url, reading=reading)
+    found = ledger.arrow("objects").to_pylist()
+    ledger.close()
+    return sorted(tuple(row.values()) for row in found)
+
+
+def test_objects_are_moved_into_fewer_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    wanted = _put_odd_objects(url)
+    assert _shown_objects(url) == wanted
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.executescript(OBJECTS_IN_ONE_TABLE)
+    connection.close()
+    old = _columns(url)
+    monkeypatch.setattr(objects, "ROWS", 3)
+    assert _shown_objects(url, reading=True) == wanted
+    assert _columns(url) == old  # who only reads moves nothing
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "put", _put_some(objects.put))
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(url)
+    assert _columns(url) == old
+    assert _shown_objects(url, reading=True) == wanted
+    assert _shown_objects(url) == wanted
+    assert "object_rows" in _columns(url)
+
+
+def _put_some(put: Callable[..., None]) -> Callable[..., None]:
+    """Dies at the second call."""
+    calls = iter(range(2))
+
+    def putting(*arguments: Any) -> None:
+        if next(calls):
+            raise KeyboardInterrupt
+        put(*arguments)
+
+    return putting
+
+
+def test_an_object_is_found_by_all_of_its_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    _put_odd_objects(url)
+    _check_finding(url)
+
+
+@pytest.mark.integration
+def test_postgres_moves_and_finds_objects_too(postgres_server: Postgres) -> None:
+    url = postgres_server.database()
+    wanted = _put_odd_objects(url)
+    assert _shown_objects(url) == wanted
+    engine = sa.create_engine(url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET search_path TO ocsf_ledger")
+        connection.exec_driver_sql("CREATE ROLE looks_on")
+        for statement in OBJECTS_IN_ONE_TABLE.split(";")[:-1]:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("GRANT SELECT ON objects TO looks_on")
+    assert _shown_objects(url) == wanted
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET search_path TO ocsf_ledger")
+        for table in ("objects", "object_rows", "names"):
+            allowed = f"SELECT has_table_privilege('looks_on', '{table}', 'SELECT')"
+            assert connection.exec_driver_sql(allowed).scalar() is True
+        connection.exec_driver_sql("DROP OWNED BY looks_on; DROP ROLE looks_on")
+    _check_finding(url)
+
+
+def _check_finding(url: str) -> None:
+    ledger = Ledger(url)
+    refs = [ObjectRef(uri, etag, 0) for uri, etag in ODD_OBJECTS]
+    others = [ObjectRef(f"{ref.uri[:-1]}X", ref.etag, 0) for ref in refs]
+    assert ledger.states([*refs, *others]).keys() == set(ODD_OBJECTS)
+    assert ledger.states([ObjectRef(uri, etag, 0) for uri, etag in ODD_OBJECTS[:1]]).keys() == set(ODD_OBJECTS[:1])
+    seen = Seen(ledger.engine)
+    assert seen.objects([ref.uri for ref in [*refs, *others]]) == {uri for uri, _ in ODD_OBJECTS}
+    folders = ["s3://a/", "s3://a/b/", "s3://a/b/_20250311T/", "s3://a/AWSLogs/1/", "s3://a/AWSLogs/", "s3://b/"]
+    assert seen.folders(folders) == {"s3://a/", "s3://a/b/", "s3://a/AWSLogs/1/", "s3://a/AWSLogs/"}
+    with ledger.engine.begin() as connection:
+        objects.change(connection, [refs[0].key], {"read": ledger_tables.OBJECT_ROWS.c.read + 70})
+        objects.remove(connection, [refs[2].key])
+    found = {(row["uri"], row["etag"]): row["read"] for row in ledger.arrow("objects").to_pylist()}
+    assert found == {key: number or 70 for number, key in enumerate(ODD_OBJECTS) if number != 2}
+    ledger.close()
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ocsf_lake import config
-from ocsf_lake.catalogs import iceberg as iceberg_module
+from ocsf_lake.catalogs import iceberg_connection as iceberg_module
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.ingest import run as ingest

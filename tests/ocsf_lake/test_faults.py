@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -24,12 +22,11 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import retry
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake import faulty
-from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, call, contents, flow, write
-from tests.ocsf_lake.mortal import STEPS, Mortals
+from tests.ocsf_lake.conftest import BOUNDS, call, contents, write
+from tests.ocsf_lake.mortal import Mortals
 from tests.ocsf_lake.test_ingest import rows
 
 Make = Callable[..., Settings]
-KILLS_AT_STEPS, KILLS_AT_RANDOM = 36, 16
 EVERYTHING = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
 LEDGER = {
     "batches": ["id", "state", "objects", "bytes_in", "read", "events", "quarantined", "dropped", "bytes_out"],
@@ -37,13 +34,6 @@ LEDGER = {
     "files": ["path", "batch_id", "partition", "rows", "bytes", "sha256"],
 }
 """What the ledger says of the logs, and not of when and by whom they were read."""
-
-
-@pytest.fixture
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
-    yield found
-    found.end()
 
 
 @pytest.fixture
@@ -55,64 +45,6 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------
-SMALL_BOUNDS = {"batch_objects": 1, "part_rows": 6, "attempts": 1_000}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four objects in four batches of three parts each, with a line that ends in quarantine."""
-    root = tmp_path_factory.mktemp("small")
-    for number, hhmm in enumerate(("0905", "0910", "0915", "0920")):
-        lines = [HEADER, *(flow(number * 700 + step) for step in range(15)), *(["2 cut short"] * (number == 2))]
-        key = VPC_KEY.format(account="111122223333", region="eu-west-1", hhmm=hhmm, tag="t")
-        write(root / key, "\n".join(lines) + "\n")
-    return root
-
-
-@pytest.fixture(scope="module")
-def small_whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake made of them without interruption."""
-    lake = tmp_path_factory.mktemp("small_whole")
-    assert ingest.ingest([str(small)], config.load(lake=str(lake), **SMALL_BOUNDS)).counts.events == 60
-    return lake
-
-
-@pytest.mark.slow
-def test_killed_fifty_times_the_lake_is_the_same(
-    mortals: Mortals, small: Path, small_whole: Path, tmp_path: Path
-) -> None:
-    chance = Random(20250311)
-
-    def bounds(name: str) -> dict[str, object]:
-        return {"lake": str(tmp_path / name), "workers": 2, **SMALL_BOUNDS}
-
-    began = time.monotonic()
-    assert mortals.ingest(small, bounds("timed")) == "done"
-    usual = time.monotonic() - began
-    deaths: list[dict[str, object]] = [
-        {"step": STEPS[number % len(STEPS)], "nth": chance.choice([1, 1, 2, 3])} for number in range(KILLS_AT_STEPS)
-    ]
-    deaths += [{"delay": chance.uniform(0.05, 0.9) * usual} for _ in range(KILLS_AT_RANDOM)]
-    chance.shuffle(deaths)
-    kills, lakes, at = 0, 0, set()
-    while deaths:
-        death = deaths.pop()
-        ended = mortals.ingest(small, bounds(f"lake{lakes}"), **death)
-        if ended == "killed":
-            kills += 1
-            at.add(death.get("step"))
-            continue
-        # It came through: the moment was not reached. A new lake has all of them before it again.
-        assert ended == "done"
-        _is_same(tmp_path / f"lake{lakes}", small_whole)
-        lakes += 1
-        deaths.append({**death, "nth": 1} if "step" in death else {"delay": chance.uniform(0.05, 0.5) * usual})
-    assert mortals.ingest(small, bounds(f"lake{lakes}")) == "done"
-    _is_same(tmp_path / f"lake{lakes}", small_whole)
-    assert kills == KILLS_AT_STEPS + KILLS_AT_RANDOM >= 50
-    assert at >= set(STEPS)
-
-
 def _is_same(lake: Path, other: Path) -> None:
     """Files, catalog and ledger are those of another lake."""
     assert contents(lake) == contents(other)

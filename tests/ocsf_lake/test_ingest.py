@@ -2,11 +2,6 @@
 
 import gzip
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +21,7 @@ Make = Callable[..., Settings]
 
 
 def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
-    with query.connected(settings) as connection:
+    with query.connected(settings, sql) as connection:
         return [tuple(row.values()) for row in query.run(connection, sql).to_pylist()]
 
 
@@ -89,32 +84,6 @@ class KilledError(BaseException):
     pass
 
 
-STEPS = ["begun", "part", "written", "registered", "done"]
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_run_that_died_is_finished_by_the_next_one(
-    step: str, logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = 0
-
-    def die(reached: str, _: str) -> None:
-        nonlocal seen
-        seen += reached == step
-        if reached == step and seen == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KeyboardInterrupt):
-            ingest.ingest([str(logs)], settings())
-    ingest.ingest([str(logs)], settings())
-    assert contents(tmp_path / "lake") == contents(whole)
-    everything = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
-    assert rows(settings(), everything) == rows(config.load(lake=str(whole)), everything)
-    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
-
-
 def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,45 +101,6 @@ def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
     ingest.ingest([str(logs), str(own)], settings())
     expected = contents(whole)
     assert {name: data for name, data in contents(tmp_path / "lake").items() if name in expected} == expected
-
-
-CHILD = """
-    import os, signal, sys
-    from ocsf_lake.ingest import batch
-    from ocsf_lake import config
-    from ocsf_lake.ingest import run as ingest
-    from ocsf_lake.storage import store
-
-    logs, lake, step, nth = sys.argv[1:]
-    seen = 0
-
-    def die(*where):
-        global seen
-        seen += where[0] == step
-        if where[0] == step and seen == int(nth):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    batch.reached = die
-    replace = store.Path.replace
-    store.Path.replace = lambda *given: (die("renaming"), replace(*given))[1]
-    ingest.ingest([logs], config.load(lake=lake, batch_objects=2, part_rows=25, workers=2))
-"""
-
-
-@pytest.mark.parametrize(("step", "nth"), [("part", 2), ("renaming", 1), ("renaming", 4), ("registered", 2)])
-def test_a_killed_process_leaves_nothing_that_running_again_does_not_repair(
-    step: str, nth: int, logs: Path, whole: Path, settings: Make, tmp_path: Path
-) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CHILD), str(logs), str(tmp_path / "lake"), step, str(nth)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert child.returncode == -signal.SIGKILL, child.stderr
-    ingest.ingest([str(logs)], settings())
-    assert contents(tmp_path / "lake") == contents(whole)
-    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
-    assert rows(settings(), "SELECT count(*) FROM vpc_flow") == [(60,)]
 
 
 def test_resume_needs_no_uris(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -22,7 +23,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.tables import METADATA
+from ocsf_lake.ledger.tables import SHOWN
 from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, replay
@@ -50,7 +51,7 @@ def settings(lake: Path) -> Settings:
 def tables(path: Path) -> dict[str, list[dict[str, object]]]:
     """All that a ledger says of what was done; what was planned or looked at only is left out."""
     ledger = Ledger(f"sqlite:///{path}", reading=True)
-    found = {name: ledger.arrow(name).to_pylist() for name in METADATA.tables if name not in ("about", "traces")}
+    found = {name: ledger.arrow(name).to_pylist() for name in SHOWN if name not in ("about", "traces")}
     ledger.close()
     found["objects"] = [row for row in found["objects"] if row["batch_id"]]
     return found
@@ -115,7 +116,7 @@ def test_a_ledger_made_again_is_the_one_that_was(lake: Path, settings: Settings,
     summary = rebuild_ledger.rebuild(settings)
     assert (summary.exact, summary.events, summary.missing, summary.unknown) == (True, 140, [], [])
     assert tables(lake / "_ledger" / "ledger.db") == tables(Path(before))
-    assert tables(Path(before))["replays"]
+    assert any(row["kind"] == "replay" for row in tables(Path(before))["batches"])
     files = contents(lake)
     assert ingest.ingest([str(logs)], settings).counts.read == 0
     assert contents(lake) == files
@@ -151,15 +152,15 @@ def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, 
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step not in ("half a file", "renaming")])
-def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(step: str, logs: Path, tmp_path: Path) -> None:
+def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(
+    step: str, logs: Path, tmp_path: Path, mortals: Mortals
+) -> None:
     """And if the ledger is lost right then, the one made again reads what was not done, once."""
-    children = Mortals.born()
     given: dict[str, object] = {"lake": str(tmp_path / "lake"), **BOUNDS}
     nth = {"committing": 9, "planned": 1}.get(step, 2)
-    assert children.ingest(logs, given, step=step, nth=nth) == "killed"
+    assert mortals.ingest(logs, given, step=step, nth=nth) == "killed"
     shutil.copytree(tmp_path / "lake", tmp_path / "lost")
     settings, lost = config.load(**given), config.load(**{**given, "lake": str(tmp_path / "lost")})
-    children.end()
     assert ingest.ingest([str(logs)], settings).counts.events <= 140
     assert rows(settings, EVENTS) == [(140,)]
     shutil.rmtree(tmp_path / "lost" / "_ledger")
@@ -240,24 +241,42 @@ READS = [
 ]  # fmt: skip
 
 
-def _mounted_read_only(lake: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, str(lake), sys.executable, "-m", "ocsf_lake.cli.main", *arguments]
-    return subprocess.run(
-        [*command, "--lake", str(lake)], capture_output=True, text=True, check=False, cwd="/",
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )  # fmt: skip
+READER = """
+import contextlib, io, json, sys
+from ocsf_lake.cli import main as cli
+
+lake, said = sys.argv[1], []
+for arguments in json.load(sys.stdin):
+    sys.argv = ["ocsf-lake", *arguments, "--lake", lake]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    said.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(said))
+"""
+"""Commands one after the other, as starting a process for each takes longer than what they do."""
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a folder")
-@pytest.mark.parametrize("arguments", READS, ids=[" ".join(arguments[:2]) for arguments in READS])
-def test_a_lake_on_a_read_only_mount_can_be_read(arguments: list[str], lake: Path) -> None:
+def test_a_lake_on_a_read_only_mount_can_be_read(lake: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in lake.rglob("*")}
-    done = _mounted_read_only(lake, arguments)
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, str(lake), sys.executable, "-c", READER, str(lake)],
+        input=json.dumps(READS), capture_output=True, text=True, check=False, cwd="/",
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
     if done.returncode and "unshare:" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
-    assert done.stdout or "agree" in done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == len(READS)
+    for arguments, (code, out, err) in zip(READS, found, strict=True):
+        assert code == 0, (arguments, err)
+        assert out or "agree" in err, arguments
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*")} == before
 
 

@@ -16,7 +16,7 @@ import pytest
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import discovery
 from ocsf_lake.upkeep import replay
-from ocsf_mappers import Mapper, coalesce, col, registry
+from ocsf_mappers import coalesce, col, registry
 from ocsf_mappers.readers import tabular
 from ocsf_mappers.readers.streams import Limits
 from tests.ocsf_lake.conftest import HEADER, VPC_KEY, Make, call, flow, write
@@ -118,15 +118,11 @@ def test_json_records_that_an_earlier_version_quarantined_are_known_again(
         ingest.ingest([str(tmp_path / "flows.jsonl")], settings(), source="aws_vpc_flow")
     ((raw,),) = rows(settings(), "SELECT raw FROM quarantine")
     assert str(raw).startswith("2 111122223333 eni-0a1b")
-    load = registry.load
-
-    def mended(name: str) -> Mapper:
-        mapper = load(name)
-        (event,) = mapper.events
-        time = {"time": coalesce(col.start.epoch_seconds(), col.tgw_id.epoch_seconds())}
-        return dataclasses.replace(mapper, events=[dataclasses.replace(event, fields=event.fields | time)])
-
-    monkeypatch.setattr(registry, "load", mended)
+    mapper = registry.load("aws_vpc_flow")
+    (event,) = mapper.events
+    time = {"time": coalesce(col.start.epoch_seconds(), col.tgw_id.epoch_seconds())}
+    mended = dataclasses.replace(mapper, events=[dataclasses.replace(event, fields=event.fields | time)])
+    monkeypatch.setattr(registry, "load", lambda _: mended)
     assert replay.replay(settings()).closed == 1
 
 

@@ -4,20 +4,26 @@ import dataclasses
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
+from ocsf_lake.ingest import batch, undo
 from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ingest.parts import Piece, Source
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import replays
+from ocsf_lake.ledger import replays, results
 from ocsf_lake.ledger.leases import LostError
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Batch, State
+from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
+from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.upkeep import check as catalog_check
 from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
@@ -28,23 +34,24 @@ from tests.ocsf_lake.test_ingest import KilledError, rows
 
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
 MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
+REPLAYED = "SELECT id FROM ledger_batches WHERE kind = 'replay'"
 HOPELESS = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
+
+
+@cache
+def mended_cloudtrail() -> Mapper:
+    """A mapper of CloudTrail for which an event without a time takes that of `apiVersion`; one, compiled once."""
+    mapper = registry.load("aws_cloudtrail")
+    time = coalesce(col.eventTime.iso8601(), col.apiVersion.iso8601())
+    events = [dataclasses.replace(event, fields=event.fields | {"time": time}) for event in mapper.events]
+    return dataclasses.replace(mapper, events=events)
 
 
 @pytest.fixture
 def mend(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Mends the mapper of CloudTrail: an event without a time takes that of `apiVersion`."""
-    load = registry.load
-
-    def mended(name: str) -> Mapper:
-        mapper = load(name)
-        if name != "aws_cloudtrail":
-            return mapper
-        time = coalesce(col.eventTime.iso8601(), col.apiVersion.iso8601())
-        events = [dataclasses.replace(event, fields=event.fields | {"time": time}) for event in mapper.events]
-        return dataclasses.replace(mapper, events=events)
-
-    return lambda: monkeypatch.setattr(registry, "load", mended)
+    """Puts `mended_cloudtrail` in the place of CloudTrail's mapper."""
+    load, mapper = registry.load, mended_cloudtrail()
+    return lambda: monkeypatch.setattr(registry, "load", lambda name: mapper if name == mapper.name else load(name))
 
 
 @pytest.fixture
@@ -130,7 +137,7 @@ def test_a_record_refused_again_has_its_new_reason(
 
 
 @ON_BOTH
-@pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
+@pytest.mark.parametrize("step", ["planned", "begun", "part", "written", "registered", "recorded", "done"])
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +151,7 @@ def test_an_interrupted_replay_is_done_once(
     replay.replay(settings("copy"))
     expected = books(settings("copy"))
     with monkeypatch.context() as patched:
-        patched.setattr(replay, "reached", die)
+        patched.setattr(batch, "reached", die)
         with pytest.raises(KilledError):
             replay.replay(settings())
     # Nobody sees an event whose entry is open, or an entry closed without its event.
@@ -154,6 +161,83 @@ def test_an_interrupted_replay_is_done_once(
     replay.replay(settings())
     assert books(settings()) == expected
     check(settings())
+
+
+AS_BEFORE = (
+    "CREATE TABLE replays (batch_id TEXT PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, "
+    "entries BIGINT NOT NULL, closed BIGINT NOT NULL, planned_at TEXT NOT NULL, done_at TEXT, token TEXT)",
+    "INSERT INTO replays SELECT id, source, state, 6, -quarantined, planned_at, done_at, 'x' FROM batches "
+    "WHERE kind = 'replay'",
+    "DELETE FROM batches WHERE kind = 'replay' AND state <> 'done'",
+    "UPDATE batches SET reason = 'replay of records in quarantine' WHERE kind = 'replay'",
+    "ALTER TABLE batches DROP COLUMN kind",
+    f"UPDATE schema_version SET version = {len(STEPS)}",
+)
+"""Makes a ledger as the version before had it, which kept replays in a table of their own."""
+
+
+@ON_BOTH
+@pytest.mark.parametrize("step", ["planned", "part", "registered", "done"])
+def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
+    step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
+    mend()
+    replay.replay(settings("copy"))
+
+    def die(reached: str, _: str) -> None:
+        if reached == step:
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "reached", die)
+        with pytest.raises(KilledError):
+            replay.replay(settings())
+    with opened(settings()) as lake, lake.ledger.engine.begin() as connection:
+        for statement in AS_BEFORE:
+            connection.exec_driver_sql(statement)
+    if settings().ledger_url is None:
+        late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
+        assert rows(settings(), late) == [(4 if step == "done" else 0,)]  # a reader changes no ledger
+    assert ingest.ingest([str(logs_with_rejects)], settings(), source="aws_cloudtrail").counts.read == 0
+    assert rows(settings(), "SELECT kind, state FROM ledger_batches ORDER BY ALL") == [
+        ("ingest", "done"), ("replay", "done" if step == "done" else "planned")
+    ]  # fmt: skip
+    replay.replay(settings())
+    assert books(settings()) == books(settings("copy"))
+    check(settings())
+    with opened(settings()) as lake:
+        assert catalog_check.check(lake) == []
+
+
+def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that was taken back, and planned and begun once more, is at its first attempt again: another one."""
+    mend()
+    begun: list[Batch] = []
+    written: list[Path] = []
+
+    def taken_over(reached: str, batch_id: str) -> None:
+        if reached == "written" and not begun:
+            written.extend(Path(settings().lake).rglob(f"{batch_id}-*.parquet"))
+            with opened(settings()) as lake:
+                (row,) = lake.ledger.arrow("batches").filter(pc.field("kind") == "replay").to_pylist()
+                undo.unfinished_replays(lake, "aws_cloudtrail")
+                facts = (row["source"], row["mapper_version"], row["ocsf_version"])
+                anew = Batch(batch_id, *facts, (), kind=results.Kind.REPLAY)
+                lake.ledger.plan([anew])
+                begun.append(lake.ledger.begin(anew))
+                assert not any(path.exists() for path in written)
+                for path in written:
+                    path.write_bytes(b"of the other one")
+
+    monkeypatch.setattr(batch, "reached", taken_over)
+    with pytest.raises(LostError):
+        replay.replay(settings())
+    assert [found.attempts for found in begun] == [1]
+    assert len(written) == 2
+    assert all(path.exists() for path in written)
 
 
 @pytest.mark.integration
@@ -176,7 +260,7 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
             cut_off_all(shared())
             assert replay.replay(shared(), part=part).closed == (1 if part else 4)
 
-    monkeypatch.setattr(replay, "reached", cut_off)
+    monkeypatch.setattr(batch, "reached", cut_off)
     with pytest.raises(LostError):
         replay.replay(shared())
     check(shared())
@@ -196,10 +280,11 @@ def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     mend()
     replay.replay(settings())
     with opened(settings()) as lake:
-        ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
-        replays.take_back(lake.ledger, str(batch_id), lambda _: pytest.fail("it was undone"))
+        ((batch_id,),) = rows(settings(), REPLAYED)
+        lake.ledger.plan([], instead_of=(str(batch_id), lambda _: pytest.fail("it was undone")))
         assert replays.unfinished(lake.ledger, "aws_cloudtrail") == []
-    assert rows(settings(), "SELECT state FROM ledger_replays") == [("done",)]
+        undo.unfinished_replays(lake, "aws_cloudtrail")
+    assert rows(settings(), "SELECT state FROM ledger_batches WHERE kind = 'replay'") == [("done",)]
 
 
 def test_the_files_of_a_replay_under_way_are_left_alone(
@@ -213,7 +298,7 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
                 repair = catalog_check.sync(lake)
                 assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}
 
-    monkeypatch.setattr(replay, "reached", sync)
+    monkeypatch.setattr(batch, "reached", sync)
     assert replay.replay(settings()).closed == 4
     check(settings())
     with opened(settings()) as lake:
@@ -226,7 +311,7 @@ def test_a_lost_file_of_a_replay_is_made_again(
     mend()
     replay.replay(settings())
     before = books(settings())
-    ((batch_id,),) = rows(settings(), "SELECT batch_id FROM ledger_replays")
+    ((batch_id,),) = rows(settings(), REPLAYED)
     kept = {path: path.read_bytes() for path in Path(settings().lake).rglob(f"{batch_id}-*.parquet")}
     assert len(kept) > 1
     for path, data in kept.items():
@@ -276,6 +361,29 @@ def test_an_object_written_anew_is_not_the_object_of_the_entry(
     assert replay.replay(settings()).closed == 4
     uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')")
     assert len(uids) == 4
+    check(settings())
+
+
+def test_an_object_that_makes_the_reader_fail_keeps_its_entries_and_stops_no_other(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend()
+    pieces = Source.pieces
+
+    def broken(self: Source, ref: ObjectRef) -> Iterator[Piece]:
+        if ref.uri.endswith("one.json"):
+            raise ZeroDivisionError("a defect")
+        return pieces(self, ref)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "pieces", broken)
+        summary = replay.replay(settings())
+    assert (summary.closed, summary.open.total()) == (1, 5)
+    assert [number for reason, number in summary.open.items() if "a defect" in reason] == [4]
+    check(settings())
+    states = "SELECT DISTINCT state FROM ledger_objects"
+    assert rows(settings(), states) == [("done",)]  # what it was when it was ingested
+    assert replay.replay(settings(), again=True).closed == 3
     check(settings())
 
 

@@ -14,7 +14,7 @@ from ocsf_lake.ledger import replays
 from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import quarantine, replay
-from ocsf_mappers import Mapper, col, registry
+from ocsf_mappers import col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, write
 from tests.ocsf_lake.test_discovery import CONTROL
@@ -111,17 +111,11 @@ def test_what_an_older_mapper_refused_is_read_again_as_the_same_source(
     ingest.ingest([str(path)], settings())
     assert ingest.ingest([str(path)], settings(), source="aws_cloudtrail").reread == 0
     assert replay.replay(settings(), again=True).open.total() == 1
-    load = registry.load
-
-    def mended(name: str) -> Mapper:
-        mapper = load(name)
-        if name != "aws_cloudtrail":
-            return mapper
-        time = {"time": col.apiVersion.iso8601()}
-        events = [dataclasses.replace(event, fields=event.fields | time) for event in mapper.events]
-        return dataclasses.replace(mapper, events=events)
-
-    monkeypatch.setattr(registry, "load", mended)
+    load, mapper = registry.load, registry.load("aws_cloudtrail")
+    time = {"time": col.apiVersion.iso8601()}
+    events = [dataclasses.replace(event, fields=event.fields | time) for event in mapper.events]
+    mended = dataclasses.replace(mapper, events=events)
+    monkeypatch.setattr(registry, "load", lambda name: mended if name == mapper.name else load(name))
     assert ingest.ingest([str(path)], settings()).reread == 0
     summary = ingest.ingest([str(path)], settings(), source="aws_cloudtrail")
     assert (summary.reread, summary.counts.events) == (1, 1)

@@ -84,7 +84,7 @@ def keys(server: S3Server, bucket: str, prefix: str = "") -> dict[str, str]:
 
 
 def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
-    with query.connected(settings) as connection:
+    with query.connected(settings, sql) as connection:
         return connection.execute(sql).fetchall()
 
 

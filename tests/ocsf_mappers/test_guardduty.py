@@ -17,7 +17,7 @@ import pytest
 
 from ocsf_mappers import RawObject, registry
 from tests import lossless, ocsf_check
-from tests.support import VERSIONS, Json, as_events, engine, leaves, map_bytes
+from tests.support import IN_EACH_VERSION, Json, as_events, engine, leaves, map_bytes
 
 MODEL = Path(botocore.__file__).parent / "data" / "guardduty" / "2017-11-28" / "service-2.json.gz"
 EXAMPLES = {
@@ -112,7 +112,7 @@ def lowered(value: Any) -> Any:
     return [lowered(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 @pytest.mark.parametrize("names", [wire, python])
 def test_every_member_of_the_service_model_is_in_the_event(names: Callable[[str, Json], str], version: str) -> None:
     finding = maximal(names)
@@ -122,7 +122,7 @@ def test_every_member_of_the_service_model_is_in_the_event(names: Callable[[str,
     assert len(list(leaves(finding))) > 600
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 def test_every_resource_and_action_of_the_model_is_alone_a_valid_finding(version: str) -> None:
     findings = list(_alone(maximal(wire)))
     for finding, event in zip(findings, events_of(findings, version), strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
 
@@ -17,3 +18,12 @@ def running() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         found.stop()
+
+
+def databases() -> MutableMapping[str, Any]:
+    """What the double of Glue in this process holds, by the names of its databases."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.glue.models import glue_backends
+
+    held: MutableMapping[str, Any] = glue_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].databases
+    return held

@@ -7,28 +7,25 @@ one test run share it.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.servers import sharing
+
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
 START_SECONDS = 90
-_STARTED: list[subprocess.Popen[bytes]] = []
-"""Kept, as they live on when another worker uses them last."""
 
 ROLE = "reader"
 
@@ -59,50 +56,14 @@ def shared(folder: Path) -> Iterator[S3Server]:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         pytest.skip(f"needs a RADOS gateway (see .ci/install): no {', '.join(missing)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with _users(folder) as users:
-        if not users:
-            found = _start(folder / uuid.uuid4().hex)
-            (folder / "server.json").write_text(json.dumps(found))
-        users.append(os.getpid())
-    facts = json.loads((folder / "server.json").read_text())
-    try:
+    for facts in sharing.shared(folder, _start):
         yield S3Server(facts["endpoint"])
-    finally:
-        with _users(folder) as users:
-            users.remove(os.getpid())
-            if not users:
-                _stop(facts["pids"])
-
-
-@contextmanager
-def _users(folder: Path) -> Iterator[list[int]]:
-    """The processes that use the server, held by one at a time."""
-    with (folder / "users.json").open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        users = [pid for pid in json.loads(file.read() or "[]") if Path(f"/proc/{pid}").exists()]
-        yield users
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(users))
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for found in sockets:
-            found.bind(("127.0.0.1", 0))
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()
 
 
 def _start(folder: Path) -> dict[str, Any]:
     for name in ("mon", "osd", "rgw", "run", "log"):
         (folder / name).mkdir(parents=True)
-    port, *monitor = _free_ports(3)
+    port, *monitor = sharing.free_ports(3)
     config = folder / "ceph.conf"
     cluster = str(uuid.uuid4())
     config.write_text(_config(folder, cluster, port, monitor))
@@ -118,12 +79,7 @@ def _start(folder: Path) -> dict[str, Any]:
         return done.stdout
 
     def begin(*command: str) -> None:
-        with (folder / "log" / f"{command[0]}.out").open("w") as out:
-            process = subprocess.Popen(
-                command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        _STARTED.append(process)
-        pids.append(process.pid)
+        pids.append(sharing.begin(list(command), folder / "log" / f"{command[0]}.out", env=environment))
 
     keyring, monmap = str(folder / "keyring"), str(folder / "monmap")
     try:
@@ -146,7 +102,7 @@ def _start(folder: Path) -> dict[str, Any]:
         _make_role(run, admin, server)
         _await(server.endpoint)
     except BaseException:
-        _stop(pids)
+        sharing.stop(pids)
         raise
     return {**asdict(server), "pids": pids}
 
@@ -178,15 +134,6 @@ def _await(endpoint: str) -> None:
             continue
         return
     raise RuntimeError(f"the gateway did not answer within {START_SECONDS} s")
-
-
-def _stop(pids: list[int]) -> None:
-    for pid in reversed(pids):
-        with suppress(ProcessLookupError):
-            os.kill(pid, 9)
-    for process in _STARTED:
-        if process.pid in pids:
-            process.wait()
 
 
 def _config(folder: Path, cluster: str, port: int, monitor: list[int]) -> str:

@@ -1,0 +1,134 @@
+"""Bytes of the ledger for each object, and how fast it takes them: `python -m bench.ledger_bytes --objects 1000000`.
+
+Objects have the names that AWS gives log files of CloudTrail and of VPC flow logs, in the order of a listing, and go
+through the ledger as ingest takes them: planned, begun, finished. With `--before CHECKOUT` another version's ledger is
+filled in the same way. For PostgreSQL give the URL of an empty database for each: `--url URL --before-url URL`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+ROOT = Path(__file__).parents[1]
+ACCOUNTS, REGIONS, A_DAY = 50, ("us-east-1", "eu-west-1"), 100
+"""So many objects a day for each account and region: with two sources, 7 million in a year."""
+ORGANIZATION = "o-a1b2c3d4e5"
+KINDS = {
+    "aws_cloudtrail": (
+        "CloudTrail", "{account}_CloudTrail_{region}_{day}T{time}Z_{mark}.json.gz"
+    ),
+    "aws_vpc_flow": (
+        "vpcflowlogs", "{account}_vpcflowlogs_{region}_fl-{account}_{day}T{time}Z_{mark}.log.gz"
+    ),
+}  # fmt: skip
+
+
+def names(objects: int) -> Iterator[tuple[str, str, str]]:
+    """Source, URI and ETag of as many objects."""
+    number = 0
+    while True:
+        day = date(2025, 1, 1) + timedelta(days=number // (A_DAY * ACCOUNTS * len(REGIONS) * len(KINDS)))
+        for source, (folder, name) in KINDS.items():
+            for account in range(100_000_000_000, 100_000_000_000 + ACCOUNTS):
+                for region in REGIONS:
+                    where = f"s3://example-logs/AWSLogs/{ORGANIZATION}/{account}/{folder}/{region}/{day:%Y/%m/%d}"
+                    for of_day in range(A_DAY):
+                        if number == objects:
+                            return
+                        number += 1
+                        minutes = of_day * 24 * 60 // A_DAY
+                        etag = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
+                        file = name.format(
+                            account=account, region=region, day=f"{day:%Y%m%d}", mark=etag[:16],
+                            time=f"{minutes // 60:02d}{minutes % 60:02d}",
+                        )  # fmt: skip
+                        yield source, f"{where}/{file}", etag
+
+
+def fill(url: str, objects: int, of_batch: int) -> None:
+    """Takes objects into a ledger, and prints how long that took and what its tables of objects have become."""
+    try:
+        from ocsf_lake.ledger.ledger import Ledger
+        from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+        from ocsf_lake.storage.objects import ObjectRef
+    except ImportError:
+        sys.exit("this version has no ledger of its own room")
+    ledger = Ledger(url)
+    batches: list[Batch] = []
+    members: dict[str, list[ObjectRef]] = {}
+
+    def close(source: str) -> None:
+        mark = hashlib.sha256(members[source][0].uri.encode()).hexdigest()[:32]
+        batches.append(Batch(mark, source, "1", "1.6.0", tuple(members.pop(source))))
+
+    for source, uri, etag in names(objects):
+        members.setdefault(source, []).append(ObjectRef(uri, etag, 40_000 + len(uri)))
+        if len(members[source]) == of_batch:
+            close(source)
+    for source in list(members):
+        close(source)
+    begun = time.perf_counter()
+    for batch in batches:
+        ledger.plan([batch])
+    planned = time.perf_counter()
+    for batch in batches:
+        result = Result({ref: Outcome(Counts(1200, 1200), State.DONE) for ref in batch.members}, [], seconds=1.0)
+        ledger.finish(ledger.begin(batch), result, lambda: None)
+    done = time.perf_counter()
+    found = sizes(ledger)
+    ledger.close()
+    print(f"planned {objects / (planned - begun):,.0f} and finished {objects / (done - planned):,.0f} objects a second")
+    for name, size in found.items():
+        print(f"{size / objects:8.1f} bytes an object in {name}")
+    print(f"{sum(found.values()) / objects:8.1f} bytes an object in all")
+
+
+def sizes(ledger: object) -> dict[str, int]:
+    """Bytes of tables and indexes that grow with objects."""
+    wanted = ("objects", "object_rows", "names", "ix_object", "sqlite_autoindex_object", "sqlite_autoindex_names")
+    engine: sa.Engine = ledger.engine  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            rows = connection.exec_driver_sql(
+                "SELECT relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+                "WHERE nspname = 'ocsf_ledger' AND relkind IN ('r', 'i')"
+            ).all()
+        else:
+            rows = connection.exec_driver_sql("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").all()
+    return {name: int(size) for name, size in rows if name.startswith(wanted) and size}
+
+
+def main() -> None:
+    """Fills a ledger, or two, and prints what they have become."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ledger_bytes", description="Bytes of the ledger an object.")
+    parser.add_argument("--objects", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=100, help="objects of a batch")
+    parser.add_argument("--url", help="database of this version; a file of SQLite without")
+    parser.add_argument("--before", type=Path, help="checkout of another version to compare with")
+    parser.add_argument("--before-url", help="database of that version")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.before:
+            print("before:", flush=True)
+            arguments = ["--objects", str(given.objects), "--batch", str(given.batch)]
+            url = given.before_url or f"sqlite:///{folder}/before.db"
+            paths = os.pathsep.join((str(given.before.resolve()), str(ROOT)))
+            program = [sys.executable, str(Path(__file__)), *arguments, "--url", url]
+            subprocess.run(program, cwd=given.before, env={**os.environ, "PYTHONPATH": paths}, check=True)
+            print("this:", flush=True)
+        fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,381 @@
+"""One attempt at a batch: what is read is mapped, checked and written, part by part."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_lake.catalogs.definitions import DUPLICATES
+from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
+from ocsf_lake.ingest.divide import Broken, Failure
+from ocsf_lake.ingest.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
+from ocsf_lake.ingest.plan import MOST_UNANSWERED
+from ocsf_lake.ingest.routing import Engines, Router
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import generations
+from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.orphans import Traces
+from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
+from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectError, ObjectRef
+from ocsf_lake.storage.store import Store
+from ocsf_mappers import Engine, Mapped
+from ocsf_mappers.errors import RetriableError
+
+
+class NotAloneError(RetriableError):
+    """The batch has records of a source of which no other batch may be done meanwhile."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__("another batch of the source may be looking for duplicates", source=source)
+        self.source = source
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the attempts at a batch have in common.
+
+    Args:
+        lake: The lake.
+        engine: Of the batch's source.
+        engines: Gives those of others.
+        lease: On the batch.
+        store: Where to write.
+        last: See `ocsf_lake.ingest.batch.run`.
+        alone: Sources of which no other batch is done meanwhile; None where nothing is done but made again.
+        ended: Called with the batch's id after each part.
+    """
+
+    lake: Lake
+    engine: Engine
+    engines: Engines
+    lease: Lease
+    store: Store
+    last: bool = False
+    alone: frozenset[str] | None = None
+    ended: Callable[[str], None] = lambda _: None
+
+
+class Attempt:
+    """An attempt at a batch of objects.
+
+    Args:
+        batch: The batch, as the ledger has begun it.
+        work: What it needs.
+        left_out: Members that are not read, and what is said of them.
+        policy: What becomes of duplicates.
+        quarantines: Whether records that become no event are written into quarantine. Else they are there already, and
+            those of no known source are refused again instead of dropped.
+    """
+
+    def __init__(
+        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: duplicates.Policy, *,
+        quarantines: bool = True,
+    ) -> None:  # fmt: skip
+        self.work = work
+        self.store = work.store
+        self.lease = work.lease
+        self.policy = policy
+        self.batch = batch
+        self.lake = work.lake
+        self.engine = work.engine
+        self.last = work.last
+        self.quarantines = quarantines
+        self.router = Router(work.engine, work.engines, keep_strangers=not quarantines)
+        self.others: dict[str, Attempt] = {}
+        """Source -> what becomes of its records among the batch's."""
+        members = [ref for ref in batch.members if ref not in left_out]
+        self.source = Source(work.engine.mapper, work.lake.settings, members)
+        self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
+        self.failures: dict[ObjectRef, Failure] = {}
+        self.traces = Traces(work.lake.ledger.engine, batch.id)
+        self.number = 0
+        self._unanswered = 0
+        self._passed: set[ObjectRef] = set()
+        self._dropped: Counter[str] = Counter()
+        self._failed_casts: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
+
+    def run(self) -> Result:
+        """Reads, maps and writes all of it.
+
+        Raises:
+            Broken: Objects failed of which some records are written; it has to be done without them.
+            CountError: Records were lost or doubled.
+        """
+        began = time.monotonic()
+        parts = self._parts()
+        while (part := next(parts, None)) is not None:
+            self._do(part.pieces)
+            del part  # before the next one is read: a part is the largest thing in memory
+        self.end()
+        for attempt in self.all:
+            attempt._sum_up()
+        # A try that was given up may have asked for one that has no records.
+        others = [other for _, other in sorted(self.others.items()) if other.result.counts.read]
+        self.result.routed = [(other.batch, other.result) for other in others]
+        self.result.seconds = round(time.monotonic() - began, 3)
+        return self.result
+
+    @property
+    def all(self) -> list[Attempt]:
+        """This one, and those at records of other sources."""
+        return [self, *self.others.values()]
+
+    def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
+        """The records of an object."""
+        return self.source.pieces(ref)
+
+    def end(self) -> None:
+        """Called when all parts are written."""
+
+    def check(self) -> None:
+        """Whether all that was read is in files.
+
+        Raises:
+            CountError: It is not.
+        """
+        for attempt in self.all:
+            _check(attempt.batch, attempt.result)
+
+    def _sum_up(self) -> None:
+        self.result.events_by_class = dict(sorted(self._classes.items()))
+        self.result.dropped = dict(sorted(self._dropped.items()))
+        self.result.failed_casts = dict(sorted(self._failed_casts.items()))
+        self.result.unmapped_keys = tally.unmapped_keys(self.result.census)
+
+    def _other(self, engine: Engine) -> Attempt:
+        """The attempt at the records of another source."""
+        name = engine.mapper.name
+        if name not in self.others:
+            batch, alone = routed.batch(self.batch, engine), self.work.alone
+            if self.batch.kind is Kind.REPLAY:
+                policy = duplicates.Policy.KEEP
+            elif alone is None:
+                policy = duplicates.policy_of(self.lake.ledger, batch.id)
+            else:
+                policy = duplicates.policy(self.lake.settings, engine.mapper)
+                if policy is not duplicates.Policy.KEEP and name not in alone:
+                    raise NotAloneError(name)
+            if self.store is self.lake.store:
+                routed.note(self.lake.ledger, self.batch, batch)
+            unread = {ref: Outcome() for ref in batch.members}
+            work = replace(self.work, engine=engine, ended=lambda _: None)
+            self.others[name] = Attempt(batch, work, unread, policy, quarantines=self.quarantines)
+        return self.others[name]
+
+    def _parts(self) -> Iterator[Part]:
+        assembly = Assembly(self.lake.settings)
+        for ref, outcome in self.result.outcomes.items():
+            if outcome.state is State.FAILED:
+                continue
+            given = False
+            try:
+                for piece in self.pieces(ref):
+                    outcome.counts.read += piece.chunk.read
+                    outcome.counts.dropped += sum(piece.chunk.dropped.values())
+                    given = True
+                    yield from assembly.add(piece)
+                self._unanswered = 0
+            except SetAsideError as aside:
+                outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
+            except Exception as error:
+                failure = self._unreadable(ref, error)
+                if given:
+                    raise Broken([failure]) from error
+                self.failures[ref] = failure
+                self.result.outcomes[ref] = failure.outcome
+        yield from assembly.rest()
+
+    def _unreadable(self, ref: ObjectRef, error: Exception) -> Failure:
+        """Why an object is left out that cannot be read.
+
+        Raises:
+            RetriableError: The store does not answer, for other objects either, or a later attempt may fare better.
+            ConfigError: The store refuses us altogether.
+        """
+        divide.without_frames(error)
+        if isinstance(error, ObjectError):
+            return Failure(ref, str(error), isinstance(error, UnreadableError), error)
+        if isinstance(error, RetriableError):
+            self._unanswered += 1
+            if self.last and self._unanswered < MOST_UNANSWERED:
+                return Failure(ref, f"the store does not give the object: {error}", False, error)
+        if divide.ends_attempt(error):
+            raise error
+        return Failure(ref, f"the reader fails: {divide.described(error)}", True, error)
+
+    # -- one part -----------------------------------------------------------------------------------------------------
+    def _do(self, pieces: Sequence[Piece]) -> None:
+        """Maps and writes some records. Those that make it fail are found by halving, and left out."""
+        try:
+            prepared = self.prepared(pieces)
+        except Exception as error:
+            if divide.ends_attempt(error):
+                raise
+            self._divide(pieces, error)
+        else:
+            self.write(prepared)
+
+    def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
+        found = divide.search(pieces, self.prepared, error, frozenset(self._passed))
+        if found.objects:
+            raise Broken(found.objects) from error
+        rejects = divide.rejects(found.records, self.engine)
+        for row in rejects.to_pylist():
+            self.result.isolated.append(Isolated(row["source_object"], row["source_record"], row["reason"]))
+        groups = found.passed
+        if found.records:
+            try:
+                whole = self.prepared([piece for group in groups for piece in group], rejects)
+            except Exception as error:
+                if divide.ends_attempt(error):
+                    raise
+                self.write(self.prepared([], rejects))
+            else:
+                self.write(whole)
+                return
+        # All of it together is too much; each group on its own is not.
+        for group in groups:
+            self.write(self.prepared(group))
+
+    def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
+        """What some records become, with the files as they will be written. Nothing else knows of it yet."""
+        first, *rest = self.router.map([(piece.raw_object, piece.chunk) for piece in pieces])
+        mapped = first.mapped
+        if rejects is not None:
+            mapped = replace(mapped, rejects=pa.concat_tables([mapped.rejects, rejects]))
+        prepared = self._encoded(pieces, mapped)
+        prepared.strangers = first.strangers
+        for item in rest:
+            other = self._other(item.engine)
+            prepared.others.append((other, other._encoded((), item.mapped), item.read))
+        self._check_part(prepared, 0 if rejects is None else len(rejects))
+        return prepared
+
+    def _encoded(self, pieces: Sequence[Piece], mapped: Mapped) -> Prepared:
+        settings = self.lake.settings
+        found = None
+        listed: list[parquet.Encoded] = []
+        if self.policy is not duplicates.Policy.KEEP:
+            mapped, found = self._without_duplicates(mapped)
+            listed = duplicates.encoded(found.listed, settings, self.batch, self.number)
+        files = [
+            *parquet.encoded(mapped.events, settings, self.batch.id, self.number, self._places(mapped.events)),
+            *(rejects.encoded(mapped.rejects, settings, self.batch, self.number) if self.quarantines else ()),
+        ]
+        rows = sum(info.rows for info, _ in files)
+        return Prepared(pieces, mapped, found, [*listed, *files], rows)
+
+    def _places(self, events: pa.Table) -> Mapping[Partition, str] | None:
+        """Where the partitions' files are; what is made aside keeps the names that it was first written under."""
+        if self.store is not self.lake.store:
+            return None
+        return generations.folders(self.lake.ledger.engine, (partition for partition, _ in parquet.partitions(events)))
+
+    def _check_part(self, prepared: Prepared, more: int) -> None:
+        """Notices records that are lost or doubled while it can still be found by which record."""
+        read = sum(piece.chunk.read for piece in prepared.pieces) + more
+        every = [prepared, *(other for _, other, _ in prepared.others)]
+        events = sum(len(item.mapped.events) for item in every)
+        refused = sum(len(item.mapped.rejects) for item in every)
+        dropped = sum(item.mapped.dropped.total() for item in every)
+        rows = sum(item.rows for item in every)
+        if read != events + refused + dropped or rows != events + (refused if self.quarantines else 0):
+            raise CountError(
+                f"of {read} records came {events} events, {refused} in quarantine and {dropped} dropped, and {rows} "
+                "rows in files; these do not agree",
+                batch=self.batch.id,
+                source=self.batch.source,
+            )
+
+    def write(self, prepared: Prepared) -> None:
+        """Writes and counts what some records became."""
+        by_uri = self._counts
+        for uri, number in prepared.strangers.items():
+            by_uri[uri].dropped += number
+        for other, theirs, read in prepared.others:
+            for uri, number in read.items():
+                by_uri[uri].read -= number
+                other._counts[uri].read += number
+            other.write(theirs)
+        self._count(prepared.mapped)
+        if (found := prepared.duplicates) is not None:
+            self.result.duplicates += len(found.rows)
+            self.result.variants += found.variants
+            if self.policy is duplicates.Policy.DROP:
+                for row in found.listed:
+                    self._counts[row["source_object"]].dropped += 1
+        self.lease.check()
+        self.put(prepared.files)
+        self._passed.update(piece.ref for piece in prepared.pieces)
+        self.number += 1
+        self.work.ended(self.batch.id)
+
+    def put(self, files: Sequence[parquet.Encoded]) -> None:
+        """Writes files; what is written into the lake has to be found again when this attempt dies."""
+        if self.store is self.lake.store:
+            self.traces.note(sorted({layout.folder_of(info.path) for info, _ in files}))
+        self.result.files += [parquet.put(file, self.store) for file in files]
+
+    def _without_duplicates(self, mapped: Mapped) -> tuple[Mapped, duplicates.Found]:
+        """What is left of a part, and what it repeats; without `drop` all of it is left."""
+        drop = self.policy is duplicates.Policy.DROP
+        action = "dropped" if drop else "marked"
+        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store)
+        found = search.found(mapped.events, self.result.files)
+        if not (found.rows and drop):
+            return mapped, found
+        gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
+        for day, number in tally.days(mapped.events.filter(gone)).items():
+            mapped.census.events[day] -= number
+        dropped = mapped.dropped + Counter({duplicates.REASON: len(found.rows)})
+        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), found
+
+    @property
+    def _counts(self) -> dict[str, Counts]:
+        return {ref.uri: outcome.counts for ref, outcome in self.result.outcomes.items()}
+
+    def _count(self, mapped: Mapped) -> None:
+        by_uri = self._counts
+        for uri, number in tally.value_counts(mapped.events["source_object"]).items():
+            by_uri[uri].events += number
+        for uri, number in tally.value_counts(mapped.rejects["source_object"]).items():
+            by_uri[uri].quarantined += number
+        self._dropped += mapped.dropped
+        self._failed_casts += mapped.failed_casts
+        self._classes.update(tally.value_counts(mapped.events["class_name"]))
+        self.result.census.add(mapped.census)
+
+
+@dataclass
+class Prepared:
+    """What some records become, before anything is written or counted."""
+
+    pieces: Sequence[Piece]
+    mapped: Mapped
+    duplicates: duplicates.Found | None
+    files: list[parquet.Encoded]
+    rows: int
+    strangers: Counter[str] = field(default_factory=Counter)
+    others: list[tuple[Attempt, Prepared, Counter[str]]] = field(default_factory=list)
+    """The same for records of other sources, and of how many records of each object."""
+
+
+def _check(batch: Batch, result: Result) -> None:
+    by_uri = {ref.uri: outcome.counts for ref, outcome in result.outcomes.items()}
+    wrong = [f"{uri}: {counts}" for uri, counts in by_uri.items() if not counts.balanced]
+    rows = sum(file.rows for file in result.files if file.partition.table != DUPLICATES)
+    total = result.counts
+    if wrong or not total.balanced or rows != total.events + total.quarantined:
+        raise CountError(
+            f"{total} in the batch and {rows} rows in its files do not agree; {'; '.join(wrong[:5])}",
+            batch=batch.id,
+            source=batch.source,
+        )

@@ -1,0 +1,180 @@
+"""How the ledger stores objects: there are millions, so no text is stored twice that need not be.
+
+Keys of AWS begin alike: with organization, account, region and day. A beginning is stored once, in the table of names,
+as are sources and the ids of batches; the object's row has their numbers. What tells an object apart is still all of
+its URI and its ETag, nothing shortened: two objects never pass for one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from ocsf_lake.ledger.database import lock, select_in, upsert
+from ocsf_lake.ledger.tables import NAMES, OBJECT_ROWS, OBJECTS, SHOWN
+
+Key = tuple[str, str]
+"""URI and ETag."""
+
+_DAY = re.compile(r"_[0-9]{8}T")
+"""In names of AWS's log files the time begins so; what is before is as in all other files of the day."""
+_HEX, _TEXT = b"\x01", b"\x00"
+_IS_HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_SHARED = {"source": "source", "batch_id": "batch"}
+"""Column of `OBJECTS` -> column of `OBJECT_ROWS`, which has the number of the text."""
+ROWS = 1_000
+"""So many are looked for, or moved, at a time."""
+
+
+def split(uri: str) -> tuple[str, str]:
+    """A URI's beginning, which other objects share, and its rest.
+
+    Objects are found by this: were it to change, the ledgers that there are would have to be written anew.
+    """
+    slash = uri.rfind("/") + 1
+    found = _DAY.search(uri, slash)
+    cut = found.end() if found else slash
+    return uri[:cut], uri[cut:]
+
+
+def packed(etag: str) -> bytes:
+    """An ETag as it is stored: two digits of lower-case hex in a byte, and anything else as it is written."""
+    return _HEX + bytes.fromhex(etag) if _IS_HEX.fullmatch(etag) else _TEXT + etag.encode()
+
+
+def put(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes objects; those that are there already, by URI and ETag, get the new values.
+
+    Args:
+        connection: The transaction.
+        rows: By columns of `OBJECTS`, all with the same ones.
+    """
+    uris = [split(row["uri"]) for row in rows]
+    shared = {row[column] for row in rows for column in _SHARED if row.get(column) is not None}
+    numbers = _numbered(connection, {beginning for beginning, _ in uris} | shared)
+    stored = []
+    for row, (beginning, rest) in zip(rows, uris, strict=True):
+        found = {name: value for name, value in row.items() if name not in _SHARED and name != "uri"}
+        found |= {"beginning": numbers[beginning], "rest": rest, "etag": packed(row["etag"])}
+        for column, name in _SHARED.items():
+            if column in row:
+                found[name] = None if row[column] is None else numbers[row[column]]
+        stored.append(found)
+    upsert(connection, OBJECT_ROWS, ("beginning", "rest", "etag"), stored)
+
+
+def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]) -> Iterator[sa.Row[Any]]:
+    """The rows of a query on `OBJECTS` that are of one of some URIs."""
+    pairs = [split(uri) for uri in dict.fromkeys(uris)]
+    numbers = _numbers(connection, {beginning for beginning, _ in pairs})
+    wanted = [(numbers[beginning], rest) for beginning, rest in pairs if beginning in numbers]
+    # JSON of SQLite ends a text at a NUL.
+    odd = [pair for pair in wanted if "\0" in pair[1]]
+    wanted = [pair for pair in wanted if "\0" not in pair[1]]
+    for start in range(0, len(wanted), ROWS):
+        yield from connection.execute(_joined(connection, query, wanted[start : start + ROWS]))
+    for beginning, rest in odd:
+        yield from connection.execute(query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest))
+
+
+def _joined(
+    connection: sa.Connection, query: sa.Select[Any], wanted: Sequence[tuple[int, str]]
+) -> sa.Select[Any]:
+    """A query on `OBJECTS` with the rows that are wanted as one more table: what makes databases use the index."""
+    if connection.dialect.name == "postgresql":
+        numbers, rests = zip(*wanted, strict=True)
+        arrays = (
+            sa.literal(list(numbers), postgresql.ARRAY(sa.Integer)), sa.literal(list(rests), postgresql.ARRAY(sa.Text))
+        )  # fmt: skip
+        pairs = sa.func.unnest(*arrays).table_valued("beginning", "rest", name="wanted").render_derived()
+        return query.where(OBJECTS.c.beginning == pairs.c.beginning, OBJECTS.c.rest == pairs.c.rest)
+    pair = sa.func.json_each(json.dumps(wanted)).table_valued("value", name="wanted").c.value
+    beginning, rest = (sa.func.json_extract(pair, f"$[{place}]") for place in range(2))
+    return query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest)
+
+
+def change(connection: sa.Connection, keys: Iterable[Key], values: Mapping[str, Any]) -> None:
+    """Changes objects that are known.
+
+    Args:
+        connection: The transaction.
+        keys: URIs and ETags.
+        values: By columns of `OBJECT_ROWS`, none of which is a number of a text; also expressions of them.
+    """
+    if found := _stored(connection, keys):
+        connection.execute(sa.update(OBJECT_ROWS).where(*_BY_KEY).values(values), found)
+
+
+def remove(connection: sa.Connection, keys: Iterable[Key]) -> None:
+    """Forgets objects."""
+    if found := _stored(connection, keys):
+        connection.execute(sa.delete(OBJECT_ROWS).where(*_BY_KEY), found)
+
+
+def remove_planned(connection: sa.Connection, batch_ids: Sequence[str]) -> None:
+    """Forgets objects that are planned and not done, of some batches."""
+    numbers = sorted(_numbers(connection, set(batch_ids)).values())
+    for number in numbers:
+        connection.execute(
+            sa.delete(OBJECT_ROWS).where(OBJECT_ROWS.c.batch == number, OBJECT_ROWS.c.state == "planned")
+        )
+
+
+def beginning_with(connection: sa.Connection, folder: str) -> bool:
+    """Whether an object's URI begins with this one, of a folder, which ends in a slash."""
+    # In the order of bytes a zero comes after a slash.
+    within = (NAMES.c.name >= folder) & (NAMES.c.name < f"{folder[:-1]}0")
+    has_objects = sa.exists().where(OBJECT_ROWS.c.beginning == NAMES.c.id)
+    return connection.execute(sa.select(NAMES.c.id).where(within, has_objects).limit(1)).first() is not None
+
+
+def take_over(connection: sa.Connection, table: str) -> None:
+    """Writes the objects that another table has with the columns of `OBJECTS`; memory holds some thousand."""
+    names = [column.name for column in SHOWN[OBJECTS.name].columns]
+    query = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(table))
+    result = connection.execute(query, execution_options={"stream_results": True, "yield_per": ROWS})
+    for part in result.partitions():
+        put(connection, [row._asdict() for row in part])
+
+
+_BY_KEY = (
+    OBJECT_ROWS.c.beginning == sa.bindparam("of_beginning"),
+    OBJECT_ROWS.c.rest == sa.bindparam("of_rest"),
+    OBJECT_ROWS.c.etag == sa.bindparam("of_etag"),
+)
+
+
+def _stored(connection: sa.Connection, keys: Iterable[Key]) -> list[dict[str, Any]]:
+    by_beginning: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for uri, etag in keys:
+        beginning, rest = split(uri)
+        by_beginning[beginning].append((rest, etag))
+    return [
+        {"of_beginning": number, "of_rest": rest, "of_etag": packed(etag)}
+        for beginning, number in _numbers(connection, by_beginning).items()
+        for rest, etag in by_beginning[beginning]
+    ]
+
+
+def _numbers(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
+    """The numbers of those of these texts that have one."""
+    query = sa.select(NAMES.c.name, NAMES.c.id)
+    return dict(row._tuple() for row in select_in(connection, query, NAMES.c.name, sorted(names)))
+
+
+def _numbered(connection: sa.Connection, names: set[str]) -> dict[str, int]:
+    """The numbers of texts, which get one where they have none."""
+    found = _numbers(connection, names)
+    if missing := names - found.keys():
+        lock(connection, "names")  # until the transaction ends: nobody else numbers the same ones
+        found |= _numbers(connection, missing)
+        if missing := names - found.keys():
+            connection.execute(sa.insert(NAMES), [{"name": name} for name in sorted(missing)])
+            found |= _numbers(connection, missing)
+    return found

@@ -137,19 +137,37 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
         return
     groups, numbers = _groups(events)
     order = _order(events, numbers)
-    ordered, numbers = events.take(pa.array(order)), numbers[order]
+    if order is not None:
+        events, numbers = events.take(pa.array(order)), numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
-    for start, end in pairwise([*starts, len(events)]):
-        partition, class_uid = groups[numbers[start]]
-        yield partition, class_uid, _rows(ordered.slice(start, end - start), partition)
+    found = sorted((int(numbers[start]), start, end) for start, end in pairwise([*starts, len(events)]))
+    for number, start, end in found:
+        partition, class_uid = groups[number]
+        yield partition, class_uid, _rows(events.slice(start, end - start), partition)
 
 
-def _order(events: pa.Table, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The rows by group, time, object and record."""
+def _order(events: pa.Table, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """The rows by group, time, object and record; None where each group already stands together in this order."""
     times = events["time"].to_numpy()
     objects = _ranks(events["source_object"])
     records = events["source_record"].to_numpy()
-    return np.lexsort((records, objects, times, numbers))
+    same = np.diff(numbers) == 0
+    if np.count_nonzero(~same) + 1 == len(np.unique(numbers)) and _ascends(times, objects, records, same):
+        return None
+    order: np.ndarray[Any, Any] = np.lexsort((records, objects, times, numbers))
+    return order
+
+
+def _ascends(*keys: np.ndarray[Any, Any]) -> bool:
+    """Whether each row is behind the one before by these keys, the first counting most, where the last one is true."""
+    *ranks, same = keys
+    behind = np.zeros(len(same), bool)
+    tie = np.ones(len(same), bool)
+    for rank in ranks:
+        step = np.diff(rank)
+        behind |= tie & (step > 0)
+        tie &= step == 0
+    return bool((behind | ~same).all())
 
 
 def folder(partition: Partition) -> str:

@@ -42,6 +42,7 @@ class _Known:
     results: dict[str, pa.Array]
 
 
+_DAY_MILLIS = 86_400_000
 _OBJECT, _RECORD = "_object", "_record"
 _PAIR = pa.struct(
     [
@@ -80,11 +81,48 @@ class Results:
         carried = [_taken(column, held, rows) for column, held in self.carried]
         return Results(self.program, len(rows), columns, [column.take(rows) for column in self.more], carried)
 
+    def permuted(self, order: np.ndarray[Any, Any]) -> Results:
+        """The results in another order. Columns that have the same codes go on having the same."""
+        moved: dict[int, Codes] = {}
+
+        def of(column: Column) -> Column:
+            if column.codes is None:
+                return column
+            if (key := id(column.codes)) not in moved:
+                moved[key] = column.codes[order]
+            return Column(column.values, moved[key])
+
+        columns = {name: of(column) for name, column in self.columns.items()}
+        carried = [(of(column), held) for column, held in self.carried]
+        return Results(self.program, self.length, columns, [of(column) for column in self.more], carried)
+
 
 def _taken(
     column: Column, held: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
 ) -> tuple[Column, np.ndarray[Any, Any]]:
     return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
+
+
+def by_time(results: Results) -> Results:
+    """Results by table, region, account, day and time, records of equal time in the order they had."""
+    program = results.program
+    if "time" not in program.times:
+        return results
+    micros = results.columns[program.times["time"]]
+    times = pc.fill_null(micros.values, 0).to_numpy(zero_copy_only=False)
+    if micros.codes is None:
+        return results
+    millis = (times // 1000)[micros.codes]
+    keys = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
+    for path in ("cloud.region", "cloud.account.uid"):
+        if path in program.values:
+            keys.append(narrowed(results.columns[program.values[path]]))
+    groups, _ = combined(keys, results.length)
+    days = millis // _DAY_MILLIS
+    first = int(days.min())
+    group = days - first if groups is None else (days - first) + groups.astype(np.int64) * (int(days.max()) - first + 1)
+    order = np.lexsort((millis, group))
+    return results if (np.diff(order) > 0).all() else results.permuted(order)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
 from ocsf_mappers.engine.counting import count
-from ocsf_mappers.engine.distinct import Evaluator, Results
+from ocsf_mappers.engine.distinct import Evaluator, Results, by_time
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
@@ -146,8 +146,8 @@ class Engine:
 
         Args:
             parts: Chunks, and the objects that they are of.
-            ordered: Whether events of records with the same columns stand in the order of objects and records. To bring
-                them into it takes a copy, which whoever sorts them anyway can do without.
+            ordered: Whether events of records with the same columns stand in the order of objects and records.
+                Otherwise they may stand as files want them: by region, account, day and time.
         """
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
@@ -191,14 +191,14 @@ class Engine:
 
     def _mapped(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
         """The events of some records."""
-        mapped = list(self._ways(batch))
+        mapped = list(self._ways(batch, ordered=ordered))
         if ordered and len(mapped) > 1:
             places = {raw_object.uri: number for number, raw_object in reversed(list(enumerate(batch.objects)))}
             whole = _joined(mapped)
             mapped = [replace(whole, events=_in_order(whole.events, places))]
         yield from mapped
 
-    def _ways(self, batch: _Batch) -> Iterator[Mapped]:
+    def _ways(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
         """The same: what can be is computed once for equal values, the rest row by row."""
         if len(batch) >= FEW_ROWS and self._pays(batch):
             try:
@@ -211,7 +211,7 @@ class Engine:
             if found is not None:
                 results, slow = found
                 if results.length:
-                    yield self._of_results(results, batch)
+                    yield self._of_results(results if ordered else by_time(results), batch)
                 if not slow.any():
                     return
                 batch = batch.filter(pa.array(slow))

@@ -114,9 +114,8 @@ def by_time(results: Results) -> Results:
         return results
     millis = (times // 1000)[micros.codes]
     keys = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
-    for path in ("cloud.region", "cloud.account.uid"):
-        if path in program.values:
-            keys.append(narrowed(results.columns[program.values[path]]))
+    places = [program.values.get(path) for path in ("cloud.region", "cloud.account.uid")]
+    keys += [narrowed(results.columns[name]) for name in places if name is not None]
     groups, _ = combined(keys, results.length)
     days = millis // _DAY_MILLIS
     first = int(days.min())
@@ -156,7 +155,7 @@ class Evaluator:
         self._known: dict[str, _Known] = {}
         self._members = Members([found.name for found in mapper.record])
 
-    def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]] | None:
+    def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
         """What is computed of some records, and those that have to be mapped row by row.
 
         Args:
@@ -164,12 +163,9 @@ class Evaluator:
             shape: What is among them.
 
         Returns:
-            The results, and a boolean a record: whether it is not among them. None when some record cannot be read.
+            The results, and a boolean a record: whether it is not among them.
         """
-        read = self._read(records, shape)
-        if read is None:
-            return None
-        rows, slow = read
+        rows, slow = self._read(records, shape)
         if len(self.mapper.events) > 1:
             rows.columns[EVENT_MAP] = self._chosen(rows, shape)
         plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validated)
@@ -178,7 +174,7 @@ class Evaluator:
         return (results.take(np.flatnonzero(~slow)) if slow.any() else results), slow
 
     # -- records as columns -------------------------------------------------------------------------------------------
-    def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]] | None:
+    def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]]:
         beside = [name for name in records.column_names if name.startswith(("_key_", "_envelope"))]
         columns = {name: encoded(_text(records[name])) for name in beside}
         columns[_OBJECT], columns[_RECORD] = plain(records[_OBJECT]), plain(records[_RECORD])
@@ -187,10 +183,7 @@ class Evaluator:
             columns |= {name: encoded(records[column_name(name)]) for name in shape.columns}
             columns[UNDECLARED] = plain(records[UNDECLARED])
             return _Rows(len(records), columns), odd
-        found = self._members.read(records["_raw"])
-        if found is None:
-            return None
-        members, odd = found
+        members, odd = self._members.read(records["_raw"])
         columns |= dict(zip(self._members.names, members, strict=True))
         for root, step in distinct.closer_look(self.mapper).items():
             flags = self._run(step, [columns[root].values])["odd"].to_numpy(zero_copy_only=False)

@@ -6,6 +6,7 @@ Mapping is a pure function of the records, the object they came from, the mapper
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,8 @@ VECTOR_ROWS = 2_048
 VECTOR_VALUES = 400_000
 """As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
+
+_log = logging.getLogger(__name__)
 
 FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""
@@ -202,16 +205,17 @@ class Engine:
         """The same: what can be is computed once for equal values, the rest row by row."""
         if len(batch) >= FEW_ROWS and self._pays(batch):
             try:
-                found = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
+                results, slow = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
+                mapped = self._of_results(results if ordered else by_time(results), batch) if results.length else None
             except duckdb.InterruptException:
                 raise
             except Exception:
+                # The row by row way finds the record that is to blame.
+                _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
                 self._evaluators.clear()
-                found = None  # the row by row way finds the record that is to blame
-            if found is not None:
-                results, slow = found
-                if results.length:
-                    yield self._of_results(results if ordered else by_time(results), batch)
+            else:
+                if mapped is not None:
+                    yield mapped
                 if not slow.any():
                     return
                 batch = batch.filter(pa.array(slow))

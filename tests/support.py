@@ -32,6 +32,11 @@ IN_EACH_VERSION = pytest.mark.parametrize(
 
 Json = dict[str, Any]
 
+NEWEST_OFTEN = pytest.mark.parametrize(
+    "version", [pytest.param(version, marks=[pytest.mark.slow] * (version != DEFAULT_VERSION)) for version in VERSIONS]
+)
+"""Runs a test in each OCSF version; for what hardly depends on the version, the newest one shows most."""
+
 MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 """Lists that say something by having no items (a DNS query without an answer)."""
 

@@ -118,7 +118,9 @@ def test_an_interrupted_batch_never_loses_the_last_copy(
     assert (read, found, quarantined, dropped) == (65, events, 0, 65 - events)
 
 
-@pytest.mark.parametrize(("said", "now"), [("keep", "drop"), ("mark", "drop"), ("drop", "keep")])
+@pytest.mark.parametrize(
+    ("said", "now"), [("keep", "drop"), pytest.param("mark", "drop", marks=pytest.mark.slow), ("drop", "keep")]
+)
 def test_a_lost_file_is_made_again_with_the_policy_of_its_day(
     said: str, now: str, trails: Path, settings: Make, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.column import Column, combined, encoded, plain, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
 from tests import mutations
-from tests.support import IN_EACH_VERSION, own, read_bytes
+from tests.support import NEWEST_OFTEN, own, read_bytes
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -82,7 +82,7 @@ def _rows(rejects: pa.Table) -> list[str]:
     return sorted(map(str, rejects.to_pylist()))
 
 
-@IN_EACH_VERSION
+@NEWEST_OFTEN
 @pytest.mark.parametrize("source", FOLDERS)
 def test_both_ways_map_the_sample_logs_alike(source: str, version: str, both: Any) -> None:
     found, expected, evaluated = both(Engine(registry.load(source), version), own(source))

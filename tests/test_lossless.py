@@ -159,7 +159,7 @@ ODD_VALUES = st.recursive(
 )
 CHANGES = ["replace", "replace", "replace", "add", "add", "remove", "nest", "list", "null", "deep", "rename"]
 bounded = settings(
-    max_examples=8,
+    max_examples=15,
     phases=[Phase.generate],  # what fails is shown as it is: a smaller one would cost minutes
     deadline=None,
     derandomize=True,
@@ -246,7 +246,7 @@ def test_a_changed_json_record_loses_nothing(source: str) -> None:
     @given(st.data())
     def check(data: st.DataObject) -> None:
         texts: list[str] = []
-        for _ in range(data.draw(st.integers(16, 30))):
+        for _ in range(data.draw(st.integers(8, 16))):
             record = _changed(data.draw(st.sampled_from(pool)), data.draw)
             if any(name in record for name in reader.lists):
                 continue  # a document with a list of this name is a file of records itself
@@ -315,7 +315,7 @@ def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
         if len(own) >= len(names):
             return
         header, lines = [*names, *own], []
-        for _ in range(data.draw(st.integers(6, 20))):
+        for _ in range(data.draw(st.integers(3, 10))):
             record = {**dict.fromkeys(header), **data.draw(st.sampled_from(pool))}
             for name in data.draw(st.lists(st.sampled_from(header), max_size=4)):
                 record[name] = data.draw(CELLS)

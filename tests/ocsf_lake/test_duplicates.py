@@ -98,7 +98,12 @@ def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("step", "said"), [*((step, "drop") for step in ("part", "written", "registered", "done")), ("registered", "mark")]
+    ("step", "said"),
+    [
+        *(pytest.param(step, "drop", marks=pytest.mark.slow) for step in ("part", "written", "done")),
+        ("registered", "drop"),
+        pytest.param("registered", "mark", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_batch_never_loses_the_last_copy(
     step: str, said: str, trails: Path, settings: Make, monkeypatch: pytest.MonkeyPatch

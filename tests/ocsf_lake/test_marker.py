@@ -28,7 +28,7 @@ from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, replay
 from ocsf_mappers.errors import ConfigError, ReadError
-from tests.ocsf_lake.conftest import BOUNDS, Make, contents, flow, write
+from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, write
 from tests.ocsf_lake.mortal import STEPS, Mortals
 from tests.ocsf_lake.test_ingest import rows
 from tests.servers.rgw import S3Server
@@ -151,7 +151,7 @@ def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, 
     assert tables(lake / "_ledger" / "ledger.db") == before
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step not in ("half a file", "renaming")])
+@at_steps(*(step for step in STEPS if step not in ("half a file", "renaming")), often=("planned", "written", "done"))
 def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(
     step: str, logs: Path, tmp_path: Path, mortals: Mortals
 ) -> None:

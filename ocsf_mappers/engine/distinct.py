@@ -327,7 +327,7 @@ class Evaluator:
         if not pairs.some(pairs.valid()):
             return None
         step = Step(("pair",), _ENTRIES, ("entries",))
-        return Column(self._run(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
+        return Column(self._computed(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
 
 
 def _input(name: str, rows: _Rows, found: Mapping[str, Column], *, many: bool) -> Column:

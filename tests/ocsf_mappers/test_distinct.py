@@ -19,6 +19,7 @@ from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.column import Column, combined, encoded, plain, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
 from tests import mutations
+from tests.ocsf_mappers.records import call, lines_of
 from tests.support import IN_EACH_VERSION, own, read_bytes
 
 FOLDERS = {
@@ -27,6 +28,7 @@ FOLDERS = {
     "aws_route53_resolver": "route53",
     "aws_vpc_flow": "vpcflow",
 }
+OBJECT = RawObject("memory://object")
 Parts = list[tuple[RawObject, Chunk]]
 
 
@@ -156,6 +158,15 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
     found, expected, evaluated = both(Engine(mapper), parts)
     same(found, expected)
     assert evaluated
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any) -> None:
+    engine = Engine(registry.load("aws_cloudtrail"))
+    records = [call(number, additionalEventData={"x": {"y": 1}}) for number in range(count)]
+    found, expected, evaluated = both(engine, [(OBJECT, chunk) for chunk in read_bytes(engine.mapper, lines_of(*records))])
+    same(found, expected)
+    assert evaluated == count
 
 
 def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:

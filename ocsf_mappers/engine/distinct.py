@@ -25,6 +25,9 @@ _NOTHING = Column(pa.nulls(1, pa.string()), None)
 _FALSE, _TRUE = Column(pa.array([False]), None), Column(pa.array([True]), None)
 _FALSE_TRUE = pa.array([False, True])
 
+_OF_ROWS = ("leaf", "_key_", "_envelope", EVENT_MAP)
+"""So begin the names of what steps read of records; what else is there has been computed with the leaves."""
+
 _EMPTY = pa.array(["{}", "null"])
 
 KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
@@ -260,7 +263,7 @@ class Evaluator:
     def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
         """Every result of a plan."""
         found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
-        found |= {name: column for name, column in rows.columns.items() if not name.startswith(("leaf", "_"))}
+        found |= {name: column for name, column in rows.columns.items() if not name.startswith(_OF_ROWS)}
         for step in plan.steps:
             inputs = [_input(name, rows, found, many=len(step.inputs) > 1) for name in step.inputs]
             codes, values = combined(inputs, rows.length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import Engine, Mapped, RawObject, registry
+from ocsf_mappers import Engine, Mapped, RawObject, col, registry, when
 from ocsf_mappers.engine import engine as engines
 from ocsf_mappers.engine.distinct import Evaluator
 from ocsf_mappers.readers import Chunk
@@ -28,7 +29,6 @@ FOLDERS = {
     "aws_route53_resolver": "route53",
     "aws_vpc_flow": "vpcflow",
 }
-OBJECT = RawObject("memory://object")
 Parts = list[tuple[RawObject, Chunk]]
 
 
@@ -78,6 +78,10 @@ def same(found: Mapped, expected: Mapped) -> None:
     assert {news: seen.records for news, seen in found.census.news.items()} == {
         news: seen.records for news, seen in expected.census.news.items()
     }
+
+
+def parts_of(engine: Engine, *records: Any) -> Parts:
+    return [(RawObject("memory://object"), chunk) for chunk in read_bytes(engine.mapper, lines_of(*records))]
 
 
 def _rows(rejects: pa.Table) -> list[str]:
@@ -164,9 +168,32 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
 def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any) -> None:
     engine = Engine(registry.load("aws_cloudtrail"))
     records = [call(number, additionalEventData={"x": {"y": 1}}) for number in range(count)]
-    found, expected, evaluated = both(engine, [(OBJECT, chunk) for chunk in read_bytes(engine.mapper, lines_of(*records))])
+    found, expected, evaluated = both(engine, parts_of(engine, *records))
     same(found, expected)
     assert evaluated == count
+
+
+def test_the_table_may_depend_on_one_member(both: Any) -> None:
+    table = when(col.eventType == "AwsServiceEvent").then("cloud_trail_data").otherwise("cloud_trail_mgmt")
+    engine = Engine(replace(registry.load("aws_cloudtrail"), table=table))
+    parts = parts_of(engine, call(1), call(2, eventType="AwsServiceEvent"))
+    found, expected, _ = both(engine, parts)
+    same(found, expected)
+    assert found.events["_table"].to_pylist() == ["cloud_trail_mgmt", "cloud_trail_data"]
+
+
+def test_a_text_may_be_what_a_query_calls_its_columns(both: Any) -> None:
+    """Such as a mapper that replaces a code by `v8`, where the attribute is the eighth of the query."""
+    mapper = registry.load("aws_cloudtrail")
+    words = {f"{letter}{number}": f"{letter}{number}" for letter in "bxvk" for number in range(90)}
+    events = [
+        replace(event, fields=event.fields | {"actor.user.name": col.eventName.replace(words)})
+        for event in mapper.events
+    ]
+    engine = Engine(replace(mapper, events=events))
+    found, expected, evaluated = both(engine, parts_of(engine, call(1, eventName="v8"), call(2, eventName="x1")))
+    same(found, expected)
+    assert evaluated == 2
 
 
 def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,9 @@ class Batch:
         if start < len(self):
             yield self.slice(start)
 
-    def filter(self, mask: pa.ChunkedArray) -> Batch:
+    def filter(self, mask: pa.Array | pa.ChunkedArray) -> Batch:
         """The rows where the mask is true."""
-        return self._with(self.records.filter(mask))
+        return self._with(_in_vectors(self.records.filter(mask)))
 
     def per_object(self, values: Sequence[str | None]) -> pa.ChunkedArray:
         """A value of each row's object, as a dictionary column."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import distinct, statistics
+from ocsf_mappers.compiler import distinct
 from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
 from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.engine.assemble import Assembler
@@ -24,7 +25,7 @@ from ocsf_mappers.engine.batch import Batch, RawObject, reject
 from ocsf_mappers.engine.counting import count
 from ocsf_mappers.engine.distinct import Evaluator, Results, in_file_order
 from ocsf_mappers.engine.fingerprint import fingerprint
-from ocsf_mappers.engine.mapped import REJECTS, Mapped, in_order, joined, stacked
+from ocsf_mappers.engine.mapped import REJECTS, Mapped, in_order, joined
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
@@ -89,7 +90,6 @@ class Engine:
         self._evaluator: Evaluator | None = None
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
-        self._column_sets: set[tuple[str, ...]] = set()
         self._statements: dict[tuple[str, ...], Statements] = {}
 
     def map(self, parts: Iterable[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Mapped:
@@ -103,27 +103,31 @@ class Engine:
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
         groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table, Chunk]]] = {}
+        # Of these chunks alone: what an engine has mapped before changes nothing, not the order of events either.
+        column_sets: set[tuple[str, ...]] = set()
         for raw_object, chunk in parts:
             dropped.update(chunk.dropped)
             bad += [reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
-                records = self._arranged(chunk)
+                records = self._arranged(chunk, column_sets)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
         batches = [Batch(found, self.envelopes) for found in groups.values()]
-        mapped = [found for batch in batches for found in self._mapped(batch, ordered=ordered)]
-        events = stacked([found.events for found in mapped]) if mapped else self._no_events()
-        rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
-        failed = sum((found.failed_casts for found in mapped), Counter())
-        return Mapped(events, rejects, dropped, failed, statistics.merged(found.census for found in mapped))
+        unread = Mapped(self._no_events(), pa.Table.from_pylist(bad, REJECTS), dropped)
+        return joined([unread, *(found for batch in batches for found in self._mapped(batch, ordered=ordered))])
 
-    def _arranged(self, chunk: Chunk) -> pa.Table:
-        """A chunk's records as queries take them, so that one query serves as many as may be."""
+    def _arranged(self, chunk: Chunk, column_sets: set[tuple[str, ...]]) -> pa.Table:
+        """A chunk's records as queries take them, so that one query serves as many as may be.
+
+        Args:
+            chunk: The chunk.
+            column_sets: Those that have a query of their own; one more is added as long as there are few.
+        """
         records = chunk.records
         if "_raw" not in records.column_names:
             records = tabular.arranged(chunk, self._declared)
-            if len(self._column_sets) < KEPT_COLUMN_SETS:
-                self._column_sets.add(tuple(records.column_names))
-            elif tuple(records.column_names) not in self._column_sets:
+            if len(column_sets) < KEPT_COLUMN_SETS:
+                column_sets.add(tuple(records.column_names))
+            elif tuple(records.column_names) not in column_sets:
                 records = tabular.completed(records, self._declared)
         elif self.envelopes and "_envelope" not in records.column_names:
             records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
@@ -133,12 +137,15 @@ class Engine:
         """The text of each record of a chunk as a reject has it."""
         if not len(chunk.records):
             return []
-        batch = Batch([(RawObject(""), self._arranged(chunk), chunk)], self.envelopes)
+        batch = Batch([(RawObject(""), self._arranged(chunk, set()), chunk)], self.envelopes)
         found: list[str] = batch.texts().to_pylist()
         return found
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
+
+    def _nothing(self) -> Mapped:
+        return Mapped(self._no_events(), REJECTS.empty_table())
 
     def _mapped(self, batch: Batch, *, ordered: bool) -> Iterator[Mapped]:
         """The events of records with the same columns, brought into order where that was asked for."""
@@ -151,33 +158,36 @@ class Engine:
 
     def _ways(self, batch: Batch, *, ordered: bool) -> Iterator[Mapped]:
         """Events of some records: what can be is computed once for equal values, the rest row by row."""
-        if len(batch) >= FEW_ROWS and self._pays(batch):
+        if len(batch) >= FEW_ROWS:
             try:
-                self._evaluator = self._evaluator or Evaluator(self.mapper, self.version, validated=self.validate)
-                results, slow = self._evaluator.results(batch.records, batch.shape(self.mapper, careful=False))
-                if not ordered:
-                    results = in_file_order(results, self.table.sorted_by)
-                mapped = self._of_results(results, batch) if results.length else None
+                found = self._over_values(batch, ordered=ordered)
             except duckdb.InterruptException:
                 raise
-            except Exception:
+            except Exception as error:
                 # The row by row way finds the record that is to blame.
                 _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
                 self._evaluator = None
+                yield replace(self._nothing(), fallbacks=Counter({type(error).__name__: len(batch)}))
             else:
-                if mapped is not None:
-                    yield mapped
+                mapped, slow = found
+                yield mapped
                 if not slow.any():
                     return
                 batch = batch.filter(pa.array(slow))
         for portion in batch.portions():
             yield self._map(portion, _Attempts())
 
-    def _pays(self, batch: Batch) -> bool:
-        """Whether planning the steps costs less than they save."""
+    def _over_values(self, batch: Batch, *, ordered: bool) -> tuple[Mapped, np.ndarray[Any, Any]]:
+        """What is computed once for equal values, and a boolean a record: whether it is left to the other way."""
         shape = batch.shape(self.mapper, careful=False)
         plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validate)
-        return plan.size <= MOST_SQL
+        if plan.size > MOST_SQL:
+            return self._nothing(), np.ones(len(batch), bool)
+        self._evaluator = self._evaluator or Evaluator(self.mapper, self.version, validated=self.validate)
+        results, slow = self._evaluator.results(batch.records, shape)
+        if not results.length:
+            return self._nothing(), slow
+        return self._of_results(results if ordered else in_file_order(results, self.table.sorted_by), batch), slow
 
     def _of_results(self, results: Results, batch: Batch) -> Mapped:
         """The events of results."""
@@ -203,7 +213,7 @@ class Engine:
 
     def _map(self, batch: Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
-            return Mapped(self._no_events(), REJECTS.empty_table())
+            return self._nothing()
         found = self._attempt(batch)
         if isinstance(found, Mapped):
             attempts.worked = True

@@ -27,10 +27,17 @@ REJECTS = pa.schema(
 
 @dataclass(frozen=True)
 class Mapped:
-    """What became of some records.
+    """What became of some records: `read` = rows of `events` + rows of `rejects` + `dropped`.
 
-    `events` has the lake table's columns and `_table`, its name, one row per event, in the order that `Engine.map` was
-    asked for; `read` = rows of `events` + rows of `rejects` + `dropped`.
+    Args:
+        events: The lake table's columns and `_table`, its name, one row per event, in the order that `Engine.map` was
+            asked for.
+        rejects: Records that became no event, see `REJECTS`.
+        dropped: Lines that are no records, per reason.
+        failed_casts: Values kept as text in `unmapped`, per OCSF path.
+        census: What the records held.
+        fallbacks: Error -> records that were mapped row by row because it ended the faster way. Their events are the
+            same; it is a mistake that costs time, or records that take too much memory together.
     """
 
     events: pa.Table
@@ -38,6 +45,7 @@ class Mapped:
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
     census: Census = field(default_factory=Census)
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
     def read(self) -> int:
@@ -53,6 +61,7 @@ def joined(parts: Sequence[Mapped]) -> Mapped:
         sum((part.dropped for part in parts), Counter()),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
         census=statistics.merged(part.census for part in parts),
+        fallbacks=sum((part.fallbacks for part in parts), Counter()),
     )
 
 
@@ -68,9 +77,15 @@ def stacked(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def in_order(events: pa.Table, places: Mapping[str, int]) -> pa.Table:
-    """Events in the order of their objects and records."""
+    """Events in the order of their objects and records.
+
+    Args:
+        events: The events.
+        places: The place of each object.
+    """
+    if not len(events):
+        return events
     uris = events["source_object"].combine_chunks()
-    uris = uris.chunk(0) if isinstance(uris, pa.ChunkedArray) else uris
     ranks = np.array([places[uri] for uri in uris.dictionary.to_pylist()])[uris.indices.to_numpy()]
     order = np.lexsort((events["source_record"].to_numpy(), ranks))
     return events if (np.diff(order) == 1).all() else events.take(pa.array(order))

@@ -21,7 +21,7 @@ from ocsf_mappers.readers.column import Column, combined, encoded, plain, withou
 from ocsf_mappers.readers.json_members import Members
 from tests import mutations
 from tests.ocsf_mappers.records import call, lines_of
-from tests.support import IN_EACH_VERSION, own, read_bytes
+from tests.support import IN_EACH_VERSION, flows, own, read_bytes
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -203,7 +203,32 @@ def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.Monk
     expected = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     monkeypatch.setattr(Evaluator, "results", fails)
-    same(Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow")), expected)
+    found = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
+    same(found, expected)
+    assert not expected.fallbacks
+    records = sum(len(chunk.records) for _, chunk in own("aws_vpc_flow"))
+    assert found.fallbacks == {"KeyError": records}, "nobody would know why it is slow"
+
+
+@pytest.mark.parametrize("few_rows", [1, 10**9], ids=["distinct values", "row by row"])
+def test_what_an_engine_has_mapped_before_changes_nothing(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of a batch, their order and encoding too: done again by a fresh process it has to give the same files.
+
+    Columns beyond those that have a query of their own are mapped together with others.
+    """
+    monkeypatch.setattr(engines, "FEW_ROWS", few_rows)
+    mapper = registry.load("aws_vpc_flow")
+    names = ["srcaddr", "dstaddr", "start", "action", "protocol", "bytes", "packets", "srcport"]
+
+    def parts(*sets: Sequence[str]) -> Parts:
+        columns: list[dict[str, list[str | None]]] = [{name: ["1770106500"] * 3 for name in chosen} for chosen in sets]
+        return [(RawObject(f"memory://{number}"), flows(**given)) for number, given in enumerate(columns)]
+
+    given = parts(["start", "srcaddr"], ["start", "dstaddr"], ["start", "srcaddr"])
+    used = Engine(mapper)
+    used.map(parts(*([*names[:number], "end"] for number in range(len(names) + 1))))
+    for ordered in (True, False):
+        assert used.map(given, ordered=ordered).events.equals(Engine(mapper).map(given, ordered=ordered).events)
 
 
 def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,14 @@ def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch:
     assert sizes(*heavy[:1] * 30) == [30], "ordinary records stay together, however many they are"
 
 
+def test_all_of_several_portions_may_be_refused(cloudtrail: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "VECTOR_VALUES", 10)
+    broken = [f'{{"k": [{"1, " * 20}' for _ in range(3)]
+    given = Chunk(pa.table({"_record": pa.array([1, 2, 3], pa.int64()), "_raw": broken}))
+    mapped = cloudtrail.map([(RawObject("memory://x"), given)])
+    assert reasons(mapped) == ["the record is not valid JSON"] * 3
+
+
 def test_records_of_many_small_objects_fill_vectors() -> None:
     def chunks(objects: int, records: int) -> int:
         part = chunk(*({"k": number} for number in range(records)))

@@ -167,7 +167,8 @@ class Engine:
                 # The row by row way finds the record that is to blame.
                 _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
                 self._evaluator = None
-                yield replace(self._nothing(), fallbacks=Counter({type(error).__name__: len(batch)}))
+                reason = MemoryError.__name__ if str(error) == TOO_MUCH else type(error).__name__
+                yield replace(self._nothing(), fallbacks=Counter({reason: len(batch)}))
             else:
                 mapped, slow = found
                 yield mapped

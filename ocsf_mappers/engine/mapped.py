@@ -36,8 +36,8 @@ class Mapped:
         dropped: Lines that are no records, per reason.
         failed_casts: Values kept as text in `unmapped`, per OCSF path.
         census: What the records held.
-        fallbacks: Error -> records that were mapped row by row because it ended the faster way. Their events are the
-            same; it is a mistake that costs time, or records that take too much memory together.
+        fallbacks: Name of an error -> records that were mapped row by row because it ended the faster way. Their events
+            are the same; it is a mistake of ours that costs time, or records that take too much memory together.
     """
 
     events: pa.Table

@@ -36,6 +36,13 @@ KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
 KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
 """So many values of a step with one input are remembered with their results, in so many bytes."""
 
+KEPT_IN_ALL = 64 << 20
+"""What all steps together remember comes to not more bytes than this."""
+
+KEPT_STATEMENTS = 1_024
+"""So many steps stay planned, each in about 0.1 MB: logs can name columns without end, and each set of them has steps
+of its own. A source has up to 60."""
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -43,6 +50,11 @@ class _Known:
 
     values: pa.Array
     results: dict[str, pa.Array]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return int(self.values.nbytes + sum(found.nbytes for found in self.results.values()))
 
 
 _DAY_MILLIS = 86_400_000
@@ -161,6 +173,7 @@ class Evaluator:
         self._prepared: dict[str, Statements] = {}
         self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
         self._known: dict[str, _Known] = {}
+        self._known_bytes = 0
         self._members = Members([found.name for found in mapper.record])
 
     def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
@@ -282,8 +295,12 @@ class Evaluator:
     def _computed(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         table = pa.table(dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])})
         if step.sql not in self._prepared:
+            if len(self._prepared) >= KEPT_STATEMENTS:
+                del self._prepared[next(iter(self._prepared))]
             self._prepared[step.sql] = Statements(table.schema, another(self._connection))
         found = self._prepared[step.sql].run(step.sql, table)
+        if len(found) != len(table):
+            raise ValueError(f"{len(found)} results of a step for {len(table)} combinations")
         return {name: _whole(found[name]) for name in step.outputs}
 
     def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
@@ -319,11 +336,18 @@ class Evaluator:
         return {name: results.take(places) for name, results in every.items()}
 
     def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
-        size = values.nbytes + sum(found.nbytes for found in results.values())
-        if len(values) > KEPT_VALUES or size > KEPT_BYTES:
-            self._known.pop(step.sql, None)  # there are always others
-        else:
-            self._known[step.sql] = _Known(values, results)
+        self._forget(step.sql)
+        known = _Known(values, results)
+        if len(values) > KEPT_VALUES or known.size > KEPT_BYTES:
+            return  # there are always others
+        while self._known and self._known_bytes + known.size > KEPT_IN_ALL:
+            self._forget(next(iter(self._known)))
+        self._known[step.sql] = known
+        self._known_bytes += known.size
+
+    def _forget(self, sql: str) -> None:
+        if (known := self._known.pop(sql, None)) is not None:
+            self._known_bytes -= known.size
 
     def _entries(self, pairs: Column) -> Column | None:
         """The entries of `unmapped` that JSON values come to; None where no record has any."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from ocsf_mappers import Engine, Mapped, RawObject, col, registry, when
+from ocsf_mappers.engine import distinct as evaluation
 from ocsf_mappers.engine import engine as engines
 from ocsf_mappers.engine.distinct import Evaluator
 from ocsf_mappers.readers import Chunk
@@ -246,6 +247,21 @@ def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.Mo
     ]
     assert by_place[0] == by_place[1]
     assert len(set(places)) == len(places)
+
+
+def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Engine(registry.load("aws_cloudtrail")).map(own("aws_cloudtrail"))
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
+    monkeypatch.setattr(evaluation, "KEPT_IN_ALL", 10_000)
+    engine = Engine(registry.load("aws_cloudtrail"))
+    for _ in range(2):
+        same(engine.map(own("aws_cloudtrail")), expected)
+    assert engine._evaluator is not None
+    assert len(engine._evaluator._prepared) == 5
+    known = engine._evaluator._known.values()
+    assert known
+    assert sum(item.size for item in known) == engine._evaluator._known_bytes <= 10_000
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------

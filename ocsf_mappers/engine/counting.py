@@ -24,7 +24,7 @@ from ocsf_mappers.compiler.statistics import (
     day_name,
     shortened,
 )
-from ocsf_mappers.readers.column import Column
+from ocsf_mappers.readers.column import DENSE, Column
 from ocsf_mappers.vocabulary.record import RecordShape
 
 AROUND = ("envelope.",)
@@ -163,18 +163,30 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
             kind, name = kinds(names[number]), shortened(names[number])
             if kind is not None:
                 census.news.setdefault(News(kind, name), rows.sighting(int(totals[number]), row))
-    if rows.codes is None:
-        by_group = totals[np.newaxis, :]
-    else:
-        groups = np.repeat(rows.codes, np.diff(offsets))
-        flat = np.bincount(groups * len(names) + codes, minlength=len(rows.groups) * len(names))
-        by_group = flat.reshape(len(rows.groups), len(names))
-    for (day, _), counts in zip(rows.groups, by_group, strict=True):
-        for number in np.flatnonzero(counts).tolist():
-            census.unmapped[day, shortened(names[number])] += int(counts[number])
-    census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
+    places = codes
+    if rows.codes is not None:
+        places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
     declared = _declared(shape)
-    return {name: by_group[:, number].tolist() for number, name in enumerate(names) if name in declared}
+    left: dict[str, list[int]] = {}
+    for place, times in _tallied(places, len(rows.groups) * len(names)):
+        group, number = divmod(place, len(names))
+        name = names[number]
+        census.unmapped[rows.groups[group][0], shortened(name)] += times
+        if name in declared:
+            left.setdefault(name, rows.nothing.copy())[group] = times
+    census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
+    return left
+
+
+def _tallied(numbers: np.ndarray[Any, Any], size: int) -> Iterator[tuple[int, int]]:
+    """Each of some numbers below `size` once, ascending, and how often it is there."""
+    if size > DENSE * len(numbers):
+        found, times = np.unique(numbers, return_counts=True)
+    else:
+        counts = np.bincount(numbers, minlength=size)
+        found = np.flatnonzero(counts)
+        times = counts[found]
+    yield from zip(found.tolist(), times.tolist(), strict=True)
 
 
 def _largest(numbers: Sequence[int], totals: np.ndarray[Any, Any]) -> list[int]:
@@ -215,14 +227,16 @@ def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
     """The same of members as columns."""
     counted: dict[int, np.ndarray[Any, Any]] = {}
     for name, (column, held) in zip(rows.program.members, carried, strict=True):
+        size = len(held)
         if column.codes is None:
             yield name, rows.per_group() if held[0] else rows.nothing
-            continue
-        if (key := id(column.codes)) not in counted:
-            size = len(held)
-            places = column.codes if rows.codes is None else rows.codes * size + column.codes
-            counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
-        yield name, (counted[key] @ held.astype(np.int64)).tolist()
+        elif rows.codes is not None and size * len(rows.groups) > rows.length:
+            yield name, np.bincount(rows.codes[held[column.codes]], minlength=len(rows.groups)).tolist()
+        else:
+            if (key := id(column.codes)) not in counted:
+                places = column.codes if rows.codes is None else rows.codes * size + column.codes
+                counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
+            yield name, (counted[key] @ held.astype(np.int64)).tolist()
 
 
 def _count_failed(census: Census, rows: _Rows) -> None:

@@ -15,7 +15,7 @@ from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.compiler.distinct import Plan, Step
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.engine.statements import Statements, another, connection
-from ocsf_mappers.readers.column import Codes, Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.readers.column import Codes, Column, combined, compacted, compaction, encoded, narrowed, plain
 from ocsf_mappers.readers.json_members import Members
 from ocsf_mappers.readers.tabular import UNDECLARED, column_name
 from ocsf_mappers.vocabulary.mapper import Mapper
@@ -91,10 +91,26 @@ class Results:
     carried: Sequence[tuple[Column, np.ndarray[Any, Any]]]
 
     def take(self, rows: np.ndarray[Any, Any]) -> Results:
-        """The results of some of the records."""
-        columns = {name: column.take(rows) for name, column in self.columns.items()}
-        carried = [_taken(column, held, rows) for column, held in self.carried]
-        return Results(self.program, len(rows), columns, [column.take(rows) for column in self.more], carried)
+        """The results of some of the records. Columns that have the same codes go on having the same."""
+        kept: dict[int, tuple[np.ndarray[Any, Any], Codes | None]] = {}
+
+        def places(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | None]:
+            if (key := id(codes)) not in kept:
+                kept[key] = compaction(codes[rows], size)
+            return kept[key]
+
+        def of(column: Column) -> Column:
+            if column.codes is None:
+                return column
+            some, codes = places(column.codes, len(column.values))
+            return Column(column.values.take(pa.array(some)), codes)
+
+        def flags(column: Column, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return held if column.codes is None else held[places(column.codes, len(held))[0]]
+
+        columns = {name: of(column) for name, column in self.columns.items()}
+        carried = [(of(column), flags(column, held)) for column, held in self.carried]
+        return Results(self.program, len(rows), columns, [of(column) for column in self.more], carried)
 
     def permuted(self, order: np.ndarray[Any, Any]) -> Results:
         """The results in another order. Columns that have the same codes go on having the same."""
@@ -110,12 +126,6 @@ class Results:
         columns = {name: of(column) for name, column in self.columns.items()}
         carried = [(of(column), held) for column, held in self.carried]
         return Results(self.program, self.length, columns, [of(column) for column in self.more], carried)
-
-
-def _taken(
-    column: Column, held: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
-) -> tuple[Column, np.ndarray[Any, Any]]:
-    return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
 
 
 def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:

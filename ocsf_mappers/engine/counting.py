@@ -30,6 +30,9 @@ from ocsf_mappers.vocabulary.record import RecordShape
 AROUND = ("envelope.",)
 """Before the names of members that a reader found around the record, in a document that passed it on."""
 
+MOST_NAMES = 8 * KEPT_NAMES
+"""So many names in `unmapped` are told apart; a log can have millions, of which Python would make as many objects."""
+
 _DAY_MICROS = 86_400_000_000
 
 Carried = Sequence[tuple[Column, np.ndarray[Any, Any]]]
@@ -152,10 +155,12 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
     if not len(keys):
         return {}
     coded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
-    codes, names = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+    declared = _declared(shape)
+    codes, told_apart = _bounded(coded, list(declared))
+    names = [*told_apart, OTHER]
     totals = np.bincount(codes, minlength=len(names))
     kinds = _kinds(shape)
-    undeclared = [number for number, name in enumerate(names) if totals[number] and kinds(name) is not None]
+    undeclared = [number for number, name in enumerate(told_apart) if totals[number] and kinds(name) is not None]
     if undeclared:
         first = _first(codes, len(names))
         for number in _largest(undeclared, totals):
@@ -166,7 +171,6 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
     places = codes
     if rows.codes is not None:
         places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
-    declared = _declared(shape)
     left: dict[str, list[int]] = {}
     for place, times in _tallied(places, len(rows.groups) * len(names)):
         group, number = divmod(place, len(names))
@@ -174,8 +178,34 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
         census.unmapped[rows.groups[group][0], shortened(name)] += times
         if name in declared:
             left.setdefault(name, rows.nothing.copy())[group] = times
-    census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
+    census.unmapped = bounded(census.unmapped, MOST_NAMES)
     return left
+
+
+def _bounded(coded: pa.DictionaryArray, always: Sequence[str]) -> tuple[np.ndarray[Any, Any], list[str]]:
+    """The names that are told apart, and the place of each entry's name among them; behind them where it is another.
+
+    Args:
+        coded: The name of each entry.
+        always: Names that are told apart; of the others the most frequent are.
+    """
+    names, codes = coded.dictionary, coded.indices.to_numpy(zero_copy_only=False)
+    if len(names) <= MOST_NAMES:
+        return codes, names.to_pylist()
+    others = np.flatnonzero(~pc.is_in(names, pa.array(always, pa.string())).to_numpy(zero_copy_only=False))
+    number = min(MOST_NAMES, len(others))
+    totals = np.bincount(codes, minlength=len(names))[others]
+    least = np.partition(totals, -number)[-number]
+    # Of equally frequent ones the first by name, in whatever order records come.
+    equal = others[totals == least]
+    room = number - np.count_nonzero(totals > least)
+    first = pc.select_k_unstable(names.take(pa.array(equal)), int(room), [("name", "ascending")]).to_numpy()
+    beyond = np.zeros(len(names), bool)
+    beyond[others[totals < least]] = True
+    beyond[equal] = True
+    beyond[equal[first]] = False
+    places = np.where(beyond, len(names) - np.count_nonzero(beyond), np.cumsum(~beyond) - 1)
+    return places[codes], names.filter(pa.array(~beyond)).to_pylist()
 
 
 def _tallied(numbers: np.ndarray[Any, Any], size: int) -> Iterator[tuple[int, int]]:

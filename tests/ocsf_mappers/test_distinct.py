@@ -16,6 +16,8 @@ import pyarrow as pa
 import pytest
 
 from ocsf_mappers import Engine, Mapped, RawObject, col, registry, when
+from ocsf_mappers.compiler.statistics import OTHER
+from ocsf_mappers.engine import counting
 from ocsf_mappers.engine import distinct as evaluation
 from ocsf_mappers.engine import engine as engines
 from ocsf_mappers.engine.distinct import Evaluator
@@ -273,6 +275,27 @@ def test_records_of_many_days_that_have_nothing_in_common_take_no_more_memory(mo
     assert len(mapped.events) == len(records)
     assert len({day for day, _ in mapped.census.mapped}) == 99
     assert peak < 20_000_000, peak
+
+
+def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.MonkeyPatch, both: Any) -> None:
+    """Before the rest is counted together: a text for each of millions takes more memory than all the records."""
+    given = [{"often": 1, f"once{number}": 1, "b": 1, **({"a": 1} if number else {})} for number in range(9)]
+    records = [call(number, additionalEventData=data, sharedEventID=[1]) for number, data in enumerate(given)]
+    engine = Engine(registry.load("aws_cloudtrail"))
+    parts = parts_of(engine, *records)
+    everything = engine.map(parts).census.unmapped
+    monkeypatch.setattr(counting, "MOST_NAMES", 4)
+    made: list[str] = []
+    monkeypatch.setattr(counting, "shortened", lambda name: made.append(name) or name)
+    found, expected, _ = both(engine, parts)
+    same(found, expected)
+    inside = "additionalEventData."
+    assert found.census.unmapped == {
+        ("20260203", inside + "often"): 9, ("20260203", inside + "b"): 9, ("20260203", inside + "a"): 8,
+        ("20260203", OTHER): everything.total() - 26,
+    }  # fmt: skip
+    assert inside + "once0" in made
+    assert inside + "once1" not in made
 
 
 def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

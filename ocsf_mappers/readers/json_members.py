@@ -1,7 +1,8 @@
 """Members of JSON records as columns: the raw text of each, and which records need a closer look.
 
 One pass by msgspec over many records at a time. Members that the caller does not name are skipped, and of a repeated
-one the last is kept: both show in that the lengths of what was found do not add up to the length of the record.
+one the last is kept: both show in that the lengths of what was found do not add up to the length of the record. Blanks
+between members and escapes in their names show so as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers.column import Column, encoded
-from ocsf_mappers.readers.members import RepeatedError, raw_members
 
 AT_ONCE = 512
 """Records that are Python objects at the same time."""
@@ -39,7 +39,6 @@ class Members:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._known = frozenset(names)
         # Attributes are numbered, because a member may have a name that no attribute can have.
         fields = [(f"m{number}", msgspec.Raw, _NONE) for number, _ in enumerate(self.names)]
         renamed = {f"m{number}": name for number, name in enumerate(self.names)}
@@ -51,31 +50,32 @@ class Members:
         # A member, its quotes and its colon.
         self._around = [len(msgspec.json.encode(name)) + 1 for name in self.names]
 
-    def read(self, records: pa.ChunkedArray) -> tuple[list[Column], np.ndarray[Any, Any]]:
+    def read(self, records: pa.ChunkedArray) -> tuple[list[Column], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The members of some records.
 
         Args:
             records: JSON text of each, UTF-8.
 
         Returns:
-            For each name the raw JSON text in each record, null where it is not there; and a boolean a record, true
-            where there are other members too, one is repeated, or the record is no JSON object.
+            For each name the raw JSON text in each record, null where it is not there; and two booleans a record: that
+            it is no JSON object, and that it holds more than was found.
         """
         columns: list[list[pa.Array]] = [[] for _ in self.names]
-        odd = []
+        broken, more = [np.zeros(0, bool)], [np.zeros(0, bool)]
         for some in _slices(records):
-            arrays, flags = self._some(some)
+            arrays, *flags = self._some(some)
             for column, values in zip(columns, arrays, strict=True):
                 column.append(values)
-            odd.append(flags)
+            for whole, part in zip((broken, more), flags, strict=True):
+                whole.append(part)
         read: list[Column] = []
         while columns:  # one after the other, so that the texts are not held twice
             read.append(encoded(pa.chunked_array(columns.pop(0), pa.binary())).map(_without_end))
-        return read, np.concatenate(odd) if odd else np.zeros(0, bool)
+        return read, np.concatenate(broken), np.concatenate(more)
 
-    def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
+    def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         size = len(records)
-        broken = None
+        broken = np.zeros(size, bool)
         objects = self._objects(records)
         if objects is None:
             broken = np.array([not self._is_object(text) for text in records.to_pylist()])
@@ -100,10 +100,7 @@ class Members:
             accounted += np.where(held > 0, held + (self._around[place] + 1), 0)
             values = pa.Array.from_buffers(pa.binary(), size, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
             columns.append(values)
-        odd = accounted != lengths
-        for row in np.flatnonzero(odd).tolist():
-            odd[row] = self._is_odd(records[row].as_py())
-        return columns, odd if broken is None else odd | broken
+        return columns, broken, (accounted != lengths) & ~broken
 
     def _objects(self, records: pa.Array) -> list[Any] | None:
         """The records as objects; None where some are none, or become others when they stand together."""
@@ -123,13 +120,6 @@ class Members:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
         return True
-
-    def _is_odd(self, text: str) -> bool:
-        """Whether a record whose lengths do not add up has more than blanks and escapes beside what was found."""
-        try:
-            return not self._known.issuperset(raw_members(text.encode()))
-        except (RepeatedError, msgspec.DecodeError, ValueError):
-            return True
 
 
 def _only(record: Any) -> tuple[msgspec.Raw]:

@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions, render
+from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
-from ocsf_mappers.compiler.render import ABSENT
-from ocsf_mappers.vocabulary import expr as e
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
+from ocsf_mappers.vocabulary.values import Coalesce, Column, Json
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
@@ -164,7 +164,7 @@ class Leaves:
         self._record = record
         self._is_json = is_json or {}
         self._names: dict[Leaf, str] = {}
-        self.layers: dict[str, str] = {}
+        self._shared: dict[Word, tuple[str, str]] = {}
 
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
@@ -172,26 +172,31 @@ class Leaves:
             return self._record(path)
         return self._name(Leaf(path, (), self._is_json.get(path, False)))
 
-    def member(self, expr: e.Json) -> str:
+    def member(self, word: Member) -> str:
         """The name of a member of an open-ended column; SQL where it is taken out of something else."""
-        if isinstance(expr.inner, e.Column) and self._is_json.get(expr.inner.parts, False):
-            return self._name(Leaf(expr.inner.parts, expr.keys))
-        return render.extracted(expr, self)
+        if isinstance(word.inner, Column) and self._is_json.get(word.inner.path, False):
+            return self._name(Leaf(word.inner.path, word.keys))
+        return word.taken(self)
 
-    def is_null(self, expr: e.Expr) -> str:
+    def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing; of columns their absence is all that is read."""
-        match expr:
-            case e.Column() | e.Json():
-                text = render.value(expr, self)
+        match word:
+            case Column() | Json():
+                text = word.sql(self)
                 return "null" + text.removeprefix("leaf") if _is_leaf(text) else f"({text} IS NULL)"
-            case e.Coalesce(items):
+            case Coalesce(items):
                 return "(" + " AND ".join(map(self.is_null, items)) + ")"
             case _:
-                return f"({render.value(expr, self)} IS NULL)"
+                return f"({word.sql(self)} IS NULL)"
 
-    def shared(self, sql: str) -> str:
+    def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""
-        return self.layers.setdefault(sql, f"b{len(self.layers)}")
+        return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """Name and SQL of each layer that has been asked for."""
+        return dict(self._shared.values())
 
     def _name(self, leaf: Leaf) -> str:
         return self._names.setdefault(leaf, f"leaf{len(self._names)}")
@@ -209,7 +214,7 @@ def _is_leaf(text: str) -> bool:
 class _Distinct(Compiler):
     """Compiles to steps what `Compiler` compiles to one query."""
 
-    def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
+    def _resolvers(self) -> tuple[Resolver, Resolver]:
         record = Record(self.batch.columns, self.batch.object_key)
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
@@ -266,7 +271,7 @@ class _Distinct(Compiler):
         self, facts: Program, wanted: Mapping[str, str], inner: Mapping[str, str], strikes: Iterable[str]
     ) -> Plan:
         """A plan of results and the layers between, both name -> SQL, and of tests that strike a row."""
-        inner = {**{name: sql for sql, name in self.leaves.layers.items()}, **inner}
+        inner = {**self.leaves.layers, **inner}
         reads = _Reads(inner)
         aliases: dict[str, str] = {}
         groups: dict[frozenset[str], dict[str, str]] = {}

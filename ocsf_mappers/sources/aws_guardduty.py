@@ -160,7 +160,10 @@ def place(end: str, remote: Column) -> Fields:
     ip = coalesce(given(v4), given(v6))
     named = coalesce(given(city), given(country.countryCode), given(country.countryName))
     there, known = ~ip.is_null(), ~ip.is_null() & ~named.is_null()
-    lat, lon = coalesce(remote.geoLocation.lat, remote.geoLocation.latitude), coalesce(remote.geoLocation.lon, remote.geoLocation.longitude)
+    lat, lon = (
+        coalesce(remote.geoLocation.lat, remote.geoLocation.latitude),
+        coalesce(remote.geoLocation.lon, remote.geoLocation.longitude),
+    )
     return {
         f"{end}.ip":                       ip,
         f"{end}.location.city":            when(there).then(given(city)),
@@ -178,7 +181,11 @@ def place(end: str, remote: Column) -> Fields:
 def local(end: str) -> Fields:
     """The endpoint that is ours: an address, an interface, or the resource that the finding is about."""
     ip = coalesce(given(col.localIpDetails.ipAddressV4), given(col.localIpDetails.ipAddressV6))
-    instance, interface, port = details.instanceDetails.json("instanceId"), given(col.localNetworkInterface), col.localPortDetails.port
+    instance, interface, port = (
+        details.instanceDetails.json("instanceId"),
+        given(col.localNetworkInterface),
+        col.localPortDetails.port,
+    )
     return {
         f"{end}.ip":            ip,
         f"{end}.port":          port,
@@ -220,7 +227,10 @@ def far_end(end: str, *, where: Expr) -> Fields:
 
 def process(path: str, at: Column) -> Fields:
     """A process, its user, its file and its parent; OCSF wants a number or an id of it."""
-    parent = sql("list_filter(from_json({0}, '[\"JSON\"]'), lambda p: json_extract_string(p, '$.uuid') = {1})[1]", reads=[at.lineage, at.parentUuid])
+    parent = sql(
+        "list_filter(from_json({0}, '[\"JSON\"]'), lambda p: json_extract_string(p, '$.uuid') = {1})[1]",
+        reads=[at.lineage, at.parentUuid],
+    )
     return {
         f"{path}.pid":               at.pid,
         f"{path}.uid":               coalesce(given(at.uuid), when(at.pid.is_null()).then(coalesce(given(at.executablePath), given(at.name)))),
@@ -256,7 +266,9 @@ def process(path: str, at: Column) -> Fields:
     }  # fmt: skip
 
 
-def resource_as(kind: Expr | str, *, uid: Expr, name: Expr | None = None, tags: Expr | None = None, **more: Expr) -> Fields:
+def resource_as(
+    kind: Expr | str, *, uid: Expr, name: Expr | None = None, tags: Expr | None = None, **more: Expr
+) -> Fields:
     """A resource, with everything that GuardDuty says of it in `data`."""
     fields: Fields = {
         "type":              kind,
@@ -613,11 +625,19 @@ MALWARE = [
 hex_id = col.id.matches("^[0-9a-f]{32}$") & col.region.matches("^[a-z0-9-]+$") & (col.partition == "aws")
 console = "'https://' || {0} || '.console.aws.amazon.com/guardduty/home?region=' || {0} || '#/findings?macros=current&fId=' || {1}"
 
-blocked = coalesce(*(sql("nullif({0}, '')", reads=[at.json("blocked")], carries=False) for at in (action.networkConnectionAction, action.portProbeAction, action.dnsRequestAction)))
+blocked = coalesce(
+    *(
+        sql("nullif({0}, '')", reads=[at.json("blocked")], carries=False)
+        for at in (action.networkConnectionAction, action.portProbeAction, action.dnsRequestAction)
+    )
+)
 
 # -- the affected host: in every version of OCSF the place of its addresses ----------------------------------------------
 instance = resource.instanceDetails
-first = {name: given(instance.json("networkInterfaces", "0", name)) for name in ("privateIpAddress", "privateDnsName", "networkInterfaceId", "subnetId", "vpcId")}
+first = {
+    name: given(instance.json("networkInterfaces", "0", name))
+    for name in ("privateIpAddress", "privateDnsName", "networkInterfaceId", "subnetId", "vpcId")
+}
 DEVICE: Fields = {
     "device.instance_uid":  given(instance.json("instanceId")),
     "device.ip":            first["privateIpAddress"],

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from ocsf_mappers.readers import Reader
 from ocsf_mappers.vocabulary.check import check
-from ocsf_mappers.vocabulary.expr import Column, Expr, Value
+from ocsf_mappers.vocabulary.expr import Column, Expr, Value, as_word
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, RecordShape
+from ocsf_mappers.vocabulary.word import Word
 
 Fields: TypeAlias = dict[str, Value]
 """OCSF attribute path -> expression. For an `_id` attribute give the caption."""
@@ -44,6 +45,11 @@ class EventMap:
     fields: Fields
     where: Expr | None = None
     profiles: tuple[str, ...] = ("cloud",)
+
+    @cached_property
+    def words(self) -> Mapping[str, Word]:
+        """OCSF attribute path -> what fills it."""
+        return {path: as_word(value) for path, value in self.fields.items()}
 
     @property
     def all_profiles(self) -> tuple[str, ...]:

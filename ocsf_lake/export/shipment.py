@@ -42,7 +42,6 @@ KEPT_WHERE = {
 """Key in `unmapped` -> column, and where nothing else in the event says it."""
 
 
-
 class Sender:
     """Sends shipments of one custom source.
 

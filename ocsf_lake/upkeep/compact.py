@@ -426,5 +426,3 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
             found.removed(gone, moment.isoformat(timespec="milliseconds"))
         summary.removed += len(gone)
         summary.removed_bytes += sizes
-
-

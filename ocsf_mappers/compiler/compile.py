@@ -108,7 +108,9 @@ class Compiler:
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
-        self._record = record = Record(self.batch.columns, self.batch.object_key)
+        self._record = record = Record(
+            self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank
+        )
         self._members = SharedRecord(record)
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
         return (record if len(self.mapper.events) > 1 else self._members), self._members
@@ -196,13 +198,29 @@ class Compiler:
                 found[path] = cast
         return found
 
+    @cached_property
+    def defaults(self) -> dict[str, int | str]:
+        """By path, the value that stands where the log says nothing; such a value makes no object exist."""
+        found: dict[str, int | str] = {}
+        for path in self.numbers:
+            given = {mapped.word.default for mapped in self._everywhere(path) if mapped is not None}
+            if len(given) > 1:
+                raise MappingError(f"{path}: one event map has a default that makes no object, another has not")
+            default = given.pop()
+            if "." in path and self.kinds[path] == "caption" and self._any(path).attribute.required:
+                found[path] = 0
+            elif "." in path and default is not None:
+                found[path] = default
+        return found
+
     def is_missing(self, number: int) -> str:
         """SQL that is true where an attribute has no value."""
         return f"v{number} IS NULL"
 
     def is_default(self, number: int) -> str:
-        """SQL that is true where an id is only its default."""
-        return f"v{number} = 0"
+        """SQL that is true where a value is only its default."""
+        default = next(given for path, given in self.defaults.items() if self.numbers[path] == number)
+        return f"v{number} = {default if isinstance(default, int) else sqltext.text(default)}"
 
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
@@ -385,6 +403,7 @@ class Compiler:
             carriers=[frozenset(self._users[path]) for path in self._taken],
             census=[f"m{number}" for number, _ in enumerate(self._census())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
+            defaults=self.defaults,
         )
 
     def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
@@ -411,7 +430,6 @@ class Compiler:
             other=f"o{self.numbers[path]}" if self._other_text(path) else None,
             captions=labels,
             sibling=self._sibling_path(path),
-            weak=self._any(path).attribute.required and "." in path,
             telling=[m is not None and m.word.passes_text for m in found],
         )
 
@@ -555,9 +573,8 @@ class _Flat:
         return validate.every([self._default(name) or self.absent(name) for name in below])
 
     def _default(self, path: str) -> str | None:
-        """SQL that is true where a required id inside an object is only its default."""
-        weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
-        return self.compiler.is_default(self.compiler.numbers[path]) if weak else None
+        """SQL that is true where a value is only its default."""
+        return self.compiler.is_default(self.compiler.numbers[path]) if path in self.compiler.defaults else None
 
     def _id_of_sibling(self, path: str) -> str | None:
         ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)

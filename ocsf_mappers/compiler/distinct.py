@@ -12,8 +12,8 @@ last step looks at which attributes are there, for the checks that compare sever
 Leaves of one root have the values of the root, so what reads leaves of a single root is computed with them.
 
 Names in the queries: `leaf0`, `null0` (whether the leaf is null), x, v, o, u, j, n as in `compile`, `vnull0` and
-`vzero0` (whether v0 is null, or a default), `struck` (whether the row has to go through the query of `compile`, which
-says what is wrong with it).
+`vdefault0` (whether v0 is null, or a default), `struck` (whether the row has to go through the query of `compile`,
+which says what is wrong with it).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
 
-_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vzero\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b")
+_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vdefault\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b")
 """Every name that a query may read. They are made here and in `compile`, and nothing else is called so; a text that
 looks like one makes a step read more than it needs, never less."""
 
@@ -66,7 +66,7 @@ class Step:
     """A query over the distinct combinations of its inputs, one row for each, in their order.
 
     Args:
-        inputs: Columns of the relation `batch`: leaves as text, `null...`, `vnull...` and `vzero...` as booleans.
+        inputs: Columns of the relation `batch`: leaves as text, `null...`, `vnull...` and `vdefault...` as booleans.
         sql: The query.
         outputs: Its columns.
     """
@@ -189,6 +189,10 @@ class Leaves:
             case _:
                 return f"({word.sql(self)} IS NULL)"
 
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return self._record.blank(path)
+
     def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""
         return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
@@ -215,7 +219,7 @@ class _Distinct(Compiler):
     """Compiles to steps what `Compiler` compiles to one query."""
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
-        record = Record(self.batch.columns, self.batch.object_key)
+        record = Record(self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank)
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves
@@ -226,7 +230,7 @@ class _Distinct(Compiler):
 
     def is_default(self, number: int) -> str:
         """A boolean beside the steps: whether an id is only its default."""
-        return f"vzero{number}"
+        return f"vdefault{number}"
 
     def choice(self) -> Plan:
         """The plan of the event map's number."""
@@ -420,7 +424,7 @@ class _Reads:
 
     def is_late(self, sql: str) -> bool:
         """Whether it asks which attributes are there."""
-        return any(name.startswith(("vnull", "vzero")) for name in _NAMES.findall(sql))
+        return any(name.startswith(("vnull", "vdefault")) for name in _NAMES.findall(sql))
 
 
 def _any(tests: Sequence[str]) -> str:

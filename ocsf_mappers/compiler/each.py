@@ -244,20 +244,20 @@ class ObjectList:
             required_id = attribute.enum is not None and attribute.required
             for name, sql in self._values(path, attribute, word, fields.keys(), element):
                 weak = word.is_constant or (required_id and name != path)
-                found.append(Taken(name, sql, weak, "0" if required_id else None))
+                found.append(Taken(name, sql, weak, "0" if required_id else word.default))
         return found
 
     def _source(self, part: lists.Each) -> str:
         """SQL for the JSON value that `each` goes through or into."""
         inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
-        return inner.sql(self.outside)
+        found = inner.sql(self.outside)
+        return f"to_json({found})" if inner.is_list else found
 
     def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""
         if isinstance(part.inner, lists.Every):
-            path = "$" + "".join(_step(step) for step in part.inner.path.split("."))
-            return f"json_extract({self._source(part)}, {sqltext.text(path)})"
-        return _elements(self._source(part))
+            return f"json_extract({self._source(part)}, {sqltext.text(lists.json_path(part.inner.path))})"
+        return lists.elements(self._source(part))
 
     def _values(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
@@ -348,14 +348,14 @@ class ObjectList:
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        array = part.inner.sql(self.record)
+        array = self._source(part)
         beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
         element = Element(self.item, self.record, (word for _, word in part.fields), beside)
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
             return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
         left = self._unused_members(part, uses, element)
-        found = f"list_bool_or(list_transform({element.read(_elements(array), left)}, lambda {self.item}: {left}))"
+        found = f"list_bool_or(list_transform({element.read(lists.elements(array), left)}, lambda {self.item}: {left}))"
         return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
 
     def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
@@ -391,19 +391,6 @@ def _only(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType:
         if any(leaf == name or leaf.startswith(f"{name}.") for leaf in wanted):
             fields.append(pa.field(field.name, field.type if name in wanted else _only(field.type, name, wanted)))
     return pa.struct(fields) if pa.types.is_struct(kind) else kind
-
-
-def _elements(array: str) -> str:
-    return (
-        f"CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
-        f"WHEN '{{' THEN [{array}::JSON] END"
-    )
-
-
-def _step(step: str) -> str:
-    """A member's name, and `[]` behind it, as DuckDB's JSON path spells them."""
-    name = step.removesuffix("[]")
-    return (f'."{name}"' if name else "") + ("[*]" if step.endswith("[]") else "")
 
 
 def _caption(number: str, attribute: schema.Attribute, text: str) -> str:

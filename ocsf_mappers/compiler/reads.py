@@ -6,7 +6,7 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
@@ -21,11 +21,21 @@ class Record:
     Args:
         columns: Declared columns of a text log; None for JSON text, whose members are those of the struct `r`.
         object_key: Columns from the object's own name that are present.
+        leaves: Every declared member, and whether it is JSON.
+        blank: Texts that say nothing.
     """
 
-    def __init__(self, columns: frozenset[str] | None, object_key: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        columns: frozenset[str] | None,
+        object_key: tuple[str, ...],
+        leaves: Mapping[Path, bool],
+        blank: Sequence[str] = (),
+    ) -> None:
         self._columns = columns
         self._object_key = object_key
+        self._leaves = leaves
+        self._blank = tuple(blank)
         self._shared: dict[Word, tuple[str, str]] = {}
 
     def __call__(self, path: Path) -> str:
@@ -43,6 +53,10 @@ class Record:
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"
+
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return () if self._leaves.get(path, False) else self._blank
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
@@ -76,6 +90,10 @@ class SharedRecord:
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"
+
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return self._record.blank(path)
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
@@ -129,13 +147,18 @@ class Element:
             return self._record.member(Json(Column(word.inner.path[1:]), word.keys))
         if _looks_inside(word.inner):
             return word.taken(self)
-        places = self._inner.setdefault(word.inner.sql(self), {})
+        text = word.inner.sql(self)
+        places = self._inner.setdefault(text, {})
         place = _place(places, sqltext.pointer(*word.keys))
-        return f"{self._variable}.d{list(self._inner.values()).index(places)}[{place}]"
+        return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"
+
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in an element's member, or in a column of the record."""
+        return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
     def shared(self, word: Word, sql: str) -> str:
         """The SQL itself: what is inside a list is computed where it stands."""

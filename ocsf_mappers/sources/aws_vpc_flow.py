@@ -107,15 +107,15 @@ MAPPER = Mapper(
             fields={
                 # classification
                 # where the log has no action, a flow is reported and nothing says that it was refused
-                "activity_id": when(~col.action.is_null())
+                "activity_id": when(col.action.is_not_null())
                 .then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse"))
                 .when(is_flow)
                 .then("Traffic"),
                 "severity_id": "Informational",
                 "status_code": col.log_status,
-                "status_detail": when(untimed & ~object_key.window.is_null() & ~col.reject_reason.is_null())
+                "status_detail": when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null())
                 .then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
-                .when(untimed & ~object_key.window.is_null())
+                .when(untimed & object_key.window.is_not_null())
                 .then(said_time)
                 .otherwise(col.reject_reason),
                 # occurrence

@@ -10,15 +10,19 @@ when(col.flow_direction == "egress").then(col.vpc_id)
 coalesce(col.pkt_srcaddr, col.srcaddr)
 col.start.epoch_seconds()
 col.resources.each({"uid": col.ARN, "type": col.type})
+text("arn:{}:s3:::{}", col.partition, col.name)
+obj({"ip": col.srcaddr, "port": col.srcport}, needs="ip")
 ```
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from string import Formatter
 from typing import NoReturn, TypeAlias
 
-from ocsf_mappers.errors import MappingError
+from ocsf_mappers.errors import MappingError, nearest
 from ocsf_mappers.vocabulary import claims, lists, texts, values
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.word import Word
@@ -70,11 +74,38 @@ class Expr:
         `each` in a list are one list of objects after the other. `or_empty` gives an empty list instead of null where
         the record has no array: for lists whose emptiness is itself an answer.
         """
-        return Expr(lists.Each(self._word, tuple((path, as_word(value)) for path, value in fields.items()), or_empty))
+        return Expr(lists.Each(self._word, tuple(flat(fields)), or_empty))
 
     def band(self, floors: Mapping[int, str], *, otherwise: Value) -> Expr:
         """The text of the highest floor that a number reaches, null where it is no number. Consumes nothing."""
         return Expr(texts.Band(self._word, tuple(sorted(floors.items(), reverse=True)), as_word(otherwise)))
+
+    def each_of(self, path: str | None = None, *, where: Expr | None = None, text: Value | None = None) -> Expr:
+        """A list of texts from a JSON array: what is at a path in each element, or a text made of it.
+
+        Inside `where` and `text`, `col.x` means the element's member `x`, as in `each`. Null and blank texts are left
+        out. It consumes the array only where it takes all of it: without path, condition and text.
+        """
+        given = [None if value is None else as_word(value) for value in (where, text)]
+        return Expr(lists.EachOf(self._word, path, *given))
+
+    def as_written(self) -> Expr:
+        """The text of a column or member even where it is one that the mapper calls blank.
+
+        Raises:
+            MappingError: It is neither.
+        """
+        if not isinstance(self._word, values.Column | values.Json):
+            raise MappingError("as_written() is for a column, or a member of one")
+        return Expr(replace(self._word, as_written=True))
+
+    def lower(self) -> Expr:
+        """Text in lower case."""
+        return Expr(texts.Lower(self._word))
+
+    def where(self, condition: Expr) -> Expr:
+        """The value where the condition holds, else null: `when(condition).then(value)`."""
+        return Expr(values.Case(((condition._word, self._word),)))
 
     # -- times ------------------------------------------------------------------------------------------------------
     def epoch_seconds(self, *, fraction: bool = False) -> Expr:
@@ -93,6 +124,10 @@ class Expr:
     def is_null(self) -> Expr:
         """Whether the value is missing."""
         return Expr(claims.IsNull(self._word))
+
+    def is_not_null(self) -> Expr:
+        """Whether there is a value."""
+        return Expr(claims.Not(claims.IsNull(self._word)))
 
     def is_in(self, *texts: str) -> Expr:
         """Whether the text is one of these."""
@@ -135,7 +170,25 @@ class Expr:
     __hash__ = object.__hash__
 
 
-Value: TypeAlias = "Expr | str | int | bool | Sequence[Expr | str | int]"
+Value: TypeAlias = "Expr | Obj | str | int | bool | Sequence[Expr | str | int] | Mapping[str, Value]"
+
+
+class Obj:
+    """An object: OCSF attributes below the path at which it stands."""
+
+    def __init__(self, fields: Mapping[str, Value], needs: Sequence[str] = ()) -> None:
+        self._words = dict(flat(fields))
+        self._needs = needs
+        for path in needs:
+            if path not in self._words:
+                raise MappingError(f"the object needs {path!r}, which it does not map{nearest(path, self._words)}")
+
+    def words(self) -> Iterator[tuple[str, Word]]:
+        """Path below the object and word of everything in it, null where nothing that it needs is there."""
+        needed = [self._words[path] for path in self._needs]
+        there = needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))
+        for path, word in self._words.items():
+            yield path, word if path in self._needs or not needed else lists.where_there(word, there)
 
 
 class Column(Expr):
@@ -213,6 +266,54 @@ def when(condition: Expr) -> When:
     return When(condition)
 
 
+def obj(fields: Mapping[str, Value], *, needs: str | Sequence[str] = ()) -> Obj:
+    """An object that exists only where one of the attributes that it needs does: `obj({...}, needs="ip")`.
+
+    Without `needs` it is the same as its fields alone, `{...}`.
+    """
+    return Obj(fields, (needs,) if isinstance(needs, str) else needs)
+
+
+def flat(fields: Mapping[str, Value]) -> Iterator[tuple[str, Word]]:
+    """Path and word of everything in a table of fields, objects entered."""
+    for path, value in fields.items():
+        if isinstance(value, Obj | Mapping):
+            inner = value if isinstance(value, Obj) else Obj(value)
+            yield from ((f"{path}.{below}", word) for below, word in inner.words())
+        else:
+            yield path, as_word(value)
+
+
+def list_of(*given: Value) -> Expr:
+    """A list of the values that are not null; null where all are. An attribute takes a Python list as well."""
+    return Expr(values.ListOf(tuple(map(as_word, given))))
+
+
+def first(*given: Value, default: str) -> Expr:
+    """The first value that is not null, else the default: a text that OCSF wants, and that makes no object by itself.
+
+    A value that is the same text counts as the default.
+    """
+    return Expr(values.First(tuple(map(as_word, given)), default))
+
+
+def text(template: str, *given: Value) -> Expr:
+    """Values put into a text, null where one of them is: `text("arn:{}:s3:::{}", outer.partition, col.name)`.
+
+    Raises:
+        MappingError: There is not one `{}` for each value.
+    """
+    pieces, marks = [""], []
+    for literal, mark, _, _ in Formatter().parse(template):
+        pieces[-1] += literal
+        if mark is not None:
+            marks.append(mark)
+            pieces.append("")
+    if any(marks) or len(marks) != len(given):
+        raise MappingError(f"text({template!r}) needs one {{}} for each of its {len(given)} values")
+    return Expr(values.Text(tuple(pieces), tuple(map(as_word, given))))
+
+
 def coalesce(*given: Value) -> Expr:
     """The first value that is not null; later ones are consumed only where they are used or equal."""
     return Expr(values.Coalesce(tuple(map(as_word, given))))
@@ -221,7 +322,7 @@ def coalesce(*given: Value) -> Expr:
 def sql(template: str, *, reads: Sequence[Expr], carries: bool = True) -> Expr:
     """DuckDB SQL with `{0}`, `{1}`... standing for the values read, in order: `sql("upper({0})", reads=[col.x])`.
 
-    It consumes what it reads, unless `carries` says that it keeps but a part.
+    It consumes what it reads, unless `carries` says that it keeps but a part. A list is given as JSON text.
     """
     return Expr(values.Sql(template, tuple(map(as_word, reads)), carries))
 

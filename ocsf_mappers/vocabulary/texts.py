@@ -100,6 +100,26 @@ class Prefix(Word):
 
 
 @dataclass(frozen=True)
+class Lower(Word):
+    """Text in lower case."""
+
+    inner: Word
+
+    def sql(self, at: Resolver) -> str:
+        return f"lower({self.inner.sql(at)})"
+
+    @property
+    def passes_text(self) -> bool:
+        return self.inner.passes_text
+
+    def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
+        yield from self.inner.consumed(at, condition)
+
+    def said(self, words: Explained) -> str:
+        return f"lower({words.of(self.inner)})"
+
+
+@dataclass(frozen=True)
 class Extract(Word):
     """The first group of an RE2 pattern, null where it does not match."""
 

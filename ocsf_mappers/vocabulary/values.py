@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
-from ocsf_mappers.vocabulary.word import TEXT, Consumption, Explained, Resolver, Spelling, Word, both, quoted
+from ocsf_mappers.vocabulary.word import (
+    TEXT,
+    Consumption,
+    Explained,
+    Resolver,
+    Spelling,
+    Word,
+    both,
+    quoted,
+    without_blank,
+)
 
 ELEMENT, OUTER = "@element", "@outer"
 """First steps of the columns that mean, inside `each`, the element itself and the record around it."""
@@ -17,12 +28,13 @@ _SPECIAL = {OBJECT_KEY: "object_key", OUTER: "outer", ELEMENT: "element"}
 
 @dataclass(frozen=True)
 class Column(Word):
-    """A source column, or a member of one."""
+    """A source column, or a member of one; `as_written` keeps a text that says nothing."""
 
     path: Path
+    as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at(self.path)
+        return at(self.path) if self.as_written else without_blank(at(self.path), at.blank(self.path))
 
     @property
     def passes_text(self) -> bool:
@@ -106,13 +118,14 @@ class ListOf(Word):
 
 @dataclass(frozen=True)
 class Json(Word):
-    """A member of a JSON value; several keys go down one level each."""
+    """A member of a JSON value; several keys go down one level each. `as_written` as for columns."""
 
     inner: Word
     keys: tuple[str, ...]
+    as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at.member(self)
+        return at.member(self) if self.as_written else without_blank(at.member(self), at.blank((ELEMENT,)))
 
     def taken(self, at: Resolver) -> str:
         """SQL that takes the member out where it is needed, which may be in few records."""
@@ -167,11 +180,61 @@ class Coalesce(Word):
 
 
 @dataclass(frozen=True)
+class First(Coalesce):
+    """The first value that is not null, else a text that makes no object by itself."""
+
+    otherwise: str
+
+    def sql(self, at: Resolver) -> str:
+        items = [*(item.sql(at) for item in self.items), sqltext.text(self.otherwise)]
+        return f"coalesce({', '.join(items)})"
+
+    @property
+    def default(self) -> str | None:
+        return self.otherwise
+
+    def results(self) -> Iterator[str | int]:
+        yield from super().results()
+        yield self.otherwise
+
+    def said(self, words: Explained) -> str:
+        return f"first({', '.join(map(words.whole, self.items))}, else {quoted(self.otherwise)})"
+
+
+@dataclass(frozen=True)
+class Text(Word):
+    """Values put into a text, null where one of them is.
+
+    Args:
+        pieces: The text before the first value, between each two, and behind the last.
+        items: The values.
+    """
+
+    pieces: tuple[str, ...]
+    items: tuple[Word, ...]
+
+    def sql(self, at: Resolver) -> str:
+        joined = [sqltext.text(self.pieces[0])] if self.pieces[0] else []
+        for item, piece in zip(self.items, self.pieces[1:], strict=True):
+            joined += [item.sql(at), *([sqltext.text(piece)] if piece else [])]
+        return f"({' || '.join(joined)})"
+
+    def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
+        for item in self.items:
+            others = " AND ".join(f"{other.sql(at)} IS NOT NULL" for other in self.items if other != item)
+            yield from item.consumed(at, both(condition, others or None))
+
+    def said(self, words: Explained) -> str:
+        items = [f"{{{words.of(item)}}}" for item in self.items]
+        return quoted("".join(map("".join, zip_longest(self.pieces, items, fillvalue=""))))
+
+
+@dataclass(frozen=True)
 class Case(Word):
     """The value of the first branch whose condition holds; null when none does."""
 
     branches: tuple[tuple[Word, Word], ...]
-    default: Word | None = None
+    otherwise: Word | None = None
 
     @property
     def values(self) -> Sequence[Word]:
@@ -183,7 +246,7 @@ class Case(Word):
 
     def spelled(self, at: Resolver, spelling: Spelling) -> str:
         whens = [f"WHEN {test.sql(at)} THEN {then.spelled(at, spelling)}" for test, then in self.branches]
-        last = "" if self.default is None else f" ELSE {self.default.spelled(at, spelling)}"
+        last = "" if self.otherwise is None else f" ELSE {self.otherwise.spelled(at, spelling)}"
         return f"CASE {' '.join(whens)}{last} END"
 
     def results(self) -> Iterator[str | int]:
@@ -195,7 +258,7 @@ class Case(Word):
 
     @property
     def _all(self) -> list[Word]:
-        return [*self.values, *([] if self.default is None else [self.default])]
+        return [*self.values, *([] if self.otherwise is None else [self.otherwise])]
 
     @property
     def passes_text(self) -> bool:
@@ -205,6 +268,11 @@ class Case(Word):
     def is_list(self) -> bool:
         return any(value.is_list for value in self._all)
 
+    @property
+    def default(self) -> str | None:
+        found = {value.default for value in self._all}
+        return found.pop() if len(found) == 1 else None
+
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         missed: list[str] = []
         for test, then in self.branches:
@@ -212,13 +280,13 @@ class Case(Word):
             earlier = " AND ".join(f"({miss}) IS NOT TRUE" for miss in missed)
             yield from then.consumed(at, both(condition, both(earlier or None, claim)))
             missed.append(claim)
-        if self.default is not None:
+        if self.otherwise is not None:
             earlier = " AND ".join(f"({miss}) IS NOT TRUE" for miss in missed)
-            yield from self.default.consumed(at, both(condition, earlier))
+            yield from self.otherwise.consumed(at, both(condition, earlier))
 
     def said(self, words: Explained) -> str:
         parts = [f"{words.whole(value)} when {words.of(test)}" for test, value in self.branches]
-        return ", else ".join([*parts, *([] if self.default is None else [words.whole(self.default)])])
+        return ", else ".join([*parts, *([] if self.otherwise is None else [words.whole(self.otherwise)])])
 
     @property
     def stands_alone(self) -> bool:
@@ -235,10 +303,6 @@ class Sql(Word):
 
     def sql(self, at: Resolver) -> str:
         return "(" + self.template.format(*(read.sql(at) for read in self.reads)) + ")"
-
-    @property
-    def is_list(self) -> bool:
-        return True
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         for read in self.reads if self.carries else ():

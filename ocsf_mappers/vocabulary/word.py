@@ -36,6 +36,9 @@ class Resolver(Protocol):
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
 
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column; none in one that holds JSON."""
+
     def shared(self, word: Word, sql: str) -> str:
         """The SQL of a word that is costly and may be needed several times, or the name of a column that holds it."""
 
@@ -115,6 +118,11 @@ class Word(ABC):
         return False
 
     @property
+    def default(self) -> str | None:
+        """The text that stands where the record says nothing, and makes no object by itself; None for most words."""
+        return None
+
+    @property
     def is_constant(self) -> bool:
         """Whether it is the same for every record."""
         return False
@@ -174,6 +182,15 @@ class Explained:
 def quoted(value: object) -> str:
     """A constant as readable text."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def without_blank(sql: str, blank: tuple[str, ...]) -> str:
+    """A text, null where it is one of those that say nothing."""
+    if not blank or sql == ABSENT:
+        return sql
+    if len(blank) == 1:
+        return f"nullif({sql}, {sqltext.text(blank[0])})"
+    return f"CASE WHEN {sql} NOT IN ({', '.join(map(sqltext.text, blank))}) THEN {sql} END"
 
 
 def both(left: str | None, right: str | None) -> str | None:

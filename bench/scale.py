@@ -66,25 +66,15 @@ def fill(lake: Path, files: int, objects: int) -> None:
         names = [(1_000_000 + number, row["id"]) for number, row in enumerate(batches)]
         ledger.executemany("INSERT INTO names (id, name) VALUES (?, ?)", names)
         rest = object_row["rest"]
-        objects_table, found = (
-            "object_rows",
-            [
-                {**object_row, "rest": f"{rest}-{number:08d}", "batch": names[number * len(names) // objects][0]}
-                for number in range(objects)
-            ],
-        )
+        objects_table, found = "object_rows", [
+            {**object_row, "rest": f"{rest}-{number:08d}", "batch": names[number * len(names) // objects][0]}
+            for number in range(objects)
+        ]
     else:
-        objects_table, found = (
-            "objects",
-            [
-                {
-                    **read,
-                    "uri": f"{read['uri']}-{number:08d}",
-                    "batch_id": batches[number * len(batches) // objects]["id"],
-                }
-                for number in range(objects)
-            ],
-        )
+        objects_table, found = "objects", [
+            {**read, "uri": f"{read['uri']}-{number:08d}", "batch_id": batches[number * len(batches) // objects]["id"]}
+            for number in range(objects)
+        ]
     for table, added in (("batches", batches), ("files", rows), (objects_table, found)):
         names = ", ".join(f'"{name}"' for name in added[0])
         marks = ", ".join("?" * len(added[0]))

@@ -37,7 +37,8 @@ def export(source: str, bucket: str, name: str, event_class: str | None = None, 
 def page(done: Summary) -> str:
     """The run in Markdown."""
     rows = [
-        [text.count(item.rows), text.size(item.bytes), report.code(item.uri)] for item in done.objects[:SHOWN_OBJECTS]
+        [text.count(item.rows), text.size(item.bytes), report.code(item.uri)]
+        for item in done.objects[:SHOWN_OBJECTS]
     ]
     parts = [f"{done.message}.", *([report.table(["events", "bytes", "object"], rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"

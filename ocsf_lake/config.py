@@ -57,9 +57,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True, validate_default=True
     )
 
-    lake: str = Field(
-        "./ocsf_lake", description="Root of the lake: a folder, or a URI of fsspec such as s3://bucket/lake."
-    )
+    lake: str = Field("./ocsf_lake", description="Root of the lake: a folder, or a URI of fsspec such as s3://bucket/lake.")
     state: Path | None = Field(
         None, description="Folder for ledger and catalog; needed when the lake is not a local folder."
     )

@@ -133,7 +133,9 @@ def _sqlite(state: Path | None, name: str) -> sa.URL:
     return sa.URL.create("sqlite", database=str(_in(state, name)))
 
 
-def _ledger(settings: Settings, store: Store, target: sa.URL, patient: bool, reading: bool, absent: bool) -> Ledger:
+def _ledger(
+    settings: Settings, store: Store, target: sa.URL, patient: bool, reading: bool, absent: bool
+) -> Ledger:
     """The ledger; none is made where the lake had one."""
     file = None if target.get_backend_name() == "postgresql" else Path(str(target.database))
     if file is not None and not file.exists() and not file.is_symlink():
@@ -177,7 +179,9 @@ def _asked(patient: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs)
     return retry.patiently(do, *given, **named) if patient else do(*given, **named)
 
 
-def _others(settings: Settings, store: Store, state: Path | None, shared: str | None, reading: bool) -> list[Catalog]:
+def _others(
+    settings: Settings, store: Store, state: Path | None, shared: str | None, reading: bool
+) -> list[Catalog]:
     """The catalogs beside the local one, as the settings name them; each is imported only when it is wanted."""
     found: list[Catalog] = []
     if "glue" in settings.catalogs:

@@ -51,7 +51,9 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_notebook_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update_golden: bool) -> None:
+def test_the_notebook_shows_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update_golden: bool
+) -> None:
     (tmp_path / "sample_logs").symlink_to(SAMPLE_LOGS)
     shutil.copy(NOTEBOOK.with_name("watchlist.csv"), tmp_path)
     monkeypatch.chdir(tmp_path)

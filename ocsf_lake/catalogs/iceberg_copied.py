@@ -118,7 +118,9 @@ class CopiedCatalog(IcebergCatalog):
                 for number, (column, transform, name) in enumerate(keys)
             )
         )
-        self.catalog.create_table((self.namespace, definition.name), schema, partition_spec=spec, properties=PROPERTIES)
+        self.catalog.create_table(
+            (self.namespace, definition.name), schema, partition_spec=spec, properties=PROPERTIES
+        )
 
     def _folder(self, name: str) -> str:
         return f"{self.catalog.properties.get('warehouse', '')}/{self.namespace}/{name}"

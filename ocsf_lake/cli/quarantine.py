@@ -31,7 +31,9 @@ PartArgument = Annotated[
     str, typer.Argument(metavar="[OBJECT]", help="Part of the names of objects.", show_default=False)
 ]
 
-app = typer.Typer(help="Work with records that became no event.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Work with records that became no event.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 AllOption = Annotated[bool, typer.Option("--all", help="Also records that a replay has made events of.")]

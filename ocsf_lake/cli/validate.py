@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ocsf_mappers.ocsf.events import Finding
 
 EXAMPLE = (
-    "ocsf-lake map aws_vpc_flow sample_logs/aws_vpc_flow/version_5.log > events.jsonl\nocsf-lake validate events.jsonl"
+    "ocsf-lake map aws_vpc_flow sample_logs/aws_vpc_flow/version_5.log > events.jsonl\n"
+    "ocsf-lake validate events.jsonl"
 )
 
 

@@ -142,7 +142,7 @@ def _check_versions(target: CustomSource, waiting: Sequence[WaitingFile]) -> Non
         newest = ".".join(map(str, custom_sources.NEWEST_OCSF))
         raise ConfigError(
             f"the lake has events of {target.source} in OCSF {', '.join(newer)}, and Security Lake takes OCSF {newest} "
-            'or older from custom sources; export from a lake with ocsf_version = "1.1.0"'
+            "or older from custom sources; export from a lake with ocsf_version = \"1.1.0\""
         )
 
 

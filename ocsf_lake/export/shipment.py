@@ -42,6 +42,7 @@ KEPT_WHERE = {
 """Key in `unmapped` -> column, and where nothing else in the event says it."""
 
 
+
 class Sender:
     """Sends shipments of one custom source.
 

@@ -212,7 +212,9 @@ class Search:
             )  # fmt: skip
         return rows, places, variants
 
-    def _files(self, connection: duckdb.DuckDBPyConnection, paths: Sequence[str], merged: Sequence[str]) -> str | None:
+    def _files(
+        self, connection: duckdb.DuckDBPyConnection, paths: Sequence[str], merged: Sequence[str]
+    ) -> str | None:
         """The rows of files, and those of merged files that earlier batches wrote, as SQL; None without files."""
         read = [f"SELECT * FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"] if paths else []
         if merged:
@@ -266,7 +268,9 @@ def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> 
     return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
 
 
-def encoded(found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int) -> list[parquet.Encoded]:
+def encoded(
+    found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int
+) -> list[parquet.Encoded]:
     """The file of the duplicates of one part, not written yet; none, no file."""
     if not found:
         return []

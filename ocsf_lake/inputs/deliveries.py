@@ -193,7 +193,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
     return Found(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Found()
 
 
-def _beside(fs: Any, path: str, roots: Sequence[str], loose: Mapping[str, Names], closed: Sequence[str]) -> Names:
+def _beside(
+    fs: Any, path: str, roots: Sequence[str], loose: Mapping[str, Names], closed: Sequence[str]
+) -> Names:
     """What is in no tree: the uppermost folders that hold none, and objects beside folders that do."""
     above = {path}
     for root in roots:
@@ -369,7 +371,6 @@ def matched(step: str, name: str) -> dict[str, str] | None:
 
 def filled(step: str, day: date) -> str:
     """What the folder of a year, month or day is called."""
-
     def value(variable: re.Match[str]) -> str:
         name = variable[1]
         return _DATES[name].format(getattr(day, name.removesuffix("_unpadded")))

@@ -92,7 +92,6 @@ class Calls:
             return
         except (ObjectError, OSError) as error:
             self.refused[uri] = f"the folder cannot be listed: {error}"
-
     def pass_over(self, fs: Any, path: str, reason: str) -> None:
         """Counts a name that stands for nothing to read, by the reason."""
         self.passed.setdefault(reason, Names()).add(shown(fs, path))

@@ -57,7 +57,11 @@ def pages(
                     if earlier := [ref for ref in page if ref.uri.rpartition("/")[2] <= after]:
                         yield earlier
             yield from listing.below(fs, folder, calls, after=after)
-        elif years is not None or (in_tree and not rests) or (not in_tree and (depth >= _END or calls.number >= end)):
+        elif (
+            years is not None
+            or (in_tree and not rests)
+            or (not in_tree and (depth >= _END or calls.number >= end))
+        ):
             yield from listing.below(fs, folder, calls)
         else:
             inside: list[str] = []

@@ -417,7 +417,9 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
 
 def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
     merge_of = {path: merge.id for merge in plan.merges for path in merge.inputs}
-    before = {row.path: dict(row._mapping) for row in select_in(connection, sa.select(FILES), FILES.c.path, plan.old)}
+    before = {
+        row.path: dict(row._mapping) for row in select_in(connection, sa.select(FILES), FILES.c.path, plan.old)
+    }
     retired = [
         {**before[path], "merge_id": merge_of.get(path), "compaction_id": plan.id, "retired_at": at, "removed_at": None}
         for path in plan.old
@@ -469,7 +471,9 @@ def version(table: str) -> str:
     return f"compacted {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
-def _held(connection: sa.Connection, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[Held]]]:
+def _held(
+    connection: sa.Connection, table: str, values: Sequence[str]
+) -> dict[str, tuple[int, list[Held]]]:
     row = FILES.c
     query = (
         sa.select(

@@ -70,13 +70,8 @@ class DamagedError(ConfigError):
 
 
 def connect(
-    url: str | sa.URL,
-    metadata: sa.MetaData,
-    name: str,
-    steps: Sequence[Step] = (),
-    umask: int = permissions.UMASK,
-    *,
-    reading: bool = False,
+    url: str | sa.URL, metadata: sa.MetaData, name: str, steps: Sequence[Step] = (), umask: int = permissions.UMASK,
+    *, reading: bool = False,
 ) -> sa.Engine:
     """An engine for a database whose tables are those of today.
 

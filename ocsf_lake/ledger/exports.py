@@ -125,7 +125,8 @@ class Exports:
         )
         with self._engine.connect() as connection:
             return [
-                WaitingFile(path, tuple(values.split("/")), *more) for path, values, *more in connection.execute(query)
+                WaitingFile(path, tuple(values.split("/")), *more)
+                for path, values, *more in connection.execute(query)
             ]
 
     def last_shipped(self) -> dict[tuple[str, str], datetime]:
@@ -145,7 +146,9 @@ class Exports:
             LostError: A file of it is in another shipment by now.
         """
         paths = [file.path for file in files]
-        found = Shipment(shipment_id(self._target, account, day, paths), account, day, sum(file.rows for file in files))
+        found = Shipment(
+            shipment_id(self._target, account, day, paths), account, day, sum(file.rows for file in files)
+        )
         rows = [
             {"target": self._target, "path": file.path, "shipment_id": found.id, "rows": file.rows} for file in files
         ]

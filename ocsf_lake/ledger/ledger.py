@@ -271,12 +271,8 @@ class Ledger:
                 sa.update(BATCHES)
                 .where(BATCHES.c.id == batch.id, BATCHES.c.state != State.DONE)
                 .values(
-                    attempts=BATCHES.c.attempts + 1,
-                    failures=BATCHES.c.failures + 1,
-                    state=State.PLANNED,
-                    reason=None,
-                    begun_at=now(),
-                    worker=WORKER,
+                    attempts=BATCHES.c.attempts + 1, failures=BATCHES.c.failures + 1, state=State.PLANNED, reason=None,
+                    begun_at=now(), worker=WORKER,
                 )
             )
             if not changed.rowcount:

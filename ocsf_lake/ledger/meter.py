@@ -56,7 +56,9 @@ def record(
     return {news: sighting for news, sighting in found.items() if news.kind is not Novelty.OPEN_MEMBER}
 
 
-def _days(batch: Batch, result: Result, found: dict[News, Sighting], day_of: DayOf) -> list[dict[str, Any]]:
+def _days(
+    batch: Batch, result: Result, found: dict[News, Sighting], day_of: DayOf
+) -> list[dict[str, Any]]:
     census = result.census
     kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
     days: dict[str, Counter[str]] = {}
@@ -104,7 +106,9 @@ def _members(connection: sa.Connection, source: str, result: Result) -> list[dic
     ]
 
 
-def _record_news(connection: sa.Connection, batch: Batch, news: dict[News, Sighting], at: str) -> dict[News, Sighting]:
+def _record_news(
+    connection: sa.Connection, batch: Batch, news: dict[News, Sighting], at: str
+) -> dict[News, Sighting]:
     """Adds to the table of news; gives what is in it from now on and was not before."""
     if not news:
         return {}

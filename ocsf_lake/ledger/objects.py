@@ -83,7 +83,9 @@ def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]
         yield from connection.execute(query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest))
 
 
-def _joined(connection: sa.Connection, query: sa.Select[Any], wanted: Sequence[tuple[int, str]]) -> sa.Select[Any]:
+def _joined(
+    connection: sa.Connection, query: sa.Select[Any], wanted: Sequence[tuple[int, str]]
+) -> sa.Select[Any]:
     """A query on `OBJECTS` with the rows that are wanted as one more table: what makes databases use the index."""
     if connection.dialect.name == "postgresql":
         numbers, rests = zip(*wanted, strict=True)

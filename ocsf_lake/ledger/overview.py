@@ -104,7 +104,9 @@ def sources(engine: sa.Engine) -> list[SourceRow]:
     for source, states in batches.items():
         records, events, quarantined, dropped, bytes_in, bytes_out = counts.get(source, [None] * len(columns))
         rows.append(
-            SourceRow(source, read[source] or None, records, events, quarantined, dropped, bytes_in, bytes_out, states)
+            SourceRow(
+                source, read[source] or None, records, events, quarantined, dropped, bytes_in, bytes_out, states
+            )
         )
     return rows
 
@@ -148,7 +150,9 @@ def not_read(engine: sa.Engine) -> list[NotRead]:
         ]
 
 
-def _examples(connection: sa.Connection, left: sa.ColumnElement[bool], state: str, reason: str | None) -> list[str]:
+def _examples(
+    connection: sa.Connection, left: sa.ColumnElement[bool], state: str, reason: str | None
+) -> list[str]:
     query = sa.select(OBJECTS.c.uri).where(left, OBJECTS.c.state == state)
     query = query.where(OBJECTS.c.reason.is_not_distinct_from(reason))
     # Those that failed are few, and shown; of what is set aside there may be millions.
@@ -189,7 +193,9 @@ def tables(engine: sa.Engine) -> list[TableRow]:
     known = FILES.c.partition.like("%/%/%") & FILES.c.partition.not_like(f"%/{layout.UNKNOWN}")
     day = sa.case((known, _day(engine)))
     query = (
-        sa.select(FILES.c.table_name, BATCHES.c.source, sa.func.sum(FILES.c.rows), sa.func.min(day), sa.func.max(day))
+        sa.select(
+            FILES.c.table_name, BATCHES.c.source, sa.func.sum(FILES.c.rows), sa.func.min(day), sa.func.max(day)
+        )
         .join_from(FILES, BATCHES, BATCHES.c.id == FILES.c.batch_id)
         .group_by(FILES.c.table_name, BATCHES.c.source)
         .order_by(FILES.c.table_name, BATCHES.c.source)

@@ -238,7 +238,9 @@ def _result(number: int, said: dict[str, Any]) -> tuple[Batch, Result]:
         ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
         for uri, etag, size, stamp, state, reason, lasting, *counts in said["objects"]
     }
-    files = [FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in said["files"]]
+    files = [
+        FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in said["files"]
+    ]
     result = Result(
         outcomes, files, said["events_by_class"], said["dropped"], said["failed_casts"], said["unmapped_keys"],
         said["seconds"], said["duplicates"], said["variants"], census=_census_of(said["census"]),

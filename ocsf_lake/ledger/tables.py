@@ -52,7 +52,6 @@ OBJECT_ROWS = sa.Table(
 `NAMES`, a URI is its beginning and its rest, an ETag is bytes."""
 OBJECT_ROWS.add_is_dependent_on(NAMES)
 
-
 def _of_objects() -> list[sa.Column[Any]]:
     return [
         sa.Column("uri", sa.Text, primary_key=True),

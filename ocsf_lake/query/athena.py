@@ -32,7 +32,9 @@ class Answer:
     scanned: int
 
 
-def run(athena: Any, sql: str, database: str, workgroup: str, sleep: Callable[[float], None] = time.sleep) -> Answer:
+def run(
+    athena: Any, sql: str, database: str, workgroup: str, sleep: Callable[[float], None] = time.sleep
+) -> Answer:
     """The rows of one query.
 
     Args:
@@ -57,7 +59,9 @@ def run(athena: Any, sql: str, database: str, workgroup: str, sleep: Callable[[f
             raise (RetriableError if retriable else ConfigError)(f"Athena: {status['State'].lower()}: {reason}")
         pages = list(_pages(athena, query))
     columns = [item["Name"] for item in pages[0]["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
-    rows = [[value.get("VarCharValue") for value in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]]
+    rows = [
+        [value.get("VarCharValue") for value in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]
+    ]
     if rows and rows[0] == columns:
         del rows[0]  # the first page of a SELECT begins with the names
     return Answer(columns, rows, int(execution.get("Statistics", {}).get("DataScannedInBytes", 0)))

@@ -259,11 +259,8 @@ def connected(
 
 
 def connect(
-    settings: Settings,
-    *statements: str,
-    parameters: Mapping[str, Any] | None = None,
-    own: Mapping[str, pa.Table] = NO_TABLES,
-    **config: bool,
+    settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 

@@ -426,3 +426,5 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
             found.removed(gone, moment.isoformat(timespec="milliseconds"))
         summary.removed += len(gone)
         summary.removed_bytes += sizes
+
+

@@ -23,7 +23,9 @@ SPAN_BYTES = 64 << 20
 of a whole day have for all: fewer spans, fewer readings."""
 
 
-def written(paths: Sequence[Path], table: str, rows: Sequence[int], settings: Settings, folder: Path) -> Iterator[Path]:
+def written(
+    paths: Sequence[Path], table: str, rows: Sequence[int], settings: Settings, folder: Path
+) -> Iterator[Path]:
     """Writes the rows of files, in their order, into files of so many rows each.
 
     No more than a span of time is in memory, whatever the size of the files; the same rows give the same bytes.
@@ -89,3 +91,5 @@ def shares(rows: int, files: int) -> list[int]:
     """Rows divided evenly among files."""
     least, more = divmod(rows, files)
     return [least + (number < more) for number in range(files)]
+
+

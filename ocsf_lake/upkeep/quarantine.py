@@ -73,7 +73,9 @@ class Reject:
     tries: int
 
 
-def listed(connection: duckdb.DuckDBPyConnection, source: str | None = None, state: str | None = "open") -> list[Group]:
+def listed(
+    connection: duckdb.DuckDBPyConnection, source: str | None = None, state: str | None = "open"
+) -> list[Group]:
     """Rejects grouped by source, reason and object, the largest group first.
 
     Args:
@@ -181,7 +183,9 @@ class Purge:
     open: int
 
 
-def purgeable(lake: Lake, connection: duckdb.DuckDBPyConnection, older_than: timedelta, *, closed: bool) -> list[Purge]:
+def purgeable(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, older_than: timedelta, *, closed: bool
+) -> list[Purge]:
     """The files whose records came into quarantine longer ago than this.
 
     Args:

@@ -177,3 +177,5 @@ def _checkpoint_rows(store: Store) -> Iterator[tuple[str, list[dict[str, object]
             table = pq.read_table(io.BytesIO(store.get(path) or b""))
             for part in table.to_batches(max_chunksize=_ROWS):
                 yield name.removeprefix(f"{records.CHECKPOINT}-").removesuffix(".parquet"), part.to_pylist()
+
+

@@ -330,7 +330,9 @@ class Delimited:
         moved = records.set_column(records.column_names.index("_record"), "_record", numbers)
         return moved.select([*columns, "_record"])
 
-    def _chunk_by_line(self, text: bytes, names: tuple[str, ...], line: int, headed: bool) -> tuple[Chunk, int]:
+    def _chunk_by_line(
+        self, text: bytes, names: tuple[str, ...], line: int, headed: bool
+    ) -> tuple[Chunk, int]:
         """The slow way, for text with lines that are no UTF-8 or hold carriage returns: those are set apart."""
         good: list[bytes] = []
         numbers: list[int] = []

@@ -28,9 +28,7 @@ from ocsf_mappers import (
     when,
 )
 
-DEFAULT_FIELDS = (
-    "version account_id interface_id srcaddr dstaddr srcport dstport protocol packets bytes start end action log_status"
-)
+DEFAULT_FIELDS = "version account_id interface_id srcaddr dstaddr srcport dstport protocol packets bytes start end action log_status"
 """The fields of version 2, which a flow log has when its owner chose none."""
 
 FIELDS = f"""{DEFAULT_FIELDS}
@@ -71,22 +69,13 @@ TEXT = Delimited(
 inbound, outbound = col.flow_direction == "ingress", col.flow_direction == "egress"
 undirected = ~coalesce(col.flow_direction, "-").is_in("ingress", "egress")
 untimed = col.start.is_null() & col.end.is_null()
-said_time = sql(
-    "'start and end are missing: time is the ' || {0} || ' in the name of the object'",
-    reads=[object_key.window],
-    carries=False,
-)
+said_time = sql("'start and end are missing: time is the ' || {0} || ' in the name of the object'", reads=[object_key.window], carries=False)
 # a look at the interface that leaves it in `unmapped` as well
 interface = sql("{0}", reads=[col.interface_id], carries=False)
 # without `log_status`, a record that counts something or names an address is a flow
-is_flow = (col.log_status == "OK") | (
-    col.log_status.is_null() & ~coalesce(col.srcaddr, col.pkt_srcaddr, col.bytes, col.packets).is_null()
-)
+is_flow = (col.log_status == "OK") | (col.log_status.is_null() & ~coalesce(col.srcaddr, col.pkt_srcaddr, col.bytes, col.packets).is_null())
 transit = col.resource_type == "TransitGateway"
-no_source, no_destination = (
-    coalesce(col.pkt_srcaddr, col.srcaddr).is_null(),
-    coalesce(col.pkt_dstaddr, col.dstaddr).is_null(),
-)
+no_source, no_destination = coalesce(col.pkt_srcaddr, col.srcaddr).is_null(), coalesce(col.pkt_dstaddr, col.dstaddr).is_null()
 
 MAPPER = Mapper(
     name="aws_vpc_flow",
@@ -101,85 +90,57 @@ MAPPER = Mapper(
     listed={"version": "2 3 4 5 6 7 8 9 10".split()},
     observables={"src_endpoint.instance_uid": "Resource UID", "dst_endpoint.instance_uid": "Resource UID"},
     events=[
-        EventMap(
-            "network_activity",
-            profiles=("cloud", "security_control"),
-            fields={
-                # classification
-                # where the log has no action, a flow is reported and nothing says that it was refused
-                "activity_id": when(col.action.is_not_null())
-                .then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse"))
-                .when(is_flow)
-                .then("Traffic"),
-                "severity_id": "Informational",
-                "status_code": col.log_status,
-                "status_detail": when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null())
-                .then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
-                .when(untimed & object_key.window.is_not_null())
-                .then(said_time)
-                .otherwise(col.reject_reason),
-                # occurrence
-                "time": coalesce(
-                    col.start.epoch_seconds(fraction=True),
-                    col.end.epoch_seconds(fraction=True),
-                    when(untimed).then(object_key.time.iso8601()),
-                ),
-                "start_time": col.start.epoch_seconds(fraction=True),
-                "end_time": col.end.epoch_seconds(fraction=True),
-                # context
-                "metadata.product.version": col.version,
-                "cloud.provider": "AWS",
-                "cloud.account.uid": coalesce(
-                    when(col.account_id != "unknown").then(col.account_id), object_key.account
-                ),
-                "cloud.region": coalesce(col.region, object_key.region),
-                "cloud.zone": col.az_id,
-                # what the security group or network ACL did
-                "action_id": col.action.replace(ACCEPT="Allowed", REJECT="Denied"),
-                "disposition_id": col.action.replace(ACCEPT="Allowed", REJECT="Blocked"),
-                # primary: pkt_* is the packet's own address where a gateway or load balancer stands between
-                "src_endpoint.ip": coalesce(col.pkt_srcaddr, col.srcaddr),
-                "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
-                "src_endpoint.port": col.srcport,
-                "src_endpoint.svc_name": col.pkt_src_aws_service,
-                "src_endpoint.interface_uid": coalesce(
-                    when(outbound).then(col.interface_id).when(undirected & no_source).then(interface),
-                    col.tgw_src_eni,
-                    when(no_source).then(col.tgw_attachment_id),
-                ),
-                "src_endpoint.vpc_uid": coalesce(when(outbound).then(col.vpc_id), col.tgw_src_vpc_id),
-                "src_endpoint.subnet_uid": coalesce(when(outbound).then(col.subnet_id), col.tgw_src_subnet_id),
-                "src_endpoint.instance_uid": when(outbound).then(col.instance_id),
-                "src_endpoint.zone": col.tgw_src_az_id,
-                "src_endpoint.owner.account.uid": col.tgw_src_vpc_account_id,
-                "dst_endpoint.ip": coalesce(col.pkt_dstaddr, col.dstaddr),
-                "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
-                "dst_endpoint.port": col.dstport,
-                "dst_endpoint.svc_name": col.pkt_dst_aws_service,
-                "dst_endpoint.interface_uid": coalesce(
-                    when(inbound).then(col.interface_id).when(undirected & no_destination).then(interface),
-                    col.tgw_dst_eni,
-                    when(no_destination).then(col.tgw_attachment_id),
-                ),
-                "dst_endpoint.vpc_uid": coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
-                "dst_endpoint.subnet_uid": coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
-                "dst_endpoint.instance_uid": when(inbound).then(col.instance_id),
-                "dst_endpoint.zone": col.tgw_dst_az_id,
-                "dst_endpoint.owner.account.uid": col.tgw_dst_vpc_account_id,
-                "observation_point_id": when(transit)
-                .then("Neither")
-                .otherwise(col.flow_direction.replace(egress="Source", ingress="Destination")),
-                "connection_info.direction_id": col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
-                "connection_info.protocol_num": col.protocol,
-                "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOL_NAMES)).then(
-                    col.protocol.replace(PROTOCOL_NAMES)
-                ),
-                "connection_info.protocol_ver": col.type,
-                "connection_info.tcp_flags": col.tcp_flags,
-                "connection_info.boundary_id": col.traffic_path.replace(BOUNDARIES),
-                "traffic.bytes": col.bytes,
-                "traffic.packets": col.packets,
-            },
-        ),
+        EventMap("network_activity", profiles=("cloud", "security_control"), fields={
+            # classification
+            # where the log has no action, a flow is reported and nothing says that it was refused
+            "activity_id":    when(col.action.is_not_null()).then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse")).when(is_flow).then("Traffic"),
+            "severity_id":    "Informational",
+            "status_code":    col.log_status,
+            "status_detail":  when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
+                              .when(untimed & object_key.window.is_not_null()).then(said_time).otherwise(col.reject_reason),
+            # occurrence
+            "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True), when(untimed).then(object_key.time.iso8601())),
+            "start_time":     col.start.epoch_seconds(fraction=True),
+            "end_time":       col.end.epoch_seconds(fraction=True),
+            # context
+            "metadata.product.version": col.version,
+            "cloud.provider":    "AWS",
+            "cloud.account.uid": coalesce(when(col.account_id != "unknown").then(col.account_id), object_key.account),
+            "cloud.region":      coalesce(col.region, object_key.region),
+            "cloud.zone":        col.az_id,
+            # what the security group or network ACL did
+            "action_id":      col.action.replace(ACCEPT="Allowed", REJECT="Denied"),
+            "disposition_id": col.action.replace(ACCEPT="Allowed", REJECT="Blocked"),
+            # primary: pkt_* is the packet's own address where a gateway or load balancer stands between
+            "src_endpoint.ip":               coalesce(col.pkt_srcaddr, col.srcaddr),
+            "src_endpoint.intermediate_ips": when(col.pkt_srcaddr != col.srcaddr).then([col.srcaddr]),
+            "src_endpoint.port":             col.srcport,
+            "src_endpoint.svc_name":         col.pkt_src_aws_service,
+            "src_endpoint.interface_uid":    coalesce(when(outbound).then(col.interface_id).when(undirected & no_source).then(interface), col.tgw_src_eni, when(no_source).then(col.tgw_attachment_id)),
+            "src_endpoint.vpc_uid":          coalesce(when(outbound).then(col.vpc_id), col.tgw_src_vpc_id),
+            "src_endpoint.subnet_uid":       coalesce(when(outbound).then(col.subnet_id), col.tgw_src_subnet_id),
+            "src_endpoint.instance_uid":     when(outbound).then(col.instance_id),
+            "src_endpoint.zone":             col.tgw_src_az_id,
+            "src_endpoint.owner.account.uid": col.tgw_src_vpc_account_id,
+            "dst_endpoint.ip":               coalesce(col.pkt_dstaddr, col.dstaddr),
+            "dst_endpoint.intermediate_ips": when(col.pkt_dstaddr != col.dstaddr).then([col.dstaddr]),
+            "dst_endpoint.port":             col.dstport,
+            "dst_endpoint.svc_name":         col.pkt_dst_aws_service,
+            "dst_endpoint.interface_uid":    coalesce(when(inbound).then(col.interface_id).when(undirected & no_destination).then(interface), col.tgw_dst_eni, when(no_destination).then(col.tgw_attachment_id)),
+            "dst_endpoint.vpc_uid":          coalesce(when(inbound).then(col.vpc_id), col.tgw_dst_vpc_id),
+            "dst_endpoint.subnet_uid":       coalesce(when(inbound).then(col.subnet_id), col.tgw_dst_subnet_id),
+            "dst_endpoint.instance_uid":     when(inbound).then(col.instance_id),
+            "dst_endpoint.zone":             col.tgw_dst_az_id,
+            "dst_endpoint.owner.account.uid": col.tgw_dst_vpc_account_id,
+            "observation_point_id":          when(transit).then("Neither").otherwise(col.flow_direction.replace(egress="Source", ingress="Destination")),
+            "connection_info.direction_id":  col.flow_direction.replace(ingress="Inbound", egress="Outbound"),
+            "connection_info.protocol_num":  col.protocol,
+            "connection_info.protocol_name": when(col.protocol.is_in(*PROTOCOL_NAMES)).then(col.protocol.replace(PROTOCOL_NAMES)),
+            "connection_info.protocol_ver":  col.type,
+            "connection_info.tcp_flags":     col.tcp_flags,
+            "connection_info.boundary_id":   col.traffic_path.replace(BOUNDARIES),
+            "traffic.bytes":   col.bytes,
+            "traffic.packets": col.packets,
+        }),
     ],
 )

@@ -42,7 +42,7 @@ def run(folder: Path, lake: str, runner: str, source: str = "aws_cloudtrail") ->
     return [state.type.value, state.message or ""]
 
 
-DEADLY = """
+DEADLY = '''
 import dataclasses, os, signal
 from ocsf_mappers import JsonRecords
 from ocsf_mappers.sources.aws_cloudtrail import MAPPER as CLOUDTRAIL
@@ -55,7 +55,7 @@ class Deadly(JsonRecords):
 
 (reader,) = CLOUDTRAIL.readers
 MAPPER = dataclasses.replace(CLOUDTRAIL, name="acme", readers=[Deadly(reader.lists, reader.envelopes)])
-"""
+'''
 
 
 def deadly_source(folder: Path) -> Path:

@@ -129,7 +129,9 @@ def test_a_key_gives_the_region_and_the_status_the_activity(ran: Path) -> None:
     assert {row["activity_name"] for row in rows(ran, sql)} == {"Traffic"}
 
 
-def test_a_second_run_reads_nothing_again(ran: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_reads_nothing_again(
+    ran: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ran)
     done = ocsf_lake("ingest", "raw", "--json")
     assert (done.code, json.loads(done.out)["sources"]) == (0, {})

@@ -217,6 +217,8 @@ def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
     assert (run.code, "--automations deploy/automations.yaml" in run.err) == (2, True)
 
 
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 def test_options_win_over_variables_and_variables_over_the_file(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

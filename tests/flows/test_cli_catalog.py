@@ -97,7 +97,9 @@ def test_a_lake_that_is_not_there_is_misuse_and_is_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_snapshots_of_iceberg_expire(ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_of_iceberg_expire(
+    ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OCSF_LAKE_CATALOGS", '["iceberg"]')
     for name in ("version_5.log", "default_v2.log"):
         assert ocsf_lake("ingest", "aws_vpc_flow", str(SAMPLE_LOGS / "aws_vpc_flow" / name), "--lake", "own").code == 0

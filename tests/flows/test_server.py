@@ -364,7 +364,9 @@ def test_events_are_exported_by_a_flow(server: Server, ready_lake: Path, tmp_pat
     bucket = f"{tmp_path}/aws-security-data-lake-eu-west-1-test"
     lake = shutil.copytree(ready_lake, tmp_path / "lake")
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        first, again = (export("aws_vpc_flow", bucket, "flows", lake=str(lake), return_state=True) for _ in range(2))
+        first, again = (
+            export("aws_vpc_flow", bucket, "flows", lake=str(lake), return_state=True) for _ in range(2)
+        )
     assert first.is_completed()
     ((flows,),) = asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*) FROM vpc_flow")
     assert re.match(rf"{flows} events in \d+ objects? sent to file://{bucket}/ext/flows", first.message or "")

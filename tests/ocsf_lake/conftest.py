@@ -28,7 +28,9 @@ BOUNDS: dict[str, object] = {"batch_objects": 2, "part_rows": 25, "workers": 1}
 """Four batches of the logs below; those of CloudTrail have two parts each."""
 
 DAY = "2025/03/11"
-CLOUDTRAIL_KEY = f"AWSLogs/{{account}}/CloudTrail/{{region}}/{DAY}/{{account}}_CloudTrail_{{region}}_20250311T{{hhmm}}Z_{{tag}}.json.gz"
+CLOUDTRAIL_KEY = (
+    f"AWSLogs/{{account}}/CloudTrail/{{region}}/{DAY}/{{account}}_CloudTrail_{{region}}_20250311T{{hhmm}}Z_{{tag}}.json.gz"
+)
 VPC_KEY = (
     f"AWSLogs/{{account}}/vpcflowlogs/{{region}}/{DAY}/"
     "{account}_vpcflowlogs_{region}_fl-0a_20250311T{hhmm}Z_{tag}.log.gz"

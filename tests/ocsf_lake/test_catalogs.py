@@ -171,9 +171,9 @@ def test_new_columns_reach_the_table_and_its_partitions(glue: GlueCatalog) -> No
     assert {"Name": "more", "Type": "string"} in columns
     assert "org:string" in next(item["Type"] for item in columns if item["Name"] == "cloud")
     assert glue_module.BEHIND not in table_of(glue)["Parameters"]
-    assert {json.dumps(item["StorageDescriptor"]["Columns"]) for item in glue._partitions("vpc_flow")} == {
-        json.dumps(columns)
-    }
+    assert {
+        json.dumps(item["StorageDescriptor"]["Columns"]) for item in glue._partitions("vpc_flow")
+    } == {json.dumps(columns)}
     # An older program, which knows less, takes nothing away.
     again(glue).create_or_evolve(VPC)
     assert table_of(glue)["StorageDescriptor"]["Columns"] == columns

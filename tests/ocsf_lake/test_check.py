@@ -131,7 +131,9 @@ def test_a_file_whose_raw_objects_are_gone_is_not_made_worse(settings: Settings,
 
 
 @pytest.mark.parametrize("step", ["part", "written", "registered"])
-def test_work_under_way_is_no_untruth(step: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_under_way_is_no_untruth(
+    step: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = config.load(lake=str(tmp_path / "lake"), batch_objects=2, part_rows=25, workers=1)
 
     def die(reached: str, _: str) -> None:

@@ -217,7 +217,9 @@ def test_a_removal_that_dies_is_finished(compactable: Make, monkeypatch: pytest.
 def test_duplicates_of_merged_events_are_found_and_a_lost_file_comes_out_as_it_was(
     removed: bool, tmp_path: Path
 ) -> None:
-    found = config.load(lake=str(tmp_path / "lake"), duplicates={"aws_cloudtrail": "drop"}, compact_grace_hours=0)
+    found = config.load(
+        lake=str(tmp_path / "lake"), duplicates={"aws_cloudtrail": "drop"}, compact_grace_hours=0
+    )
     late_logs = tmp_path / "logs"
     take(late_logs, found, 0, 1)
     _again(late_logs, 0, "copy-1")  # dropped: the lake has its events
@@ -381,8 +383,7 @@ def test_an_export_waits_for_what_is_being_merged(
 
 
 def test_quarantine_of_a_merged_batch_is_replayed_where_the_partition_is(
-    tmp_path: Path,
-    mend: Callable[[], None],  # noqa: F811
+    tmp_path: Path, mend: Callable[[], None],  # noqa: F811
 ) -> None:
     found = config.load(lake=str(tmp_path / "lake"), compact_grace_hours=0)
     folder = tmp_path / "logs"
@@ -406,9 +407,7 @@ def test_quarantine_of_a_merged_batch_is_replayed_where_the_partition_is(
 
 
 def test_a_replay_under_which_its_partition_moves_is_done_again(
-    tmp_path: Path,
-    mend: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    tmp_path: Path, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch,  # noqa: F811
 ) -> None:
     found = config.load(lake=str(tmp_path / "lake"))
     folder = tmp_path / "logs"

@@ -142,7 +142,9 @@ def test_too_many_records_that_fail_cost_their_object(
     assert (summary.counts.read, summary.counts.events, summary.counts.quarantined) == (30, 29, 1)
 
 
-def test_where_every_object_fails_none_is_blamed(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_every_object_fails_none_is_blamed(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object, **__: object) -> None:
         raise ValueError("a defect")
 
@@ -366,3 +368,5 @@ def test_a_count_error_is_laid_on_the_object() -> None:
     found = divide.search([piece("a", 5), piece("b", 5)], attempt, CountError("lost"), frozenset())
     assert [failure.ref.uri for failure in found.objects] == ["b"]
     assert found.records == []
+
+

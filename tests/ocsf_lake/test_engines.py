@@ -88,7 +88,9 @@ def summed(rows: list[dict[str, Any]]) -> dict[str, list[Row]]:
         for row, source in zip(rows, sources, strict=True)
     )[:3]
     return {
-        "count": [(len(rows), len({row["accountid"] for row in rows}), sum(row["traffic"]["bytes"] for row in rows))],
+        "count": [
+            (len(rows), len({row["accountid"] for row in rows}), sum(row["traffic"]["bytes"] for row in rows))
+        ],
         "first": [
             (account, region, ip, port, time, utc(getattr(time_dt, "to_pydatetime", lambda t=time_dt: t)()))
             for time, account, region, ip, port, time_dt in first

@@ -182,7 +182,9 @@ def test_files_that_were_merged_go_when_no_snapshot_has_them(settings: Settings)
     assert compact.compact(settings, clock=lambda: later).removed == 4
     with opened(settings) as lake:
         assert check.check(lake) == []
-        assert len(table_of(lake).scan().to_arrow()) == sum(file.rows for file in check.truth(lake).held(TABLE))
+        assert len(table_of(lake).scan().to_arrow()) == sum(
+            file.rows for file in check.truth(lake).held(TABLE)
+        )
 
 
 def test_a_lake_without_iceberg_has_nothing_to_forget(tmp_path: Path) -> None:
@@ -192,7 +194,9 @@ def test_a_lake_without_iceberg_has_nothing_to_forget(tmp_path: Path) -> None:
     assert (summary.tables, summary.left) == ([], {})
 
 
-def test_what_a_dead_attempt_registered_in_another_table_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_dead_attempt_registered_in_another_table_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next attempt has no files in it: its events came in another delivery by then. Its snapshot is forgotten."""
     found = config.load(lake=str(tmp_path / "lake"), catalogs=["iceberg"], duplicates={"aws_cloudtrail": "drop"})
     read = call(2, eventCategory="Data", managementEvent=False, eventSource="s3.amazonaws.com", eventName="GetObject")

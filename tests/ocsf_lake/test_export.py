@@ -199,7 +199,9 @@ def test_an_event_is_the_lakes_event(filled: Make, send: Send, tmp_path: Path) -
         assert row["cloud"]["region"] == other["region"]
 
 
-def test_a_region_that_the_event_does_not_say_is_kept(settings: Make, send: Send, tmp_path: Path) -> None:
+def test_a_region_that_the_event_does_not_say_is_kept(
+    settings: Make, send: Send, tmp_path: Path
+) -> None:
     records = [call(1), call(2, region="NOWHERE?")]
     write(tmp_path / "in" / "a.json", json.dumps({"Records": records}))
     found = settings(export_region=REGION)
@@ -395,7 +397,9 @@ def test_a_backlog_is_sorted_in_portions_and_none_of_them_is_small(monkeypatch: 
     assert [len(group) for group in export._bounded(files)] == []
 
 
-def test_a_backlog_is_sent_whole(filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backlog_is_sent_whole(
+    filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "SHIPMENT_BYTES", 1)
     files = rows(filled(), "SELECT path FROM ledger_files WHERE class_uid = 6003")
     assert len(send(filled()).objects) == len(files) > 2
@@ -612,11 +616,7 @@ def test_a_file_made_again_after_it_was_sent_is_not_sent_again(
 
 
 def test_replayed_events_are_sent_and_what_is_in_quarantine_or_a_duplicate_is_not(
-    settings: Make,
-    send: Send,
-    tmp_path: Path,
-    clock: Clock,
-    mend: Callable[[], None],  # noqa: F811 - a fixture
+    settings: Make, send: Send, tmp_path: Path, clock: Clock, mend: Callable[[], None]  # noqa: F811 - a fixture
 ) -> None:
     found = settings(export_region=REGION, duplicates={"aws_cloudtrail": "mark"})
     records = [call(1), call(1), *MENDED[:2], {"eventName": "no time"}]
@@ -649,7 +649,9 @@ def test_batches_that_are_not_finished_are_not_sent(
 
 # -- what Security Lake would not take --------------------------------------------------------------------------------
 @pytest.mark.parametrize("version", ["1.5.0", "1.8.0"])
-def test_newer_versions_of_ocsf_are_refused(version: str, settings: Make, send: Send, tmp_path: Path) -> None:
+def test_newer_versions_of_ocsf_are_refused(
+    version: str, settings: Make, send: Send, tmp_path: Path
+) -> None:
     found = settings(ocsf_version=version, export_region=REGION)
     write(tmp_path / "in" / "a.json", json.dumps({"Records": [call(1)]}))
     ingest.ingest([str(tmp_path / "in")], found, "aws_cloudtrail")

@@ -163,9 +163,8 @@ def test_a_catalog_whose_configuration_cannot_be_read_is_an_error_of_the_setup(
     tmp_path: Path, answering: Answering
 ) -> None:
     answering.answer = (404, b"not here")
-    with (
-        pytest.raises(ConfigError, match="cannot open the Iceberg catalog"),
-        opened(settings(tmp_path, uri=answering.uri)),
+    with pytest.raises(ConfigError, match="cannot open the Iceberg catalog"), opened(
+        settings(tmp_path, uri=answering.uri)
     ):
         pass
 

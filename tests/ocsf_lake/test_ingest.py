@@ -193,7 +193,9 @@ def test_records_that_go_missing_are_noticed(logs: Path, settings: Make, monkeyp
     assert ingest.ingest([str(logs)], settings()).counts.events == 140
 
 
-def test_a_lake_that_refuses_a_file_stops_the_run(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lake_that_refuses_a_file_stops_the_run(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -170,7 +170,9 @@ def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: M
 
 
 @pytest.mark.parametrize("committed", [0, 1, 2, 3], ids=["nothing", "tables", "id", "claim"])
-def test_a_lake_whose_making_was_killed_is_made_by_the_next_run(committed: int, stage: Stage, mortals: Mortals) -> None:
+def test_a_lake_whose_making_was_killed_is_made_by_the_next_run(
+    committed: int, stage: Stage, mortals: Mortals
+) -> None:
     """The first commits to a new ledger: its tables, its id, and the end of the transaction that marks the lake."""
     stage.before("ingest")
     given = stage.given["ingest"]

@@ -182,7 +182,9 @@ def test_an_estimate_says_what_a_backfill_does(logs: Path, settings: Make) -> No
 
 
 def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) -> None:
-    one = backfill.backfill("aws_cloudtrail", str(logs), DAY, DAY, settings(), ("012345678901",), ("us-east-1",))
+    one = backfill.backfill(
+        "aws_cloudtrail", str(logs), DAY, DAY, settings(), ("012345678901",), ("us-east-1",)
+    )
     assert (one.listed, one.counts.read) == (1, 21)
     # Delivered a day later at most: the day before brings them too.
     assert backfill.estimate("aws_vpc_flow", str(logs), date(2025, 3, 10), date(2025, 3, 10), settings()).objects == 4

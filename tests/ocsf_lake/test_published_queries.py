@@ -77,6 +77,7 @@ class Logs:
         keys = {name.replace("_", "-"): value for name, value in wanted.items()}
         return [flow for flow in self.flows if "vpc-id" in flow and all(flow[key] == keys[key] for key in keys)]
 
+
     def flows_between(self, one: str, other: str) -> list[dict[str, str]]:
         """The flows of the European network from one address to another, and back."""
         return [*self.flowed(pkt_srcaddr=one, pkt_dstaddr=other), *self.flowed(pkt_srcaddr=other, pkt_dstaddr=one)]

@@ -57,7 +57,7 @@ def test_text_that_was_dictionary_encoded_is_plain_text(lake: duckdb.DuckDBPyCon
     assert types["source_object"] == types["class_name"] == types["accountid"] == "VARCHAR"
     assert types["time_dt"] == "TIMESTAMP WITH TIME ZONE"
     assert types["unmapped"] == "MAP(VARCHAR, VARCHAR)"
-    assert "feature" in str(types["metadata"])
+    assert 'feature' in str(types["metadata"])
     assert "ENUM" not in str(types)
 
 

@@ -271,7 +271,9 @@ def test_bytes_that_were_damaged_on_the_way_are_refused(
     assert store.size("a") is None
 
 
-def test_files_are_encrypted_with_the_key_of_the_settings(on_s3: Make, s3_owner: S3Server, bucket: str) -> None:
+def test_files_are_encrypted_with_the_key_of_the_settings(
+    on_s3: Make, s3_owner: S3Server, bucket: str
+) -> None:
     store = Store(f"s3://{bucket}/lake", on_s3(lake_kms_key=s3_owner.kms_key).lake_access)
     for _ in range(2):
         store.put("a", pa.py_buffer(b"secret"))

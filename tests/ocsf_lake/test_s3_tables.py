@@ -357,7 +357,9 @@ def test_a_commit_whose_answer_is_lost_is_looked_for(
         assert check.check(lake) == []
 
 
-def test_a_catalog_that_does_not_answer_can_be_tried_again(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_that_does_not_answer_can_be_tried_again(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(*_: object, **__: object) -> None:
         raise requests.exceptions.ConnectionError("refused")
 
@@ -373,7 +375,9 @@ def test_a_catalog_that_does_not_answer_can_be_tried_again(filled: Settings, mon
         catalog.create_or_evolve(VPC)
 
 
-def test_a_catalog_that_is_away_can_be_tried_again(tabled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_that_is_away_can_be_tried_again(
+    tabled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retry, "sleep", lambda _: None)
     away = {**tabled.iceberg_properties, "uri": "http://127.0.0.1:1"}
     found = tabled.model_copy(update={"iceberg_properties": away})

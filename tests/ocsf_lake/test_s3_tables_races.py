@@ -223,7 +223,9 @@ OTHERS = [without_a_name, without_a_region, with_control_characters, of_a_name_o
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=[other.__name__ for other in OTHERS])
-def test_rows_of_others_are_found_and_taken_out(other: Callable[[pa.Table], pa.Table], filled: Settings) -> None:
+def test_rows_of_others_are_found_and_taken_out(
+    other: Callable[[pa.Table], pa.Table], filled: Settings
+) -> None:
     with opened(filled) as lake:
         table = table_of(lake)
         found = other(table.scan().to_arrow()[:3])

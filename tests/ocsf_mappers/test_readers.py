@@ -107,7 +107,10 @@ BROKEN = {
 
 @pytest.mark.parametrize(
     "broken",
-    [pytest.param(text, id=name) for name, text in BROKEN.items()],
+    [
+        pytest.param(text, id=name)
+        for name, text in BROKEN.items()
+    ],
 )
 @pytest.mark.parametrize("wrapping", ["Records", "lines"])
 def test_a_broken_record_costs_only_itself(cloudtrail: Mapper, broken: str, wrapping: str) -> None:

@@ -135,7 +135,7 @@ def test_a_list_of_objects_stands_in_an_object_as_well() -> None:
 
 
 def test_what_an_object_needs_has_to_be_mapped() -> None:
-    with pytest.raises(MappingError, match="needs 'nam', which it does not map.*name"):
+    with pytest.raises(MappingError, match=r"needs 'nam', which it does not map.*name"):
         obj({"name": col.a}, needs="nam")
 
 
@@ -151,7 +151,7 @@ def test_a_text_of_values_is_null_where_one_of_them_is(rows: int) -> None:
 
 @pytest.mark.parametrize("template", ["{}", "{} {} {}", "{a} {b}", "{0} {1}"])
 def test_a_text_needs_a_mark_for_each_value(template: str) -> None:
-    with pytest.raises(MappingError, match="one {} for each of its 2 values"):
+    with pytest.raises(MappingError, match=r"one {} for each of its 2 values"):
         text(template, col.a, col.b)
 
 
@@ -191,7 +191,7 @@ def test_two_event_maps_agree_on_a_default() -> None:
         name="test", product=Product("Test"), readers=[JsonRecords()], record=RECORD, events=events,
         table="guardduty_findings",
     )  # fmt: skip
-    with pytest.raises(MappingError, match="device.hostname.*default"):
+    with pytest.raises(MappingError, match=r"device.hostname.*default"):
         explain.query(mapper, "1.8.0")
 
 

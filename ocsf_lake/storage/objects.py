@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.core import split_protocol
 
-from ocsf_lake.storage import retry, s3
+from ocsf_lake.storage import retry, s3, transfer
+from ocsf_lake.storage.direct import Changed, FailedError, Stream
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
@@ -225,7 +226,8 @@ def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
 
 
 def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
-    return io.BufferedReader(Steady(fs, path, ref.size), _BUFFER_BYTES)
+    begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
+    return io.BufferedReader(Steady(fs, path, ref.size, begun), _BUFFER_BYTES)
 
 
 class Steady(io.RawIOBase):
@@ -235,14 +237,15 @@ class Steady(io.RawIOBase):
         fs: Its file system.
         path: Its path there.
         size: Its size as it was listed; less than that is an answer cut short.
+        begun: A shorter way to it, taken for as long as it is read from begin to end and nothing fails.
     """
 
-    def __init__(self, fs: Any, path: str, size: int) -> None:
+    def __init__(self, fs: Any, path: str, size: int, begun: Stream | None = None) -> None:
         self._fs = fs
         self._path = path
         self._size = size
         self._at = 0
-        self._file: Any = None
+        self._file: Any = begun
 
     def readable(self) -> bool:
         """It is."""
@@ -271,6 +274,8 @@ class Steady(io.RawIOBase):
 
     def _read(self, wanted: int) -> bytes:
         try:
+            if isinstance(self._file, Stream) and self._file.tell() != self._at:
+                self._forget()
             if self._file is None:
                 self._file = self._fs.open(self._path, "rb")
             if self._file.tell() != self._at:
@@ -279,6 +284,9 @@ class Steady(io.RawIOBase):
             if not data and self._at < self._size:
                 raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
             return data
+        except FailedError:
+            self._forget()
+            return self._read(wanted)
         except BaseException:
             self._forget()
             raise
@@ -323,7 +331,7 @@ class Opener:
         try:
             with s3.explained(ref.uri, denied=ObjectError):
                 data = retry.call(self._whole, ref)
-        except s3.Changed:
+        except Changed:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
         except FileNotFoundError as error:
             raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
@@ -352,7 +360,7 @@ class Opener:
 
     def _fetch(self, ref: ObjectRef) -> None:
         fs, path = filesystem(ref.uri, self.access)
-        self._fetched[ref] = s3.fetch(fs, path, ref.etag)
+        self._fetched[ref] = transfer.fetch(fs, path, ref.etag)
 
 
 def _whole(ref: ObjectRef) -> bool:
@@ -386,8 +394,13 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
             same = _md5(fs, path, ref) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
-        with s3.explained(ref.uri, denied=ObjectError):
-            yield file
+        try:
+            with s3.explained(ref.uri, denied=ObjectError):
+                yield file
+        except Changed:
+            raise ObjectError(
+                "the object changed while it was read; the next run reads it", object=ref.uri
+            ) from None  # fmt: skip
         if local and _stamp(os.fstat(file.fileno())) != before:
             raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
 

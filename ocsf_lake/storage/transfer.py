@@ -1,0 +1,216 @@
+"""Objects of S3 got and put: by the shorter way where there is one, else through s3fs; either way with the same checks.
+
+An object is got only while it has the ETag that was listed. It is put under a name that is free, with checksums that
+the store verifies and that tell our own object when the answer to a request was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ocsf_lake.storage import direct, retry, s3
+from ocsf_lake.storage.direct import Changed, FailedError, Stream
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
+
+MULTIPART_BYTES = 64 << 20
+PART_BYTES = 32 << 20
+"""Files from the first size on are put in parts of the second, four at once."""
+
+SHA256 = "sha256"
+"""Metadata of our objects: the checksum of the bytes, which the ETag of an encrypted or multipart object is not."""
+
+_CONTENT_TYPE = "application/vnd.apache.parquet"
+_PRECONDITION = frozenset(["PreconditionFailed", "412", "ConditionalRequestConflict"])
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
+    """Starts to get a whole object, if it is still the one with this ETag.
+
+    The future raises `Changed` when it is not, and otherwise what `s3.explained` tells apart.
+    """
+    try:
+        found, key = _direct(fs, path)
+    except Exception as error:
+        refused: Future[bytes] = Future()
+        refused.set_exception(error)
+        return refused
+    if found is None:
+        return _fetch(fs, path, etag)
+    return direct.submit(_got, fs, path, etag, found, key)
+
+
+def stream(fs: S3FileSystem, path: str, etag: str) -> Stream | None:
+    """A large object to be read from its begin to its end, if there is a shorter way."""
+    found, key = _direct(fs, path)
+    return Stream(found, key, etag) if found else None
+
+
+def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
+    bucket, key, _ = fs.split_path(path)
+    return (direct.bucket(fs, bucket) if direct.spells(key) else None), key
+
+
+def _got(fs: S3FileSystem, path: str, etag: str, found: direct.Bucket, key: str) -> bytes:
+    try:
+        return found.get(key, etag)
+    except FailedError:
+        data = _fetch(fs, path, etag).result()
+        found.failures += 1
+        return data
+
+
+def _fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
+    return asyncio.run_coroutine_threadsafe(_get(fs, path, etag), fs.loop)
+
+
+async def _get(fs: S3FileSystem, path: str, etag: str) -> bytes:
+    from botocore import exceptions as boto
+
+    bucket, key, _ = fs.split_path(path)
+    try:
+        answer = await fs._call_s3("get_object", fs.req_kw, Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+    except OSError as error:
+        if s3.code_of(error) in _PRECONDITION:
+            raise Changed from error
+        raise
+    except boto.IncompleteReadError as error:
+        raise ConnectionError(str(error)) from error
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+def put(fs: S3FileSystem, path: str, data: bytes) -> None:
+    """Puts an object with checksums that the store verifies; bytes that are there already are not put again.
+
+    The name is claimed with `If-None-Match: *`, so that a repeated run makes no new version and no new notification.
+    Other bytes under the name are replaced.
+    """
+    digest = hashlib.sha256(data)
+    try:
+        _put(fs, path, data, digest.digest(), new=True)
+    except Changed:
+        if _held(fs, path) != (len(data), digest.hexdigest()):
+            _put(fs, path, data, digest.digest(), new=False)
+
+
+class Pieces:
+    """The bytes of a buffer, a slice of them at a time: those of a file that is not read whole.
+
+    Args:
+        data: A buffer of Arrow, such as a file mapped into memory.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return int(self._data.size)
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        start, stop, _ = wanted.indices(len(self))
+        return bytes(self._data.slice(start, stop - start).to_pybytes())
+
+
+def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
+    """Puts an object if its name is free; needs no permission but to put. Tries again where that may help.
+
+    Args:
+        fs: The file system.
+        path: Bucket and key.
+        data: The bytes.
+        sha256: Their checksum.
+
+    Returns:
+        Whether the name was free. What is there already is left as it is.
+    """
+    asked = 0
+
+    def once() -> None:
+        nonlocal asked
+        asked += 1
+        _put(fs, path, data, sha256, new=True)
+
+    # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
+    if len(data) >= MULTIPART_BYTES and retry.call(_seen, fs, path) is not None:
+        return False
+    try:
+        retry.call(once)
+    except Changed as error:
+        # The answer to a request that was carried out may be lost: then the name is taken by our own object.
+        return (asked > 1 or error.asked_before) and retry.call(_seen, fs, path) == (len(data), sha256.hex())
+    return True
+
+
+def _seen(fs: S3FileSystem, path: str) -> tuple[int, str | None] | None:
+    try:
+        return _held(fs, path)
+    except (FileNotFoundError, PermissionError):
+        return None
+
+
+def _held(fs: S3FileSystem, path: str) -> tuple[int, str | None]:
+    """Size and SHA-256 of the object."""
+    bucket, key, _ = fs.split_path(path)
+    found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
+    return int(found["ContentLength"]), found["Metadata"].get(SHA256)
+
+
+def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool) -> None:
+    """Puts an object; raises `Changed` where it has to be new and is not."""
+    found, key = _direct(fs, path) if len(data) < MULTIPART_BYTES else (None, "")
+    if found is None:
+        _put_slowly(fs, path, data, sha256, new=new)
+        return
+    data = data[:]
+    try:
+        about = {SHA256: sha256.hex(), "Content-Type": _CONTENT_TYPE}
+        direct.submit(found.put, key, data, about, new).result()
+    except FailedError:
+        try:
+            _put_slowly(fs, path, data, sha256, new=new)
+        except Changed as error:
+            raise Changed(asked_before=True) from error
+        found.failures += 1
+
+
+def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool) -> None:
+    bucket, key, _ = fs.split_path(path)
+    common = {"Metadata": {SHA256: sha256.hex()}, "ContentType": _CONTENT_TYPE}
+    try:
+        if len(data) >= MULTIPART_BYTES:
+            mode = "create" if new else "overwrite"
+            fs.pipe_file(path, data, chunksize=PART_BYTES, max_concurrency=4, mode=mode, **common)
+            return
+        data = data[:]
+        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        checksum = base64.b64encode(sha256).decode()
+        condition = {"IfNoneMatch": "*"} if new else {}
+        fs.call_s3(
+            "put_object", fs.s3_additional_kwargs, Bucket=bucket, Key=key, Body=data, ContentMD5=md5,
+            ChecksumSHA256=checksum, **common, **condition,
+        )  # fmt: skip
+    except OSError as error:
+        code = s3.code_of(error)
+        if code in _PRECONDITION or isinstance(error, FileExistsError):
+            raise Changed(_asked_again(error)) from error
+        if new and code in ("NotImplemented", "501"):
+            _put_slowly(fs, path, data, sha256, new=False)
+            return
+        raise
+
+
+def _asked_again(error: BaseException | None) -> bool:
+    """Whether botocore itself has asked more than once."""
+    while error is not None:
+        if told := getattr(error, "response", None):
+            return bool(told.get("ResponseMetadata", {}).get("RetryAttempts"))
+        error = error.__cause__
+    return False

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 32
 """Requests under way at once, at most."""
-CONNECT_SECONDS, READ_SECONDS = 10, 60
-"""How long a connection may take, and an answer may keep silent; as with s3fs."""
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
+"""How long a connection may take, and an answer may keep silent; s3fs is more patient."""
+PUT_BYTES = 16 << 20
+"""Larger objects are not put this way: a slow line takes longer for them than an answer may keep silent."""
 TRUSTED_FAILURES = 3
 """After so many failures in a row where s3fs succeeded, it is left to s3fs: a proxy or certificate, say."""
 CHUNK_BYTES = 4 << 20
@@ -54,15 +56,7 @@ R = TypeVar("R")
 
 
 class Changed(Exception):  # noqa: N818 - no error: the caller says what it means
-    """The object is not the one that was asked for, or it is there already.
-
-    Args:
-        asked_before: Whether an earlier request may have been carried out without our hearing of it.
-    """
-
-    def __init__(self, asked_before: bool = False) -> None:
-        super().__init__()
-        self.asked_before = asked_before
+    """The object is not the one that was asked for, or it is there already."""
 
 
 class FailedError(Exception):
@@ -310,6 +304,7 @@ def _credentials(fs: S3FileSystem) -> Callable[[], S3Credential]:
     from fsspec.asyn import sync
 
     async def current() -> S3Credential:
+        await fs.set_session()
         found = await fs.session.get_credentials()
         keys = await found.get_frozen_credentials()
         expiry = getattr(found, "_expiry_time", None)

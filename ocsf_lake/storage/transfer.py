@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ PART_BYTES = 32 << 20
 
 SHA256 = "sha256"
 """Metadata of our objects: the checksum of the bytes, which the ETag of an encrypted or multipart object is not."""
+CLAIM = "claim"
+"""And of those whose name had to be free: a mark of who has put it, to know our own when an answer was lost."""
 
 _CONTENT_TYPE = "application/vnd.apache.parquet"
 _PRECONDITION = frozenset(["PreconditionFailed", "412", "ConditionalRequestConflict"])
@@ -97,7 +100,8 @@ def put(fs: S3FileSystem, path: str, data: bytes) -> None:
     try:
         _put(fs, path, data, digest.digest(), new=True)
     except Changed:
-        if _held(fs, path) != (len(data), digest.hexdigest()):
+        size, about = _head(fs, path)
+        if (size, about.get(SHA256)) != (len(data), digest.hexdigest()):
             _put(fs, path, data, digest.digest(), new=False)
 
 
@@ -131,59 +135,51 @@ def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
     Returns:
         Whether the name was free. What is there already is left as it is.
     """
-    asked = 0
-
-    def once() -> None:
-        nonlocal asked
-        asked += 1
-        _put(fs, path, data, sha256, new=True)
-
     # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
-    if len(data) >= MULTIPART_BYTES and retry.call(_seen, fs, path) is not None:
+    if len(data) >= MULTIPART_BYTES and _seen(fs, path) is not None:
         return False
+    claim = uuid.uuid4().hex
     try:
-        retry.call(once)
-    except Changed as error:
+        retry.call(_put, fs, path, data, sha256, new=True, claim=claim)
+    except Changed:
         # The answer to a request that was carried out may be lost: then the name is taken by our own object.
-        return (asked > 1 or error.asked_before) and retry.call(_seen, fs, path) == (len(data), sha256.hex())
+        return (_seen(fs, path) or {}).get(CLAIM) == claim
     return True
 
 
-def _seen(fs: S3FileSystem, path: str) -> tuple[int, str | None] | None:
+def _seen(fs: S3FileSystem, path: str) -> dict[str, str] | None:
+    """The object's metadata, if there is one that we may look at."""
     try:
-        return _held(fs, path)
+        return retry.call(_head, fs, path)[1]
     except (FileNotFoundError, PermissionError):
         return None
 
 
-def _held(fs: S3FileSystem, path: str) -> tuple[int, str | None]:
-    """Size and SHA-256 of the object."""
+def _head(fs: S3FileSystem, path: str) -> tuple[int, dict[str, str]]:
+    """Size and metadata of the object."""
     bucket, key, _ = fs.split_path(path)
     found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
-    return int(found["ContentLength"]), found["Metadata"].get(SHA256)
+    return int(found["ContentLength"]), found["Metadata"]
 
 
-def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool) -> None:
+def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool, claim: str = "") -> None:
     """Puts an object; raises `Changed` where it has to be new and is not."""
-    found, key = _direct(fs, path) if len(data) < MULTIPART_BYTES else (None, "")
+    about = {SHA256: sha256.hex(), **({CLAIM: claim} if claim else {})}
+    found, key = _direct(fs, path) if len(data) <= direct.PUT_BYTES else (None, "")
     if found is None:
-        _put_slowly(fs, path, data, sha256, new=new)
+        _put_slowly(fs, path, data, about, new=new)
         return
     data = data[:]
     try:
-        about = {SHA256: sha256.hex(), "Content-Type": _CONTENT_TYPE}
-        direct.submit(found.put, key, data, about, new).result()
+        direct.submit(found.put, key, data, {**about, "Content-Type": _CONTENT_TYPE}, new).result()
     except FailedError:
-        try:
-            _put_slowly(fs, path, data, sha256, new=new)
-        except Changed as error:
-            raise Changed(asked_before=True) from error
+        _put_slowly(fs, path, data, about, new=new)
         found.failures += 1
 
 
-def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool) -> None:
+def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[str, str], *, new: bool) -> None:
     bucket, key, _ = fs.split_path(path)
-    common = {"Metadata": {SHA256: sha256.hex()}, "ContentType": _CONTENT_TYPE}
+    common = {"Metadata": about, "ContentType": _CONTENT_TYPE}
     try:
         if len(data) >= MULTIPART_BYTES:
             mode = "create" if new else "overwrite"
@@ -191,7 +187,7 @@ def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes
             return
         data = data[:]
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        checksum = base64.b64encode(sha256).decode()
+        checksum = base64.b64encode(bytes.fromhex(about[SHA256])).decode()
         condition = {"IfNoneMatch": "*"} if new else {}
         fs.call_s3(
             "put_object", fs.s3_additional_kwargs, Bucket=bucket, Key=key, Body=data, ContentMD5=md5,
@@ -200,17 +196,8 @@ def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes
     except OSError as error:
         code = s3.code_of(error)
         if code in _PRECONDITION or isinstance(error, FileExistsError):
-            raise Changed(_asked_again(error)) from error
+            raise Changed from error
         if new and code in ("NotImplemented", "501"):
-            _put_slowly(fs, path, data, sha256, new=False)
+            _put_slowly(fs, path, data, about, new=False)
             return
         raise
-
-
-def _asked_again(error: BaseException | None) -> bool:
-    """Whether botocore itself has asked more than once."""
-    while error is not None:
-        if told := getattr(error, "response", None):
-            return bool(told.get("ResponseMetadata", {}).get("RetryAttempts"))
-        error = error.__cause__
-    return False

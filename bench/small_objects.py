@@ -149,7 +149,8 @@ def main() -> None:
                     uri = str(work / "logs") if way == "local" else str(remote)
                     cpu, wall = min(_in_a_process(way, step, uri, work) for _ in range(given.repeat))
                     rate = given.objects * given.records / cpu
-                    print(f"| {way} | {step} | {cpu / given.objects * 1000:.3f} | {rate:,.0f} | {wall:.2f} |", flush=True)
+                    each = cpu / given.objects * 1000
+                    print(f"| {way} | {step} | {each:.3f} | {rate:,.0f} | {wall:.2f} |", flush=True)
 
 
 def _in_a_process(*given: object) -> tuple[float, float]:

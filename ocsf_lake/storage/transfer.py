@@ -56,7 +56,7 @@ def stream(fs: S3FileSystem, path: str, etag: str) -> Stream | None:
 
 
 def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
-    bucket, key, _ = fs.split_path(path)
+    bucket, _, key = path.partition("/")
     return (direct.bucket(fs, bucket) if direct.spells(key) else None), key
 
 

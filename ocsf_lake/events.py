@@ -71,7 +71,7 @@ def mapped(
     """
     raw_object = replace(discovery.raw_object(str(file.absolute())), uri=uri or str(file))
     engines = engine_of(settings.ocsf_version, settings)
-    router = Router(engines(mapper.name), engines)
+    router = Router(engines(mapper.name), engines, ordered=True)
     for chunk in _chunks(mapper, settings, raw_object, stream):
         for routed in router.map([(raw_object, chunk)]):
             yield routed.mapped

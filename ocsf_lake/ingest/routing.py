@@ -76,10 +76,14 @@ class Router:
         engine: Of the batch's source.
         engines: Gives those of others, when they are needed.
         keep_strangers: Records of no source that is known are left to the batch's own mapper instead of dropped.
+        ordered: Whether events stand in the order of their records (see `Engine.map`).
     """
 
-    def __init__(self, engine: Engine, engines: Engines, *, keep_strangers: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, engines: Engines, *, keep_strangers: bool = False, ordered: bool = False
+    ) -> None:
         self.engine = engine
+        self.ordered = ordered
         self.engines = engines
         self.keep_strangers = keep_strangers
         self.name = engine.mapper.name
@@ -88,10 +92,11 @@ class Router:
     def map(self, parts: Parts) -> list[Routed]:
         """What some chunks become: by the batch's own source first, then by others, sorted by name."""
         if self.name not in content.KNOWN:
-            return [Routed(self.engine, self.engine.map(parts))]
+            return [Routed(self.engine, self.engine.map(parts, ordered=self.ordered))]
         found = _Sorted()
         own = [(raw_object, self._own(raw_object, chunk, found)) for raw_object, chunk in parts]
-        mapped = self._taken_back(self.engine.map(own), {item.uri: item for item, _ in parts}, found)
+        mapped = self.engine.map(own, ordered=self.ordered)
+        mapped = self._taken_back(mapped, {item.uri: item for item, _ in parts}, found)
         reasons = Counter(self._kind(reason) for _, reason in found.strangers)
         mapped = replace(mapped, dropped=mapped.dropped + reasons)
         others = [self._other(source, found.of_source[source]) for source in sorted(found.of_source)]
@@ -165,7 +170,7 @@ class Router:
             numbered.sort()
             parts += [(raw_object, chunk) for chunk in _read(engine, numbered)]
         read = Counter({item.uri: len(numbered) for item, numbered in records.items()})
-        return Routed(engine, engine.map(parts), read)
+        return Routed(engine, engine.map(parts, ordered=self.ordered), read)
 
 
 def _is_json(text: str) -> bool:

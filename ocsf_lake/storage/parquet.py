@@ -1,18 +1,20 @@
-"""Events to Parquet: one file per table, class and partition, sorted by time, the same bytes for the same events."""
+"""Events to Parquet: one file per table, class and partition, the same bytes for the same events."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ocsf_lake.storage import layout
+from ocsf_lake.storage import layout, packing
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.ocsf import tables
@@ -120,38 +122,80 @@ def encoded(
     """
     for partition, class_uid, rows in split(events):
         path = f"{(places or {}).get(partition) or folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
-        data = encode(rows, settings, sort_by="time")
+        data = encode(rows, settings)
         bounds = pc.min_max(rows["time"]).as_py()
-        info = FileInfo(
-            path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"]
-        )
+        info = FileInfo(path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"])
         yield info, data
 
 
 def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
-    """The events of each table, class and partition, in their order, each sorted by time, then object, then record.
+    """The events of each table, class and partition, in their order.
 
-    The rows have the table's exact types and the partition's own region and account.
+    Those of a file have equal values of the table's `sorted_by` together, and stand by time, object and record within.
+    Few values then follow one another, which compresses best; a file's own bounds of time are the same in any order.
+
+    The rows have the table's exact types, texts perhaps as dictionaries, and the partition's own region and account.
     """
     if not len(events):
         return
     groups, numbers = _groups(events)
-    order = pa.table(
-        {
-            "group": numbers,
-            "time": events["time"],
-            "object": _ranks(events["source_object"]),
-            "record": events["source_record"],
-        }
-    )
-    ordered = pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names])
-    events = events.take(ordered)
-    runs = pc.run_end_encode(numbers.take(ordered))
-    start = 0
-    for end, number in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+    order = _order(events, numbers, tables.get(groups[0][0].table).sorted_by)
+    if order is not None:
+        events, numbers = events.take(pa.array(order)), numbers[order]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+    found = sorted((int(numbers[start]), start, end) for start, end in pairwise([*starts, len(events)]))
+    for number, start, end in found:
         partition, class_uid = groups[number]
         yield partition, class_uid, _rows(events.slice(start, end - start), partition)
-        start = end
+
+
+def _order(events: pa.Table, numbers: np.ndarray[Any, Any], sorted_by: Sequence[str]) -> np.ndarray[Any, Any] | None:
+    """The rows by group, key, time, object and record; None where they stand so already, groups and keys in any order.
+
+    Args:
+        events: The events.
+        numbers: The group of each.
+        sorted_by: The paths of the key.
+    """
+    key = np.zeros(len(numbers), np.int64)
+    for path in sorted_by:
+        column = _encoded(_leaf(events, path))
+        key = key * len(column.dictionary) + column.indices.to_numpy()
+        key = pa.array(key).dictionary_encode().indices.to_numpy().astype(np.int64)
+    times = events["time"].to_numpy()
+    objects = _ranks(events["source_object"])
+    records = events["source_record"].to_numpy()
+    together = numbers.astype(np.int64) * (int(key.max()) + 1) + key
+    grouped = _stands_together(numbers) and _stands_together(together)
+    if grouped and _ascends(times, objects, records, np.diff(together) == 0):
+        return None
+    order: np.ndarray[Any, Any] = np.lexsort((records, objects, times, key, numbers))
+    return order
+
+
+def _leaf(events: pa.Table, path: str) -> pa.Array:
+    name, *members = path.split(".")
+    found = _whole(events[name])
+    for member in members:
+        found = pc.struct_field(found, member)
+    return found
+
+
+def _stands_together(numbers: np.ndarray[Any, Any]) -> bool:
+    """Whether equal numbers follow one another."""
+    return bool(np.count_nonzero(np.diff(numbers)) + 1 == len(pc.unique(pa.array(numbers))))
+
+
+def _ascends(*keys: np.ndarray[Any, Any]) -> bool:
+    """Whether each row is behind the one before by these keys, the first counting most, where the last one is true."""
+    *ranks, same = keys
+    behind = np.zeros(len(same), bool)
+    tie = np.ones(len(same), bool)
+    for rank in ranks:
+        step = np.diff(rank)
+        behind |= tie & (step > 0)
+        tie &= step == 0
+    return bool((behind | ~same).all())
 
 
 def folder(partition: Partition) -> str:
@@ -164,7 +208,7 @@ def partitions(events: pa.Table) -> list[tuple[Partition, int]]:
     return _groups(events)[0] if len(events) else []
 
 
-def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], pa.Array]:
+def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], np.ndarray[Any, Any]]:
     """The groups of rows that share a file, sorted, and the number of each row's group."""
     days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32())
     columns = [events[TABLE_COLUMN], events["class_uid"], events["region"], events["accountid"], days]
@@ -186,7 +230,7 @@ def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], pa.Array]:
         found.append((Partition(table, keys), class_uid))
     groups = sorted(set(found))
     rank = {group: number for number, group in enumerate(groups)}
-    return groups, pa.array([rank[group] for group in found], pa.int32()).take(combined.indices)
+    return groups, np.array([rank[group] for group in found], np.int32)[combined.indices.to_numpy()]
 
 
 def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
@@ -201,12 +245,13 @@ def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
     return column.dictionary_encode(null_encoding="encode")
 
 
-def _ranks(column: pa.ChunkedArray) -> pa.Array:
+def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """The place of each value among the sorted values."""
     encoded = _encoded(column)
     values = encoded.dictionary.to_pylist()
     rank = {value: number for number, value in enumerate(sorted(values))}
-    return pa.array([rank[value] for value in values], pa.int32()).take(encoded.indices)
+    found: np.ndarray[Any, Any] = np.array([rank[value] for value in values], np.int32)[encoded.indices.to_numpy()]
+    return found
 
 
 def _rows(events: pa.Table, partition: Partition) -> pa.Table:
@@ -217,9 +262,34 @@ def _rows(events: pa.Table, partition: Partition) -> pa.Table:
         if (value := constant.get(field.name)) is not None:
             columns.append(pa.repeat(pa.scalar(value, field.type), len(events)))
         else:
-            column = events[field.name]
-            columns.append(column if column.type == field.type else column.cast(field.type))
-    return pa.table(columns, schema=table.arrow)
+            columns.append(packing.packed(_exact(_whole(events[field.name]), field.type)))
+    return pa.table(columns, names=table.arrow.names)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _exact(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Values in a column's type, but for texts that are dictionaries."""
+    coded = _coded(kind, values.type)
+    return values if values.type == coded else values.cast(coded)
+
+
+@lru_cache(maxsize=1024)
+def _coded(kind: pa.DataType, like: pa.DataType) -> pa.DataType:
+    """The type with dictionaries for texts where another one has them."""
+    if pa.types.is_dictionary(like) and pa.types.is_string(kind):
+        return like
+    if pa.types.is_struct(kind) and pa.types.is_struct(like):
+        fields = [(field, like.field(field.name).type) for field in kind if like.get_field_index(field.name) >= 0]
+        known = {field.name: _coded(field.type, other) for field, other in fields}
+        return pa.struct([pa.field(field.name, known.get(field.name, field.type)) for field in kind])
+    if pa.types.is_map(kind) and pa.types.is_map(like):
+        return pa.map_(_coded(kind.key_type, like.key_type), _coded(kind.item_type, like.item_type))
+    if pa.types.is_list(kind) and pa.types.is_list(like):
+        return pa.list_(_coded(kind.value_type, like.value_type))
+    return kind
 
 
 def encode(rows: pa.Table, settings: Form, sort_by: str | None = None) -> pa.Buffer:

@@ -41,7 +41,7 @@ def _id(expr: e.Expr, ids: Mapping[str, int], column: render.Resolver) -> str:
             return f"CASE {text} {branches} ELSE {rest} END"
         case e.ReplacePrefix(inner, pairs, otherwise):
             text = render.value(inner, column)
-            branches = render.by_prefix(text, [(old, str(ids.get(new, OTHER))) for old, new in pairs])
+            branches = render.by_prefix(text, [(old, str(ids.get(new, OTHER))) for old, new in pairs], column)
             return f"CASE WHEN {text} IS NULL THEN NULL {branches} ELSE {_id(otherwise, ids, column)} END"
         case e.Band(inner, pairs, otherwise):
             known = [(str(floor), str(ids.get(new, OTHER))) for floor, new in pairs]

@@ -4,8 +4,8 @@ The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives 
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
     members   q0, q1...: members of JSON columns that many expressions read
-    chosen    `_event_map`, the number of the event map that takes the record, `_table`, its lake table, and b0, b1...:
-              patterns and times that several expressions want
+    shared    b0, b1...: patterns and times that several expressions want
+    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
@@ -86,22 +86,36 @@ class Mapped:
 @lru_cache(maxsize=128)
 def compile_mapper(mapper: Mapper, version: str, batch: BatchShape, *, validated: bool = True) -> Program:
     """The program that maps batches of this shape, compiled once; `validated` makes it find invalid events."""
-    return _Compiler(mapper, version, batch).program(validated=validated)
+    return Compiler(mapper, version, batch).program(validated=validated)
 
 
-class _Compiler:
+class Compiler:
+    """A mapper in one OCSF version, for batches of one shape.
+
+    Args:
+        mapper: The mapper.
+        version: The OCSF version.
+        batch: What the batch relation holds.
+    """
+
     def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
-        record = Record(batch.columns, batch.object_key)
-        self.shared = SharedRecord(record)
-        # Of several event maps each reads members of its own, which are better taken out of its own records only.
-        self.column: render.Resolver = record if len(mapper.events) > 1 else self.shared
+        self.column, self.shared = self._resolvers()
+        self._users: dict[Path, set[int]] = {}
+        """Which event maps carry a member over."""
         self.schema = schema.load(version)
-        self.classes = [self.schema.event_class(event.event_class) for event in mapper.events]
+        self.classes = [self.schema.event_class(event.event_class) for event in self.mapper.events]
         self.table = tables.get(table_names(mapper)[0])
-        self.mapped = [self._mapped(event) for event in mapper.events]
+        self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+
+    def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
+        """How expressions read the record's columns, and how lists do."""
+        self._record = record = Record(self.batch.columns, self.batch.object_key)
+        self._members = SharedRecord(record)
+        # Of several event maps each reads members of its own, which are better taken out of its own records only.
+        return (record if len(self.mapper.events) > 1 else self._members), self._members
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:
         """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
@@ -186,6 +200,14 @@ class _Compiler:
                 found[path] = cast
         return found
 
+    def is_missing(self, number: int) -> str:
+        """SQL that is true where an attribute has no value."""
+        return f"v{number} IS NULL"
+
+    def is_default(self, number: int) -> str:
+        """SQL that is true where an id is only its default."""
+        return f"v{number} = 0"
+
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
 
@@ -267,6 +289,7 @@ class _Compiler:
             for use, events in self._uses(path):
                 may_fail = path in self.casts or self.kinds[path] == "list"
                 cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                self._users.setdefault(use.path, set()).update(events)
                 leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
         return leftovers
 
@@ -348,6 +371,11 @@ class _Compiler:
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
         """The query and the plan for its result."""
+        found = self.facts()
+        return replace(found, sql=self._sql(found, validated=validated))
+
+    def facts(self) -> Program:
+        """The plan for the result, without the query."""
         kinds, numbers = self.kinds, self.numbers
         constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
         siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
@@ -355,7 +383,7 @@ class _Compiler:
         fixed_captions = [path for path in constants if self._any(path).attribute.enum and path.endswith("_id")]
         for path in fixed_captions:
             constants |= self._constant_sibling(path)
-        program = Program(
+        return Program(
             sql="",
             constants={**self._class_constants(), **constants},
             values={
@@ -369,10 +397,10 @@ class _Compiler:
             leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
             observables=self._observables(),
             members=[".".join(path) for path in self._taken],
+            carriers=[frozenset(self._users[path]) for path in self._taken],
             census=[f"m{number}" for number, _ in enumerate(self._census())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
         )
-        return Program(**{**vars(program), "sql": self._sql(program, validated=validated)})
 
     def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
         return [None if mapped is None else _constant(mapped) for mapped in self._everywhere(path)]
@@ -411,14 +439,12 @@ class _Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
-        # Patterns and times are costly and stand in several conditions: each is tried once a record.
-        claims = {sql: f"b{number}" for number, sql in enumerate(self._patterns())}
-        shared = "".join(f", {sql} AS {name}" for sql, name in claims.items())
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         layers = {
             "records": self._records(),
             "members": "",
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table{shared} FROM members",
+            "shared": "",
+            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM shared",
             "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
@@ -437,25 +463,10 @@ class _Compiler:
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
         # Only now is it known what the others read.
-        layers["members"] = f"SELECT {', '.join(['*', *self.shared.columns()])} FROM records"
+        layers["members"] = f"SELECT {', '.join(['*', *self._members.columns()])} FROM records"
+        layers["shared"] = f"SELECT {', '.join(['*', *self._record.shared_columns()])} FROM members"
         with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
-        for sql, name in claims.items():
-            head, mark, tail = with_layers.partition("texts AS")
-            with_layers = head + mark + tail.replace(sql, name)
-            columns = [column.replace(sql, name) for column in columns]
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
-
-    def _patterns(self) -> Iterator[str]:
-        """SQL of every pattern that the mapping tries on a column of the record, and of every time that it reads."""
-        found = [mapped.expr for fields in self.mapped for mapped in fields.values() if not e.parts(mapped.expr)]
-        tried = {item for expr in found for item in e.patterns(expr) if self._readable(item)}
-        times = {item for expr in found for item in e.times(expr) if self._readable(item)}
-        yield from sorted({self._pattern(item) for item in tried} | {render.value(item, self.column) for item in times})
-
-    def _pattern(self, tried: e.Test | e.ReplacePrefix) -> str:
-        if isinstance(tried, e.Test):
-            return render.value(tried, self.column)
-        return render.prefix(render.value(tried.inner, self.column), [old for old, _ in tried.pairs])
 
     @cached_property
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
@@ -525,7 +536,7 @@ class _Flat:
     construction and needs no test at run time; what comes from the record does.
     """
 
-    def __init__(self, compiler: _Compiler, number: int = 0) -> None:
+    def __init__(self, compiler: Compiler, number: int = 0) -> None:
         self.compiler = compiler
         self.mapped = compiler.mapped[number]
 
@@ -554,7 +565,7 @@ class _Flat:
             if self.compiler.kinds[leaf] == "constant":
                 return "false"
             required_id = self.compiler.kinds[leaf] == "caption" and self.mapped[leaf].attribute.required
-            return "false" if required_id else f"v{self.compiler.numbers[leaf]} IS NULL"
+            return "false" if required_id else self.compiler.is_missing(self.compiler.numbers[leaf])
         if (owner := self._id_of_sibling(path)) is not None:
             return self.absent(owner)
         below = [name for name in self.mapped if name.startswith(f"{path}.") and name in self.compiler.kinds]
@@ -563,7 +574,7 @@ class _Flat:
     def _default(self, path: str) -> str | None:
         """SQL that is true where a required id inside an object is only its default."""
         weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
-        return f"v{self.compiler.numbers[path]} = 0" if weak else None
+        return self.compiler.is_default(self.compiler.numbers[path]) if weak else None
 
     def _id_of_sibling(self, path: str) -> str | None:
         ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)

@@ -291,9 +291,7 @@ class ObjectList:
         elif beside and beside not in mapped and self._column(beside) is not None:
             yield beside, _caption(number, attribute, render.value(expr, element))
 
-    def _list(
-        self, path: str, attribute: schema.Attribute, expr: e.Expr, kind: pa.DataType, element: Element
-    ) -> str:
+    def _list(self, path: str, attribute: schema.Attribute, expr: e.Expr, kind: pa.DataType, element: Element) -> str:
         if e.parts(expr):
             members = self.holder.facts.members(attribute)
             if members is None:
@@ -366,10 +364,7 @@ class ObjectList:
         sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
         keys = f"{self.item}.k"
         tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
-        return (
-            f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o "
-            f"ELSE {' OR '.join(tests)} END"
-        )
+        return f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
 
     def _unused(self, path: Path, uses: Sequence[render.Consumption], element: Element) -> str | None:
         """SQL that is true where an element's member is there and no field uses it; None when one always does."""

@@ -72,6 +72,7 @@ class Program:
         leftovers: Key in `unmapped` -> column, null where there is nothing left.
         observables: What is listed among the observables.
         members: Source paths of the declared members that some event map carries over.
+        carriers: For each of `members`, the numbers of the event maps that carry it over.
         census: Columns with a bit for each of `members`, set where the record has a value there (see `census.bits`).
         unlisted: Source path -> column with the text that is not among those the mapper lists, null elsewhere.
     """
@@ -85,5 +86,6 @@ class Program:
     leftovers: Mapping[str, str]
     observables: Sequence[Observable]
     members: Sequence[str] = ()
+    carriers: Sequence[frozenset[int]] = ()
     census: Sequence[str] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)

@@ -27,6 +27,7 @@ class Record:
     def __init__(self, columns: frozenset[str] | None, object_key: tuple[str, ...]) -> None:
         self._columns = columns
         self._object_key = object_key
+        self._shared: dict[str, str] = {}
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -39,6 +40,18 @@ class Record:
     def member(self, expr: e.Json) -> str:
         """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""
         return render.extracted(expr, self)
+
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """A column that is computed once a record, however many expressions read it."""
+        return self._shared.setdefault(sql, f"b{len(self._shared)}")
+
+    def shared_columns(self) -> list[str]:
+        """The columns that `shared` refers to, those first that others read."""
+        return [f"{sql} AS {name}" for sql, name in self._shared.items()]
 
 
 class SharedRecord:
@@ -60,6 +73,14 @@ class SharedRecord:
         places = self._members.setdefault(text, {})
         place = _place(places, sqltext.pointer(*expr.keys))
         return f"q{list(self._members).index(text)}[{place}]"
+
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """A column that is computed once a record."""
+        return self._record.shared(sql)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -113,6 +134,14 @@ class Element:
         places = self._inner.setdefault(text, {})
         place = _place(places, sqltext.pointer(*expr.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
+
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+        return render.is_null(expr, self)
+
+    def shared(self, sql: str) -> str:
+        """The SQL itself: what is inside a list is computed where it stands."""
+        return sql
 
     def read(self, elements: str, wanted: str) -> str:
         """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.

@@ -21,6 +21,17 @@ class Resolver(Protocol):
     def member(self, expr: e.Json) -> str:
         """SQL for a member of a JSON value, as text."""
 
+    def is_null(self, expr: e.Expr) -> str:
+        """SQL that is true where a value is missing."""
+
+    def shared(self, sql: str) -> str:
+        """SQL that is costly and may be needed several times, or the name of a column that holds it."""
+
+
+def is_null(expr: e.Expr, column: Resolver) -> str:
+    """SQL that is true where a value is missing."""
+    return f"({value(expr, column)} IS NULL)"
+
 
 def extracted(expr: e.Json, column: Resolver) -> str:
     """SQL that takes a member out of a JSON value where it is needed."""
@@ -47,7 +58,9 @@ def value(expr: e.Expr, column: Resolver) -> str:
         case e.Replace(inner, pairs, otherwise):
             return _replace(value(inner, column), pairs, None if otherwise is None else value(otherwise, column))
         case e.ReplacePrefix(inner, pairs, otherwise):
-            return _replace_prefix(value(inner, column), pairs, value(otherwise, column))
+            quoted = [(old, sqltext.text(new)) for old, new in pairs]
+            branches = by_prefix(value(inner, column), quoted, column)
+            return f"CASE WHEN {value(inner, column)} IS NULL THEN NULL {branches} ELSE {value(otherwise, column)} END"
         case e.Json():
             return column.member(expr)
         case e.Extract(inner, pattern):
@@ -58,9 +71,9 @@ def value(expr: e.Expr, column: Resolver) -> str:
             return band(value(inner, column), floors, value(otherwise, column))
         case e.Epoch(inner, micros, fraction):
             text = value(inner, column)
-            return _epoch_fraction(text, micros) if fraction else _epoch(text, micros)
+            return column.shared(_epoch_fraction(text, micros) if fraction else _epoch(text, micros))
         case e.Iso8601(inner):
-            return _iso8601(value(inner, column))
+            return column.shared(_iso8601(value(inner, column)))
         case e.Coalesce(items):
             return "coalesce(" + ", ".join(value(item, column) for item in items) + ")"
         case e.Case(branches, default):
@@ -82,11 +95,12 @@ def _claim(expr: e.Expr, column: Resolver) -> str:
         case e.Not(inner):
             return f"(NOT {value(inner, column)})"
         case e.IsNull(inner):
-            return f"({value(inner, column)} IS NULL)"
+            return column.is_null(inner)
         case e.IsIn(inner, values):
             return f"({value(inner, column)} IN ({', '.join(sqltext.text(text) for text in values)}))"
         case e.Test(function, inner, argument):
-            return f"{function}({value(inner, column)}, {sqltext.text(argument)})"
+            found = f"{function}({value(inner, column)}, {sqltext.text(argument)})"
+            return column.shared(found) if function == "regexp_matches" else found
         case _:
             raise TypeError(f"{type(expr).__name__} cannot be rendered here")
 
@@ -103,23 +117,18 @@ def _replace(text: str, pairs: tuple[tuple[str, str], ...], otherwise: str | Non
     return f"CASE {text} {branches} ELSE {text if otherwise is None else otherwise} END"
 
 
-def _replace_prefix(text: str, pairs: tuple[tuple[str, str], ...], otherwise: str) -> str:
-    quoted = [(old, sqltext.text(new)) for old, new in pairs]
-    return f"CASE WHEN {text} IS NULL THEN NULL {by_prefix(text, quoted)} ELSE {otherwise} END"
-
-
 def prefix(text: str, prefixes: Iterable[str]) -> str:
     """SQL for the first of these prefixes that a text starts with, in lower case; empty where there is none."""
     pattern = "^(?i)(" + "|".join(re.escape(old) for old in prefixes) + ")"
     return f"lower(regexp_extract({text}, {sqltext.text(pattern)}, 1))"
 
 
-def by_prefix(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+def by_prefix(text: str, pairs: Sequence[tuple[str, str]], column: Resolver) -> str:
     """`WHEN ... THEN ...` branches by how the text starts; the first of the pairs (prefix, SQL) that fits wins.
 
     Upper and lower case are the same.
     """
-    found = prefix(text, [old for old, _ in pairs])
+    found = column.shared(prefix(text, [old for old, _ in pairs]))
     grouped: dict[str, list[str]] = {}
     for old, new in pairs:
         grouped.setdefault(new, []).append(sqltext.text(old.lower()))

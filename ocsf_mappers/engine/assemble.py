@@ -1,7 +1,7 @@
-"""The table's columns put together from a query's flat ones.
+"""The table's columns put together from results.
 
 Structs exist where one of their members does. `unmapped` and `observables` gather, row by row, the values that are
-there. Everything works on whole columns.
+there. What depends on one result is computed once for each of its distinct values.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
 from ocsf_mappers.ocsf import tables
-from ocsf_mappers.readers.tabular import UNDECLARED, numbered
+from ocsf_mappers.readers.column import Codes, Column, combined, plain
+from ocsf_mappers.readers.tabular import numbered
 
 
 class Assembler:
-    """Builds the table's columns for one batch.
+    """Builds the table's columns for some records.
 
     Args:
-        program: The plan.
-        found: The query's result, without rows of invalid events; of a text log with `_undeclared` beside it.
+        program: How results make up the columns.
+        columns: The results, without those of invalid events; `_event_map` among them where there are several.
+        length: How many records.
+        more: Lists of further entries of `unmapped`, in this order.
     """
 
-    def __init__(self, program: Program, found: pa.Table) -> None:
+    def __init__(
+        self, program: Program, columns: Mapping[str, Column], length: int, more: Sequence[Column] = ()
+    ) -> None:
         self.program = program
-        self.found = found
-        self.event_map = self.column(EVENT_MAP).to_numpy(zero_copy_only=False).astype(np.int16)
-        self._leaves: dict[str, pa.Array] = {}
-
-    def column(self, name: str) -> pa.Array:
-        """A column of the query's result, in one piece."""
-        chunked = self.found[name]
-        return chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+        self.length = length
+        self._columns = columns
+        self._more = more
+        self.event_map = columns[EVENT_MAP] if len(program.class_captions) > 1 else None
+        self._leaves: dict[str, Column] = {}
+        self._presence: dict[tuple[int, bytes], Any] = {}
 
     def columns(self, fields: Sequence[pa.Field]) -> list[pa.Array]:
         """One array for each field of the table."""
@@ -45,37 +48,43 @@ class Assembler:
         ]
 
     # -- structs ------------------------------------------------------------------------------------------------------
-    def _build(self, field: pa.Field, path: str) -> tuple[pa.Array, pa.Array | bool]:
+    def _build(self, field: pa.Field, path: str) -> tuple[pa.Array, Any]:
         """The array at a path, and where it is present: a boolean a row, or one for all rows."""
         leaf = self.leaf(path)
         if leaf is not None:
-            return leaf, self._present(path, leaf)
+            return leaf.array(self.length), self._present(path, leaf)
         if not pa.types.is_struct(field.type):
-            return pa.nulls(len(self.found), field.type), False
+            return pa.nulls(self.length, field.type), False
         members = [self._build(member, f"{path}.{member.name}") for member in field.type]
-        present: pa.Array | bool = False
+        present: Any = False
         for _, there in members:
             present = _either(present, there)
         if present is False:
-            return pa.nulls(len(self.found), field.type), False
-        mask = None if present is True else pc.invert(present)
+            return pa.nulls(self.length, field.type), False
+        mask = None if present is True else pa.array(~present)
         names = [member.name for member in field.type]
         return pa.StructArray.from_arrays([array for array, _ in members], names=names, mask=mask), present
 
-    def _present(self, path: str, leaf: pa.Array) -> pa.Array | bool:
+    def _present(self, path: str, leaf: Column) -> Any:
+        flags = leaf.valid()
         caption = self.program.captions.get(path) or self._caption_of_sibling(path)
         if caption is not None and caption.weak:
             # A default says nothing of the log, so it makes no object.
-            return pc.not_equal(self.leaf(path), 0) if path in self.program.captions else False
-        if leaf.null_count == 0:
-            return True
-        return False if leaf.null_count == len(leaf) else pc.is_valid(leaf)
+            if path not in self.program.captions:
+                return False
+            flags = flags & (pc.fill_null(leaf.values, 0).to_numpy(zero_copy_only=False) != 0)
+        if leaf.codes is None or flags.all() or not flags.any():
+            return bool(flags.any())
+        key = (id(leaf.codes), flags.tobytes())
+        if key not in self._presence:
+            self._presence[key] = flags[leaf.codes]
+        return self._presence[key]
 
     def _caption_of_sibling(self, path: str) -> Caption | None:
         return next((caption for caption in self.program.captions.values() if caption.sibling == path), None)
 
     # -- leaves -------------------------------------------------------------------------------------------------------
-    def leaf(self, path: str) -> pa.Array | None:
+    def leaf(self, path: str) -> Column | None:
         """The values at an OCSF path; None when the mapping has none there."""
         if path not in self._leaves:
             found = self._leaf(path)
@@ -84,18 +93,19 @@ class Assembler:
             self._leaves[path] = found
         return self._leaves[path]
 
-    def _leaf(self, path: str) -> pa.Array | None:
+    def _leaf(self, path: str) -> Column | None:
         program = self.program
         if path in program.constants:
             return self._constant(program.constants[path])
         if path in program.values:
-            return self.column(program.values[path])
+            return self._columns[program.values[path]]
         if path in program.times:
-            return pc.divide(self.column(program.times[path]), 1000)
+            return self._columns[program.times[path]].map(lambda micros: pc.divide(micros, 1000))
         if path.endswith("_dt") and path.removesuffix("_dt") in program.times:
-            return self.column(program.times[path.removesuffix("_dt")]).cast(tables.TIMESTAMP)
+            micros = self._columns[program.times[path.removesuffix("_dt")]]
+            return micros.map(lambda values: values.cast(tables.TIMESTAMP))
         if path in program.captions:
-            return self.column(program.captions[path].column).cast(pa.int32())
+            return self._columns[program.captions[path].column].map(lambda ids: ids.cast(pa.int32()))
         if (caption := self._caption_of_sibling(path)) is not None:
             return self._sibling(caption)
         match path:
@@ -112,126 +122,133 @@ class Assembler:
             case _:
                 return None
 
-    def _constant(self, choices: Sequence[Any]) -> pa.Array:
+    def _by_event_map(self, choices: pa.Array) -> Column:
+        """A value for each event map."""
+        if self.event_map is None or len(choices) == 1:
+            return Column(choices.slice(0, 1), None)
+        return self.event_map.map(choices.take)
+
+    def _with_event_map(self, ids: Column) -> tuple[Codes | None, Any, pa.Array]:
+        """Combinations of the number of an event map and an id: codes, numbers, ids."""
+        if self.event_map is None:
+            return ids.codes, 0, ids.values
+        codes, (numbers, found) = combined([self.event_map, ids], self.length)
+        return codes, numbers.to_numpy(zero_copy_only=False).astype(np.int64), found
+
+    def _constant(self, choices: Sequence[Any]) -> Column:
         """A value that depends on nothing but the event map."""
-        numbers = self.event_map if len(set(map(repr, choices))) > 1 else np.zeros(len(self.found), np.int16)
+        if len(set(map(repr, choices))) == 1:
+            choices = choices[:1]
         if isinstance(choices[0], list | tuple):
-            return pa.array(choices, pa.list_(pa.string())).take(pa.array(numbers))
-        if any(isinstance(choice, str) for choice in choices):
-            return _dictionary(numbers, choices)
-        return pa.array(choices, pa.int32()).take(pa.array(numbers))
+            return self._by_event_map(pa.array(choices, pa.list_(pa.string())))
+        kind = pa.string() if any(isinstance(choice, str) for choice in choices) else pa.int32()
+        return self._by_event_map(pa.array(choices, kind))
 
-    def _ids(self, caption: Caption) -> Any:
-        """Event map and id in one number: the row of a lookup table. A missing id is 0."""
-        ids = pc.fill_null(self.column(caption.column), 0).to_numpy(zero_copy_only=False)
-        return self.event_map.astype(np.int64) * 1000 + ids
-
-    def _looked_up(self, caption: Caption, texts: Sequence[Mapping[int, str]]) -> pa.Array:
-        """A dictionary column with the text that an id stands for."""
-        table = np.full(1000 * max(len(texts), 1), -1, np.int16)
+    def _looked_up(self, caption: Caption, texts: Sequence[Mapping[int, str]]) -> Column:
+        """The text that an id stands for; null where it stands for none."""
+        table = np.full(1000 * max(len(texts), 1), -1, np.int32)
         words: dict[str, int] = {}
         for number, by_id in enumerate(texts):
             for key, text in by_id.items():
                 table[number * 1000 + key] = words.setdefault(text, len(words))
-        indices = table[self._ids(caption)]
-        missing = self.column(caption.column).is_null().to_numpy(zero_copy_only=False) | (indices < 0)
-        return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), pa.array(list(words), pa.string()))
+        codes, numbers, ids = self._with_event_map(self._columns[caption.column])
+        found = table[pc.fill_null(ids, 0).to_numpy(zero_copy_only=False).astype(np.int64) + numbers * 1000]
+        missing = ids.is_null().to_numpy(zero_copy_only=False) | (found < 0)
+        return Column(pa.array(list(words), pa.string()).take(pa.array(found, mask=missing)), codes)
 
-    def _sibling(self, caption: Caption) -> pa.Array:
+    def _sibling(self, caption: Caption) -> Column:
         found = self._looked_up(caption, caption.captions)
         if caption.other is None:
             return found
-        other = self.column(caption.other)
-        return found if other.null_count == len(other) else pc.coalesce(other, found.cast(pa.string()))
+        other = self._columns[caption.other]
+        if other.values.null_count == len(other.values):
+            return found
+        codes, (texts, others) = combined([found, other], self.length)
+        return Column(pc.coalesce(others, texts), codes)
 
-    def _class_uids(self) -> pa.Array:
-        uids = np.array([uid for _, uid in self.program.class_captions], np.int64)
-        return pa.array(uids[self.event_map])
+    def _type_uid(self) -> Column:
+        codes, numbers, ids = self._with_event_map(self._columns[self.program.captions["activity_id"].column])
+        uids = np.array([uid for _, uid in self.program.class_captions], np.int64)[numbers]
+        return Column(pc.add(ids.cast(pa.int64()), uids * 100), codes)
 
-    def _type_uid(self) -> pa.Array:
-        activity = self.column(self.program.captions["activity_id"].column)
-        return pc.add(pc.multiply(self._class_uids(), 100), activity.cast(pa.int64()))
-
-    def _type_name(self) -> pa.Array:
+    def _type_name(self) -> Column:
         activity = self.program.captions["activity_id"]
         texts = []
         for (label, _), captions in zip(self.program.class_captions, activity.captions, strict=True):
             texts.append({key: f"{label}: {text}" for key, text in captions.items()})
         return self._looked_up(activity, texts)
 
-    def _duration(self) -> pa.Array:
+    def _duration(self) -> Column:
         """Milliseconds from start to end; null where either is missing, the end is earlier, or the span too long."""
-        span = pc.subtract(self.leaf("end_time"), self.leaf("start_time"))
+        start, end = self.leaf("start_time"), self.leaf("end_time")
+        assert start is not None
+        assert end is not None
+        codes, (starts, ends) = combined([start, end], self.length)
+        span = pc.subtract(ends, starts)
         sound = pc.and_(pc.greater_equal(span, 0), pc.less(span, 2**31))
-        return pc.if_else(sound, span, pa.scalar(None, pa.int64())).cast(pa.int32())
+        return Column(pc.if_else(sound, span, pa.scalar(None, pa.int64())).cast(pa.int32()), codes)
 
-    def _safe(self, path: str, pattern: str) -> pa.Array:
+    def _safe(self, path: str, pattern: str) -> Column:
         """A value that may enter a path: the event's own where it is well formed, else `unknown`."""
         leaf = self.leaf(path)
         if leaf is None:
-            return _dictionary(np.zeros(len(self.found), np.int16), ["unknown"])
-        coded = leaf if pa.types.is_dictionary(leaf.type) else leaf.dictionary_encode()
-        words = coded.dictionary
-        safe = pc.if_else(pc.fill_null(pc.match_substring_regex(words, pattern), False), words, "unknown")
-        indices = pc.fill_null(coded.indices.cast(pa.int32()), len(words))
-        return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([safe, pa.array(["unknown"])]))
+            return Column(pa.array(["unknown"]), None)
+        return leaf.map(
+            lambda texts: pc.if_else(pc.fill_null(pc.match_substring_regex(texts, pattern), False), texts, "unknown")
+        )
 
     # -- lists gathered row by row ------------------------------------------------------------------------------------
     def unmapped(self) -> pa.Array:
         """The map of what no attribute took."""
-        keys = list(self.program.leftovers)
-        found = _gather([self.column(name) for name in self.program.leftovers.values()], len(self.found))
-        numbers, rows, values = found.numbers, found.rows, found.values
-        names = pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(keys, pa.string()))
-        for name in ("_more", UNDECLARED):
-            if name not in self.found.column_names or self.found[name].null_count == len(self.found):
-                continue
-            more = self.column(name)
-            entries = more.flatten()
-            parents = pc.list_parent_indices(more).to_numpy(zero_copy_only=False)
-            rows = np.concatenate([rows, parents])
-            order = np.argsort(rows, kind="stable")
-            rows = rows[order]
-            names = pa.concat_arrays([names.cast(pa.string()), entries.field("key")]).take(pa.array(order))
-            values = pa.concat_arrays([values, entries.field("value")]).take(pa.array(order))
-        if not pa.types.is_dictionary(names.type):
-            names = _numbered(rows, names)
-        return pa.MapArray.from_arrays(_offsets(rows, len(self.found)), names, values)
+        gathered = _Gathered(self.length)
+        for key, name in self.program.leftovers.items():
+            column = self._columns[name]
+            gathered.add(key, column, column.values)
+        repeatable = False
+        for column in self._more:
+            values, parents = _flat(column.values, None)
+            if len(values):
+                gathered.add(values.field("key"), column, values.field("value"), parents)
+                repeatable = True
+        offsets, names, values = gathered.done()
+        if repeatable:
+            names = _numbered(np.repeat(np.arange(self.length), np.diff(offsets)), names)
+        return pa.MapArray.from_arrays(pa.array(offsets), names, values)
 
     def observables(self) -> pa.Array:
         """The list of values that are worth pivoting on, in the order of their paths."""
         listed = self.program.observables
-        columns, parents = [], []
-        for observable in listed:
-            values, rows = self._observed(observable.path, observable.members)
+        gathered = _Gathered(self.length)
+        for number, observable in enumerate(listed):
+            column = self.leaf(observable.path)
+            if column is None:
+                continue
+            values, parents = _observed(column.values, observable.members)
             if observable.shape is not None:
                 shaped = pc.fill_null(pc.match_substring_regex(values, observable.shape), False)
                 values = pc.if_else(shaped, values, pa.scalar(None, pa.string()))
-            columns.append(_relative_names(values) if observable.relative else values)
-            parents.append(rows)
-        found = _gather(columns, len(self.found), parents)
-        numbers = pa.array(found.numbers)
+            gathered.add(str(number), column, _relative_names(values) if observable.relative else values, parents)
+        offsets, marks, values = gathered.done()
+        numbers = pc.cast(marks.dictionary, pa.int32()).take(marks.indices).to_numpy(zero_copy_only=False)
         kinds = pa.array([observable.type_id for observable in listed], pa.int32())
         members = [
-            pa.DictionaryArray.from_arrays(numbers, pa.array([observable.name for observable in listed], pa.string())),
-            found.values,
-            pa.DictionaryArray.from_arrays(numbers, pa.array([observable.type for observable in listed], pa.string())),
-            kinds.take(numbers),
+            _dictionary(numbers, [observable.name for observable in listed]),
+            values,
+            _dictionary(numbers, [observable.type for observable in listed]),
+            kinds.take(pa.array(numbers)),
         ]
         items = pa.StructArray.from_arrays(members, names=["name", "value", "type", "type_id"])
-        return pa.ListArray.from_arrays(_offsets(found.rows, len(self.found)), items)
+        return pa.ListArray.from_arrays(pa.array(offsets), items)
 
-    def _observed(self, path: str, members: tuple[str, ...]) -> tuple[pa.Array, np.ndarray[Any, Any] | None]:
-        """Values at a path, and the row of each when they come out of a list."""
-        leaf = self.leaf(path)
-        if leaf is None:
-            return pa.nulls(0, pa.string()), np.zeros(0, np.int64)
-        leaf, rows = _flat(leaf, None)
-        for member in members:
-            leaf, rows = _flat(pc.struct_field(leaf, member), rows)
-        leaf = leaf.cast(pa.string())
-        empty = pc.equal(leaf, "")
-        return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), rows
+
+def _observed(values: pa.Array, members: tuple[str, ...]) -> tuple[pa.Array, Any]:
+    """Texts at a path, and the place of the value that each comes out of when they come out of lists."""
+    leaf, parents = _flat(values, None)
+    for member in members:
+        leaf, parents = _flat(pc.struct_field(leaf, member), parents)
+    leaf = leaf.cast(pa.string())
+    empty = pc.equal(leaf, "")
+    return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), parents
 
 
 def _numbered(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
@@ -277,56 +294,77 @@ def _flat(values: pa.Array, rows: Any) -> tuple[pa.Array, Any]:
 
 
 class _Gathered:
-    """Values of several columns in row order: for each its row, the number of its column, and itself."""
+    """Named values of several columns, gathered row by row in the order in which they were added."""
 
-    def __init__(self, rows: Any, numbers: Any, values: pa.Array) -> None:
-        self.rows = rows
-        self.numbers = numbers
-        self.values = values
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._counts = np.zeros(length, np.int64)
+        self._names: list[pa.Array] = []
+        self._values: list[pa.Array] = []
+        self._sources: list[tuple[Any, Any, Any]] = []
+        self._size = 0
+
+    def add(self, names: str | pa.Array, column: Column, values: pa.Array, parents: Any = None) -> None:
+        """Adds values; those that are null are left out.
+
+        Args:
+            names: Their name, or the name of each.
+            column: Whose values they come out of.
+            values: For each of the column's values one; or, with `parents`, any number.
+            parents: The place of the column's value that each comes out of, ascending.
+        """
+        if values.null_count == len(values):
+            return
+        places = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+        of = places if parents is None else parents[places]
+        counts = np.bincount(of, minlength=len(column.values))
+        starts = np.cumsum(counts) - counts
+        codes = np.zeros(self._length, np.int32) if column.codes is None else column.codes
+        rows = np.flatnonzero((counts > 0)[codes])
+        if not len(rows):
+            return
+        if len(places) < len(values):
+            values = values.drop_null()
+        taken = pa.repeat(pa.scalar(names), len(values)) if isinstance(names, str) else names.take(pa.array(places))
+        self._names.append(taken)
+        self._values.append(values)
+        codes = codes[rows]
+        each = counts[codes]
+        self._counts[rows] += each
+        self._sources.append((rows, each, starts[codes] + self._size))
+        self._size += len(values)
+
+    def done(self) -> tuple[Any, pa.Array, pa.Array]:
+        """Offsets of the rows' lists, int32, the names as a dictionary, and the values."""
+        offsets = np.zeros(self._length + 1, np.int64)
+        np.cumsum(self._counts, out=offsets[1:])
+        places = np.empty(int(offsets[-1]), np.int32)
+        free = offsets[:-1].copy()
+        for rows, each, starts in self._sources:
+            if each.max() == 1:
+                places[free[rows]] = starts
+            else:
+                within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
+                places[np.repeat(free[rows], each) + within] = np.repeat(starts, each) + within
+            free[rows] += each
+        texts = pa.array([], pa.string())
+        names = pa.concat_arrays([texts, *self._names]).dictionary_encode()
+        found = Column(pa.concat_arrays([texts, *self._values]), places) if self._values else plain(texts)
+        codes = names.indices.to_numpy()[places]
+        coded = pa.DictionaryArray.from_arrays(pa.array(codes), names.dictionary)
+        return offsets.astype(np.int32), coded, found.array(len(places))
 
 
-def _gather(columns: Sequence[pa.Array], length: int, parents: Sequence[Any] | None = None) -> _Gathered:
-    """The values that are not null, by row and then by column.
-
-    Args:
-        columns: One array a row, or of any length where `parents` gives the row of each value.
-        length: Number of rows.
-        parents: For each column None, or the rows.
-    """
-    rows, numbers, values = [], [], []
-    for number, column in enumerate(columns):
-        where = parents[number] if parents is not None and parents[number] is not None else None
-        if column.null_count == len(column):
-            continue
-        if column.null_count:
-            there = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-            values.append(column.drop_null())
-            rows.append(there if where is None else where[there])
-        else:
-            values.append(column)
-            rows.append(np.arange(length) if where is None else where)
-        numbers.append(np.full(len(values[-1]), number, np.int16))
-    if not values:
-        return _Gathered(np.zeros(0, np.int64), np.zeros(0, np.int16), pa.array([], pa.string()))
-    joined = np.concatenate(rows)
-    order = np.argsort(joined, kind="stable")
-    text = pa.concat_arrays([value.cast(pa.string()) for value in values]).take(pa.array(order))
-    return _Gathered(joined[order], np.concatenate(numbers)[order], text)
+def _dictionary(numbers: Any, words: Sequence[str]) -> pa.Array:
+    """A dictionary column; words may recur."""
+    distinct = pa.array(words, pa.string()).dictionary_encode()
+    codes = distinct.indices.to_numpy()[numbers] if len(words) else np.zeros(0, np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), distinct.dictionary)
 
 
-def _offsets(rows: Any, length: int) -> pa.Array:
-    """List offsets for values in row order."""
-    counts = np.bincount(rows, minlength=length) if len(rows) else np.zeros(length, np.int64)
-    return pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-
-
-def _dictionary(indices: Any, words: Sequence[str | None]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(words, pa.string()))
-
-
-def _either(left: pa.Array | bool, right: pa.Array | bool) -> pa.Array | bool:
+def _either(left: Any, right: Any) -> Any:
     if left is True or right is True:
         return True
     if left is False:
         return right
-    return left if right is False else pc.or_(left, right)
+    return left if right is False else left | right

@@ -6,9 +6,10 @@ Mapping is a pure function of the records, the object they came from, the mapper
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import statistics
+from ocsf_mappers.compiler import distinct, statistics
 from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
 from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
+from ocsf_mappers.engine.counting import count
+from ocsf_mappers.engine.distinct import Evaluator, Results, in_file_order
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import Chunk, Envelope, JsonRecords, tabular, wrapped
+from ocsf_mappers.readers.column import alike, plain
 from ocsf_mappers.readers.tabular import UNDECLARED
 from ocsf_mappers.vocabulary.check import table_names
 from ocsf_mappers.vocabulary.mapper import Mapper
@@ -60,6 +64,17 @@ VECTOR_ROWS = 2_048
 VECTOR_VALUES = 400_000
 """As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
 
+
+_log = logging.getLogger(__name__)
+
+FEW_ROWS = 2_000
+"""So few records are mapped row by row: that needs one query instead of dozens."""
+
+MOST_SQL = 300_000
+"""Characters of the steps. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs
+more than equal values save."""
+
+PROVENANCE = ("source_object", "source_etag", "source_record", "mapper_version")
 
 SAME_FAILURES = 32
 """So many records that fail alone for one reason, and no other, are taken for a mistake that every record meets."""
@@ -123,13 +138,20 @@ class Engine:
             if isinstance(reader, JsonRecords)
             for envelope in reader.known_envelopes
         ]
+        self._evaluators: list[Evaluator] = []
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
         self._column_sets: set[tuple[str, ...]] = set()
         self._statements: dict[tuple[str, ...], Statements] = {}
 
-    def map(self, parts: Iterable[tuple[RawObject, Chunk]]) -> Mapped:
-        """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of."""
+    def map(self, parts: Iterable[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Mapped:
+        """The events of some chunks; chunks with the same columns are mapped together, whichever object they are of.
+
+        Args:
+            parts: Chunks, and the objects that they are of.
+            ordered: Whether events of records with the same columns stand in the order of objects and records.
+                Otherwise they may stand as files want them, see `distinct.in_file_order`.
+        """
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
         groups: dict[tuple[str, ...], list[tuple[RawObject, pa.Table, Chunk]]] = {}
@@ -140,7 +162,7 @@ class Engine:
                 records = self._arranged(chunk)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
         batches = [_Batch(found, self.envelopes) for found in groups.values()]
-        mapped = [self._map(portion, _Attempts()) for batch in batches for portion in batch.portions()]
+        mapped = [found for batch in batches for found in self._mapped(batch, ordered=ordered)]
         events = _stacked([found.events for found in mapped]) if mapped else self._no_events()
         rejects = pa.concat_tables([pa.Table.from_pylist(bad, REJECTS), *(found.rejects for found in mapped)])
         failed = sum((found.failed_casts for found in mapped), Counter())
@@ -169,6 +191,78 @@ class Engine:
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
+
+    def _mapped(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
+        """The events of some records."""
+        mapped = list(self._ways(batch, ordered=ordered))
+        if ordered and len(mapped) > 1:
+            places = {raw_object.uri: number for number, raw_object in reversed(list(enumerate(batch.objects)))}
+            whole = _joined(mapped)
+            mapped = [replace(whole, events=_in_order(whole.events, places))]
+        yield from mapped
+
+    def _ways(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
+        """The same: what can be is computed once for equal values, the rest row by row."""
+        if len(batch) >= FEW_ROWS and self._pays(batch):
+            try:
+                results, slow = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
+                if not ordered:
+                    results = in_file_order(results, self.table.sorted_by)
+                mapped = self._of_results(results, batch) if results.length else None
+            except duckdb.InterruptException:
+                raise
+            except Exception:
+                # The row by row way finds the record that is to blame.
+                _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
+                self._evaluators.clear()
+            else:
+                if mapped is not None:
+                    yield mapped
+                if not slow.any():
+                    return
+                batch = batch.filter(pa.array(slow))
+        for portion in batch.portions():
+            yield self._map(portion, _Attempts())
+
+    def _evaluator(self) -> Evaluator:
+        if not self._evaluators:
+            self._evaluators.append(Evaluator(self.mapper, self.version, validated=self.validate))
+        return self._evaluators[0]
+
+    def _pays(self, batch: _Batch) -> bool:
+        """Whether planning the steps costs less than they save."""
+        shape = batch.shape(self.mapper, careful=False)
+        plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validate)
+        return plan.size <= MOST_SQL
+
+    def _of_results(self, results: Results, batch: _Batch) -> Mapped:
+        """The events of results."""
+        columns, more = results.columns, list(results.more)
+        if UNDECLARED in columns:
+            more.append(columns[UNDECLARED])
+        own = [field for field in self.table.arrow if field.name not in PROVENANCE]
+        arrays = Assembler(results.program, columns, results.length, more).columns(own)
+        numbers = pa.array(columns["_object"].array(results.length))
+        uris = [raw_object.uri for raw_object in batch.objects]
+        made = {
+            **dict(zip([field.name for field in own], arrays, strict=True)),
+            "source_object": pa.DictionaryArray.from_arrays(numbers, pa.array(uris)),
+            "source_etag": pa.DictionaryArray.from_arrays(numbers, pa.array([item.etag for item in batch.objects])),
+            "source_record": columns["_record"].array(results.length),
+            "mapper_version": _repeated(self.fingerprint, results.length),
+            "_table": columns["_table"].array(results.length),
+        }
+        events = pa.table({name: made[name] for name in [*self.table.arrow.names, "_table"]})
+        counted = count(
+            results.program,
+            self.mapper.shape,
+            columns,
+            results.length,
+            made["unmapped"],
+            uris,
+            results.carried,
+        )
+        return Mapped(events, REJECTS.empty_table(), census=counted)
 
     def _map(self, batch: _Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
@@ -240,7 +334,9 @@ class Engine:
             found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
         events = self._events(program, found, batch)
         unmapped = events["unmapped"].combine_chunks()
-        counted = statistics.count(program, self.mapper.shape, found, unmapped, [item.uri for item in batch.objects])
+        columns = {name: plain(found[name]) for name in found.column_names}
+        uris = [item.uri for item in batch.objects]
+        counted = count(program, self.mapper.shape, columns, len(found), unmapped, uris)
         return Mapped(events, rejects, failed_casts=failed, census=counted)
 
     def _program(self, shape: BatchShape) -> Program:
@@ -284,12 +380,12 @@ class Engine:
             "source_record": found["_record"],
             "mapper_version": _repeated(self.fingerprint, len(found)),
         }
-        if not batch.is_json:
-            found = found.append_column(UNDECLARED, batch.records[UNDECLARED])
+        columns = {name: plain(found[name]) for name in found.column_names}
+        more = [columns["_more"], *([] if batch.is_json else [plain(batch.records[UNDECLARED])])]
         own = [field for field in self.table.arrow if field.name not in provenance]
-        arrays = Assembler(program, found).columns(own)
-        columns = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
-        return pa.table({name: columns[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
+        arrays = Assembler(program, columns, len(found), more).columns(own)
+        made = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
+        return pa.table({name: made[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
 
 
 def _forget_oldest(kept: dict[Any, Any]) -> None:
@@ -299,26 +395,23 @@ def _forget_oldest(kept: dict[Any, Any]) -> None:
 
 
 def _stacked(parts: Sequence[pa.Table]) -> pa.Table:
-    """Tables of events one after the other; columns coded differently are brought to plain text first."""
+    """Tables of events one after the other; a text that is a dictionary in one of them is one in all."""
     parts = [part for part in parts if len(part)] or list(parts[:1])
-    for name in parts[0].column_names:
-        kinds = {part.schema.field(name).type for part in parts}
-        if len(kinds) == 1:
-            continue
-        plain = _plain(parts[0].schema.field(name).type)
-        parts = [part.set_column(part.schema.get_field_index(name), name, part[name].cast(plain)) for part in parts]
-    return pa.concat_tables(parts)
+    if len(parts) == 1:
+        return parts[0]
+    target = pa.schema(
+        [pa.field(name, alike([part.schema.field(name).type for part in parts])) for name in parts[0].column_names]
+    )
+    return pa.concat_tables([part.cast(target) for part in parts]).unify_dictionaries().combine_chunks()
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without dictionaries, at any depth."""
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _plain(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
-    return pa.list_(_plain(kind.value_type)) if pa.types.is_list(kind) else kind
+def _in_order(events: pa.Table, places: Mapping[str, int]) -> pa.Table:
+    """Events in the order of their objects and records."""
+    uris = events["source_object"].combine_chunks()
+    uris = uris.chunk(0) if isinstance(uris, pa.ChunkedArray) else uris
+    ranks = np.array([places[uri] for uri in uris.dictionary.to_pylist()])[uris.indices.to_numpy()]
+    order = np.lexsort((events["source_record"].to_numpy(), ranks))
+    return events if (np.diff(order) == 1).all() else events.take(pa.array(order))
 
 
 def _reasons(problems: pa.ChunkedArray, failed: pa.ChunkedArray) -> list[str]:
@@ -337,15 +430,13 @@ def _in_vectors(records: pa.Table) -> pa.Table:
 
 
 def _repeated(text: str, length: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), length), pa.array([text]))
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), length), pa.array([text]))
 
 
 class _Batch:
     """Records with the same columns, from one or several objects."""
 
-    def __init__(
-        self, parts: Sequence[tuple[RawObject, pa.Table, Chunk]], envelopes: Sequence[Envelope] = ()
-    ) -> None:
+    def __init__(self, parts: Sequence[tuple[RawObject, pa.Table, Chunk]], envelopes: Sequence[Envelope] = ()) -> None:
         self.envelopes = envelopes
         self.objects = [raw_object for raw_object, _, _ in parts]
         self.chunks = [chunk for _, _, chunk in parts]
@@ -450,6 +541,7 @@ def _joined(parts: Sequence[Mapped]) -> Mapped:
     return Mapped(
         _stacked([part.events for part in parts]),
         pa.concat_tables([part.rejects for part in parts]),
+        sum((part.dropped for part in parts), Counter()),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
         census=statistics.merged(part.census for part in parts),
     )

@@ -30,6 +30,13 @@ def connection() -> duckdb.DuckDBPyConnection:
     return made
 
 
+def another(of: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A connection to the same database, with names of its own."""
+    made = of.cursor()
+    made.execute("SET TimeZone = 'UTC'")
+    return made
+
+
 class _Current:
     """The records of the moment, as DuckDB asks for them each time a query runs."""
 
@@ -48,13 +55,13 @@ class Statements:
 
     Args:
         columns: Names and types of the columns of every batch, in their order.
+        made: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
     """
 
-    def __init__(self, columns: pa.Schema) -> None:
+    def __init__(self, columns: pa.Schema, made: duckdb.DuckDBPyConnection | None = None) -> None:
         self._columns = columns
         self._current = _Current(columns.empty_table())
-        # Of its own, because whatever another one registers would make DuckDB plan these queries again.
-        self._connection = connection()
+        self._connection = made or connection()
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 

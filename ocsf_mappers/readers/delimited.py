@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -300,7 +301,7 @@ class Delimited:
             ),
         )
         lines = len(parsed) + len(bad) + len(trailing)
-        numbers = pa.array(range(line, line + lines), pa.int64())
+        numbers = pa.array(np.arange(line, line + lines))
         if bad or trailing:
             taken = pa.array([item.record for item in (*bad, *trailing)], pa.int64())
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))

@@ -46,7 +46,7 @@ class DelimitedInJson:
 
     def accepts(self, head: bytes) -> bool:
         """JSON, perhaps with a broken line before it; a line of a text log never begins with a list or an object."""
-        return _BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None
+        return b"{" in head and (_BEGINNING.match(head) is not None or _OBJECT_LINE.search(head) is not None)
 
     def of_object(self, uri: str) -> DelimitedInJson:
         """The reader of one object, with the columns that a setting has for it."""

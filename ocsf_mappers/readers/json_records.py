@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -97,13 +98,13 @@ class JsonRecords:
             return
         taken = {before + 1 + position for position, _, _ in piece.bad}
         total = len(piece.records) + len(piece.bad)
-        numbers = pa.array(range(before + 1, before + 1 + total), pa.int64())
+        numbers = pa.array(np.arange(before + 1, before + 1 + total))
         if taken:
             numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
         raw = text_array(piece.records, joined)
-        escaped = b"\\ud" in joined or b"\\uD" in joined
+        escaped = b"\\u" in joined and (b"\\ud" in joined or b"\\uD" in joined)
         around: pa.Array | None = None
         dropped: Counter[str] = Counter()
         if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):

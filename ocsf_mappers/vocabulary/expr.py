@@ -455,19 +455,3 @@ def element_fields(expr: Expr) -> Iterator[tuple[str, Expr]]:
         for path, value in part.fields:
             yield path, value
             yield from ((f"{path}.{inner}", given) for inner, given in element_fields(value))
-
-
-def patterns(expr: Expr) -> Iterator[Test | ReplacePrefix]:
-    """Every pattern that the expression tries, and every choice by prefixes, which are a pattern too."""
-    if isinstance(expr, ReplacePrefix) or (isinstance(expr, Test) and expr.function == "regexp_matches"):
-        yield expr
-    for child in children(expr):
-        yield from patterns(child)
-
-
-def times(expr: Expr) -> Iterator[Epoch | Iso8601]:
-    """Every reading of a text as a point in time."""
-    if isinstance(expr, Epoch | Iso8601):
-        yield expr
-    for child in children(expr):
-        yield from times(child)

@@ -68,7 +68,7 @@ class RecordShape:
     @cached_property
     def json_spec(self) -> str:
         """The declaration that DuckDB's `from_json` takes, as a string literal."""
-        return sqltext.text(orjson.dumps(_json_spec(self.type)).decode())
+        return sqltext.text(orjson.dumps(json_spec(self.type)).decode())
 
     @cached_property
     def object_paths(self) -> str:
@@ -96,9 +96,10 @@ def _objects(path: Path, kind: pa.DataType) -> Iterator[tuple[Path, tuple[str, .
             yield from _objects((*path, field.name), field.type)
 
 
-def _json_spec(kind: pa.DataType) -> object:
+def json_spec(kind: pa.DataType) -> object:
+    """What DuckDB's `from_json` takes for a type, before it is JSON text."""
     if pa.types.is_struct(kind):
-        return {field.name: _json_spec(field.type) for field in kind}
+        return {field.name: json_spec(field.type) for field in kind}
     return "JSON" if kind == JSON else "VARCHAR"
 
 

@@ -21,7 +21,6 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays, results
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import Batch, State
-from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.upkeep import check as catalog_check
@@ -30,6 +29,7 @@ from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, cut_off_all, flow, write
+from tests.ocsf_lake.test_database import OBJECTS_IN_ONE_TABLE
 from tests.ocsf_lake.test_ingest import KilledError, rows
 
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
@@ -170,8 +170,7 @@ AS_BEFORE = (
     "WHERE kind = 'replay'",
     "DELETE FROM batches WHERE kind = 'replay' AND state <> 'done'",
     "UPDATE batches SET reason = 'replay of records in quarantine' WHERE kind = 'replay'",
-    "ALTER TABLE batches DROP COLUMN kind",
-    f"UPDATE schema_version SET version = {len(STEPS)}",
+    *OBJECTS_IN_ONE_TABLE.split(";")[:-1],
 )
 """Makes a ledger as the version before had it, which kept replays in a table of their own."""
 

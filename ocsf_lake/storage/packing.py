@@ -1,0 +1,67 @@
+"""Slices of columns whose texts are dictionaries, with only the values that are in the slice.
+
+A file is made of a slice of what was mapped together, and a dictionary would be written with all its values: those of
+other accounts among them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+FEW_ROWS = 256
+"""So few texts are sooner written out than brought to a dictionary of their own."""
+
+
+def packed(values: pa.Array) -> pa.Array:
+    """The same values; dictionaries at any depth have what is in them alone, or are written out."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _own_dictionary(values)
+    if pa.types.is_struct(kind):
+        members = [packed(values.field(number)) for number in range(kind.num_fields)]
+        names = [field.name for field in kind]
+        return pa.StructArray.from_arrays(members, names=names, mask=values.is_null() if values.null_count else None)
+    if pa.types.is_map(kind):
+        offsets, start, length = _offsets(values)
+        keys, items = values.keys.slice(start, length), values.items.slice(start, length)
+        return pa.MapArray.from_arrays(offsets, packed(keys), packed(items))
+    if pa.types.is_list(kind) and _has_dictionary(kind.value_type):
+        offsets, start, length = _offsets(values)
+        mask = values.is_null() if values.null_count else None
+        return pa.ListArray.from_arrays(offsets, packed(values.values.slice(start, length)), mask=mask)
+    return values
+
+
+def _own_dictionary(values: pa.Array) -> pa.Array:
+    texts, length = values.dictionary, len(values)
+    if len(texts) == 1 and values.null_count < length:
+        return values
+    if length < FEW_ROWS:
+        return values.dictionary_decode()
+    indices = values.indices
+    valid = indices.is_valid().to_numpy(zero_copy_only=False) if indices.null_count else None
+    codes = (indices.fill_null(0) if valid is not None else indices).to_numpy(zero_copy_only=False)
+    used = np.zeros(len(texts), bool)
+    used[codes if valid is None else codes[valid]] = True
+    kept = np.flatnonzero(used)
+    if 2 * len(kept) > length or not len(kept):
+        return values.dictionary_decode()
+    if len(kept) == len(texts):
+        return values
+    places = np.zeros(len(texts), np.int32)
+    places[kept] = np.arange(len(kept), dtype=np.int32)
+    mask = None if valid is None else ~valid
+    return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=mask), texts.take(pa.array(kept)))
+
+
+def _offsets(values: pa.Array) -> tuple[pa.Array, int, int]:
+    """Offsets from 0, and where the items begin and how many they are."""
+    offsets = values.offsets.to_numpy()
+    return pa.array(offsets - offsets[0]), int(offsets[0]), int(offsets[-1] - offsets[0])
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return True
+    return pa.types.is_struct(kind) and any(_has_dictionary(field.type) for field in kind)

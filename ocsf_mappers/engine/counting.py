@@ -1,0 +1,264 @@
+"""Counts what records held while they are mapped, see `compiler.statistics`: on whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_mappers.compiler import statistics
+from ocsf_mappers.compiler.program import EVENT_MAP, Program
+from ocsf_mappers.compiler.statistics import (
+    BITS,
+    KEPT_NAMES,
+    OTHER,
+    Census,
+    News,
+    Novelty,
+    Sighting,
+    bounded,
+    day_name,
+    shortened,
+)
+from ocsf_mappers.readers.column import Column
+from ocsf_mappers.vocabulary.record import RecordShape
+
+AROUND = ("envelope.",)
+"""Before the names of members that a reader found around the record, in a document that passed it on."""
+
+_DAY_MICROS = 86_400_000_000
+
+Carried = Sequence[tuple[Column, np.ndarray[Any, Any]]]
+"""For each member that an attribute carries, a column and, a boolean a value, where the record holds something."""
+
+
+def count(
+    program: Program,
+    shape: RecordShape,
+    columns: Mapping[str, Column],
+    length: int,
+    unmapped: pa.Array,
+    objects: Sequence[str],
+    carried: Carried | None = None,
+) -> Census:
+    """Counts the records of some events.
+
+    Args:
+        program: What gave them.
+        shape: The declared record.
+        columns: The results, one row an event.
+        length: How many events.
+        unmapped: The events' `unmapped`.
+        objects: URI of each object that `_object` numbers.
+        carried: Where members hold something; without it `Program.census` says so.
+    """
+    if not length:
+        return Census()
+    rows = _Rows(program, columns, length, objects)
+    census = Census()
+    for (day, _), events in zip(rows.groups, rows.per_group(), strict=True):
+        census.events[day] += events
+    left = _count_unmapped(census, rows, shape, unmapped)
+    held = _carried(rows, carried) if carried is not None else _bits(rows)
+    for (name, totals), carriers in zip(held, program.carriers, strict=True):
+        for (day, event_map), total, over in zip(rows.groups, totals, left.get(name, rows.nothing), strict=True):
+            # What was left over after all stands in `unmapped` under the member's own name.
+            if event_map in carriers and total > over:
+                census.mapped[day, name] += total - over
+    if "_failed" in columns:
+        _count_failed(census, rows)
+    _count_values(census, rows)
+    return census
+
+
+class _Rows:
+    """The rows of a result in groups: of one day, and taken by one event map."""
+
+    def __init__(self, program: Program, columns: Mapping[str, Column], length: int, objects: Sequence[str]) -> None:
+        self.program = program
+        self.columns = columns
+        self.length = length
+        self.objects = objects
+        self.groups, self.codes = self._groups()
+        self.nothing = [0] * len(self.groups)
+
+    def column(self, name: str) -> pa.Array:
+        """A result row by row."""
+        return self.columns[name].array(self.length)
+
+    def numbers(self, name: str) -> np.ndarray[Any, Any]:
+        """Integers row by row, null as 0."""
+        column = self.columns[name]
+        values: np.ndarray[Any, Any] = np.asarray(pc.fill_null(column.values, 0))
+        return np.repeat(values, self.length) if column.codes is None else values[column.codes]
+
+    def _days(self) -> tuple[list[str], np.ndarray[Any, Any] | None]:
+        """The days, and the number of each row's day; None when all rows are of one day."""
+        days = self.numbers(self.program.times["time"]) // _DAY_MICROS
+        if days.min() == days.max():
+            return [day_name(int(days[0]))], None
+        distinct, codes, sizes = np.unique(days, return_inverse=True, return_counts=True)
+        names = [day_name(int(day)) for day in distinct]
+        if len(names) > statistics.KEPT_DAYS:
+            kept = sorted(np.argsort(-sizes, kind="stable")[: statistics.KEPT_DAYS - 1].tolist())
+            place = np.full(len(names), len(kept))
+            place[kept] = np.arange(len(kept))
+            return [*(names[number] for number in kept), OTHER], place[codes]
+        return names, codes
+
+    def _groups(self) -> tuple[list[tuple[str, int]], np.ndarray[Any, Any] | None]:
+        """Day and event map of each group, and the number of each row's group; None when all rows are of one."""
+        days, codes = self._days()
+        if len(self.program.class_captions) == 1:
+            return [(day, 0) for day in days], codes
+        maps = self.numbers(EVENT_MAP).astype(np.int64)
+        count = len(self.program.class_captions)
+        groups = [(day, number) for day in days for number in range(count)]
+        return groups, maps if codes is None else codes * count + maps
+
+    def per_group(self) -> list[int]:
+        """How many rows each group has."""
+        if self.codes is None:
+            return [self.length]
+        return [int(number) for number in np.bincount(self.codes, minlength=len(self.groups))]
+
+    def day(self, row: int) -> str:
+        return self.groups[0 if self.codes is None else int(self.codes[row])][0]
+
+    def sighting(self, records: int, row: int) -> Sighting:
+        where, number = (_at(self.columns[name], row) for name in ("_object", "_record"))
+        return Sighting(records, self.objects[where], number, self.day(row))
+
+
+def _at(column: Column, row: int) -> Any:
+    return column.values[0 if column.codes is None else int(column.codes[row])].as_py()
+
+
+def _first(codes: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """Where each of the numbers 0 to `size` stands first."""
+    first = np.zeros(size, np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    return first
+
+
+def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> dict[str, list[int]]:
+    """Counts names in `unmapped`, and gives how often each stands there in each group."""
+    offsets = np.asarray(unmapped.offsets)
+    keys = unmapped.keys.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+    if not len(keys):
+        return {}
+    coded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
+    codes, names = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+    totals = np.bincount(codes, minlength=len(names))
+    kinds = _kinds(shape)
+    undeclared = [number for number, name in enumerate(names) if totals[number] and kinds(name) is not None]
+    if undeclared:
+        first = _first(codes, len(names))
+        for number in _largest(undeclared, totals):
+            row = int(np.searchsorted(offsets - offsets[0], first[number], side="right")) - 1
+            kind, name = kinds(names[number]), shortened(names[number])
+            if kind is not None:
+                census.news.setdefault(News(kind, name), rows.sighting(int(totals[number]), row))
+    if rows.codes is None:
+        by_group = totals[np.newaxis, :]
+    else:
+        groups = np.repeat(rows.codes, np.diff(offsets))
+        flat = np.bincount(groups * len(names) + codes, minlength=len(rows.groups) * len(names))
+        by_group = flat.reshape(len(rows.groups), len(names))
+    for (day, _), counts in zip(rows.groups, by_group, strict=True):
+        for number in np.flatnonzero(counts).tolist():
+            census.unmapped[day, shortened(names[number])] += int(counts[number])
+    census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
+    declared = _declared(shape)
+    return {name: by_group[:, number].tolist() for number, name in enumerate(names) if name in declared}
+
+
+def _largest(numbers: Sequence[int], totals: np.ndarray[Any, Any]) -> list[int]:
+    return sorted(numbers, key=lambda number: (-totals[number], number))[:KEPT_NAMES]
+
+
+@cache
+def _declared(shape: RecordShape) -> Mapping[str, bool]:
+    return {".".join(path): is_json for path, is_json in shape.leaves.items()}
+
+
+def _kinds(shape: RecordShape) -> Any:
+    """A function: name in `unmapped` -> why it is news, None when it is declared."""
+    declared = _declared(shape)
+    opened = tuple(f"{name}." for name, is_json in declared.items() if is_json)
+
+    def kind(name: str) -> Novelty | None:
+        if name in declared:
+            return None
+        return Novelty.OPEN_MEMBER if name.startswith((*opened, *AROUND)) else Novelty.MEMBER
+
+    return kind
+
+
+def _bits(rows: _Rows) -> Iterator[tuple[str, list[int]]]:
+    """Name of each member that is carried, and in how many rows of each group it holds something."""
+    for start, column in zip(range(0, len(rows.program.members), BITS), rows.program.census, strict=True):
+        names = rows.program.members[start : start + BITS]
+        packed = np.ascontiguousarray(rows.numbers(column).astype("<i8")).view(np.uint8).reshape(-1, 8)
+        held = np.unpackbits(packed, axis=1, bitorder="little")
+        parts = [held] if rows.codes is None else [held[rows.codes == number] for number in range(len(rows.groups))]
+        totals = np.stack([part.sum(axis=0, dtype=np.int64) for part in parts])
+        for place, name in enumerate(names):
+            yield name, totals[:, place].tolist()
+
+
+def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
+    """The same of members as columns."""
+    counted: dict[int, np.ndarray[Any, Any]] = {}
+    for name, (column, held) in zip(rows.program.members, carried, strict=True):
+        if column.codes is None:
+            yield name, rows.per_group() if held[0] else rows.nothing
+            continue
+        if (key := id(column.codes)) not in counted:
+            size = len(held)
+            places = column.codes if rows.codes is None else rows.codes * size + column.codes
+            counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
+        yield name, (counted[key] @ held.astype(np.int64)).tolist()
+
+
+def _count_failed(census: Census, rows: _Rows) -> None:
+    failed = rows.column("_failed")
+    if failed.null_count == len(failed):
+        return
+    there = np.flatnonzero(failed.is_valid().to_numpy(zero_copy_only=False))
+    for row, names in zip(there, failed.drop_null().to_pylist(), strict=True):
+        for name in names:
+            census.failed[rows.day(int(row)), name] += 1
+
+
+def _count_values(census: Census, rows: _Rows) -> None:
+    for name, column in rows.program.unlisted.items():
+        if rows.columns[column].values.null_count < len(rows.columns[column].values):
+            _note(census, rows, Novelty.VALUE, name, rows.column(column))
+    for path, caption in rows.program.captions.items():
+        if caption.other is None or not any(caption.telling):
+            continue
+        if rows.columns[caption.other].values.null_count == len(rows.columns[caption.other].values):
+            continue
+        texts = rows.column(caption.other)
+        if texts.null_count < len(texts) and not all(caption.telling):
+            telling = pa.array(np.array(caption.telling, bool)[rows.numbers(EVENT_MAP)])
+            texts = pc.if_else(telling, texts, pa.scalar(None, pa.string()))
+        _note(census, rows, Novelty.ENUM_TEXT, path, texts)
+
+
+def _note(census: Census, rows: _Rows, kind: Novelty, name: str, texts: pa.Array) -> None:
+    if texts.null_count == len(texts):
+        return
+    there = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
+    coded = texts.drop_null().dictionary_encode()
+    codes = coded.indices.to_numpy(zero_copy_only=False)
+    totals, first = np.bincount(codes, minlength=len(coded.dictionary)), _first(codes, len(coded.dictionary))
+    for number in _largest(np.flatnonzero(totals).tolist(), totals):
+        text = shortened(coded.dictionary[number].as_py())
+        row = int(there[first[number]])
+        census.news.setdefault(News(kind, name, text), rows.sighting(int(totals[number]), row))

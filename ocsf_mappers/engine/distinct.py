@@ -1,0 +1,373 @@
+"""Runs the plans of `compiler.distinct`: records in, columns of results out, and which rows need the row by row way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_mappers.compiler import distinct
+from ocsf_mappers.compiler.compile import BatchShape
+from ocsf_mappers.compiler.distinct import Plan, Step
+from ocsf_mappers.compiler.program import EVENT_MAP, Program
+from ocsf_mappers.engine.statements import Statements, another, connection
+from ocsf_mappers.readers.column import Codes, Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.readers.json_members import Members
+from ocsf_mappers.readers.tabular import UNDECLARED, column_name
+from ocsf_mappers.vocabulary.mapper import Mapper
+from ocsf_mappers.vocabulary.record import flatten
+
+_NOTHING = Column(pa.nulls(1, pa.string()), None)
+_FALSE, _TRUE = Column(pa.array([False]), None), Column(pa.array([True]), None)
+_FALSE_TRUE = pa.array([False, True])
+
+_EMPTY = pa.array(["{}", "null"])
+
+KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
+"""So many results of steps whose inputs are the same in every row are remembered, of inputs that are no longer."""
+
+KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
+"""So many values of a step with one input are remembered with their results, in so many bytes."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Values of a step's only input, and their results."""
+
+    values: pa.Array
+    results: dict[str, pa.Array]
+
+
+_DAY_MILLIS = 86_400_000
+_OBJECT, _RECORD = "_object", "_record"
+_PAIR = pa.struct(
+    [
+        pa.field("key", pa.string()),
+        pa.field("prefix", pa.string()),
+        pa.field("value", pa.string()),
+        pa.field("skip", pa.list_(pa.string())),
+    ]
+)
+_VALUE = "{'key': pair.key, 'prefix': pair.prefix, 'value': pair.value::JSON, 'skip': pair.skip}"
+_ENTRIES = f"SELECT CASE WHEN pair IS NOT NULL THEN {flatten(f'[{_VALUE}]')} END AS entries FROM batch"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was computed of some records.
+
+    Args:
+        program: How the results make up the table's columns.
+        length: How many records.
+        columns: Results by name, as `Program` names them; `_object`, `_record`, `_table`, `_event_map`, and of a text
+            log what its undeclared columns hold.
+        more: Columns of lists of entries of `unmapped` beyond `Program.leftovers`.
+        carried: For each of `Program.members`, the column and, a boolean a value, where it holds something.
+    """
+
+    program: Program
+    length: int
+    columns: Mapping[str, Column]
+    more: Sequence[Column]
+    carried: Sequence[tuple[Column, np.ndarray[Any, Any]]]
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Results:
+        """The results of some of the records."""
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        carried = [_taken(column, held, rows) for column, held in self.carried]
+        return Results(self.program, len(rows), columns, [column.take(rows) for column in self.more], carried)
+
+    def permuted(self, order: np.ndarray[Any, Any]) -> Results:
+        """The results in another order. Columns that have the same codes go on having the same."""
+        moved: dict[int, Codes] = {}
+
+        def of(column: Column) -> Column:
+            if column.codes is None:
+                return column
+            if (key := id(column.codes)) not in moved:
+                moved[key] = column.codes[order]
+            return Column(column.values, moved[key])
+
+        columns = {name: of(column) for name, column in self.columns.items()}
+        carried = [(of(column), held) for column, held in self.carried]
+        return Results(self.program, self.length, columns, [of(column) for column in self.more], carried)
+
+
+def _taken(
+    column: Column, held: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
+) -> tuple[Column, np.ndarray[Any, Any]]:
+    return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
+
+
+def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:
+    """Results by table, region, account and day, then by some OCSF paths and time; otherwise in the order they had."""
+    program = results.program
+    micros = results.columns[program.times["time"]] if "time" in program.times else _NOTHING
+    if micros.codes is None:
+        return results
+    millis = (pc.fill_null(micros.values, 0).to_numpy(zero_copy_only=False) // 1000)[micros.codes]
+    days = millis // _DAY_MILLIS
+    groups = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
+    groups += _narrow(results, ("cloud.region", "cloud.account.uid"))
+    keys = [_numbers(groups, results.length), days - days.min(), _numbers(_narrow(results, sorted_by), results.length)]
+    order = np.lexsort((millis, *keys[::-1]))
+    return results if (np.diff(order) > 0).all() else results.permuted(order)
+
+
+def _narrow(results: Results, paths: Sequence[str]) -> list[Column]:
+    names = [results.program.values[path] for path in paths if path in results.program.values]
+    return [narrowed(results.columns[name]) for name in names]
+
+
+def _numbers(columns: Sequence[Column], length: int) -> np.ndarray[Any, Any]:
+    """The number of each row's combination."""
+    codes, _ = combined(columns, length)
+    return np.zeros(length, np.int32) if codes is None else codes
+
+
+@dataclass
+class _Rows:
+    """Records of a batch: how many, and their columns by name."""
+
+    length: int
+    columns: dict[str, Column]
+    narrow: dict[str, Column] = field(default_factory=dict)
+
+    def narrowed(self, name: str) -> Column:
+        """A column with equal values brought together, so that it has few combinations with others."""
+        if name not in self.narrow:
+            self.narrow[name] = narrowed(self.columns[name])
+        return self.narrow[name]
+
+
+class Evaluator:
+    """Computes what a mapper says, once for each distinct combination of what an expression reads.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, mapper: Mapper, version: str, *, validated: bool) -> None:
+        self.mapper = mapper
+        self.version = version
+        self.validated = validated
+        self._connection = connection()
+        self._prepared: dict[str, Statements] = {}
+        self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
+        self._known: dict[str, _Known] = {}
+        self._members = Members([found.name for found in mapper.record])
+
+    def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
+        """What is computed of some records, and those that have to be mapped row by row.
+
+        Args:
+            records: As the row by row query takes them, with dictionaries of object keys.
+            shape: What is among them.
+
+        Returns:
+            The results, and a boolean a record: whether it is not among them.
+        """
+        rows, slow = self._read(records, shape)
+        if len(self.mapper.events) > 1:
+            rows.columns[EVENT_MAP] = self._chosen(rows, shape)
+        plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validated)
+        results, struck = self._evaluated(plan, rows, shape)
+        slow = slow | struck
+        return (results.take(np.flatnonzero(~slow)) if slow.any() else results), slow
+
+    # -- records as columns -------------------------------------------------------------------------------------------
+    def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]]:
+        beside = [name for name in records.column_names if name.startswith(("_key_", "_envelope"))]
+        columns = {name: encoded(_text(records[name])) for name in beside}
+        columns[_OBJECT], columns[_RECORD] = plain(records[_OBJECT]), plain(records[_RECORD])
+        odd = np.zeros(len(records), bool)
+        if shape.columns is not None:
+            columns |= {name: encoded(records[column_name(name)]) for name in shape.columns}
+            columns[UNDECLARED] = plain(records[UNDECLARED])
+            return _Rows(len(records), columns), odd
+        members, odd = self._members.read(records["_raw"])
+        columns |= dict(zip(self._members.names, members, strict=True))
+        for root, step in distinct.closer_look(self.mapper).items():
+            flags = self._run(step, [columns[root].values])["odd"].to_numpy(zero_copy_only=False)
+            if columns[root].some(flags):
+                odd |= columns[root].rows_where(flags, len(records))
+        return _Rows(len(records), columns), odd
+
+    def _chosen(self, rows: _Rows, shape: BatchShape) -> Column:
+        """The number of the event map that takes each record."""
+        plan = distinct.compile_choice(self.mapper, self.version, shape)
+        found = self._results(plan, _Rows(rows.length, self._leaves(plan, rows, shape)))["chosen"]
+        return narrowed(found)
+
+    def _leaves(self, plan: Plan, rows: _Rows, shape: BatchShape) -> dict[str, Column]:
+        """The leaves that a plan reads, what it reads beside them, and the results that are made with leaves."""
+        names = ("_key_", "_envelope", EVENT_MAP)
+        found = {name: column for name, column in rows.columns.items() if name.startswith(names)}
+        if shape.columns is not None:
+            return found | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
+        for root, step in plan.roots.items():
+            column = rows.columns[root]
+            if self._is_text(plan, step):
+                found[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
+                continue
+            inputs = [column, rows.columns[EVENT_MAP]] if EVENT_MAP in step.inputs else [column]
+            codes, values = combined(inputs, rows.length)
+            found |= {name: _leaf(taken, codes) for name, taken in self._run(step, values).items()}
+        return found
+
+    def _is_text(self, plan: Plan, step: Step) -> bool:
+        """Whether a step does nothing but take a text out of its JSON."""
+        leaf = plan.leaves.get(step.outputs[0]) if len(step.outputs) == 1 else None
+        return leaf is not None and not leaf.keys and pa.types.is_string(self.mapper.record.field(leaf.path[0]).type)
+
+    def _strings(self, step: Step, values: pa.Array) -> pa.Array:
+        """JSON texts as what they say; strings that hold no escapes are what stands between their quotes."""
+        raw = values.cast(pa.binary())
+        easy = pc.and_(pc.starts_with(raw, b'"'), pc.invert(pc.match_substring(raw, b"\\")))
+        easy = pc.or_(pc.fill_null(easy, False), pc.is_null(raw))
+        bare = pc.binary_slice(raw, 1, -1).cast(pa.string())
+        if pc.all(easy).as_py():
+            return bare
+        rest = pc.invert(easy)
+        others = self._run(step, [values.filter(rest)])[step.outputs[0]]
+        return pc.replace_with_mask(bare, rest, others)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+    def _evaluated(self, plan: Plan, rows: _Rows, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
+        """The results, and a boolean a record where they are not to be used."""
+        leaves = self._leaves(plan, rows, shape)
+        found = self._results(plan, _Rows(rows.length, leaves))
+        struck = np.zeros(rows.length, bool)
+        for name in [name for name in found if name.startswith("struck")]:
+            column = found.pop(name)
+            flags = _flags(column.values)
+            if column.some(flags):
+                struck |= column.rows_where(flags, rows.length)
+        more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
+        carried = []
+        for name in plan.carried:
+            leaf = leaves[f"leaf{name.removeprefix('held')}"] if name.startswith("held") else leaves[name]
+            said = pc.invert(pc.is_in(leaf.values, _EMPTY)) if name.startswith("held") else None
+            carried.append((leaf, leaf.valid() if said is None else leaf.valid() & _flags(said)))
+        beside = {
+            name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED, EVENT_MAP) if name in rows.columns
+        }
+        return Results(plan.facts, rows.length, found | beside, more, carried), struck
+
+    def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
+        """Every result of a plan."""
+        found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
+        found |= {name: column for name, column in rows.columns.items() if not name.startswith(("leaf", "_"))}
+        for step in plan.steps:
+            inputs = [_input(name, rows, found, many=len(step.inputs) > 1) for name in step.inputs]
+            codes, values = combined(inputs, rows.length)
+            results = self._run(step, values)
+            found |= {name: Column(result, codes) for name, result in results.items()}
+        return found
+
+    def _run(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        """A step's results for some combinations of its inputs."""
+        if len(values) == 1 and pa.types.is_string(values[0].type) and len(values[0]) <= KEPT_VALUES:
+            return self._remembered(step, values[0])
+        if all(len(column) == 1 for column in values):
+            return self._constant(step, values)
+        return self._computed(step, values)
+
+    def _computed(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        table = pa.table(dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])})
+        if step.sql not in self._prepared:
+            self._prepared[step.sql] = Statements(table.schema, another(self._connection))
+        found = self._prepared[step.sql].run(step.sql, table)
+        return {name: _whole(found[name]) for name in step.outputs}
+
+    def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        """The same for inputs that are the same in every row, most of them because nothing is there."""
+        said = tuple(column[0].as_py() for column in values)
+        key = (step.sql, said)
+        if key in self._constants:
+            return self._constants[key]
+        found = self._computed(step, values)
+        if sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
+            if len(self._constants) >= KEPT_CONSTANTS:
+                self._constants.clear()
+            self._constants[key] = found
+        return found
+
+    def _remembered(self, step: Step, values: pa.Array) -> dict[str, pa.Array]:
+        """The same for one text: those of the records before come again."""
+        known = self._known.get(step.sql)
+        if known is None:
+            found = self._computed(step, [values])
+            self._remember(step, values, found)
+            return found
+        places = pc.index_in(values, known.values)
+        if not places.null_count:
+            return {name: results.take(places) for name, results in known.results.items()}
+        new = places.is_null()
+        others = values.filter(new)
+        found = self._computed(step, [others])
+        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + len(known.values)
+        places = pc.if_else(new, pa.array(fresh, pa.int32()), places)
+        every = {name: pa.concat_arrays([known.results[name], found[name]]) for name in step.outputs}
+        self._remember(step, pa.concat_arrays([known.values, others]), every)
+        return {name: results.take(places) for name, results in every.items()}
+
+    def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
+        size = values.nbytes + sum(found.nbytes for found in results.values())
+        if len(values) > KEPT_VALUES or size > KEPT_BYTES:
+            self._known.pop(step.sql, None)  # there are always others
+        else:
+            self._known[step.sql] = _Known(values, results)
+
+    def _entries(self, pairs: Column) -> Column | None:
+        """The entries of `unmapped` that JSON values come to; None where no record has any."""
+        if not pairs.some(pairs.valid()):
+            return None
+        step = Step(("pair",), _ENTRIES, ("entries",))
+        return Column(self._run(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
+
+
+def _input(name: str, rows: _Rows, found: Mapping[str, Column], *, many: bool) -> Column:
+    """A column that a step reads: a leaf, whether one is null, an attribute, or whether that is null or a default."""
+    if name.startswith("null"):
+        return _boolean(rows.columns[f"leaf{name[4:]}"], lambda values: values.is_null())
+    if name.startswith("vnull"):
+        return _boolean(found[f"v{name[5:]}"], lambda values: values.is_null())
+    if name.startswith("vzero"):
+        return _boolean(found[f"v{name[5:]}"], lambda values: pc.equal(values, 0))
+    if name in found:
+        return found[name]
+    if name not in rows.columns:
+        return _NOTHING  # nothing of an object's own name is known
+    return rows.narrowed(name) if many else rows.columns[name]
+
+
+def _boolean(column: Column, test: Callable[[pa.Array], pa.Array]) -> Column:
+    flags = _flags(test(column.values))
+    if column.codes is None or not flags.any() or flags.all():
+        return _TRUE if flags[0] else _FALSE
+    return compacted(_FALSE_TRUE, flags.astype(np.int32)[column.codes])
+
+
+def _flags(values: pa.Array) -> np.ndarray[Any, Any]:
+    """Booleans, null as false."""
+    found: np.ndarray[Any, Any] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _leaf(values: pa.Array, codes: Codes | None) -> Column:
+    return Column(values.slice(0, 1), None) if values.null_count == len(values) else Column(values, codes)
+
+
+def _whole(chunked: pa.ChunkedArray) -> pa.Array:
+    found = chunked.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        found = found.chunk(0) if found.num_chunks else pa.array([], found.type)
+    return found.storage if isinstance(found, pa.ExtensionArray) else found
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,247 @@
+"""A column as distinct values and a code a row, so that what is computed of it is computed once a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SAMPLE = 2_000
+MOST_DISTINCT = 0.9
+"""A text column whose first rows are nearly all distinct is not searched for equal ones."""
+
+DENSE = 4
+"""Combinations are found by marking them in a table of all that could be, where those are this many times the rows."""
+
+TEXTS = pa.dictionary(pa.int32(), pa.string())
+
+Codes = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class Column:
+    """A value a row.
+
+    Args:
+        values: The values, in any order; what no row has may be among them.
+        codes: For each row the place of its value, int32; None where every row has the only value there is.
+    """
+
+    __slots__ = ("codes", "values")
+
+    def __init__(self, values: pa.Array, codes: Codes | None) -> None:
+        self.values = values
+        self.codes = codes
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every row has the same value."""
+        return self.codes is None
+
+    def map(self, change: Callable[[pa.Array], pa.Array]) -> Column:
+        """The column of other values, one for each of these."""
+        return Column(change(self.values), self.codes)
+
+    def rows_where(self, flags: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+        """A boolean a row, of a boolean a value."""
+        return np.full(length, bool(flags[0])) if self.codes is None else flags[self.codes]
+
+    def some(self, flags: np.ndarray[Any, Any]) -> bool:
+        """Whether a boolean a value is true for some row."""
+        if not flags.any():
+            return False
+        return self.codes is None or bool(flags.all() or flags[self.codes].any())
+
+    def valid(self) -> np.ndarray[Any, Any]:
+        """For each value whether it is not null."""
+        found: np.ndarray[Any, Any] = self.values.is_valid().to_numpy(zero_copy_only=False)
+        return found
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Column:
+        """The column at some rows, without the values that only others have."""
+        if self.codes is None:
+            return self
+        return compacted(self.values, self.codes[rows])
+
+    def array(self, length: int) -> pa.Array:
+        """The values row by row; texts that recur as a dictionary."""
+        if self.codes is None:
+            return _repeated(self.values, length)
+        if self.codes is identity(len(self.values)):
+            return self.values
+        if pa.types.is_string(self.values.type) and 2 * len(self.values) <= length:
+            return _dictionary(self.values, self.codes)
+        return self.values.take(pa.array(self.codes))
+
+
+def _repeated(values: pa.Array, length: int) -> pa.Array:
+    if values.null_count:
+        return pa.nulls(length, values.type)
+    if pa.types.is_string(values.type):
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), values)
+    if pa.types.is_nested(values.type):
+        return values.take(pa.array(np.zeros(length, np.int8)))
+    return pa.repeat(values[0], length)
+
+
+def _dictionary(values: pa.Array, codes: Codes) -> pa.Array:
+    encoded = values.dictionary_encode()
+    places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+    found = places[codes]
+    mask = found < 0 if encoded.indices.null_count else None
+    return pa.DictionaryArray.from_arrays(pa.array(found, mask=mask), encoded.dictionary)
+
+
+@lru_cache(maxsize=4)
+def identity(length: int) -> Codes:
+    """The codes of a column whose values are its rows."""
+    return np.arange(length, dtype=np.int32)
+
+
+def plain(values: pa.Array | pa.ChunkedArray) -> Column:
+    """A column whose values are its rows."""
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    return Column(whole, identity(len(whole)))
+
+
+def constant(values: pa.Array) -> Column:
+    """A column that has one value in every row."""
+    return Column(values, None)
+
+
+def compacted(values: pa.Array, codes: Codes) -> Column:
+    """A column of these codes, without the values that no row has."""
+    used = np.zeros(len(values), bool)
+    used[codes] = True
+    if len(codes) > 1 and np.count_nonzero(used) == len(codes):
+        return plain(values.take(pa.array(codes)))
+    if used.all():
+        return Column(values, codes) if len(values) > 1 else Column(values, None)
+    places = np.cumsum(used, dtype=np.int32) - 1
+    kept = values.filter(pa.array(used))
+    return Column(kept, places[codes] if len(kept) > 1 else None)
+
+
+def encoded(chunks: pa.ChunkedArray) -> Column:
+    """A text column as it was read; equal texts are found unless hardly any are equal."""
+    if not len(chunks):
+        return Column(pa.nulls(1, chunks.type), None)
+    first = chunks.slice(0, SAMPLE)
+    if len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE:
+        return plain(chunks)
+    found = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        found = found.chunk(0)
+    if len(found.dictionary) == 1:
+        return Column(found.dictionary, None)
+    return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False))
+
+
+def narrowed(column: Column) -> Column:
+    """The column with equal values brought together."""
+    if column.codes is None or len(column.values) < 2:
+        return column
+    found = column.values.dictionary_encode(null_encoding="encode")
+    if len(found.dictionary) == len(column.values):
+        return column
+    if len(found.dictionary) == 1:
+        return Column(found.dictionary, None)
+    return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False)[column.codes])
+
+
+def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list[pa.Array]]:
+    """The combinations of the values of several columns; those of columns with the same codes may recur.
+
+    Returns:
+        The number of each row's combination, None where there is only one; and for each column its value in each of
+        the combinations.
+    """
+    moving = [column for column in columns if column.codes is not None]
+    if not moving:
+        return None, [column.values.slice(0, 1) for column in columns]
+    if all(column.codes is moving[0].codes for column in moving):
+        size = len(moving[0].values)
+        spread = [column.values if column.codes is not None else _spread(column.values, size) for column in columns]
+        return moving[0].codes, spread
+    codes, places = _numbered(moving, length)
+    found = {id(column): pa.array(place) for column, place in zip(moving, places, strict=True)}
+    size = len(places[0])
+    spread = [
+        column.values.take(found[id(column)]) if id(column) in found else _spread(column.values, size)
+        for column in columns
+    ]
+    return codes, spread
+
+
+def _spread(values: pa.Array, size: int) -> pa.Array:
+    return values.take(pa.array(np.zeros(size, np.int8)))
+
+
+def _numbered(columns: Sequence[Column], length: int) -> tuple[Codes, list[np.ndarray[Any, Any]]]:
+    """The number of each row's combination, and for each column the code that stands in each combination."""
+    number: Any = None
+    sizes: list[int] = []
+    total = 1
+    for position, column in enumerate(columns):
+        if total * len(column.values) >= 2**62:
+            before = pa.array(number).dictionary_encode()  # of no more combinations than there are rows
+            joined = Column(before.dictionary, before.indices.to_numpy())
+            codes, places = _numbered([joined, *columns[position:]], length)
+            return codes, [*_split(before.dictionary.to_numpy()[places[0]], sizes), *places[1:]]
+        kind = np.int32 if total * len(column.values) < 2**31 else np.int64
+        assert column.codes is not None
+        number = column.codes if number is None else number.astype(kind) * kind(len(column.values)) + column.codes
+        sizes.append(len(column.values))
+        total *= len(column.values)
+    assert number is not None
+    if total <= DENSE * length:
+        used = np.zeros(total, bool)
+        used[number] = True
+        distinct = np.flatnonzero(used)
+        codes = (np.cumsum(used, dtype=np.int32) - 1)[number]
+    else:
+        found = pa.array(number).dictionary_encode()
+        codes, distinct = found.indices.to_numpy(), found.dictionary.to_numpy()
+    return codes, _split(distinct, sizes)
+
+
+def _split(distinct: np.ndarray[Any, Any], sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
+    found = []
+    for size in reversed(sizes):
+        distinct, place = np.divmod(distinct, size)
+        found.append(place)
+    return found[::-1]
+
+
+def alike(kinds: Sequence[pa.DataType]) -> pa.DataType:
+    """The type that columns of the same values, some of their texts in dictionaries and some not, are cast to.
+
+    A text, at any depth, that is a dictionary in one of them is one.
+    """
+    first = kinds[0]
+    if all(kind == first for kind in kinds):
+        return first
+    if pa.types.is_struct(first):
+        names = [field.name for field in first]
+        return pa.struct([pa.field(name, alike([kind.field(name).type for kind in kinds])) for name in names])
+    if pa.types.is_map(first):
+        return pa.map_(alike([kind.key_type for kind in kinds]), alike([kind.item_type for kind in kinds]))
+    if pa.types.is_list(first):
+        return pa.list_(alike([kind.value_type for kind in kinds]))
+    return TEXTS
+
+
+def without_dictionaries(kind: pa.DataType) -> pa.DataType:
+    """The type with plain texts, at any depth."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, without_dictionaries(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(without_dictionaries(kind.key_type), without_dictionaries(kind.item_type))
+    return pa.list_(without_dictionaries(kind.value_type)) if pa.types.is_list(kind) else kind

@@ -1,0 +1,251 @@
+"""What is computed once for equal values is what the row by row query gives, record by record and count by count."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from ocsf_mappers import Engine, Mapped, RawObject, registry
+from ocsf_mappers.engine import engine as engines
+from ocsf_mappers.engine.distinct import Evaluator
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.readers.column import Column, combined, encoded, plain, without_dictionaries
+from ocsf_mappers.readers.json_members import Members
+from tests import mutations
+from tests.support import IN_EACH_VERSION, own, read_bytes
+
+FOLDERS = {
+    "aws_cloudtrail": "cloudtrail",
+    "aws_guardduty": "guardduty",
+    "aws_route53_resolver": "route53",
+    "aws_vpc_flow": "vpcflow",
+}
+Parts = list[tuple[RawObject, Chunk]]
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function: engine and parts -> what either way makes of them, and how many records the first did not pass on."""
+
+    def run(engine: Engine, parts: Parts) -> tuple[Mapped, Mapped, int]:
+        evaluated: list[int] = []
+        real = Evaluator.results
+
+        def watched(self: Evaluator, *given: Any) -> Any:
+            found = real(self, *given)
+            evaluated.append(found[0].length)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engines, "FEW_ROWS", 1)
+            patch.setattr(engines, "MOST_SQL", 10**9)
+            patch.setattr(Evaluator, "results", watched)
+            distinct = engine.map(parts)
+            patch.setattr(engines, "FEW_ROWS", 10**9)
+            return distinct, engine.map(parts), sum(evaluated)
+
+    return run
+
+
+def same(found: Mapped, expected: Mapped) -> None:
+    """Fails where two ways differ: in an event, a reject, a count."""
+    names = expected.events.column_names
+    assert found.events.column_names == names
+    for name in names:
+        kind = without_dictionaries(expected.events[name].type)
+        given, wanted = (events[name].cast(kind).to_pylist() for events in (found.events, expected.events))
+        assert given == wanted, name
+    assert _rows(found.rejects) == _rows(expected.rejects)
+    assert found.dropped == expected.dropped
+    assert found.failed_casts == expected.failed_casts
+    for name in ("events", "mapped", "unmapped", "failed"):
+        assert +getattr(found.census, name) == +getattr(expected.census, name), name
+    assert {news: seen.records for news, seen in found.census.news.items()} == {
+        news: seen.records for news, seen in expected.census.news.items()
+    }
+
+
+def _rows(rejects: pa.Table) -> list[str]:
+    return sorted(map(str, rejects.to_pylist()))
+
+
+@IN_EACH_VERSION
+@pytest.mark.parametrize("source", FOLDERS)
+def test_both_ways_map_the_sample_logs_alike(source: str, version: str, both: Any) -> None:
+    found, expected, evaluated = both(Engine(registry.load(source), version), own(source))
+    same(found, expected)
+    assert evaluated > len(expected.events) / 2
+
+
+@pytest.mark.parametrize("source", FOLDERS)
+def test_both_ways_map_real_logs_alike(source: str, samples: Path, both: Any) -> None:
+    mapper = registry.load(source)
+    parts: Parts = []
+    for path in sorted((samples / FOLDERS[source]).rglob("*")):
+        if path.is_file():
+            where = RawObject(str(path), region="eu-west-1", account="111122223333")
+            parts += [(where, chunk) for chunk in read_bytes(mapper, path.read_bytes())]
+    found, expected, evaluated = both(Engine(mapper), parts)
+    same(found, expected)
+    assert evaluated > len(expected.events) / 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver"])
+def test_both_ways_map_changed_json_alike(source: str, seed: int, both: Any) -> None:
+    mapper = registry.load(source)
+    records = [_decoded(text) for _, chunk in own(source) for text in chunk.records["_raw"].to_pylist()]
+    texts = list(_changed([found for found in records if isinstance(found, dict)], random.Random(seed)))
+    parts = [(RawObject("memory://changed"), chunk) for chunk in read_bytes(mapper, "\n".join(texts).encode())]
+    found, expected, _ = both(Engine(mapper), parts)
+    same(found, expected)
+    assert len(expected.rejects)
+
+
+ODD: Sequence[Any] = (
+    *(None, "", "null", "{}", {}, [], [[]], 0, -1, 1.5, True, "true"),
+    *({"x": {"y": None}}, "a\\u0000b", "é", "x" * 3_000),
+)
+
+
+def _changed(records: Sequence[dict[str, Any]], chance: random.Random) -> Iterator[str]:
+    """Records with a few members left out, exchanged, added, repeated, or spelled otherwise."""
+    for _ in range(600):
+        record = dict(chance.choice(records))
+        for name in chance.sample(sorted(record), min(3, len(record))):
+            match chance.randrange(4):
+                case 0:
+                    del record[name]
+                case 1:
+                    record[name] = chance.choice(ODD)
+                case 2:
+                    record[name] = chance.choice(records).get(name)
+                case 3 if isinstance(record[name], dict):
+                    record[name] = {**record[name], chance.choice(("new", *record[name])): chance.choice(ODD)}
+        if chance.random() < 0.1:
+            record[chance.choice(("vendor", "a.b", "leaf0", "_raw"))] = chance.choice(ODD)
+        text = json.dumps(record, ensure_ascii=chance.random() < 0.5)
+        if chance.random() < 0.05:
+            text = text.replace("{", '{"eventVersion": "1.0", ', 1)
+        if chance.random() < 0.3:
+            text = json.dumps(record, separators=(",", ":"))
+        yield text
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
+    mapper = registry.load("aws_vpc_flow")
+    mutator = mutations.Mutator(seed)
+    parts: Parts = []
+    for number in range(60):
+        where = RawObject(f"memory://{number}")
+        parts += [(where, chunk) for chunk in read_bytes(mapper, mutator.object().data)]
+    found, expected, evaluated = both(Engine(mapper), parts)
+    same(found, expected)
+    assert evaluated
+
+
+def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    expected = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    monkeypatch.setattr(Evaluator, "results", fails)
+    same(Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow")), expected)
+
+
+def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    engine = Engine(registry.load("aws_cloudtrail"))
+    given = own("aws_cloudtrail")
+    found = []
+    for flag in (True, False):
+        events = engine.map(given, ordered=flag).events
+        kinds = pa.schema([pa.field(field.name, without_dictionaries(field.type)) for field in events.schema])
+        found.append(events.cast(kinds))
+    places = list(zip(found[0]["source_object"].to_pylist(), found[0]["source_record"].to_pylist(), strict=True))
+    by_place = [
+        sorted(events.to_pylist(), key=lambda row: (row["source_object"], row["source_record"])) for events in found
+    ]
+    assert by_place[0] == by_place[1]
+    assert len(set(places)) == len(places)
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+def test_combinations_stand_for_the_rows_they_were_made_of() -> None:
+    chance = random.Random(7)
+    for sizes in ((3, 4), (1, 5, 2), (50, 60, 70, 80, 90, 95, 99, 98, 97, 96, 94)):
+        rows = [[chance.choice([None, *map(str, range(size))]) for size in sizes] for _ in range(400)]
+        columns = [encoded(pa.chunked_array([pa.array(values, pa.string())])) for values in zip(*rows, strict=True)]
+        codes, values = combined(columns, len(rows))
+        assert codes is not None
+        lists = [column.to_pylist() for column in values]
+        assert [[column[code] for column in lists] for code in codes.tolist()] == rows
+
+
+def test_a_column_of_many_values_is_left_as_it_is() -> None:
+    texts = pa.chunked_array([pa.array([f"{number}" for number in range(5_000)])])
+    assert encoded(texts).array(5_000).equals(texts.chunk(0))
+    assert plain(texts).take(pa.array([4, 2]).to_numpy()).array(2).to_pylist() == ["4", "2"]
+    assert Column(pa.array(["a"]), None).array(3).to_pylist() == ["a", "a", "a"]
+
+
+# -- members of JSON --------------------------------------------------------------------------------------------------
+def members(*texts: str) -> tuple[list[list[str | None]], list[bool]]:
+    columns, odd = Members(("a", "b.c", "é")).read(pa.chunked_array([pa.array(texts, pa.string())]))
+    return [column.array(len(texts)).to_pylist() for column in columns], odd.tolist()
+
+
+def test_members_are_their_own_text() -> None:
+    texts = ('{"a":1.50,"b.c":[ 1 , {} ]}', ' { "a" : "x\\u0041" , "é":null } ', "{}", '{"\\u0061":true}')
+    assert members(*texts) == (
+        [["1.50", '"x\\u0041"', None, "true"], ["[ 1 , {} ]", None, None, None], [None, "null", None, None]],
+        [False, False, False, False],
+    )
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":1}', '{"a":1,"x":2}', '{"x":1}', '{"a":1,"\\u0061":2}'])
+def test_undeclared_and_repeated_members_are_told(text: str) -> None:
+    assert members('{"a":1}', text)[1] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "[]", "{", '{"a":1},{"a":2}', '{"a":1} x', "null", '{"a":01}', '{"a":1}\n{}']
+)
+def test_what_is_no_object_costs_nothing_but_itself(text: str) -> None:
+    assert members('{"a":1}', text, '{"a":2}') == (
+        [["1", None, "2"], [None] * 3, [None] * 3],
+        [False, True, False],
+    )
+
+
+def test_halves_that_are_whole_together_are_not_read_as_one() -> None:
+    columns, odd = members('{"a":[{"x":1}', '{"y":2}]}', '{"a":3},{"a":4}', '{"a":5}')
+    assert columns[0] == [None, None, None, "5"]
+    assert odd == [True, True, True, False]
+
+
+def test_members_of_real_records_are_those_of_a_parser() -> None:
+    mapper = registry.load("aws_cloudtrail")
+    texts = [text for _, chunk in own("aws_cloudtrail") for text in chunk.records["_raw"].to_pylist()]
+    reader = Members([found.name for found in mapper.record])
+    columns, _ = reader.read(pa.chunked_array([pa.array(texts, pa.string())]))
+    for name, column in zip(reader.names, columns, strict=True):
+        for text, raw in zip(texts, column.array(len(texts)).to_pylist(), strict=True):
+            whole = _decoded(text)
+            assert whole is None or (None if raw is None else msgspec.json.decode(raw)) == whole.get(name)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None

@@ -165,7 +165,7 @@ def _head(fs: S3FileSystem, path: str) -> tuple[int, dict[str, str]]:
 def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool, claim: str = "") -> None:
     """Puts an object; raises `Changed` where it has to be new and is not."""
     about = {SHA256: sha256.hex(), **({CLAIM: claim} if claim else {})}
-    found, key = _direct(fs, path) if len(data) <= direct.PUT_BYTES else (None, "")
+    found, key = _direct(fs, path) if len(data) <= min(direct.PUT_BYTES, MULTIPART_BYTES - 1) else (None, "")
     if found is None:
         _put_slowly(fs, path, data, about, new=new)
         return

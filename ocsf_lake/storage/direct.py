@@ -2,7 +2,8 @@
 
 It is the shorter way and never the only one: what it fails at, for whatever reason, s3fs does again, and it is s3fs
 that says what is wrong. So this module knows no more of the store than s3fs tells: its address, its region and the
-keys are those with which s3fs has signed a request.
+keys are those with which s3fs has signed a request. obstore would read variables of the environment too, with rules of
+its own: they are all set aside, see `_made`.
 
 obstore cannot spell every key that S3 has, see `spells`. Its threads do not outlast a fork, so that a process whose
 parent has used it goes the longer way.
@@ -13,17 +14,20 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from ocsf_lake.storage import s3
+
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Credential, S3Store
+    from obstore.store import ClientConfig, RetryConfig, S3Credential, S3Store
     from s3fs import S3FileSystem
 
 CONNECTIONS = 32
@@ -32,13 +36,15 @@ CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
 """How long a connection may take, and an answer may keep silent; s3fs is more patient."""
 PUT_BYTES = 16 << 20
 """Larger objects are not put this way: a slow line takes longer for them than an answer may keep silent."""
-TRUSTED_FAILURES = 3
-"""After so many failures in a row where s3fs succeeded, it is left to s3fs: a proxy or certificate, say."""
+TRUSTED_FAILURES, DISTRUST_SECONDS = 3, 60.0
+"""After so many failures in a row where s3fs succeeded, it is left to s3fs for so long: a proxy or certificate, say, or
+a store that is busy for a moment."""
 CHUNK_BYTES = 4 << 20
 """A stream is read so many bytes at a time, and the next ones meanwhile."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]*/\d{8}/([a-z0-9-]+)/s3/aws4_request")
+_CONFLICT = "ConditionalRequestConflict"
 _making = threading.Lock()
 _users: set[int] = set()
 """Processes that have used obstore: this one, or those it is forked from."""
@@ -95,7 +101,7 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
             held[name] = _made(fs, name)
             _users.add(os.getpid())
         found = held[name]
-        return found if found is None or found.failures < TRUSTED_FAILURES else None
+        return found if found is not None and found.trusted() else None
 
 
 class Bucket:
@@ -103,7 +109,18 @@ class Bucket:
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
-        self.failures = 0
+        self._failures = 0
+        self._distrusted_until = 0.0
+
+    def trusted(self) -> bool:
+        """Whether it is worth trying."""
+        return time.monotonic() >= self._distrusted_until
+
+    def failed(self) -> None:
+        """Notes that s3fs has done what failed here."""
+        self._failures += 1
+        if self._failures >= TRUSTED_FAILURES:
+            self._failures, self._distrusted_until = 0, time.monotonic() + DISTRUST_SECONDS
 
     def get(self, key: str, etag: str) -> bytes:
         """A whole object.
@@ -120,7 +137,7 @@ class Bucket:
             data = bytes(answer.bytes())
             if len(data) != answer.meta["size"]:
                 raise FailedError
-        self.failures = 0
+        self._failures = 0
         return data
 
     def chunks(self, key: str, etag: str) -> Iterator[bytes]:
@@ -131,6 +148,7 @@ class Bucket:
             answer = obstore.get(self._store, key, options={"if_match": f'"{etag}"'})
             _check(answer.meta, key, etag)
             yield from answer.stream(CHUNK_BYTES)
+        self._failures = 0
 
     def put(self, key: str, data: bytes, about: dict[str, str], new: bool) -> None:
         """Puts an object; the store verifies its SHA-256.
@@ -154,8 +172,9 @@ class Bucket:
                     self._store, key, data, attributes=about, mode="create" if new else "overwrite", use_multipart=False
                 )  # fmt: skip
             except AlreadyExistsError as error:
-                raise (Changed if new else FailedError) from error
-        self.failures = 0
+                # obstore says so as well when another request for the name is under way, whatever will become of it.
+                raise (Changed if new and _CONFLICT not in str(error) else FailedError) from error
+        self._failures = 0
 
 
 class Stream:
@@ -230,31 +249,36 @@ def _made(fs: S3FileSystem, name: str) -> Bucket | None:
     if not in_path and not (split.hostname or "").startswith(f"{name}."):
         return None  # an access point, say
     encrypted = fs.s3_additional_kwargs
-    store = S3Store(
-        name,
-        endpoint=f"{split.scheme}://{split.netloc}",
-        region=region,
-        virtual_hosted_style_request=not in_path,
-        credential_provider=_credentials(fs),
-        request_payer=bool(fs.req_kw),
-        checksum_algorithm="SHA256",
-        # Said although they are the defaults: variables of the environment shall not change them.
-        conditional_put="etag",
-        skip_signature=False,
-        unsigned_payload=False,
-        client_options=_client(fs, split.scheme),
-        # s3fs asks again, and counts.
-        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)},
-        **(
-            {
-                "server_side_encryption": encrypted["ServerSideEncryption"],
-                "sse_kms_key_id": encrypted["SSEKMSKeyId"],
-                "sse_bucket_key_enabled": encrypted["BucketKeyEnabled"],
-            }
-            if encrypted
-            else {}
-        ),
-    )
+    if not encrypted and any(variable.upper() == "AWS_SERVER_SIDE_ENCRYPTION" for variable in os.environ):
+        return None  # obstore would heed it, and there is no way to say "none"
+    endpoint = f"{split.scheme}://{split.netloc}"
+    # What obstore would take from variables of the environment is said here, even where it is its default; of addresses
+    # the one of S3 has precedence.
+    said: dict[str, Any] = {
+        "endpoint": endpoint,
+        "aws_endpoint_url_s3": endpoint,
+        "region": region,
+        "virtual_hosted_style_request": not in_path,
+        "request_payer": bool(fs.req_kw),
+        "checksum_algorithm": "SHA256",
+        "conditional_put": "etag",
+        "s3_express": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+    }
+    if encrypted:
+        said["server_side_encryption"] = encrypted["ServerSideEncryption"]
+        said["sse_kms_key_id"] = encrypted["SSEKMSKeyId"]
+        said["sse_bucket_key_enabled"] = encrypted["BucketKeyEnabled"]
+    # s3fs asks again, and counts.
+    once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)}
+    try:
+        options = _client(fs, split.scheme)
+        store = S3Store(
+            name, credential_provider=_credentials(fs), client_options=options, retry_config=once, **said
+        )  # fmt: skip
+    except Exception:
+        return None  # a variable it cannot read, or a file of certificates: s3fs says so if it stumbles as well
     return Bucket(store)
 
 
@@ -290,9 +314,11 @@ def _signed(fs: S3FileSystem, name: str) -> tuple[str, str] | None:
     events, event = fs.s3.meta.events, "before-send.s3.HeadBucket"
     events.register(event, note)
     try:
-        # Who may not list the bucket may read it all the same.
-        with suppress(PermissionError, FileNotFoundError):
-            fs.call_s3("head_bucket", fs.req_kw, Bucket=name)
+        fs.call_s3("head_bucket", fs.req_kw, Bucket=name)
+    except OSError as error:
+        # Who may not list the bucket may read it all the same; and to this question the store gives no reasons.
+        if s3.code_of(error) in ("", *s3.BUSY):
+            raise
     finally:
         events.unregister(event, note)
     scope = _SCOPE.match(seen[-1][1]) if seen else None

@@ -279,7 +279,7 @@ def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
 
 def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
     begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
-    return io.BufferedReader(Steady(fs, path, ref.size, begun), _BUFFER_BYTES)
+    return io.BufferedReader(Steady(fs, path, ref, begun), _BUFFER_BYTES)
 
 
 class Steady(io.RawIOBase):
@@ -288,14 +288,15 @@ class Steady(io.RawIOBase):
     Args:
         fs: Its file system.
         path: Its path there.
-        size: Its size as it was listed; less than that is an answer cut short.
+        ref: The object as it was listed: less than its size is an answer cut short, and it stays the one that it was.
         begun: A shorter way to it, taken for as long as it is read from begin to end and nothing fails.
     """
 
-    def __init__(self, fs: Any, path: str, size: int, begun: Stream | None = None) -> None:
+    def __init__(self, fs: Any, path: str, ref: ObjectRef, begun: Stream | None = None) -> None:
         self._fs = fs
         self._path = path
-        self._size = size
+        self._etag = ref.etag
+        self._size = ref.size
         self._at = 0
         self._file: Any = begun
 
@@ -330,6 +331,10 @@ class Steady(io.RawIOBase):
                 self._forget()
             if self._file is None:
                 self._file = self._fs.open(self._path, "rb")
+                # s3fs reads on only what has the ETag that it finds here.
+                found = getattr(self._file, "details", None) or {}
+                if self._etag and "ETag" in found and str(found["ETag"]).strip('"') != self._etag:
+                    raise Changed
             if self._file.tell() != self._at:
                 self._file.seek(self._at)
             data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))

@@ -26,14 +26,15 @@ SESSION_NAME = "ocsf-lake"
 ATTEMPTS = 3
 """How often botocore itself asks a busy store; `ocsf_lake.storage.retry` goes on after it, with longer pauses."""
 
-_BUSY = frozenset(
+BUSY = frozenset(
     """
     SlowDown Throttling ThrottlingException ThrottledException RequestLimitExceeded TooManyRequestsException
     RequestThrottled ProvisionedThroughputExceededException BandwidthLimitExceeded ServiceUnavailable InternalError
     InternalFailure InternalServiceException InternalServerException OperationTimeoutException
-    ConcurrentModificationException RequestTimeout OperationAborted 500 502 503 504
+    ConcurrentModificationException RequestTimeout OperationAborted ConditionalRequestConflict 500 502 503 504
     """.split()  # noqa: SIM905 - names as one reads them
 )
+"""Codes of a store that will do it later."""
 _EXPIRED = frozenset(["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"])
 _UNKNOWN_KEYS = frozenset(
     """
@@ -306,7 +307,7 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
             "and an encrypted bucket kms:Decrypt and kms:GenerateDataKey for its key",
             object=uri,
         )
-    if code in _BUSY:
+    if code in BUSY:
         return RetriableError(f"the store is busy or out of order ({code}): {message}", object=uri)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return ConfigError(f"{message}; set AWS_PROFILE, AWS_ACCESS_KEY_ID or a role of this machine", object=uri)

@@ -29,7 +29,7 @@ CLAIM = "claim"
 """And of those whose name had to be free: a mark of who has put it, to know our own when an answer was lost."""
 
 _CONTENT_TYPE = "application/vnd.apache.parquet"
-_PRECONDITION = frozenset(["PreconditionFailed", "412", "ConditionalRequestConflict"])
+_PRECONDITION = frozenset(["PreconditionFailed", "412"])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def _got(fs: S3FileSystem, path: str, etag: str, found: direct.Bucket, key: str)
         return found.get(key, etag)
     except FailedError:
         data = _fetch(fs, path, etag).result()
-        found.failures += 1
+        found.failed()
         return data
 
 
@@ -76,7 +76,7 @@ def _fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
 async def _get(fs: S3FileSystem, path: str, etag: str) -> bytes:
     from botocore import exceptions as boto
 
-    bucket, key, _ = fs.split_path(path)
+    bucket, _, key = path.partition("/")  # s3fs would take `?versionId=` in a key for a version
     try:
         answer = await fs._call_s3("get_object", fs.req_kw, Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         async with answer["Body"] as body:
@@ -157,7 +157,7 @@ def _seen(fs: S3FileSystem, path: str) -> dict[str, str] | None:
 
 def _head(fs: S3FileSystem, path: str) -> tuple[int, dict[str, str]]:
     """Size and metadata of the object."""
-    bucket, key, _ = fs.split_path(path)
+    bucket, _, key = path.partition("/")
     found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
     return int(found["ContentLength"]), found["Metadata"]
 
@@ -174,11 +174,11 @@ def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, ne
         direct.submit(found.put, key, data, {**about, "Content-Type": _CONTENT_TYPE}, new).result()
     except FailedError:
         _put_slowly(fs, path, data, about, new=new)
-        found.failures += 1
+        found.failed()
 
 
 def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[str, str], *, new: bool) -> None:
-    bucket, key, _ = fs.split_path(path)
+    bucket, _, key = path.partition("/")
     common = {"Metadata": about, "ContentType": _CONTENT_TYPE}
     try:
         if len(data) >= MULTIPART_BYTES:
@@ -198,6 +198,8 @@ def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[s
         if code in _PRECONDITION or isinstance(error, FileExistsError):
             raise Changed from error
         if new and code in ("NotImplemented", "501"):
+            if CLAIM in about and _seen(fs, path) is not None:
+                raise Changed from error
             _put_slowly(fs, path, data, about, new=False)
             return
         raise

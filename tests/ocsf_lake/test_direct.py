@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 SPELLED = [
     *("plain", "a b", " a", "a ", "a+b", "a#b", "a?b", "a&b=c", "%2F", "a%2Fb", "a%2fb", "%", "%zz", "a\\b", "a*b"),
     *("é", "e\u0301", "日本", "\U0001f512", "a:b", "~a", "'\"", "<a>", "a|b^c`d", "...", "..a", "a.", "a/.b/c"),
-    *("a{b}[c]", "c" * 200),
+    *("a{b}[c]", "c" * 1000, "日" * 330, "a?versionId=b", "a%00b", "a%0Ab", "..%2Fa", "%2E%2E", "\ufeff", "a\u202eb"),
 ]
 NOT_SPELLED = ["a//b", "a/", "/a", "a/./b", "a/../b", "./a", "../a", "a/.", "a/..", "a\nb", "a\x7fb", "a\tb", "", "//"]
 
@@ -91,7 +91,7 @@ def test_any_key_is_read_and_most_by_the_shorter_way(
         for name, value in {"ACCESS_KEY_ID": seaweed.KEY, "SECRET_ACCESS_KEY": seaweed.SECRET}.items():
             monkeypatch.setenv(f"AWS_{name}", value)
         s3.forget()
-        put = [key for key in SPELLED if key not in UNKNOWN_TO_SEAWEED]
+        put = [key for key in SPELLED if key not in UNKNOWN_TO_SEAWEED and len(key.encode()) <= NAME_BYTES_OF_SEAWEED]
     bucket = f"keys-{os.urandom(8).hex()}"
     client.create_bucket(Bucket=bucket)
     for key in put:
@@ -119,6 +119,7 @@ def test_any_key_is_read_and_most_by_the_shorter_way(
 
 UNKNOWN_TO_SEAWEED = ("a\\b",)
 """Keys that it does not keep as they are."""
+NAME_BYTES_OF_SEAWEED = 255
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -193,6 +194,82 @@ def test_a_store_that_does_not_heed_the_etag_is_found_out(
         read(ref, s3_owner)
 
 
+def test_a_busy_moment_does_not_take_the_shorter_way_for_good(
+    proxy: Between, ref: ObjectRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(direct.time, "monotonic", lambda: now[0])
+    proxy.spoil = lambda asked: "503 SlowDown" if asked.method == "GET" and asked.by_obstore else None
+    for _ in range(direct.TRUSTED_FAILURES):
+        read(ref, proxy)
+    proxy.spoil = lambda _: None
+    proxy.asked.clear()
+    read(ref, proxy)
+    now[0] += direct.DISTRUST_SECONDS
+    read(ref, proxy)
+    assert [asked.by_obstore for asked in proxy.of("GET")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("answers", "asks"),
+    [(["403 "], 1), (["400 "], 1), (["405 "], 1), (["501 "], 1), (["503 ", "500 ", "reset"], 4)],
+    ids=lambda found: "+".join(found) if isinstance(found, list) else str(found),
+)
+def test_a_bucket_that_says_nothing_about_itself_is_read(
+    answers: list[str], asks: int, proxy: Between, ref: ObjectRef
+) -> None:
+    proxy.spoil = lambda asked: answers.pop(0) if answers and asked.method == "HEAD" else None
+    assert read(ref, proxy) == b"0123456789" * 10
+    assert [asked.by_obstore for asked in proxy.of("GET")] == [True]
+    assert [asked.method for asked in proxy.asked].count("HEAD") == asks
+
+
+def test_an_object_of_no_bytes_is_got(proxy: Between, s3_owner: S3Server, bucket: str) -> None:
+    s3_owner.client().put_object(Bucket=bucket, Key="empty", Body=b"")
+    assert read(ObjectRef(f"s3://{bucket}/empty", hashlib.md5(b"").hexdigest(), 0), proxy) == b""
+    assert [asked.by_obstore for asked in proxy.of("GET")] == [True]
+
+
+VARIABLES = {
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ENDPOINT": "http://127.0.0.1:1",
+    "AWS_SERVER_SIDE_ENCRYPTION": "AES256",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "AWS_S3_EXPRESS": "true",
+    "AWS_SKIP_SIGNATURE": "true",
+    "AWS_UNSIGNED_PAYLOAD": "true",
+    "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_CHECKSUM_ALGORITHM": "CRC64NVME",
+    "AWS_REQUEST_PAYER": "true",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    "AWS_BUCKET": "another-bucket",
+    "AWS_TOKEN": "another-token",
+    "AWS_COPY_IF_NOT_EXISTS": "no such way",
+}
+"""Variables that obstore reads and s3fs does not, or gives less weight than settings."""
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_variables_for_obstore_change_nothing(
+    variable: str, proxy: Between, ref: ObjectRef, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, VARIABLES[variable])
+    store = Store(f"s3://{bucket}/lake", Access(proxy.endpoint))
+    assert read(ref, proxy) == b"0123456789" * 10
+    assert (store.put_once("name", b"data"), store.put_once("name", b"other")) == (True, False)
+    asked = [*proxy.of("GET"), *proxy.of("PUT")]
+    longer = variable in ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_COPY_IF_NOT_EXISTS")
+    assert [by.by_obstore for by in asked] == [not longer] * 3
+    for by in asked:
+        assert by.path.startswith(f"/{bucket}/")
+        assert "authorization" in by.headers
+        assert not [name for name in by.headers if "encryption" in name or "payer" in name or "token" in name]
+    for by in asked[1:]:
+        assert by.headers["if-none-match"] == "*"
+        assert "x-amz-checksum-sha256" in by.headers
+
+
 def test_bytes_are_those_of_the_store_whatever_it_calls_them(s3_owner: S3Server, bucket: str) -> None:
     import gzip
 
@@ -253,6 +330,22 @@ def test_a_large_object_that_changes_before_it_is_read_is_told(
         read_late()
 
 
+def test_a_large_object_that_changes_while_it_is_read_on_is_told(
+    proxy: Between, large: tuple[ObjectRef, bytes], s3_owner: S3Server, bucket: str
+) -> None:
+    ref, data = large
+
+    def read_late() -> None:
+        with objects.opened(ref, Access(proxy.endpoint)) as file:
+            assert file.read(1_000_000) == data[:1_000_000]
+            s3_owner.client().put_object(Bucket=bucket, Key="large", Body=data[::-1])
+            file.read()
+
+    proxy.once("cut", "GET")
+    with pytest.raises(ObjectError, match="changed while it was read"):
+        read_late()
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 def sent(way: str, store: Store, folder: Path, data: bytes) -> bool | None:
     """Writes `name` in one of the three ways."""
@@ -306,6 +399,18 @@ def test_an_object_of_others_is_not_taken_for_ours(way: str, proxy: Between, buc
     assert store.get("name") == b"theirs"
 
 
+@pytest.mark.parametrize("way", ["put", "put_new", "put_once"])
+def test_a_name_that_another_request_is_about_to_take_is_asked_for_again(
+    way: str, proxy: Between, bucket: str, tmp_path: Path
+) -> None:
+    answers = ["409 ConditionalRequestConflict"] * 2
+    proxy.spoil = lambda asked: answers.pop() if answers and asked.method == "PUT" else None
+    store = Store(f"s3://{bucket}/lake", Access(proxy.endpoint))
+    assert sent(way, store, tmp_path, b"data") in (None, True)
+    assert len(proxy.of("PUT")) == 3
+    assert store.get("name") == b"data"
+
+
 def test_bytes_that_were_damaged_on_the_way_are_not_kept(proxy: Between, bucket: str) -> None:
     store = Store(f"s3://{bucket}/lake", Access(proxy.endpoint))
     proxy.once("flipped", "PUT")
@@ -340,7 +445,8 @@ def test_a_store_without_conditions_is_written_to(proxy: Between, bucket: str) -
     proxy.spoil = lambda asked: "501 NotImplemented" if "if-none-match" in asked.headers else None
     store = Store(f"s3://{bucket}/lake", Access(proxy.endpoint))
     store.put("a", pa.py_buffer(b"data"))
-    assert store.get("a") == b"data"
+    assert (store.put_once("a", b"other"), store.put_once("b", b"data")) == (False, True)
+    assert (store.get("a"), store.get("b")) == (b"data", b"data")
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

@@ -105,9 +105,14 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
 
 
 class Bucket:
-    """A bucket by the shorter way. Several threads may use it."""
+    """A bucket by the shorter way. Several threads may use it.
+
+    Attributes:
+        md5: Whether ETags that look like the MD5 of the bytes have been that so far.
+    """
 
     def __init__(self, store: S3Store) -> None:
+        self.md5 = True
         self._store = store
         self._failures = 0
         self._distrusted_until = 0.0
@@ -122,8 +127,8 @@ class Bucket:
         if self._failures >= TRUSTED_FAILURES:
             self._failures, self._distrusted_until = 0, time.monotonic() + DISTRUST_SECONDS
 
-    def get(self, key: str, etag: str) -> bytes:
-        """A whole object.
+    def get(self, key: str, etag: str, size: int) -> bytes:
+        """A whole object of so many bytes; 0 where that is not known.
 
         Raises:
             Changed: It has another ETag.
@@ -135,7 +140,7 @@ class Bucket:
             answer = obstore.get(self._store, key, options={"if_match": f'"{etag}"'})
             _check(answer.meta, key, etag)
             data = bytes(answer.bytes())
-            if len(data) != answer.meta["size"]:
+            if len(data) != (size or answer.meta["size"]):
                 raise FailedError
         self._failures = 0
         return data

@@ -419,7 +419,7 @@ class Opener:
         fs, path = filesystem(ref.uri, self.access)
         if ref not in self._fetched:
             self._held += ref.size
-        self._fetched[ref] = transfer.fetch(fs, path, ref.etag)
+        self._fetched[ref] = transfer.fetch(fs, path, ref.etag, ref.size)
 
 
 def _whole(ref: ObjectRef) -> bool:
@@ -445,6 +445,8 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
             file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+    except Changed:
+        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:
         hint = "; a name that is not UTF-8 cannot be read, rename it" if local and "\\x" in ref.uri else ""
         raise ObjectError(f"the object is gone since it was listed{hint}", object=ref.uri) from error

@@ -1,7 +1,8 @@
 """Objects of S3 got and put: by the shorter way where there is one, else through s3fs; either way with the same checks.
 
-An object is got only while it has the ETag that was listed. It is put under a name that is free, with checksums that
-the store verifies and that tell our own object when the answer to a request was lost.
+An object is got only while it has the ETag that was listed, and whole; where that is the MD5 of its bytes, they are
+compared. It is put under a name that is free, with checksums that the store verifies and that tell our own object when
+the answer to a request was lost.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -29,12 +31,13 @@ CLAIM = "claim"
 """And of those whose name had to be free: a mark of who has put it, to know our own when an answer was lost."""
 
 _CONTENT_TYPE = "application/vnd.apache.parquet"
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _PRECONDITION = frozenset(["PreconditionFailed", "412"])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-def fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
-    """Starts to get a whole object, if it is still the one with this ETag.
+def fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+    """Starts to get a whole object, if it is still the one with this ETag; of a ledger made anew, the size may be 0.
 
     The future raises `Changed` when it is not, and otherwise what `s3.explained` tells apart.
     """
@@ -45,8 +48,8 @@ def fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
         refused.set_exception(error)
         return refused
     if found is None:
-        return _fetch(fs, path, etag)
-    return direct.submit(_got, fs, path, etag, found, key)
+        return _fetch(fs, path, etag, size)
+    return direct.submit(_got, fs, path, etag, size, found, key)
 
 
 def stream(fs: S3FileSystem, path: str, etag: str) -> Stream | None:
@@ -60,33 +63,44 @@ def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
     return (direct.bucket(fs, bucket) if direct.spells(key) else None), key
 
 
-def _got(fs: S3FileSystem, path: str, etag: str, found: direct.Bucket, key: str) -> bytes:
+def _got(fs: S3FileSystem, path: str, etag: str, size: int, found: direct.Bucket, key: str) -> bytes:
+    data = None
     try:
-        return found.get(key, etag)
+        data = found.get(key, etag, size)
+        if not found.md5 or not _MD5.fullmatch(etag) or hashlib.md5(data, usedforsecurity=False).hexdigest() == etag:
+            return data
     except FailedError:
-        data = _fetch(fs, path, etag).result()
+        pass
+    # s3fs compares checksums of other kinds.
+    again = _fetch(fs, path, etag, size).result()
+    if again == data:
+        found.md5 = False  # ETags of what is encrypted with KMS look like MD5
+    else:
         found.failed()
-        return data
+    return again
 
 
-def _fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
-    return asyncio.run_coroutine_threadsafe(_get(fs, path, etag), fs.loop)
+def _fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+    return asyncio.run_coroutine_threadsafe(_get(fs, path, etag, size), fs.loop)
 
 
-async def _get(fs: S3FileSystem, path: str, etag: str) -> bytes:
+async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> bytes:
     from botocore import exceptions as boto
 
     bucket, _, key = path.partition("/")  # s3fs would take `?versionId=` in a key for a version
     try:
         answer = await fs._call_s3("get_object", fs.req_kw, Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         async with answer["Body"] as body:
-            return bytes(await body.read())
+            data = bytes(await body.read())
     except OSError as error:
         if s3.code_of(error) in _PRECONDITION:
             raise Changed from error
         raise
-    except boto.IncompleteReadError as error:
+    except (boto.IncompleteReadError, boto.FlexibleChecksumError) as error:
         raise ConnectionError(str(error)) from error
+    if size and len(data) != size:
+        raise ConnectionError(f"the answer has {len(data)} bytes, not {size}")
+    return data
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

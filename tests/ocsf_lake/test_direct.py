@@ -99,8 +99,8 @@ def test_any_key_is_read_and_most_by_the_shorter_way(
     got: list[str] = []
     really = direct.Bucket.get
 
-    def get(self: direct.Bucket, key: str, etag: str) -> bytes:
-        data = really(self, key, etag)
+    def get(self: direct.Bucket, key: str, etag: str, size: int) -> bytes:
+        data = really(self, key, etag, size)
         got.append(key)
         return data
 
@@ -133,11 +133,21 @@ def test_an_object_is_got_with_one_request(proxy: Between, ref: ObjectRef) -> No
     assert [asked.method for asked in proxy.asked] == ["HEAD", "GET", "GET"]
 
 
-@pytest.mark.parametrize("trouble", ["503 SlowDown", "500 InternalError", "500 ", "400 RequestTimeout", "reset", "cut"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["503 SlowDown", "500 InternalError", "500 ", "400 RequestTimeout", "reset", "cut", "short", "damaged"],
+)
 def test_what_fails_is_asked_again_by_the_longer_way(trouble: str, proxy: Between, ref: ObjectRef) -> None:
     proxy.once(trouble, "GET")
     assert read(ref, proxy) == b"0123456789" * 10
     assert [asked.by_obstore for asked in proxy.of("GET")] == [True, False]
+
+
+def test_an_etag_that_is_no_checksum_is_asked_about_once(proxy: Between, ref: ObjectRef) -> None:
+    proxy.spoil = lambda asked: "damaged" if asked.method == "GET" else None  # as good as encrypted with KMS
+    for _ in range(3):
+        assert read(ref, proxy) == b"1123456789" + b"0123456789" * 9
+    assert [asked.by_obstore for asked in proxy.of("GET")] == [True, False, True, True]
 
 
 def test_an_answer_that_is_late_is_not_waited_for(
@@ -155,6 +165,7 @@ def test_an_answer_that_is_late_is_not_waited_for(
         ("503 SlowDown", RetriableError, r"busy or out of order \(SlowDown\).*told so"),
         ("500 InternalError", RetriableError, "busy or out of order"),
         ("reset", RetriableError, "cannot be reached"),
+        ("short", RetriableError, "cannot be reached: the answer has 50 bytes, not 100"),
         ("403 AccessDenied", ObjectError, r"access denied \(AccessDenied\).*s3:GetObject"),
         ("403 InvalidObjectState", ObjectError, "archived"),
         ("404 NoSuchKey", ObjectError, "gone since it was listed"),

@@ -34,8 +34,8 @@ class Between:
     """Where it is, what was asked, and what goes wrong.
 
     `spoil` names the trouble for a request, None for none: the code of an error such as `503 SlowDown`; `reset`, `cut`
-    (the answer ends half-way), `lost` (the store has it, the answer does not come), `flipped` (a byte of what is sent),
-    `silent` (no answer before `wake` is set).
+    (the answer ends half-way), `short` (and says so), `lost` (the store has it, the answer does not come), `flipped` (a
+    byte of what is sent), `damaged` (a byte of the answer), `silent` (no answer before `wake` is set).
     """
 
     endpoint: str = ""
@@ -97,6 +97,10 @@ def running(store: str) -> Iterator[Between]:
             answer = connection.getresponse()
             data = answer.read()
             connection.close()
+            if trouble == "short":
+                data = data[: len(data) // 2]
+            if trouble == "damaged":
+                data = bytes([data[0] ^ 1]) + data[1:]
             if trouble == "lost":
                 self.reset()
                 return

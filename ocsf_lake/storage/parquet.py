@@ -41,8 +41,8 @@ NO_DICTIONARY = frozenset(
 
 FEW_ROWS = 100
 """A file of fewer rows is packed by snappy. What zstd sets up for each column costs it half of its time, and there is
-little to pack: 10 events of CloudTrail 1.9 ms and 17.7 kB instead of 3.8 ms and 18.4 kB. From some 200 rows on the bytes
-that zstd saves are worth more than its time."""
+little to pack: 10 events of CloudTrail 1.9 ms and 17.7 kB instead of 3.8 ms and 18.4 kB. From some 200 rows on the
+bytes that zstd saves are worth more than its time."""
 
 MOST_ROWS_PER_STEP = 1024
 """Rows that are added to a page before its size is looked at, at most."""

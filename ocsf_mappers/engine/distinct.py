@@ -296,9 +296,11 @@ class Evaluator:
         more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
         carried = []
         for name in plan.carried:
-            leaf = leaves[f"leaf{name.removeprefix('held')}"] if name.startswith("held") else leaves[name]
-            said = pc.invert(pc.is_in(leaf.values, _EMPTY)) if name.startswith("held") else None
-            carried.append((leaf, leaf.valid() if said is None else leaf.valid() & _flags(said)))
+            leaf = leaves[name.replace("held", "leaf")]
+            there = leaf.valid()
+            if name.startswith("held"):
+                there = there & _flags(pc.invert(pc.is_in(leaf.values, _EMPTY)))
+            carried.append((leaf, there))
         beside = {
             name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED, EVENT_MAP) if name in rows.columns
         }
@@ -336,12 +338,12 @@ class Evaluator:
 
     def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """The same for inputs that are the same in every row, most of them because nothing is there."""
-        said = tuple(column[0].as_py() for column in values)
-        key = (step.sql, said)
+        inputs = tuple(column[0].as_py() for column in values)
+        key = (step.sql, inputs)
         if key in self._constants:
             return self._constants[key]
         found = self._computed(step, values)
-        if sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
+        if sum(len(text) for text in inputs if isinstance(text, str)) < KEPT_CHARACTERS:
             if len(self._constants) >= KEPT_CONSTANTS:
                 self._constants.clear()
             self._constants[key] = found
@@ -423,8 +425,6 @@ def _leaf(values: pa.Array, codes: Codes | None) -> Column:
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:
     found = chunked.combine_chunks()
-    if isinstance(found, pa.ChunkedArray):
-        found = found.chunk(0) if found.num_chunks else pa.array([], found.type)
     return found.storage if isinstance(found, pa.ExtensionArray) else found
 
 

@@ -42,8 +42,9 @@ KEPT_SHAPES = 32
 """Queries for this many sets of columns stay compiled and planned."""
 
 KEPT_COLUMN_SETS = 8
-"""So many sets of columns have a query of their own, without what is missing; logs can name columns without end. All
-others share one that knows every column, which gives the same and takes a third longer."""
+"""So many sets of columns among records that are mapped together have a query of their own, without what is missing;
+logs can name columns without end. All others share one that knows every column, which gives the same and takes a third
+longer."""
 
 FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""

@@ -93,8 +93,6 @@ def identity(length: int) -> Codes:
 def plain(values: pa.Array | pa.ChunkedArray) -> Column:
     """A column whose values are its rows."""
     whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
     return Column(whole, identity(len(whole)))
 
 
@@ -130,8 +128,6 @@ def encoded(chunks: pa.ChunkedArray) -> Column:
     if len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE:
         return plain(chunks)
     found = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
-    if isinstance(found, pa.ChunkedArray):
-        found = found.chunk(0)
     if len(found.dictionary) == 1:
         return Column(found.dictionary, None)
     return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False))

@@ -18,8 +18,8 @@ NAMES = ("a", "b", "eventName", "", "ü€", "a.b", "😀", "n" * 70, "m" * 70, 
 Read = Callable[[pa.ChunkedArray], tuple[list[Column], np.ndarray[Any, Any]] | None]
 
 _STRINGS = (
-    "", "x", "GetObject", "0123456789abcde", "0123456789abcdef", "y" * 31, "z" * 300, "ü", "\u20ac", "\U0001f600", "\x7f",
-    "\u2028", "{", "'", "a,b:c]}",
+    "", "x", "GetObject", "0123456789abcde", "0123456789abcdef", "y" * 31, "z" * 300, "ü", "\u20ac", "\U0001f600",
+    "\x7f", "\u2028", "{", "'", "a,b:c]}",
 )  # fmt: skip
 _IN_STRINGS = (
     r"\n", r"\"", r"\\", r"\/", r"\u0041", r"\u00fc", r"\ud83d\ude00", r"\u0000", r"\uFFFF", r"\b\f\r\t",
@@ -31,7 +31,7 @@ _NUMBERS = (
     "01", "1.", ".5", "-", "+1", "1e", "1e+", "0x1", "NaN", "Infinity", "--1",
 )  # fmt: skip
 _WORDS = ("true", "false", "null", "tru", "nul", "True", "nulll", "falsey")
-_PIECES = ("{", "}", "[", "]", '"', ",", ":", "\\", " ", "\n", "u", "0", "e", "-", ".", "null", "\0", "\ufeff", "é", "/")
+_PIECES = ("{", "}", "[", "]", '"', ",", ":", "\\", " ", "\n", "u", "0", "e", "-", ".", "null", "\0", "\ufeff", "é")
 
 
 class Texts:

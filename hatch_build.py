@@ -1,0 +1,92 @@
+"""Makes the compiled reader of JSON members when the project is built or installed.
+
+The compiler is the `ziglang` wheel, so none has to be on the machine. On other platforms, with OCSF_LAKE_PURE=1, and
+when anything goes wrong, the project is built without the library and reads in Python: no installation fails for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
+
+SOURCE = "ocsf_mappers/readers/jsoncolumns.c"
+LIBRARY = "ocsf_mappers/readers/_jsoncolumns.so"
+
+COMPILER = "ziglang>=0.17,<0.18"
+
+TARGETS = {
+    "macosx_13_0_arm64": "aarch64-macos.13.0",
+    "macosx_13_0_x86_64": "x86_64-macos.13.0",
+    "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
+    "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
+    "musllinux_1_1_aarch64": "aarch64-linux-musl",
+    "musllinux_1_1_x86_64": "x86_64-linux-musl",
+}
+"""What wheels are made for: the tag's last part, and the compiler's name for it. One serves every Python. There are
+wheels of the compiler for these."""
+
+SECONDS = 300
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Adds the library to a wheel; to install the project editable, it is laid beside its source."""
+
+    def dependencies(self) -> list[str]:
+        """What has to be installed before."""
+        return [COMPILER] if platform() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it builds a wheel, `version` being "standard" or "editable"."""
+        found = platform()
+        if found is None:
+            self.app.display_info("without the compiled reader: JSON is read in Python")
+            return
+        source, library = Path(self.root, SOURCE), Path(self.root, LIBRARY)
+        try:
+            if version == "editable":
+                make(source, library, TARGETS[found])
+                return
+            self._folder = tempfile.TemporaryDirectory()  # until the hook is gone, after the wheel is written
+            library = Path(self._folder.name, library.name)
+            make(source, library, TARGETS[found])
+        except Exception as error:
+            self.app.display_warning(f"without the compiled reader, JSON is read in Python: {error}")
+            return
+        build_data["force_include"][str(library)] = LIBRARY
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{found}"
+
+
+def platform() -> str | None:
+    """The one of `TARGETS` that this machine is; None for another, and when no library is wanted."""
+    if os.environ.get("OCSF_LAKE_PURE") == "1":
+        return None
+    return next((tag.platform for tag in sys_tags() if tag.platform in TARGETS), None)
+
+
+def make(source: Path, library: Path, target: str) -> None:
+    """Compiles the library.
+
+    Args:
+        source: The file in C.
+        library: What is made; it appears whole or not at all.
+        target: The compiler's name of a platform.
+    """
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    made = library.with_name(f"{library.name}.{os.getpid()}.so")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", "-s", "-shared", "-fPIC",
+             "-fvisibility=hidden", "-fno-sanitize=all", f'-DSOURCE="{digest}"', "-o", made, source],
+            check=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
+            env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder},
+        )  # fmt: skip
+    made.replace(library)

@@ -36,7 +36,7 @@ wheels of the compiler for these."""
 SECONDS = 300
 
 
-class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+class CustomBuildHook(BuildHookInterface):
     """Adds the library to a wheel; to install the project editable, it is laid beside its source."""
 
     def dependencies(self) -> list[str]:

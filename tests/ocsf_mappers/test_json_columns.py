@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ocsf_lake import config
 from ocsf_mappers import registry
 from ocsf_mappers.readers import json_columns
 from ocsf_mappers.readers.column import SAMPLE, identity
 from ocsf_mappers.readers.json_columns import CompiledMembers, UnavailableError
 from ocsf_mappers.readers.json_members import Members, PureMembers
 from tests.ocsf_mappers.json_texts import NAMES, Texts, cells, chunked, compare, depth
-from tests.support import PROJECT, own
+from tests.support import PROJECT, own, read_bytes
 
 CC = shutil.which("cc")
 
@@ -79,6 +80,23 @@ def test_records_of_each_source(library) -> None:
             assert compare(compiled_reader.read, pure, chunk.records["_raw"].cast(pa.string()))
             records += len(chunk.records)
     assert records > 100
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [("aws_cloudtrail", "cloudtrail"), ("aws_guardduty", "guardduty"), ("aws_route53_resolver", "route53")],
+)
+def test_real_records(library, samples: Path, source: str, folder: str) -> None:
+    mapper = registry.load(source)
+    names = [field.name for field in mapper.record]
+    chunks = [
+        chunk.records["_raw"].cast(pa.string())
+        for path in sorted((samples / folder).rglob("*")) if path.is_file()
+        for chunk in read_bytes(mapper, path.read_bytes()) if "_raw" in chunk.records.column_names
+    ]  # fmt: skip
+    reader, pure = CompiledMembers(names, library), PureMembers(names)
+    assert all(compare(reader.read, pure, chunk) for chunk in chunks if len(chunk))
+    assert compare(reader.read, pure, pa.chunked_array([part for chunk in chunks for part in chunk.chunks]))
 
 
 @pytest.mark.parametrize("sample", [SAMPLE, 50])
@@ -174,6 +192,7 @@ def test_the_library_is_left_alone_when_asked(monkeypatch: pytest.MonkeyPatch) -
     json_columns.library.cache_clear()
     try:
         assert json_columns.state() == "pure Python: OCSF_LAKE_PURE is 1"
+        config.load()  # does not take it for a misspelt setting
         columns, odd = Members(["a"]).read(pa.chunked_array([pa.array(['{"a":1}'])]))
         assert (columns[0].values.to_pylist(), odd.tolist()) == (["1"], [False])
     finally:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ocsf_mappers.readers.column import Column
 from ocsf_mappers.readers.json_members import PureMembers
 
+_OFTEN = {"eventName": 1.0, "b": 0.97}
 NAMES = ("a", "b", "eventName", "", "ü€", "a.b", "😀", "n" * 70, "m" * 70, "ab", "requestParameters")
 
 Read = Callable[[pa.ChunkedArray], tuple[list[Column], np.ndarray[Any, Any]] | None]
@@ -25,7 +26,6 @@ _IN_STRINGS = (
     r"\n", r"\"", r"\\", r"\/", r"\u0041", r"\u00fc", r"\ud83d\ude00", r"\u0000", r"\uFFFF", r"\b\f\r\t",
     r"\ud800", r"\udc00", r"\ud83d\u0041", r"\x", r"\u12", r"\u12g4", "\\", "\0", "\x1f", "\n", "\t",
 )  # fmt: skip
-_VALID = 10  # of them
 _NUMBERS = (
     "0", "-0", "1", "-12", "3.25", "1e5", "1E+999", "1e-999", "9" * 40, "0.1e1",
     "01", "1.", ".5", "-", "+1", "1e", "1e+", "0x1", "NaN", "Infinity", "--1",
@@ -39,10 +39,10 @@ class Texts:
 
     Args:
         seed: Which ones.
-        broken: How often something in one is no JSON, from 0 to 1.
+        broken: How often something is made no JSON, from 0 to 1, at each of the dozens of places in a record.
     """
 
-    def __init__(self, seed: int, broken: float = 0.02) -> None:
+    def __init__(self, seed: int, broken: float = 0.005) -> None:
         self._random = random.Random(seed)
         self._broken = broken
 
@@ -70,15 +70,20 @@ class Texts:
     def _is_broken(self) -> bool:
         return self._random.random() < self._broken
 
+    def _either(self, texts: Sequence[str], valid: int) -> str:
+        """One of the first, which are valid, or of the others."""
+        return self._random.choice(texts[valid:] if self._is_broken() else texts[:valid])
+
     def _blank(self) -> str:
         return self._random.choice((" ", "\n", "\t \r\n", "  ")) if self._random.random() < 0.1 else ""
 
     def _object(self, names: Sequence[str], depth: int) -> str:
-        chosen = [name for name in names if self._random.random() < 0.6]
+        chosen = [name for name in names if self._random.random() < _OFTEN.get(name, 0.6)]
         if chosen and self._random.random() < 0.05:
             chosen.append(self._random.choice(chosen))
         members = [
-            f"{self._blank()}{self._name(name)}{self._blank()}:{self._blank()}{self._value(depth)}{self._blank()}"
+            f"{self._blank()}{self._name(name)}{self._blank()}:{self._blank()}"
+            f"{self._value(depth) if name != 'b' else self._unlike()}{self._blank()}"
             for name in chosen
         ]
         return f"{self._blank()}{{{','.join(members) or self._blank()}}}{self._blank()}"
@@ -89,27 +94,33 @@ class Texts:
         return '"' + "".join(self._character(one) for one in name) + '"'
 
     def _character(self, one: str) -> str:
-        return f"\\u{ord(one):04x}" if self._random.random() < 0.7 else json.dumps(one, ensure_ascii=False)[1:-1]
+        if self._random.random() < 0.3:
+            return json.dumps(one, ensure_ascii=False)[1:-1]
+        units = one.encode("utf-16-be").hex()
+        return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
 
     def _value(self, depth: int) -> str:
         kind = self._random.random()
         if kind < 0.5:
             return self._string()
         if kind < 0.65:
-            return self._random.choice(_NUMBERS if self._is_broken() else _NUMBERS[:10])
+            return self._either(_NUMBERS, 10)
         if kind < 0.8 or not depth:
-            return self._random.choice(_WORDS if self._is_broken() else _WORDS[:3])
+            return self._either(_WORDS, 3)
         if kind < 0.9:
             return self._object(("x", "y", "a"), depth - 1)
         return f"[{','.join(self._value(depth - 1) for _ in range(self._random.randrange(4))) or self._blank()}]"
 
+    def _unlike(self) -> str:
+        return f'"{self._random.getrandbits(128):x}"'
+
     def _string(self) -> str:
-        if self._random.random() < 0.3:
-            return f'"{self._random.getrandbits(self._random.choice((8, 40, 128))):x}"'
-        found = self._random.choice(_STRINGS)
         if self._random.random() < 0.2:
+            return f'"{self._random.getrandbits(self._random.choice((8, 40))):x}"'
+        found = self._random.choice(_STRINGS)
+        if self._random.random() < 0.4:
             place = self._random.randrange(len(found) + 1)
-            piece = self._random.choice(_IN_STRINGS if self._is_broken() else _IN_STRINGS[:_VALID])
+            piece = self._either(_IN_STRINGS, 10)
             found = found[:place] + piece + found[place:]
         return f'"{found}"'
 

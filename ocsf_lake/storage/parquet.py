@@ -1,9 +1,9 @@
-"""Events to Parquet: one file per table, class and partition, sorted by time, the same bytes for the same events."""
+"""Events to Parquet: one file per table, class and partition, the same bytes for the same events."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -122,21 +122,24 @@ def encoded(
     """
     for partition, class_uid, rows in split(events):
         path = f"{(places or {}).get(partition) or folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
-        data = encode(rows, settings, sort_by="time")
+        data = encode(rows, settings)
         bounds = pc.min_max(rows["time"]).as_py()
         info = FileInfo(path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"])
         yield info, data
 
 
 def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
-    """The events of each table, class and partition, in their order, each sorted by time, then object, then record.
+    """The events of each table, class and partition, in their order.
+
+    Those of a file have equal values of the table's `sorted_by` together, and stand by time, object and record within.
+    Few values then follow one another, which compresses best; a file's own bounds of time are the same in any order.
 
     The rows have the table's exact types, texts perhaps as dictionaries, and the partition's own region and account.
     """
     if not len(events):
         return
     groups, numbers = _groups(events)
-    order = _order(events, numbers)
+    order = _order(events, numbers, tables.get(groups[0][0].table).sorted_by)
     if order is not None:
         events, numbers = events.take(pa.array(order)), numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
@@ -146,16 +149,41 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
         yield partition, class_uid, _rows(events.slice(start, end - start), partition)
 
 
-def _order(events: pa.Table, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """The rows by group, time, object and record; None where each group already stands together in this order."""
+def _order(events: pa.Table, numbers: np.ndarray[Any, Any], sorted_by: Sequence[str]) -> np.ndarray[Any, Any] | None:
+    """The rows by group, key, time, object and record; None where they stand so already, groups and keys in any order.
+
+    Args:
+        events: The events.
+        numbers: The group of each.
+        sorted_by: The paths of the key.
+    """
+    key = np.zeros(len(numbers), np.int64)
+    for path in sorted_by:
+        column = _encoded(_leaf(events, path))
+        key = key * len(column.dictionary) + column.indices.to_numpy()
+        key = pa.array(key).dictionary_encode().indices.to_numpy().astype(np.int64)
     times = events["time"].to_numpy()
     objects = _ranks(events["source_object"])
     records = events["source_record"].to_numpy()
-    same = np.diff(numbers) == 0
-    if np.count_nonzero(~same) + 1 == len(np.unique(numbers)) and _ascends(times, objects, records, same):
+    together = numbers.astype(np.int64) * (int(key.max()) + 1) + key
+    grouped = _stands_together(numbers) and _stands_together(together)
+    if grouped and _ascends(times, objects, records, np.diff(together) == 0):
         return None
-    order: np.ndarray[Any, Any] = np.lexsort((records, objects, times, numbers))
+    order: np.ndarray[Any, Any] = np.lexsort((records, objects, times, key, numbers))
     return order
+
+
+def _leaf(events: pa.Table, path: str) -> pa.Array:
+    name, *members = path.split(".")
+    found = _whole(events[name])
+    for member in members:
+        found = pc.struct_field(found, member)
+    return found
+
+
+def _stands_together(numbers: np.ndarray[Any, Any]) -> bool:
+    """Whether equal numbers follow one another."""
+    return bool(np.count_nonzero(np.diff(numbers)) + 1 == len(pc.unique(pa.array(numbers))))
 
 
 def _ascends(*keys: np.ndarray[Any, Any]) -> bool:

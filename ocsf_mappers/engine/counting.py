@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_mappers.compiler import statistics
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.statistics import (
     BITS,
-    KEPT_DAYS,
     KEPT_NAMES,
     OTHER,
     Census,
@@ -103,8 +103,8 @@ class _Rows:
             return [day_name(int(days[0]))], None
         distinct, codes, sizes = np.unique(days, return_inverse=True, return_counts=True)
         names = [day_name(int(day)) for day in distinct]
-        if len(names) > KEPT_DAYS:
-            kept = sorted(np.argsort(-sizes, kind="stable")[: KEPT_DAYS - 1].tolist())
+        if len(names) > statistics.KEPT_DAYS:
+            kept = sorted(np.argsort(-sizes, kind="stable")[: statistics.KEPT_DAYS - 1].tolist())
             place = np.full(len(names), len(kept))
             place[kept] = np.arange(len(kept))
             return [*(names[number] for number in kept), OTHER], place[codes]

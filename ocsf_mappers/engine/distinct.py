@@ -103,25 +103,30 @@ def _taken(
     return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
 
 
-def by_time(results: Results) -> Results:
-    """Results by table, region, account, day and time, records of equal time in the order they had."""
+def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:
+    """Results by table, region, account and day, then by some OCSF paths and time; otherwise in the order they had."""
     program = results.program
-    if "time" not in program.times:
-        return results
-    micros = results.columns[program.times["time"]]
-    times = pc.fill_null(micros.values, 0).to_numpy(zero_copy_only=False)
+    micros = results.columns[program.times["time"]] if "time" in program.times else _NOTHING
     if micros.codes is None:
         return results
-    millis = (times // 1000)[micros.codes]
-    keys = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
-    places = [program.values.get(path) for path in ("cloud.region", "cloud.account.uid")]
-    keys += [narrowed(results.columns[name]) for name in places if name is not None]
-    groups, _ = combined(keys, results.length)
+    millis = (pc.fill_null(micros.values, 0).to_numpy(zero_copy_only=False) // 1000)[micros.codes]
     days = millis // _DAY_MILLIS
-    first = int(days.min())
-    group = days - first if groups is None else (days - first) + groups.astype(np.int64) * (int(days.max()) - first + 1)
-    order = np.lexsort((millis, group))
+    groups = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
+    groups += _narrow(results, ("cloud.region", "cloud.account.uid"))
+    keys = [_numbers(groups, results.length), days - days.min(), _numbers(_narrow(results, sorted_by), results.length)]
+    order = np.lexsort((millis, *keys[::-1]))
     return results if (np.diff(order) > 0).all() else results.permuted(order)
+
+
+def _narrow(results: Results, paths: Sequence[str]) -> list[Column]:
+    names = [results.program.values[path] for path in paths if path in results.program.values]
+    return [narrowed(results.columns[name]) for name in names]
+
+
+def _numbers(columns: Sequence[Column], length: int) -> np.ndarray[Any, Any]:
+    """The number of each row's combination."""
+    codes, _ = combined(columns, length)
+    return np.zeros(length, np.int32) if codes is None else codes
 
 
 @dataclass

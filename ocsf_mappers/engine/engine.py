@@ -26,7 +26,7 @@ from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.compiler.statistics import Census
 from ocsf_mappers.engine.assemble import Assembler
 from ocsf_mappers.engine.counting import count
-from ocsf_mappers.engine.distinct import Evaluator, Results, by_time
+from ocsf_mappers.engine.distinct import Evaluator, Results, in_file_order
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
@@ -150,7 +150,7 @@ class Engine:
         Args:
             parts: Chunks, and the objects that they are of.
             ordered: Whether events of records with the same columns stand in the order of objects and records.
-                Otherwise they may stand as files want them: by region, account, day and time.
+                Otherwise they may stand as files want them, see `distinct.in_file_order`.
         """
         dropped: Counter[str] = Counter()
         bad: list[dict[str, object]] = []
@@ -206,7 +206,9 @@ class Engine:
         if len(batch) >= FEW_ROWS and self._pays(batch):
             try:
                 results, slow = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
-                mapped = self._of_results(results if ordered else by_time(results), batch) if results.length else None
+                if not ordered:
+                    results = in_file_order(results, self.table.sorted_by)
+                mapped = self._of_results(results, batch) if results.length else None
             except duckdb.InterruptException:
                 raise
             except Exception:

@@ -76,7 +76,8 @@ class Table:
 
     `prefix` is its folder below the lake's root; `arrow` its columns as written to Parquet; `security_lake` the name of
     the Security Lake v2 table whose rows it holds, None for a table of our own; `latest` the view with the newest row
-    of each thing that is told of again and again, None where every row stands for itself.
+    of each thing that is told of again and again, None where every row stands for itself; `sorted_by` the paths whose
+    equal values stand together in a file.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table:
     arrow: pa.Schema
     security_lake: str | None
     latest: Latest | None = None
+    sorted_by: tuple[str, ...] = ()
 
 
 def parse_hive_type(text: str) -> pa.DataType:
@@ -214,12 +216,15 @@ def load() -> Mapping[str, Table]:
     tables: dict[str, Table] = {}
     for name, found in facts.items():
         if like := found.get("like"):
-            arrow = tables[like].arrow
+            arrow, sorted_by = tables[like].arrow, tables[like].sorted_by
         else:
             arrow = _projection(columns[found["columns"]], found["additions"])
+            sorted_by = tuple(found.get("sorted_by", ()))
+            for path in sorted_by:
+                _known(arrow, path, f"table {name}")
         own = found.get("security_lake", f"{name}_2_0")
         latest = _latest(arrow, found["latest"]) if "latest" in found else None
-        tables[name] = Table(name, found["prefix"], arrow, own if own in columns else None, latest)
+        tables[name] = Table(name, found["prefix"], arrow, own if own in columns else None, latest, sorted_by)
     return tables
 
 
@@ -237,12 +242,16 @@ def get(name: str) -> Table:
 
 def _latest(columns: pa.Schema, found: Mapping[str, Any]) -> Latest:
     for path in (*found["key"], *found["newest"]):
-        kind: pa.DataType = pa.struct(list(columns))
-        for step in path.split("."):
-            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-                raise SchemaError(f"view {found['view']}: the table has no column {path}")
-            kind = kind.field(step).type
+        _known(columns, path, f"view {found['view']}")
     return Latest(found["view"], tuple(found["key"]), tuple(found["newest"]))
+
+
+def _known(columns: pa.Schema, path: str, where: str) -> None:
+    kind: pa.DataType = pa.struct(list(columns))
+    for step in path.split("."):
+        if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            raise SchemaError(f"{where}: the table has no column {path}")
+        kind = kind.field(step).type
 
 
 def _projection(published: Mapping[str, Any], additions: list[str]) -> pa.Schema:

@@ -85,7 +85,6 @@ def test_a_file_has_the_tables_plain_types(tmp_path: Path, settings: Callable[..
     assert "element" in str(file.schema)
     group = file.metadata.row_group(0)
     assert group.column(0).compression == "ZSTD"
-    assert [column.column_index for column in group.sorting_columns] == [schema_position(file, "time")]
     bounds = group.column(schema_position(file, "time")).statistics
     assert (bounds.min, bounds.max) == (DAY_MS, 2 * DAY_MS - 1)
 
@@ -129,3 +128,41 @@ def test_an_account_is_checked(value: str | None, expected: str) -> None:
 
 def test_no_rejects_no_file_and_no_events_no_file(tmp_path: Path, settings: Callable[..., Settings]) -> None:
     assert parquet.write(events().slice(0), Store(str(tmp_path)), settings(), "b", 0) == []
+
+
+def filled(kind: pa.DataType, path: str, values: pa.Array) -> pa.Array:
+    """A struct of nulls, but for the values at a path."""
+    if not path:
+        return values
+    name, _, rest = path.partition(".")
+    members = [
+        filled(field.type, rest, values) if field.name == name else pa.nulls(len(values), field.type) for field in kind
+    ]
+    return pa.StructArray.from_arrays(members, names=[field.name for field in kind])
+
+
+def having(rows: pa.Table, path: str, values: pa.Array) -> pa.Table:
+    """Rows with texts as a dictionary at a path."""
+    name, _, rest = path.partition(".")
+    place = rows.schema.get_field_index(name)
+    return rows.set_column(place, name, filled(rows.schema.field(name).type, rest, values.dictionary_encode()))
+
+
+def test_equal_values_of_the_tables_key_stand_together() -> None:
+    names = pa.array(["b", "a", "b", "a", "b"])
+    rows = events(*(("cloud_trail_mgmt", "eu-west-1", "111122223333", DAY_MS + 5 - n, n) for n in range(len(names))))
+    ((_, _, found),) = parquet.split(having(rows, "actor.user.uid", names))
+    assert found["source_record"].to_pylist() == [4, 2, 0, 3, 1]
+    assert found["actor"].combine_chunks().field("user").field("uid").to_pylist() == ["b", "b", "b", "a", "a"]
+
+
+def test_a_file_holds_no_value_of_other_partitions() -> None:
+    """A dictionary is written with all its values, so it is cut to those of the file."""
+    accounts = ["111122223333", "444455556666"]
+    rows = events(*(("cloud_trail_mgmt", "eu-west-1", accounts[n % 2], DAY_MS + n, n) for n in range(2_000)))
+    texts = pa.array([f"{accounts[n % 2]}-{n % 20}" for n in range(2_000)])
+    for partition, _, found in parquet.split(having(rows, "api.operation", texts)):
+        operations = found["api"].combine_chunks().field("operation")
+        assert pa.types.is_dictionary(operations.type)
+        assert {text[:12] for text in operations.dictionary.to_pylist()} == {partition.values[1]}
+        assert len(found) == 1_000

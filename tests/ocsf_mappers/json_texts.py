@@ -24,7 +24,8 @@ _STRINGS = (
 )  # fmt: skip
 _IN_STRINGS = (
     r"\n", r"\"", r"\\", r"\/", r"\u0041", r"\u00fc", r"\ud83d\ude00", r"\u0000", r"\uFFFF", r"\b\f\r\t",
-    r"\ud800", r"\udc00", r"\ud83d\u0041", r"\x", r"\u12", r"\u12g4", "\\", "\0", "\x1f", "\n", "\t",
+    r"\ud800", r"\udc00", r"\udc00\udc00", r"\ud83d\ud83d", r"\ud83d\u0041", r"\x", r"\u12", r"\u12g4", "\\",
+    "\0", "\x1f", "\n", "\t",
 )  # fmt: skip
 _NUMBERS = (
     "0", "-0", "1", "-12", "3.25", "1e5", "1E+999", "1e-999", "9" * 40, "0.1e1",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 from itertools import islice
 from pathlib import Path
@@ -197,6 +198,13 @@ def test_the_library_is_left_alone_when_asked(monkeypatch: pytest.MonkeyPatch) -
         assert (columns[0].values.to_pylist(), odd.tolist()) == (["1"], [False])
     finally:
         json_columns.library.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="a checkout may be used without having been installed")
+@pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="may not be made here")
+def test_installing_the_project_made_the_library() -> None:
+    assert json_columns.load(json_columns.LIBRARY)
 
 
 FUZZ = """

@@ -39,6 +39,8 @@ SECONDS = 300
 class CustomBuildHook(BuildHookInterface):
     """Adds the library to a wheel; to install the project editable, it is laid beside its source."""
 
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
     def dependencies(self) -> list[str]:
         """What has to be installed before."""
         return [COMPILER] if platform() else []
@@ -54,7 +56,7 @@ class CustomBuildHook(BuildHookInterface):
             if version == "editable":
                 make(source, library, TARGETS[found])
                 return
-            self._folder = tempfile.TemporaryDirectory()  # until the hook is gone, after the wheel is written
+            self._folder = tempfile.TemporaryDirectory()
             library = Path(self._folder.name, library.name)
             make(source, library, TARGETS[found])
         except Exception as error:
@@ -63,6 +65,11 @@ class CustomBuildHook(BuildHookInterface):
         build_data["force_include"][str(library)] = LIBRARY
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{found}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Called when the wheel is written."""
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def platform() -> str | None:

@@ -151,10 +151,15 @@ def _ledger(
 
 
 def _claim(ledger: Ledger, store: Store, place: str) -> None:
-    """Writes into the lake whose it is, after what the ledger knows that no record says."""
+    """Writes into the lake whose it is, after what the ledger knows that no record says.
+
+    The ledger has its id for good before the lake names it: whoever dies in between leaves a lake without a marker,
+    and the next one goes on with the same id. The other way round the lake would name a ledger that nobody has.
+    """
+    with ledger.engine.begin() as connection:
+        known = marker.give_id(connection)
     with ledger.engine.begin() as connection:
         lock(connection, "claim")
-        known = marker.give_id(connection)
         if marker.read(store) is None:
             records.checkpoint(connection, store)
             marker.claim(store, known, place)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -203,13 +203,7 @@ class IcebergCatalog:
         removed = [held[path] for path in replaced if path not in wanted]
         if not added and not removed:
             return
-        with table.transaction() as transaction:
-            update = transaction.update_snapshot(snapshot_properties=properties)
-            with update.overwrite() if removed else update.merge_append() as producer:
-                for file in removed:
-                    producer.delete_data_file(file)
-                for file in added:
-                    producer.append_data_file(file)
+        commit(table, properties, removed, added)
 
     def _data_file(self, table: Table, uri: str, file: FileInfo | HeldFile) -> DataFile:
         if file.partition.values[2] != layout.UNKNOWN:
@@ -408,6 +402,18 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
             found[entry.data_file.file_path] = entry.data_file
     return found
+
+
+def commit(table: Table, properties: Mapping[str, str], removed: Iterable[DataFile], added: Iterable[DataFile]) -> None:
+    """Takes files out of a table and puts others in, in one snapshot."""
+    removed = list(removed)
+    with table.transaction() as transaction:
+        update = transaction.update_snapshot(snapshot_properties=dict(properties))
+        with update.overwrite() if removed else update.merge_append() as producer:
+            for file in removed:
+                producer.delete_data_file(file)
+            for file in added:
+                producer.append_data_file(file)
 
 
 def _has_snapshot(table: Table, batch_id: str) -> bool:

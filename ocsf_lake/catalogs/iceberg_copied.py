@@ -36,7 +36,7 @@ from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import NestedField, StringType
 
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, described
-from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _has_snapshot, _partition
+from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _has_snapshot, _partition, commit
 from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import STATISTICS, FileInfo
@@ -162,13 +162,7 @@ class CopiedCatalog(IcebergCatalog):
         with ThreadPoolExecutor(at_once, thread_name_prefix="ocsf-lake") as pool:
             for copies in pool.map(lambda file: self._copies(table, file, instead=_place(file) in gone), some):
                 added += copies
-        with table.transaction() as transaction:
-            update = transaction.update_snapshot(snapshot_properties=properties)
-            with update.overwrite() if removed else update.merge_append() as producer:
-                for copy in removed:
-                    producer.delete_data_file(copy)
-                for copy in added:
-                    producer.append_data_file(copy)
+        commit(table, properties, removed, added)
 
     def _copies(self, table: Table, file: FileInfo | HeldFile, *, instead: bool = False) -> list[DataFile]:
         """Writes the rows of a file to where the table's are, under names that are the same each time.

@@ -107,6 +107,7 @@ def export(
             summary.busy = True
             return summary
         exports = lake.exports(target.uri)
+        exports.tidy(lake.store)
         waiting = exports.waiting(source, target.event_class.uid)
         _check_versions(target, waiting)
         exports.take(source, target.event_class.uid, clock())

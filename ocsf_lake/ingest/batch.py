@@ -191,7 +191,7 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    work = Work(lake, engine, engine_of(engine.version, lake.settings), lease, store)
+    work = Work(lake, engine, engine_of(engine.version, lake.settings), lease, store, ended=part_ended)
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)
 

@@ -89,6 +89,8 @@ class Exports:
     def __init__(self, engine: sa.Engine, target: str) -> None:
         self._engine = engine
         self._target = target
+        self._record = f"export_{hashlib.sha256(target.encode()).hexdigest()[:ID_DIGITS]}"
+        """Name of its records; one export to a target goes on at a time."""
 
     def take(self, source: str, class_uid: int, now: datetime) -> None:
         """Notes what the custom source takes, the first time; later it has to be the same.
@@ -235,7 +237,11 @@ class Exports:
             sa.select(SHIPPED_FILES).where(SHIPPED_FILES.c.shipment_id == shipment.id),
             sa.select(SHIPPED_OBJECTS).where(SHIPPED_OBJECTS.c.shipment_id == shipment.id),
         ]
-        records.write_rows(store, self._engine, "export", wanted)
+        records.write_rows(store, self._engine, self._record, wanted)
+
+    def tidy(self, store: Store) -> None:
+        """Removes from the lake what an export that died left of a record; no other one may be going on."""
+        records.remove_unfinished(store, self._record)
 
     def finish(self, shipment: Shipment, now: datetime) -> None:
         """Marks a shipment done."""

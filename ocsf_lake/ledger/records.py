@@ -179,6 +179,17 @@ def forget(store: Store, batch_id: str) -> None:
     """Removes the records of a batch's attempts: it is planned anew, or done again."""
     names = store.sizes(marker.RECORDS)
     store.remove([name for name in names if name.rpartition("/")[2].partition("-")[2] == f"{batch_id}.json.gz"])
+    remove_unfinished(store, batch_id)
+
+
+def remove_unfinished(store: Store, name: str) -> None:
+    """Removes what was left of a record by who died writing it.
+
+    Args:
+        store: The lake's files.
+        name: What the record is of; nobody else may be writing one of that name.
+    """
+    store.remove(path for path in store.unfinished(marker.RECORDS) if f"-{name}.json.gz." in path)
 
 
 def read_all(store: Store) -> Iterator[Record]:

@@ -417,6 +417,8 @@ def _grant_again(connection: sa.Connection, table: str) -> None:
         connection.exec_driver_sql(f"GRANT {privilege} ON object_rows, names, objects TO {role}")
         if privilege == "INSERT":
             connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE names_id_seq TO {role}")
+
+
 def tell_kinds(connection: sa.Connection) -> None:
     """Tells the kinds of finished batches by the reasons that earlier versions gave them."""
     row = BATCHES.c

@@ -15,6 +15,9 @@ from ocsf_lake.storage import objects, permissions, retry, s3
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers.errors import ConfigError, WriteError
 
+_UNFINISHED = ".tmp"
+"""Ends the name of a local file that is being written; a dot begins it."""
+
 
 class Store:
     """The folder or bucket prefix that holds a lake.
@@ -147,6 +150,17 @@ class Store:
                 return []
             return sorted(name for name in names if name > last)
 
+    def unfinished(self, prefix: str) -> list[str]:
+        """Names of the unfinished files right in a folder: being written, or left by who died over it.
+
+        Object stores show none.
+        """
+        if self.is_local:
+            with suppress(FileNotFoundError):
+                names = os.listdir(self.path(prefix))  # noqa: PTH208 - as in `names_after`
+                return sorted(f"{prefix}/{name}" for name in names if name[:1] == "." and name.endswith(_UNFINISHED))
+        return []
+
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
@@ -225,6 +239,8 @@ def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
 
 
 def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
+    # Of somebody who died after the link it is another name of the finished file, which must not be written to.
+    _unfinished_path(path).unlink(missing_ok=True)
     unfinished = _unfinished(path, data, umask)
     try:
         os.link(unfinished, path)
@@ -257,9 +273,13 @@ def _link_local(source: Path, target: Path, umask: int) -> None:
 def _unfinished(path: Path, data: pa.Buffer, umask: int) -> Path:
     """The bytes on disk beside the file that they will be."""
     permissions.make_folder(path.parent, umask)
-    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished = _unfinished_path(path)
     with permissions.open_file(unfinished, umask) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     return unfinished
+
+
+def _unfinished_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_UNFINISHED}")

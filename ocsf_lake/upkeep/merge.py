@@ -1,4 +1,4 @@
-"""Files of a partition into fewer ones: the same rows, in the order in which batches write them, a class a file."""
+"""Files of a partition into fewer ones: the same rows, by time, a class a file."""
 
 from __future__ import annotations
 

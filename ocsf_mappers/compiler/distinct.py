@@ -102,7 +102,7 @@ class Plan:
     @property
     def size(self) -> int:
         """Characters of SQL that there are to plan."""
-        return sum(len(step.sql) for step in self.steps)
+        return sum(len(step.sql) for step in (*self.roots.values(), *self.steps))
 
 
 @lru_cache(maxsize=64)

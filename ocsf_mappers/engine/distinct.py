@@ -27,10 +27,10 @@ _FALSE_TRUE = pa.array([False, True])
 
 _EMPTY = pa.array(["{}", "null"])
 
-KEPT_CONSTANTS, KEPT_CHARACTERS = 4_096, 4_096
+KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
 """So many results of steps whose inputs are the same in every row are remembered, of inputs that are no longer."""
 
-KEPT_VALUES, KEPT_BYTES = 16_384, 8 << 20
+KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
 """So many values of a step with one input are remembered with their results, in so many bytes."""
 
 

@@ -71,8 +71,8 @@ FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""
 
 MOST_SQL = 300_000
-"""Characters of the steps. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs
-more than equal values save."""
+"""Characters of the steps. Where a mapping comes to more, as GuardDuty's lists do, to plan it costs more than equal
+values save."""
 
 PROVENANCE = ("source_object", "source_etag", "source_record", "mapper_version")
 
@@ -96,8 +96,8 @@ class RawObject:
 class Mapped:
     """What became of some records.
 
-    `events` has the lake table's columns and `_table`, its name, one row per event in the order of the records;
-    `read` = rows of `events` + rows of `rejects` + `dropped`.
+    `events` has the lake table's columns and `_table`, its name, one row per event, in the order that `Engine.map` was
+    asked for; `read` = rows of `events` + rows of `rejects` + `dropped`.
     """
 
     events: pa.Table
@@ -138,7 +138,7 @@ class Engine:
             if isinstance(reader, JsonRecords)
             for envelope in reader.known_envelopes
         ]
-        self._evaluators: list[Evaluator] = []
+        self._evaluator: Evaluator | None = None
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
         self._column_sets: set[tuple[str, ...]] = set()
@@ -193,7 +193,7 @@ class Engine:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
 
     def _mapped(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
-        """The events of some records."""
+        """The events of records with the same columns, brought into order where that was asked for."""
         mapped = list(self._ways(batch, ordered=ordered))
         if ordered and len(mapped) > 1:
             places = {raw_object.uri: number for number, raw_object in reversed(list(enumerate(batch.objects)))}
@@ -202,10 +202,11 @@ class Engine:
         yield from mapped
 
     def _ways(self, batch: _Batch, *, ordered: bool) -> Iterator[Mapped]:
-        """The same: what can be is computed once for equal values, the rest row by row."""
+        """Events of some records: what can be is computed once for equal values, the rest row by row."""
         if len(batch) >= FEW_ROWS and self._pays(batch):
             try:
-                results, slow = self._evaluator().results(batch.records, batch.shape(self.mapper, careful=False))
+                self._evaluator = self._evaluator or Evaluator(self.mapper, self.version, validated=self.validate)
+                results, slow = self._evaluator.results(batch.records, batch.shape(self.mapper, careful=False))
                 if not ordered:
                     results = in_file_order(results, self.table.sorted_by)
                 mapped = self._of_results(results, batch) if results.length else None
@@ -214,7 +215,7 @@ class Engine:
             except Exception:
                 # The row by row way finds the record that is to blame.
                 _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
-                self._evaluators.clear()
+                self._evaluator = None
             else:
                 if mapped is not None:
                     yield mapped
@@ -223,11 +224,6 @@ class Engine:
                 batch = batch.filter(pa.array(slow))
         for portion in batch.portions():
             yield self._map(portion, _Attempts())
-
-    def _evaluator(self) -> Evaluator:
-        if not self._evaluators:
-            self._evaluators.append(Evaluator(self.mapper, self.version, validated=self.validate))
-        return self._evaluators[0]
 
     def _pays(self, batch: _Batch) -> bool:
         """Whether planning the steps costs less than they save."""
@@ -253,15 +249,8 @@ class Engine:
             "_table": columns["_table"].array(results.length),
         }
         events = pa.table({name: made[name] for name in [*self.table.arrow.names, "_table"]})
-        counted = count(
-            results.program,
-            self.mapper.shape,
-            columns,
-            results.length,
-            made["unmapped"],
-            uris,
-            results.carried,
-        )
+        unmapped, carried = made["unmapped"], results.carried
+        counted = count(results.program, self.mapper.shape, columns, results.length, unmapped, uris, carried)
         return Mapped(events, REJECTS.empty_table(), census=counted)
 
     def _map(self, batch: _Batch, attempts: _Attempts) -> Mapped:

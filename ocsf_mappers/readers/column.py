@@ -36,11 +36,6 @@ class Column:
         self.values = values
         self.codes = codes
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether every row has the same value."""
-        return self.codes is None
-
     def map(self, change: Callable[[pa.Array], pa.Array]) -> Column:
         """The column of other values, one for each of these."""
         return Column(change(self.values), self.codes)
@@ -107,11 +102,6 @@ def plain(values: pa.Array | pa.ChunkedArray) -> Column:
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0)
     return Column(whole, identity(len(whole)))
-
-
-def constant(values: pa.Array) -> Column:
-    """A column that has one value in every row."""
-    return Column(values, None)
 
 
 def compacted(values: pa.Array, codes: Codes) -> Column:

@@ -575,10 +575,10 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         write(tmp_path / "in" / name, json.dumps({"Records": records}))
     mapped = Engine.map
 
-    def fails(self: Engine, parts: Sequence[tuple[Any, Any]]) -> Any:
+    def fails(self: Engine, parts: Sequence[tuple[Any, Any]], *, ordered: bool = True) -> Any:
         if any("poison" in text for _, chunk in parts for text in chunk.records["_raw"].to_pylist()):
             raise TypeError("a \x1b[31mdefect")
-        return mapped(self, parts)
+        return mapped(self, parts, ordered=ordered)
 
     monkeypatch.setattr(Engine, "map", fails)
     return tmp_path / "in"
@@ -605,7 +605,7 @@ def test_what_makes_the_program_fail_is_named_and_stops_nothing(ocsf_lake: RunCo
 def test_a_batch_that_fails_as_a_whole_is_named(
     ocsf_lake: RunCommand, poisoned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise TypeError("a defect")
 
     monkeypatch.setattr(Engine, "map", fails)

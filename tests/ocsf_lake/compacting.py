@@ -15,7 +15,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import FILES
 from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, call, write
-from tests.ocsf_lake.test_ingest import KilledError
+from tests.ocsf_lake.killed import KilledError
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
 Make = Callable[..., Settings]

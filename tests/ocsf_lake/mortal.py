@@ -221,7 +221,7 @@ class _Death:
         for name, module in list(sys.modules.items()):
             if name.startswith("ocsf_lake.") and hasattr(module, "reached"):
                 module.reached = self.reached
-        plan, replace, put = Ledger.plan, Path.replace, store._put_local
+        plan, replace, put, link = Ledger.plan, Path.replace, store._put_local, os.link
 
         def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
             written = plan(self_, batches, **instead_of)
@@ -232,6 +232,10 @@ class _Death:
             self.reached("renaming")
             return replace(self_, target)
 
+        def linking(source: Any, target: Any) -> None:
+            link(source, target)
+            self.reached("linked")
+
         def putting(path: Path, data: Any, umask: int) -> None:
             if self.step == "half a file" and self.left == 1:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +244,7 @@ class _Death:
             put(path, data, umask)
 
         Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
+        os.link = linking
         sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))
         if self.step in ICEBERG_STEPS:
             self._prepare_iceberg()

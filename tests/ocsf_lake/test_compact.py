@@ -25,7 +25,8 @@ from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import tables
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
 from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, ON_BOTH, call, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import KilledError
+from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
 

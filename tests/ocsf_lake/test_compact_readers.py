@@ -30,7 +30,8 @@ from ocsf_lake.upkeep import check, compact
 from ocsf_mappers.errors import WriteError
 from tests.ocsf_lake.compacting import EACH, PLACES, STEPS, TABLE, Make, dying, files, ledger, take
 from tests.ocsf_lake.conftest import ON_BOTH
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import KilledError
+from tests.ocsf_lake.test_ingest import rows
 from tests.servers import moto
 
 OTHERS = lakes._others

@@ -54,10 +54,10 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     mapped = Engine.map
 
     def plant(error: Exception) -> None:
-        def fails(self: Engine, given: Sequence[tuple[RawObject, Chunk]]) -> Any:
+        def fails(self: Engine, given: Sequence[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Any:
             if any(has_poison(chunk) for _, chunk in given):
                 raise error
-            return mapped(self, given)
+            return mapped(self, given, ordered=ordered)
 
         monkeypatch.setattr(Engine, "map", fails)
 
@@ -145,7 +145,7 @@ def test_too_many_records_that_fail_cost_their_object(
 def test_where_every_object_fails_none_is_blamed(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ValueError("a defect")
 
     with monkeypatch.context() as patched:
@@ -160,7 +160,7 @@ def test_where_every_object_fails_none_is_blamed(
 
 
 def test_an_object_alone_in_its_batch_is_named(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ValueError("a defect")
 
     monkeypatch.setattr(Engine, "map", fails)
@@ -173,10 +173,10 @@ def test_what_is_too_much_together_is_done_in_pieces(
 ) -> None:
     mapped = Engine.map
 
-    def crowded(self: Engine, given: Sequence[tuple[RawObject, Chunk]]) -> Any:
+    def crowded(self: Engine, given: Sequence[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Any:
         if sum(len(chunk.records) for _, chunk in given) > 12:
             raise MemoryError
-        return mapped(self, given)
+        return mapped(self, given, ordered=ordered)
 
     monkeypatch.setattr(Engine, "map", crowded)
     summary = ingest.ingest([str(logs)], settings(batch_objects=9, part_rows=99), source="aws_cloudtrail")
@@ -298,10 +298,10 @@ def test_a_replay_goes_on_without_a_record_that_makes_it_fail(
     assert ingest.ingest([str(tmp_path / "in")], settings(), source="aws_cloudtrail").counts.quarantined == 4
     mapped = Engine.map
 
-    def fails(self: Engine, given: Sequence[tuple[RawObject, Chunk]]) -> Any:
+    def fails(self: Engine, given: Sequence[tuple[RawObject, Chunk]], *, ordered: bool = True) -> Any:
         if any(has_poison(chunk) for _, chunk in given):
             raise TypeError("a defect")
-        return mapped(self, given)
+        return mapped(self, given, ordered=ordered)
 
     monkeypatch.setattr(Engine, "map", fails)
     found = replay.replay(settings(), again=True)

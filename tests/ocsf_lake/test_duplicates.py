@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, ON_BOTH, Make, call, contents, flow, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import killed_at
+from tests.ocsf_lake.test_ingest import rows
 
 ACCOUNT = "111122223333"
 COUNTS = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_batches"
@@ -105,14 +105,8 @@ def test_an_interrupted_batch_never_loses_the_last_copy(
 ) -> None:
     lake = policy(settings, said, batch_objects=1)
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(trails / "a")], lake)
+    with killed_at(step, monkeypatch):
+        ingest.ingest([str(trails / "a")], lake)
     # Another delivery comes in before the interrupted batches are finished.
     ingest.ingest([str(trails / "b")], lake)
     ingest.ingest([str(trails)], lake)

@@ -35,7 +35,8 @@ from ocsf_lake.upkeep import check, replay
 from ocsf_mappers.errors import ConfigError, WriteError
 from ocsf_mappers.ocsf import events
 from tests.ocsf_lake.conftest import BOUNDS, call, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import KilledError
+from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 from tests.servers.postgres import Postgres
 from tests.servers.rgw import S3Server

@@ -80,10 +80,6 @@ def test_the_number_of_workers_does_not_show(logs: Path, whole: Path, settings: 
     assert contents(tmp_path / "lake") == contents(whole)
 
 
-class KilledError(BaseException):
-    pass
-
-
 def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,14 +7,14 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.leases import LostError
 from ocsf_mappers.compiler.statistics import OTHER, News, Novelty
 from tests.ocsf_lake.conftest import ON_BOTH, Make, call, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import killed_at
+from tests.ocsf_lake.test_ingest import rows
 
 COUNTED = "events, quarantined, dropped, members_mapped, members_unmapped, failed_casts, news"
 
@@ -101,15 +101,9 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
 def test_an_interrupted_batch_counts_once(
     step: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
     path = write(tmp_path / "own.json", json.dumps({"Records": [call(1, newMember=1), {"eventName": "no time"}]}))
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(path)], settings())
+    with killed_at(step, monkeypatch):
+        ingest.ingest([str(path)], settings())
     ingest.ingest([str(path)], settings())
     assert rows(settings(), f"SELECT {COUNTED} FROM ledger_meter ORDER BY day") == [
         (1, 0, 0, 12, 1, 0, 1), (0, 1, 0, 0, 0, 0, 0)

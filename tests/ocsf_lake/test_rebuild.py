@@ -18,7 +18,8 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check, quarantine, rebuild, replay
 from tests.ocsf_lake.conftest import Make, call, contents, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import KilledError
+from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_replay import MENDED, books, mend
 
 __all__ = ["mend"]

@@ -21,7 +21,6 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays, results
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import Batch, State
-from ocsf_lake.ledger.tables import STEPS
 from ocsf_lake.query import query
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.upkeep import check as catalog_check
@@ -30,7 +29,9 @@ from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, cut_off_all, flow, write
-from tests.ocsf_lake.test_ingest import KilledError, rows
+from tests.ocsf_lake.killed import KilledError, killed_at
+from tests.ocsf_lake.test_database import OBJECTS_IN_ONE_TABLE
+from tests.ocsf_lake.test_ingest import rows
 
 TIMELESS = {name: value for name, value in call(9).items() if name != "eventTime"}
 MENDED = [TIMELESS | {"apiVersion": "2025-03-11T09:00:00Z", "eventID": f"late-{number}"} for number in range(4)]
@@ -144,16 +145,10 @@ def test_an_interrupted_replay_is_done_once(
     ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
     mend()
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
     replay.replay(settings("copy"))
     expected = books(settings("copy"))
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            replay.replay(settings())
+    with killed_at(step, monkeypatch):
+        replay.replay(settings())
     # Nobody sees an event whose entry is open, or an entry closed without its event.
     closed = "SELECT count(*) FROM quarantine WHERE state = 'closed'"
     late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
@@ -170,8 +165,7 @@ AS_BEFORE = (
     "WHERE kind = 'replay'",
     "DELETE FROM batches WHERE kind = 'replay' AND state <> 'done'",
     "UPDATE batches SET reason = 'replay of records in quarantine' WHERE kind = 'replay'",
-    "ALTER TABLE batches DROP COLUMN kind",
-    f"UPDATE schema_version SET version = {len(STEPS)}",
+    *OBJECTS_IN_ONE_TABLE.split(";")[:-1],
 )
 """Makes a ledger as the version before had it, which kept replays in a table of their own."""
 
@@ -185,14 +179,8 @@ def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
     mend()
     replay.replay(settings("copy"))
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            replay.replay(settings())
+    with killed_at(step, monkeypatch):
+        replay.replay(settings())
     with opened(settings()) as lake, lake.ledger.engine.begin() as connection:
         for statement in AS_BEFORE:
             connection.exec_driver_sql(statement)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import replays
@@ -17,9 +16,10 @@ from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_discovery import CONTROL
 from tests.ocsf_lake.test_ingest import rows
-from tests.ocsf_lake.test_routing import KilledError, is_sound
+from tests.ocsf_lake.test_routing import is_sound
 
 OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
 
@@ -75,15 +75,9 @@ def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: 
 def test_an_interrupted_run_is_continued(
     step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
     before = rows(settings(), OBJECTS)
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    with killed_at(step, monkeypatch):
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     if step in ("rewritten", "registered"):
         assert rows(settings(), OBJECTS) == before
     ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")

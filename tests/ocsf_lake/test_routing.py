@@ -7,23 +7,19 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check, rebuild, replay
 from ocsf_mappers import registry
 from tests.ocsf_lake.conftest import ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import SAMPLE_LOGS
 
 FINDING = json.loads((SAMPLE_LOGS / "aws_guardduty" / "event_bridge.json").read_text())["detail"]
 COUNTS = "SELECT source, read, events, quarantined, dropped FROM ledger_batches ORDER BY ALL"
-
-
-class KilledError(BaseException):
-    """As an interrupt, which is no fault of the batch."""
 
 
 def finding(number: int, **more: object) -> dict[str, object]:
@@ -98,14 +94,8 @@ def test_an_interrupted_batch_of_two_sources_is_done_once(
 ) -> None:
     ingest.ingest([str(mixed)], settings("whole", part_rows=12))
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(mixed)], settings(part_rows=12))
+    with killed_at(step, monkeypatch):
+        ingest.ingest([str(mixed)], settings(part_rows=12))
     ingest.ingest([str(mixed)], settings(part_rows=12))
     is_sound(settings())
     assert contents(Path(settings().lake)) == contents(Path(settings("whole").lake))
@@ -123,14 +113,8 @@ def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mapper_of_the_second_source_that_changes_meanwhile_leaves_nothing_behind(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(reached: str, _: str) -> None:
-        if reached == "registered":
-            raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(mixed)], settings(batch_objects=10))
+    with killed_at("registered", monkeypatch):
+        ingest.ingest([str(mixed)], settings(batch_objects=10))
     ingest._THREADS.__dict__.clear()
     _mended(monkeypatch)
     ingest.ingest([str(mixed)], settings(batch_objects=10))
@@ -168,14 +152,8 @@ def test_lost_files_are_not_made_again_by_a_mapper_that_has_changed(
 def test_a_batch_planned_for_another_mapper_takes_its_second_source_with_it(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(reached: str, _: str) -> None:
-        if reached == "registered":
-            raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            ingest.ingest([str(mixed)], settings())
+    with killed_at("registered", monkeypatch):
+        ingest.ingest([str(mixed)], settings())
     ingest.ingest([str(mixed)], settings(ocsf_version="1.5.0"))
     versions = "SELECT DISTINCT metadata.version FROM guardduty_findings"
     assert rows(settings(ocsf_version="1.5.0"), versions) == [("1.5.0",)]
@@ -282,15 +260,9 @@ def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(r
 def test_an_interrupted_replay_of_two_sources_is_done_once(
     step: str, refused: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(reached: str, _: str) -> None:
-        if reached == step:
-            raise KilledError
-
     replay.replay(settings("whole"), again=True)
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
-        with pytest.raises(KilledError):
-            replay.replay(settings(), again=True)
+    with killed_at(step, monkeypatch):
+        replay.replay(settings(), again=True)
     if step != "done":
         replay.replay(settings(), again=True)
     assert rows(settings(), "SELECT count(*) FROM guardduty_findings") == [(3,)]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage import layout, packing, parquet
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.ocsf import tables
 
@@ -166,3 +166,22 @@ def test_a_file_holds_no_value_of_other_partitions() -> None:
         assert pa.types.is_dictionary(operations.type)
         assert {text[:12] for text in operations.dictionary.to_pylist()} == {partition.values[1]}
         assert len(found) == 1_000
+
+
+def test_dictionaries_inside_lists_and_maps_are_cut_to_a_slice() -> None:
+    size = 1_200
+    texts = pa.array([f"{'own' if n < size // 2 else 'other'}-{n % 9}" for n in range(size)]).dictionary_encode()
+    offsets = pa.array(range(size + 1), pa.int32())
+    structs = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([texts], names=["value"]))
+    entries = pa.MapArray.from_arrays(offsets, texts, texts)
+    for values in (texts, structs, entries):
+        part = packing.packed(values.slice(0, size // 2))
+        assert part.to_pylist() == values.slice(0, size // 2).to_pylist()
+        for held in dictionaries(part):
+            assert {text[:3] for text in held.to_pylist()} == {"own"}
+
+
+def dictionaries(values: pa.Array) -> list[pa.Array]:
+    if pa.types.is_map(values.type):
+        return [values.keys.dictionary, values.items.dictionary]
+    return [values.values.field(0).dictionary if pa.types.is_list(values.type) else values.dictionary]

@@ -2,15 +2,20 @@
 
 The compiler is the `ziglang` wheel, so none has to be on the machine. On other platforms, with OCSF_LAKE_PURE=1, and
 when anything goes wrong, the project is built without the library and reads in Python: no installation fails for it.
+That is why the wheel is no requirement of the build, which would end without it: it is fetched here if it is not there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,7 @@ from packaging.tags import sys_tags
 SOURCE = "ocsf_mappers/readers/jsoncolumns.c"
 LIBRARY = "ocsf_mappers/readers/_jsoncolumns.so"
 
-COMPILER = "ziglang>=0.17,<0.18"
+COMPILER, SERIES = "ziglang", "0.17"
 
 TARGETS = {
     "macosx_13_0_arm64": "aarch64-macos.13.0",
@@ -40,10 +45,6 @@ class CustomBuildHook(BuildHookInterface):
     """Adds the library to a wheel; to install the project editable, it is laid beside its source."""
 
     _folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def dependencies(self) -> list[str]:
-        """What has to be installed before."""
-        return [COMPILER] if platform() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it builds a wheel, `version` being "standard" or "editable"."""
@@ -89,11 +90,59 @@ def make(source: Path, library: Path, target: str) -> None:
     """
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     made = library.with_name(f"{library.name}.{os.getpid()}.so")
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", "-s", "-shared", "-fPIC",
-             "-fvisibility=hidden", "-fno-sanitize=all", f'-DSOURCE="{digest}"', "-o", made, source],
-            check=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
-            env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder},
+    with tempfile.TemporaryDirectory() as folder, compiler() as path:
+        run(
+            sys.executable, "-m", COMPILER, "cc", "-target", target, "-O2", "-s", "-shared", "-fPIC",
+            "-fvisibility=hidden", "-fno-sanitize=all", f'-DSOURCE="{digest}"', "-o", str(made), str(source),
+            ZIG_GLOBAL_CACHE_DIR=folder, ZIG_LOCAL_CACHE_DIR=folder, PYTHONPATH=path,
         )  # fmt: skip
     made.replace(library)
+
+
+@contextmanager
+def compiler() -> Iterator[str]:
+    """Where Python finds the compiler meanwhile.
+
+    Raises:
+        RuntimeError: It cannot be had.
+    """
+    known = os.environ.get("PYTHONPATH", "")
+    try:
+        there = metadata.version(COMPILER)
+    except metadata.PackageNotFoundError:
+        there = ""
+    if there.startswith(f"{SERIES}."):
+        yield known
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tried = []
+        for installer in installers():
+            try:
+                run(*installer, "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", folder,
+                    f"{COMPILER}=={SERIES}.*", PIP_RETRIES="1", PIP_USER="0")  # fmt: skip
+            except (OSError, subprocess.SubprocessError) as error:
+                tried.append(str(error))
+                continue
+            yield f"{folder}{os.pathsep}{known}" if known else folder
+            return
+    raise RuntimeError(f"no {COMPILER} {SERIES}: {'; '.join(tried) or 'neither pip nor uv is here'}")
+
+
+def installers() -> Iterator[list[str]]:
+    """Commands that may install a wheel: with the settings of whoever builds, other than those of a command line."""
+    yield [sys.executable, "-I", "-m", "pip"]  # past the environment of the build, which has none
+    for name in (os.environ.get("UV", "uv"), "pip", "pip3"):
+        if found := shutil.which(name):
+            yield [found, "pip"] if Path(found).stem == "uv" else [found]
+
+
+def run(*command: str, **variables: str) -> None:
+    """Runs a command, and says what it said when it fails."""
+    try:
+        subprocess.run(
+            command, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env={**os.environ, **variables},
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip() or error.stdout.strip()).rpartition("\n")[2]
+        raise subprocess.SubprocessError(f"{command[0]}: {last}") from error

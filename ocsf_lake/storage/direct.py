@@ -236,9 +236,9 @@ def _failing() -> Iterator[None]:
 
 def _check(meta: Any, key: str, etag: str) -> None:
     """The answer is about what was asked for; not every store heeds `If-Match`."""
-    if meta["path"] != key:
+    if meta["path"] != key or meta["e_tag"] is None:
         raise FailedError
-    if (meta["e_tag"] or "").strip('"') != etag:
+    if meta["e_tag"].strip('"') != etag:
         raise Changed
 
 

@@ -95,7 +95,7 @@ class CompiledMembers:
     """Reads the named members of records.
 
     Args:
-        names: Names of the members, none of them twice.
+        names: Names of the members, none of them twice, and none that JSON escapes: `PureMembers` refuses those.
         found: The library.
         sample: So many records are looked at to see whether a member's texts are worth searching for equal ones.
     """

@@ -262,7 +262,7 @@ class Evaluator:
         found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
         found |= {name: column for name, column in rows.columns.items() if not name.startswith(("leaf", "_"))}
         for step in plan.steps:
-            inputs = [_input(name, rows, found, many=len(step.inputs) > 1) for name in step.inputs]
+            inputs = [_input(name, rows, found, plan.facts, many=len(step.inputs) > 1) for name in step.inputs]
             codes, values = combined(inputs, rows.length)
             results = self._run(step, values)
             found |= {name: Column(result, codes) for name, result in results.items()}
@@ -330,14 +330,15 @@ class Evaluator:
         return Column(self._run(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
 
 
-def _input(name: str, rows: _Rows, found: Mapping[str, Column], *, many: bool) -> Column:
+def _input(name: str, rows: _Rows, found: Mapping[str, Column], facts: Program, *, many: bool) -> Column:
     """A column that a step reads: a leaf, whether one is null, an attribute, or whether that is null or a default."""
     if name.startswith("null"):
         return _boolean(rows.columns[f"leaf{name[4:]}"], lambda values: values.is_null())
     if name.startswith("vnull"):
         return _boolean(found[f"v{name[5:]}"], lambda values: values.is_null())
-    if name.startswith("vzero"):
-        return _boolean(found[f"v{name[5:]}"], lambda values: pc.equal(values, 0))
+    if name.startswith("vdefault"):
+        column = f"v{name.removeprefix('vdefault')}"
+        return _boolean(found[column], lambda values: pc.equal(values, facts.default_of[column]))
     if name in found:
         return found[name]
     if name not in rows.columns:

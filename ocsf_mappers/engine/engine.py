@@ -562,7 +562,7 @@ def _code() -> bytes:
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for module in sorted(root.rglob("*.py")):
-        if module.parent.name != "sources":
-            name = module.relative_to(root).as_posix()
+        name = module.relative_to(root).as_posix()
+        if not name.startswith("sources/"):
             digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
     return digest.digest()

@@ -33,6 +33,11 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
     return done.stdout
 
 
+NO_INDEX = {
+    "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1",
+}  # fmt: skip
+"""Variables with which neither pip nor uv finds anything to install."""
+
 BUILD = """
 import os, sys
 from hatchling import build
@@ -50,10 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     requires = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*pip, *requires, cwd=folder)
-    run(python, "-c", BUILD, "wheel", PROJECT, folder / "pure", cwd=folder)
-    more = run(python, "-c", "from hatchling import build; print(*build.get_requires_for_build_wheel())", cwd=PROJECT)
-    if more.split():
-        run(*pip, *more.split(), cwd=folder)
+    run(python, "-c", BUILD, "wheel", PROJECT, folder / "pure", cwd=folder, **NO_INDEX)
     for kind in ("sdist", "wheel"):
         run(python, "-c", BUILD, kind, PROJECT, folder / kind, cwd=folder)
     with tarfile.open(only(folder / "sdist")) as archive:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,13 +69,6 @@ _PAIR = pa.struct(
 )
 _VALUE = "{'key': pair.key, 'prefix': pair.prefix, 'value': pair.value::JSON, 'skip': pair.skip}"
 _ENTRIES = f"SELECT CASE WHEN pair IS NOT NULL THEN {flatten(f'[{_VALUE}]')} END AS entries FROM batch"
-
-_NAMES = Step(
-    ("record",),
-    "SELECT CASE WHEN json_valid(record) THEN to_json(json_keys(record))::VARCHAR END AS names FROM batch",
-    ("names",),
-)
-"""The names of each record's members; of many records they are few."""
 
 
 @dataclass(frozen=True)
@@ -222,26 +214,13 @@ class Evaluator:
             columns |= {name: encoded(records[column_name(name)]) for name in shape.columns}
             columns[UNDECLARED] = plain(records[UNDECLARED])
             return _Rows(len(records), columns), odd
-        members, odd, doubtful = self._members.read(records["_raw"])
-        if doubtful.any():
-            texts = plain(records["_raw"]).values.filter(pa.array(doubtful))
-            odd[doubtful] = self._odd(texts)
+        members, odd = self._members.read(records["_raw"])
         columns |= dict(zip(self._members.names, members, strict=True))
         for root, step in distinct.closer_look(self.mapper).items():
             flags = self._run(step, [columns[root].values])["odd"].to_numpy(zero_copy_only=False)
             if columns[root].some(flags):
                 odd |= columns[root].rows_where(flags, len(records))
         return _Rows(len(records), columns), odd
-
-    def _odd(self, records: pa.Array) -> np.ndarray[Any, Any]:
-        """A boolean for each JSON record: whether it has undeclared or repeated members, or is not valid to DuckDB."""
-        names = self._computed(_NAMES, [records])["names"].dictionary_encode(null_encoding="encode")
-        flags = [text is None or self._others(msgspec.json.decode(text)) for text in names.dictionary.to_pylist()]
-        found: np.ndarray[Any, Any] = np.array(flags, bool)[names.indices.to_numpy()]
-        return found
-
-    def _others(self, names: Sequence[str]) -> bool:
-        return len(set(names)) < len(names) or not set(names).issubset(self._members.names)
 
     def _chosen(self, rows: _Rows, shape: BatchShape) -> Column:
         """The number of the event map that takes each record."""

@@ -23,8 +23,9 @@ from ocsf_mappers.readers.streams import Limits
 
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
-NOT_SETTINGS = frozenset(["OCSF_LAKE_SAMPLES"])
-"""Variables that begin like a setting's and are none: the folder of logs that tests read."""
+NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES"])
+"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, and the
+folder of logs that tests read."""
 
 
 class FlowFields(BaseModel):
@@ -44,6 +45,13 @@ class FlowFields(BaseModel):
     @classmethod
     def _names(cls, fields: str) -> str:
         return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+def processors() -> int:
+    """The processors that this process may run on, at least one; a container's share of time does not count."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -136,7 +144,10 @@ class Settings(BaseSettings):
     compact_grace_hours: float = Field(
         24, ge=0, description="Files that were merged stay so long, for queries that are under way."
     )
-    workers: int = Field(2, ge=1, le=64, description="Batches worked on at once. Each needs up to 500 MB of memory.")
+    workers: int = Field(
+        default_factory=lambda: min(2, processors()), ge=1, le=64,
+        description="Batches worked on at once. Each needs up to 500 MB of memory. Default: 2, and 1 on one processor.",
+    )  # fmt: skip
 
     attempts: int = Field(
         3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."

@@ -4,7 +4,9 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 `Engine(registry.load("aws_cloudtrail")).map(...)`.
 """
 
-from ocsf_mappers.engine.engine import Engine, Mapped, RawObject
+from ocsf_mappers.engine.batch import RawObject
+from ocsf_mappers.engine.engine import Engine
+from ocsf_mappers.engine.mapped import Mapped
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import (
     CLOUDWATCH,
@@ -15,7 +17,21 @@ from ocsf_mappers.readers import (
     ParquetRows,
     Unheaded,
 )
-from ocsf_mappers.vocabulary.expr import Column, Expr, coalesce, col, element, outer, sql, when
+from ocsf_mappers.vocabulary.expr import (
+    Column,
+    Expr,
+    Obj,
+    coalesce,
+    col,
+    element,
+    first,
+    list_of,
+    obj,
+    outer,
+    sql,
+    text,
+    when,
+)
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
@@ -37,6 +53,7 @@ __all__ = [
     "JsonRecords",
     "Mapped",
     "Mapper",
+    "Obj",
     "ParquetRows",
     "Product",
     "RawObject",
@@ -44,9 +61,13 @@ __all__ = [
     "coalesce",
     "col",
     "element",
+    "first",
+    "list_of",
+    "obj",
     "object_key",
     "outer",
     "sql",
+    "text",
     "text_struct",
     "when",
 ]

@@ -13,7 +13,12 @@ import pyarrow as pa
 
 from ocsf_mappers import PROTOCOL_NUMBERS, Mapper, registry
 from ocsf_mappers.readers import Chunk
-from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary.claims import Compare, IsIn, Test
+from ocsf_mappers.vocabulary.expr import as_word
+from ocsf_mappers.vocabulary.texts import Epoch, Extract, Iso8601, Replace, ReplacePrefix
+from ocsf_mappers.vocabulary.values import Column, Sql
+from ocsf_mappers.vocabulary.values import Json as Member
+from ocsf_mappers.vocabulary.word import Word
 from tests.support import Json, leaves, named_rows
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
@@ -70,10 +75,10 @@ def captions(source: str) -> Mapping[str, Mapping[str, set[str]]]:
     """Source path -> its text -> what the mapping may say instead, as its own tables of replacements have it."""
     found: dict[str, dict[str, set[str]]] = {}
     for event in registry.load(source).events:
-        for given in event.fields.values():
-            for expr in _every(e.as_expr(given)):
-                if isinstance(expr, e.Replace) and (path := _path(expr.inner)):
-                    for old, new in expr.pairs:
+        for given in event.words.values():
+            for word in given.every():
+                if isinstance(word, Replace) and (path := _path(word.inner)):
+                    for old, new in word.pairs:
                         found.setdefault(path, {}).setdefault(old, set()).add(new)
     return found
 
@@ -81,29 +86,23 @@ def captions(source: str) -> Mapping[str, Mapping[str, set[str]]]:
 @cache
 def steering(source: str) -> frozenset[str]:
     """Source paths whose values decide how a record is mapped, or only mean something as they are, such as times."""
-    claims = (e.Compare, e.IsIn, e.Test, e.Replace, e.ReplacePrefix, e.Epoch, e.Iso8601, e.Sql, e.Extract)
+    claims = (Compare, IsIn, Test, Replace, ReplacePrefix, Epoch, Iso8601, Sql, Extract)
     mapper = registry.load(source)
-    given = [value for event in mapper.events for value in (*event.fields.values(), event.where) if value is not None]
+    given = [value for event in mapper.events for value in (*event.words.values(), event.where) if value is not None]
     found = set()
-    for expr in (e.as_expr(value) for value in (*given, mapper.table)):
-        for claim in _every(expr):
+    for word in map(as_word, (*given, mapper.table)):
+        for claim in word.every():
             if isinstance(claim, claims):
-                found |= {path for inner in _every(claim) if (path := _path(inner))}
+                found |= {path for inner in claim.every() if (path := _path(inner))}
     return frozenset(found)
 
 
-def _every(expr: e.Expr) -> Iterator[e.Expr]:
-    yield expr
-    for inner in e.children(expr):
-        yield from _every(inner)
-
-
-def _path(expr: e.Expr) -> str | None:
-    match expr:
-        case e.Column(parts):
-            return ".".join(parts)
-        case e.Json(e.Column(parts), keys):
-            return ".".join((*parts, *keys))
+def _path(word: Word) -> str | None:
+    match word:
+        case Column(path):
+            return ".".join(path)
+        case Member(Column(path), keys):
+            return ".".join((*path, *keys))
     return None
 
 

@@ -11,10 +11,11 @@ import hashlib
 import io
 import os
 import re
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,8 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.core import split_protocol
 
-from ocsf_lake.storage import retry, s3
+from ocsf_lake.storage import retry, s3, transfer
+from ocsf_lake.storage.direct import Changed, FailedError, Stream
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
@@ -38,6 +40,9 @@ WHOLE_BYTES = 32 << 20
 
 AHEAD_OBJECTS, AHEAD_BYTES = 24, 48 << 20
 """So many objects, and of so many bytes together, are fetched before they are asked for."""
+
+KEPT_BYTES, KEPT_FILE_BYTES = 16 << 20, 256 << 10
+"""So many bytes of local files, none of them larger, are kept from hashing to reading: small ones are read once."""
 
 DEFAULT_ACCESS = Access()
 
@@ -206,6 +211,10 @@ def with_etag(ref: ObjectRef) -> ObjectRef:
         return ref
     fs, path = filesystem(ref.uri)
     try:
+        if is_local(fs) and (data := _small(path, ref)) is not None:
+            found = replace(ref, etag=hashlib.md5(data, usedforsecurity=False).hexdigest())
+            _kept.keep(found, data)
+            return found
         return replace(ref, etag=_md5(fs, path, ref))
     except OSError:
         # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
@@ -214,6 +223,50 @@ def with_etag(ref: ObjectRef) -> ObjectRef:
 
 def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+
+
+class _Kept:
+    """The bytes of local files that were hashed and not read yet; the oldest ones give way. For several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: dict[ObjectRef, bytes] = {}
+        self._bytes = 0
+
+    def keep(self, ref: ObjectRef, data: bytes) -> None:
+        """Keeps the bytes of an object, which has its ETag."""
+        with self._lock:
+            self._take(ref)
+            self._files[ref] = data
+            self._bytes += len(data)
+            while self._bytes > KEPT_BYTES:
+                self._take(next(iter(self._files)))
+
+    def take(self, ref: ObjectRef, path: str) -> bytes | None:
+        """The bytes of an object, once, if they are kept and its file has not been touched since it was listed."""
+        with self._lock:
+            data = self._take(ref)
+        if data is not None:
+            with suppress(OSError):  # opening it will say what is wrong
+                return data if _stamp(Path(path).stat()) == ref.stamp else None
+        return None
+
+    def _take(self, ref: ObjectRef) -> bytes | None:
+        data = self._files.pop(ref, None)
+        self._bytes -= len(data or b"")
+        return data
+
+
+_kept = _Kept()
+
+
+def _small(path: str, ref: ObjectRef) -> bytes | None:
+    """The bytes of a small local file that is as it was listed."""
+    if ref.size > KEPT_FILE_BYTES:
+        return None
+    with Path(path).open("rb") as file:
+        data = file.read(KEPT_FILE_BYTES + 1)
+        return data if _stamp(os.fstat(file.fileno())) == ref.stamp and len(data) == ref.size else None
 
 
 def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
@@ -225,7 +278,8 @@ def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
 
 
 def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
-    return io.BufferedReader(Steady(fs, path, ref.size), _BUFFER_BYTES)
+    begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
+    return io.BufferedReader(Steady(fs, path, ref, begun), _BUFFER_BYTES)
 
 
 class Steady(io.RawIOBase):
@@ -234,15 +288,17 @@ class Steady(io.RawIOBase):
     Args:
         fs: Its file system.
         path: Its path there.
-        size: Its size as it was listed; less than that is an answer cut short.
+        ref: The object as it was listed: less than its size is an answer cut short, and it stays the one that it was.
+        begun: A shorter way to it, taken for as long as it is read from begin to end and nothing fails.
     """
 
-    def __init__(self, fs: Any, path: str, size: int) -> None:
+    def __init__(self, fs: Any, path: str, ref: ObjectRef, begun: Stream | None = None) -> None:
         self._fs = fs
         self._path = path
-        self._size = size
+        self._etag = ref.etag
+        self._size = ref.size
         self._at = 0
-        self._file: Any = None
+        self._file: Any = begun
 
     def readable(self) -> bool:
         """It is."""
@@ -271,14 +327,23 @@ class Steady(io.RawIOBase):
 
     def _read(self, wanted: int) -> bytes:
         try:
+            if isinstance(self._file, Stream) and self._file.tell() != self._at:
+                self._forget()
             if self._file is None:
                 self._file = self._fs.open(self._path, "rb")
+                # s3fs reads on only what has the ETag that it finds here.
+                found = getattr(self._file, "details", None) or {}
+                if self._etag and "ETag" in found and str(found["ETag"]).strip('"') != self._etag:
+                    raise Changed
             if self._file.tell() != self._at:
                 self._file.seek(self._at)
             data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))
             if not data and self._at < self._size:
                 raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
             return data
+        except FailedError:
+            self._forget()
+            return self._read(wanted)
         except BaseException:
             self._forget()
             raise
@@ -306,6 +371,7 @@ class Opener:
         self.access = access
         self._next = deque(ref for ref in refs if _whole(ref))
         self._fetched: dict[ObjectRef, Future[bytes]] = {}
+        self._held = 0
 
     @contextmanager
     def opened(self, ref: ObjectRef) -> Iterator[BinaryIO]:
@@ -323,7 +389,7 @@ class Opener:
         try:
             with s3.explained(ref.uri, denied=ObjectError):
                 data = retry.call(self._whole, ref)
-        except s3.Changed:
+        except Changed:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
         except FileNotFoundError as error:
             raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
@@ -336,6 +402,7 @@ class Opener:
         for future in self._fetched.values():
             future.cancel()
         self._fetched.clear()
+        self._held = 0
 
     def _whole(self, wanted: ObjectRef) -> bytes:
         """The object, fetched now if it was not before; starts to fetch those after it as far as they fit."""
@@ -343,16 +410,16 @@ class Opener:
             self._fetch(wanted)
             while self._next and self._next.popleft() != wanted:
                 continue
-        held = sum(ref.size for ref in self._fetched)
-        while self._next and len(self._fetched) < AHEAD_OBJECTS and held + self._next[0].size <= AHEAD_BYTES:
-            following = self._next.popleft()
-            held += following.size
-            self._fetch(following)
+        while self._next and len(self._fetched) < AHEAD_OBJECTS and self._held + self._next[0].size <= AHEAD_BYTES:
+            self._fetch(self._next.popleft())
+        self._held -= wanted.size
         return self._fetched.pop(wanted).result()
 
     def _fetch(self, ref: ObjectRef) -> None:
         fs, path = filesystem(ref.uri, self.access)
-        self._fetched[ref] = s3.fetch(fs, path, ref.etag)
+        if ref not in self._fetched:
+            self._held += ref.size
+        self._fetched[ref] = transfer.fetch(fs, path, ref.etag, ref.size)
 
 
 def _whole(ref: ObjectRef) -> bool:
@@ -370,11 +437,16 @@ def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO
 def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
     fs, path = filesystem(ref.uri, access)
     local = is_local(fs)
+    if local and (kept := _kept.take(ref, path)) is not None:
+        yield io.BytesIO(kept)
+        return
     try:
         with s3.explained(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
             file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+    except Changed:
+        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:
         hint = "; a name that is not UTF-8 cannot be read, rename it" if local and "\\x" in ref.uri else ""
         raise ObjectError(f"the object is gone since it was listed{hint}", object=ref.uri) from error
@@ -386,8 +458,13 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
             same = _md5(fs, path, ref) == ref.etag
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
-        with s3.explained(ref.uri, denied=ObjectError):
-            yield file
+        try:
+            with s3.explained(ref.uri, denied=ObjectError):
+                yield file
+        except Changed:
+            raise ObjectError(
+                "the object changed while it was read; the next run reads it", object=ref.uri
+            ) from None  # fmt: skip
         if local and _stamp(os.fstat(file.fileno())) != before:
             raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
 

@@ -39,6 +39,11 @@ NO_DICTIONARY = frozenset(
 )
 """Columns of so many values that a file with a dictionary of them is larger, as measured."""
 
+FEW_ROWS = 100
+"""A file of fewer rows is packed by snappy. What zstd sets up for each column costs it half of its time, and there is
+little to pack: 10 events of CloudTrail 1.9 ms and 17.7 kB instead of 3.8 ms and 18.4 kB. From some 200 rows on the
+bytes that zstd saves are worth more than its time."""
+
 MOST_ROWS_PER_STEP = 1024
 """Rows that are added to a page before its size is looked at, at most."""
 
@@ -295,12 +300,15 @@ def _coded(kind: pa.DataType, like: pa.DataType) -> pa.DataType:
 def encode(rows: pa.Table, settings: Form, sort_by: str | None = None) -> pa.Buffer:
     """A Parquet file of these rows, of plain types: what is text here is text to every reader."""
     sink = pa.BufferOutputStream()
+    arguments = form(rows.schema, settings, sort_by)
+    if len(rows) < FEW_ROWS:
+        arguments |= {"compression": "snappy", "compression_level": None}
     pq.write_table(
         rows,
         sink,
         row_group_size=settings.row_group_rows,
         write_batch_size=rows_per_step(rows, settings),
-        **form(rows.schema, settings, sort_by),
+        **arguments,
     )
     return sink.getvalue()
 

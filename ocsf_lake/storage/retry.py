@@ -6,6 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from ocsf_mappers.errors import RetriableError
@@ -70,7 +71,7 @@ def patiently(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
 
 
 def _called(attempts: int, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
-    for pause in [*pauses(attempts), None]:
+    for pause in chain(pauses(attempts), (None,)):
         try:
             return do(*given, **named)
         except Exception as error:

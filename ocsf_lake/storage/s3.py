@@ -1,4 +1,4 @@
-"""S3 and stores that speak its protocol: who we are there, how objects are got and put, and what a refusal means.
+"""S3 and stores that speak its protocol: who we are there, what is there, and what a refusal means.
 
 One connection pool per way of access, kept for the life of the process. Requests are tried again by botocore when the
 store is busy; what still fails comes out as one of this project's errors, with the permission or setting to look at.
@@ -6,13 +6,9 @@ store is busy; what still fails comes out as one of this project's errors, with 
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,21 +26,15 @@ SESSION_NAME = "ocsf-lake"
 ATTEMPTS = 3
 """How often botocore itself asks a busy store; `ocsf_lake.storage.retry` goes on after it, with longer pauses."""
 
-MULTIPART_BYTES = 64 << 20
-PART_BYTES = 32 << 20
-"""Files from the first size on are put in parts of the second, four at once."""
-
-SHA256 = "sha256"
-"""Metadata of our objects: the checksum of the bytes, which the ETag of an encrypted or multipart object is not."""
-
-_BUSY = frozenset(
+BUSY = frozenset(
     """
     SlowDown Throttling ThrottlingException ThrottledException RequestLimitExceeded TooManyRequestsException
     RequestThrottled ProvisionedThroughputExceededException BandwidthLimitExceeded ServiceUnavailable InternalError
     InternalFailure InternalServiceException InternalServerException OperationTimeoutException
-    ConcurrentModificationException RequestTimeout OperationAborted 500 502 503 504
+    ConcurrentModificationException RequestTimeout OperationAborted ConditionalRequestConflict 500 502 503 504
     """.split()  # noqa: SIM905 - names as one reads them
 )
+"""Codes of a store that will do it later."""
 _EXPIRED = frozenset(["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"])
 _UNKNOWN_KEYS = frozenset(
     """
@@ -66,7 +56,6 @@ RESTORE = (
     "it cannot be read before it is restored (`aws s3api restore-object`, or S3 Batch Operations for many); "
     "the next run after that reads it"
 )
-_PRECONDITION = frozenset(["PreconditionFailed", "412", "ConditionalRequestConflict"])
 
 
 @dataclass(frozen=True)
@@ -264,129 +253,6 @@ def aws_session(service: str, access: Access) -> Any:
     return session
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
-def fetch(fs: S3FileSystem, path: str, etag: str) -> Future[bytes]:
-    """Starts to get a whole object, if it is still the one with this ETag.
-
-    The future raises `Changed` when it is not, and otherwise what `explained` tells apart.
-    """
-    return asyncio.run_coroutine_threadsafe(_get(fs, path, etag), fs.loop)
-
-
-class Changed(Exception):  # noqa: N818 - no error: the caller says what it means
-    """The object is not the one that was asked for, or it is there already."""
-
-
-async def _get(fs: S3FileSystem, path: str, etag: str) -> bytes:
-    from botocore import exceptions as boto
-
-    bucket, key, _ = fs.split_path(path)
-    try:
-        answer = await fs._call_s3("get_object", fs.req_kw, Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
-        async with answer["Body"] as body:
-            return bytes(await body.read())
-    except OSError as error:
-        if _code(error) in _PRECONDITION:
-            raise Changed from error
-        raise
-    except boto.IncompleteReadError as error:
-        raise ConnectionError(str(error)) from error
-
-
-# -- writing ----------------------------------------------------------------------------------------------------------
-def put(fs: S3FileSystem, path: str, data: bytes) -> None:
-    """Puts an object with checksums that the store verifies; bytes that are there already are not put again.
-
-    The name is claimed with `If-None-Match: *`, so that a repeated run makes no new version and no new notification.
-    Other bytes under the name are replaced.
-    """
-    digest = hashlib.sha256(data)
-    try:
-        _put(fs, path, data, digest.digest(), IfNoneMatch="*")
-    except Changed:
-        if _held(fs, path) != (len(data), digest.hexdigest()):
-            _put(fs, path, data, digest.digest())
-
-
-class Pieces:
-    """The bytes of a buffer, a slice of them at a time: those of a file that is not read whole.
-
-    Args:
-        data: A buffer of Arrow, such as a file mapped into memory.
-    """
-
-    def __init__(self, data: Any) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return int(self._data.size)
-
-    def __getitem__(self, wanted: slice) -> bytes:
-        start, stop, _ = wanted.indices(len(self))
-        return bytes(self._data.slice(start, stop - start).to_pybytes())
-
-
-def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
-    """Puts an object if its name is free; needs no permission but to put.
-
-    Args:
-        fs: The file system.
-        path: Bucket and key.
-        data: The bytes.
-        sha256: Their checksum.
-
-    Returns:
-        Whether the name was free. What is there already is left as it is.
-    """
-    # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
-    if len(data) >= MULTIPART_BYTES and _is_there(fs, path):
-        return False
-    try:
-        _put(fs, path, data, sha256, IfNoneMatch="*")
-    except Changed:
-        return False
-    return True
-
-
-def _is_there(fs: S3FileSystem, path: str) -> bool:
-    try:
-        _held(fs, path)
-    except (FileNotFoundError, PermissionError):
-        return False
-    return True
-
-
-def _held(fs: S3FileSystem, path: str) -> tuple[int, str | None]:
-    bucket, key, _ = fs.split_path(path)
-    found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
-    return int(found["ContentLength"]), found["Metadata"].get(SHA256)
-
-
-def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, **condition: str) -> None:
-    bucket, key, _ = fs.split_path(path)
-    common = {"Metadata": {SHA256: sha256.hex()}, "ContentType": "application/vnd.apache.parquet"}
-    try:
-        if len(data) >= MULTIPART_BYTES:
-            mode = "create" if condition else "overwrite"
-            fs.pipe_file(path, data, chunksize=PART_BYTES, max_concurrency=4, mode=mode, **common)
-            return
-        data = data[:]
-        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        checksum = base64.b64encode(sha256).decode()
-        fs.call_s3(
-            "put_object", fs.s3_additional_kwargs, Bucket=bucket, Key=key, Body=data, ContentMD5=md5,
-            ChecksumSHA256=checksum, **common, **condition,
-        )  # fmt: skip
-    except OSError as error:
-        code = _code(error)
-        if code in _PRECONDITION or isinstance(error, FileExistsError):
-            raise Changed from error
-        if condition and code in ("NotImplemented", "501"):
-            _put(fs, path, data, sha256)
-            return
-        raise
-
-
 # -- errors -----------------------------------------------------------------------------------------------------------
 @contextmanager
 def explained(uri: str, denied: type[OcsfMappersError] = ConfigError) -> Iterator[None]:
@@ -423,7 +289,7 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
     import aiohttp
     from botocore import exceptions as boto
 
-    code = _code(error)
+    code = code_of(error)
     message = str(error)
     if code == "NoSuchBucket":
         return ConfigError(f"there is no bucket {_bucket(uri)!r}", object=uri)
@@ -441,7 +307,7 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
             "and an encrypted bucket kms:Decrypt and kms:GenerateDataKey for its key",
             object=uri,
         )
-    if code in _BUSY:
+    if code in BUSY:
         return RetriableError(f"the store is busy or out of order ({code}): {message}", object=uri)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return ConfigError(f"{message}; set AWS_PROFILE, AWS_ACCESS_KEY_ID or a role of this machine", object=uri)
@@ -461,7 +327,8 @@ def _client_error(error: BaseException | None) -> Any:
     return error
 
 
-def _code(error: BaseException) -> str:
+def code_of(error: BaseException) -> str:
+    """What S3 calls the error, such as `AccessDenied`; "" where it is none of S3's."""
     found = _client_error(error)
     return str(found.response.get("Error", {}).get("Code", "")) if found else ""
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from ocsf_lake.storage import objects, permissions, retry, s3
+from ocsf_lake.storage import objects, permissions, retry, s3, transfer
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers.errors import ConfigError, WriteError
 
@@ -56,7 +56,7 @@ class Store:
                 if self.is_local:
                     _put_local(Path(path), data, self.umask)
                 elif s3.is_s3(self.fs):
-                    retry.call(s3.put, self.fs, path, data.to_pybytes())
+                    retry.call(transfer.put, self.fs, path, data.to_pybytes())
                 else:
                     retry.call(self.fs.pipe_file, path, data.to_pybytes())
         except OSError as error:
@@ -80,7 +80,7 @@ class Store:
                     return _put_new_local(Path(path), data, self.umask)
                 if s3.is_s3(self.fs):
                     digest = hashlib.sha256(data).digest()
-                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(data), digest)
+                    return transfer.put_new(self.fs, path, transfer.Pieces(data), digest)
                 if retry.call(self.fs.exists, path):
                     return False
                 retry.call(self.fs.pipe_file, path, data.to_pybytes())
@@ -104,7 +104,7 @@ class Store:
                 if self.is_local:
                     return _put_new_local(Path(path), buffer, self.umask)
                 if s3.is_s3(self.fs):
-                    return retry.call(s3.put_new, self.fs, path, s3.Pieces(buffer), hashlib.sha256(data).digest())
+                    return transfer.put_new(self.fs, path, transfer.Pieces(buffer), hashlib.sha256(data).digest())
                 if retry.call(self.fs.exists, path):
                     return False
                 retry.call(self.fs.pipe_file, path, data)

@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions, render, statistics
+from ocsf_mappers.compiler import captions, statistics
 from ocsf_mappers.compiler.each import Holder, ObjectList
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Observable, Program
 from ocsf_mappers.compiler.reads import Record, SharedRecord
-from ocsf_mappers.compiler.render import ABSENT
 from ocsf_mappers.compiler.unmapped import Leftovers
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema, tables, validate
-from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary import lists
 from ocsf_mappers.vocabulary.check import column_type, table_names
+from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.record import Path
+from ocsf_mappers.vocabulary.values import ListOf, Literal, columns
+from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
@@ -74,13 +76,7 @@ class Mapped:
     """One attribute as one event map fills it."""
 
     attribute: schema.Attribute
-    expr: e.Expr
-
-    @property
-    def constant(self) -> bool:
-        """Whether it is the same for every record."""
-        items = self.expr.items if isinstance(self.expr, e.ListOf) else (self.expr,)
-        return all(isinstance(item, e.Literal) for item in items)
+    word: Word
 
 
 @lru_cache(maxsize=128)
@@ -110,9 +106,11 @@ class Compiler:
         self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
 
-    def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
+    def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
-        self._record = record = Record(self.batch.columns, self.batch.object_key)
+        self._record = record = Record(
+            self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank
+        )
         self._members = SharedRecord(record)
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
         return (record if len(self.mapper.events) > 1 else self._members), self._members
@@ -128,25 +126,24 @@ class Compiler:
             "metadata.profiles": list(event.all_profiles),
         }
         found = {}
-        for path, given in {**machine, **event.fields}.items():
+        for path, given in {**machine, **event.words}.items():
             if given is None:
                 continue
-            try:
-                attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
-            except MappingError:
+            chain = self.schema.find(event.event_class, path, event.all_profiles)
+            if chain is None:
                 continue  # `check` has made sure that some shipped version knows the path
-            mapped = Mapped(attribute, e.as_expr(given))
-            if self._readable(mapped.expr) or attribute.required:
+            mapped = Mapped(chain[-1], as_word(given))
+            if self._readable(mapped.word) or chain[-1].required:
                 found[path] = mapped
         return found
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
 
-    def _readable(self, expr: e.Expr) -> bool:
+    def _readable(self, word: Word) -> bool:
         """Whether the batch holds anything that the expression reads."""
-        named = [column.parts for column in e.columns(expr)]
-        return not named or any(self.column(parts) != ABSENT for parts in named)
+        named = [column.path for column in columns(word)]
+        return not named or any(self.column(path) != ABSENT for path in named)
 
     # -- merging event maps -------------------------------------------------------------------------------------------
     def _choice(self, choices: list[str | None]) -> str:
@@ -173,7 +170,7 @@ class Compiler:
     def _kind(self, path: str) -> str:
         """`constant`, `caption`, `list`, or the scalar base of the attribute's OCSF type."""
         mapped = self._any(path)
-        if path != "activity_id" and all(found is None or found.constant for found in self._everywhere(path)):
+        if path != "activity_id" and all(found is None or found.word.is_constant for found in self._everywhere(path)):
             return "constant"
         if mapped.attribute.is_array:
             return "list"
@@ -200,13 +197,29 @@ class Compiler:
                 found[path] = cast
         return found
 
+    @cached_property
+    def defaults(self) -> dict[str, int | str]:
+        """By path, the value that stands where the log says nothing; such a value makes no object exist."""
+        found: dict[str, int | str] = {}
+        for path in self.numbers:
+            given = {mapped.word.default for mapped in self._everywhere(path) if mapped is not None}
+            if len(given) > 1:
+                raise MappingError(f"{path}: one event map has a default that makes no object, another has not")
+            default = given.pop()
+            if "." in path and self.kinds[path] == "caption" and self._any(path).attribute.required:
+                found[path] = 0
+            elif "." in path and default is not None:
+                found[path] = default
+        return found
+
     def is_missing(self, number: int) -> str:
         """SQL that is true where an attribute has no value."""
         return f"v{number} IS NULL"
 
     def is_default(self, number: int) -> str:
-        """SQL that is true where an id is only its default."""
-        return f"v{number} = 0"
+        """SQL that is true where a value is only its default."""
+        default = next(given for path, given in self.defaults.items() if self.numbers[path] == number)
+        return f"v{number} = {default if isinstance(default, int) else sqltext.text(default)}"
 
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
@@ -215,13 +228,13 @@ class Compiler:
     def _text(self, path: str, mapped: Mapped | None) -> str | None:
         if mapped is None:
             return None
-        if e.parts(mapped.expr):
+        if lists.parts(mapped.word):
             return self._objects(path, mapped).sql()
         if self.kinds[path] == "caption":
-            return captions.id_sql(mapped.expr, mapped.attribute, self.column)
-        if self.kinds[path] == "list" and not isinstance(mapped.expr, e.ListOf):
-            return f"from_json({render.value(mapped.expr, self.column)}, '[\"VARCHAR\"]')"
-        return render.value(mapped.expr, self.column)
+            return captions.id_sql(mapped.word, mapped.attribute, self.column)
+        if self.kinds[path] == "list" and not isinstance(mapped.word, ListOf):
+            return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
+        return mapped.word.sql(self.column)
 
     def _objects(self, path: str, mapped: Mapped) -> ObjectList:
         """A list of objects as this version and the table know it."""
@@ -230,7 +243,7 @@ class Compiler:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(e.parts(mapped.expr), known, column_type(self.table, path), self.shared, _checked)
+        return ObjectList(lists.parts(mapped.word), known, column_type(self.table, path), self.shared, _checked)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -255,9 +268,9 @@ class Compiler:
     def _other_text(self, path: str) -> str | None:
         """The text of a caption that the enum does not know; None when an expression gives only known ones."""
         found = self._everywhere(path)
-        if all(m is None or captions.closed(m.expr, captions.enum_ids(m.attribute)) for m in found):
+        if all(m is None or m.word.gives_only(captions.enum_ids(m.attribute)) for m in found):
             return None
-        return self._choice([render.value(mapped.expr, self.column) if mapped else None for mapped in found])
+        return self._choice([mapped.word.sql(self.column) if mapped else None for mapped in found])
 
     def _failed(self) -> dict[str, str]:
         """For each path that is cast, SQL that is true where the cast failed."""
@@ -265,21 +278,10 @@ class Compiler:
         for path, number in self.numbers.items():
             if self._is_time(path):
                 given = self._choice(
-                    [self._time_input(mapped.expr) if mapped else None for mapped in self._everywhere(path)]
+                    [mapped.word.time_text(self.column) if mapped else None for mapped in self._everywhere(path)]
                 )
                 tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
         return tests
-
-    def _time_input(self, expr: e.Expr) -> str | None:
-        """The text that a time is made of."""
-        match expr:
-            case e.Epoch(inner) | e.Iso8601(inner):
-                return render.value(inner, self.column)
-            case e.Coalesce(items):
-                inputs = [found for item in items if (found := self._time_input(item))]
-                return f"coalesce({', '.join(inputs)})"
-            case _:
-                return None
 
     # -- what is left over --------------------------------------------------------------------------------------------
     @cached_property
@@ -293,14 +295,14 @@ class Compiler:
                 leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
         return leftovers
 
-    def _uses(self, path: str) -> Iterable[tuple[render.Consumption, list[int]]]:
+    def _uses(self, path: str) -> Iterable[tuple[Consumption, list[int]]]:
         """What a path consumes, with the event maps that agree on it."""
-        grouped: dict[render.Consumption, list[int]] = {}
+        grouped: dict[Consumption, list[int]] = {}
         for number, mapped in enumerate(self._everywhere(path)):
             if mapped is None:
                 continue
-            found = render.consumed(mapped.expr, self.column)
-            if e.parts(mapped.expr):
+            found = mapped.word.consumed(self.column)
+            if lists.parts(mapped.word):
                 found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
             for use in found:
                 grouped.setdefault(use, []).append(number)
@@ -350,7 +352,7 @@ class Compiler:
         marked: dict[str, list[int]] = {}
         for event, fields in zip(self.mapper.events, self.mapped, strict=True):
             for path, mapped in fields.items():
-                for leaf in [f"{path}.{name}" for name, _ in e.element_fields(mapped.expr)] or [path]:
+                for leaf in [f"{path}.{name}" for name, _ in lists.element_fields(mapped.word)] or [path]:
                     if column_type(self.table, leaf) is None:
                         continue
                     given = self.mapper.observables.get(leaf)
@@ -362,11 +364,8 @@ class Compiler:
         return marked
 
     def _observable_kind(self, event: EventMap, path: str) -> int | None:
-        try:
-            attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
-        except MappingError:
-            return None
-        return self.schema.scalar(attribute).observable if attribute.object is None else None
+        found = self.schema.find(event.event_class, path, event.all_profiles)
+        return self.schema.scalar(found[-1]).observable if found and found[-1].object is None else None
 
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
@@ -400,6 +399,7 @@ class Compiler:
             carriers=[frozenset(self._users[path]) for path in self._taken],
             census=[f"m{number}" for number, _ in enumerate(self._census())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
+            defaults=self.defaults,
         )
 
     def _constants(self, path: str) -> list[str | int | bool | list[str] | None]:
@@ -410,7 +410,7 @@ class Compiler:
         if sibling is None:
             return {}
         found = self._everywhere(path)
-        return {sibling: [str(m.expr.value) if m and isinstance(m.expr, e.Literal) else None for m in found]}
+        return {sibling: [str(m.word.value) if m and isinstance(m.word, Literal) else None for m in found]}
 
     def _sibling_path(self, path: str) -> str | None:
         """The path of an id's sibling, None when there is none or an event map fills it itself."""
@@ -426,8 +426,7 @@ class Compiler:
             other=f"o{self.numbers[path]}" if self._other_text(path) else None,
             captions=labels,
             sibling=self._sibling_path(path),
-            weak=self._any(path).attribute.required and "." in path,
-            telling=[m is not None and _passes_text(m.expr) for m in found],
+            telling=[m is not None and m.word.passes_text for m in found],
         )
 
     def _class_constants(self) -> dict[str, list[str | int]]:
@@ -493,7 +492,7 @@ class Compiler:
         """The table's columns, lists of objects only with the members that an event map fills: others need no check."""
         columns = self.table.arrow
         for path, mapped in self.mapped[number].items():
-            if e.parts(mapped.expr) and "." not in path:
+            if lists.parts(mapped.word) and "." not in path:
                 kind = self._objects(path, mapped).filled
                 columns = columns.set(columns.get_field_index(path), pa.field(path, pa.list_(kind)))
         return columns
@@ -517,16 +516,14 @@ class Compiler:
         return f"SELECT *, {repeated} AS _repeated FROM ({keyed})"
 
     def _event_map(self) -> str:
-        tests = [event.where for event in self.mapper.events]
+        *firsts, _ = self.mapper.events
         branches = " ".join(
-            f"WHEN {render.value(test, self.column)} THEN {number}"
-            for number, test in enumerate(tests)
-            if test is not None
+            f"WHEN {as_word(event.where).sql(self.column)} THEN {number}" for number, event in enumerate(firsts)
         )
-        return f"(CASE {branches} ELSE {len(tests) - 1} END)::TINYINT" if branches else "0::TINYINT"
+        return f"(CASE {branches} ELSE {len(firsts)} END)::TINYINT" if branches else "0::TINYINT"
 
     def _table(self) -> str:
-        return render.value(e.as_expr(self.mapper.table), self.column)
+        return as_word(self.mapper.table).sql(self.column)
 
 
 class _Flat:
@@ -572,9 +569,8 @@ class _Flat:
         return validate.every([self._default(name) or self.absent(name) for name in below])
 
     def _default(self, path: str) -> str | None:
-        """SQL that is true where a required id inside an object is only its default."""
-        weak = self.compiler.kinds[path] == "caption" and self.mapped[path].attribute.required
-        return self.compiler.is_default(self.compiler.numbers[path]) if weak else None
+        """SQL that is true where a value is only its default."""
+        return self.compiler.is_default(self.compiler.numbers[path]) if path in self.compiler.defaults else None
 
     def _id_of_sibling(self, path: str) -> str | None:
         ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)
@@ -624,27 +620,12 @@ def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | N
 
 
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:
-    if isinstance(mapped.expr, e.ListOf):
-        return [str(item.value) for item in mapped.expr.items if isinstance(item, e.Literal)]
-    value = mapped.expr.value if isinstance(mapped.expr, e.Literal) else ""
+    if isinstance(mapped.word, ListOf):
+        return [str(item.value) for item in mapped.word.items if isinstance(item, Literal)]
+    value = mapped.word.value if isinstance(mapped.word, Literal) else ""
     if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
         return captions.constant_id(mapped.attribute, str(value))
     return value
-
-
-def _passes_text(expr: e.Expr) -> bool:
-    """Whether a text that the mapping did not expect can get into the value; an `otherwise` expects any text."""
-    match expr:
-        case e.Column() | e.Json() | e.Extract():
-            return True
-        case e.Replace(inner, _, None):
-            return _passes_text(inner)
-        case e.Coalesce(items):
-            return any(map(_passes_text, items))
-        case e.Case(branches, _):
-            return any(_passes_text(then) for _, then in branches)
-        case _:
-            return False
 
 
 def _ancestors(path: str) -> Iterator[str]:

@@ -12,8 +12,8 @@ last step looks at which attributes are there, for the checks that compare sever
 Leaves of one root have the values of the root, so what reads leaves of a single root is computed with them.
 
 Names in the queries: `leaf0`, `null0` (whether the leaf is null), x, v, o, u, j, n as in `compile`, `vnull0` and
-`vzero0` (whether v0 is null, or a default), `struck` (whether the row has to go through the query of `compile`, which
-says what is wrong with it).
+`vdefault0` (whether v0 is null, or a default), `struck` (whether the row has to go through the query of `compile`,
+which says what is wrong with it).
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions, render
+from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
-from ocsf_mappers.compiler.render import ABSENT
-from ocsf_mappers.vocabulary import expr as e
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
+from ocsf_mappers.vocabulary.values import Coalesce, Column, Json
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
 
-_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vzero\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b")
-"""Every name that a query may read. They are made here and in `compile`, and nothing else is called so; a text that
-looks like one makes a step read more than it needs, never less."""
+_NAMES = re.compile(
+    r"""'[^']*'|"[^"]*"|\b(leaf\d+|null\d+|vnull\d+|vdefault\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b"""
+)
+"""Every name that a query may read. They are made here and in `compile`, and nothing else is called so; what stands
+between quotes is passed over, for a mapper's text may look like one."""
 
 _ROW = re.compile(r"leaf|null|_")
 _LAYERS = "bxvk"
@@ -66,7 +68,7 @@ class Step:
     """A query over the distinct combinations of its inputs, one row for each, in their order.
 
     Args:
-        inputs: Columns of the relation `batch`: leaves as text, `null...`, `vnull...` and `vzero...` as booleans.
+        inputs: Columns of the relation `batch`: leaves as text, `null...`, `vnull...` and `vdefault...` as booleans.
         sql: The query.
         outputs: Its columns.
     """
@@ -164,7 +166,7 @@ class Leaves:
         self._record = record
         self._is_json = is_json or {}
         self._names: dict[Leaf, str] = {}
-        self.layers: dict[str, str] = {}
+        self._shared: dict[Word, tuple[str, str]] = {}
 
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
@@ -172,26 +174,35 @@ class Leaves:
             return self._record(path)
         return self._name(Leaf(path, (), self._is_json.get(path, False)))
 
-    def member(self, expr: e.Json) -> str:
+    def member(self, word: Member) -> str:
         """The name of a member of an open-ended column; SQL where it is taken out of something else."""
-        if isinstance(expr.inner, e.Column) and self._is_json.get(expr.inner.parts, False):
-            return self._name(Leaf(expr.inner.parts, expr.keys))
-        return render.extracted(expr, self)
+        if isinstance(word.inner, Column) and self._is_json.get(word.inner.path, False):
+            return self._name(Leaf(word.inner.path, word.keys))
+        return word.taken(self)
 
-    def is_null(self, expr: e.Expr) -> str:
+    def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing; of columns their absence is all that is read."""
-        match expr:
-            case e.Column() | e.Json():
-                text = render.value(expr, self)
+        match word:
+            case Column() | Json():
+                text = word.sql(self)
                 return "null" + text.removeprefix("leaf") if _is_leaf(text) else f"({text} IS NULL)"
-            case e.Coalesce(items):
+            case Coalesce(items):
                 return "(" + " AND ".join(map(self.is_null, items)) + ")"
             case _:
-                return f"({render.value(expr, self)} IS NULL)"
+                return f"({word.sql(self)} IS NULL)"
 
-    def shared(self, sql: str) -> str:
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return self._record.blank(path)
+
+    def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""
-        return self.layers.setdefault(sql, f"b{len(self.layers)}")
+        return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """Name and SQL of each layer that has been asked for."""
+        return dict(self._shared.values())
 
     def _name(self, leaf: Leaf) -> str:
         return self._names.setdefault(leaf, f"leaf{len(self._names)}")
@@ -209,8 +220,8 @@ def _is_leaf(text: str) -> bool:
 class _Distinct(Compiler):
     """Compiles to steps what `Compiler` compiles to one query."""
 
-    def _resolvers(self) -> tuple[render.Resolver, render.Resolver]:
-        record = Record(self.batch.columns, self.batch.object_key)
+    def _resolvers(self) -> tuple[Resolver, Resolver]:
+        record = Record(self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank)
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves
@@ -221,7 +232,7 @@ class _Distinct(Compiler):
 
     def is_default(self, number: int) -> str:
         """A boolean beside the steps: whether an id is only its default."""
-        return f"vzero{number}"
+        return f"vdefault{number}"
 
     def choice(self) -> Plan:
         """The plan of the event map's number."""
@@ -266,7 +277,7 @@ class _Distinct(Compiler):
         self, facts: Program, wanted: Mapping[str, str], inner: Mapping[str, str], strikes: Iterable[str]
     ) -> Plan:
         """A plan of results and the layers between, both name -> SQL, and of tests that strike a row."""
-        inner = {**{name: sql for sql, name in self.leaves.layers.items()}, **inner}
+        inner = {**self.leaves.layers, **inner}
         reads = _Reads(inner)
         aliases: dict[str, str] = {}
         groups: dict[frozenset[str], dict[str, str]] = {}
@@ -293,7 +304,7 @@ class _Distinct(Compiler):
             else:
                 steps.append(self._step(read, outputs, inner, reads))
         if late:
-            read = frozenset(name for strike in late for name in _NAMES.findall(strike))
+            read = frozenset(name for strike in late for name in _names(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
         carried = self._taken if facts.members else ()
         leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()), carried)
@@ -398,7 +409,7 @@ class _Reads:
         found: dict[str, None] = {}
 
         def follow(text: str) -> None:
-            for name in _NAMES.findall(text):
+            for name in _names(text):
                 if name in self._inner and name not in found:
                     follow(self._inner[name])
                     found[name] = None
@@ -410,12 +421,17 @@ class _Reads:
     def rows(self, sql: str) -> frozenset[str]:
         """The leaves and what else of a row SQL reads."""
         texts = [sql, *(self._inner[name] for name in self.between([sql]))]
-        names = {name for text in texts for name in _NAMES.findall(text) if _ROW.match(name)}
+        names = {name for text in texts for name in _names(text) if _ROW.match(name)}
         return frozenset(name for name in names if not (name.startswith("null") and f"leaf{name[4:]}" in names))
 
     def is_late(self, sql: str) -> bool:
         """Whether it asks which attributes are there."""
-        return any(name.startswith(("vnull", "vzero")) for name in _NAMES.findall(sql))
+        return any(name.startswith(("vnull", "vdefault")) for name in _names(sql))
+
+
+def _names(sql: str) -> list[str]:
+    """The names that SQL reads, as often as it does."""
+    return [name for name in _NAMES.findall(sql) if name]
 
 
 def _any(tests: Sequence[str]) -> str:

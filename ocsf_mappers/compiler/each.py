@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions, render
+from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.columns import Leaf, column
 from ocsf_mappers.compiler.reads import Element
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
-from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary import lists
 from ocsf_mappers.vocabulary.record import Path
+from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, columns
+from ocsf_mappers.vocabulary.word import Consumption, Resolver, Word, both
 
 Cast = Callable[[str, str, tuple[int, int] | None], str | None]
 """(OCSF base type, SQL of the text, limits) -> SQL that casts it, null where it cannot; None needs no cast."""
@@ -96,12 +98,12 @@ class ObjectList:
 
     def __init__(
         self,
-        parts: Sequence[e.Each],
+        parts: Sequence[lists.Each],
         holder: Holder,
         kind: pa.DataType,
-        record: render.Resolver,
+        record: Resolver,
         cast: Cast,
-        outside: render.Resolver | None = None,
+        outside: Resolver | None = None,
         depth: int = 0,
     ) -> None:
         self.parts = parts
@@ -222,85 +224,85 @@ class ObjectList:
         """The element's type with only the members that some part fills, and what is derived beside them."""
         found = set()
         for part in self.parts:
-            for path, expr in e.element_fields(part):
+            for path, word in lists.element_fields(part):
                 attribute = self.holder.attribute(path)
-                if attribute is None or e.parts(expr):
+                if attribute is None or lists.parts(word):
                     continue
                 head = path.rpartition(".")[0]
                 beside = attribute.sibling or path.rpartition(".")[2]
                 found |= {path, path.removesuffix("_dt"), f"{path}_dt", f"{head}.{beside}" if head else beside}
         return _only(self.kind.value_type, "", found)
 
-    def _element(self, part: e.Each) -> Element:
-        return Element(self.item, self.record, (expr for _, expr in part.fields))
+    def _element(self, part: lists.Each) -> Element:
+        return Element(self.item, self.record, (word for _, word in part.fields))
 
-    def _taken(self, part: e.Each, element: Element) -> list[Taken]:
+    def _taken(self, part: lists.Each, element: Element) -> list[Taken]:
         """What one part takes out of each element."""
         found = []
-        fields = {path: (known, expr) for path, expr in part.fields if (known := self.holder.attribute(path))}
-        for path, (attribute, expr) in fields.items():
+        fields = {path: (known, word) for path, word in part.fields if (known := self.holder.attribute(path))}
+        for path, (attribute, word) in fields.items():
             required_id = attribute.enum is not None and attribute.required
-            for name, sql in self._values(path, attribute, expr, fields.keys(), element):
-                weak = _constant(expr) or (required_id and name != path)
-                found.append(Taken(name, sql, weak, "0" if required_id else None))
+            for name, sql in self._values(path, attribute, word, fields.keys(), element):
+                weak = word.is_constant or (required_id and name != path)
+                found.append(Taken(name, sql, weak, "0" if required_id else word.default))
         return found
 
-    def _source(self, part: e.Each) -> str:
+    def _source(self, part: lists.Each) -> str:
         """SQL for the JSON value that `each` goes through or into."""
-        inner = part.inner.inner if isinstance(part.inner, e.Every) else part.inner
-        return render.value(inner, self.outside)
+        inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
+        found = inner.sql(self.outside)
+        return f"to_json({found})" if inner.is_list else found
 
-    def _elements(self, part: e.Each) -> str:
+    def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""
-        if isinstance(part.inner, e.Every):
-            path = "$" + "".join(_step(step) for step in part.inner.path.split("."))
-            return f"json_extract({self._source(part)}, {sqltext.text(path)})"
-        return _elements(self._source(part))
+        if isinstance(part.inner, lists.Every):
+            return f"json_extract({self._source(part)}, {sqltext.text(lists.json_path(part.inner.path))})"
+        return lists.elements(self._source(part))
 
     def _values(
-        self, path: str, attribute: schema.Attribute, expr: e.Expr, mapped: Iterable[str], element: Element
+        self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
         """Path and SQL of the columns that one field fills, as far as the table has them."""
         base = "" if attribute.object else self.holder.facts.scalar(attribute).base
         if attribute.is_array:
             if (kind := self._column(path)) is not None:
-                yield path, self._list(path, attribute, expr, kind, element)
+                yield path, self._list(path, attribute, word, kind, element)
         elif base in ("timestamp_t", "datetime_t"):
             plain = path.removesuffix("_dt")
             if self._column(plain) is not None or self._column(f"{plain}_dt") is not None:
-                yield f"{plain}_dt", render.value(expr, element)
+                yield f"{plain}_dt", word.sql(element)
         elif self._is_id(attribute):
-            yield from self._id(path, attribute, expr, mapped, element)
+            yield from self._id(path, attribute, word, mapped, element)
         elif self._column(path) is not None:
-            text = render.value(expr, element)
+            text = word.sql(element)
             limits = self.holder.facts.scalar(attribute).range
-            yield path, text if _constant(expr) else self.cast(base, f"({text})::VARCHAR", limits) or text
+            yield path, text if word.is_constant else self.cast(base, f"({text})::VARCHAR", limits) or text
 
     def _id(
-        self, path: str, attribute: schema.Attribute, expr: e.Expr, mapped: Iterable[str], element: Element
+        self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
         """An enum's id, and what its sibling says where the id does not tell."""
-        number = captions.id_sql(expr, attribute, element)
+        number = captions.id_sql(word, attribute, element)
         beside = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
         told = self.siblings.get(beside)
         if self._column(path) is not None or told:
             yield path, number
         if told:
-            if not captions.closed(expr, [caption for _, caption in told.captions]):
-                yield beside, f"CASE {number} WHEN {captions.OTHER} THEN {render.value(expr, element)} END"
+            if not word.gives_only([caption for _, caption in told.captions]):
+                yield beside, f"CASE {number} WHEN {captions.OTHER} THEN {word.sql(element)} END"
         elif beside and beside not in mapped and self._column(beside) is not None:
-            yield beside, _caption(number, attribute, render.value(expr, element))
+            yield beside, _caption(number, attribute, word.sql(element))
 
-    def _list(self, path: str, attribute: schema.Attribute, expr: e.Expr, kind: pa.DataType, element: Element) -> str:
-        if e.parts(expr):
+    def _list(self, path: str, attribute: schema.Attribute, word: Word, kind: pa.DataType, element: Element) -> str:
+        if lists.parts(word):
             members = self.holder.facts.members(attribute)
             if members is None:
                 raise MappingError(f"{path}: OCSF {self.holder.facts.version} declares no members")
             inner = Holder(self.holder.facts, members, self.holder.profiles)
-            sql = ObjectList(e.parts(expr), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
+            sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
-            text = render.value(expr, element)
-            found = text if isinstance(expr, e.ListOf | e.Sql | e.Case) else f"from_json({text}, '[\"VARCHAR\"]')"
+            text = word.sql(element)
+            found = text if word.is_list else f"from_json({text}, '[\"VARCHAR\"]')"
             sql = f"TRY_CAST({found} AS {sqltext.duckdb_type(kind)})"
         return _not_empty(sql)
 
@@ -314,51 +316,51 @@ class ObjectList:
         return kind
 
     # -- what is carried over -----------------------------------------------------------------------------------------
-    def consumed(self, value: str) -> Iterator[render.Consumption]:
+    def consumed(self, value: str) -> Iterator[Consumption]:
         """What the list carries over from the record; `value` is SQL for the finished list."""
         for part in self.parts:
-            for use in list(render.consumed(part.inner, self.record)):
-                condition = render.both(use.condition, f"NOT {self.leftover(part)}")
-                yield render.Consumption(use.path, use.keys, condition)
+            for use in list(part.inner.consumed(self.record)):
+                condition = both(use.condition, f"NOT {self.leftover(part)}")
+                yield Consumption(use.path, use.keys, condition)
         for path, column_path in dict.fromkeys(found for part in self.parts for found in self._outer_columns(part)):
             there = f"{value}, lambda o: o.{'.'.join(map(sqltext.name, path.split('.')))} = {self.record(column_path)}"
-            yield render.Consumption(column_path, (), f"list_bool_or(list_transform({there}))")
+            yield Consumption(column_path, (), f"list_bool_or(list_transform({there}))")
 
-    def _outer_columns(self, part: e.Each) -> Iterator[tuple[str, Path]]:
+    def _outer_columns(self, part: lists.Each) -> Iterator[tuple[str, Path]]:
         """The record's columns that stand in elements as they are, and where."""
         for path, use in self._uses(part, self._element(part)):
             kind = self._column(path)
-            if use.path[0] == e.OUTER and not use.keys and kind is not None and pa.types.is_string(kind):
+            if use.path[0] == OUTER and not use.keys and kind is not None and pa.types.is_string(kind):
                 yield path, use.path[1:]
 
-    def _uses(self, part: e.Each, element: Element) -> Iterator[tuple[str, render.Consumption]]:
-        for path, expr in part.fields:
+    def _uses(self, part: lists.Each, element: Element) -> Iterator[tuple[str, Consumption]]:
+        for path, word in part.fields:
             attribute = self.holder.attribute(path)
-            if attribute is None or e.parts(expr):
+            if attribute is None or lists.parts(word):
                 continue
-            text = render.value(expr, element)
+            text = word.sql(element)
             limits = None if attribute.object else self.holder.facts.scalar(attribute).range
             base = "" if attribute.object else self.holder.facts.scalar(attribute).base
             cast = None if attribute.is_array or attribute.enum else self.cast(base, f"({text})::VARCHAR", limits)
-            for use in render.consumed(expr, element):
-                condition = render.both(use.condition, use.cast or (f"{cast} IS NOT NULL" if cast else None))
-                yield path, render.Consumption(use.path, use.keys, condition)
+            for use in word.consumed(element):
+                condition = both(use.condition, use.cast or (f"{cast} IS NOT NULL" if cast else None))
+                yield path, Consumption(use.path, use.keys, condition)
 
-    def leftover(self, part: e.Each) -> str:
+    def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        array = render.value(part.inner, self.record)
+        array = self._source(part)
         beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
-        element = Element(self.item, self.record, (expr for _, expr in part.fields), beside)
+        element = Element(self.item, self.record, (word for _, word in part.fields), beside)
         uses = [use for _, use in self._uses(part, element)]
-        if any(use.path == (e.ELEMENT,) and use.condition is None for use in uses):
+        if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
             return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
         left = self._unused_members(part, uses, element)
-        found = f"list_bool_or(list_transform({element.read(_elements(array), left)}, lambda {self.item}: {left}))"
+        found = f"list_bool_or(list_transform({element.read(lists.elements(array), left)}, lambda {self.item}: {left}))"
         return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
 
-    def _unused_members(self, part: e.Each, uses: Sequence[render.Consumption], element: Element) -> str:
-        columns = {found.parts for _, expr in part.fields for found in e.columns(expr)}
-        named = sorted(path for path in columns if path[0] not in (e.ELEMENT, e.OUTER))
+    def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
+        read = {found.path for _, word in part.fields for found in columns(word)}
+        named = sorted(path for path in read if path[0] not in (ELEMENT, OUTER))
         unused = {path: self._unused(path, uses, element) for path in named}
         always = sqltext.texts(path[0] for path in named if unused[path] is None and len(path) == 1)
         sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
@@ -366,7 +368,7 @@ class ObjectList:
         tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
         return f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
 
-    def _unused(self, path: Path, uses: Sequence[render.Consumption], element: Element) -> str | None:
+    def _unused(self, path: Path, uses: Sequence[Consumption], element: Element) -> str | None:
         """SQL that is true where an element's member is there and no field uses it; None when one always does."""
         conditions = [use.condition for use in uses if use.path == path and not use.keys]
         if None in conditions:
@@ -391,19 +393,6 @@ def _only(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType:
     return pa.struct(fields) if pa.types.is_struct(kind) else kind
 
 
-def _elements(array: str) -> str:
-    return (
-        f"CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
-        f"WHEN '{{' THEN [{array}::JSON] END"
-    )
-
-
-def _step(step: str) -> str:
-    """A member's name, and `[]` behind it, as DuckDB's JSON path spells them."""
-    name = step.removesuffix("[]")
-    return (f'."{name}"' if name else "") + ("[*]" if step.endswith("[]") else "")
-
-
 def _caption(number: str, attribute: schema.Attribute, text: str) -> str:
     branches = " ".join(
         f"WHEN {key} THEN {sqltext.text(caption)}"
@@ -411,8 +400,3 @@ def _caption(number: str, attribute: schema.Attribute, text: str) -> str:
         if int(key) != captions.OTHER
     )
     return f"CASE {number} {branches} WHEN {captions.OTHER} THEN {text} END"
-
-
-def _constant(expr: e.Expr) -> bool:
-    items = expr.items if isinstance(expr, e.ListOf) else (expr,)
-    return all(isinstance(item, e.Literal) for item in items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from ocsf_mappers.compiler.compile import OBSERVABLE_TYPES, BatchShape, compile_mapper
 from ocsf_mappers.compiler.program import Program
@@ -12,13 +12,12 @@ from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import JsonRecords
-from ocsf_mappers.vocabulary import expr as e
 from ocsf_mappers.vocabulary.check import lacking, table_names
+from ocsf_mappers.vocabulary.expr import as_word
+from ocsf_mappers.vocabulary.lists import parts
 from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
-from ocsf_mappers.vocabulary.record import OBJECT_KEY, OBJECT_KEY_COLUMNS
-
-LONG_PATTERN = 40
-"""A longer pattern is named in the text and written out once below it."""
+from ocsf_mappers.vocabulary.record import OBJECT_KEY_COLUMNS
+from ocsf_mappers.vocabulary.word import Explained
 
 DERIVED = (
     "Not in the tables, because the engine derives it: ids, names and captions beside ids (`activity_name`, "
@@ -27,120 +26,11 @@ DERIVED = (
 )
 
 
-# -- expressions as text ----------------------------------------------------------------------------------------------
-class Words:
-    """Expressions as readable text; long patterns are numbered and kept in `patterns`."""
-
-    def __init__(self) -> None:
-        self.patterns: dict[str, int] = {}
-
-    def of(self, given: object) -> str:
-        """The text of an expression or a constant."""
-        expr = e.as_expr(given)
-        match expr:
-            case e.Column(parts):
-                special = {OBJECT_KEY: "object_key", e.OUTER: "outer", e.ELEMENT: "element"}
-                return ".".join((special.get(parts[0], parts[0]), *parts[1:]))
-            case e.Every(inner, path):
-                return f"every({self._whole(inner)}, {path})"
-            case e.Band(inner, floors, otherwise):
-                said = ", ".join(f"from {floor} {_quoted(new)}" for floor, new in floors)
-                return f"band({self.of(inner)}: {said}, else {self._whole(otherwise)})"
-            case e.Literal(constant):
-                return json.dumps(constant, ensure_ascii=False)
-            case e.ListOf(items):
-                return f"[{', '.join(map(self.of, items))}]"
-            case e.Json(inner, keys):
-                return ".".join([self._whole(inner), *keys])
-            case e.Extract(inner, pattern):
-                return f"extract({self.of(inner)}, {self._pattern(pattern)})"
-            case e.Epoch(inner, micros, _):
-                return f"epoch_{'seconds' if micros == 1_000_000 else 'millis'}({self.of(inner)})"
-            case e.Iso8601(inner):
-                return f"iso8601({self.of(inner)})"
-            case e.Coalesce(items):
-                return f"coalesce({', '.join(map(self._whole, items))})"
-            case e.Replace(inner, pairs, otherwise):
-                return self._replace("replace", inner, pairs, otherwise)
-            case e.ReplacePrefix(inner, pairs, otherwise):
-                return self._replace("replace_prefix", inner, pairs, otherwise)
-            case e.Case(branches, default):
-                return self._case(branches, default)
-            case e.Each(inner, fields):
-                return f"each({self.of(inner)}, {', '.join(f'{path}: {self.of(value)}' for path, value in fields)})"
-            case e.Sql(template, reads, _):
-                return f"sql({template.format(*map(self.of, reads))})"
-            case _:
-                return self._claim(expr)
-
-    def _claim(self, expr: e.Expr) -> str:
-        match expr:
-            case e.Compare(op, left, right):
-                return f"{self._whole(left)} {'!=' if op == '<>' else op} {self._whole(right)}"
-            case e.Logic(op):
-                return f" {op.lower()} ".join(self._operand(item, op) for item in _chain(expr, op))
-            case e.IsNull(inner):
-                return f"{self._whole(inner)} is null"
-            case e.IsIn(inner, values):
-                return f"{self._whole(inner)} in ({', '.join(map(_quoted, values))})"
-            case e.Test(function, inner, argument):
-                said = {"regexp_matches": "matches", "starts_with": "starts with", "ends_with": "ends with"}
-                shown = self._pattern(argument) if function == "regexp_matches" else _quoted(argument)
-                return f"{self._whole(inner)} {said.get(function, function)} {shown}"
-            case e.Not(e.IsNull(inner)):
-                return f"{self._whole(inner)} is not null"
-            case e.Not(e.IsIn(inner, values)):
-                return f"{self._whole(inner)} not in ({', '.join(map(_quoted, values))})"
-            case e.Not(inner):
-                return f"not ({self.of(inner)})"
-            case _:
-                raise TypeError(f"{type(expr).__name__} has no text")
-
-    def _whole(self, expr: e.Expr) -> str:
-        """The text as one operand."""
-        text = self.of(expr)
-        return f"({text})" if isinstance(expr, e.Case | e.Logic | e.Compare | e.IsIn | e.IsNull | e.Test) else text
-
-    def _operand(self, expr: e.Expr, op: str) -> str:
-        text = self.of(expr)
-        return f"({text})" if isinstance(expr, e.Case) or (isinstance(expr, e.Logic) and expr.op != op) else text
-
-    def _case(self, branches: Iterable[tuple[e.Expr, e.Expr]], default: e.Expr | None) -> str:
-        parts = [f"{self._whole(value)} when {self.of(test)}" for test, value in branches]
-        return ", else ".join([*parts, *([self._whole(default)] if default is not None else [])])
-
-    def _replace(self, name: str, inner: e.Expr, pairs: Iterable[tuple[str, str]], otherwise: e.Expr | None) -> str:
-        olds: dict[str, list[str]] = {}
-        for old, new in pairs:
-            olds.setdefault(new, []).append(_quoted(old))
-        parts = [f"{', '.join(found)} -> {_quoted(new)}" for new, found in olds.items()]
-        last = [] if otherwise is None else [f"else {self._whole(otherwise)}"]
-        return f"{name}({'; '.join([self.of(inner), *parts, *last])})"
-
-    def _pattern(self, pattern: str) -> str:
-        if len(pattern) <= LONG_PATTERN:
-            return f"/{pattern}/"
-        return f"pattern {self.patterns.setdefault(pattern, len(self.patterns) + 1)}"
-
-
 def text(given: object) -> str:
     """An expression or constant as readable text, such as `coalesce(pkt_srcaddr, srcaddr)`."""
-    words = Words()
-    found = words.of(given)
+    words = Explained()
+    found = words.of(as_word(given))
     return re.sub(r"pattern (\d+)", lambda name: f"/{list(words.patterns)[int(name[1]) - 1]}/", found)
-
-
-def _chain(expr: e.Expr, op: str) -> Iterator[e.Expr]:
-    """The operands of the same operator, however they were nested."""
-    if isinstance(expr, e.Logic) and expr.op == op:
-        yield from _chain(expr.left, op)
-        yield from _chain(expr.right, op)
-    else:
-        yield expr
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 # -- the mapping document ---------------------------------------------------------------------------------------------
@@ -150,7 +40,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
     Raises:
         SchemaError: The OCSF version is not shipped.
     """
-    facts, words = schema.load(version), Words()
+    facts, words = schema.load(version), Explained()
     product = mapper.product
     named = " ".join(filter(None, [product.vendor, product.name, product.feature]))
     sections = [
@@ -161,6 +51,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
                 f"- Formats: {'; '.join(reader.label for reader in mapper.readers)}.",
                 f"- Tables: {', '.join(map(_code, table_names(mapper)))}{_table_choice(mapper, words)}.",
                 f"- {_lacks(mapper, version)}",
+                *([f"- Not known, and null wherever it is read: {_blank(mapper)}."] if mapper.blank else []),
                 *(f"- Left out of `unmapped`: {_code(path)}, {reason}." for path, reason in mapper.drop.items()),
                 *(
                     f"- Set aside: objects with {_code(part)} in their name, because {reason}."
@@ -177,8 +68,12 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _table_choice(mapper: Mapper, words: Words) -> str:
-    return "" if isinstance(mapper.table, str) else f": {_code(words.of(mapper.table))}"
+def _blank(mapper: Mapper) -> str:
+    return ", ".join(_code(json.dumps(text, ensure_ascii=False)) for text in mapper.blank)
+
+
+def _table_choice(mapper: Mapper, words: Explained) -> str:
+    return "" if isinstance(mapper.table, str) else f": {_code(words.of(as_word(mapper.table)))}"
 
 
 def _lacks(mapper: Mapper, version: str) -> str:
@@ -189,22 +84,21 @@ def _lacks(mapper: Mapper, version: str) -> str:
     return f"OCSF {version} lacks, so that the values stay in `unmapped`: {listed}."
 
 
-def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schema, words: Words) -> Iterator[str]:
+def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schema, words: Explained) -> Iterator[str]:
     found = facts.event_class(event.event_class)
     yield f"## {found.caption} [{found.uid}]"
     others = "All other records" if number else "All records"
-    which = others if event.where is None else f"Records where {_code(words.of(event.where))}"
+    which = others if event.where is None else f"Records where {_code(words.of(as_word(event.where)))}"
     yield f"{which}. Profiles: {', '.join(event.all_profiles)}."
     rows = ["| OCSF attribute | from | note |", "|---|---|---|"]
-    for path, given in event.fields.items():
-        expr = e.as_expr(given)
-        for part in e.parts(expr):
+    for path, word in event.words.items():
+        for part in parts(word):
             each = f"each of {_code(words.of(part.inner))}" + (", else an empty list" if part.or_empty else "")
             for name, value in part.fields:
                 note = _note(mapper, event, facts, f"{path}.{name}")
                 rows.append(_row(f"{path}[].{name}", words.of(value), "; ".join(filter(None, [each, note]))))
-        if not e.parts(expr):
-            rows.append(_row(path, words.of(expr), _note(mapper, event, facts, path)))
+        if not parts(word):
+            rows.append(_row(path, words.of(word), _note(mapper, event, facts, path)))
     yield "\n".join(rows)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 EVENT_MAP = "_event_map"
 """Column with the number of the event map that took the record."""
@@ -22,7 +23,6 @@ class Caption:
         other: Column with the text of ids that are 99, None when there can be none.
         captions: For each event map, the enum's captions by id; empty where the event map does not fill it.
         sibling: Path of the sibling text, None when another field or nothing fills it.
-        weak: An id of 0 is a default where the log says nothing, and does not make its object exist.
         telling: For each event map, whether an id of 99 means a text that the mapping did not expect.
     """
 
@@ -30,7 +30,6 @@ class Caption:
     other: str | None
     captions: Sequence[Mapping[int, str]]
     sibling: str | None
-    weak: bool
     telling: Sequence[bool] = ()
 
 
@@ -74,6 +73,8 @@ class Program:
         members: Source paths of the declared members that some event map carries over.
         carriers: For each of `members`, the numbers of the event maps that carry it over.
         census: Columns with a bit for each of `members`, set where the record has a value there (see `census.bits`).
+        defaults: Path -> the value that stands where the log says nothing: 0 for an id that OCSF requires. It does not
+            make its object exist.
         unlisted: Source path -> column with the text that is not among those the mapper lists, null elsewhere.
     """
 
@@ -89,3 +90,10 @@ class Program:
     carriers: Sequence[frozenset[int]] = ()
     census: Sequence[str] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, int | str] = field(default_factory=dict)
+
+    @cached_property
+    def default_of(self) -> Mapping[str, int | str]:
+        """The same by column."""
+        columns = {path: caption.column for path, caption in self.captions.items()} | dict(self.values)
+        return {columns[path]: default for path, default in self.defaults.items()}

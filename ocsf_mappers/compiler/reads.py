@@ -6,14 +6,13 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import render
-from ocsf_mappers.compiler.render import ABSENT
 from ocsf_mappers.readers.tabular import column_name
-from ocsf_mappers.vocabulary import expr as e
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
+from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
 
 class Record:
@@ -22,12 +21,22 @@ class Record:
     Args:
         columns: Declared columns of a text log; None for JSON text, whose members are those of the struct `r`.
         object_key: Columns from the object's own name that are present.
+        leaves: Every declared member, and whether it is JSON.
+        blank: Texts that say nothing.
     """
 
-    def __init__(self, columns: frozenset[str] | None, object_key: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        columns: frozenset[str] | None,
+        object_key: tuple[str, ...],
+        leaves: Mapping[Path, bool],
+        blank: Sequence[str] = (),
+    ) -> None:
         self._columns = columns
         self._object_key = object_key
-        self._shared: dict[str, str] = {}
+        self._leaves = leaves
+        self._blank = tuple(blank)
+        self._shared: dict[Word, tuple[str, str]] = {}
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -37,21 +46,25 @@ class Record:
             return "r." + ".".join(sqltext.name(step) for step in path)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
-    def member(self, expr: e.Json) -> str:
+    def member(self, word: Member) -> str:
         """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""
-        return render.extracted(expr, self)
+        return word.taken(self)
 
-    def is_null(self, expr: e.Expr) -> str:
+    def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
-        return render.is_null(expr, self)
+        return f"({word.sql(self)} IS NULL)"
 
-    def shared(self, sql: str) -> str:
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return () if self._leaves.get(path, False) else self._blank
+
+    def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
-        return self._shared.setdefault(sql, f"b{len(self._shared)}")
+        return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
 
     def shared_columns(self) -> list[str]:
         """The columns that `shared` refers to, those first that others read."""
-        return [f"{sql} AS {name}" for sql, name in self._shared.items()]
+        return [f"{sql} AS {name}" for name, sql in self._shared.values()]
 
 
 class SharedRecord:
@@ -65,22 +78,26 @@ class SharedRecord:
         """SQL for a source column."""
         return self._record(path)
 
-    def member(self, expr: e.Json) -> str:
+    def member(self, word: Member) -> str:
         """SQL for a member of a JSON column, taken out beforehand."""
-        text = render.value(expr.inner, self._record)
-        if not isinstance(expr.inner, e.Column) or text == ABSENT:
-            return render.extracted(expr, self)
+        text = word.inner.sql(self._record)
+        if not isinstance(word.inner, Column) or text == ABSENT:
+            return word.taken(self)
         places = self._members.setdefault(text, {})
-        place = _place(places, sqltext.pointer(*expr.keys))
+        place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
 
-    def is_null(self, expr: e.Expr) -> str:
+    def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
-        return render.is_null(expr, self)
+        return f"({word.sql(self)} IS NULL)"
 
-    def shared(self, sql: str) -> str:
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in a column."""
+        return self._record.blank(path)
+
+    def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
-        return self._record.shared(sql)
+        return self._record.shared(word, sql)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -101,8 +118,8 @@ class Element:
     def __init__(
         self,
         variable: str,
-        record: render.Resolver,
-        fields: Iterator[e.Expr],
+        record: Resolver,
+        fields: Iterator[Word],
         beside: dict[str, str] | None = None,
     ) -> None:
         self._variable = variable
@@ -110,36 +127,40 @@ class Element:
         self._beside = beside or {}
         self._members: dict[str, int] = {}
         self._inner: dict[str, dict[str, int]] = {}
-        self._plain = not self._beside and not any(_looks_inside(expr) for expr in fields)
+        self._plain = not self._beside and not any(map(_looks_inside, fields))
 
     def __call__(self, path: Path) -> str:
         """SQL for a member of the element, for the element itself, or for a column of the record."""
-        if path[0] == e.OUTER:
+        if path[0] == OUTER:
             return self._record(path[1:])
-        if path == (e.ELEMENT,):
+        if path == (ELEMENT,):
             return f"nullif({self._member(sqltext.text('$'))}, '{{}}')"
-        return self._member(sqltext.pointer(*(path[1:] if path[0] == e.ELEMENT else path)))
+        return self._member(sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path)))
 
     def _member(self, pointer: str) -> str:
         # Not a struct of declared members: DuckDB's struct names ignore case, and logs hold both `ARN` and `arn`.
         return f"{self._variable}{'' if self._plain else '.a'}[{_place(self._members, pointer)}]"
 
-    def member(self, expr: e.Json) -> str:
+    def member(self, word: Member) -> str:
         """SQL for a member of a JSON value that an expression makes."""
-        if isinstance(expr.inner, e.Column) and expr.inner.parts[0] == e.OUTER:
-            return self._record.member(e.Json(e.Column(expr.inner.parts[1:]), expr.keys))
-        text = render.value(expr.inner, self)
-        if any(_looks_inside(inner) for inner in e.children(expr)):
-            return f"json_extract_string({text}, {sqltext.pointer(*expr.keys)})"
+        if isinstance(word.inner, Column) and _is_outer(word.inner):
+            return self._record.member(Json(Column(word.inner.path[1:]), word.keys))
+        if _looks_inside(word.inner):
+            return word.taken(self)
+        text = word.inner.sql(self)
         places = self._inner.setdefault(text, {})
-        place = _place(places, sqltext.pointer(*expr.keys))
+        place = _place(places, sqltext.pointer(*word.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
-    def is_null(self, expr: e.Expr) -> str:
+    def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
-        return render.is_null(expr, self)
+        return f"({word.sql(self)} IS NULL)"
 
-    def shared(self, sql: str) -> str:
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing in an element's member, or in a column of the record."""
+        return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+
+    def shared(self, word: Word, sql: str) -> str:
         """The SQL itself: what is inside a list is computed where it stands."""
         return sql
 
@@ -164,11 +185,13 @@ class Element:
         return f"list_transform({found}, lambda {self._variable}: {_struct(kept | inner)})"
 
 
-def _looks_inside(expr: e.Expr) -> bool:
-    """Whether the expression takes a member out of a value that another one makes of the element."""
-    if isinstance(expr, e.Json) and not (isinstance(expr.inner, e.Column) and expr.inner.parts[0] == e.OUTER):
-        return True
-    return any(map(_looks_inside, e.children(expr)))
+def _looks_inside(word: Word) -> bool:
+    """Whether a member is taken out of a value that a word makes of the element."""
+    return any(isinstance(found, Json) and not _is_outer(found.inner) for found in word.every())
+
+
+def _is_outer(word: Word) -> bool:
+    return isinstance(word, Column) and word.path[0] == OUTER
 
 
 def _place(places: dict[str, int], pointer: str) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler.render import ABSENT, both
 from ocsf_mappers.vocabulary.record import Path, RecordShape, flatten, json_path
+from ocsf_mappers.vocabulary.word import ABSENT, both
 
 if TYPE_CHECKING:
     from ocsf_mappers.compiler.compile import BatchShape
-    from ocsf_mappers.compiler.render import Resolver
+    from ocsf_mappers.vocabulary.word import Resolver
 
 NO_ENTRIES = 'NULL::STRUCT("key" VARCHAR, "value" VARCHAR)[]'
 

@@ -67,12 +67,12 @@ class Assembler:
 
     def _present(self, path: str, leaf: Column) -> Any:
         flags = leaf.valid()
-        caption = self.program.captions.get(path) or self._caption_of_sibling(path)
-        if caption is not None and caption.weak:
-            # A default says nothing of the log, so it makes no object.
-            if path not in self.program.captions:
-                return False
-            flags = flags & (pc.fill_null(leaf.values, 0).to_numpy(zero_copy_only=False) != 0)
+        defaults = self.program.defaults
+        # A default says nothing of the log, so it makes no object, nor does the caption of an id that has one.
+        if path in defaults:
+            flags = flags & (pc.fill_null(leaf.values, defaults[path]).to_numpy(zero_copy_only=False) != defaults[path])
+        elif any(caption.sibling == path and id_path in defaults for id_path, caption in self.program.captions.items()):
+            return False
         if leaf.codes is None or flags.all() or not flags.any():
             return bool(flags.any())
         key = (id(leaf.codes), flags.tobytes())

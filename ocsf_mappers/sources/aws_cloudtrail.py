@@ -26,6 +26,7 @@ from ocsf_mappers import (
     col,
     object_key,
     sql,
+    text,
     text_struct,
     when,
 )
@@ -173,7 +174,7 @@ without_error = missing(col.errorCode) & missing(col.errorMessage)
 by_error = when(without_error).then("Success").otherwise("Failure")
 
 by_role = col.eventName.is_in(*ROLES_ASSUMED, "AssumeRoot")
-by_saml = (col.eventName == "AssumeRoleWithSAML") | ~more.json("SamlProviderArn").is_null()
+by_saml = (col.eventName == "AssumeRoleWithSAML") | more.json("SamlProviderArn").is_not_null()
 own_account = col.eventName.is_in(*OWN_ACCOUNT) & request.json("userName").is_null()
 ARN_ACCOUNT = r"^arn:[^:]*:[^:]*:[^:]*:(\d{12}):"
 EXPIRATION = "coalesce(strftime(try_strptime({0}, ['%b %d, %Y, %I:%M:%S %p', '%b %d, %Y %I:%M:%S %p']), '%Y-%m-%dT%H:%M:%SZ'), {0})"
@@ -213,8 +214,8 @@ COMMON: Fields = {
     "api.service.name":     col.eventSource,
     "api.version":          given(col.apiVersion),
     # OCSF requires request.uid wherever there is a request; the event's own id stands in for a missing requestID
-    "api.request.uid":      coalesce(given(col.requestID), when(~col.requestParameters.is_null()).then(col.eventID)),
-    "api.request.data":     when(~col.requestID.is_null() | ~col.eventID.is_null()).then(col.requestParameters),
+    "api.request.uid":      coalesce(given(col.requestID), when(col.requestParameters.is_not_null()).then(col.eventID)),
+    "api.request.data":     when(col.requestID.is_not_null() | col.eventID.is_not_null()).then(col.requestParameters),
     "api.response.data":    col.responseElements,
     "api.response.error":   given(col.errorCode),
     "api.response.message": given(col.errorMessage),
@@ -227,7 +228,7 @@ COMMON: Fields = {
     "http_request.user_agent":   given(col.userAgent),
     "http_request.url.hostname":   given(host),
     # OCSF wants a path or the whole URL beside it; all that is known of it is that TLS was spoken
-    "http_request.url.url_string": sql("'https://' || {}", reads=[given(host)]),
+    "http_request.url.url_string": text("https://{}", given(host)),
 }  # fmt: skip
 
 API_ACTIVITY: Fields = COMMON | {

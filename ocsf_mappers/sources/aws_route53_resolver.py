@@ -22,7 +22,6 @@ from ocsf_mappers import (
     coalesce,
     col,
     object_key,
-    sql,
     text_struct,
     when,
 )
@@ -51,7 +50,7 @@ RCODES = {
 }
 
 firewall = col.firewall_rule_action
-lower = sql("lower({0})", reads=[col.transport])
+lower = col.transport.lower()
 transport = when(lower.is_in(*PROTOCOL_NUMBERS)).then(lower).otherwise(col.transport)
 
 MAPPER = Mapper(
@@ -93,7 +92,7 @@ MAPPER = Mapper(
             "rcode_id": when(col.rcode.is_in("BADVERS", "BADSIG")).then("BADSIG_VERS").otherwise(col.rcode.replace(RCODES)),
             "answers": col.answers.each({
                 # OCSF requires rdata of every answer
-                "rdata": coalesce(col.Rdata, when(~col.Type.is_null() | ~col.Class.is_null()).then("")),
+                "rdata": coalesce(col.Rdata, when(col.Type.is_not_null() | col.Class.is_not_null()).then("")),
                 "type":  col.Type,
                 "class": col.Class,
             }, or_empty=True),

@@ -93,11 +93,11 @@ MAPPER = Mapper(
         EventMap("network_activity", profiles=("cloud", "security_control"), fields={
             # classification
             # where the log has no action, a flow is reported and nothing says that it was refused
-            "activity_id":    when(~col.action.is_null()).then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse")).when(is_flow).then("Traffic"),
+            "activity_id":    when(col.action.is_not_null()).then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse")).when(is_flow).then("Traffic"),
             "severity_id":    "Informational",
             "status_code":    col.log_status,
-            "status_detail":  when(untimed & ~object_key.window.is_null() & ~col.reject_reason.is_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
-                              .when(untimed & ~object_key.window.is_null()).then(said_time).otherwise(col.reject_reason),
+            "status_detail":  when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
+                              .when(untimed & object_key.window.is_not_null()).then(said_time).otherwise(col.reject_reason),
             # occurrence
             "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True), when(untimed).then(object_key.time.iso8601())),
             "start_time":     col.start.epoch_seconds(fraction=True),

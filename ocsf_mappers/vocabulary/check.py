@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ocsf_mappers.errors import MappingError, OcsfMappersError, nearest
 from ocsf_mappers.ocsf import schema, shipped, tables
-from ocsf_mappers.vocabulary import expr as e
+from ocsf_mappers.vocabulary.expr import as_word
+from ocsf_mappers.vocabulary.lists import element_fields, parts
+from ocsf_mappers.vocabulary.values import OUTER, columns
+from ocsf_mappers.vocabulary.word import Word
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
@@ -45,17 +47,16 @@ def _check_events(mapper: Mapper) -> None:
                 raise MappingError(f"{event.event_class}: {name} is not mapped")
         if event.where is not None:
             _check_columns(mapper, event.where)
-        for path, given in event.fields.items():
-            expr = e.as_expr(given)
-            _check_columns(mapper, expr)
+        for path, word in event.words.items():
+            _check_columns(mapper, word)
             attribute = _resolve(event, path)
-            if not e.parts(expr):
-                _check_captions(path, attribute, expr)
-            for inner, value in e.element_fields(expr):
+            if not parts(word):
+                _check_captions(path, attribute, word)
+            for inner, value in element_fields(word):
                 _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
-                for column in e.columns(value):
-                    if column.parts[0] == e.OUTER:
-                        mapper.shape.check(column.parts[1:])
+                for column in columns(value):
+                    if column.path[0] == OUTER:
+                        mapper.shape.check(column.path[1:])
 
 
 def _check_observables(mapper: Mapper) -> None:
@@ -68,81 +69,58 @@ def _check_observables(mapper: Mapper) -> None:
 
 def _resolve(event: EventMap, path: str) -> schema.Attribute:
     """The attribute in the first shipped version that has it; what a version lacks is left out of its events."""
-    first: MappingError | None = None
     for version in shipped.versions():
-        try:
-            return schema.load(version).resolve(event.event_class, path, event.all_profiles)[-1]
-        except MappingError as error:
-            first = first or error
-    raise first or MappingError(f"{path}: no OCSF version is shipped")
+        if found := schema.load(version).find(event.event_class, path, event.all_profiles):
+            return found[-1]
+    return schema.load(shipped.versions()[0]).resolve(event.event_class, path, event.all_profiles)[-1]
 
 
 def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
     """Class and path of what the mapper maps and this OCSF version does not have."""
-    found = []
-    for event in mapper.events:
-        for path, given in event.fields.items():
-            for name in (path, *(f"{path}.{inner}" for inner, _ in e.element_fields(e.as_expr(given)))):
-                try:
-                    schema.load(version).resolve(event.event_class, name, event.all_profiles)
-                except MappingError:
-                    found.append((event.event_class, name))
-    return list(dict.fromkeys(found))
+    found = [
+        (event, name)
+        for event in mapper.events
+        for path, word in event.words.items()
+        for name in (path, *(f"{path}.{inner}" for inner, _ in element_fields(word)))
+    ]
+    facts = schema.load(version)
+    missing = [
+        (event.event_class, name)
+        for event, name in found
+        if facts.find(event.event_class, name, event.all_profiles) is None
+    ]
+    return list(dict.fromkeys(missing))
 
 
-def _check_columns(mapper: Mapper, expr: e.Expr) -> None:
-    for column in e.columns(expr):
-        mapper.shape.check(column.parts)
+def _check_columns(mapper: Mapper, given: object) -> None:
+    for column in columns(as_word(given)):
+        mapper.shape.check(column.path)
 
 
-def _check_captions(path: str, attribute: schema.Attribute, expr: e.Expr) -> None:
+def _check_captions(path: str, attribute: schema.Attribute, word: Word) -> None:
     if attribute.enum is None or attribute.type == "string_t":
         return
     captions = set(attribute.enum.values())
-    for text in _results(expr):
+    for text in word.results():
         if not isinstance(text, str):
             raise MappingError(f"{path}: give the caption, not the number {text}")
         if text not in captions:
             raise MappingError(f"{path}: no caption {text!r}{nearest(text, captions)}")
 
 
-def _results(expr: e.Expr) -> Iterator[str | int]:
-    """The constants that an expression can give."""
-    match expr:
-        case e.Literal(value):
-            yield value
-        case e.Replace(_, pairs, otherwise) | e.ReplacePrefix(_, pairs, otherwise):
-            yield from (new for _, new in pairs)
-            if otherwise is not None:
-                yield from _results(otherwise)
-        case e.Band(_, floors, otherwise):
-            yield from (new for _, new in floors)
-            yield from _results(otherwise)
-        case e.Case(branches, default):
-            for _, then in branches:
-                yield from _results(then)
-            if default is not None:
-                yield from _results(default)
-        case e.Coalesce(items):
-            for item in items:
-                yield from _results(item)
-
-
 def table_names(mapper: Mapper) -> list[str]:
     """The lake tables that the mapper's records can go to."""
-    return [str(text) for text in dict.fromkeys(_results(e.as_expr(mapper.table)))]
+    return [str(text) for text in dict.fromkeys(as_word(mapper.table).results())]
 
 
 def _check_tables(mapper: Mapper) -> None:
     found = [tables.get(name) for name in table_names(mapper)]
-    _check_columns(mapper, e.as_expr(mapper.table))
+    _check_columns(mapper, mapper.table)
     if not found or any(table.arrow != found[0].arrow for table in found):
         raise MappingError("the tables of one source must exist and have the same columns")
     for event in mapper.events:
-        for path, given in event.fields.items():
-            inner = [
-                f"{path}.{name}" for name, value in e.element_fields(e.as_expr(given)) if not e.parts(value)
-            ]
+        for path, word in event.words.items():
+            inner = [f"{path}.{name}" for name, value in element_fields(word) if not parts(value)]
             for leaf in inner or [path]:
                 if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
                     raise MappingError(

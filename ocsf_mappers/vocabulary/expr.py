@@ -1,6 +1,6 @@
-"""Expressions over source columns, as frozen values.
+"""How a mapper is written: expressions over source columns.
 
-An expression is data: it knows what it reads, and `render` turns it into SQL. The words are polars' (`col`,
+An expression wraps a word (see `word`) in the methods that make further words of it. The names are polars' (`col`,
 `when().then().otherwise()`, `coalesce`, `replace`). A source value is text unless a method says otherwise; casts to the
 OCSF type happen where the expression meets its attribute.
 
@@ -10,20 +10,31 @@ when(col.flow_direction == "egress").then(col.vpc_id)
 coalesce(col.pkt_srcaddr, col.srcaddr)
 col.start.epoch_seconds()
 col.resources.each({"uid": col.ARN, "type": col.type})
+text("arn:{}:s3:::{}", col.partition, col.name)
+obj({"ip": col.srcaddr, "port": col.srcport}, needs="ip")
 ```
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from string import Formatter
 from typing import NoReturn, TypeAlias
 
-from ocsf_mappers.errors import MappingError
+from ocsf_mappers.errors import MappingError, nearest
+from ocsf_mappers.vocabulary import claims, lists, texts, values
+from ocsf_mappers.vocabulary.record import Path
+from ocsf_mappers.vocabulary.word import Word
 
 
 class Expr:
     """A value computed from the columns of one record; combine expressions with the methods below."""
+
+    __slots__ = ("_word",)
+
+    def __init__(self, word: Word) -> None:
+        self._word = word
 
     # -- values -----------------------------------------------------------------------------------------------------
     def replace(
@@ -31,29 +42,29 @@ class Expr:
     ) -> Expr:
         """Text swapped by table; text outside the table passes through, or becomes `otherwise` when that is given."""
         pairs = tuple({**(mapping or {}), **named}.items())
-        return Replace(self, pairs, None if otherwise is None else as_expr(otherwise))
+        return Expr(texts.Replace(self._word, pairs, None if otherwise is None else as_word(otherwise)))
 
     def replace_prefix(self, mapping: Mapping[str, str], *, otherwise: Value) -> Expr:
         """The value of the first key that the text starts with, in upper or lower case.
 
         It keeps only a class of the text: consumes nothing.
         """
-        return ReplacePrefix(self, tuple(mapping.items()), as_expr(otherwise))
+        return Expr(texts.ReplacePrefix(self._word, tuple(mapping.items()), as_word(otherwise)))
 
     def json(self, *keys: str) -> Expr:
         """One member of a JSON column, as text; several keys go down one level each."""
-        return Json(self, keys)
+        return Expr(values.Json(self._word, keys))
 
     def extract(self, pattern: str) -> Expr:
         """The first group of an RE2 pattern, null where it does not match. Consumes nothing."""
-        return Extract(self, pattern)
+        return Expr(texts.Extract(self._word, pattern))
 
     def every(self, path: str) -> Expr:
         """The values at a path inside a JSON column, `[]` standing for each item: `every("threats[].paths[]")`.
 
         For `each`; it consumes nothing, so what it reads is carried over by something else or stays in `unmapped`.
         """
-        return Every(self, path)
+        return Expr(lists.Every(self._word, path))
 
     def each(self, fields: Mapping[str, Value], *, or_empty: bool = False) -> Expr:
         """One object per element of a JSON array of objects; a JSON object counts as an array of one.
@@ -63,64 +74,95 @@ class Expr:
         `each` in a list are one list of objects after the other. `or_empty` gives an empty list instead of null where
         the record has no array: for lists whose emptiness is itself an answer.
         """
-        return Each(self, tuple((path, as_expr(value)) for path, value in fields.items()), or_empty)
+        return Expr(lists.Each(self._word, tuple(flat(fields)), or_empty))
 
     def band(self, floors: Mapping[int, str], *, otherwise: Value) -> Expr:
         """The text of the highest floor that a number reaches, null where it is no number. Consumes nothing."""
-        return Band(self, tuple(sorted(floors.items(), reverse=True)), as_expr(otherwise))
+        return Expr(texts.Band(self._word, tuple(sorted(floors.items(), reverse=True)), as_word(otherwise)))
+
+    def each_of(self, path: str | None = None, *, where: Expr | None = None, text: Value | None = None) -> Expr:
+        """A list of texts from a JSON array: what is at a path in each element, or a text made of it.
+
+        Inside `where` and `text`, `col.x` means the element's member `x`, as in `each`. Null and blank texts are left
+        out. It consumes the array only where it takes all of it: without path, condition and text.
+        """
+        given = [None if value is None else as_word(value) for value in (where, text)]
+        return Expr(lists.EachOf(self._word, path, *given))
+
+    def as_written(self) -> Expr:
+        """The text of a column or member even where it is one that the mapper calls blank.
+
+        Raises:
+            MappingError: It is neither.
+        """
+        if not isinstance(self._word, values.Column | values.Json):
+            raise MappingError("as_written() is for a column, or a member of one")
+        return Expr(replace(self._word, as_written=True))
+
+    def lower(self) -> Expr:
+        """Text in lower case."""
+        return Expr(texts.Lower(self._word))
+
+    def where(self, condition: Expr) -> Expr:
+        """The value where the condition holds, else null: `when(condition).then(value)`."""
+        return Expr(values.Case(((condition._word, self._word),)))
 
     # -- times ------------------------------------------------------------------------------------------------------
     def epoch_seconds(self, *, fraction: bool = False) -> Expr:
         """Unix seconds, UTC, as a point in time; `fraction` also takes decimals, such as `1639010703.5`."""
-        return Epoch(self, 1_000_000, fraction)
+        return Expr(texts.Epoch(self._word, 1_000_000, fraction))
 
     def epoch_millis(self) -> Expr:
         """Unix milliseconds, UTC, as a point in time."""
-        return Epoch(self, 1_000)
+        return Expr(texts.Epoch(self._word, 1_000))
 
     def iso8601(self) -> Expr:
         """ISO 8601 text with date and time as a point in time; without an offset it is UTC."""
-        return Iso8601(self)
+        return Expr(texts.Iso8601(self._word))
 
     # -- claims -----------------------------------------------------------------------------------------------------
     def is_null(self) -> Expr:
         """Whether the value is missing."""
-        return IsNull(self)
+        return Expr(claims.IsNull(self._word))
 
-    def is_in(self, *values: str) -> Expr:
+    def is_not_null(self) -> Expr:
+        """Whether there is a value."""
+        return Expr(claims.Not(claims.IsNull(self._word)))
+
+    def is_in(self, *texts: str) -> Expr:
         """Whether the text is one of these."""
-        return IsIn(self, values)
+        return Expr(claims.IsIn(self._word, texts))
 
     def matches(self, pattern: str) -> Expr:
         """Whether an RE2 pattern is found anywhere in the text."""
-        return Test("regexp_matches", self, pattern)
+        return Expr(claims.Test("regexp_matches", self._word, pattern))
 
     def contains(self, text: str) -> Expr:
         """Whether the text contains this text."""
-        return Test("contains", self, text)
+        return Expr(claims.Test("contains", self._word, text))
 
     def starts_with(self, text: str) -> Expr:
         """Whether the text begins with this text."""
-        return Test("starts_with", self, text)
+        return Expr(claims.Test("starts_with", self._word, text))
 
     def ends_with(self, text: str) -> Expr:
         """Whether the text ends with this text."""
-        return Test("ends_with", self, text)
+        return Expr(claims.Test("ends_with", self._word, text))
 
     def __eq__(self, other: object) -> Expr:  # type: ignore[override]
-        return Compare("=", self, as_expr(other))
+        return Expr(claims.Compare("=", self._word, as_word(other)))
 
     def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return Compare("<>", self, as_expr(other))
+        return Expr(claims.Compare("<>", self._word, as_word(other)))
 
     def __and__(self, other: Expr) -> Expr:
-        return Logic("AND", self, other)
+        return Expr(claims.Logic("AND", self._word, other._word))
 
     def __or__(self, other: Expr) -> Expr:
-        return Logic("OR", self, other)
+        return Expr(claims.Logic("OR", self._word, other._word))
 
     def __invert__(self) -> Expr:
-        return Not(self)
+        return Expr(claims.Not(self._word))
 
     def __bool__(self) -> NoReturn:
         raise MappingError("an expression has no truth value yet: combine with & | ~ and test with when(...)")
@@ -128,209 +170,73 @@ class Expr:
     __hash__ = object.__hash__
 
 
-Value: TypeAlias = "Expr | str | int | bool | Sequence[Expr | str | int]"
+Value: TypeAlias = "Expr | Obj | str | int | bool | Sequence[Expr | str | int] | Mapping[str, Value]"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+class Obj:
+    """An object: OCSF attributes below the path at which it stands."""
+
+    def __init__(self, fields: Mapping[str, Value], needs: Sequence[str] = ()) -> None:
+        self._words = dict(flat(fields))
+        self._needs = needs
+        for path in needs:
+            if path not in self._words:
+                raise MappingError(f"the object needs {path!r}, which it does not map{nearest(path, self._words)}")
+
+    def words(self) -> Iterator[tuple[str, Word]]:
+        """Path below the object and word of everything in it, null where nothing that it needs is there."""
+        needed = [self._words[path] for path in self._needs]
+        there = needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))
+        for path, word in self._words.items():
+            yield path, word if path in self._needs or not needed else lists.where_there(word, there)
+
+
 class Column(Expr):
     """A source column, or a member of one: `col.userIdentity.arn`, `col["detail-type"]`."""
 
-    parts: tuple[str, ...]
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(values.Column(path))
+        self._path = path
 
     def __getattr__(self, name: str) -> Column:
-        if name.startswith("__"):
+        if name.startswith("__") or name in ("_word", "_path"):
             raise AttributeError(name)
-        return Column((*self.parts, name))
+        return Column((*self._path, name))
 
     def __getitem__(self, name: str) -> Column:
-        return Column((*self.parts, name))
+        return Column((*self._path, name))
 
 
-@dataclass(frozen=True, eq=False)
-class Literal(Expr):
-    """A constant."""
-
-    value: str | int | bool
-
-
-@dataclass(frozen=True, eq=False)
-class ListOf(Expr):
-    """A list of values; null items are left out, and a list without items is null."""
-
-    items: tuple[Expr, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Replace(Expr):
-    """Text swapped by table."""
-
-    inner: Expr
-    pairs: tuple[tuple[str, str], ...]
-    otherwise: Expr | None
-
-
-@dataclass(frozen=True, eq=False)
-class ReplacePrefix(Expr):
-    """Text classed by how it starts."""
-
-    inner: Expr
-    pairs: tuple[tuple[str, str], ...]
-    otherwise: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class Json(Expr):
-    """One member of a JSON value."""
-
-    inner: Expr
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Extract(Expr):
-    """First group of a pattern."""
-
-    inner: Expr
-    pattern: str
-
-
-@dataclass(frozen=True, eq=False)
-class Every(Expr):
-    """The values at a path through JSON arrays."""
-
-    inner: Expr
-    path: str
-
-
-@dataclass(frozen=True, eq=False)
-class Band(Expr):
-    """A number classed by how high it is; floors are in falling order."""
-
-    inner: Expr
-    pairs: tuple[tuple[int, str], ...]
-    otherwise: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class Each(Expr):
-    """A JSON array of objects, mapped element by element."""
-
-    inner: Expr
-    fields: tuple[tuple[str, Expr], ...]
-    or_empty: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Epoch(Expr):
-    """A number of units since 1970, as a point in time."""
-
-    inner: Expr
-    micros: int
-    fraction: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Iso8601(Expr):
-    """ISO 8601 text as a point in time."""
-
-    inner: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class Coalesce(Expr):
-    """The first value that is not null."""
-
-    items: tuple[Expr, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Case(Expr):
-    """The value of the first branch whose condition holds; null when none does."""
-
-    branches: tuple[tuple[Expr, Expr], ...]
-    default: Expr | None = None
-
-    def when(self, condition: Expr) -> When:
-        """Another branch, tried when the ones before did not hold."""
-        return When(condition, self.branches)
-
-    def otherwise(self, value: Value) -> Case:
-        """The value when no branch holds."""
-        return Case(self.branches, as_expr(value))
-
-
-@dataclass(frozen=True)
 class When:
     """A condition waiting for its value."""
 
-    condition: Expr
-    before: tuple[tuple[Expr, Expr], ...] = ()
+    def __init__(self, condition: Expr, before: tuple[tuple[Word, Word], ...] = ()) -> None:
+        self._condition = condition
+        self._before = before
 
     def then(self, value: Value) -> Case:
         """The value where the condition holds."""
-        return Case((*self.before, (self.condition, as_expr(value))))
+        return Case((*self._before, (as_word(self._condition), as_word(value))))
 
 
-@dataclass(frozen=True, eq=False)
-class Compare(Expr):
-    """Two values compared; false where either is null."""
+class Case(Expr):
+    """The value of the first branch whose condition holds; null when none does."""
 
-    op: str
-    left: Expr
-    right: Expr
+    __slots__ = ("_branches",)
 
+    def __init__(self, branches: tuple[tuple[Word, Word], ...]) -> None:
+        super().__init__(values.Case(branches))
+        self._branches = branches
 
-@dataclass(frozen=True, eq=False)
-class Logic(Expr):
-    """Two claims joined."""
+    def when(self, condition: Expr) -> When:
+        """Another branch, tried when the ones before did not hold."""
+        return When(condition, self._branches)
 
-    op: str
-    left: Expr
-    right: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class Not(Expr):
-    """A claim denied."""
-
-    inner: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class IsNull(Expr):
-    """Whether a value is missing."""
-
-    inner: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class IsIn(Expr):
-    """Whether text is one of a set."""
-
-    inner: Expr
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Test(Expr):
-    """A text function that answers yes or no."""
-
-    function: str
-    inner: Expr
-    argument: str
-
-
-@dataclass(frozen=True, eq=False)
-class Sql(Expr):
-    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends."""
-
-    template: str
-    reads: tuple[Expr, ...]
-    carries: bool = True
-
-
-ELEMENT, OUTER = "@element", "@outer"
-"""First steps of the columns that mean, inside `each`, the element itself and the record around it."""
+    def otherwise(self, value: Value) -> Expr:
+        """The value when no branch holds."""
+        return Expr(values.Case(self._branches, as_word(value)))
 
 
 class _Columns:
@@ -349,9 +255,9 @@ class _Columns:
 
 
 col = _Columns()
-outer = _Columns(OUTER)
+outer = _Columns(values.OUTER)
 """Inside `each`: the record's columns. A text is consumed where some element of the finished list holds it."""
-element = Column((ELEMENT,))
+element = Column((values.ELEMENT,))
 """Inside `each`: the element itself, a text or, of anything else, its JSON text; an empty object is null."""
 
 
@@ -360,98 +266,79 @@ def when(condition: Expr) -> When:
     return When(condition)
 
 
-def coalesce(*values: Value) -> Expr:
+def obj(fields: Mapping[str, Value], *, needs: str | Sequence[str] = ()) -> Obj:
+    """An object that exists only where one of the attributes that it needs does: `obj({...}, needs="ip")`.
+
+    Without `needs` it is the same as its fields alone, `{...}`.
+    """
+    return Obj(fields, (needs,) if isinstance(needs, str) else needs)
+
+
+def flat(fields: Mapping[str, Value]) -> Iterator[tuple[str, Word]]:
+    """Path and word of everything in a table of fields, objects entered."""
+    for path, value in fields.items():
+        if isinstance(value, Obj | Mapping):
+            inner = value if isinstance(value, Obj) else Obj(value)
+            yield from ((f"{path}.{below}", word) for below, word in inner.words())
+        else:
+            yield path, as_word(value)
+
+
+def list_of(*given: Value) -> Expr:
+    """A list of the values that are not null; null where all are. An attribute takes a Python list as well."""
+    return Expr(values.ListOf(tuple(map(as_word, given))))
+
+
+def first(*given: Value, default: str) -> Expr:
+    """The first value that is not null, else the default: a text that OCSF wants, and that makes no object by itself.
+
+    A value that is the same text counts as the default.
+    """
+    return Expr(values.First(tuple(map(as_word, given)), default))
+
+
+def text(template: str, *given: Value) -> Expr:
+    """Values put into a text, null where one of them is: `text("arn:{}:s3:::{}", outer.partition, col.name)`.
+
+    Raises:
+        MappingError: There is not one `{}` for each value.
+    """
+    pieces, marks = [""], []
+    for literal, mark, _, _ in Formatter().parse(template):
+        pieces[-1] += literal
+        if mark is not None:
+            marks.append(mark)
+            pieces.append("")
+    if any(marks) or len(marks) != len(given):
+        raise MappingError(f"text({template!r}) needs one {{}} for each of its {len(given)} values")
+    return Expr(values.Text(tuple(pieces), tuple(map(as_word, given))))
+
+
+def coalesce(*given: Value) -> Expr:
     """The first value that is not null; later ones are consumed only where they are used or equal."""
-    return Coalesce(tuple(as_expr(value) for value in values))
+    return Expr(values.Coalesce(tuple(map(as_word, given))))
 
 
 def sql(template: str, *, reads: Sequence[Expr], carries: bool = True) -> Expr:
     """DuckDB SQL with `{0}`, `{1}`... standing for the values read, in order: `sql("upper({0})", reads=[col.x])`.
 
-    It consumes what it reads, unless `carries` says that it keeps but a part.
+    It consumes what it reads, unless `carries` says that it keeps but a part. A list is given as JSON text.
     """
-    return Sql(template, tuple(reads), carries)
+    return Expr(values.Sql(template, tuple(map(as_word, reads)), carries))
 
 
-def as_expr(value: object) -> Expr:
-    """A Python constant or list as an expression.
+def as_word(value: object) -> Word:
+    """The word of an expression; a Python constant or list as a word, a word as it is.
 
     Raises:
         MappingError: The value is of a type that has no meaning in a mapping.
     """
-    if isinstance(value, Expr):
+    if isinstance(value, Word):
         return value
+    if isinstance(value, Expr):
+        return value._word
     if isinstance(value, str | int | bool):
-        return Literal(value)
+        return values.Literal(value)
     if isinstance(value, list | tuple):
-        return ListOf(tuple(as_expr(item) for item in value))
+        return values.ListOf(tuple(map(as_word, value)))
     raise MappingError(f"{value!r} cannot stand in a mapping: give text, a number, a column or an expression")
-
-
-def children(expr: Expr) -> Iterator[Expr]:
-    """The expressions directly inside this one."""
-    match expr:
-        case Column() | Literal():
-            pass
-        case Case(branches, default):
-            for condition, value in branches:
-                yield condition
-                yield value
-            if default is not None:
-                yield default
-        case Coalesce(items) | ListOf(items):
-            yield from items
-        case Compare(_, left, right) | Logic(_, left, right):
-            yield left
-            yield right
-        case Sql(_, reads, _):
-            yield from reads
-        case Replace(inner, _, otherwise):
-            yield inner
-            if otherwise is not None:
-                yield otherwise
-        case ReplacePrefix(inner, _, otherwise) | Band(inner, _, otherwise):
-            yield inner
-            yield otherwise
-        case (
-            Json(inner)
-            | Every(inner)
-            | Extract(inner)
-            | Each(inner)
-            | Epoch(inner)
-            | Iso8601(inner)
-            | Not(inner)
-            | IsNull(inner)
-            | IsIn(inner)
-            | Test(inner=inner)
-        ):
-            yield inner
-        case _:
-            raise TypeError(f"unknown expression {expr!r}")
-
-
-def columns(expr: Expr) -> Iterator[Column]:
-    """Every column that the expression names, conditions included."""
-    if isinstance(expr, Column):
-        yield expr
-    for child in children(expr):
-        yield from columns(child)
-
-
-def parts(expr: Expr) -> tuple[Each, ...]:
-    """The `each` that make up a list of objects; empty for every other expression."""
-    match expr:
-        case Each():
-            return (expr,)
-        case ListOf(items) if items and all(isinstance(item, Each) for item in items):
-            return tuple(item for item in items if isinstance(item, Each))
-        case _:
-            return ()
-
-
-def element_fields(expr: Expr) -> Iterator[tuple[str, Expr]]:
-    """Path inside the element and value of everything that a list of objects maps, lists inside it entered."""
-    for part in parts(expr):
-        for path, value in part.fields:
-            yield path, value
-            yield from ((f"{path}.{inner}", given) for inner, given in element_fields(value))

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from ocsf_mappers.readers import Reader
 from ocsf_mappers.vocabulary.check import check
-from ocsf_mappers.vocabulary.expr import Column, Expr, Value
+from ocsf_mappers.vocabulary.expr import Column, Expr, Value, flat
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, RecordShape
+from ocsf_mappers.vocabulary.word import Word
 
 Fields: TypeAlias = dict[str, Value]
-"""OCSF attribute path -> expression. For an `_id` attribute give the caption."""
+"""OCSF attribute path -> expression, or the table of an object below it. For an `_id` attribute give the caption."""
 
 
 object_key = Column((OBJECT_KEY,))
@@ -45,6 +46,11 @@ class EventMap:
     where: Expr | None = None
     profiles: tuple[str, ...] = ("cloud",)
 
+    @cached_property
+    def words(self) -> Mapping[str, Word]:
+        """OCSF attribute path -> what fills it."""
+        return dict(flat(self.fields))
+
     @property
     def all_profiles(self) -> tuple[str, ...]:
         """The profiles in force, in the order that `metadata.profiles` lists them."""
@@ -72,6 +78,7 @@ class Mapper:
             equal records may both be true.
         listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text
             is mapped all the same, and told as news.
+        blank: Texts that mean "not known" in this log: null wherever they are read.
         set_aside: How AWS's keys name a log -> reason, for objects in the same tree that hold no records of this log.
     """
 
@@ -85,6 +92,7 @@ class Mapper:
     observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     duplicate_key: Sequence[str] = ()
     listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    blank: Sequence[str] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

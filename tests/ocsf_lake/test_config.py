@@ -30,6 +30,14 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert word in str(raised.value)
 
 
+@pytest.mark.parametrize(("processors", "workers"), [({0}, 1), ({0, 1}, 2), (set(range(64)), 2)])
+def test_a_second_worker_needs_a_second_processor(
+    monkeypatch: pytest.MonkeyPatch, processors: set[int], workers: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: processors, raising=False)
+    assert config.load().workers == workers
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         config.load().workers = 3  # type: ignore[misc]

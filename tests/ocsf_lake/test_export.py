@@ -28,7 +28,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.exports import ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import CountError
 from ocsf_lake.query import query
-from ocsf_lake.storage import fetched, ordered, s3
+from ocsf_lake.storage import fetched, ordered, s3, transfer
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
@@ -486,13 +486,13 @@ def test_objects_on_s3_are_put_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     puts: list[str] = []
-    really = s3._put
+    really = transfer._put
 
     def put(fs: Any, path: str, *given: Any, **condition: str) -> None:
         really(fs, path, *given, **condition)
         puts.append(path)
 
-    monkeypatch.setattr(s3, "_put", put)
+    monkeypatch.setattr(transfer, "_put", put)
     with monkeypatch.context() as patched:
         patched.setattr(shipment, "reached", die_at(step))
         with pytest.raises(KilledError):
@@ -794,8 +794,8 @@ def test_objects_are_encrypted_with_the_key_of_the_settings(
 def test_large_objects_are_put_in_parts_and_once(
     bucket: str, s3_owner: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "MULTIPART_BYTES", 12 << 20)
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(transfer, "MULTIPART_BYTES", 12 << 20)
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 << 20)
     data = secrets.token_bytes(13 << 20)
     (tmp_path / "large").write_bytes(data)
     store = Store(f"s3://{bucket}", Access(s3_owner.endpoint))

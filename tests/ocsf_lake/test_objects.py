@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
+from ocsf_lake import config
+from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import listing
 from ocsf_lake.storage import objects
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
@@ -94,7 +98,10 @@ def test_a_file_that_vanished_is_said_to_be_gone(folder: Path) -> None:
         pass
 
 
-def test_a_file_that_grows_while_it_is_read_is_not_the_object_that_was_listed(folder: Path) -> None:
+def test_a_file_that_grows_while_it_is_read_is_not_the_object_that_was_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "KEPT_FILE_BYTES", 0)  # what is kept from hashing is the object that was listed
     ref = listed([str(folder / "a.log")])[0]
     with pytest.raises(ObjectError, match="changed while"), objects.opened(ref), (folder / "a.log").open("a") as more:
         more.write("more")
@@ -142,3 +149,59 @@ def test_a_name_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
     (found,) = listed([str(tmp_path)])
     with pytest.raises(ObjectError, match="not UTF-8"), objects.opened(found):
         pass
+
+
+# -- one read of small local files ------------------------------------------------------------------------------------
+def opens(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The times that a file is opened from now on."""
+    found: list[Path] = []
+    really = Path.open
+
+    def noted(self: Path, *given: Any, **named: Any) -> Any:
+        if self == path:
+            found.append(self)
+        return really(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", noted)
+    return found
+
+
+def test_a_small_local_file_is_read_once_by_an_ingest(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copy(next(logs.rglob("*vpcflowlogs*.log.gz")), tmp_path)
+    found = opens(Path(path), monkeypatch)
+    assert ingest.ingest([str(path)], config.load(lake=str(tmp_path / "lake")), "aws_vpc_flow").counts.events == 15
+    assert len(found) == 1
+
+
+def test_a_local_file_that_changes_after_it_was_hashed_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("before")
+    ref = objects.with_etag(the_ref(path))
+    path.write_text("after!")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ObjectError, match="changed since it was listed"), objects.opened(ref):
+        pass
+
+
+def test_no_more_bytes_of_local_files_are_kept_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "KEPT_BYTES", 25)
+    monkeypatch.setattr(objects, "KEPT_FILE_BYTES", 10)
+    monkeypatch.setattr(objects, "_kept", objects._Kept())
+    texts = ["0123456789", "abcdefghij", "too large for it", "ABCDEFGHIJ"]
+    refs = []
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).write_text(text)
+        refs.append(objects.with_etag(the_ref(tmp_path / str(number))))
+    assert [ref.uri[-1] for ref in objects._kept._files] == ["1", "3"]
+    for ref, text in zip(refs * 2, texts * 2, strict=True):
+        with objects.opened(ref) as file:
+            assert file.read() == text.encode()
+    assert (objects._kept._files, objects._kept._bytes) == ({}, 0)
+
+
+def the_ref(path: Path) -> ObjectRef:
+    """A file as it is listed."""
+    ((ref,),) = listing.pages(str(path), listing.Calls())
+    return ref

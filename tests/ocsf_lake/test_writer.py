@@ -84,9 +84,15 @@ def test_a_file_has_the_tables_plain_types(tmp_path: Path, settings: Callable[..
     assert schema.names == tables.get("cloud_trail_mgmt").arrow.names
     assert "element" in str(file.schema)
     group = file.metadata.row_group(0)
-    assert group.column(0).compression == "ZSTD"
     bounds = group.column(schema_position(file, "time")).statistics
     assert (bounds.min, bounds.max) == (DAY_MS, 2 * DAY_MS - 1)
+
+
+@pytest.mark.parametrize(("rows", "codec"), [(parquet.FEW_ROWS - 1, "SNAPPY"), (parquet.FEW_ROWS, "ZSTD")])
+def test_zstd_is_kept_for_files_in_which_it_pays(settings: Callable[..., Settings], rows: int, codec: str) -> None:
+    data = parquet.encode(pa.table({"time": range(rows)}), settings())
+    found = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(0)
+    assert (found.compression, pq.read_table(pa.BufferReader(data))["time"].to_pylist()) == (codec, list(range(rows)))
 
 
 def schema_position(file: pq.ParquetFile, path: str) -> int:

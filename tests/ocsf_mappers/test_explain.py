@@ -95,7 +95,7 @@ def test_every_attribute_of_every_source_is_in_its_document(name: str, version: 
     rows = [line for line in found.splitlines() if line.startswith("| `")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
     for event in mapper.events:
-        for path in event.fields:
+        for path in event.words:
             assert f"| `{path}` |" in found or f"| `{path}[]." in found
 
 

@@ -6,7 +6,12 @@ import pytest
 
 from ocsf_mappers import coalesce, col, sql, when
 from ocsf_mappers.errors import MappingError
-from ocsf_mappers.vocabulary import expr
+from ocsf_mappers.vocabulary.expr import Expr, as_word
+from ocsf_mappers.vocabulary.values import Literal, columns
+
+
+def _paths(value: Expr) -> list[str]:
+    return [".".join(column.path) for column in columns(as_word(value))]
 
 
 def test_an_expression_has_no_truth_value() -> None:
@@ -19,17 +24,27 @@ def test_an_expression_has_no_truth_value() -> None:
 @pytest.mark.parametrize("value", [None, 1.5, {"a": 1}, object()], ids=["None", "float", "dict", "object"])
 def test_a_value_without_a_meaning_is_refused(value: object) -> None:
     with pytest.raises(MappingError, match="cannot stand in a mapping"):
-        expr.as_expr(value)
+        as_word(value)
 
 
-def test_an_expression_cannot_be_changed() -> None:
+def test_a_word_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        col.a.parts = ("b",)  # type: ignore[misc]
+        as_word(col.a).path = ("b",)  # type: ignore[attr-defined]
+
+
+def test_words_are_equal_by_structure() -> None:
+    def written() -> Expr:
+        return when(col.a.matches("x") & ~col.b.is_null()).then(coalesce(col.c.json("k").iso8601(), "y"))
+
+    assert as_word(written()) == as_word(written())
+    assert len({as_word(written()), as_word(written())}) == 1
+    assert as_word(written()) != as_word(written().replace(y="z"))
+    assert Literal(True) != Literal(1)
 
 
 def test_members_are_named_by_dot_or_bracket() -> None:
-    assert col.a.b.parts == col["a"]["b"].parts == ("a", "b")
-    assert col["detail-type"].parts == ("detail-type",)
+    assert _paths(col.a.b) == _paths(col["a"]["b"]) == ["a.b"]
+    assert _paths(col["detail-type"]) == ["detail-type"]
 
 
 def test_a_column_is_no_container_by_accident() -> None:
@@ -39,7 +54,7 @@ def test_a_column_is_no_container_by_accident() -> None:
 
 def test_columns_names_every_column_read_conditions_included() -> None:
     value = when((col.a == "x") & ~col.b.is_null()).then(coalesce(col.c, col.d.json("k"))).otherwise([col.e, "y"])
-    assert [column.parts[0] for column in expr.columns(value)] == ["a", "b", "c", "d", "e"]
+    assert _paths(value) == ["a", "b", "c", "d", "e"]
 
 
 @pytest.mark.parametrize(
@@ -57,5 +72,5 @@ def test_columns_names_every_column_read_conditions_included() -> None:
         (col.a != col.b, ["a", "b"]),
     ],
 )
-def test_every_word_of_the_vocabulary_knows_what_it_reads(value: expr.Expr, read: list[str]) -> None:
-    assert [column.parts[0] for column in expr.columns(value)] == read
+def test_every_word_of_the_vocabulary_knows_what_it_reads(value: Expr, read: list[str]) -> None:
+    assert _paths(value) == read

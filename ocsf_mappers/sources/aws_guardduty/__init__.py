@@ -1,0 +1,86 @@
+"""Amazon GuardDuty findings -> OCSF Detection Finding [2004].
+
+Format: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Finding.html
+Severity: https://docs.aws.amazon.com/guardduty/latest/ug/guardduty_findings-severity.html
+Record: one finding as it is at `updatedAt`. GuardDuty sends a finding again, with the same `id` and a higher `count`,
+each time the activity goes on: every telling is an event, and the view `guardduty_latest` shows the last one of each.
+Files of the S3 export hold one finding a line; EventBridge passes a finding on as `detail`; GetFindings, the AWS CLI
+and boto3 give `{"Findings": [...]}` with every member's name beginning with a capital.
+Quirks: the member that describes a resource or an action is there or not, whatever `resourceType` and `actionType` say;
+times inside details are Unix seconds with decimals in the export and ISO 8601 elsewhere; `asn`, `archived` and
+`severity` come as text or not; what is unknown is "", null, `{}` or left out.
+What is made of details: their known members become attributes, and the whole detail stays beside them as JSON text in
+`data`. Resource types are spelled as Security Hub does (ASFF); those that ASFF lacks are spelled alike.
+"""
+
+import pyarrow as pa
+
+from ocsf_mappers import JSON, EventMap, JsonRecords, Mapper, Product, text_struct
+from ocsf_mappers.sources.aws_guardduty.finding import FINDING
+
+
+def json_fields(names: str) -> list[pa.Field]:
+    """Members that stay JSON, named in one string."""
+    return [pa.field(name, JSON) for name in names.split()]
+
+
+RECORD = pa.struct([
+    *text_struct(
+        "schemaVersion accountId region partition id arn type severity confidence createdAt updatedAt title description"
+        " associatedAttackSequenceArn customDetectionRuleName"
+    ),
+    pa.field("resource", pa.struct([
+        *text_struct("resourceType"),
+        *json_fields(
+            "accessKeyDetails s3BucketDetails instanceDetails eksClusterDetails ecsClusterDetails containerDetails"
+            " lambdaDetails rdsDbInstanceDetails rdsLimitlessDbDetails rdsDbUserDetails ebsSnapshotDetails"
+            " ec2ImageDetails recoveryPointDetails bedrockGuardrailDetails modelDetails"
+        ),
+        pa.field("kubernetesDetails", pa.struct(json_fields("kubernetesUserDetails kubernetesWorkloadDetails"))),
+        pa.field("ebsVolumeDetails", pa.struct(json_fields("scannedVolumeDetails skippedVolumeDetails"))),
+    ])),
+    pa.field("service", pa.struct([
+        *text_struct(
+            "serviceName detectorId featureName archived count eventFirstSeen eventLastSeen resourceRole userFeedback"
+        ),
+        pa.field("action", pa.struct([
+            *text_struct("actionType"),
+            *json_fields(
+                "awsApiCallAction dnsRequestAction networkConnectionAction portProbeAction kubernetesApiCallAction"
+                " kubernetesPermissionCheckedDetails kubernetesRoleBindingDetails kubernetesRoleDetails"
+                " rdsLoginAttemptAction"
+            ),
+        ])),
+        pa.field("evidence", pa.struct(json_fields("threatIntelligenceDetails"))),
+        *json_fields("additionalInfo runtimeDetails ebsVolumeScanDetails malwareScanDetails"),
+        pa.field("detection", pa.struct([
+            *json_fields("anomaly"),
+            pa.field("sequence", pa.struct([
+                *text_struct("uid description"),
+                *json_fields("actors resources endpoints signals sequenceIndicators additionalSequenceTypes"),
+            ])),
+        ])),
+    ])),
+])  # fmt: skip
+
+MAPPER = Mapper(
+    name="aws_guardduty",
+    product=Product("GuardDuty"),
+    readers=[
+        JsonRecords(lists=("Findings", "findings"), pascal_case="SchemaVersion"),
+    ],
+    record=RECORD,
+    blank=("",),
+    table="guardduty_findings",
+    duplicate_key=("metadata.uid", "cloud.account.uid"),
+    listed={"schemaVersion": ["2.0"]},
+    drop={"service.serviceName": "it is always guardduty, as metadata.product.name says"},
+    events=[
+        # of processes in containers and on Linux, OCSF knows more under profiles of their own
+        EventMap(
+            "detection_finding",
+            profiles=("cloud", "container", "linux/linux_users", "security_control", "host"),
+            fields=FINDING,
+        ),
+    ],
+)  # fmt: skip

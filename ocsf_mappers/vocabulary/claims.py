@@ -1,0 +1,128 @@
+"""Words that are true or false of a record; null counts as false."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.vocabulary.values import Case
+from ocsf_mappers.vocabulary.word import Explained, Resolver, Word, quoted
+
+_SAID = {"regexp_matches": "matches", "starts_with": "starts with", "ends_with": "ends with"}
+
+
+class Claim(Word):
+    """What is true or false."""
+
+    @property
+    def stands_alone(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Compare(Claim):
+    """Two values compared; false where either is null."""
+
+    op: str
+    left: Word
+    right: Word
+
+    def sql(self, at: Resolver) -> str:
+        return f"({self.left.sql(at)} {self.op} {self.right.sql(at)})"
+
+    def said(self, words: Explained) -> str:
+        return f"{words.whole(self.left)} {'!=' if self.op == '<>' else self.op} {words.whole(self.right)}"
+
+
+@dataclass(frozen=True)
+class Logic(Claim):
+    """Two claims joined."""
+
+    op: str
+    left: Word
+    right: Word
+
+    def sql(self, at: Resolver) -> str:
+        return f"({self.left.sql(at)} {self.op} {self.right.sql(at)})"
+
+    def _operands(self) -> Iterator[Word]:
+        """The operands of the same operator, however they were nested."""
+        for side in (self.left, self.right):
+            if isinstance(side, Logic) and side.op == self.op:
+                yield from side._operands()
+            else:
+                yield side
+
+    def said(self, words: Explained) -> str:
+        operands = [
+            f"({words.of(item)})" if isinstance(item, Case | Logic) else words.of(item) for item in self._operands()
+        ]
+        return f" {self.op.lower()} ".join(operands)
+
+
+@dataclass(frozen=True)
+class IsNull(Claim):
+    """Whether a value is missing."""
+
+    inner: Word
+
+    def sql(self, at: Resolver) -> str:
+        return at.is_null(self.inner)
+
+    def said(self, words: Explained) -> str:
+        return f"{words.whole(self.inner)} is null"
+
+    def denied(self, words: Explained) -> str:
+        """The text of the opposite."""
+        return f"{words.whole(self.inner)} is not null"
+
+
+@dataclass(frozen=True)
+class IsIn(Claim):
+    """Whether text is one of a set."""
+
+    inner: Word
+    values: tuple[str, ...]
+
+    def sql(self, at: Resolver) -> str:
+        return f"({self.inner.sql(at)} IN ({', '.join(map(sqltext.text, self.values))}))"
+
+    def said(self, words: Explained) -> str:
+        return f"{words.whole(self.inner)} in ({', '.join(map(quoted, self.values))})"
+
+    def denied(self, words: Explained) -> str:
+        """The text of the opposite."""
+        return f"{words.whole(self.inner)} not in ({', '.join(map(quoted, self.values))})"
+
+
+@dataclass(frozen=True)
+class Test(Claim):
+    """A text function that answers yes or no."""
+
+    function: str
+    inner: Word
+    argument: str
+
+    def sql(self, at: Resolver) -> str:
+        found = f"{self.function}({self.inner.sql(at)}, {sqltext.text(self.argument)})"
+        return at.shared(self, found) if self.function == "regexp_matches" else found
+
+    def said(self, words: Explained) -> str:
+        shown = words.pattern(self.argument) if self.function == "regexp_matches" else quoted(self.argument)
+        return f"{words.whole(self.inner)} {_SAID.get(self.function, self.function)} {shown}"
+
+
+@dataclass(frozen=True)
+class Not(Word):
+    """A claim denied."""
+
+    inner: Word
+
+    def sql(self, at: Resolver) -> str:
+        return f"(NOT {self.inner.sql(at)})"
+
+    def said(self, words: Explained) -> str:
+        if isinstance(self.inner, IsNull | IsIn):
+            return self.inner.denied(words)
+        return f"not ({words.of(self.inner)})"

@@ -1,0 +1,172 @@
+"""Words for lists: a JSON array, gone through element by element.
+
+A list of texts gives its SQL itself; that of a list of objects, which needs to know the type, is made by
+`compiler.each`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ocsf_mappers import sqltext
+from ocsf_mappers.vocabulary.claims import IsNull, Not
+from ocsf_mappers.vocabulary.record import Path
+from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Case, ListOf
+from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, without_blank
+
+
+@dataclass(frozen=True)
+class Every(Word):
+    """The values at a path through JSON arrays, `[]` standing for each item."""
+
+    inner: Word
+    path: str
+
+    def sql(self, at: Resolver) -> str:
+        raise TypeError("every() stands before each() only")
+
+    def said(self, words: Explained) -> str:
+        return f"every({words.whole(self.inner)}, {self.path})"
+
+
+@dataclass(frozen=True)
+class Each(Word):
+    """A JSON array of objects, mapped element by element."""
+
+    inner: Word
+    fields: tuple[tuple[str, Word], ...]
+    or_empty: bool = False
+
+    def children(self) -> Iterator[Word]:
+        # The record's columns alone: those that the fields read are the element's.
+        yield self.inner
+
+    def sql(self, at: Resolver) -> str:
+        raise TypeError("a list of objects needs the type of its elements")
+
+    def said(self, words: Explained) -> str:
+        fields = ", ".join(f"{path}: {words.of(value)}" for path, value in self.fields)
+        return f"each({words.of(self.inner)}, {fields})"
+
+
+@dataclass(frozen=True)
+class EachOf(Word):
+    """A list of texts, one or more of each element of a JSON array; null and blank ones are left out.
+
+    Args:
+        inner: The array; an object counts as an array of one.
+        path: What is taken out of each element, `[]` standing for each item of a list; None for the element itself.
+        where: The elements that count; None for all.
+        text: What is made of an element instead; None for what is at the path.
+    """
+
+    inner: Word
+    path: str | None
+    where: Word | None
+    text: Word | None
+
+    def children(self) -> Iterator[Word]:
+        # As with `Each`: what the others read is the element's.
+        yield self.inner
+
+    def sql(self, at: Resolver) -> str:
+        element = _Element(at)
+        found = elements(self.inner.sql(at))
+        if self.where is not None:
+            found = f"list_filter({found}, lambda e: {self.where.sql(element)})"
+        if self.text is not None:
+            found = f"list_transform({found}, lambda e: {self.text.sql(element)})"
+        else:
+            taken = f"json_extract_string(e, {sqltext.text(json_path(self.path or ''))})"
+            found = f"list_transform({found}, lambda e: {taken})"
+            found = f"flatten({found})" if "[]" in (self.path or "") else found
+        texts = f"list_transform({found}, lambda e: {without_blank('e', at.blank((ELEMENT,)))})"
+        return f"nullif(list_filter({texts}, lambda e: e IS NOT NULL), []::VARCHAR[])"
+
+    @property
+    def is_list(self) -> bool:
+        return True
+
+    def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
+        if (self.path, self.where, self.text) == (None, None, None):
+            yield from self.inner.consumed(at, condition)
+
+    def said(self, words: Explained) -> str:
+        said = [words.of(self.inner), *([self.path] if self.path else [])]
+        said += [words.of(self.text)] if self.text else []
+        said += [f"where {words.of(self.where)}"] if self.where else []
+        return f"each_of({', '.join(said)})"
+
+
+class _Element:
+    """What the words inside `each_of` read: members of the element `e`."""
+
+    def __init__(self, record: Resolver) -> None:
+        self._record = record
+
+    def __call__(self, path: Path) -> str:
+        """SQL for a member of the element, the element itself, or a column of the record."""
+        if path[0] == OUTER:
+            return self._record(path[1:])
+        if path == (ELEMENT,):
+            return "json_extract_string(e, '$')"
+        return f"json_extract_string(e, {sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path))})"
+
+    def member(self, word: Member) -> str:
+        """SQL for a member of a JSON value."""
+        return word.taken(self)
+
+    def is_null(self, word: Word) -> str:
+        """SQL that is true where a value is missing."""
+        return f"({word.sql(self)} IS NULL)"
+
+    def blank(self, path: Path) -> tuple[str, ...]:
+        """The texts that say nothing."""
+        return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+
+    def shared(self, word: Word, sql: str) -> str:
+        """The SQL itself."""
+        return sql
+
+
+def elements(array: str) -> str:
+    """SQL for the elements of a JSON array, as JSON; an object is the one element of its own."""
+    return (
+        f"CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
+        f"WHEN '{{' THEN [{array}::JSON] END"
+    )
+
+
+def json_path(path: str) -> str:
+    """A DuckDB JSON path; `[]` behind a name, or alone, stands for each item of a list."""
+    steps = [(step.removesuffix("[]"), step.endswith("[]")) for step in path.split(".")]
+    return "$" + "".join((f'."{name}"' if name else "") + ("[*]" if every else "") for name, every in steps)
+
+
+def where_there(word: Word, needed: Word) -> Word:
+    """A word that is null where another one is; of a list of objects its array."""
+    match word:
+        case Each():
+            return replace(word, inner=where_there(word.inner, needed))
+        case ListOf(items) if parts(word):
+            return ListOf(tuple(where_there(item, needed) for item in items))
+        case _:
+            return Case(((Not(IsNull(needed)), word),))
+
+
+def parts(word: Word) -> tuple[Each, ...]:
+    """The `each` that make up a list of objects; empty for every other word."""
+    if isinstance(word, Each):
+        return (word,)
+    items = word.items if isinstance(word, ListOf) else ()
+    found = tuple(item for item in items if isinstance(item, Each))
+    return found if len(found) == len(items) else ()
+
+
+def element_fields(word: Word) -> Iterator[tuple[str, Word]]:
+    """Path inside the element and value of everything that a list of objects maps, lists inside it entered."""
+    for part in parts(word):
+        for path, value in part.fields:
+            yield path, value
+            yield from ((f"{path}.{inner}", given) for inner, given in element_fields(value))

@@ -1,0 +1,301 @@
+"""The words that shorten a mapper: blank texts, conditions, objects, texts made of values, defaults, lists of texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import ocsf_mappers
+from ocsf_mappers import (
+    JSON,
+    Engine,
+    EventMap,
+    Expr,
+    JsonRecords,
+    Mapper,
+    Product,
+    RawObject,
+    coalesce,
+    col,
+    element,
+    first,
+    list_of,
+    obj,
+    outer,
+    registry,
+    sql,
+    text,
+    text_struct,
+    when,
+)
+from ocsf_mappers.compiler import explain
+from ocsf_mappers.errors import MappingError
+from ocsf_mappers.readers import Chunk
+from ocsf_mappers.vocabulary import values
+from tests.support import Json, dig, ocsf
+
+RECORD = pa.struct(
+    [*text_struct("time id a b c"), pa.field("things", JSON), pa.field("thing", JSON), pa.field("in", text_struct("x"))]
+)
+BASE = {
+    "activity_id": "Create",
+    "severity_id": "Informational",
+    "time": col.time.iso8601(),
+    "cloud.provider": "AWS",
+    "finding_info.uid": col.id,
+    "finding_info.title": "title",
+}
+
+
+def run(fields: dict[str, Any], *records: Json, rows: int = 1, **more: Any) -> list[Json]:
+    """Events of some records, which are repeated so that there are at least so many rows."""
+    mapper = Mapper(
+        name="test",
+        product=Product("Test"),
+        readers=[JsonRecords()],
+        record=RECORD,
+        events=[EventMap("detection_finding", BASE | fields, profiles=("cloud", "host"))],
+        table="guardduty_findings",
+        **more,
+    )
+    whole = [{"time": "2026-02-03T08:15:30Z", "id": "1", **record} for record in records]
+    times = -(-rows // len(whole))
+    raw = pa.array([json.dumps(record) for record in whole] * times, pa.string())
+    table = pa.table({"_record": pa.array(range(1, len(raw) + 1), pa.int64()), "_raw": raw})
+    mapped = Engine(mapper, "1.8.0").map([(RawObject("memory://x"), Chunk(table))])
+    assert mapped.rejects["reason"].to_pylist() == []
+    events = ocsf(mapped.events)
+    for start in range(len(whole), len(events), len(whole)):
+        assert events[start : start + len(whole)] == events[: len(whole)]
+    return events[: len(whole)]
+
+
+ROWS = pytest.mark.parametrize("rows", [1, 2500], ids=["row by row", "by distinct values"])
+
+
+@ROWS
+@pytest.mark.parametrize("blank", [("",), ("", "-")])
+def test_a_blank_text_is_null_wherever_it_is_read(rows: int, blank: tuple[str, ...]) -> None:
+    records = [{"a": text, "b": "b", "thing": {"k": text}, "in": {"x": text}} for text in ("", "-", "said", None)]
+    fields = {
+        "message": coalesce(col.a, col.b),
+        "finding_info.desc": when(col["in"].x.is_null()).then("none").otherwise(col["in"].x),
+        "finding_info.uid_alt": col.thing.json("k"),
+        "resources": col.thing.each({"uid": col.k, "name": element}),
+    }
+    events = run(fields, *records, rows=rows, blank=blank)
+    for event, record in zip(events, records, strict=True):
+        said = None if record["a"] in (*blank, None) else record["a"]
+        assert event["message"] == (said or "b")
+        assert dig(event, "finding_info.desc") == (said or "none")
+        assert event["finding_info"].get("uid_alt") == said
+        assert event["resources"][0].get("uid") == said
+
+
+def test_text_can_be_kept_as_it_is_written() -> None:
+    fields = {"message": col.a.as_written(), "finding_info.uid_alt": col.thing.json("k").as_written()}
+    (event,) = run(fields, {"a": "", "thing": {"k": ""}}, blank=("",))
+    assert (event["message"], dig(event, "finding_info.uid_alt")) == ("", "")
+    with pytest.raises(MappingError, match="as_written"):
+        coalesce(col.a, col.b).as_written()
+
+
+@ROWS
+def test_an_object_exists_only_where_what_it_needs_does(rows: int) -> None:
+    fields = {"device": obj({"hostname": col.a, "type_id": "Server", "ip": col.b}, needs="hostname")}
+    file = obj({"name": col.n, "type_id": "Unknown", "path": col.s}, needs="name")
+    fields |= {"evidences": col.thing.each({"file": file})}
+    with_name = {"a": "h", "thing": {"n": "f", "s": "3"}}
+    without = {"b": "192.0.2.1", "thing": {"s": "3"}}
+    found, missing = run(fields, with_name, without, rows=rows)
+    assert found["device"]["hostname"] == "h"
+    assert found["evidences"] == [{"file": {"name": "f", "type_id": 0, "type": "Unknown", "path": "3"}}]
+    assert "device" not in missing
+    assert "evidences" not in missing
+    assert missing["unmapped"] == {"b": "192.0.2.1", "thing.s": "3"}
+
+
+def test_an_object_may_need_any_of_several() -> None:
+    place = obj({"city": col.a, "country": col.b, "lat": col.c}, needs=("city", "country"))
+    fields = {"evidences": col.things.each({"src_endpoint": obj({"ip": col.ip, "location": place}, needs="ip")})}
+    things = [{"ip": "192.0.2.1", "a": "x", "c": "1"}, {"ip": "192.0.2.2", "c": "1"}, {"a": "x", "b": "y"}]
+    (event,) = run(fields, {"things": things})
+    ends = [evidence["src_endpoint"] for evidence in event["evidences"]]
+    assert ends == [{"ip": "192.0.2.1", "location": {"city": "x", "lat": 1.0}}, {"ip": "192.0.2.2"}]
+
+
+def test_a_list_of_objects_stands_in_an_object_as_well() -> None:
+    hashes = col.thing.each({"value": col.sha, "algorithm_id": "SHA-256"})
+    file = obj({"name": col.n, "type_id": "Unknown", "hashes": hashes}, needs="name")
+    fields = {"evidences": col.things.each({"file": file})}
+    things = [{"n": "f", "thing": {"sha": "ab"}}, {"thing": {"sha": "cd"}}]
+    (event,) = run(fields, {"things": things})
+    assert [evidence["file"]["hashes"][0]["value"] for evidence in event["evidences"]] == ["ab"]
+
+
+def test_what_an_object_needs_has_to_be_mapped() -> None:
+    with pytest.raises(MappingError, match=r"needs 'nam', which it does not map.*name"):
+        obj({"name": col.a}, needs="nam")
+
+
+@ROWS
+def test_a_text_of_values_is_null_where_one_of_them_is(rows: int) -> None:
+    fields = {"message": text("arn:{}:s3:::{}/{{x}}", col.a, col.b)}
+    whole, part = run(fields, {"a": "aws", "b": "it's"}, {"a": "aws"}, rows=rows)
+    assert whole["message"] == "arn:aws:s3:::it's/{x}"
+    assert "unmapped" not in whole
+    assert "message" not in part
+    assert part["unmapped"] == {"a": "aws"}
+
+
+@pytest.mark.parametrize("template", ["{}", "{} {} {}", "{a} {b}", "{0} {1}"])
+def test_a_text_needs_a_mark_for_each_value(template: str) -> None:
+    with pytest.raises(MappingError, match=r"one {} for each of its 2 values"):
+        text(template, col.a, col.b)
+
+
+@ROWS
+def test_a_default_makes_no_object_by_itself(rows: int) -> None:
+    fields = {
+        "device.hostname": first(col.a, default="unknown"),
+        "device.ip": col.b,
+        "device.type_id": when(coalesce(col.a, col.b).is_not_null()).then("Server"),
+        "resources": col.things.each({"uid": first(col.u, default="unknown"), "name": col.n}),
+    }
+    records = [
+        {"a": "h", "things": [{"u": "1"}]},
+        {"b": "192.0.2.1", "things": [{"n": "x"}, {"other": "y"}]},
+        {"things": [{"other": "y"}]},
+    ]
+    named, addressed, neither = run(fields, *records, rows=rows)
+    assert named["device"]["hostname"] == "h"
+    assert (addressed["device"]["hostname"], addressed["device"]["ip"]) == ("unknown", "192.0.2.1")
+    assert "device" not in neither
+    assert [event.get("resources") for event in (named, addressed, neither)] == [
+        [{"uid": "1"}], [{"uid": "unknown", "name": "x"}], None,
+    ]  # fmt: skip
+
+
+def test_two_event_maps_agree_on_a_default() -> None:
+    events = [
+        EventMap(
+            "detection_finding",
+            BASE | {"device.hostname": first(col.a, default="unknown")},
+            col.c == "1",
+            ("cloud", "host"),
+        ),
+        EventMap("detection_finding", BASE | {"device.hostname": col.a}, None, ("cloud", "host")),
+    ]
+    mapper = Mapper(
+        name="test", product=Product("Test"), readers=[JsonRecords()], record=RECORD, events=events,
+        table="guardduty_findings",
+    )  # fmt: skip
+    with pytest.raises(MappingError, match=r"device.hostname.*default"):
+        explain.query(mapper, "1.8.0")
+
+
+def test_texts_of_a_list_are_taken_where_they_are() -> None:
+    things = [{"k": "a", "v": ["1", "2"]}, {"k": "b", "v": ["3", "", None]}, {"k": "b"}, "text"]
+    fields = {
+        "finding_info.types": col.things.each_of("v[]", where=col.k == "b"),
+        "resources": col.things.each_of("k").each({"uid": element, "owner.uid": outer.a}),
+    }
+    (event,) = run(fields, {"a": "me", "things": things}, blank=("",))
+    assert dig(event, "finding_info.types") == ["3"]
+    assert [found["uid"] for found in event["resources"]] == ["a", "b", "b"]
+    assert json.loads(event["unmapped"]["things"]) == things
+
+
+def test_a_text_is_made_of_each_element() -> None:
+    tags = col.tags.each_of(text=text("{}={}", col.key, coalesce(col.value, "")))
+    things = [
+        {"id": "1", "tags": [{"key": "a", "value": "b"}, {"key": "c"}, {"value": "d"}, 5]},
+        {"id": "2", "tags": {}},
+    ]
+    (event,) = run({"resources": col.things.each({"uid": col.id, "labels": tags})}, {"things": things})
+    assert event["resources"] == [{"uid": "1", "labels": ["a=b", "c="]}, {"uid": "2"}]
+
+
+def test_a_list_taken_whole_is_carried_over() -> None:
+    taken, none = run({"finding_info.types": col.things.each_of()}, {"things": ["a", "b"]}, {"things": []})
+    assert dig(taken, "finding_info.types") == ["a", "b"]
+    assert "things" not in taken.get("unmapped", {})
+    assert "types" not in none["finding_info"]
+
+
+def test_values_make_a_list_whose_items_can_be_gone_through() -> None:
+    fields = {"resources": list_of(col.a, col.b).each({"uid": element})}
+    both, one, none = run(fields, {"a": "x", "b": "y"}, {"b": "y"}, {})
+    assert [found["uid"] for found in both["resources"]] == ["x", "y"]
+    assert [found["uid"] for found in one["resources"]] == ["y"]
+    assert "resources" not in none
+
+
+def test_conditions_and_case_read_as_they_are_said() -> None:
+    shown = {
+        col.a.where(col.b.is_not_null()): "a when b is not null",
+        col.a.lower(): "lower(a)",
+        text("x:{}", col.a): '"x:{a}"',
+        first(col.a, col.b, default="u"): 'first(a, b, else "u")',
+        col.things.each_of("k[]", where=col.k == "1"): 'each_of(things, k[], where k = "1")',
+    }
+    assert {explain.text(value): said for value, said in shown.items()} == {said: said for said in shown.values()}
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_sql_is_the_last_way_out(source: str) -> None:
+    """Each template of a source is one thing that the vocabulary cannot say yet: few enough to be listed here."""
+    known = {
+        "aws_cloudtrail": {"coalesce(strftime"},
+        "aws_guardduty": {"list_filter(from_json", "to_json(list_transform", "regexp_replace("},
+        "aws_vpc_flow": {"'start and end are missing", "{0}", "{0} || '; ' ||"},
+    }
+    mapper = registry.load(source)
+    found = {
+        word.template
+        for event in mapper.events
+        for given in event.words.values()
+        for word in _inside(given)
+        if isinstance(word, values.Sql)
+    }
+    unlisted = [template for template in found if not template.startswith(tuple(known.get(source, ())))]
+    assert not unlisted
+    assert len(found) <= len(known.get(source, ()))
+    assert sql("1", reads=[]) is not None
+
+
+def _inside(word: Any) -> Any:
+    yield from word.every()
+    for part in word.every():
+        for _, value in getattr(part, "fields", ()):
+            yield from _inside(value)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/words.md").read_text(encoding="utf-8")
+NAMES = {name: getattr(ocsf_mappers, name) for name in ocsf_mappers.__all__}
+
+
+def test_the_page_of_words_has_every_word() -> None:
+    methods = [name for name in vars(Expr) if not name.startswith("_")]
+    functions = ["coalesce", "first", "list_of", "obj", "outer", "element", "object_key", "sql", "text", "when"]
+    assert [name for name in (*methods, *functions) if not re.search(rf"[`.\s(]{name}\b", PAGE)] == []
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_mappings(block: str) -> None:
+    found: dict[str, Any] = {}
+    exec(block, dict(NAMES), found)
+    assert EventMap("detection_finding", found["fields"]).words
+
+
+EXAMPLES = re.findall(r"^\| `((?:col|coalesce|first|when|text|sql)[.(\[].*?)`", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_words_in_the_tables_can_be_written_so(example: str) -> None:
+    assert isinstance(eval(example, dict(NAMES)), Expr)

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from ocsf_mappers import Engine, registry
-from tests.support import NEWEST_OFTEN, as_events, mapped, own
+from tests.support import DEFAULT_OFTEN, as_events, mapped, own
 
 
-@NEWEST_OFTEN
+@DEFAULT_OFTEN
 @pytest.mark.parametrize("source", registry.names())
 def test_the_machine_s_time_zone_does_not_matter(source: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = as_events(mapped(source, version).events)

@@ -32,6 +32,11 @@ IN_EACH_VERSION = pytest.mark.parametrize(
 
 Json = dict[str, Any]
 
+DEFAULT_OFTEN = pytest.mark.parametrize(
+    "version", [pytest.param(version, marks=[pytest.mark.slow] * (version != DEFAULT_VERSION)) for version in VERSIONS]
+)
+"""Runs a test in each OCSF version; what hardly depends on it is slow in others than lakes have by default."""
+
 MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 """Lists that say something by having no items (a DNS query without an answer)."""
 

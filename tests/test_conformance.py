@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Engine, Mapped, Mapper, RawObject, registry
+from ocsf_mappers import Mapped, Mapper, RawObject, registry
 from ocsf_mappers.ocsf import schema, tables, validate
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.vocabulary.check import table_names
@@ -174,18 +173,6 @@ def test_events_of_a_chunk_stay_in_order(source: str, version: str) -> None:
         places = [place for place, row in enumerate(by_case.get(where.uri, [])) if row[1] in numbers]
         kept = [by_case[where.uri][place][1] for place in places]
         assert kept == sorted(kept)
-
-
-def test_the_machine_s_time_zone_does_not_matter(source: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _mapped_rows(source, version)
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        found = _rows(Engine(_mapper(source), version).map(own(source)))
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert found == before
 
 
 def test_time_is_the_same_instant_in_both_columns(source: str, version: str) -> None:

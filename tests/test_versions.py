@@ -14,7 +14,7 @@ from ocsf_mappers import DEFAULT_VERSION, Mapper, registry
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.vocabulary.check import lacking
 from tests import lossless
-from tests.support import PROJECT, VERSIONS, Json, as_events, leaves
+from tests.support import IN_EACH_VERSION, PROJECT, VERSIONS, Json, as_events, leaves
 from tests.support import mapped as mapped_samples
 
 PAGE = PROJECT / "docs" / "ocsf-versions.md"
@@ -206,12 +206,13 @@ def test_every_note_is_of_a_difference() -> None:
     assert set(NOTES) - found == set()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@IN_EACH_VERSION
 @pytest.mark.parametrize("source", registry.names())
 def test_the_same_records_are_events_in_every_version(source: str, version: str) -> None:
     assert _events(source, version).keys() == _events(source, DEFAULT_VERSION).keys()
 
 
+@pytest.mark.slow  # that none loses a value of a record is in test_lossless
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("source", registry.names())
 def test_no_version_loses_a_value_that_another_has(source: str, version: str) -> None:
@@ -238,9 +239,9 @@ CAPTIONS = {
 """Attributes that say in OCSF's words what another attribute of the event says too."""
 
 
+@IN_EACH_VERSION
 @pytest.mark.parametrize("source", registry.names())
-def test_an_attribute_that_a_version_lacks_is_in_none_of_its_events(source: str) -> None:
-    for version in VERSIONS:
-        absent = {path for _, path in lacking(_mapper(source), version)}
-        found = {path for event in _events(source, version).values() for path in _attributes(event)}
-        assert {path for path in found if any(path == name or path.startswith(f"{name}.") for name in absent)} == set()
+def test_an_attribute_that_a_version_lacks_is_in_none_of_its_events(source: str, version: str) -> None:
+    absent = {path for _, path in lacking(_mapper(source), version)}
+    found = {path for event in _events(source, version).values() for path in _attributes(event)}
+    assert {path for path in found if any(path == name or path.startswith(f"{name}.") for name in absent)} == set()

@@ -4,7 +4,7 @@ import gzip
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,19 @@ ON_BOTH = pytest.mark.parametrize(
     "settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)], indirect=True
 )
 """Runs a test with the ledger in each kind of database."""
+
+
+def at_steps(*steps: str, often: Collection[str]) -> pytest.MarkDecorator:
+    """Runs a test with an interruption at each step; `make test` has it at some, as `test_interrupted` has it at all.
+
+    Args:
+        steps: Where a batch is interrupted, in the order in which it comes there.
+        often: Those at which it is interrupted each time.
+    """
+    return pytest.mark.parametrize(
+        "step", [pytest.param(step, marks=[pytest.mark.slow] * (step not in often)) for step in steps]
+    )
+
 
 BOUNDS: dict[str, object] = {"batch_objects": 2, "part_rows": 25, "workers": 1}
 """Four batches of the logs below; those of CloudTrail have two parts each."""

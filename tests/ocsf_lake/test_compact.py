@@ -213,7 +213,7 @@ def test_a_removal_that_dies_is_finished(compactable: Make, monkeypatch: pytest.
 
 
 # -- what reads the files of batches ----------------------------------------------------------------------------------
-@pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize("removed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_duplicates_of_merged_events_are_found_and_a_lost_file_comes_out_as_it_was(
     removed: bool, tmp_path: Path
 ) -> None:

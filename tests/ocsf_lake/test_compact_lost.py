@@ -76,7 +76,7 @@ def test_without_ledger_and_records_the_plans_say_which_files_count(compactable:
     assert rows(found, PLACES) == before
 
 
-@pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize("removed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_lost_merged_file_is_made_again(removed: bool, compactable: Make, late_logs: Path) -> None:
     """From the files that it was made of, or, when they are gone, from the raw objects; also of merged files."""
     found = compactable(compact_grace_hours=0)

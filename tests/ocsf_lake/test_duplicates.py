@@ -98,7 +98,12 @@ def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("step", "said"), [*((step, "drop") for step in ("part", "written", "registered", "done")), ("registered", "mark")]
+    ("step", "said"),
+    [
+        *(pytest.param(step, "drop", marks=pytest.mark.slow) for step in ("part", "written", "done")),
+        ("registered", "drop"),
+        pytest.param("registered", "mark", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_batch_never_loses_the_last_copy(
     step: str, said: str, trails: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +123,9 @@ def test_an_interrupted_batch_never_loses_the_last_copy(
     assert (read, found, quarantined, dropped) == (65, events, 0, 65 - events)
 
 
-@pytest.mark.parametrize(("said", "now"), [("keep", "drop"), ("mark", "drop"), ("drop", "keep")])
+@pytest.mark.parametrize(
+    ("said", "now"), [("keep", "drop"), pytest.param("mark", "drop", marks=pytest.mark.slow), ("drop", "keep")]
+)
 def test_a_lost_file_is_made_again_with_the_policy_of_its_day(
     said: str, now: str, trails: Path, settings: Make, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     session.stop()
 
 
+@pytest.mark.slow
 def test_spark_reads_what_our_ddl_declares(
     lake: Path, spark: Callable[[str], list[Row]], expected: dict[str, list[Row]]
 ) -> None:

@@ -27,6 +27,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.exports import ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import CountError
+from ocsf_lake.query import query
 from ocsf_lake.storage import fetched, ordered, s3, transfer
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.s3 import Access
@@ -427,7 +428,8 @@ BOOKS = (
 
 
 def books(settings: Settings) -> list[list[tuple[object, ...]]]:
-    return [rows(settings, f"{sql} ORDER BY ALL") for sql in BOOKS]
+    with query.connected(settings, *BOOKS) as connection:
+        return [connection.sql(f"{sql} ORDER BY ALL").fetchall() for sql in BOOKS]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
-from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, cut_off_all, flow, write
+from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, at_steps, call, cut_off_all, flow, write
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_database import OBJECTS_IN_ONE_TABLE
 from tests.ocsf_lake.test_ingest import rows
@@ -80,19 +80,22 @@ def books(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
         "meter": "SELECT day, sum(events), sum(quarantined) FROM ledger_meter GROUP BY ALL",
         "files": "SELECT path, sha256 FROM ledger_files",
     }
-    return {name: rows(settings, f"{sql} ORDER BY ALL") for name, sql in said.items()}
+    with query.connected(settings, *said.values()) as connection:
+        return {name: connection.sql(f"{sql} ORDER BY ALL").fetchall() for name, sql in said.items()}
 
 
 def check(settings: Settings) -> None:
     """Whether all counts agree with what is in the tables."""
-    events, still_open = (
-        rows(settings, f"SELECT count(*) FROM {what}")[0][0]
-        for what in ("cloud_trail_mgmt", "quarantine WHERE state = 'open'")
-    )
-    for table in ("batches", "objects"):
-        counts = "sum(read) = sum(events) + sum(quarantined) + sum(dropped), sum(events), sum(quarantined)"
-        assert rows(settings, f"SELECT {counts} FROM ledger_{table}") == [(True, events, still_open)]
-    assert rows(settings, "SELECT sum(events), sum(quarantined) FROM ledger_meter") == [(events, still_open)]
+    counts = "sum(read) = sum(events) + sum(quarantined) + sum(dropped), sum(events), sum(quarantined)"
+    asked = [
+        "SELECT true, count(*), (SELECT count(*) FROM quarantine WHERE state = 'open') FROM cloud_trail_mgmt",
+        f"SELECT {counts} FROM ledger_batches",
+        f"SELECT {counts} FROM ledger_objects",
+        "SELECT true, sum(events), sum(quarantined) FROM ledger_meter",
+    ]
+    with query.connected(settings, *asked) as connection:
+        found = [connection.sql(sql).fetchall() for sql in asked]
+    assert found == [found[0]] * len(asked)
 
 
 @ON_BOTH
@@ -138,7 +141,7 @@ def test_a_record_refused_again_has_its_new_reason(
 
 
 @ON_BOTH
-@pytest.mark.parametrize("step", ["planned", "begun", "part", "written", "registered", "recorded", "done"])
+@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("begun", "registered"))
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +174,7 @@ AS_BEFORE = (
 
 
 @ON_BOTH
-@pytest.mark.parametrize("step", ["planned", "part", "registered", "done"])
+@at_steps("planned", "part", "registered", "done", often=("part",))
 def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +232,7 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("step", ["planned", "part", "written"])
+@at_steps("planned", "part", "written", often=("part",))
 @pytest.mark.parametrize("part", ["", "two.json"], ids=["the same", "some of them"])
 def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check, rebuild, replay
 from ocsf_mappers import registry
-from tests.ocsf_lake.conftest import ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
 from tests.ocsf_lake.test_ingest import rows
@@ -88,7 +88,7 @@ def test_each_record_of_an_archive_goes_to_its_own_source(mixed: Path, settings:
     assert ingest.ingest([str(mixed)], settings()).counts.read == 0
 
 
-@pytest.mark.parametrize("step", ["begun", "part", "written", "registered", "done"])
+@at_steps("begun", "part", "written", "registered", "done", often=("part", "registered"))
 def test_an_interrupted_batch_of_two_sources_is_done_once(
     step: str, mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -251,9 +251,16 @@ DAMAGES = [
     (lose_a_row, Kind.FILE_UNREGISTERED), (double_rows, Kind.FILE_UNKNOWN),
     (double_a_file_of_ours, Kind.FILE_UNKNOWN), (add_rows_of_nobody, Kind.FILE_UNKNOWN),
 ]  # fmt: skip
+OFTEN = (lose_a_file, double_rows)
 
 
-@pytest.mark.parametrize(("damage", "kind"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        pytest.param(damage, kind, id=damage.__name__, marks=[pytest.mark.slow] * (damage not in OFTEN))
+        for damage, kind in DAMAGES
+    ],
+)
 def test_damage_is_found_and_mended(damage: Callable[[Table], None], kind: Kind, filled: Settings) -> None:
     with opened(filled) as lake:
         damage(table_of(lake))

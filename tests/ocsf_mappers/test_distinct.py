@@ -26,7 +26,7 @@ from ocsf_mappers.readers.column import Column, combined, encoded, without_dicti
 from ocsf_mappers.readers.json_members import Members
 from tests import mutations
 from tests.ocsf_mappers.records import call, lines_of
-from tests.support import IN_EACH_VERSION, flows, own, read_bytes
+from tests.support import DEFAULT_OFTEN, flows, own, read_bytes
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -93,7 +93,7 @@ def _rows(rejects: pa.Table) -> list[str]:
     return sorted(map(str, rejects.to_pylist()))
 
 
-@IN_EACH_VERSION
+@DEFAULT_OFTEN
 @pytest.mark.parametrize("source", FOLDERS)
 def test_both_ways_map_the_sample_logs_alike(source: str, version: str, both: Any) -> None:
     found, expected, evaluated = both(Engine(registry.load(source), version), own(source))

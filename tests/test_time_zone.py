@@ -1,0 +1,24 @@
+"""A machine's time zone has no part in what logs are mapped to."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ocsf_mappers import Engine, registry
+from tests.support import DEFAULT_OFTEN, as_events, mapped, own
+
+
+@DEFAULT_OFTEN
+@pytest.mark.parametrize("source", registry.names())
+def test_the_machine_s_time_zone_does_not_matter(source: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = as_events(mapped(source, version).events)
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        found = as_events(Engine(registry.load(source), version).map(own(source)).events)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == before

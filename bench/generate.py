@@ -34,7 +34,7 @@ class Parameters:
     cloudtrail_records: int = 240_000
     vpc_lines: int = 2_000_000
     route53_queries: int = 1_000_000
-    guardduty_findings: int = 10_000
+    guardduty_findings: int = 5_000
     seed: int = 1
     version: int = GENERATOR_VERSION
 

@@ -1,8 +1,8 @@
 """Invented GuardDuty findings, one a line, as an export to S3 writes them.
 
-They are the findings of `sample_logs/aws_guardduty`, one kind after the other, with other ids, times, accounts, regions,
-addresses and resources. A finding is rendered from text: what varies is found once in each sample and replaced by what
-is drawn, the same throughout a finding.
+They are the findings of `sample_logs/aws_guardduty`, one kind after the other, with other ids, times, accounts,
+regions, addresses and resources. A finding is rendered from text: what varies is found once in each sample and
+replaced by what is drawn, the same throughout a finding.
 """
 
 from __future__ import annotations

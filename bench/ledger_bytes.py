@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -56,8 +58,17 @@ def names(objects: int) -> Iterator[tuple[str, str, str]]:
                         yield source, f"{where}/{file}", etag
 
 
-def fill(url: str, objects: int, of_batch: int) -> None:
-    """Takes objects into a ledger, and prints how long that took and what its tables of objects have become."""
+@dataclass(frozen=True)
+class Filled:
+    """How fast a ledger took objects, per second, and what became of its tables and indexes, in bytes."""
+
+    planned: float
+    finished: float
+    sizes: dict[str, int]
+
+
+def fill(url: str, objects: int, of_batch: int) -> Filled:
+    """Takes objects into a ledger."""
     try:
         from ocsf_lake.ledger.ledger import Ledger
         from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
@@ -88,10 +99,30 @@ def fill(url: str, objects: int, of_batch: int) -> None:
     done = time.perf_counter()
     found = sizes(ledger)
     ledger.close()
-    print(f"planned {objects / (planned - begun):,.0f} and finished {objects / (done - planned):,.0f} objects a second")
-    for name, size in found.items():
-        print(f"{size / objects:8.1f} bytes an object in {name}")
-    print(f"{sum(found.values()) / objects:8.1f} bytes an object in all")
+    return Filled(objects / (planned - begun), objects / (done - planned), found)
+
+
+def run(objects: int, of_batch: int = 100) -> list[dict[str, Any]]:
+    """Fills a ledger of SQLite, and one of PostgreSQL where its server is installed, as for the tests."""
+    from tests.servers import postgres
+
+    def told(database: str, url: str) -> dict[str, Any]:
+        print(f"running ledger: {database}", file=sys.stderr)
+        found = fill(url, objects, of_batch)
+        return {
+            "database": database, "objects": objects, "bytes": sum(found.sizes.values()), "planned": found.planned,
+            "finished": found.finished,
+        }  # fmt: skip
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows.append(told("SQLite", f"sqlite:///{folder}/ledger.db"))
+    if postgres.missing():
+        print("no PostgreSQL here: SQLite alone", file=sys.stderr)
+    else:
+        with postgres.running() as server:
+            rows.append(told("PostgreSQL", server.database()))
+    return rows
 
 
 def sizes(ledger: object) -> dict[str, int]:
@@ -127,7 +158,10 @@ def main() -> None:
             program = [sys.executable, str(Path(__file__)), *arguments, "--url", url]
             subprocess.run(program, cwd=given.before, env={**os.environ, "PYTHONPATH": paths}, check=True)
             print("this:", flush=True)
-        fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+        found = fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+        print(f"planned {found.planned:,.0f} and finished {found.finished:,.0f} objects a second")
+        for name, size in {**found.sizes, "all": sum(found.sizes.values())}.items():
+            print(f"{size / given.objects:8.1f} bytes an object in {name}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ from ocsf_lake.ingest import run as lake_ingest
 from ocsf_mappers import Engine
 
 
-def ingest(files: Sequence[Path], lake_dir: Path, source: str, validate: bool = True, workers: int = 1) -> int:
+def ingest(
+    files: Sequence[Path], lake_dir: Path, source: str, validate: bool = True, workers: int = 1,
+    batch_bytes: int | None = None,
+) -> int:  # fmt: skip
     """Ingests files of one source into a new lake in an empty folder.
 
     Args:
@@ -22,12 +25,13 @@ def ingest(files: Sequence[Path], lake_dir: Path, source: str, validate: bool = 
         source: What they hold, as `ocsf-lake ingest` names it.
         validate: Check the events against their OCSF class.
         workers: Batches worked on at once.
+        batch_bytes: Size of a batch, instead of the default.
 
     Returns:
         The records read, quarantined ones among them.
     """
     # Users cannot turn validation off; only the measurement of its price does.
     with mock.patch.object(batches, "Engine", partial(Engine, validate=validate)):
-        settings = config.load(lake=str(lake_dir), workers=workers)
+        settings = config.load(lake=str(lake_dir), workers=workers, batch_bytes=batch_bytes)
         summary = lake_ingest.ingest([str(file) for file in files], settings, source=source)
     return summary.counts.read

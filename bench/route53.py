@@ -59,10 +59,10 @@ def _known(rng: random.Random, region: str) -> list[tuple[float, str]]:
     """How often a query is made, and its members from `query_name` to `answers` as JSON text."""
     found: list[tuple[float, str]] = []
 
-    def add(weight: float, name: str, kind: str, rcode: str = _NOERROR, answered: bool = True, shuffles: int = 4) -> None:
-        for _ in range(shuffles if answered else 1):
+    def add(weight: float, name: str, kind: str, rcode: str = _NOERROR, answered: bool = True, some: int = 4) -> None:
+        for _ in range(some if answered else 1):
             answers = _answers(rng, name, kind) if answered else ""
-            found.append((weight / shuffles if answered else weight, _members(name, kind, rcode, answers)))
+            found.append((weight / some if answered else weight, _members(name, kind, rcode, answers)))
 
     for number in range(1_500):
         name = f"{rng.choice(_WORDS)}-{number}.{rng.choice(('example.com', 'example.net', 'example.org'))}."
@@ -79,7 +79,7 @@ def _known(rng: random.Random, region: str) -> list[tuple[float, str]]:
             add(0.02, f"{word}.default.{suffix}", "A", _NXDOMAIN, answered=False)
             add(0.02, f"{word}.default.{suffix}", "AAAA", _NXDOMAIN, answered=False)
     for _ in range(300):
-        add(0.002, f"{rng.randrange(1, 255)}.{rng.randrange(256)}.0.10.in-addr.arpa.", "PTR", shuffles=1)
+        add(0.002, f"{rng.randrange(1, 255)}.{rng.randrange(256)}.0.10.in-addr.arpa.", "PTR", some=1)
     add(0.03, "flaky.example.org.", "A", _SERVFAIL, answered=False)
     return found
 
@@ -101,9 +101,9 @@ def lines(seed: str, count: int, account: str, region: str, start_second: int) -
     place = random.Random(f"{account}/{region}/names")  # the same VPC asks for the same names in every file
     known = _known(place, region)
     limits = list(accumulate(weight for weight, _ in known))
+    inside = place.randrange
     askers = [
-        (f"10.{place.randrange(12)}.{place.randrange(64)}.{place.randrange(4, 255)}", f"i-0{place.getrandbits(64):016x}")
-        for _ in range(400)
+        (f"10.{inside(12)}.{inside(64)}.{inside(4, 255)}", f"i-0{place.getrandbits(64):016x}") for _ in range(400)
     ]
     firewall = (
         f',"firewall_rule_action":"ALERT","firewall_rule_group_id":"rslvr-frg-{place.getrandbits(64):016x}"'

@@ -53,8 +53,9 @@ clean: ## what building and running left behind
 	rm -rf build dist demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# The environment: made once, and again when the requirements change.
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+# The environment: made once, and again when the requirements change or what the installation compiles.
+COMPILED := hatch_build.py ocsf_mappers/readers/jsoncolumns.c
+$(VENV)/.dev: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	@echo "Installing ocsf-lake into $(VENV) ..." >&2
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@

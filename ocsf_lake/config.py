@@ -23,8 +23,9 @@ from ocsf_mappers.readers.streams import Limits
 
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
-NOT_SETTINGS = frozenset(["OCSF_LAKE_SAMPLES"])
-"""Variables that begin like a setting's and are none: the folder of logs that tests read."""
+NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES"])
+"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, and the
+folder of logs that tests read."""
 
 
 class FlowFields(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -48,6 +48,44 @@ def load(name: str) -> Mapper:
     if not isinstance(mapper, Mapper):
         raise MappingError(f"source {name!r} cannot be loaded: it offers a {type(mapper).__name__}, not a Mapper")
     return mapper
+
+
+class Usable(MutableMapping[str, Mapper]):
+    """Mappers by name; this package's own are loaded when they are first asked for, which most never are.
+
+    Those of other packages are loaded at once: one that is broken is told, whatever is read.
+
+    Args:
+        made: Makes of a mapper what it gives.
+    """
+
+    def __init__(self, made: Callable[[Mapper], Mapper] = lambda mapper: mapper) -> None:
+        self._made = made
+        found, self.broken = usable(_offered())
+        self._found = {name: made(mapper) for name, mapper in found.items()}
+        self._waiting = set(names()) - _offered().keys()
+
+    def __getitem__(self, name: str) -> Mapper:
+        if name in self._waiting:
+            self[name] = self._made(load(name))
+        return self._found[name]
+
+    def __setitem__(self, name: str, mapper: Mapper) -> None:
+        self._waiting.discard(name)
+        self._found[name] = mapper
+
+    def __delitem__(self, name: str) -> None:
+        self._waiting.discard(name)
+        self._found.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._waiting or name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._waiting | self._found.keys()))
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._found)
 
 
 def usable(wanted: Iterable[str] | None = None) -> tuple[dict[str, Mapper], dict[str, str]]:

@@ -33,6 +33,11 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
     return done.stdout
 
 
+NO_INDEX = {
+    "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1",
+}  # fmt: skip
+"""Variables with which neither pip nor uv finds anything to install."""
+
 BUILD = """
 import os, sys
 from hatchling import build
@@ -43,12 +48,14 @@ getattr(build, f"build_{sys.argv[1]}")(sys.argv[3])
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, the wheel, and the wheel made from the sdist, in folders of those names."""
+    """A folder with the sdist, the wheel, the wheel made from the sdist, and one without compiler, in folders."""
     folder = tmp_path_factory.mktemp("built")
     venv.create(folder / "env", with_pip=True)
     python = folder / "env/bin/python"
     requires = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requires, cwd=folder)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, *requires, cwd=folder)
+    run(python, "-c", BUILD, "wheel", PROJECT, folder / "pure", cwd=folder, **NO_INDEX)
     for kind in ("sdist", "wheel"):
         run(python, "-c", BUILD, kind, PROJECT, folder / kind, cwd=folder)
     with tarfile.open(only(folder / "sdist")) as archive:
@@ -89,6 +96,27 @@ def test_a_wheel_made_from_the_sdist_is_the_same(built: Path) -> None:
     assert max(Counter(names).values()) == 1
     assert not [name for name in names if "/ocsf_lake/flows" in name]
     assert [name for name in names if name.endswith("/flows/ingest.py")] == ["ocsf_lake-0.1.0/flows/ingest.py"]
+
+
+def test_the_wheel_holds_the_compiled_reader_where_it_can_be_made(built: Path) -> None:
+    """On other platforms, and without the compiler, it is one for all."""
+    library = "ocsf_mappers/readers/_jsoncolumns.so"
+    assert only(built / "pure").name == "ocsf_lake-0.1.0-py3-none-any.whl"
+    assert library not in members(only(built / "pure"))
+    machine = sysconfig.get_platform()
+    if machine not in ("linux-x86_64", "linux-aarch64"):
+        pytest.skip(f"the reader may not be made for {machine}")
+    name = only(built / "wheel").name
+    assert re.fullmatch(r"ocsf_lake-0\.1\.0-py3-none-(many|musl)linux_\d+_\d+_(x86_64|aarch64)\.whl", name)
+    assert library in members(only(built / "wheel"))
+
+
+def test_the_compiled_reader_is_used_unless_told_not_to(built: Path, installed: Path) -> None:
+    ask = "from ocsf_mappers.readers import json_columns; print(json_columns.state())"
+    if "none-any" not in only(built / "wheel").name:
+        assert run(installed / "python", "-c", ask, cwd=installed) == "compiled\n"
+    said = run(installed / "python", "-c", ask, cwd=installed, OCSF_LAKE_PURE="1")
+    assert said == "pure Python: OCSF_LAKE_PURE is 1\n"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ A database that is away for a minute is waited for at each step, so that what ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Mapper, registry
-from ocsf_mappers.engine.engine import fingerprint
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
 CHUNK = 5_000
@@ -136,15 +136,17 @@ class Count:
     archived: int = 0
 
 
-def mappers(source: str | None, settings: Settings) -> tuple[dict[str, Mapper], dict[str, str]]:
+def mappers(source: str | None, settings: Settings) -> tuple[MutableMapping[str, Mapper], dict[str, str]]:
     """Mappers by name, of one source or of all, as the settings make them; of those that cannot be loaded the reasons.
 
     Raises:
         ConfigError: There is no such source.
         MappingError: The source that is asked for cannot be loaded.
     """
-    found, broken = ({source: registry.load(source)}, {}) if source else registry.usable()
-    return fields.all_configured(found, settings), broken
+    if source is not None:
+        return {source: fields.mapper(source, settings)}, {}
+    found = registry.Usable(lambda mapper: fields.configured(mapper, settings))
+    return found, found.broken
 
 
 @dataclass(frozen=True)
@@ -169,18 +171,18 @@ class Planner:
 
     Args:
         lake: The lake.
-        mappers: Name of a source -> its mapper; objects of other sources are skipped.
+        mappers: Name of a source -> its mapper; objects of other sources are skipped. What does not compile is removed.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         again: Whether an object that failed too often is tried again all the same.
     """
 
     def __init__(
-        self, lake: Lake, mappers: Mapping[str, Mapper], broken: Mapping[str, str] | None = None,
+        self, lake: Lake, mappers: MutableMapping[str, Mapper], broken: Mapping[str, str] | None = None,
         again: Callable[[ObjectRef], bool] = lambda _: False,
     ) -> None:  # fmt: skip
         self.lake = lake
         self.settings = lake.settings
-        self.mappers = dict(mappers)
+        self.mappers = mappers
         self.again = again
         self.planned = Planned(broken=dict(broken or {}))
         self._unanswered = 0

@@ -129,12 +129,11 @@ class Compiler:
         for path, given in {**machine, **event.words}.items():
             if given is None:
                 continue
-            try:
-                attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
-            except MappingError:
+            chain = self.schema.find(event.event_class, path, event.all_profiles)
+            if chain is None:
                 continue  # `check` has made sure that some shipped version knows the path
-            mapped = Mapped(attribute, as_word(given))
-            if self._readable(mapped.word) or attribute.required:
+            mapped = Mapped(chain[-1], as_word(given))
+            if self._readable(mapped.word) or chain[-1].required:
                 found[path] = mapped
         return found
 
@@ -365,11 +364,8 @@ class Compiler:
         return marked
 
     def _observable_kind(self, event: EventMap, path: str) -> int | None:
-        try:
-            attribute = self.schema.resolve(event.event_class, path, event.all_profiles)[-1]
-        except MappingError:
-            return None
-        return self.schema.scalar(attribute).observable if attribute.object is None else None
+        found = self.schema.find(event.event_class, path, event.all_profiles)
+        return self.schema.scalar(found[-1]).observable if found and found[-1].object is None else None
 
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:

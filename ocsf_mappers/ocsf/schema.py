@@ -103,12 +103,28 @@ class Schema:
         found = self.objects[attribute.object]
         return found if found.attributes else None
 
+    def find(self, class_name: str, path: str, profiles: Iterable[str]) -> list[Attribute] | None:
+        """The attributes along a dotted path, outermost first; None where a step does not exist under the profiles."""
+        holder: ObjectType | None = self.event_class(class_name)
+        chain: list[Attribute] = []
+        for step in path.split("."):
+            if holder is None or step not in holder.attributes:
+                return None
+            attribute = holder.attributes[step]
+            if attribute.profiles and attribute.profiles.isdisjoint(profiles):
+                return None
+            chain.append(attribute)
+            holder = self.members(attribute)
+        return chain
+
     def resolve(self, class_name: str, path: str, profiles: Iterable[str]) -> list[Attribute]:
         """The attributes along a dotted path, outermost first.
 
         Raises:
-            MappingError: A step does not exist, or needs a profile that is not in force.
+            MappingError: A step does not exist, or needs a profile that is not in force; names the nearest.
         """
+        if (found := self.find(class_name, path, profiles)) is not None:
+            return found
         holder: ObjectType | None = self.event_class(class_name)
         chain: list[Attribute] = []
         active = set(profiles)

@@ -1,13 +1,16 @@
 """Members of JSON records as columns: the raw text of each, and which records need a closer look.
 
-One pass by msgspec over many records at a time. Members that the caller does not name are skipped, and of a repeated
-one the last is kept: both show in that the lengths of what was found do not add up to the length of the record.
+The compiled reader of `json_columns` reads them where it is there. What it does not take, and everything where it is
+not, is read here, in one pass by msgspec over many records at a time. Members that the caller does not name are
+skipped, and of a repeated one the last is kept: both show in that the lengths of what was found do not add up to the
+length of the record.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
@@ -17,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_mappers.errors import ReadError
+from ocsf_mappers.readers import json_columns
 from ocsf_mappers.readers.column import Column, encoded
 from ocsf_mappers.readers.members import RepeatedError, raw_members
 
@@ -39,17 +43,10 @@ class Members:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._known = frozenset(names)
-        # Attributes are numbered, because a member may have a name that no attribute can have.
-        fields = [(f"m{number}", msgspec.Raw, _NONE) for number, _ in enumerate(self.names)]
-        renamed = {f"m{number}": name for number, name in enumerate(self.names)}
-        record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
-        self._record = record
-        self._decoder = msgspec.json.Decoder(list[record | int])  # type: ignore[valid-type]
-        self._alone = msgspec.json.Decoder(record)
-        self._values = attrgetter(*(name for name, _, _ in fields)) if len(fields) > 1 else _only
-        # A member, its quotes and its colon.
-        self._around = [len(msgspec.json.encode(name)) + 1 for name in self.names]
+        self._pure = PureMembers(names)
+        self._compiled: json_columns.CompiledMembers | None = None
+        with suppress(json_columns.UnavailableError):
+            self._compiled = json_columns.CompiledMembers(names, json_columns.library())
 
     def read(self, records: pa.ChunkedArray) -> tuple[list[Column], np.ndarray[Any, Any]]:
         """The members of some records.
@@ -59,8 +56,34 @@ class Members:
 
         Returns:
             For each name the raw JSON text in each record, null where it is not there; and a boolean a record, true
-            where there are other members too, one is repeated, or the record is no JSON object.
+            where there are other members too, one is repeated, or the record is no JSON object that can be read.
         """
+        found = self._compiled.read(records) if self._compiled is not None else None
+        return found if found is not None else self._pure.read(records)
+
+
+class PureMembers:
+    """`Members` without the compiled reader: the same values, the same records to look at.
+
+    Args:
+        names: Names of the members.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._known = frozenset(names)
+        # Attributes are numbered, because a member may have a name that no attribute can have.
+        fields = [(f"m{number}", msgspec.Raw, _NONE) for number, _ in enumerate(self.names)]
+        renamed = {f"m{number}": name for number, name in enumerate(self.names)}
+        record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
+        self._record = record
+        self._decoder = msgspec.json.Decoder(list[record | int])  # type: ignore[valid-type]
+        self._values = attrgetter(*(name for name, _, _ in fields)) if len(fields) > 1 else _only
+        # A member, its quotes and its colon.
+        self._around = [len(msgspec.json.encode(name)) + 1 for name in self.names]
+
+    def read(self, records: pa.ChunkedArray) -> tuple[list[Column], np.ndarray[Any, Any]]:
+        """As `Members.read`."""
         columns: list[list[pa.Array]] = [[] for _ in self.names]
         odd = []
         for some in _slices(records):
@@ -111,7 +134,7 @@ class Members:
         joined = pc.binary_join(listed, b",%d," % _BETWEEN)[0].as_buffer()
         try:
             found = self._decoder.decode(b"".join((b"[", joined, b"]")))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         objects: list[Any] = found[::2]
         whole = len(found) == 2 * len(records) - 1 and found[1::2] == [_BETWEEN] * (len(records) - 1)
@@ -119,16 +142,16 @@ class Members:
 
     def _is_object(self, text: str) -> bool:
         try:
-            self._alone.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = self._decoder.decode(f"[{text}]")  # as deep in the stack as with others
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        return True
+        return list(map(type, found)) == [self._record]
 
     def _is_odd(self, text: str) -> bool:
         """Whether a record whose lengths do not add up has more than blanks and escapes beside what was found."""
         try:
             return not self._known.issuperset(raw_members(text.encode()))
-        except (RepeatedError, msgspec.DecodeError, ValueError):
+        except (RepeatedError, msgspec.DecodeError, ValueError, RecursionError):
             return True
 
 

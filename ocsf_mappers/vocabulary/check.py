@@ -69,26 +69,27 @@ def _check_observables(mapper: Mapper) -> None:
 
 def _resolve(event: EventMap, path: str) -> schema.Attribute:
     """The attribute in the first shipped version that has it; what a version lacks is left out of its events."""
-    first: MappingError | None = None
     for version in shipped.versions():
-        try:
-            return schema.load(version).resolve(event.event_class, path, event.all_profiles)[-1]
-        except MappingError as error:
-            first = first or error
-    raise first or MappingError(f"{path}: no OCSF version is shipped")
+        if found := schema.load(version).find(event.event_class, path, event.all_profiles):
+            return found[-1]
+    return schema.load(shipped.versions()[0]).resolve(event.event_class, path, event.all_profiles)[-1]
 
 
 def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
     """Class and path of what the mapper maps and this OCSF version does not have."""
-    found = []
-    for event in mapper.events:
-        for path, word in event.words.items():
-            for name in (path, *(f"{path}.{inner}" for inner, _ in element_fields(word))):
-                try:
-                    schema.load(version).resolve(event.event_class, name, event.all_profiles)
-                except MappingError:
-                    found.append((event.event_class, name))
-    return list(dict.fromkeys(found))
+    found = [
+        (event, name)
+        for event in mapper.events
+        for path, word in event.words.items()
+        for name in (path, *(f"{path}.{inner}" for inner, _ in element_fields(word)))
+    ]
+    facts = schema.load(version)
+    missing = [
+        (event.event_class, name)
+        for event, name in found
+        if facts.find(event.event_class, name, event.all_profiles) is None
+    ]
+    return list(dict.fromkeys(missing))
 
 
 def _check_columns(mapper: Mapper, given: object) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+import ocsf_mappers
 from ocsf_mappers import (
     JSON,
     Engine,
     EventMap,
+    Expr,
     JsonRecords,
     Mapper,
     Product,
@@ -270,3 +274,28 @@ def _inside(word: Any) -> Any:
     for part in word.every():
         for _, value in getattr(part, "fields", ()):
             yield from _inside(value)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/words.md").read_text(encoding="utf-8")
+NAMES = {name: getattr(ocsf_mappers, name) for name in ocsf_mappers.__all__}
+
+
+def test_the_page_of_words_has_every_word() -> None:
+    methods = [name for name in vars(Expr) if not name.startswith("_")]
+    functions = ["coalesce", "first", "list_of", "obj", "outer", "element", "object_key", "sql", "text", "when"]
+    assert [name for name in (*methods, *functions) if not re.search(rf"[`.\s(]{name}\b", PAGE)] == []
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_mappings(block: str) -> None:
+    found: dict[str, Any] = {}
+    exec(block, dict(NAMES), found)
+    assert EventMap("detection_finding", found["fields"]).words
+
+
+EXAMPLES = re.findall(r"^\| `((?:col|coalesce|first|when|text|sql)[.(\[].*?)`", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_words_in_the_tables_can_be_written_so(example: str) -> None:
+    assert isinstance(eval(example, dict(NAMES)), Expr)

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ocsf_mappers.readers import json_columns
+
 LIBRARIES = ("duckdb", "pyarrow", "numpy", "msgspec", "orjson", "isal", "obstore", "s3fs", "polars")
 QUIET = 1.5
 """From this load average on, over one minute, other programs ran beside."""
@@ -21,7 +23,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(), "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES if _installed(name)},
+        "reader": json_columns.state(), "libraries": {name: metadata.version(name) for name in LIBRARIES if _installed(name)},
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ocsf_mappers import Engine
 
 def ingest(
     files: Sequence[Path], lake_dir: Path, source: str, validate: bool = True, workers: int = 1,
-    batch_bytes: int | None = None,
+    batch_bytes: int | None = None, pure: bool = False,
 ) -> int:  # fmt: skip
     """Ingests files of one source into a new lake in an empty folder.
 
@@ -26,10 +27,13 @@ def ingest(
         validate: Check the events against their OCSF class.
         workers: Batches worked on at once.
         batch_bytes: Size of a batch, instead of the default.
+        pure: Read JSON in Python, not with the compiled reader.
 
     Returns:
         The records read, quarantined ones among them.
     """
+    if pure:
+        os.environ["OCSF_LAKE_PURE"] = "1"  # for this process, which does nothing else
     # Users cannot turn validation off; only the measurement of its price does.
     with mock.patch.object(batches, "Engine", partial(Engine, validate=validate)):
         settings = config.load(lake=str(lake_dir), workers=workers, batch_bytes=batch_bytes)

@@ -13,7 +13,7 @@ from bench import ours, rivals, rivals_json_lines
 from bench.generate import UNITS, Data, Source
 from bench.measure import Cost, NotWrittenError, Result, RunError, measure
 
-FLOOR, OURS, UNCHECKED = "floor", "ocsf-lake", "ocsf-lake, validation off"
+FLOOR, OURS, UNCHECKED, PURE = "floor", "ocsf-lake", "ocsf-lake, validation off", "ocsf-lake, reader in Python"
 SOURCES = {
     "cloudtrail": "aws_cloudtrail", "vpc_flow": "aws_vpc_flow", "route53": "aws_route53_resolver",
     "guardduty": "aws_guardduty",
@@ -34,10 +34,12 @@ class Way:
     share: int = 1  # run on one file in this many, for ways too slow to wait for
 
 
-def _ours(source: str) -> tuple[Way, Way]:
+def _ours(source: str) -> tuple[Way, ...]:
+    name = SOURCES[source]
     return (
-        Way(source, OURS, ours.ingest, (SOURCES[source],)),
-        Way(source, UNCHECKED, ours.ingest, (SOURCES[source], False)),
+        Way(source, OURS, ours.ingest, (name,)),
+        Way(source, UNCHECKED, ours.ingest, (name, False)),
+        *([] if source == "vpc_flow" else [Way(source, PURE, ours.ingest, (name, True, 1, None, True))]),
     )
 
 

@@ -31,7 +31,7 @@ def results() -> dict[str, Any]:
     return {
         "machine": {
             "cpu": "CPU", "cpus": 2, "memory_bytes": 2**33, "system": "Linux", "python": "3.11",
-            "libraries": {"a": "1"},
+            "reader": "compiled", "libraries": {"a": "1"},
         },
         "measured": {
             "ways": {"at": "2026-01-01 00:00 UTC", "commit": "abc", "load": 0.1, "command": "python -m bench"},

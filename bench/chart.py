@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LABEL, BAR, ROW, HEAD, GAP = 760, 300, 330, 24, 30, 18
+WIDTH, LABEL, BAR, ROW, HEAD, GAP = 760, 330, 330, 24, 30, 18
 STYLE = """
 svg { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .title { font-weight: 600; }

@@ -23,7 +23,8 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(), "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-        "reader": json_columns.state(), "libraries": {name: metadata.version(name) for name in LIBRARIES if _installed(name)},
+        "reader": json_columns.state(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES if _installed(name)},
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from bench.ways import FLOOR, OURS, PURE, UNCHECKED
 TITLES = {"cloudtrail": "CloudTrail", "vpc_flow": "VPC Flow", "route53": "Route 53 Resolver", "guardduty": "GuardDuty"}
 CAPTIONS = {
     FLOOR: "floor: gunzip, parse, write, no mapping", OURS: "ocsf-lake",
-    PURE: "ocsf-lake without its compiled reader", UNCHECKED: "ocsf-lake, validation off (for measuring only)",
+    PURE: "ocsf-lake, JSON read in Python", UNCHECKED: "ocsf-lake, validation off (for measuring only)",
     "duckdb": "by hand: DuckDB SQL, about 25 fields",
     "duckdb-read_json": "by hand: DuckDB SQL with read_json, about 25 fields",
     "polars": "by hand: polars, about 25 fields",
@@ -50,7 +50,8 @@ def machine(results: dict[str, Any]) -> str:
         *(f"- `{command}`" for command in commands),
         f"- {found['cpu']}, {found['cpus']} processors, {found['memory_bytes'] / 2**30:.0f} GiB of memory, "
         f"{found['system']}, Python {found['python']}",
-        f"- {versions}; JSON is read by: {found['reader']}", "", table(["part", "begun", "commit", "load average before"], rows, left=3),
+        f"- {versions}; JSON reader: {found['reader']}", "",
+        table(["part", "begun", "commit", "load average before"], rows, left=3),
         *(["", beside] if busy else []),
     ])  # fmt: skip
 

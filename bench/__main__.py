@@ -137,14 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts, chosen = _chosen(parser, options.only or [])
     parts = [] if options.no_run else parts + [TEN] * (options.ten and TEN not in parts)
     results: dict[str, Any] = json.loads(options.results.read_text()) if options.results else {"measured": {}}
-    here = facts.machine()
+    here, load = facts.machine(), facts.load()
     if parts and results.setdefault("machine", here) != here:
         parser.error(f"{options.results} was measured on another machine or with other versions")
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-bench-") as scratch:
         run = Run(options, options.keep or Path(scratch), chosen)
         words = shlex.join(sys.argv[1:] if arguments is None else arguments)
         for part in parts:
-            moment = {**facts.moment(), "command": f"python -m bench {words}".strip()}
+            moment = {**facts.moment(), "load": load, "command": f"python -m bench {words}".strip()}
             if found := PARTS[part](run):
                 results[part] = found
                 results["measured"][part] = moment

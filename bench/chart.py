@@ -63,7 +63,8 @@ def bars(title: str, panels: Sequence[Panel]) -> str:
             y += ROW
     height = y + 10
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)}">',
         f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>",
         f'<text class="note" x="0" y="18">{escape(title)}; lengths compare within a source</text>',

@@ -28,11 +28,14 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def load() -> float:
+    """The load average over one minute; to be asked before anything is measured, which is a load itself."""
+    return round(os.getloadavg()[0], 2)
+
+
 def moment() -> dict[str, Any]:
-    """When something is measured, of which commit, and the load average before."""
-    return {
-        "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": _commit(), "load": round(os.getloadavg()[0], 2),
-    }  # fmt: skip
+    """When something is measured, and of which commit."""
+    return {"at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": _commit()}
 
 
 def _cpu() -> str:

@@ -51,7 +51,7 @@ def machine(results: dict[str, Any]) -> str:
         f"- {found['cpu']}, {found['cpus']} processors, {found['memory_bytes'] / 2**30:.0f} GiB of memory, "
         f"{found['system']}, Python {found['python']}",
         f"- {versions}; JSON reader: {found['reader']}", "",
-        table(["part", "begun", "commit", "load average before"], rows, left=3),
+        table(["part", "begun", "commit", "load average before all"], rows, left=3),
         *(["", beside] if busy else []),
     ])  # fmt: skip
 

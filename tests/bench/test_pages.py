@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as command
-from bench import chart, pages, reckon, s3_requests, scale_tables, tables
+from bench import chart, pages, reckon, s3_requests, scale_tables, startup, tables
 from bench.ways import FLOOR, OURS
 
 ROOT = Path(__file__).parents[2]
@@ -207,3 +207,15 @@ def test_requests_are_told_apart() -> None:
     assert s3_requests.kind("GET", "/bucket/raw/1/a.json.gz") == "GET logs"
     assert s3_requests.kind("PUT", "/bucket/lake/0/_batches/a") == "PUT lake"
     assert s3_requests.kind("HEAD", "/bucket") == "HEAD bucket"
+
+
+def test_peak_memory_of_a_command_is_its_own() -> None:
+    held = bytearray(b"x") * (300 << 20)  # of this process, which starts the command
+    found = startup._cost(["--help"])
+    assert len(held) > found["peak"] > 10 << 20
+    assert 0 < found["cpu_seconds"] < 60
+
+
+def test_a_command_that_fails_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        startup._cost(["nonsense"])

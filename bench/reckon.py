@@ -173,12 +173,30 @@ def lists_a_run(accounts: int, sources_each: int, folders_of_years: int) -> int:
     return KIND_LISTS + ROOT_LISTS + accounts * (1 + sources_each) + folders_of_years + probes
 
 
-def ledger(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Database -> bytes an object, and objects a second that are planned and finished by one process."""
-    return {
-        row["database"]: (row["bytes"] / row["objects"], 1 / (1 / row["planned"] + 1 / row["finished"]))
+@dataclass(frozen=True)
+class Ledger:
+    """What a ledger takes, in bytes, and how many objects one process plans and finishes in a second."""
+
+    database: str
+    object: float
+    file: float
+    batch: float
+    rate: float
+
+    def bytes(self, objects: float, files: float, batches: float) -> float:
+        """Its size with so many."""
+        return objects * self.object + files * self.file + batches * self.batch
+
+
+def ledgers(results: dict[str, Any]) -> list[Ledger]:
+    """The ledger in each database."""
+    return [
+        Ledger(
+            row["database"], row["bytes"] / row["objects"], row["bytes_of_files"] / row["files"],
+            row["bytes_of_batches"] / row["batches"], 1 / (1 / row["planned"] + 1 / row["finished"]),
+        )
         for row in results["ledger"]
-    }
+    ]  # fmt: skip
 
 
 def efficiency(results: dict[str, Any], source: str) -> float:
@@ -194,6 +212,8 @@ class Backfill:
     source: str
     records: int
     objects: int
+    batches: float
+    files: float
     cpu_hours: float
     requests: Requests
     stored: float
@@ -209,5 +229,5 @@ def backfill(results: dict[str, Any], of: Organisation = ORGANISATION) -> list[B
         hours = (year / one.rate + objects * each) / HOUR
         batches = max(year / one.batch_records, objects / small_batch(results)[0])
         asked = requests(objects, batches, one.files)
-        found.append(Backfill(source, year, objects, hours, asked, year * one.stored))
+        found.append(Backfill(source, year, objects, batches, batches * one.files, hours, asked, year * one.stored))
     return found

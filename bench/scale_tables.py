@@ -107,23 +107,21 @@ def runs(_: dict[str, Any]) -> str:
     return table(headings, rows)
 
 
-def size_rows(results: dict[str, Any]) -> list[tuple[str, float, float, float]]:
-    """Database, bytes an object, bytes of a year of the organisation, objects a day that one process can take."""
-    of = reckon.ORGANISATION
-    objects = sum(of.objects(source) for source, _ in of.records) * reckon.YEAR_DAYS
-    return [(name, each, each * objects, rate * reckon.DAY) for name, (each, rate) in reckon.ledger(results).items()]
-
-
 def ledger_size(results: dict[str, Any]) -> str:
     """The ledger of a million objects and of the organisation's year."""
+    year = reckon.backfill(results)
+    objects, files, batches = (sum(getattr(one, name) for one in year) for name in ("objects", "files", "batches"))
     rows = [
-        [name, number(each), size(each * 1e6), size(year), f"{number(a_day / 1e6)} million"]
-        for name, each, year, a_day in size_rows(results)
-    ]
-    headings = [
-        "database", "bytes an object", "a million objects", "the organisation's year", "objects a day, one writer",
+        [one.database, number(one.object), number(one.file), number(one.batch), size(one.object * 1e6),
+         size(one.bytes(objects, files, batches)), f"{number(one.rate * reckon.DAY / 1e6)} million"]
+        for one in reckon.ledgers(results)
     ]  # fmt: skip
-    return table(headings, rows)
+    headings = [
+        "database", "bytes an object", "a file", "a batch", "a million objects", "the year below",
+        "objects a day, one writer",
+    ]  # fmt: skip
+    told = f"The year below has {number(objects / 1e6)} million objects, {number(files / 1e6)} million files and "
+    return f"{table(headings, rows)}\n\n{told}{number(batches / 1e3)} thousand batches."
 
 
 def workers(results: dict[str, Any]) -> str:
@@ -173,7 +171,7 @@ def backfill(results: dict[str, Any]) -> str:
     ]  # fmt: skip
     objects = sum(one.objects for one in found)
     waits = [
-        f"{number(objects / rate / reckon.HOUR)} hours in {name}" for name, (_, rate) in reckon.ledger(results).items()
+        f"{number(objects / one.rate / reckon.HOUR)} hours in {one.database}" for one in reckon.ledgers(results)
     ]
     return "\n".join([
         table(headings, rows), "",

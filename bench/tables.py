@@ -172,11 +172,17 @@ def requests(results: dict[str, Any]) -> str:
 def ledger(results: dict[str, Any]) -> str:
     """The ledger."""
     rows = [
-        [row["database"], f"{row['objects']:,}", f"{row['bytes'] / row['objects']:,.0f}", f"{row['planned']:,.0f}",
+        [row["database"], f"{row['objects']:,}", f"{row['bytes'] / row['objects']:,.0f}",
+         f"{row['bytes_of_files'] / row['files']:,.0f}", f"{row['bytes_of_batches'] / row['batches']:,.0f}",
+         f"{row['planned']:,.0f}",
          f"{row['finished']:,.0f}"]
         for row in results["ledger"]
     ]  # fmt: skip
-    return table(["database", "objects", "bytes an object", "planned a second", "finished a second"], rows)
+    headings = [
+        "database", "objects", "bytes an object", "bytes a file", "bytes a batch", "planned a second",
+        "finished a second",
+    ]  # fmt: skip
+    return table(headings, rows)
 
 
 def summary(results: dict[str, Any]) -> str:

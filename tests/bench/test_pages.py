@@ -54,7 +54,10 @@ def results() -> dict[str, Any]:
             {"case": case, "objects": objects, "batches": batches, "files": 30 * batches, "asked": {"GET logs": 1}}
             for case, (objects, batches) in s3_requests.CASES.items()
         ],
-        "ledger": [{"database": "SQLite", "objects": 10, "bytes": 2_000, "planned": 4_000.0, "finished": 4_000.0}],
+        "ledger": [{
+            "database": "SQLite", "objects": 10, "bytes": 2_000, "files": 4, "bytes_of_files": 1_200, "batches": 2,
+            "bytes_of_batches": 800, "planned": 4_000.0, "finished": 4_000.0,
+        }],
     }  # fmt: skip
 
 
@@ -118,12 +121,16 @@ def test_a_year_is_its_records_and_its_objects(results: dict[str, Any]) -> None:
     assert year.cpu_hours == pytest.approx((3_650 + 288 * 365 * 0.001) / 3_600)
     assert year.stored == 365_000_000 * 80
     # 50,000 records a batch make more batches than 1,000 objects: 7,300, of two files.
+    assert (year.batches, year.files) == (pytest.approx(7_300), pytest.approx(14_600))
     assert year.requests.puts == pytest.approx(7_300 * 3)
 
 
 def test_efficiency_and_ledger(results: dict[str, Any]) -> None:
     assert reckon.efficiency(results, "cloudtrail") == pytest.approx(0.8)
-    assert reckon.ledger(results) == {"SQLite": (200, pytest.approx(2_000))}
+    (ledger,) = reckon.ledgers(results)
+    assert (ledger.object, ledger.file, ledger.batch) == (200, 300, 400)
+    assert ledger.rate == pytest.approx(2_000)
+    assert ledger.bytes(objects=10, files=3, batches=1) == 2_000 + 900 + 400
 
 
 def test_pages_are_filled_between_their_marks_and_nowhere_else(results: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a part, a source, a way, or source:way; repeatable ({', '.join(names)})",
     )  # fmt: skip
     parser.add_argument("--ten", action="store_true", help="also ten times the input")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs here, and use them again")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs here, and use them again; results too")
     parser.add_argument("--results", type=Path, metavar="FILE", help="take what is not measured from this JSON")
     parser.add_argument("--no-run", action="store_true", help="measure nothing: show what --results has")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="write results, chart and pages in this folder")
@@ -150,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results["measured"][part] = moment
             if part == "ways":
                 results["logs"] = ways.described(run.data)
+            if options.keep:  # what comes later may fail, and this took minutes
+                (options.keep / pages.RESULTS).write_text(json.dumps(results, indent=1))
     if options.write:
         missing = [part for part in pages.PARTS if part not in results]
         if missing:

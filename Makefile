@@ -38,7 +38,7 @@ docs-check: $(VENV)/.dev ## links, commands and generated tables in the document
 imports: $(VENV)/.dev ## which room of the packages imports which
 	@$(VENV)/bin/python -m scripts.imports
 
-bench: $(VENV)/.bench ## records per second, stage by stage
+bench: $(VENV)/.bench ## what it costs: large and small objects, two processors, start-up, requests, ledger
 	@$(VENV)/bin/python -m bench
 
 goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`

@@ -1,143 +1,168 @@
-"""Command line of the benchmark: makes the logs, runs every way in a process of its own, prints a table."""
+"""The benchmark: makes logs, runs every way in a process of its own, prints tables, and renews the documentation.
+
+Parts: `ways` (large files of each source, on one processor), `small` (small objects, from disk and S3), `cores` (one
+worker and two), `start` (commands that do next to nothing), `requests` (of S3, counted), `ledger` (bytes an object),
+and `ten` (ten times the input), which runs when it is named or with --ten. What needs a RADOS gateway or PostgreSQL is
+left out where these are not installed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import ours, rivals
-from bench.generate import Parameters, Source, generate
-from bench.measure import Cost, NotWrittenError, Result, RunError, measure, table
+from bench import facts, ledger_bytes, pages, s3_requests, small_objects, startup, ways
+from bench.generate import UNITS, Data, Parameters, generate
 
-FLOOR = "floor"
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to turn a source's files into Parquet."""
-
-    source: str
-    name: str
-    call: Callable[..., int]
-    more: tuple[object, ...] = ()
-    share: int = 1  # run on one file in this many, for ways too slow to wait for
+TEN, TEN_SOURCES = "ten", ("cloudtrail", "vpc_flow")
+TIMES = 10
 
 
-WAYS = (
-    Way("cloudtrail", FLOOR, rivals.floor_cloudtrail),
-    Way("cloudtrail", "duckdb", rivals.duckdb_cloudtrail),
-    Way("cloudtrail", "duckdb-read_json", rivals.duckdb_read_json_cloudtrail, share=10),
-    Way("cloudtrail", "polars", rivals.polars_cloudtrail),
-    Way("cloudtrail", "ours", ours.ingest_cloudtrail, (False,)),
-    Way("cloudtrail", "ours-validated", ours.ingest_cloudtrail, (True,)),
-    Way("vpc_flow", FLOOR, rivals.floor_vpc_flow),
-    Way("vpc_flow", "duckdb", rivals.duckdb_vpc_flow),
-    Way("vpc_flow", "polars", rivals.polars_vpc_flow),
-    Way("vpc_flow", "ours", ours.ingest_vpc_flow, (False,)),
-    Way("vpc_flow", "ours-validated", ours.ingest_vpc_flow, (True,)),
-)
+class Run:
+    """One invocation: what was asked for, and the logs, made when a part needs them."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path, chosen: Sequence[ways.Way]) -> None:
+        """Nothing is made yet."""
+        self.options, self.folder, self.chosen = options, folder, chosen
+
+    @cached_property
+    def data(self) -> Data:
+        """The logs."""
+        given = self.options
+        parameters = Parameters(given.cloudtrail_records, given.vpc_lines, given.route53_queries, given.findings)
+        return self._made("logs", parameters)
+
+    def _made(self, name: str, parameters: Parameters) -> Data:
+        found = generate(self.folder / name, parameters)
+        for source, logs in found.items():
+            print(f"{source}: {logs.describe(UNITS[source])}", file=sys.stderr)
+        return found
+
+    def ways(self) -> list[dict[str, Any]]:
+        """Large files."""
+        return ways.run_all(
+            list(self.chosen), self.data, self.folder / "out", cpus=self.options.cpus, repeat=self.options.repeat
+        )
+
+    def small(self) -> dict[str, Any]:
+        """Small objects."""
+        return small_objects.run(self.options.objects, self.options.records, self.options.repeat)
+
+    def cores(self) -> list[dict[str, Any]]:
+        """One worker and two."""
+        return ways.cores(self.data, self.folder / "out", repeat=self.options.repeat)
+
+    def start(self) -> list[dict[str, Any]]:
+        """Start-up; short, so it is repeated more often."""
+        return startup.run(self.options.repeat * 3)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Requests of S3; the same each time."""
+        return s3_requests.run(self.options.records)
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Bytes and speed of the ledger."""
+        return ledger_bytes.run(self.options.ledger_objects)
+
+    def ten(self) -> dict[str, Any]:
+        """Ten times the input, once, for our engine and the two sources of which there is most."""
+        given = self.options
+        data = self._made("logs10", Parameters(TIMES * given.cloudtrail_records, TIMES * given.vpc_lines, 0, 0))
+        chosen = [way for way in ways.WAYS if way.name == ways.OURS and way.source in TEN_SOURCES]
+        return {"times": TIMES, "ways": ways.run_all(chosen, data, self.folder / "out", cpus=given.cpus, repeat=1)}
 
 
-def run(way: Way, source: Source, out: Path, *, cpus: int, repeat: int) -> Result:
-    """The cheapest of `repeat` runs; the output of the last run stays."""
-    files = source.files[:: way.share]
-    best: Cost | None = None
-    for _ in range(repeat):
-        shutil.rmtree(out, ignore_errors=True)
-        try:
-            cost = measure(way.call, files, out, *way.more, cpus=cpus)
-        except NotWrittenError:
-            return Result(way.source, way.name, note="not written yet")
-        except RunError as error:
-            return Result(way.source, way.name, note=f"failed: {error}")
-        if best is None or cost.cpu_seconds < best.cpu_seconds:
-            best = cost
-    assert best is not None
-    notes = [f"measured on {len(files)} of {len(source.files)} files"] if len(files) < len(source.files) else []
-    if best.rows_out != best.records:
-        notes.append(f"{best.records:,} records but {best.rows_out:,} Parquet rows")
-    if len(files) == len(source.files) and best.records != source.records:
-        notes.append(f"{source.records:,} records were given")
-    return Result(way.source, way.name, best, "; ".join(notes))
+PARTS: dict[str, Callable[[Run], Any]] = {name: getattr(Run, name) for name in (*pages.PARTS, TEN)}
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = list(dict.fromkeys([w.source for w in WAYS] + [w.name for w in WAYS]))
+    names = [*PARTS, *dict.fromkeys([way.source for way in ways.WAYS] + [way.name for way in ways.WAYS])]
+    defaults = Parameters()
     parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=__doc__,
-        epilog="example: python -m bench --only cloudtrail --only vpc_flow:duckdb --keep bench-data --markdown",
-    )
-    parser.add_argument("--cloudtrail-records", type=int, default=Parameters.cloudtrail_records, metavar="N")
-    parser.add_argument("--vpc-lines", type=int, default=Parameters.vpc_lines, metavar="N")
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m bench --only start --only vpc_flow:duckdb --keep bench-data",
+    )  # fmt: skip
+    for option, default, what in (
+        ("--cloudtrail-records", defaults.cloudtrail_records, "records of CloudTrail"),
+        ("--vpc-lines", defaults.vpc_lines, "flow lines"),
+        ("--route53-queries", defaults.route53_queries, "queries"),
+        ("--findings", defaults.guardduty_findings, "findings of GuardDuty"),
+        ("--objects", 2_000, "small objects"), ("--records", 40, "records of a small object"),
+        ("--ledger-objects", 20_000, "objects of the ledger"),
+        ("--cpus", 1, "processors for each run of `ways`, 0 for all"),
+        ("--repeat", 1, "run each thing N times, show the cheapest"),
+    ):  # fmt: skip
+        parser.add_argument(option, type=int, default=default, metavar="N", help=f"{what} (default {default:,})")
     parser.add_argument(
-        "--only",
-        action="append",
-        metavar="NAME",
-        help=f"a source, a way, or source:way; repeatable ({', '.join(names)})",
-    )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and output here, and use the logs again")
-    parser.add_argument(
-        "--cpus", type=int, default=1, metavar="N", help="processors for each run, 0 for all (default 1)"
-    )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each way N times, show the cheapest")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="results as JSON")
-    shape.add_argument("--markdown", action="store_true", help="results as a Markdown table")
+        "--only", action="append", metavar="NAME",
+        help=f"a part, a source, a way, or source:way; repeatable ({', '.join(names)})",
+    )  # fmt: skip
+    parser.add_argument("--ten", action="store_true", help="also ten times the input")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs here, and use them again; results too")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="take what is not measured from this JSON")
+    parser.add_argument("--no-run", action="store_true", help="measure nothing: show what --results has")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="write results, chart and pages in this folder")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 
 
-def _chosen(parser: argparse.ArgumentParser, only: Sequence[str] | None) -> list[Way]:
+def _chosen(parser: argparse.ArgumentParser, only: Sequence[str]) -> tuple[list[str], list[ways.Way]]:
+    """The parts and the ways that are asked for."""
     if not only:
-        return list(WAYS)
-    chosen = [w for w in WAYS if {w.source, w.name, f"{w.source}:{w.name}"} & set(only)]
-    known = {name for w in WAYS for name in (w.source, w.name, f"{w.source}:{w.name}")}
-    if unknown := sorted(set(only) - known):
-        parser.error(f"--only {unknown[0]}: no such source or way")
-    return chosen
-
-
-def _as_json(result: Result) -> dict[str, Any]:
-    rate = {"records_per_cpu_second": result.cost.records_per_cpu_second} if result.cost else {}
-    return {**asdict(result), **rate}
+        return list(pages.PARTS), list(ways.WAYS)
+    known = {name for way in ways.WAYS for name in (way.source, way.name, f"{way.source}:{way.name}")}
+    if unknown := sorted(set(only) - known - set(PARTS)):
+        parser.error(f"--only {unknown[0]}: no such part, source or way")
+    chosen = [way for way in ways.WAYS if {way.source, way.name, f"{way.source}:{way.name}"} & set(only)]
+    parts = [part for part in PARTS if part in only or (part == "ways" and chosen)]
+    return parts, chosen or list(ways.WAYS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 when a way failed."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.repeat < 1 or min(options.cpus, options.cloudtrail_records, options.vpc_lines) < 0:
-        parser.error("numbers must not be negative, and --repeat at least 1")
-    ways = _chosen(parser, options.only)
+    numbers = ("cpus", "cloudtrail_records", "vpc_lines", "route53_queries", "findings")
+    if min(options.repeat, options.objects, options.records, options.ledger_objects) < 1:
+        parser.error("--repeat, --objects, --records and --ledger-objects must be at least 1")
+    if min(getattr(options, name) for name in numbers) < 0:
+        parser.error("numbers must not be negative")
+    parts, chosen = _chosen(parser, options.only or [])
+    parts = [] if options.no_run else parts + [TEN] * (options.ten and TEN not in parts)
+    results: dict[str, Any] = json.loads(options.results.read_text()) if options.results else {"measured": {}}
+    here, load = facts.machine(), facts.load()
+    if parts and results.setdefault("machine", here) != here:
+        parser.error(f"{options.results} was measured on another machine or with other versions")
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-bench-") as scratch:
-        folder: Path = options.keep or Path(scratch)
-        data = generate(folder / "logs", Parameters(options.cloudtrail_records, options.vpc_lines))
-        print(f"cloudtrail: {data.cloudtrail.describe('record')}", file=sys.stderr)
-        print(f"vpc_flow: {data.vpc_flow.describe('line')}", file=sys.stderr)
-        results = []
-        for way in ways:
-            source = data.cloudtrail if way.source == "cloudtrail" else data.vpc_flow
-            if not source.records:
-                continue
-            print(f"running {way.source}:{way.name}", file=sys.stderr)
-            out = folder / "out" / way.source / way.name
-            results.append(run(way, source, out, cpus=options.cpus, repeat=options.repeat))
+        run = Run(options, options.keep or Path(scratch), chosen)
+        words = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        for part in parts:
+            moment = {**facts.moment(), "load": load, "command": f"python -m bench {words}".strip()}
+            if found := PARTS[part](run):
+                results[part] = found
+                results["measured"][part] = moment
+            if part == "ways":
+                results["logs"] = ways.described(run.data)
+            if options.keep:  # what comes later may fail, and this took minutes
+                (options.keep / pages.RESULTS).write_text(json.dumps(results, indent=1))
+    if options.write:
+        missing = [part for part in pages.PARTS if part not in results]
+        if missing:
+            parser.error(f"the pages need all parts; not measured and not in --results: {', '.join(missing)}")
+        for path, text in list(pages.render(options.write, results)):
+            path.write_text(text, encoding="utf-8")
     if options.json:
-        facts = {
-            name: {**asdict(s), "files": len(s.files)}
-            for name, s in (("cloudtrail", data.cloudtrail), ("vpc_flow", data.vpc_flow))
-        }
-        print(json.dumps({"data": facts, "cpus": options.cpus, "results": [_as_json(r) for r in results]}, indent=1))
+        print(json.dumps(results, indent=1))
     else:
-        print(table(results, FLOOR, markdown=options.markdown))
-    return int(any(r.note.startswith("failed") for r in results))
+        print("\n\n".join(pages.BLOCKS[part](results) for part in PARTS if part in results))
+    return int(any(row["note"].startswith("failed") for row in results.get("ways", ())))
 
 
 if __name__ == "__main__":

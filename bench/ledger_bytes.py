@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 ACCOUNTS, REGIONS, A_DAY = 50, ("us-east-1", "eu-west-1"), 100
 """So many objects a day for each account and region: with two sources, 7 million in a year."""
 ORGANIZATION = "o-a1b2c3d4e5"
+FILES_OF_BATCH = 10
+OF_OBJECTS = ("objects", "object_rows", "names", "ix_object", "sqlite_autoindex_object", "sqlite_autoindex_names")
+OTHERS = ("files", "batches")
 KINDS = {
     "aws_cloudtrail": (
         "CloudTrail", "{account}_CloudTrail_{region}_{day}T{time}Z_{mark}.json.gz"
@@ -56,8 +61,25 @@ def names(objects: int) -> Iterator[tuple[str, str, str]]:
                         yield source, f"{where}/{file}", etag
 
 
-def fill(url: str, objects: int, of_batch: int) -> None:
-    """Takes objects into a ledger, and prints how long that took and what its tables of objects have become."""
+@dataclass(frozen=True)
+class Filled:
+    """How fast a ledger took objects, per second, and what became of its tables and indexes, in bytes.
+
+    Args:
+        sizes: Of tables and indexes of objects.
+        of_files: Of files.
+        of_batches: Of batches.
+    """
+
+    planned: float
+    finished: float
+    sizes: dict[str, int]
+    of_files: int
+    of_batches: int
+
+
+def fill(url: str, objects: int, of_batch: int, files: int = 0) -> Filled:
+    """Takes objects into a ledger, in batches that wrote so many files each."""
     try:
         from ocsf_lake.ledger.ledger import Ledger
         from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
@@ -83,20 +105,60 @@ def fill(url: str, objects: int, of_batch: int) -> None:
         ledger.plan([batch])
     planned = time.perf_counter()
     for batch in batches:
-        result = Result({ref: Outcome(Counts(1200, 1200), State.DONE) for ref in batch.members}, [], seconds=1.0)
+        outcomes = {ref: Outcome(Counts(1200, 1200), State.DONE) for ref in batch.members}
+        result = Result(outcomes, _files(batch.id, files), seconds=1.0)
         ledger.finish(ledger.begin(batch), result, lambda: None)
     done = time.perf_counter()
     found = sizes(ledger)
+    others = (sum(sizes(ledger, (name, f"ix_{name}", f"sqlite_autoindex_{name}")).values()) for name in OTHERS)
+    filled = Filled(objects / (planned - begun), objects / (done - planned), found, *others)
     ledger.close()
-    print(f"planned {objects / (planned - begun):,.0f} and finished {objects / (done - planned):,.0f} objects a second")
-    for name, size in found.items():
-        print(f"{size / objects:8.1f} bytes an object in {name}")
-    print(f"{sum(found.values()) / objects:8.1f} bytes an object in all")
+    return filled
 
 
-def sizes(ledger: object) -> dict[str, int]:
-    """Bytes of tables and indexes that grow with objects."""
-    wanted = ("objects", "object_rows", "names", "ix_object", "sqlite_autoindex_object", "sqlite_autoindex_names")
+def _files(batch: str, number: int) -> list[Any]:
+    """What a batch may have written: files of as many accounts."""
+    if not number:
+        return []
+    from ocsf_lake.storage.layout import Partition
+    from ocsf_lake.storage.parquet import FileInfo
+
+    found = []
+    for account in range(100_000_000_000, 100_000_000_000 + number):
+        values = ("us-east-1", str(account), "20250311")
+        folder = f"aws/CLOUD_TRAIL_MGMT/2.0/region={values[0]}/accountId={values[1]}/eventDay={values[2]}"
+        path, partition = f"{folder}/{batch}-00000-6003.parquet", Partition("cloud_trail_mgmt", values)
+        found.append(FileInfo(path, partition, 6003, 1_000, 100_000, hashlib.sha256(path.encode()).hexdigest(), 0, 1))
+    return found
+
+
+def run(objects: int, of_batch: int = 100) -> list[dict[str, Any]]:
+    """Fills a ledger of SQLite, and one of PostgreSQL where its server is installed, as for the tests."""
+    from tests.servers import postgres
+
+    def told(database: str, url: str) -> dict[str, Any]:
+        print(f"running ledger: {database}", file=sys.stderr)
+        found = fill(url, objects, of_batch, FILES_OF_BATCH)
+        batches = -(-objects // of_batch)
+        return {
+            "database": database, "objects": objects, "bytes": sum(found.sizes.values()),
+            "files": batches * FILES_OF_BATCH, "bytes_of_files": found.of_files, "batches": batches,
+            "bytes_of_batches": found.of_batches, "planned": found.planned, "finished": found.finished,
+        }  # fmt: skip
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows.append(told("SQLite", f"sqlite:///{folder}/ledger.db"))
+    if postgres.missing():
+        print("no PostgreSQL here: SQLite alone", file=sys.stderr)
+    else:
+        with postgres.running() as server:
+            rows.append(told("PostgreSQL", server.database()))
+    return rows
+
+
+def sizes(ledger: object, wanted: tuple[str, ...] = OF_OBJECTS) -> dict[str, int]:
+    """Bytes of tables and indexes whose names begin so; those that grow with objects."""
     engine: sa.Engine = ledger.engine  # type: ignore[attr-defined]
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
@@ -127,7 +189,10 @@ def main() -> None:
             program = [sys.executable, str(Path(__file__)), *arguments, "--url", url]
             subprocess.run(program, cwd=given.before, env={**os.environ, "PYTHONPATH": paths}, check=True)
             print("this:", flush=True)
-        fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+        found = fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+        print(f"planned {found.planned:,.0f} and finished {found.finished:,.0f} objects a second")
+        for name, size in {**found.sizes, "all": sum(found.sizes.values())}.items():
+            print(f"{size / given.objects:8.1f} bytes an object in {name}")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _child(answer: Connection, cpus: int, call: Callable[..., int], arguments: t
         cpu, wall = _cpu_seconds(), time.perf_counter()
         records = call(*arguments)
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
-        peak = _peak_rss_bytes()
+        peak = peak_rss_bytes()
         answer.send((records, wall, cpu, peak, _rows(arguments[1])))
     except BaseException as error:  # whatever it was, the parent reports it
         answer.send((type(error).__name__, traceback.format_exc(limit=-1).strip().splitlines()[-1]))
@@ -105,7 +105,7 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
     """Peak memory of this process or its largest ended child.
 
     On Linux `ru_maxrss` of a new process starts from its parent's memory, hence /proc where it exists.

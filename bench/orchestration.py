@@ -45,10 +45,10 @@ def main() -> None:
     if given.way:
         json.dump(_measured(given.folder, *WAYS[given.way]), sys.stdout)
         return
-    data = generate(given.folder / "logs", Parameters(cloudtrail_records=given.records, vpc_lines=0))
-    size = data.cloudtrail.gzip_bytes // given.batches
+    data = generate(given.folder / "logs", Parameters(given.records, 0, 0, 0))["cloudtrail"]
+    size = data.gzip_bytes // given.batches
     os.environ |= {"OCSF_LAKE_BATCH_BYTES": str(size), "PREFECT_LOGGING_LEVEL": "ERROR"}
-    sys.stdout.write(f"{data.cloudtrail.describe('record')}, batches of {size / 1e6:.1f} MB\n\n")
+    sys.stdout.write(f"{data.describe('record')}, batches of {size / 1e6:.1f} MB\n\n")
     sys.stdout.write(
         "| way | batches | wall s | CPU s | CPU s a batch | above plain calls |\n|---|---:|---:|---:|---:|---:|\n"
     )

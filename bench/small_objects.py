@@ -2,8 +2,8 @@
 
 They are read from this machine's disk and from a RADOS gateway that is started for it (where it is installed, as for
 the tests). Of S3 there are two ways: `s3`, as users have it, and `s3fs`, with nothing but s3fs. Each figure is of a
-process of its own. `list` and `get` begin when everything is imported and connected; `ingest` is all that the process
-does, with imports and the compilation of the mapper.
+process of its own, with one processor. `list` and `get` begin when everything is imported and connected; `ingest` is
+all that the process does, with imports and the compilation of the mapper.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bench import cloudtrail
+from bench.measure import peak_rss_bytes
 
 SOURCE = "aws_cloudtrail"
 WAYS = ("local", "s3", "s3fs")
 STEPS = ("list", "get", "ingest")
+
+T = TypeVar("T")
 
 
 def write(folder: Path, objects: int, records: int) -> list[Path]:
@@ -77,9 +81,8 @@ def bucket(folder: Path, files: list[Path], work: Path) -> Iterator[str | None]:
         next(serving, None)
 
 
-def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float]:
-    """CPU and wall seconds of a step; runs in a process of its own."""
-    os.dup2(2, 1)  # libraries may print; standard output belongs to the results
+def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float, int]:
+    """CPU and wall seconds of a step, and the process's peak memory; runs in a process of its own."""
     if way == "s3fs":
         from ocsf_lake.storage import direct
 
@@ -113,7 +116,7 @@ def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float]:
             for ref in refs:
                 _read(opener, ref)
     cpu, wall = (end - start for start, end in zip(begun, _now(), strict=True))
-    return cpu, wall
+    return cpu, wall, peak_rss_bytes()
 
 
 def _read(opener: object, ref: object) -> None:
@@ -127,6 +130,31 @@ def _now(whole: bool = False) -> tuple[float, float]:
     return 0.0 if whole else usage.ru_utime + usage.ru_stime, time.perf_counter()
 
 
+def run(objects: int, records: int, repeat: int) -> dict[str, Any]:
+    """The cheapest of some runs of each way and step.
+
+    Args:
+        objects: How many.
+        records: Of each object.
+        repeat: Runs.
+    """
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="ocsf-lake-bench-") as name:
+        work = Path(name)
+        files = write(work / "logs", objects, records)
+        size = sum(file.stat().st_size for file in files)
+        with bucket(work / "logs", files, work) as remote:
+            if remote is None:
+                print("no RADOS gateway here: from the disk alone", file=sys.stderr)
+            for step in STEPS:
+                for way in WAYS if remote else WAYS[:1]:
+                    print(f"running small objects: {way}, {step}", file=sys.stderr)
+                    uri = str(work / "logs") if way == "local" else str(remote)
+                    cpu, wall, peak = min(in_a_process(cost, way, step, uri, work) for _ in range(repeat))
+                    rows.append({"way": way, "step": step, "cpu_seconds": cpu, "wall_seconds": wall, "peak": peak})
+    return {"objects": objects, "records_each": records, "gzip_bytes": size, "rows": rows}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.small_objects", description=__doc__)
@@ -134,29 +162,21 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=40, help="of each object")
     parser.add_argument("--repeat", type=int, default=3, help="the cheapest run counts")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ocsf-lake-bench-") as name:
-        work = Path(name)
-        files = write(work / "logs", given.objects, given.records)
-        mean = sum(file.stat().st_size for file in files) / len(files)
-        print(f"{len(files):,} objects of {given.records} records and {mean:,.0f} bytes\n")
-        with bucket(work / "logs", files, work) as remote:
-            if remote is None:
-                print("no RADOS gateway here: from the disk alone", file=sys.stderr)
-            print("| way | step | CPU ms an object | records per CPU second | wall seconds |")
-            print("|---|---|---:|---:|---:|")
-            for step in STEPS:
-                for way in WAYS if remote else WAYS[:1]:
-                    uri = str(work / "logs") if way == "local" else str(remote)
-                    cpu, wall = min(_in_a_process(way, step, uri, work) for _ in range(given.repeat))
-                    rate = given.objects * given.records / cpu
-                    each = cpu / given.objects * 1000
-                    print(f"| {way} | {step} | {each:.3f} | {rate:,.0f} | {wall:.2f} |", flush=True)
+    from bench import tables
+
+    print(tables.small(run(given.objects, given.records, given.repeat)))
 
 
-def _in_a_process(*given: object) -> tuple[float, float]:
-    with get_context("spawn").Pool(1) as pool:
-        found: tuple[float, float] = pool.apply(cost, given)
-        return found
+def in_a_process(call: Callable[..., T], *given: object) -> T:
+    """What a function gives in a process of its own, which has one processor."""
+    with get_context("spawn").Pool(1, _bound) as pool:
+        return pool.apply(call, given)
+
+
+def _bound() -> None:
+    os.dup2(2, 1)  # libraries may print; standard output belongs to the results
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
 
 
 if __name__ == "__main__":

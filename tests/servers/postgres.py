@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -83,6 +84,13 @@ def postgres_server() -> Iterator[Postgres]:
     """A server with no databases of tests in it."""
     if reason := missing():
         pytest.skip(reason)
+    with running() as server:
+        yield server
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server in a folder of its own, while the block runs."""
     folder = Path(tempfile.mkdtemp(prefix="ocsf-lake-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")

@@ -35,7 +35,7 @@ from ocsf_mappers.vocabulary.check import column_type, table_names
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ListOf, Literal, columns
-from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word
+from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word, both
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
@@ -133,7 +133,7 @@ class Compiler:
             if chain is None:
                 continue  # `check` has made sure that some shipped version knows the path
             mapped = Mapped(chain[-1], as_word(given))
-            if self._readable(mapped.word) or chain[-1].required:
+            if self._readable(mapped.word) or chain[-1].required or mapped.word.default is not None:
                 found[path] = mapped
         return found
 
@@ -206,10 +206,10 @@ class Compiler:
             if len(given) > 1:
                 raise MappingError(f"{path}: one event map has a default that makes no object, another has not")
             default = given.pop()
-            if "." in path and self.kinds[path] == "caption" and self._any(path).attribute.required:
-                found[path] = 0
-            elif "." in path and default is not None:
-                found[path] = default
+            mapped = self._any(path)
+            value = captions.default_id(mapped.attribute, default) if self.kinds[path] == "caption" else default
+            if "." in path and value is not None:
+                found[path] = value
         return found
 
     def is_missing(self, number: int) -> str:
@@ -217,9 +217,9 @@ class Compiler:
         return f"v{number} IS NULL"
 
     def is_default(self, number: int) -> str:
-        """SQL that is true where a value is only its default."""
+        """SQL that is true where there is no value, or only its default."""
         default = next(given for path, given in self.defaults.items() if self.numbers[path] == number)
-        return f"v{number} = {default if isinstance(default, int) else sqltext.text(default)}"
+        return f"(v{number} = {_literal(default)}) IS NOT FALSE"
 
     def _is_time(self, path: str) -> bool:
         return self.kinds[path] in ("timestamp_t", "datetime_t")
@@ -289,11 +289,24 @@ class Compiler:
         leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
         for path in self.paths:
             for use, events in self._uses(path):
+                value = f"v{self.numbers[path]}"
                 may_fail = path in self.casts or self.kinds[path] == "list"
-                cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                cast = use.cast or (f"{value} IS NOT NULL" if may_fail else None)
+                condition = use.condition
+                if lost := self._lost(path):
+                    condition = both(condition, f"{value} NOT IN ({', '.join(map(_literal, lost))})")
                 self._users.setdefault(use.path, set()).update(events)
-                leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
+                leftovers.use(use.path, use.keys, self._only(events, condition), cast)
         return leftovers
+
+    def _lost(self, path: str) -> list[int | str]:
+        """Values that do not carry a text over: defaults, which make no object, and ids without the text beside."""
+        found = [self.defaults[path]] if path in self.defaults else []
+        if self.kinds[path] == "caption" and self._other_text(path):
+            sibling = self._sibling_path(path)
+            if sibling is None or not self._stored(sibling):
+                found.append(captions.OTHER)
+        return found
 
     def _uses(self, path: str) -> Iterable[tuple[Consumption, list[int]]]:
         """What a path consumes, with the event maps that agree on it."""
@@ -301,7 +314,10 @@ class Compiler:
         for number, mapped in enumerate(self._everywhere(path)):
             if mapped is None:
                 continue
-            found = mapped.word.consumed(self.column)
+            # A text that is no list stays where it is.
+            as_list = self.kinds[path] == "list" and not lists.parts(mapped.word) and not mapped.word.is_list
+            is_array = f"left({mapped.word.sql(self.column)}, 1) = '['" if as_list else None
+            found = mapped.word.consumed(self.column, is_array)
             if lists.parts(mapped.word):
                 found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
             for use in found:
@@ -626,6 +642,10 @@ def _constant(mapped: Mapped) -> str | int | bool | list[str]:
     if mapped.attribute.enum and mapped.attribute.type in ("integer_t", "long_t"):
         return captions.constant_id(mapped.attribute, str(value))
     return value
+
+
+def _literal(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else sqltext.text(value)
 
 
 def _ancestors(path: str) -> Iterator[str]:

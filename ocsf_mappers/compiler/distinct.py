@@ -32,7 +32,7 @@ from ocsf_mappers.compiler.compile import BatchShape, Compiler
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
-from ocsf_mappers.vocabulary.values import Coalesce, Column, Json
+from ocsf_mappers.vocabulary.values import Coalesce, Column, First, Json
 from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
 if TYPE_CHECKING:
@@ -166,6 +166,11 @@ class Leaves:
         self._names: dict[Leaf, str] = {}
         self._shared: dict[Word, tuple[str, str]] = {}
 
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
+
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
         if path[0] == OBJECT_KEY or self._record(path) == ABSENT:
@@ -184,6 +189,8 @@ class Leaves:
             case Column() | Json():
                 text = word.sql(self)
                 return "null" + text.removeprefix("leaf") if _is_leaf(text) else f"({text} IS NULL)"
+            case First():
+                return "false"
             case Coalesce(items):
                 return "(" + " AND ".join(map(self.is_null, items)) + ")"
             case _:

@@ -38,6 +38,11 @@ class Record:
         self._blank = tuple(blank)
         self._shared: dict[Word, tuple[str, str]] = {}
 
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
+
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
         if path[0] == OBJECT_KEY:
@@ -73,6 +78,11 @@ class SharedRecord:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
+
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -128,6 +138,11 @@ class Element:
         self._members: dict[str, int] = {}
         self._inner: dict[str, dict[str, int]] = {}
         self._plain = not self._beside and not any(map(_looks_inside, fields))
+
+    @property
+    def record(self) -> Resolver:
+        """What the record's own columns are read from."""
+        return self._record
 
     def __call__(self, path: Path) -> str:
         """SQL for a member of the element, for the element itself, or for a column of the record."""

@@ -9,8 +9,8 @@ import pyarrow as pa
 from ocsf_mappers.errors import MappingError, OcsfMappersError, nearest
 from ocsf_mappers.ocsf import schema, shipped, tables
 from ocsf_mappers.vocabulary.expr import as_word
-from ocsf_mappers.vocabulary.lists import element_fields, parts
-from ocsf_mappers.vocabulary.values import OUTER, columns
+from ocsf_mappers.vocabulary.lists import EachOf, element_fields, parts
+from ocsf_mappers.vocabulary.values import OUTER, Column, columns
 from ocsf_mappers.vocabulary.word import Word
 
 if TYPE_CHECKING:
@@ -49,14 +49,13 @@ def _check_events(mapper: Mapper) -> None:
             _check_columns(mapper, event.where)
         for path, word in event.words.items():
             _check_columns(mapper, word)
+            _check_outer(mapper, word)
             attribute = _resolve(event, path)
             if not parts(word):
                 _check_captions(path, attribute, word)
             for inner, value in element_fields(word):
                 _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
-                for column in columns(value):
-                    if column.path[0] == OUTER:
-                        mapper.shape.check(column.path[1:])
+                _check_outer(mapper, value)
 
 
 def _check_observables(mapper: Mapper) -> None:
@@ -95,6 +94,16 @@ def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
 def _check_columns(mapper: Mapper, given: object) -> None:
     for column in columns(as_word(given)):
         mapper.shape.check(column.path)
+
+
+def _check_outer(mapper: Mapper, word: Word) -> None:
+    """The record's columns that are named inside a list."""
+    for part in word.every():
+        if isinstance(part, Column) and part.path[0] == OUTER:
+            mapper.shape.check(part.path[1:])
+        for inner in (part.where, part.text) if isinstance(part, EachOf) else ():
+            if inner is not None:
+                _check_outer(mapper, inner)
 
 
 def _check_captions(path: str, attribute: schema.Attribute, word: Word) -> None:

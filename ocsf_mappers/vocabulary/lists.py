@@ -13,7 +13,7 @@ from ocsf_mappers import sqltext
 from ocsf_mappers.vocabulary.claims import IsNull, Not
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Case, ListOf
-from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, without_blank
+from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, both, without_blank
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class EachOf(Word):
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         if (self.path, self.where, self.text) == (None, None, None):
-            yield from self.inner.consumed(at, condition)
+            is_array = None if self.inner.is_list else f"left({self.inner.sql(at)}::VARCHAR, 1) IN ('[', '{{')"
+            yield from self.inner.consumed(at, both(condition, is_array))
 
     def said(self, words: Explained) -> str:
         said = [words.of(self.inner), *([self.path] if self.path else [])]
@@ -100,15 +101,19 @@ class EachOf(Word):
 
 
 class _Element:
-    """What the words inside `each_of` read: members of the element `e`."""
+    """What the words inside `each_of` read: members of the element `e`.
 
-    def __init__(self, record: Resolver) -> None:
-        self._record = record
+    Args:
+        around: Where the array is read: the record, or the element of a list that this one stands in.
+    """
+
+    def __init__(self, around: Resolver) -> None:
+        self.record = around.record
 
     def __call__(self, path: Path) -> str:
         """SQL for a member of the element, the element itself, or a column of the record."""
         if path[0] == OUTER:
-            return self._record(path[1:])
+            return self.record(path[1:])
         if path == (ELEMENT,):
             return "json_extract_string(e, '$')"
         return f"json_extract_string(e, {sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path))})"
@@ -123,7 +128,7 @@ class _Element:
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing."""
-        return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+        return self.record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
     def shared(self, word: Word, sql: str) -> str:
         """The SQL itself."""

@@ -27,6 +27,10 @@ LONG_PATTERN = 40
 class Resolver(Protocol):
     """Where words find their values."""
 
+    @property
+    def record(self) -> Resolver:
+        """Where columns of the record are found, whatever this one stands in."""
+
     def __call__(self, path: Path) -> str:
         """SQL for a column."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,86 @@ def test_a_default_makes_no_object_by_itself(rows: int) -> None:
     assert [event.get("resources") for event in (named, addressed, neither)] == [
         [{"uid": "1"}], [{"uid": "unknown", "name": "x"}], None,
     ]  # fmt: skip
+
+
+@ROWS
+@pytest.mark.parametrize(
+    ("fields", "record"),
+    [
+        ({"device.hostname": first(col.a, default="odd")}, {"a": "odd"}),
+        ({"resources": col.things.each({"uid": first(col.u, default="odd")})}, {"things": [{"u": "odd"}]}),
+        ({"device.type_id": col.a}, {"a": "Unknown"}),
+        ({"evidences": col.things.each({"file.type_id": col.t})}, {"things": [{"t": "Unknown"}]}),
+        ({"device": {"hostname": col.c, "type_id": col.a, "type": col.b}}, {"a": "odd", "b": "else", "c": "h"}),
+        (
+            {"evidences": col.things.each({"file": {"name": col.n, "type_id": col.t, "type": col.n}})},
+            {"things": [{"t": "odd", "n": "else"}]},
+        ),
+        ({"finding_info.types": col.a}, {"a": "5"}),
+        ({"finding_info.types": col.things.each_of()}, {"things": "odd"}),
+        ({"resources": col.things.each({"uid": col.u, "labels": col.l.each_of()})}, {"things": [{"u": "1", "l": "y"}]}),
+        ({"resources": col.things.each({"uid": col.u, "labels": col.l})}, {"things": [{"u": "1", "l": 57}]}),
+        (
+            {
+                "resources": [
+                    col.thing.each({"uid": first(col.u, default="odd")}),
+                    col.things.each({"uid": col.u}),
+                ]
+            },
+            {"things": [{"u": "odd"}]},
+        ),
+    ],
+)
+def test_what_makes_no_object_is_not_lost(rows: int, fields: dict[str, Any], record: Json) -> None:
+    (event,) = run(fields, record, rows=rows)
+    said = json.dumps({name: event.get(name) for name in ("device", "resources", "evidences", "unmapped")})
+    assert [text for text in map(str, _scalars(record)) if text not in said] == []
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(inner)
+    else:
+        yield value
+
+
+@ROWS
+def test_the_caption_of_an_id_can_be_a_default(rows: int) -> None:
+    fields = {
+        "device": {"hostname": col.b, "type_id": first(col.a, default="Server")},
+        "evidences": col.things.each({"file": {"name": col.n, "type_id": first(col.t, default="Folder")}}),
+    }
+    records = [{"b": "h", "things": [{"n": "x"}]}, {"c": "1", "things": [{"o": "y"}]}, {"a": "Mobile", "b": "p"}]
+    host, nothing, phone = run(fields, *records, rows=rows)
+    assert host["device"] == {"hostname": "h", "type_id": 1, "type": "Server"}
+    assert host["evidences"] == [{"file": {"name": "x", "type_id": 2, "type": "Folder"}}]
+    assert "device" not in nothing
+    assert "evidences" not in nothing
+    assert phone["device"] == {"hostname": "p", "type_id": 5, "type": "Mobile"}
+
+
+@ROWS
+def test_a_value_with_a_default_is_never_missing(rows: int) -> None:
+    fields = {"message": when(first(col.a, default="u").is_null()).then("missing").otherwise("there")}
+    assert [event["message"] for event in run(fields, {}, {"a": "1"}, rows=rows)] == ["there", "there"]
+
+
+@ROWS
+def test_inside_two_lists_outer_is_the_record(rows: int) -> None:
+    labels = col.tags.each_of(where=outer.b == "b", text=text("{}-{}", outer.a, col.k))
+    fields = {"resources": col.things.each({"uid": col.id, "labels": labels})}
+    things = [{"id": "1", "a": "element", "b": "element", "tags": [{"k": "k"}]}]
+    (event,) = run(fields, {"a": "record", "b": "b", "things": things}, rows=rows)
+    assert event["resources"] == [{"uid": "1", "labels": ["record-k"]}]
+
+
+def test_the_records_columns_named_in_a_list_of_texts_are_checked() -> None:
+    for given in (col.things.each_of(text=outer.aa), col.things.each_of(where=outer.aa == "x")):
+        with pytest.raises(MappingError, match="no column 'aa'; did you mean 'a'"):
+            run({"finding_info.types": given})
+        with pytest.raises(MappingError, match="no column 'aa'; did you mean 'a'"):
+            run({"resources": col.things.each({"labels": given})})
 
 
 def test_two_event_maps_agree_on_a_default() -> None:

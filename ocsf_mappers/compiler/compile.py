@@ -232,7 +232,7 @@ class Compiler:
             return self._objects(path, mapped).sql()
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.word, mapped.attribute, self.column)
-        if self.kinds[path] == "list" and not isinstance(mapped.word, ListOf):
+        if self.kinds[path] == "list" and not mapped.word.is_list:
             return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
         return mapped.word.sql(self.column)
 

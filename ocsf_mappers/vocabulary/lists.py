@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.vocabulary.claims import IsNull, Not
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Case, ListOf
 from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, both, without_blank
@@ -149,15 +148,15 @@ def json_path(path: str) -> str:
     return "$" + "".join((f'."{name}"' if name else "") + ("[*]" if every else "") for name, every in steps)
 
 
-def where_there(word: Word, needed: Word) -> Word:
-    """A word that is null where another one is; of a list of objects its array."""
+def where(word: Word, condition: Word) -> Word:
+    """A word that is null where a condition does not hold; of a list of objects its array."""
     match word:
-        case Each():
-            return replace(word, inner=where_there(word.inner, needed))
         case ListOf(items) if parts(word):
-            return ListOf(tuple(where_there(item, needed) for item in items))
+            return ListOf(tuple(where(item, condition) for item in items))
+        case Each() | Every():
+            return replace(word, inner=where(word.inner, condition))
         case _:
-            return Case(((Not(IsNull(needed)), word),))
+            return Case(((condition, word),))
 
 
 def parts(word: Word) -> tuple[Each, ...]:

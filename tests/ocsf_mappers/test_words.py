@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,71 @@ def test_a_list_of_objects_stands_in_an_object_as_well() -> None:
     things = [{"n": "f", "thing": {"sha": "ab"}}, {"thing": {"sha": "cd"}}]
     (event,) = run(fields, {"things": things})
     assert [evidence["file"]["hashes"][0]["value"] for evidence in event["evidences"]] == ["ab"]
+
+
+@ROWS
+def test_a_default_is_nothing_that_an_object_needs(rows: int) -> None:
+    file = obj({"name": first(col.n, default="?"), "type_id": "Unknown", "path": col.p}, needs="name")
+    fields = {"evidences": col.things.each({"file": file})}
+    named, not_named = run(fields, {"things": [{"n": "x", "p": "y"}]}, {"things": [{"p": "y"}]}, rows=rows)
+    assert named["evidences"] == [{"file": {"name": "x", "type_id": 0, "type": "Unknown", "path": "y"}}]
+    assert "evidences" not in not_named
+
+
+@ROWS
+def test_a_condition_holds_for_a_list(rows: int) -> None:
+    fields = {
+        "resources": col.things.each({"uid": col.u}).where(col.a == "x"),
+        "finding_info.types": list_of(col.b, col.c).where(col.a == "x"),
+    }
+    record = {"things": [{"u": "1"}], "b": "it's", "c": "[]"}
+    with_it, without = run(fields, {"a": "x"} | record, {"a": "z"} | record, rows=rows)
+    assert with_it["resources"] == [{"uid": "1"}]
+    assert with_it["finding_info"]["types"] == ["it's", "[]"]
+    assert "resources" not in without
+    assert without["unmapped"] == {"a": "z", "b": "it's", "c": "[]", "things": '[{"u":"1"}]'}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("message", lambda: ["a", col.b], "message: a list is given where one value is wanted"),
+        ("message", lambda: col.things.each_of("k"), "message: a list is given"),
+        ("message", lambda: text("{}", list_of(col.a)), "message: a list cannot stand in a list or a text"),
+        ("finding_info.types", lambda: [col.a, ["b"]], "finding_info.types: a list cannot stand in a list"),
+        ("finding_info.types", lambda: "a", "finding_info.types: one value is given where a list is wanted"),
+        ("finding_info.types", lambda: coalesce(list_of(col.a), col.b), "finding_info.types: one of several values"),
+        ("finding_info.types", lambda: col.things.every("a[]"), r"finding_info.types: each\(\) .* every\(\) before it"),
+        ("resources", lambda: col.a, "resources is a list of objects"),
+        ("resources", lambda: col.things.each_of("k"), "resources is a list of objects"),
+        (
+            "resources",
+            lambda: when(col.a == "x").then(col.things.each({"uid": col.u})),
+            "resources is a list of objects",
+        ),
+        ("resources", lambda: [col.things.each({"uid": col.u}), col.a], "resources is a list of objects"),
+        ("resources", lambda: col.things.each({"labels": "a"}), "resources.labels: one value is given"),
+        ("resources", lambda: col.things.each({"uid": [col.a]}), "resources.uid: a list is given"),
+        ("evidences", lambda: col.things.each({"file": obj({"nam": col.a})}), "evidences.file.nam: .*'name'"),
+        ("evidences", lambda: col.things.each({"file": col.a}), "evidences.file is an object: map what is in it"),
+        ("device", lambda: col.a, "device is an object"),
+        ("device", lambda: col.things.each({"ip": col.a}), r"device: each\(\) makes a list of objects, and this is no"),
+        ("finding_info.created_time", lambda: col.a, r"finding_info.created_time: give a time, by iso8601\(\)"),
+        ("finding_info.created_time", lambda: first(col.a.iso8601(), default="x"), "has a text for default"),
+        ("message", lambda: col.a.lower, r'message: lower\(\) is a word: write col\["lower"\]'),
+        ("message", lambda: when(col.a.lower == "x").then("y"), "False is no condition"),
+        ("message", lambda: col.a.where(col.b), "this expression is no condition"),
+        ("message", lambda: col.a.where((col.b == "x") & col.a), "this expression is no condition"),
+        ("message", lambda: text("{", col.a), r"text\('{'\): .*write {{ or }} for a brace"),
+        ("message", lambda: text("{:>5}", col.a), "one {} for each"),
+        ("message", lambda: text("{!r}", col.a), "one {} for each"),
+        ("device", lambda: obj({"ip": col.a, "type_id": "Server"}, needs="type_id"), "no value of the record"),
+        ("evidences", lambda: col.a.each({"file": obj({"hashes": col.h.each({})}, needs="hashes")}), "no value of"),
+    ],
+)
+def test_a_mistake_is_told_by_its_path(path: str, value: Callable[[], Any], message: str) -> None:
+    with pytest.raises(MappingError, match=message):
+        run({path: value()})
 
 
 def test_what_an_object_needs_has_to_be_mapped() -> None:

@@ -73,8 +73,9 @@ def _resolve(event: EventMap, path: str) -> tuple[schema.Attribute, str]:
     What a version lacks is left out of its events.
     """
     event_class, profiles = event.event_class, event.all_profiles
-    versions = [schema.load(version) for version in shipped.versions()]
-    facts = next((facts for facts in versions if facts.find(event_class, path, profiles)), versions[0])
+    versions = shipped.versions()  # loaded as they are needed: nearly all is in the first
+    having = (facts for facts in map(schema.load, versions) if facts.find(event_class, path, profiles))
+    facts = next(having, None) or schema.load(versions[0])
     attribute = facts.resolve(event_class, path, profiles)[-1]
     if attribute.object is None:
         return attribute, facts.scalar(attribute).base

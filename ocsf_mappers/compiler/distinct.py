@@ -33,7 +33,7 @@ from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
 from ocsf_mappers.vocabulary.values import Coalesce, Column, First, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
@@ -199,6 +199,10 @@ class Leaves:
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
+
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""

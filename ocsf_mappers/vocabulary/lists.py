@@ -129,6 +129,10 @@ class _Element:
         """The texts that say nothing."""
         return self.record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
+
     def shared(self, word: Word, sql: str) -> str:
         """The SQL itself."""
         return sql

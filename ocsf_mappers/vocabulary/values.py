@@ -34,7 +34,7 @@ class Column(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at(self.path) if self.as_written else without_blank(at(self.path), at.blank(self.path))
+        return at(self.path) if self.as_written else at.said(self.path)
 
     @property
     def passes_text(self) -> bool:

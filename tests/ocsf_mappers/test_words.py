@@ -107,6 +107,13 @@ def test_text_can_be_kept_as_it_is_written() -> None:
 
 
 @ROWS
+def test_elements_say_nothing_by_blank_texts_unless_they_are_wanted(rows: int) -> None:
+    fields = {"resources": col.things.each({"uid": col.u, "name": col.u.as_written(), "type": col.t.as_written()})}
+    (event,) = run(fields, {"things": [{"u": "", "t": "x"}, {"u": "1", "t": ""}]}, rows=rows, blank=("",))
+    assert event["resources"] == [{"name": "", "type": "x"}, {"uid": "1", "name": "1", "type": ""}]
+
+
+@ROWS
 def test_an_object_exists_only_where_what_it_needs_does(rows: int) -> None:
     fields = {"device": obj({"hostname": col.a, "type_id": "Server", "ip": col.b}, needs="hostname")}
     file = obj({"name": col.n, "type_id": "Unknown", "path": col.s}, needs="name")

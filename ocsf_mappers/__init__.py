@@ -4,7 +4,9 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 `Engine(registry.load("aws_cloudtrail")).map(...)`.
 """
 
-from ocsf_mappers.engine.engine import Engine, Mapped, RawObject
+from ocsf_mappers.engine.batch import RawObject
+from ocsf_mappers.engine.engine import Engine
+from ocsf_mappers.engine.mapped import Mapped
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import (
     CLOUDWATCH,

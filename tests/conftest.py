@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite sample_logs/**/*.expected.json; the review is the git diff",
     )
+
+
+# -- what Python spends on looking for cycles -------------------------------------------------------------------------
+# Modules, tests and compiled mappers are a million objects that live to the end; going through them time and again took
+# a fifth of the CPU time. So they are left out, and rounds are fewer.
+OBJECTS_A_ROUND = 20_000
+"""So many new objects, and Python looks for cycles among them; 700 by itself."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(OBJECTS_A_ROUND, 20, 20)
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # what is left is looked for once more at the end
 
 
 @pytest.fixture(scope="session")

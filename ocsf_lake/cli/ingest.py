@@ -135,6 +135,9 @@ def tell(summary: Summary) -> None:
             terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
         if found.variants:
             terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
+        for error, number in sorted(found.fallbacks.items()):
+            records = terminal.plural(number, "record")
+            terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
     _tell_failures(summary)
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")

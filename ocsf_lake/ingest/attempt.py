@@ -350,6 +350,7 @@ class Attempt:
             by_uri[uri].quarantined += number
         self._dropped += mapped.dropped
         self._failed_casts += mapped.failed_casts
+        self.result.fallbacks += mapped.fallbacks
         self._classes.update(tally.value_counts(mapped.events["class_name"]))
         self.result.census.add(mapped.census)
 

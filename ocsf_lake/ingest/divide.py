@@ -17,7 +17,7 @@ from ocsf_lake.ingest.parts import Piece
 from ocsf_lake.ledger.results import CountError, Outcome, State
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_mappers import Engine
-from ocsf_mappers.engine.engine import REJECTS
+from ocsf_mappers.engine.mapped import REJECTS
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from ocsf_mappers.readers import Bad, Chunk
 

@@ -23,7 +23,7 @@ from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Mapper, registry
-from ocsf_mappers.engine.engine import fingerprint
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
 CHUNK = 5_000

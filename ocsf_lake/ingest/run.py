@@ -55,6 +55,7 @@ class SourceSummary:
         seconds: Time spent, of all workers together.
         duplicates: Events that the lake had already, where that was looked for.
         variants: Events with a key that the lake had, and other content.
+        fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
         news: What the source never had before, and where it stands first.
     """
 
@@ -71,6 +72,7 @@ class SourceSummary:
     seconds: float = 0.0
     duplicates: int = 0
     variants: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
     news: dict[News, Sighting] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
@@ -93,6 +95,7 @@ class SourceSummary:
         self.bytes_out += result.bytes_out
         self.duplicates += result.duplicates
         self.variants += result.variants
+        self.fallbacks.update(result.fallbacks)
         self.news.update(result.news)
 
     def merge(self, other: SourceSummary) -> None:
@@ -101,6 +104,7 @@ class SourceSummary:
         for kept, more in (
             (self.events_by_class, other.events_by_class), (self.dropped, other.dropped),
             (self.failed_casts, other.failed_casts), (self.unmapped_keys, other.unmapped_keys),
+            (self.fallbacks, other.fallbacks),
         ):  # fmt: skip
             kept.update(more)
         for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds", "duplicates", "variants"):

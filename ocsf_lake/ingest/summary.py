@@ -54,6 +54,7 @@ def _source_dict(found: SourceSummary) -> dict[str, Any]:
         "unmapped_keys": dict(found.unmapped_keys.most_common()),
         "duplicates": found.duplicates,
         "variants": found.variants,
+        "mapped_row_by_row": dict(found.fallbacks.most_common()),
         "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
         "bytes_in": found.bytes_in,
         "bytes_out": found.bytes_out,

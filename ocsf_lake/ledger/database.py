@@ -176,8 +176,12 @@ def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
     except OSError as error:
         raise ConfigError(f"the file of the {name} cannot be made: {error.strerror}", file=path) from error
     # Not by its URL: a path may hold what means something in one.
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
+    # One connection is kept: opening and closing the only one makes and removes the files of WAL mode each time.
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1
+    )
     _use_wal(engine)
+    _notice_another_file(engine, path)
     return engine
 
 
@@ -217,6 +221,30 @@ def _use_wal(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _notice_another_file(engine: sa.Engine, path: Path) -> None:
+    """A connection that was kept is used again only for the file that it was opened for.
+
+    A file that was put back or made anew meanwhile is another one, and what is written to the former one is lost.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def opened(_: Any, record: sa.pool.ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(path)
+
+    @sa.event.listens_for(engine, "checkout")
+    def taken(_: Any, record: sa.pool.ConnectionPoolEntry, __: Any) -> None:
+        if record.info["file"] != _identity(path):
+            raise sa.exc.DisconnectionError(f"{path} is another file now")  # which makes the pool open that one
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -305,7 +333,9 @@ def _update(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence
             raise ConfigError(_too_new(name, version, newest))
         for step in steps[version - 1 :]:
             step(connection)
-        metadata.create_all(connection)
+        there = set(sa.inspect(connection).get_table_names())  # SQLAlchemy itself would ask for each one
+        missing = [table for table in metadata.sorted_tables if table.name not in there]
+        metadata.create_all(connection, missing, checkfirst=False)
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION} (version INTEGER NOT NULL)")
         if connection.exec_driver_sql(f"UPDATE {VERSION} SET version = {newest}").rowcount == 0:
             connection.exec_driver_sql(f"INSERT INTO {VERSION} VALUES ({newest})")

@@ -379,7 +379,7 @@ class Ledger:
             rows: Whether rows are wanted, or only the names and types of columns.
         """
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
-        if rows and isinstance(self.engine.pool, sa.NullPool):
+        if rows and self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool):
             self._moment = self._moment or Moment(self.engine)
             return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -185,6 +186,7 @@ class Result:
         seconds: Time it took.
         duplicates: Events that the lake had already; those that were dropped are among the dropped.
         variants: Events with a key that the lake had, and other content.
+        fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
         isolated: Records that made the program fail, in quarantine.
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
@@ -200,6 +202,7 @@ class Result:
     seconds: float = 0.0
     duplicates: int = 0
     variants: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
     isolated: list[Isolated] = field(default_factory=list)
     census: Census = field(default_factory=Census)
     news: dict[News, Sighting] = field(default_factory=dict)

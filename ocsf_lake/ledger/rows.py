@@ -21,6 +21,7 @@ class Moment:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._connection = engine.raw_connection()
+        self._connection.detach()  # it may end after the engine
         self._connection.cursor().execute("BEGIN")
 
     def __del__(self) -> None:

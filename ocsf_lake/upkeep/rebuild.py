@@ -32,7 +32,7 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, replay
 from ocsf_mappers import Engine
-from ocsf_mappers.engine.engine import fingerprint
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
 UNKNOWN = "the ledger does not know it"

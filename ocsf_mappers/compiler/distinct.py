@@ -38,9 +38,11 @@ from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
 
-_NAMES = re.compile(r"\b(?:leaf\d+|null\d+|vnull\d+|vdefault\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b")
-"""Every name that a query may read. They are made here and in `compile`, and nothing else is called so; a text that
-looks like one makes a step read more than it needs, never less."""
+_NAMES = re.compile(
+    r"""'[^']*'|"[^"]*"|\b(leaf\d+|null\d+|vnull\d+|vdefault\d+|[bxvk]\d+|_key_\w+|_envelope|_event_map)\b"""
+)
+"""Every name that a query may read. They are made here and in `compile`, and nothing else is called so; what stands
+between quotes is passed over, for a mapper's text may look like one."""
 
 _ROW = re.compile(r"leaf|null|_")
 _LAYERS = "bxvk"
@@ -313,7 +315,7 @@ class _Distinct(Compiler):
             else:
                 steps.append(self._step(read, outputs, inner, reads))
         if late:
-            read = frozenset(name for strike in late for name in _NAMES.findall(strike))
+            read = frozenset(name for strike in late for name in _names(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
         carried = self._taken if facts.members else ()
         leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()), carried)
@@ -418,7 +420,7 @@ class _Reads:
         found: dict[str, None] = {}
 
         def follow(text: str) -> None:
-            for name in _NAMES.findall(text):
+            for name in _names(text):
                 if name in self._inner and name not in found:
                     follow(self._inner[name])
                     found[name] = None
@@ -430,12 +432,17 @@ class _Reads:
     def rows(self, sql: str) -> frozenset[str]:
         """The leaves and what else of a row SQL reads."""
         texts = [sql, *(self._inner[name] for name in self.between([sql]))]
-        names = {name for text in texts for name in _NAMES.findall(text) if _ROW.match(name)}
+        names = {name for text in texts for name in _names(text) if _ROW.match(name)}
         return frozenset(name for name in names if not (name.startswith("null") and f"leaf{name[4:]}" in names))
 
     def is_late(self, sql: str) -> bool:
         """Whether it asks which attributes are there."""
-        return any(name.startswith(("vnull", "vdefault")) for name in _NAMES.findall(sql))
+        return any(name.startswith(("vnull", "vdefault")) for name in _names(sql))
+
+
+def _names(sql: str) -> list[str]:
+    """The names that SQL reads, as often as it does."""
+    return [name for name in _NAMES.findall(sql) if name]
 
 
 def _any(tests: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 
@@ -50,6 +51,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
                 f"- Formats: {'; '.join(reader.label for reader in mapper.readers)}.",
                 f"- Tables: {', '.join(map(_code, table_names(mapper)))}{_table_choice(mapper, words)}.",
                 f"- {_lacks(mapper, version)}",
+                *([f"- Not known, and null wherever it is read: {_blank(mapper)}."] if mapper.blank else []),
                 *(f"- Left out of `unmapped`: {_code(path)}, {reason}." for path, reason in mapper.drop.items()),
                 *(
                     f"- Set aside: objects with {_code(part)} in their name, because {reason}."
@@ -64,6 +66,10 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
     if words.patterns:
         sections += ["## Patterns", *(f"{number}. {_code(found)}" for found, number in words.patterns.items())]
     return "\n\n".join(sections) + "\n"
+
+
+def _blank(mapper: Mapper) -> str:
+    return ", ".join(_code(json.dumps(text, ensure_ascii=False)) for text in mapper.blank)
 
 
 def _table_choice(mapper: Mapper, words: Explained) -> str:

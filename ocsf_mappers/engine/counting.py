@@ -24,11 +24,14 @@ from ocsf_mappers.compiler.statistics import (
     day_name,
     shortened,
 )
-from ocsf_mappers.readers.column import Column
+from ocsf_mappers.readers.column import DENSE, Column
 from ocsf_mappers.vocabulary.record import RecordShape
 
 AROUND = ("envelope.",)
 """Before the names of members that a reader found around the record, in a document that passed it on."""
+
+MOST_NAMES = 8 * KEPT_NAMES
+"""So many names in `unmapped` are told apart; a log can have millions, of which Python would make as many objects."""
 
 _DAY_MICROS = 86_400_000_000
 
@@ -152,10 +155,12 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
     if not len(keys):
         return {}
     coded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
-    codes, names = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+    declared = _declared(shape)
+    codes, told_apart = _bounded(coded, list(declared))
+    names = [*told_apart, OTHER]
     totals = np.bincount(codes, minlength=len(names))
     kinds = _kinds(shape)
-    undeclared = [number for number, name in enumerate(names) if totals[number] and kinds(name) is not None]
+    undeclared = [number for number, name in enumerate(told_apart) if totals[number] and kinds(name) is not None]
     if undeclared:
         first = _first(codes, len(names))
         for number in _largest(undeclared, totals):
@@ -163,18 +168,55 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
             kind, name = kinds(names[number]), shortened(names[number])
             if kind is not None:
                 census.news.setdefault(News(kind, name), rows.sighting(int(totals[number]), row))
-    if rows.codes is None:
-        by_group = totals[np.newaxis, :]
+    places = codes
+    if rows.codes is not None:
+        places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
+    left: dict[str, list[int]] = {}
+    for place, times in _tallied(places, len(rows.groups) * len(names)):
+        group, number = divmod(place, len(names))
+        name = names[number]
+        census.unmapped[rows.groups[group][0], shortened(name)] += times
+        if name in declared:
+            left.setdefault(name, rows.nothing.copy())[group] = times
+    census.unmapped = bounded(census.unmapped, MOST_NAMES)
+    return left
+
+
+def _bounded(coded: pa.DictionaryArray, always: Sequence[str]) -> tuple[np.ndarray[Any, Any], list[str]]:
+    """The names that are told apart, and the place of each entry's name among them; behind them where it is another.
+
+    Args:
+        coded: The name of each entry.
+        always: Names that are told apart; of the others the most frequent are.
+    """
+    names, codes = coded.dictionary, coded.indices.to_numpy(zero_copy_only=False)
+    if len(names) <= MOST_NAMES:
+        return codes, names.to_pylist()
+    others = np.flatnonzero(~pc.is_in(names, pa.array(always, pa.string())).to_numpy(zero_copy_only=False))
+    number = min(MOST_NAMES, len(others))
+    totals = np.bincount(codes, minlength=len(names))[others]
+    least = np.partition(totals, -number)[-number]
+    # Of equally frequent ones the first by name, in whatever order records come.
+    equal = others[totals == least]
+    room = number - np.count_nonzero(totals > least)
+    first = pc.select_k_unstable(names.take(pa.array(equal)), int(room), [("name", "ascending")]).to_numpy()
+    beyond = np.zeros(len(names), bool)
+    beyond[others[totals < least]] = True
+    beyond[equal] = True
+    beyond[equal[first]] = False
+    places = np.where(beyond, len(names) - np.count_nonzero(beyond), np.cumsum(~beyond) - 1)
+    return places[codes], names.filter(pa.array(~beyond)).to_pylist()
+
+
+def _tallied(numbers: np.ndarray[Any, Any], size: int) -> Iterator[tuple[int, int]]:
+    """Each of some numbers below `size` once, ascending, and how often it is there."""
+    if size > DENSE * len(numbers):
+        found, times = np.unique(numbers, return_counts=True)
     else:
-        groups = np.repeat(rows.codes, np.diff(offsets))
-        flat = np.bincount(groups * len(names) + codes, minlength=len(rows.groups) * len(names))
-        by_group = flat.reshape(len(rows.groups), len(names))
-    for (day, _), counts in zip(rows.groups, by_group, strict=True):
-        for number in np.flatnonzero(counts).tolist():
-            census.unmapped[day, shortened(names[number])] += int(counts[number])
-    census.unmapped = bounded(census.unmapped, 8 * KEPT_NAMES)
-    declared = _declared(shape)
-    return {name: by_group[:, number].tolist() for number, name in enumerate(names) if name in declared}
+        counts = np.bincount(numbers, minlength=size)
+        found = np.flatnonzero(counts)
+        times = counts[found]
+    yield from zip(found.tolist(), times.tolist(), strict=True)
 
 
 def _largest(numbers: Sequence[int], totals: np.ndarray[Any, Any]) -> list[int]:
@@ -215,14 +257,16 @@ def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
     """The same of members as columns."""
     counted: dict[int, np.ndarray[Any, Any]] = {}
     for name, (column, held) in zip(rows.program.members, carried, strict=True):
+        size = len(held)
         if column.codes is None:
             yield name, rows.per_group() if held[0] else rows.nothing
-            continue
-        if (key := id(column.codes)) not in counted:
-            size = len(held)
-            places = column.codes if rows.codes is None else rows.codes * size + column.codes
-            counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
-        yield name, (counted[key] @ held.astype(np.int64)).tolist()
+        elif rows.codes is not None and size * len(rows.groups) > rows.length:
+            yield name, np.bincount(rows.codes[held[column.codes]], minlength=len(rows.groups)).tolist()
+        else:
+            if (key := id(column.codes)) not in counted:
+                places = column.codes if rows.codes is None else rows.codes * size + column.codes
+                counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
+            yield name, (counted[key] @ held.astype(np.int64)).tolist()
 
 
 def _count_failed(census: Census, rows: _Rows) -> None:

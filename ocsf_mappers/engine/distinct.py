@@ -15,7 +15,7 @@ from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.compiler.distinct import Plan, Step
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.engine.statements import Statements, another, connection
-from ocsf_mappers.readers.column import Codes, Column, combined, compacted, encoded, narrowed, plain
+from ocsf_mappers.readers.column import Codes, Column, combined, compacted, compaction, encoded, narrowed, plain
 from ocsf_mappers.readers.json_members import Members
 from ocsf_mappers.readers.tabular import UNDECLARED, column_name
 from ocsf_mappers.vocabulary.mapper import Mapper
@@ -25,6 +25,9 @@ _NOTHING = Column(pa.nulls(1, pa.string()), None)
 _FALSE, _TRUE = Column(pa.array([False]), None), Column(pa.array([True]), None)
 _FALSE_TRUE = pa.array([False, True])
 
+_OF_ROWS = ("leaf", "_key_", "_envelope", EVENT_MAP)
+"""So begin the names of what steps read of records; what else is there has been computed with the leaves."""
+
 _EMPTY = pa.array(["{}", "null"])
 
 KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
@@ -33,6 +36,13 @@ KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
 KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
 """So many values of a step with one input are remembered with their results, in so many bytes."""
 
+KEPT_IN_ALL = 64 << 20
+"""What all steps together remember comes to not more bytes than this."""
+
+KEPT_STATEMENTS = 1_024
+"""So many steps stay planned, each in about 0.1 MB: logs can name columns without end, and each set of them has steps
+of its own. A source has up to 60."""
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -40,6 +50,11 @@ class _Known:
 
     values: pa.Array
     results: dict[str, pa.Array]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return int(self.values.nbytes + sum(found.nbytes for found in self.results.values()))
 
 
 _DAY_MILLIS = 86_400_000
@@ -76,10 +91,26 @@ class Results:
     carried: Sequence[tuple[Column, np.ndarray[Any, Any]]]
 
     def take(self, rows: np.ndarray[Any, Any]) -> Results:
-        """The results of some of the records."""
-        columns = {name: column.take(rows) for name, column in self.columns.items()}
-        carried = [_taken(column, held, rows) for column, held in self.carried]
-        return Results(self.program, len(rows), columns, [column.take(rows) for column in self.more], carried)
+        """The results of some of the records. Columns that have the same codes go on having the same."""
+        kept: dict[int, tuple[np.ndarray[Any, Any], Codes | None]] = {}
+
+        def places(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | None]:
+            if (key := id(codes)) not in kept:
+                kept[key] = compaction(codes[rows], size)
+            return kept[key]
+
+        def of(column: Column) -> Column:
+            if column.codes is None:
+                return column
+            some, codes = places(column.codes, len(column.values))
+            return Column(column.values.take(pa.array(some)), codes)
+
+        def flags(column: Column, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return held if column.codes is None else held[places(column.codes, len(held))[0]]
+
+        columns = {name: of(column) for name, column in self.columns.items()}
+        carried = [(of(column), flags(column, held)) for column, held in self.carried]
+        return Results(self.program, len(rows), columns, [of(column) for column in self.more], carried)
 
     def permuted(self, order: np.ndarray[Any, Any]) -> Results:
         """The results in another order. Columns that have the same codes go on having the same."""
@@ -95,12 +126,6 @@ class Results:
         columns = {name: of(column) for name, column in self.columns.items()}
         carried = [(of(column), held) for column, held in self.carried]
         return Results(self.program, self.length, columns, [of(column) for column in self.more], carried)
-
-
-def _taken(
-    column: Column, held: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
-) -> tuple[Column, np.ndarray[Any, Any]]:
-    return (column, held) if column.codes is None else (Column(column.values, column.codes[rows]), held)
 
 
 def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:
@@ -158,6 +183,7 @@ class Evaluator:
         self._prepared: dict[str, Statements] = {}
         self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
         self._known: dict[str, _Known] = {}
+        self._known_bytes = 0
         self._members = Members([found.name for found in mapper.record])
 
     def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
@@ -249,9 +275,11 @@ class Evaluator:
         more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
         carried = []
         for name in plan.carried:
-            leaf = leaves[f"leaf{name.removeprefix('held')}"] if name.startswith("held") else leaves[name]
-            said = pc.invert(pc.is_in(leaf.values, _EMPTY)) if name.startswith("held") else None
-            carried.append((leaf, leaf.valid() if said is None else leaf.valid() & _flags(said)))
+            leaf = leaves[name.replace("held", "leaf")]
+            there = leaf.valid()
+            if name.startswith("held"):
+                there = there & _flags(pc.invert(pc.is_in(leaf.values, _EMPTY)))
+            carried.append((leaf, there))
         beside = {
             name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED, EVENT_MAP) if name in rows.columns
         }
@@ -260,7 +288,7 @@ class Evaluator:
     def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
         """Every result of a plan."""
         found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
-        found |= {name: column for name, column in rows.columns.items() if not name.startswith(("leaf", "_"))}
+        found |= {name: column for name, column in rows.columns.items() if not name.startswith(_OF_ROWS)}
         for step in plan.steps:
             inputs = [_input(name, rows, found, plan.facts, many=len(step.inputs) > 1) for name in step.inputs]
             codes, values = combined(inputs, rows.length)
@@ -279,18 +307,22 @@ class Evaluator:
     def _computed(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         table = pa.table(dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])})
         if step.sql not in self._prepared:
+            if len(self._prepared) >= KEPT_STATEMENTS:
+                del self._prepared[next(iter(self._prepared))]
             self._prepared[step.sql] = Statements(table.schema, another(self._connection))
         found = self._prepared[step.sql].run(step.sql, table)
+        if len(found) != len(table):
+            raise ValueError(f"{len(found)} results of a step for {len(table)} combinations")
         return {name: _whole(found[name]) for name in step.outputs}
 
     def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """The same for inputs that are the same in every row, most of them because nothing is there."""
-        said = tuple(column[0].as_py() for column in values)
-        key = (step.sql, said)
+        inputs = tuple(column[0].as_py() for column in values)
+        key = (step.sql, inputs)
         if key in self._constants:
             return self._constants[key]
         found = self._computed(step, values)
-        if sum(len(text) for text in said if isinstance(text, str)) < KEPT_CHARACTERS:
+        if sum(len(text) for text in inputs if isinstance(text, str)) < KEPT_CHARACTERS:
             if len(self._constants) >= KEPT_CONSTANTS:
                 self._constants.clear()
             self._constants[key] = found
@@ -316,18 +348,25 @@ class Evaluator:
         return {name: results.take(places) for name, results in every.items()}
 
     def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
-        size = values.nbytes + sum(found.nbytes for found in results.values())
-        if len(values) > KEPT_VALUES or size > KEPT_BYTES:
-            self._known.pop(step.sql, None)  # there are always others
-        else:
-            self._known[step.sql] = _Known(values, results)
+        self._forget(step.sql)
+        known = _Known(values, results)
+        if len(values) > KEPT_VALUES or known.size > KEPT_BYTES:
+            return  # there are always others
+        while self._known and self._known_bytes + known.size > KEPT_IN_ALL:
+            self._forget(next(iter(self._known)))
+        self._known[step.sql] = known
+        self._known_bytes += known.size
+
+    def _forget(self, sql: str) -> None:
+        if (known := self._known.pop(sql, None)) is not None:
+            self._known_bytes -= known.size
 
     def _entries(self, pairs: Column) -> Column | None:
         """The entries of `unmapped` that JSON values come to; None where no record has any."""
         if not pairs.some(pairs.valid()):
             return None
         step = Step(("pair",), _ENTRIES, ("entries",))
-        return Column(self._run(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
+        return Column(self._computed(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
 
 
 def _input(name: str, rows: _Rows, found: Mapping[str, Column], facts: Program, *, many: bool) -> Column:
@@ -366,8 +405,6 @@ def _leaf(values: pa.Array, codes: Codes | None) -> Column:
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:
     found = chunked.combine_chunks()
-    if isinstance(found, pa.ChunkedArray):
-        found = found.chunk(0) if found.num_chunks else pa.array([], found.type)
     return found.storage if isinstance(found, pa.ExtensionArray) else found
 
 

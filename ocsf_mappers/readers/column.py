@@ -55,12 +55,6 @@ class Column:
         found: np.ndarray[Any, Any] = self.values.is_valid().to_numpy(zero_copy_only=False)
         return found
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Column:
-        """The column at some rows, without the values that only others have."""
-        if self.codes is None:
-            return self
-        return compacted(self.values, self.codes[rows])
-
     def array(self, length: int) -> pa.Array:
         """The values row by row; texts that recur as a dictionary."""
         if self.codes is None:
@@ -99,22 +93,31 @@ def identity(length: int) -> Codes:
 def plain(values: pa.Array | pa.ChunkedArray) -> Column:
     """A column whose values are its rows."""
     whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
     return Column(whole, identity(len(whole)))
 
 
 def compacted(values: pa.Array, codes: Codes) -> Column:
     """A column of these codes, without the values that no row has."""
-    used = np.zeros(len(values), bool)
+    kept, own = compaction(codes, len(values))
+    return Column(values.take(pa.array(kept)), own)
+
+
+def compaction(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | None]:
+    """Which of some values are those that rows have, and the codes of the rows among these.
+
+    Args:
+        codes: For each row the place of its value.
+        size: How many values there are.
+    """
+    used = np.zeros(size, bool)
     used[codes] = True
-    if len(codes) > 1 and np.count_nonzero(used) == len(codes):
-        return plain(values.take(pa.array(codes)))
-    if used.all():
-        return Column(values, codes) if len(values) > 1 else Column(values, None)
-    places = np.cumsum(used, dtype=np.int32) - 1
-    kept = values.filter(pa.array(used))
-    return Column(kept, places[codes] if len(kept) > 1 else None)
+    count = int(np.count_nonzero(used))
+    if len(codes) > 1 and count == len(codes):
+        return codes, identity(len(codes))
+    kept = np.flatnonzero(used)
+    if count < 2:
+        return kept, None
+    return kept, codes if count == size else (np.cumsum(used, dtype=np.int32) - 1)[codes]
 
 
 def encoded(chunks: pa.ChunkedArray) -> Column:
@@ -125,8 +128,6 @@ def encoded(chunks: pa.ChunkedArray) -> Column:
     if len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE:
         return plain(chunks)
     found = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
-    if isinstance(found, pa.ChunkedArray):
-        found = found.chunk(0)
     if len(found.dictionary) == 1:
         return Column(found.dictionary, None)
     return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False))

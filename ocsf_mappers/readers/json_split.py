@@ -45,6 +45,8 @@ CUT_ATTEMPTS = 4
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
+_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What a parser raises: too deep, or a member's name that is not UTF-8."""
 # A string that does not end takes all that follows: brackets in it must not count. Nothing here is ever tried twice
 # (`*+`), so that text made to mislead costs no more time than any other.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|:\s*+[{\[]|[{}\[\]]', re.DOTALL)
@@ -97,7 +99,7 @@ def split(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece
     for attempt in (_document, _lines, _glued):
         try:
             return Piece(attempt(body, lists))
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except _ERRORS:
             continue
     piece = salvage(body, lists, inner)
     if not piece.records and not piece.bad:
@@ -327,10 +329,18 @@ class Salvage:
             return None
         start = mark
         if last < mark and _MEMBER.match(data, mark):
-            names = {name.encode() for name in _MEMBERS.decode(data[last:mark])}
+            names = _names(data[last:mark])
             behind = {found.group(1) for found in _NAME.finditer(data, mark, min(stop, mark + RECORD_BYTES))}
             start = mark if names & behind else last
         return start, stop, not (self.more and stop == len(data) and stop - start < RECORD_BYTES)
+
+
+def _names(text: bytes) -> set[bytes]:
+    """The names of a record's members; none where one is not UTF-8, which only shows when they are read as texts."""
+    try:
+        return {name.encode() for name in _MEMBERS.decode(text)}
+    except _ERRORS:
+        return set()
 
 
 SEPARATE_REGIONS = 16
@@ -431,7 +441,7 @@ def _listed(text: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw | bytes]:
     if any(b'"' + name.encode() + b'"' in text for name in lists):
         try:
             return _document(text, lists)
-        except (msgspec.DecodeError, RecursionError):
+        except _ERRORS:
             # It holds a half of a surrogate pair: what parses when that is mended is still a document with a list.
             if _list_start(text, lists):
                 return Salvage(text, lists).piece().records
@@ -442,7 +452,7 @@ def _parses(text: bytes) -> bool:
     """Whether this is JSON; halves of surrogate pairs are mended later, record by record."""
     try:
         _RAW.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except _ERRORS:
         if b"\\ud" not in text and b"\\uD" not in text:
             return False
         mended = surrogates.without_halves(text.decode("utf-8", errors="replace"))
@@ -453,7 +463,7 @@ def _parses(text: bytes) -> bool:
 def _parses_as_it_is(text: str) -> bool:
     try:
         _RAW.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except _ERRORS:
         return False
     return True
 
@@ -506,7 +516,7 @@ def _values(text: bytes) -> list[bytes] | None:
     for items in (text, _without_end(text)):
         try:
             return [bytes(item) for item in _RAWS.decode(b"[" + items + b"]")]
-        except (msgspec.DecodeError, RecursionError):
+        except _ERRORS:
             continue
     return None
 
@@ -582,7 +592,7 @@ class Windows:
                 continue
             try:
                 return _RAWS.decode(b"[" + before.strip(b" \t\r\n,") + b"]"), stop
-            except (msgspec.DecodeError, RecursionError):
+            except _ERRORS:
                 continue
         return (), 0
 
@@ -590,7 +600,7 @@ class Windows:
         end = window.rfind(b"\n") + 1
         try:
             return _lines(bytes(window[:end]).strip(), self.lists), end
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except _ERRORS:
             return (), 0
 
     def _tail(self, text: bytes) -> Piece:
@@ -598,7 +608,7 @@ class Windows:
         if len(items) < len(text.rstrip(_BLANK)):
             try:
                 return Piece(_RAWS.decode(b"[" + items.strip(b" \t\r\n,") + b"]"))
-            except (msgspec.DecodeError, RecursionError):
+            except _ERRORS:
                 pass
         return Salvage(text, (), first_key=self._first_key).piece()
 

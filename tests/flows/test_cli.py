@@ -23,6 +23,7 @@ from ocsf_lake.export.run import Summary
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ledger.ledger import Batch, Ledger
 from ocsf_mappers import Engine
+from ocsf_mappers.engine.distinct import Evaluator
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
@@ -119,6 +120,21 @@ def test_ingest_counts_every_record(ocsf_lake: RunCommand) -> None:
     found = json.loads(ocsf_lake("ingest", SHORT_LINE, "--json").out)["sources"]["aws_vpc_flow"]
     assert found["records"] == found["events"] + found["quarantined"] + sum(found["dropped"].values())
     assert found["quarantined"] == 1
+
+
+def test_ingest_tells_of_an_error_that_only_made_it_slower(
+    ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a mistake of ours, and \x1b[31mwhat a log says")
+
+    monkeypatch.setattr("ocsf_mappers.engine.engine.FEW_ROWS", 1)
+    monkeypatch.setattr(Evaluator, "results", fails)
+    run = ocsf_lake("ingest", LOGIN, "--json")
+    found = json.loads(run.out)["sources"]["aws_cloudtrail"]
+    assert run.code == 0
+    assert found["mapped_row_by_row"] == {"KeyError": found["events"]}
+    assert "aws_cloudtrail: 2 records mapped one by one after KeyError: slower, with the same events" in run.err
 
 
 def test_a_first_word_is_a_source_only_when_one_has_that_name(ocsf_lake: RunCommand, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _main() -> None:
     from ocsf_lake.catalogs import iceberg_copied  # noqa: F401
     from ocsf_lake.ingest import plan
     from ocsf_mappers import DEFAULT_VERSION
-    from ocsf_mappers.engine.engine import fingerprint
+    from ocsf_mappers.engine.fingerprint import fingerprint
 
     works()  # imported here, not by each child
     from tiny_source import MENDED

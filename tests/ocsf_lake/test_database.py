@@ -289,3 +289,25 @@ def test_a_database_that_is_not_there_is_a_mistake_and_a_server_that_is_away_is_
         Ledger(postgres_server.url("no_such_database"))
     with pytest.raises(RetriableError, match="does not answer"):
         Ledger("postgresql://ann:s3cret@127.0.0.1:1/x")
+
+
+def test_a_file_that_was_put_in_the_place_of_the_ledger_s_is_the_ledger(tmp_path: Path) -> None:
+    url = sa.URL.create("sqlite", database=str(tmp_path / "ledger.db"))
+    metadata = sa.MetaData()
+    table = sa.Table("said", metadata, sa.Column("word", sa.Text))
+    before = connect(url, metadata, "ledger")
+    for word in ("one", "two"):
+        with before.begin() as connection:
+            connection.execute(sa.insert(table), {"word": word})
+    for file in list(tmp_path.iterdir()):
+        file.rename(tmp_path / file.name.replace("ledger.db", "former.db"))
+    after = connect(url, metadata, "ledger")
+    with before.begin() as connection:
+        connection.execute(sa.insert(table), {"word": "three"})
+    with after.connect() as connection:
+        assert connection.scalars(sa.select(table.c.word)).all() == ["three"]
+    before.dispose()
+    after.dispose()
+    with sqlite3.connect(tmp_path / "former.db") as former:
+        assert former.execute("SELECT word FROM said").fetchall() == [("one",), ("two",)]
+    former.close()

@@ -10,7 +10,7 @@ from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.query.query import connect
 from ocsf_lake.upkeep.replay import replay
 from ocsf_mappers import RawObject
-from ocsf_mappers.engine.engine import fingerprint
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import ConfigError
 from tests.support import engine, flows
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,18 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import Engine, Mapped, RawObject, registry
+from ocsf_mappers import Engine, Mapped, RawObject, col, registry, when
+from ocsf_mappers.compiler.statistics import OTHER
+from ocsf_mappers.engine import counting
+from ocsf_mappers.engine import distinct as evaluation
 from ocsf_mappers.engine import engine as engines
 from ocsf_mappers.engine.distinct import Evaluator
 from ocsf_mappers.readers import Chunk
-from ocsf_mappers.readers.column import Column, combined, encoded, plain, without_dictionaries
+from ocsf_mappers.readers.column import Column, combined, encoded, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
 from tests import mutations
-from tests.support import IN_EACH_VERSION, own, read_bytes
+from tests.ocsf_mappers.records import call, lines_of
+from tests.support import IN_EACH_VERSION, flows, own, read_bytes
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
@@ -76,6 +83,10 @@ def same(found: Mapped, expected: Mapped) -> None:
     assert {news: seen.records for news, seen in found.census.news.items()} == {
         news: seen.records for news, seen in expected.census.news.items()
     }
+
+
+def parts_of(engine: Engine, *records: Any) -> Parts:
+    return [(RawObject("memory://object"), chunk) for chunk in read_bytes(engine.mapper, lines_of(*records))]
 
 
 def _rows(rejects: pa.Table) -> list[str]:
@@ -158,6 +169,38 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
     assert evaluated
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any) -> None:
+    engine = Engine(registry.load("aws_cloudtrail"))
+    records = [call(number, additionalEventData={"x": {"y": 1}}) for number in range(count)]
+    found, expected, evaluated = both(engine, parts_of(engine, *records))
+    same(found, expected)
+    assert evaluated == count
+
+
+def test_the_table_may_depend_on_one_member(both: Any) -> None:
+    table = when(col.eventType == "AwsServiceEvent").then("cloud_trail_data").otherwise("cloud_trail_mgmt")
+    engine = Engine(replace(registry.load("aws_cloudtrail"), table=table))
+    parts = parts_of(engine, call(1), call(2, eventType="AwsServiceEvent"))
+    found, expected, _ = both(engine, parts)
+    same(found, expected)
+    assert found.events["_table"].to_pylist() == ["cloud_trail_mgmt", "cloud_trail_data"]
+
+
+def test_a_text_may_be_what_a_query_calls_its_columns(both: Any) -> None:
+    """Such as a mapper that replaces a code by `v8`, where the attribute is the eighth of the query."""
+    mapper = registry.load("aws_cloudtrail")
+    words = {f"{letter}{number}": f"{letter}{number}" for letter in "bxvk" for number in range(90)}
+    events = [
+        replace(event, fields=event.fields | {"actor.user.name": col.eventName.replace(words)})
+        for event in mapper.events
+    ]
+    engine = Engine(replace(mapper, events=events))
+    found, expected, evaluated = both(engine, parts_of(engine, call(1, eventName="v8"), call(2, eventName="x1")))
+    same(found, expected)
+    assert evaluated == 2
+
+
 def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise KeyError("a mistake of ours")
@@ -165,7 +208,32 @@ def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.Monk
     expected = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     monkeypatch.setattr(Evaluator, "results", fails)
-    same(Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow")), expected)
+    found = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
+    same(found, expected)
+    assert not expected.fallbacks
+    records = sum(len(chunk.records) for _, chunk in own("aws_vpc_flow"))
+    assert found.fallbacks == {"KeyError": records}, "nobody would know why it is slow"
+
+
+@pytest.mark.parametrize("few_rows", [1, 10**9], ids=["distinct values", "row by row"])
+def test_what_an_engine_has_mapped_before_changes_nothing(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of a batch, their order and encoding too: done again by a fresh process it has to give the same files.
+
+    Columns beyond those that have a query of their own are mapped together with others.
+    """
+    monkeypatch.setattr(engines, "FEW_ROWS", few_rows)
+    mapper = registry.load("aws_vpc_flow")
+    names = ["srcaddr", "dstaddr", "start", "action", "protocol", "bytes", "packets", "srcport"]
+
+    def parts(*sets: Sequence[str]) -> Parts:
+        columns: list[dict[str, list[str | None]]] = [{name: ["1770106500"] * 3 for name in chosen} for chosen in sets]
+        return [(RawObject(f"memory://{number}"), flows(**given)) for number, given in enumerate(columns)]
+
+    given = parts(["start", "srcaddr"], ["start", "dstaddr"], ["start", "srcaddr"])
+    used = Engine(mapper)
+    used.map(parts(*([*names[:number], "end"] for number in range(len(names) + 1))))
+    for ordered in (True, False):
+        assert used.map(given, ordered=ordered).events.equals(Engine(mapper).map(given, ordered=ordered).events)
 
 
 def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +253,66 @@ def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.Mo
     assert len(set(places)) == len(places)
 
 
+def test_records_of_many_days_that_have_nothing_in_common_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts are by day and class; a table of them by each distinct value of each member would have 100 million."""
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    names = ("userAgent", "requestID", "eventID", "errorCode", "errorMessage", "sharedEventID", "vpcEndpointId")
+    first = date(2026, 1, 1)
+    records = [
+        call(number, eventTime=f"{first + timedelta(number % 99)}T00:00:00Z", **dict.fromkeys(names, f"{number}"))
+        for number in range(2_500)
+    ]
+    records[7]["new"] = 1  # one goes the other way, and leaves the codes of the others
+    engine = Engine(registry.load("aws_cloudtrail"))
+    parts = parts_of(engine, *records)
+    engine.map(parts)
+    tracemalloc.start()
+    try:
+        mapped = engine.map(parts)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(mapped.events) == len(records)
+    assert len({day for day, _ in mapped.census.mapped}) == 99
+    assert peak < 20_000_000, peak
+
+
+def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.MonkeyPatch, both: Any) -> None:
+    """Before the rest is counted together: a text for each of millions takes more memory than all the records."""
+    given = [{"often": 1, f"once{number}": 1, "b": 1, **({"a": 1} if number else {})} for number in range(9)]
+    records = [call(number, additionalEventData=data, sharedEventID=[1]) for number, data in enumerate(given)]
+    engine = Engine(registry.load("aws_cloudtrail"))
+    parts = parts_of(engine, *records)
+    everything = engine.map(parts).census.unmapped
+    monkeypatch.setattr(counting, "MOST_NAMES", 4)
+    made: list[str] = []
+    monkeypatch.setattr(counting, "shortened", lambda name: made.append(name) or name)
+    found, expected, _ = both(engine, parts)
+    same(found, expected)
+    inside = "additionalEventData."
+    assert found.census.unmapped == {
+        ("20260203", inside + "often"): 9, ("20260203", inside + "b"): 9, ("20260203", inside + "a"): 8,
+        ("20260203", OTHER): everything.total() - 26,
+    }  # fmt: skip
+    assert inside + "once0" in made
+    assert inside + "once1" not in made
+
+
+def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Engine(registry.load("aws_cloudtrail")).map(own("aws_cloudtrail"))
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
+    monkeypatch.setattr(evaluation, "KEPT_IN_ALL", 10_000)
+    engine = Engine(registry.load("aws_cloudtrail"))
+    for _ in range(2):
+        same(engine.map(own("aws_cloudtrail")), expected)
+    assert engine._evaluator is not None
+    assert len(engine._evaluator._prepared) == 5
+    known = engine._evaluator._known.values()
+    assert known
+    assert sum(item.size for item in known) == engine._evaluator._known_bytes <= 10_000
+
+
 # -- columns ----------------------------------------------------------------------------------------------------------
 def test_combinations_stand_for_the_rows_they_were_made_of() -> None:
     chance = random.Random(7)
@@ -200,7 +328,6 @@ def test_combinations_stand_for_the_rows_they_were_made_of() -> None:
 def test_a_column_of_many_values_is_left_as_it_is() -> None:
     texts = pa.chunked_array([pa.array([f"{number}" for number in range(5_000)])])
     assert encoded(texts).array(5_000).equals(texts.chunk(0))
-    assert plain(texts).take(pa.array([4, 2]).to_numpy()).array(2).to_pylist() == ["4", "2"]
     assert Column(pa.array(["a"]), None).array(3).to_pylist() == ["a", "a", "a"]
 
 

@@ -14,8 +14,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers import Engine, JsonRecords, RawObject, registry
+from ocsf_mappers import Engine, JsonRecords, Mapped, RawObject, registry
+from ocsf_mappers.engine import batch as batches
 from ocsf_mappers.engine import engine, statements
+from ocsf_mappers.engine import fingerprint as naming
+from ocsf_mappers.engine.batch import Batch
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.readers import Chunk
 from tests.ocsf_mappers.records import call
 from tests.support import PROJECT, reasons
@@ -37,7 +41,7 @@ def test_a_record_that_takes_too_much_memory_stands_alone(
 ) -> None:
     run = Engine._run
 
-    def hungry(self: Engine, batch: engine._Batch) -> engine.Mapped:
+    def hungry(self: Engine, batch: Batch) -> Mapped:
         if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
             raise error("out of memory")
         return run(self, batch)
@@ -59,13 +63,13 @@ def test_a_query_that_takes_too_much_memory_is_asked_of_fewer_records(monkeypatc
 
 
 def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "VECTOR_VALUES", 100)
-    monkeypatch.setattr(engine, "VECTOR_ROWS", 4)
+    monkeypatch.setattr(batches, "VECTOR_VALUES", 100)
+    monkeypatch.setattr(batches, "VECTOR_ROWS", 4)
     heavy = [{f"k{key}": key for key in range(size)} for size in (5, 90, 5, 5, 250, 5, 60, 60, 5)]
 
     def sizes(*records: dict[str, int]) -> list[int]:
         given = chunk(*records)
-        found = list(engine._Batch([(RawObject("memory://x"), given.records, given)]).portions())
+        found = list(Batch([(RawObject("memory://x"), given.records, given)]).portions())
         assert [row for batch in found for row in batch.records["_record"].to_pylist()] == [*range(1, len(records) + 1)]
         return [len(batch) for batch in found]
 
@@ -73,16 +77,24 @@ def test_what_is_computed_at_once_holds_no_more_values_than_allowed(monkeypatch:
     assert sizes(*heavy[:1] * 30) == [30], "ordinary records stay together, however many they are"
 
 
+def test_all_of_several_portions_may_be_refused(cloudtrail: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "VECTOR_VALUES", 10)
+    broken = [f'{{"k": [{"1, " * 20}' for _ in range(3)]
+    given = Chunk(pa.table({"_record": pa.array([1, 2, 3], pa.int64()), "_raw": broken}))
+    mapped = cloudtrail.map([(RawObject("memory://x"), given)])
+    assert reasons(mapped) == ["the record is not valid JSON"] * 3
+
+
 def test_records_of_many_small_objects_fill_vectors() -> None:
     def chunks(objects: int, records: int) -> int:
         part = chunk(*({"k": number} for number in range(records)))
-        batch = engine._Batch([(RawObject(f"memory://{number}"), part.records, part) for number in range(objects)])
+        batch = Batch([(RawObject(f"memory://{number}"), part.records, part) for number in range(objects)])
         assert batch.records["_object"].to_pylist() == [n for n in range(objects) for _ in range(records)]
         found: int = batch.records["_raw"].num_chunks
         return found
 
     assert chunks(objects=50, records=3) == 1
-    assert chunks(objects=3, records=engine.VECTOR_ROWS) == 3, "what fills vectors is not copied"
+    assert chunks(objects=3, records=batches.VECTOR_ROWS) == 3, "what fills vectors is not copied"
 
 
 def test_records_with_an_envelope_and_without_are_mapped_by_one_query() -> None:
@@ -100,15 +112,15 @@ def test_records_with_an_envelope_and_without_are_mapped_by_one_query() -> None:
 
 def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
     mapper = registry.load("aws_cloudtrail")
-    name = engine.fingerprint(mapper, "1.1.0")
-    assert engine.fingerprint(mapper, "1.1.0") == name
+    name = fingerprint(mapper, "1.1.0")
+    assert fingerprint(mapper, "1.1.0") == name
     others = {
-        engine.fingerprint(mapper, "1.5.0"),
-        engine.fingerprint(replace(mapper, readers=[JsonRecords()]), "1.1.0"),
-        engine.fingerprint(replace(mapper, drop={"readOnly": "a test"}), "1.1.0"),
+        fingerprint(mapper, "1.5.0"),
+        fingerprint(replace(mapper, readers=[JsonRecords()]), "1.1.0"),
+        fingerprint(replace(mapper, drop={"readOnly": "a test"}), "1.1.0"),
     }
-    monkeypatch.setattr(engine, "_code", lambda: b"another reader")
-    others.add(engine.fingerprint(mapper, "1.1.0"))
+    monkeypatch.setattr(naming, "_code", lambda: b"another reader")
+    others.add(fingerprint(mapper, "1.1.0"))
     assert len(others - {name}) == 4
 
 
@@ -118,14 +130,14 @@ def test_what_decides_events_names_the_mapper(monkeypatch: pytest.MonkeyPatch) -
 def test_the_code_that_makes_events_is_part_of_the_name(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = engine._code.__wrapped__()
-    shutil.copytree(Path(engine.__file__).parents[1], tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine" / "engine.py"))
-    assert engine._code.__wrapped__() == found
+    found = naming._code.__wrapped__()
+    shutil.copytree(Path(naming.__file__).parents[1], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(naming, "__file__", str(tmp_path / "engine" / "fingerprint.py"))
+    assert naming._code.__wrapped__() == found
     with (tmp_path / module).open("r+") as file:
         file.seek(0, 2)
         file.write("KEPT_BYTES = 0\n")
-    assert engine._code.__wrapped__() != found
+    assert naming._code.__wrapped__() != found
 
 
 @pytest.mark.parametrize("error", [KeyError, pa.ArrowInvalid, RecursionError, duckdb.InternalException])
@@ -134,7 +146,7 @@ def test_whatever_a_record_raises_costs_that_record(
 ) -> None:
     run = Engine._run
 
-    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+    def fails(self: Engine, batch: Batch) -> Mapped:
         if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
             raise error("odd value\nsecond line")
         return run(self, batch)
@@ -151,7 +163,7 @@ def test_whatever_a_record_raises_costs_that_record(
 def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     runs, size = 0, 5_000
 
-    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+    def fails(self: Engine, batch: Batch) -> Mapped:
         nonlocal runs
         runs += 1
         raise TypeError("a mistake in the mapper")
@@ -167,7 +179,7 @@ def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytes
 def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Engine._run
 
-    def fails(self: Engine, batch: engine._Batch) -> engine.Mapped:
+    def fails(self: Engine, batch: Batch) -> Mapped:
         if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
             raise TypeError("odd value")
         return run(self, batch)
@@ -181,11 +193,11 @@ def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypat
 
 
 FINGERPRINTS = """
-from ocsf_mappers.engine import engine
+from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers import registry
 for name in ("aws_cloudtrail", "aws_guardduty", "aws_route53_resolver", "aws_vpc_flow"):
     for version in ("1.1.0", "1.5.0", "1.8.0"):
-        print(engine.fingerprint(registry.load(name), version))
+        print(fingerprint(registry.load(name), version))
 """
 
 

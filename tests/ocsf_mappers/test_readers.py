@@ -94,6 +94,20 @@ def test_nothing_is_read_from_an_empty_object(cloudtrail: Mapper, data: bytes) -
     assert sum(chunk.read for chunk in read_bytes(cloudtrail, data)) == 0
 
 
+def test_a_torn_record_may_have_a_name_that_is_not_utf8(cloudtrail: Mapper) -> None:
+    whole = [json.dumps(call(number)).encode() for number in (1, 2)]
+    chunks = read_bytes(cloudtrail, b'{"Records": [%b, {"\xc3x": 1}, "b": 2}, %b]}' % (whole[0], whole[1]))
+    assert [json.loads(row["_raw"])["eventID"] for row in rows(chunks)] == ["e1", "e2"]
+    assert any("\\xc3x" in item.text for chunk in chunks for item in chunk.bad), "the broken text is kept"
+    assert numbers(chunks) == list(range(1, len(rows(chunks)) + len(bad(chunks)) + 1))
+
+
+@pytest.mark.parametrize("text", [b'{"Records": 5, "\xc3": 1}', b'{"\xc3": 1, "Records": 5}{"a": 1'])
+def test_what_is_no_list_of_records_may_have_a_name_that_is_not_utf8(cloudtrail: Mapper, text: bytes) -> None:
+    chunks = read_bytes(cloudtrail, text)
+    assert any("\\xc3" in item.text for chunk in chunks for item in chunk.bad)
+
+
 BROKEN = {
     "no value": '{"eventVersion": "1.11", "eventID": , "eventName": "x"}',
     "a bare word": '{"eventVersion": "1.11", "eventID": oops}',

@@ -1,0 +1,43 @@
+"""The name of a mapper as it is now, which batches and files are named by."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache, lru_cache
+from pathlib import Path
+
+from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
+from ocsf_mappers.vocabulary.mapper import Mapper
+from ocsf_mappers.vocabulary.record import OBJECT_KEY_COLUMNS
+
+
+def fingerprint(mapper: Mapper, version: str) -> str:
+    """Name of the mapper as it is now: OCSF version and a digest of all that decides its events.
+
+    That is the query, how the source is read, and this package's own code. A changed comment gives a new name too: that
+    costs no more than planning open batches anew. A changed reader that kept the name would mix two kinds of events.
+    """
+    return _fingerprint(mapper, version, _code())
+
+
+@lru_cache(maxsize=128)
+def _fingerprint(mapper: Mapper, version: str, code: bytes) -> str:
+    columns = frozenset(path[0] for path in mapper.shape.leaves)
+    shapes = (BatchShape(object_key=OBJECT_KEY_COLUMNS, careful=True), BatchShape(columns, OBJECT_KEY_COLUMNS))
+    digest = hashlib.sha256(code)
+    digest.update(repr(mapper.readers).encode())
+    for shape in shapes:
+        digest.update(repr(compile_mapper(mapper, version, shape)).encode())
+    return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"
+
+
+@cache
+def _code() -> bytes:
+    """A digest of this package's modules, without the sources, whose tables are compiled into the query."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for module in sorted(root.rglob("*.py")):
+        name = module.relative_to(root).as_posix()
+        if not name.startswith("sources/"):
+            digest.update(name.encode() + b"\0" + module.read_bytes() + b"\0")
+    return digest.digest()

@@ -403,7 +403,11 @@ class ObjectList:
         sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
         keys = f"{self.item}.k"
         tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
-        return f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
+        # Of a repeated member only the first is read.
+        return (
+            f"CASE WHEN len({keys}) > list_unique({keys}) THEN true "
+            f"WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
+        )
 
     def _unused(self, path: Path, uses: Sequence[Consumption], element: Element) -> str | None:
         """SQL that is true where an element's member is there and no field uses it; None when one always does."""

@@ -158,7 +158,7 @@ class Element:
         if path[0] == OUTER:
             return self._record(path[1:])
         if path == (ELEMENT,):
-            return f"nullif({self._member(sqltext.text('$'), kind)}, '{{}}')"
+            return self._member(sqltext.text("$"), kind)
         return self._member(sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path)), kind)
 
     def _member(self, pointer: str, kind: str) -> str:

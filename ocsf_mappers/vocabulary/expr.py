@@ -265,7 +265,7 @@ col = _Columns()
 outer = _Columns(values.OUTER)
 """Inside `each`: the record's columns. A text is consumed where some element of the finished list holds it."""
 element = Column((values.ELEMENT,))
-"""Inside `each`: the element itself, a text or, of anything else, its JSON text; an empty object is null."""
+"""Inside `each`: the element itself, a text or, of anything else, its JSON text."""
 
 
 def when(condition: Expr) -> When:

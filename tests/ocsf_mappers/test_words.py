@@ -297,6 +297,30 @@ def _scalars(value: Any) -> Iterator[Any]:
 
 
 @ROWS
+def test_of_a_repeated_member_of_an_element_nothing_is_lost(rows: int) -> None:
+    twice = [{Twice("u"): "1", Twice("u"): "2"}]
+    (event,) = run({"resources": col.things.each({"uid": col.u})}, {"things": twice}, rows=rows)
+    assert event["resources"] == [{"uid": "1"}]
+    assert event["unmapped"]["things"] == '[{"u":"1","u":"2"}]'
+
+
+class Twice(str):
+    """The name of a member that its object holds twice."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@ROWS
+def test_a_text_that_looks_like_an_empty_object_is_an_element(rows: int) -> None:
+    fields = {"resources": [col.things.each({"uid": element}), list_of(col.a).each({"uid": element})]}
+    (event,) = run(fields, {"things": ["{}", {}, None, "null"], "a": "{}"}, rows=rows)
+    assert [found["uid"] for found in event["resources"]] == ["{}", "null", "{}"]
+
+
+@ROWS
 def test_the_caption_of_an_id_can_be_a_default(rows: int) -> None:
     fields = {
         "device": {"hostname": col.b, "type_id": first(col.a, default="Server")},

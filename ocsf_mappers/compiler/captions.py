@@ -38,6 +38,13 @@ def constant_id(attribute: Attribute, caption: str) -> int:
     return enum_ids(attribute).get(caption, OTHER)
 
 
+def default_id(attribute: Attribute, default: str | None) -> int | None:
+    """The id that makes no object by itself: that of a default caption, or 0 where OCSF requires the attribute."""
+    if default is not None:
+        return constant_id(attribute, default)
+    return 0 if attribute.required else None
+
+
 def id_sql(word: Word, attribute: Attribute, at: Resolver) -> str:
     """SQL for the id: null stays null (0 where OCSF requires the attribute), unknown text is 99."""
     ids = enum_ids(attribute)

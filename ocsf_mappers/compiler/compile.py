@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions, statistics
+from ocsf_mappers.compiler import captions, casts, statistics
 from ocsf_mappers.compiler.each import Holder, ObjectList
-from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Observable, Program
+from ocsf_mappers.compiler.flat import FlatColumns
+from ocsf_mappers.compiler.observables import observables
+from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
 from ocsf_mappers.compiler.reads import Record, SharedRecord
 from ocsf_mappers.compiler.unmapped import Leftovers
 from ocsf_mappers.errors import MappingError
@@ -35,22 +37,10 @@ from ocsf_mappers.vocabulary.check import column_type, table_names
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ListOf, Literal, columns
-from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word
+from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word, both
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
-
-OBSERVABLE_TYPES = frozenset(range(1, 11))
-"""Observables are made of the values whose OCSF type marks them: the ten of 1.1.0 (hostname, IP, MAC, user name, email,
-URL, file name, hash, process, resource), which are what AWS writes in every version. Ports, account ids and user
-agents, marked later, would double the column for little."""
-
-
-SHAPES = {
-    "IP Address": r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(\d{1,3}(\.\d{1,3}){3})?)$",
-    "Hostname": r"^([a-zA-Z0-9_*-]{1,63}\.)+([a-zA-Z][a-zA-Z0-9-]{0,62}\.?)?$",
-}
-"""What a value looks like where it is the mapper that says which observable a path holds."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ class Compiler:
             if chain is None:
                 continue  # `check` has made sure that some shipped version knows the path
             mapped = Mapped(chain[-1], as_word(given))
-            if self._readable(mapped.word) or chain[-1].required:
+            if self._readable(mapped.word) or chain[-1].required or mapped.word.default is not None:
                 found[path] = mapped
         return found
 
@@ -193,7 +183,7 @@ class Compiler:
         found = {}
         for path, number in self.numbers.items():
             limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
-            if cast := _cast(self.kinds[path], f"x{number}", limits):
+            if cast := casts.cast(self.kinds[path], f"x{number}", limits):
                 found[path] = cast
         return found
 
@@ -206,10 +196,10 @@ class Compiler:
             if len(given) > 1:
                 raise MappingError(f"{path}: one event map has a default that makes no object, another has not")
             default = given.pop()
-            if "." in path and self.kinds[path] == "caption" and self._any(path).attribute.required:
-                found[path] = 0
-            elif "." in path and default is not None:
-                found[path] = default
+            mapped = self._any(path)
+            value = captions.default_id(mapped.attribute, default) if self.kinds[path] == "caption" else default
+            if "." in path and value is not None:
+                found[path] = value
         return found
 
     def is_missing(self, number: int) -> str:
@@ -217,11 +207,12 @@ class Compiler:
         return f"v{number} IS NULL"
 
     def is_default(self, number: int) -> str:
-        """SQL that is true where a value is only its default."""
+        """SQL that is true where there is no value, or only its default."""
         default = next(given for path, given in self.defaults.items() if self.numbers[path] == number)
-        return f"v{number} = {default if isinstance(default, int) else sqltext.text(default)}"
+        return f"(v{number} = {_literal(default)}) IS NOT FALSE"
 
-    def _is_time(self, path: str) -> bool:
+    def is_time(self, path: str) -> bool:
+        """Whether a path holds a point in time."""
         return self.kinds[path] in ("timestamp_t", "datetime_t")
 
     # -- layers -------------------------------------------------------------------------------------------------------
@@ -232,7 +223,7 @@ class Compiler:
             return self._objects(path, mapped).sql()
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.word, mapped.attribute, self.column)
-        if self.kinds[path] == "list" and not isinstance(mapped.word, ListOf):
+        if self.kinds[path] == "list" and not mapped.word.is_list:
             return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
         return mapped.word.sql(self.column)
 
@@ -243,7 +234,7 @@ class Compiler:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(lists.parts(mapped.word), known, column_type(self.table, path), self.shared, _checked)
+        return ObjectList(lists.parts(mapped.word), known, column_type(self.table, path), self.shared, casts.checked)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -276,7 +267,7 @@ class Compiler:
         """For each path that is cast, SQL that is true where the cast failed."""
         tests = {path: f"(x{self.numbers[path]} IS NOT NULL AND v{self.numbers[path]} IS NULL)" for path in self.casts}
         for path, number in self.numbers.items():
-            if self._is_time(path):
+            if self.is_time(path):
                 given = self._choice(
                     [mapped.word.time_text(self.column) if mapped else None for mapped in self._everywhere(path)]
                 )
@@ -289,11 +280,24 @@ class Compiler:
         leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
         for path in self.paths:
             for use, events in self._uses(path):
+                value = f"v{self.numbers[path]}"
                 may_fail = path in self.casts or self.kinds[path] == "list"
-                cast = use.cast or (f"v{self.numbers[path]} IS NOT NULL" if may_fail else None)
+                cast = use.cast or (f"{value} IS NOT NULL" if may_fail else None)
+                condition = use.condition
+                if lost := self._lost(path):
+                    condition = both(condition, f"{value} NOT IN ({', '.join(map(_literal, lost))})")
                 self._users.setdefault(use.path, set()).update(events)
-                leftovers.use(use.path, use.keys, self._only(events, use.condition), cast)
+                leftovers.use(use.path, use.keys, self._only(events, condition), cast)
         return leftovers
+
+    def _lost(self, path: str) -> list[int | str]:
+        """Values that do not carry a text over: defaults, which make no object, and ids without the text beside."""
+        found = [self.defaults[path]] if path in self.defaults else []
+        if self.kinds[path] == "caption" and self._other_text(path):
+            sibling = self.sibling_path(path)
+            if sibling is None or not self._stored(sibling):
+                found.append(captions.OTHER)
+        return found
 
     def _uses(self, path: str) -> Iterable[tuple[Consumption, list[int]]]:
         """What a path consumes, with the event maps that agree on it."""
@@ -301,7 +305,10 @@ class Compiler:
         for number, mapped in enumerate(self._everywhere(path)):
             if mapped is None:
                 continue
-            found = mapped.word.consumed(self.column)
+            # A text that is no list stays where it is.
+            as_list = self.kinds[path] == "list" and not lists.parts(mapped.word) and not mapped.word.is_list
+            is_array = f"left({mapped.word.sql(self.column)}, 1) = '['" if as_list else None
+            found = mapped.word.consumed(self.column, is_array)
             if lists.parts(mapped.word):
                 found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
             for use in found:
@@ -327,46 +334,6 @@ class Compiler:
                 known = ", ".join(sqltext.text(text) for text in texts)
                 yield name, f"CASE WHEN {column} NOT IN ({known}) THEN {column} END"
 
-    # -- observables --------------------------------------------------------------------------------------------------
-    def _observables(self) -> list[Observable]:
-        labels = self.schema.observable_captions
-        found = []
-        for path, kinds in sorted(self._marked().items()):
-            lists = [name for name in _ancestors(path) if pa.types.is_list(column_type(self.table, name))]
-            owner = lists[0] if lists else None
-            members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
-            marks = ("[]" if name in lists else "" for name in _ancestors(path))
-            name = ".".join(step + mark for step, mark in zip(path.split("."), marks, strict=True))
-            for kind in kinds:
-                # The schema marks what is one by its type; what a mapper marks may hold something else.
-                shape = SHAPES.get(labels[kind]) if path in self.mapper.observables else None
-                observable = Observable(name, owner or path, members, labels[kind], kind, shape)
-                found.append(observable)
-                if labels[kind] == "Hostname":
-                    found.append(replace(observable, relative=True))
-        return found
-
-    def _marked(self) -> dict[str, list[int]]:
-        """OCSF paths that hold observables, and their type ids."""
-        by_caption = {caption: number for number, caption in self.schema.observable_captions.items()}
-        marked: dict[str, list[int]] = {}
-        for event, fields in zip(self.mapper.events, self.mapped, strict=True):
-            for path, mapped in fields.items():
-                for leaf in [f"{path}.{name}" for name, _ in lists.element_fields(mapped.word)] or [path]:
-                    if column_type(self.table, leaf) is None:
-                        continue
-                    given = self.mapper.observables.get(leaf)
-                    kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given or ())]
-                    if given is None and (marked_kind := self._observable_kind(event, leaf)):
-                        kinds = [marked_kind]
-                    if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
-                        marked[leaf] = kinds
-        return marked
-
-    def _observable_kind(self, event: EventMap, path: str) -> int | None:
-        found = self.schema.find(event.event_class, path, event.all_profiles)
-        return self.schema.scalar(found[-1]).observable if found and found[-1].object is None else None
-
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
         """The query and the plan for its result."""
@@ -376,6 +343,7 @@ class Compiler:
     def facts(self) -> Program:
         """The plan for the result, without the query."""
         kinds, numbers = self.kinds, self.numbers
+        words = [{path: mapped.word for path, mapped in fields.items()} for fields in self.mapped]
         constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
         siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
         # In the order of the mapping: the program is part of the fingerprint, which is the same in every process.
@@ -388,13 +356,13 @@ class Compiler:
             values={
                 path: f"v{number}"
                 for path, number in numbers.items()
-                if kinds[path] != "caption" and not self._is_time(path)
+                if kinds[path] != "caption" and not self.is_time(path)
             },
-            times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self._is_time(path)},
+            times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self.is_time(path)},
             captions=siblings,
             class_captions=[(found.caption, found.uid) for found in self.classes],
             leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
-            observables=self._observables(),
+            observables=observables(self.mapper, self.schema, self.table, words),
             members=[".".join(path) for path in self._taken],
             carriers=[frozenset(self._users[path]) for path in self._taken],
             census=[f"m{number}" for number, _ in enumerate(self._census())],
@@ -406,13 +374,13 @@ class Compiler:
         return [None if mapped is None else _constant(mapped) for mapped in self._everywhere(path)]
 
     def _constant_sibling(self, path: str) -> dict[str, list[str | int | bool | list[str] | None]]:
-        sibling = self._sibling_path(path)
+        sibling = self.sibling_path(path)
         if sibling is None:
             return {}
         found = self._everywhere(path)
         return {sibling: [str(m.word.value) if m and isinstance(m.word, Literal) else None for m in found]}
 
-    def _sibling_path(self, path: str) -> str | None:
+    def sibling_path(self, path: str) -> str | None:
         """The path of an id's sibling, None when there is none or an event map fills it itself."""
         sibling = self._any(path).attribute.sibling
         found = ".".join([*path.split(".")[:-1], sibling]) if sibling else None
@@ -425,7 +393,7 @@ class Compiler:
             column=f"v{self.numbers[path]}",
             other=f"o{self.numbers[path]}" if self._other_text(path) else None,
             captions=labels,
-            sibling=self._sibling_path(path),
+            sibling=self.sibling_path(path),
             telling=[m is not None and m.word.passes_text for m in found],
         )
 
@@ -471,7 +439,7 @@ class Compiler:
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
         """Columns that checks need, and the checks (see `validate.tallied`)."""
         events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
-        columns = _Flat(self)
+        columns = FlatColumns(self)
         found = [
             validate.for_class(check, EVENT_MAP, [number], len(events))
             for number, (event_class, profiles) in enumerate(events)
@@ -526,99 +494,6 @@ class Compiler:
         return as_word(self.mapper.table).sql(self.column)
 
 
-class _Flat:
-    """The query's flat columns, as the validator sees them for one event map.
-
-    What the compiler makes itself (constants, enum ids, class and type uids, lists gathered later) is right by
-    construction and needs no test at run time; what comes from the record does.
-    """
-
-    def __init__(self, compiler: Compiler, number: int = 0) -> None:
-        self.compiler = compiler
-        self.mapped = compiler.mapped[number]
-
-    def of(self, number: int) -> _Flat:
-        """The same columns for another event map."""
-        return _Flat(self.compiler, number)
-
-    def _leaf(self, path: str) -> str | None:
-        names = (path, path.removesuffix("_dt"), f"{path}_dt")
-        return next((name for name in names if name in self.mapped and name in self.compiler.kinds), None)
-
-    def value(self, path: str) -> str:
-        """SQL for a value; times are milliseconds."""
-        leaf = self._leaf(path)
-        number = self.compiler.numbers.get(leaf or "")
-        if leaf is None or number is None:
-            return "NULL"
-        return f"(v{number} // 1000)" if self.compiler._is_time(leaf) else f"v{number}"
-
-    def absent(self, path: str) -> str:
-        """SQL that is true where there is nothing at the path: `true` or `false` where that is known beforehand."""
-        if path in MACHINE_MADE:
-            return "false"
-        leaf = self._leaf(path)
-        if leaf is not None:
-            if self.compiler.kinds[leaf] == "constant":
-                return "false"
-            required_id = self.compiler.kinds[leaf] == "caption" and self.mapped[leaf].attribute.required
-            return "false" if required_id else self.compiler.is_missing(self.compiler.numbers[leaf])
-        if (owner := self._id_of_sibling(path)) is not None:
-            return self.absent(owner)
-        below = [name for name in self.mapped if name.startswith(f"{path}.") and name in self.compiler.kinds]
-        return validate.every([self._default(name) or self.absent(name) for name in below])
-
-    def _default(self, path: str) -> str | None:
-        """SQL that is true where a value is only its default."""
-        return self.compiler.is_default(self.compiler.numbers[path]) if path in self.compiler.defaults else None
-
-    def _id_of_sibling(self, path: str) -> str | None:
-        ids = (name for name, mapped in self.mapped.items() if mapped.attribute.sibling and name in self.compiler.kinds)
-        return next((name for name in ids if self.compiler._sibling_path(name) == path), None)
-
-    def proven(self, path: str) -> bool:
-        """Whether a value at this path needs no test because the compiler made it."""
-        leaf = self._leaf(path)
-        return leaf is None or self.compiler.kinds[leaf] in ("constant", "caption") or leaf != path
-
-
-MACHINE_MADE = frozenset({
-    *("category_name", "category_uid", "class_name", "class_uid", "type_name", "type_uid", "unmapped", "observables"),
-})  # fmt: skip
-
-
-def _cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
-    """A cast from text that gives null unless the text is exactly how the value would be written; None needs none."""
-    match kind:
-        case "integer_t":
-            return _number(text, "INTEGER", limits)
-        case "long_t":
-            return _number(text, "BIGINT", limits)
-        case "float_t":
-            return f"try_cast({text} AS DOUBLE)"
-        case "boolean_t":
-            return f"CASE lower({text}::VARCHAR) WHEN 'true' THEN true WHEN 'false' THEN false END"
-        case _:
-            return None
-
-
-def _checked(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
-    """The same cast for what stays text for now: of a number the text itself, for so would the number be written."""
-    match kind:
-        case "integer_t":
-            return _number(text, "INTEGER", limits, given=text)
-        case "long_t":
-            return _number(text, "BIGINT", limits, given=text)
-        case _:
-            return _cast(kind, text, limits)
-
-
-def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | None = None) -> str:
-    number = f"try_cast({text} AS {kind})"
-    within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
-    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {given or number} END"
-
-
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:
     if isinstance(mapped.word, ListOf):
         return [str(item.value) for item in mapped.word.items if isinstance(item, Literal)]
@@ -628,7 +503,5 @@ def _constant(mapped: Mapped) -> str | int | bool | list[str]:
     return value
 
 
-def _ancestors(path: str) -> Iterator[str]:
-    steps = path.split(".")
-    for length in range(1, len(steps) + 1):
-        yield ".".join(steps[:length])
+def _literal(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else sqltext.text(value)

@@ -32,8 +32,8 @@ from ocsf_mappers.compiler.compile import BatchShape, Compiler
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
-from ocsf_mappers.vocabulary.values import Coalesce, Column, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
+from ocsf_mappers.vocabulary.values import Coalesce, Column, First, Json
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
@@ -168,6 +168,11 @@ class Leaves:
         self._names: dict[Leaf, str] = {}
         self._shared: dict[Word, tuple[str, str]] = {}
 
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
+
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
         if path[0] == OBJECT_KEY or self._record(path) == ABSENT:
@@ -186,6 +191,8 @@ class Leaves:
             case Column() | Json():
                 text = word.sql(self)
                 return "null" + text.removeprefix("leaf") if _is_leaf(text) else f"({text} IS NULL)"
+            case First():
+                return "false"
             case Coalesce(items):
                 return "(" + " AND ".join(map(self.is_null, items)) + ")"
             case _:
@@ -194,6 +201,10 @@ class Leaves:
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
+
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""

@@ -211,10 +211,18 @@ class ObjectList:
         if all(value.weak for _, value in found):
             return (), ()
         weak = [str(number) for number, value in found if value.weak]
-        default = next((value.default for _, value in found if value.default is not None), None)
-        if not weak and default is None:
+        defaults: dict[str | None, list[str]] = {}
+        for number, value in found:
+            if not value.weak:
+                defaults.setdefault(value.default, []).append(str(number))
+        if not weak and set(defaults) == {None}:
             return (sql,), ()
-        tests = [f"{sql} IS NOT NULL" if default is None else f"{sql} <> {sqltext.text(default)}"]
+        tests = [f"{sql} IS NOT NULL"] if None in defaults or len(defaults) > 1 else []
+        for default, numbers in defaults.items():
+            if default is not None:
+                elsewhere = [f"{self.flat}.p NOT IN ({', '.join(numbers)})"] if len(defaults) > 1 else []
+                tests.append(" OR ".join([f"{sql} <> {sqltext.text(default)}", *elsewhere]))
+        tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
         if weak:
             tests.append(f"{self.flat}.p NOT IN ({', '.join(weak)})")
         return (), (f"({' AND '.join(tests)})",)
@@ -241,11 +249,18 @@ class ObjectList:
         found = []
         fields = {path: (known, word) for path, word in part.fields if (known := self.holder.attribute(path))}
         for path, (attribute, word) in fields.items():
-            required_id = attribute.enum is not None and attribute.required
+            default = self._default(attribute, word)
             for name, sql in self._values(path, attribute, word, fields.keys(), element):
-                weak = word.is_constant or (required_id and name != path)
-                found.append(Taken(name, sql, weak, "0" if required_id else word.default))
+                weak = word.is_constant or (default is not None and name != path)
+                found.append(Taken(name, sql, weak, default))
         return found
+
+    def _default(self, attribute: schema.Attribute, word: Word) -> str | None:
+        """The text of the value that makes no object by itself."""
+        if not self._is_id(attribute):
+            return word.default
+        found = captions.default_id(attribute, word.default)
+        return None if found is None else str(found)
 
     def _source(self, part: lists.Each) -> str:
         """SQL for the JSON value that `each` goes through or into."""
@@ -338,13 +353,35 @@ class ObjectList:
             attribute = self.holder.attribute(path)
             if attribute is None or lists.parts(word):
                 continue
-            text = word.sql(element)
-            limits = None if attribute.object else self.holder.facts.scalar(attribute).range
-            base = "" if attribute.object else self.holder.facts.scalar(attribute).base
-            cast = None if attribute.is_array or attribute.enum else self.cast(base, f"({text})::VARCHAR", limits)
-            for use in word.consumed(element):
-                condition = both(use.condition, use.cast or (f"{cast} IS NOT NULL" if cast else None))
-                yield path, Consumption(use.path, use.keys, condition)
+            uses = list(word.consumed(element))
+            kept = self._kept(path, attribute, word, {name for name, _ in part.fields}, element) if uses else None
+            for use in uses:
+                yield path, Consumption(use.path, use.keys, both(both(use.condition, use.cast), kept))
+
+    def _kept(
+        self, path: str, attribute: schema.Attribute, word: Word, mapped: set[str], element: Element
+    ) -> str | None:
+        """SQL that is true where the finished element holds what a field was given; None where it always does."""
+        text = word.sql(element)
+        if attribute.is_array:
+            return None if word.is_list else f"left({text}, 1) = '['"
+        default = self._default(attribute, word)
+        if self._is_id(attribute):
+            number = captions.id_sql(word, attribute, element)
+            lost = [default] if default else []
+            if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
+                lost.append(str(captions.OTHER))
+            return f"{number} NOT IN ({', '.join(lost)})" if lost else None
+        facts = None if attribute.object else self.holder.facts.scalar(attribute)
+        cast = self.cast(facts.base, f"({text})::VARCHAR", facts.range) if facts else None
+        # An object that has nothing but defaults is not made.
+        strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None
+        return both(f"{cast} IS NOT NULL" if cast else None, strong)
+
+    def _tells_other(self, path: str, attribute: schema.Attribute, mapped: set[str]) -> bool:
+        """Whether a text that an enum does not know stands beside its id."""
+        beside = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
+        return beside in self.siblings or bool(beside and beside not in mapped and self._column(beside) is not None)
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
@@ -366,7 +403,11 @@ class ObjectList:
         sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
         keys = f"{self.item}.k"
         tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
-        return f"CASE WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
+        # Of a repeated member only the first is read.
+        return (
+            f"CASE WHEN len({keys}) > list_unique({keys}) THEN true "
+            f"WHEN list_has_all({always}, {keys}) THEN NOT {self.item}.o ELSE {' OR '.join(tests)} END"
+        )
 
     def _unused(self, path: Path, uses: Sequence[Consumption], element: Element) -> str | None:
         """SQL that is true where an element's member is there and no field uses it; None when one always does."""

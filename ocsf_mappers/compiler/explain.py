@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from ocsf_mappers.compiler.compile import OBSERVABLE_TYPES, BatchShape, compile_mapper
+from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
+from ocsf_mappers.compiler.observables import OBSERVABLE_TYPES
 from ocsf_mappers.compiler.program import Program
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema

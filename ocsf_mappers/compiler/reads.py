@@ -12,7 +12,7 @@ from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
 
 
 class Record:
@@ -38,6 +38,11 @@ class Record:
         self._blank = tuple(blank)
         self._shared: dict[Word, tuple[str, str]] = {}
 
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
+
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
         if path[0] == OBJECT_KEY:
@@ -58,6 +63,10 @@ class Record:
         """The texts that say nothing in a column."""
         return () if self._leaves.get(path, False) else self._blank
 
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
+
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
         return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
@@ -73,6 +82,11 @@ class SharedRecord:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
+
+    @property
+    def record(self) -> Resolver:
+        """These are the record's own."""
+        return self
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -94,6 +108,10 @@ class SharedRecord:
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
+
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
@@ -125,21 +143,28 @@ class Element:
         self._variable = variable
         self._record = record
         self._beside = beside or {}
-        self._members: dict[str, int] = {}
+        self._members: dict[str, dict[str, int]] = {"a": {}, "w": {}}
+        """The members that are read, without blank texts (`a`) and as they are written (`w`), and their places."""
         self._inner: dict[str, dict[str, int]] = {}
-        self._plain = not self._beside and not any(map(_looks_inside, fields))
+        self._plain = not self._beside and not any(_looks_inside(word) or _is_written(word) for word in fields)
 
-    def __call__(self, path: Path) -> str:
+    @property
+    def record(self) -> Resolver:
+        """What the record's own columns are read from."""
+        return self._record
+
+    def __call__(self, path: Path, kind: str = "w") -> str:
         """SQL for a member of the element, for the element itself, or for a column of the record."""
         if path[0] == OUTER:
             return self._record(path[1:])
         if path == (ELEMENT,):
-            return f"nullif({self._member(sqltext.text('$'))}, '{{}}')"
-        return self._member(sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path)))
+            return self._member(sqltext.text("$"), kind)
+        return self._member(sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path)), kind)
 
-    def _member(self, pointer: str) -> str:
+    def _member(self, pointer: str, kind: str) -> str:
+        assert kind == "a" or not self._plain
         # Not a struct of declared members: DuckDB's struct names ignore case, and logs hold both `ARN` and `arn`.
-        return f"{self._variable}{'' if self._plain else '.a'}[{_place(self._members, pointer)}]"
+        return f"{self._variable}{'' if self._plain else f'.{kind}'}[{_place(self._members[kind], pointer)}]"
 
     def member(self, word: Member) -> str:
         """SQL for a member of a JSON value that an expression makes."""
@@ -160,6 +185,12 @@ class Element:
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing: of all members that is asked once, in `read`."""
+        if path[0] == OUTER:
+            return self._record.said(path[1:])
+        return self(path, "a")
+
     def shared(self, word: Word, sql: str) -> str:
         """The SQL itself: what is inside a list is computed where it stands."""
         return sql
@@ -173,11 +204,13 @@ class Element:
         """
         inner = {f"d{number}": _extracted(text, places) for number, (text, places) in enumerate(self._inner.items())}
         inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in wanted}
-        texts = _extracted("i", self._members)
+        texts = {kind: _extracted("i", places) for kind, places in self._members.items()}
+        if blank := self.blank((ELEMENT,)):
+            texts["a"] = f"list_transform({texts['a']}, lambda t: {without_blank('t', blank)})"
         if self._plain:
-            return f"list_transform({elements}, lambda i: {texts})" if self._members else elements
+            return f"list_transform({elements}, lambda i: {texts['a']})" if self._members["a"] else elements
         read_of = "".join([wanted, *inner.values()])
-        taken = ({"a": texts} if f"{self._variable}.a[" in read_of else {}) | self._beside
+        taken = {kind: sql for kind, sql in texts.items() if f"{self._variable}.{kind}[" in read_of} | self._beside
         found = f"list_transform({elements}, lambda i: {_struct(taken)})" if taken else elements
         if not inner:
             return found
@@ -188,6 +221,11 @@ class Element:
 def _looks_inside(word: Word) -> bool:
     """Whether a member is taken out of a value that a word makes of the element."""
     return any(isinstance(found, Json) and not _is_outer(found.inner) for found in word.every())
+
+
+def _is_written(word: Word) -> bool:
+    """Whether it keeps blank texts."""
+    return any(isinstance(found, Column) and found.as_written for found in word.every())
 
 
 def _is_outer(word: Word) -> bool:

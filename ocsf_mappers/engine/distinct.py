@@ -377,7 +377,8 @@ def _input(name: str, rows: _Rows, found: Mapping[str, Column], facts: Program, 
         return _boolean(found[f"v{name[5:]}"], lambda values: values.is_null())
     if name.startswith("vdefault"):
         column = f"v{name.removeprefix('vdefault')}"
-        return _boolean(found[column], lambda values: pc.equal(values, facts.default_of[column]))
+        default = facts.default_of[column]
+        return _boolean(found[column], lambda values: pc.fill_null(pc.equal(values, default), True))
     if name in found:
         return found[name]
     if name not in rows.columns:

@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from ocsf_mappers.errors import MappingError, OcsfMappersError, nearest
 from ocsf_mappers.ocsf import schema, shipped, tables
-from ocsf_mappers.vocabulary.expr import as_word
-from ocsf_mappers.vocabulary.lists import element_fields, parts
-from ocsf_mappers.vocabulary.values import OUTER, columns
+from ocsf_mappers.vocabulary.expr import as_condition, as_word
+from ocsf_mappers.vocabulary.lists import Each, EachOf, Every, element_fields, parts
+from ocsf_mappers.vocabulary.texts import Epoch, Iso8601
+from ocsf_mappers.vocabulary.values import OUTER, Case, Coalesce, Column, ListOf, Literal, Sql, Text, columns
 from ocsf_mappers.vocabulary.word import Word
 
 if TYPE_CHECKING:
@@ -46,17 +47,16 @@ def _check_events(mapper: Mapper) -> None:
             if name not in event.fields:
                 raise MappingError(f"{event.event_class}: {name} is not mapped")
         if event.where is not None:
+            as_condition(event.where)
             _check_columns(mapper, event.where)
         for path, word in event.words.items():
             _check_columns(mapper, word)
-            attribute = _resolve(event, path)
-            if not parts(word):
-                _check_captions(path, attribute, word)
-            for inner, value in element_fields(word):
-                _check_captions(f"{path}.{inner}", _resolve(event, f"{path}.{inner}"), value)
-                for column in columns(value):
-                    if column.path[0] == OUTER:
-                        mapper.shape.check(column.path[1:])
+            for below, value in (("", word), *((f".{inner}", value) for inner, value in element_fields(word))):
+                attribute, base = _resolve(event, path + below)
+                _check_shape(path + below, attribute, base, value)
+                if not parts(value):
+                    _check_captions(path + below, attribute, value)
+                _check_outer(mapper, value)
 
 
 def _check_observables(mapper: Mapper) -> None:
@@ -67,12 +67,19 @@ def _check_observables(mapper: Mapper) -> None:
                 raise MappingError(f"{path}: no observable type {caption!r}{nearest(caption, known)}")
 
 
-def _resolve(event: EventMap, path: str) -> schema.Attribute:
-    """The attribute in the first shipped version that has it; what a version lacks is left out of its events."""
-    for version in shipped.versions():
-        if found := schema.load(version).find(event.event_class, path, event.all_profiles):
-            return found[-1]
-    return schema.load(shipped.versions()[0]).resolve(event.event_class, path, event.all_profiles)[-1]
+def _resolve(event: EventMap, path: str) -> tuple[schema.Attribute, str]:
+    """The attribute and its scalar base ("" for an object with members), in the first shipped version that has it.
+
+    What a version lacks is left out of its events.
+    """
+    event_class, profiles = event.event_class, event.all_profiles
+    versions = shipped.versions()  # loaded as they are needed: nearly all is in the first
+    having = (facts for facts in map(schema.load, versions) if facts.find(event_class, path, profiles))
+    facts = next(having, None) or schema.load(versions[0])
+    attribute = facts.resolve(event_class, path, profiles)[-1]
+    if attribute.object is None:
+        return attribute, facts.scalar(attribute).base
+    return attribute, "" if facts.members(attribute) else "json_t"
 
 
 def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
@@ -95,6 +102,44 @@ def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
 def _check_columns(mapper: Mapper, given: object) -> None:
     for column in columns(as_word(given)):
         mapper.shape.check(column.path)
+
+
+def _check_shape(path: str, attribute: schema.Attribute, base: str, word: Word) -> None:
+    """Refuse a list where one value is wanted, one value for a list or an object, and text for a time."""
+    made = parts(word)
+    if made and not attribute.is_array:
+        raise MappingError(f"{path}: each() makes a list of objects, and this is no list")
+    if not made and not base:
+        wanted = "a list of objects: make it by each()" if attribute.is_array else "an object: map what is in it"
+        raise MappingError(f"{path} is {wanted}")
+    sources = [part.inner.inner if isinstance(part.inner, Every) else part.inner for part in made] or [word]
+    words = [inner for source in sources for inner in source.every()]
+    if any(isinstance(inner, Each | Every) for inner in words):
+        raise MappingError(f"{path}: each() stands alone or in a list of others, and every() before it")
+    if any(item.is_list for inner in words if isinstance(inner, ListOf | Text) for item in inner.items):
+        raise MappingError(f"{path}: a list cannot stand in a list or a text")
+    if any(len({item.is_list for item in inner.given}) > 1 for inner in words if isinstance(inner, Case | Coalesce)):
+        raise MappingError(f"{path}: one of several values is a list, another is not")
+    if made:
+        return
+    if word.is_list and not attribute.is_array:
+        raise MappingError(f"{path}: a list is given where one value is wanted")
+    if isinstance(word, Literal) and attribute.is_array:
+        raise MappingError(f"{path}: one value is given where a list is wanted")
+    if base in ("timestamp_t", "datetime_t") and not any(isinstance(inner, Epoch | Iso8601 | Sql) for inner in words):
+        raise MappingError(f"{path}: give a time, by iso8601(), epoch_seconds() or epoch_millis()")
+    if word.default is not None and base != "string_t" and attribute.enum is None:
+        raise MappingError(f"{path}: first() has a text for default, and this is none")
+
+
+def _check_outer(mapper: Mapper, word: Word) -> None:
+    """The record's columns that are named inside a list."""
+    for part in word.every():
+        if isinstance(part, Column) and part.path[0] == OUTER:
+            mapper.shape.check(part.path[1:])
+        for inner in (part.where, part.text) if isinstance(part, EachOf) else ():
+            if inner is not None:
+                _check_outer(mapper, inner)
 
 
 def _check_captions(path: str, attribute: schema.Attribute, word: Word) -> None:

@@ -114,7 +114,7 @@ class Test(Claim):
 
 
 @dataclass(frozen=True)
-class Not(Word):
+class Not(Claim):
     """A claim denied."""
 
     inner: Word
@@ -126,3 +126,7 @@ class Not(Word):
         if isinstance(self.inner, IsNull | IsIn):
             return self.inner.denied(words)
         return f"not ({words.of(self.inner)})"
+
+    @property
+    def stands_alone(self) -> bool:
+        return True

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import Formatter
+from types import MethodType
 from typing import NoReturn, TypeAlias
 
 from ocsf_mappers.errors import MappingError, nearest
@@ -86,8 +87,8 @@ class Expr:
         Inside `where` and `text`, `col.x` means the element's member `x`, as in `each`. Null and blank texts are left
         out. It consumes the array only where it takes all of it: without path, condition and text.
         """
-        given = [None if value is None else as_word(value) for value in (where, text)]
-        return Expr(lists.EachOf(self._word, path, *given))
+        condition = None if where is None else as_condition(where)
+        return Expr(lists.EachOf(self._word, path, condition, None if text is None else as_word(text)))
 
     def as_written(self) -> Expr:
         """The text of a column or member even where it is one that the mapper calls blank.
@@ -104,8 +105,8 @@ class Expr:
         return Expr(texts.Lower(self._word))
 
     def where(self, condition: Expr) -> Expr:
-        """The value where the condition holds, else null: `when(condition).then(value)`."""
-        return Expr(values.Case(((condition._word, self._word),)))
+        """The value where the condition holds, else null: `when(condition).then(value)`; of `each`, no element."""
+        return Expr(lists.where(self._word, as_condition(condition)))
 
     # -- times ------------------------------------------------------------------------------------------------------
     def epoch_seconds(self, *, fraction: bool = False) -> Expr:
@@ -156,13 +157,13 @@ class Expr:
         return Expr(claims.Compare("<>", self._word, as_word(other)))
 
     def __and__(self, other: Expr) -> Expr:
-        return Expr(claims.Logic("AND", self._word, other._word))
+        return Expr(claims.Logic("AND", as_condition(self), as_condition(other)))
 
     def __or__(self, other: Expr) -> Expr:
-        return Expr(claims.Logic("OR", self._word, other._word))
+        return Expr(claims.Logic("OR", as_condition(self), as_condition(other)))
 
     def __invert__(self) -> Expr:
-        return Expr(claims.Not(self._word))
+        return Expr(claims.Not(as_condition(self)))
 
     def __bool__(self) -> NoReturn:
         raise MappingError("an expression has no truth value yet: combine with & | ~ and test with when(...)")
@@ -182,13 +183,19 @@ class Obj:
         for path in needs:
             if path not in self._words:
                 raise MappingError(f"the object needs {path!r}, which it does not map{nearest(path, self._words)}")
+            if self._words[path].is_constant or lists.parts(self._words[path]):
+                raise MappingError(f"the object needs {path!r}, which is no value of the record: name one that is")
 
     def words(self) -> Iterator[tuple[str, Word]]:
         """Path below the object and word of everything in it, null where nothing that it needs is there."""
-        needed = [self._words[path] for path in self._needs]
-        there = needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))
+        if not self._needs:
+            yield from self._words.items()
+            return
+        # A default is no value of its own.
+        needed = [values.said(self._words[path]) for path in self._needs]
+        there = claims.Not(claims.IsNull(needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))))
         for path, word in self._words.items():
-            yield path, word if path in self._needs or not needed else lists.where_there(word, there)
+            yield path, word if path in self._needs else lists.where(word, there)
 
 
 class Column(Expr):
@@ -218,7 +225,7 @@ class When:
 
     def then(self, value: Value) -> Case:
         """The value where the condition holds."""
-        return Case((*self._before, (as_word(self._condition), as_word(value))))
+        return Case((*self._before, (as_condition(self._condition), as_word(value))))
 
 
 class Case(Expr):
@@ -258,7 +265,7 @@ col = _Columns()
 outer = _Columns(values.OUTER)
 """Inside `each`: the record's columns. A text is consumed where some element of the finished list holds it."""
 element = Column((values.ELEMENT,))
-"""Inside `each`: the element itself, a text or, of anything else, its JSON text; an empty object is null."""
+"""Inside `each`: the element itself, a text or, of anything else, its JSON text."""
 
 
 def when(condition: Expr) -> When:
@@ -275,13 +282,21 @@ def obj(fields: Mapping[str, Value], *, needs: str | Sequence[str] = ()) -> Obj:
 
 
 def flat(fields: Mapping[str, Value]) -> Iterator[tuple[str, Word]]:
-    """Path and word of everything in a table of fields, objects entered."""
+    """Path and word of everything in a table of fields, objects entered.
+
+    Raises:
+        MappingError: A value has no meaning in a mapping; names its path.
+    """
     for path, value in fields.items():
         if isinstance(value, Obj | Mapping):
             inner = value if isinstance(value, Obj) else Obj(value)
             yield from ((f"{path}.{below}", word) for below, word in inner.words())
         else:
-            yield path, as_word(value)
+            try:
+                word = as_word(value)
+            except MappingError as error:
+                raise MappingError(f"{path}: {error}") from error
+            yield path, word
 
 
 def list_of(*given: Value) -> Expr:
@@ -304,12 +319,15 @@ def text(template: str, *given: Value) -> Expr:
         MappingError: There is not one `{}` for each value.
     """
     pieces, marks = [""], []
-    for literal, mark, _, _ in Formatter().parse(template):
-        pieces[-1] += literal
-        if mark is not None:
-            marks.append(mark)
-            pieces.append("")
-    if any(marks) or len(marks) != len(given):
+    try:
+        for literal, *mark in Formatter().parse(template):
+            pieces[-1] += literal
+            if mark[0] is not None:
+                marks.append(mark)
+                pieces.append("")
+    except ValueError as error:
+        raise MappingError(f"text({template!r}): {error}; write {{{{ or }}}} for a brace") from error
+    if any(mark != ["", "", None] for mark in marks) or len(marks) != len(given) or not given:
         raise MappingError(f"text({template!r}) needs one {{}} for each of its {len(given)} values")
     return Expr(values.Text(tuple(pieces), tuple(map(as_word, given))))
 
@@ -341,4 +359,19 @@ def as_word(value: object) -> Word:
         return values.Literal(value)
     if isinstance(value, list | tuple):
         return values.ListOf(tuple(map(as_word, value)))
+    if isinstance(value, MethodType) and isinstance(value.__self__, Column):
+        name = value.__name__
+        raise MappingError(f'{name}() is a word: write col["{name}"] where a member of the record is called so')
     raise MappingError(f"{value!r} cannot stand in a mapping: give text, a number, a column or an expression")
+
+
+def as_condition(value: object) -> Word:
+    """The word of a condition.
+
+    Raises:
+        MappingError: The value is not true or false of a record, such as a text, or a comparison of no column.
+    """
+    if isinstance(value, Expr) and isinstance(value._word, claims.Claim | values.Sql):
+        return value._word
+    shown = "this expression" if isinstance(value, Expr) else repr(value)
+    raise MappingError(f'{shown} is no condition: compare a value, as in col.a == "x" or col.a.is_not_null()')

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.vocabulary.claims import IsNull, Not
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Case, ListOf
-from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, without_blank
+from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, both, without_blank
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class EachOf(Word):
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         if (self.path, self.where, self.text) == (None, None, None):
-            yield from self.inner.consumed(at, condition)
+            is_array = None if self.inner.is_list else f"left({self.inner.sql(at)}::VARCHAR, 1) IN ('[', '{{')"
+            yield from self.inner.consumed(at, both(condition, is_array))
 
     def said(self, words: Explained) -> str:
         said = [words.of(self.inner), *([self.path] if self.path else [])]
@@ -100,15 +100,19 @@ class EachOf(Word):
 
 
 class _Element:
-    """What the words inside `each_of` read: members of the element `e`."""
+    """What the words inside `each_of` read: members of the element `e`.
 
-    def __init__(self, record: Resolver) -> None:
-        self._record = record
+    Args:
+        around: Where the array is read: the record, or the element of a list that this one stands in.
+    """
+
+    def __init__(self, around: Resolver) -> None:
+        self.record = around.record
 
     def __call__(self, path: Path) -> str:
         """SQL for a member of the element, the element itself, or a column of the record."""
         if path[0] == OUTER:
-            return self._record(path[1:])
+            return self.record(path[1:])
         if path == (ELEMENT,):
             return "json_extract_string(e, '$')"
         return f"json_extract_string(e, {sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path))})"
@@ -123,7 +127,11 @@ class _Element:
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing."""
-        return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+        return self.record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """The SQL itself."""
@@ -144,15 +152,15 @@ def json_path(path: str) -> str:
     return "$" + "".join((f'."{name}"' if name else "") + ("[*]" if every else "") for name, every in steps)
 
 
-def where_there(word: Word, needed: Word) -> Word:
-    """A word that is null where another one is; of a list of objects its array."""
+def where(word: Word, condition: Word) -> Word:
+    """A word that is null where a condition does not hold; of a list of objects its array."""
     match word:
-        case Each():
-            return replace(word, inner=where_there(word.inner, needed))
         case ListOf(items) if parts(word):
-            return ListOf(tuple(where_there(item, needed) for item in items))
+            return ListOf(tuple(where(item, condition) for item in items))
+        case Each() | Every():
+            return replace(word, inner=where(word.inner, condition))
         case _:
-            return Case(((Not(IsNull(needed)), word),))
+            return Case(((condition, word),))
 
 
 def parts(word: Word) -> tuple[Each, ...]:

@@ -34,7 +34,7 @@ class Column(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at(self.path) if self.as_written else without_blank(at(self.path), at.blank(self.path))
+        return at(self.path) if self.as_written else at.said(self.path)
 
     @property
     def passes_text(self) -> bool:
@@ -149,6 +149,15 @@ class Coalesce(Word):
 
     items: tuple[Word, ...]
 
+    @property
+    def given(self) -> Sequence[Word]:
+        """The values that there are to choose from."""
+        return self.items
+
+    @property
+    def is_list(self) -> bool:
+        return any(item.is_list for item in self.items)
+
     def sql(self, at: Resolver) -> str:
         return "coalesce(" + ", ".join(item.sql(at) for item in self.items) + ")"
 
@@ -201,6 +210,13 @@ class First(Coalesce):
         return f"first({', '.join(map(words.whole, self.items))}, else {quoted(self.otherwise)})"
 
 
+def said(word: Word) -> Word:
+    """What the record says of a value, without the default that stands where it says nothing."""
+    if not isinstance(word, First):
+        return word
+    return word.items[0] if len(word.items) == 1 else Coalesce(word.items)
+
+
 @dataclass(frozen=True)
 class Text(Word):
     """Values put into a text, null where one of them is.
@@ -218,6 +234,10 @@ class Text(Word):
         for item, piece in zip(self.items, self.pieces[1:], strict=True):
             joined += [item.sql(at), *([sqltext.text(piece)] if piece else [])]
         return f"({' || '.join(joined)})"
+
+    @property
+    def passes_text(self) -> bool:
+        return any(item.passes_text for item in self.items)
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         for item in self.items:
@@ -237,9 +257,9 @@ class Case(Word):
     otherwise: Word | None = None
 
     @property
-    def values(self) -> Sequence[Word]:
-        """What the branches give."""
-        return [then for _, then in self.branches]
+    def given(self) -> Sequence[Word]:
+        """The values that there are to choose from."""
+        return [*(then for _, then in self.branches), *([] if self.otherwise is None else [self.otherwise])]
 
     def sql(self, at: Resolver) -> str:
         return self.spelled(at, TEXT)
@@ -250,27 +270,23 @@ class Case(Word):
         return f"CASE {' '.join(whens)}{last} END"
 
     def results(self) -> Iterator[str | int]:
-        for value in self._all:
+        for value in self.given:
             yield from value.results()
 
     def gives_only(self, known: Collection[str]) -> bool:
-        return all(value.gives_only(known) for value in self._all)
-
-    @property
-    def _all(self) -> list[Word]:
-        return [*self.values, *([] if self.otherwise is None else [self.otherwise])]
+        return all(value.gives_only(known) for value in self.given)
 
     @property
     def passes_text(self) -> bool:
-        return any(value.passes_text for value in self.values)
+        return any(value.passes_text for value in self.given)
 
     @property
     def is_list(self) -> bool:
-        return any(value.is_list for value in self._all)
+        return any(value.is_list for value in self.given)
 
     @property
     def default(self) -> str | None:
-        found = {value.default for value in self._all}
+        found = {value.default for value in self.given}
         return found.pop() if len(found) == 1 else None
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:

@@ -27,6 +27,10 @@ LONG_PATTERN = 40
 class Resolver(Protocol):
     """Where words find their values."""
 
+    @property
+    def record(self) -> Resolver:
+        """Where columns of the record are found, whatever this one stands in."""
+
     def __call__(self, path: Path) -> str:
         """SQL for a column."""
 
@@ -38,6 +42,9 @@ class Resolver(Protocol):
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column; none in one that holds JSON."""
+
+    def said(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing."""
 
     def shared(self, word: Word, sql: str) -> str:
         """The SQL of a word that is costly and may be needed several times, or the name of a column that holds it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,13 @@ def test_text_can_be_kept_as_it_is_written() -> None:
 
 
 @ROWS
+def test_elements_say_nothing_by_blank_texts_unless_they_are_wanted(rows: int) -> None:
+    fields = {"resources": col.things.each({"uid": col.u, "name": col.u.as_written(), "type": col.t.as_written()})}
+    (event,) = run(fields, {"things": [{"u": "", "t": "x"}, {"u": "1", "t": ""}]}, rows=rows, blank=("",))
+    assert event["resources"] == [{"name": "", "type": "x"}, {"uid": "1", "name": "1", "type": ""}]
+
+
+@ROWS
 def test_an_object_exists_only_where_what_it_needs_does(rows: int) -> None:
     fields = {"device": obj({"hostname": col.a, "type_id": "Server", "ip": col.b}, needs="hostname")}
     file = obj({"name": col.n, "type_id": "Unknown", "path": col.s}, needs="name")
@@ -136,6 +144,71 @@ def test_a_list_of_objects_stands_in_an_object_as_well() -> None:
     things = [{"n": "f", "thing": {"sha": "ab"}}, {"thing": {"sha": "cd"}}]
     (event,) = run(fields, {"things": things})
     assert [evidence["file"]["hashes"][0]["value"] for evidence in event["evidences"]] == ["ab"]
+
+
+@ROWS
+def test_a_default_is_nothing_that_an_object_needs(rows: int) -> None:
+    file = obj({"name": first(col.n, default="?"), "type_id": "Unknown", "path": col.p}, needs="name")
+    fields = {"evidences": col.things.each({"file": file})}
+    named, not_named = run(fields, {"things": [{"n": "x", "p": "y"}]}, {"things": [{"p": "y"}]}, rows=rows)
+    assert named["evidences"] == [{"file": {"name": "x", "type_id": 0, "type": "Unknown", "path": "y"}}]
+    assert "evidences" not in not_named
+
+
+@ROWS
+def test_a_condition_holds_for_a_list(rows: int) -> None:
+    fields = {
+        "resources": col.things.each({"uid": col.u}).where(col.a == "x"),
+        "finding_info.types": list_of(col.b, col.c).where(col.a == "x"),
+    }
+    record = {"things": [{"u": "1"}], "b": "it's", "c": "[]"}
+    with_it, without = run(fields, {"a": "x"} | record, {"a": "z"} | record, rows=rows)
+    assert with_it["resources"] == [{"uid": "1"}]
+    assert with_it["finding_info"]["types"] == ["it's", "[]"]
+    assert "resources" not in without
+    assert without["unmapped"] == {"a": "z", "b": "it's", "c": "[]", "things": '[{"u":"1"}]'}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("message", lambda: ["a", col.b], "message: a list is given where one value is wanted"),
+        ("message", lambda: col.things.each_of("k"), "message: a list is given"),
+        ("message", lambda: text("{}", list_of(col.a)), "message: a list cannot stand in a list or a text"),
+        ("finding_info.types", lambda: [col.a, ["b"]], "finding_info.types: a list cannot stand in a list"),
+        ("finding_info.types", lambda: "a", "finding_info.types: one value is given where a list is wanted"),
+        ("finding_info.types", lambda: coalesce(list_of(col.a), col.b), "finding_info.types: one of several values"),
+        ("finding_info.types", lambda: col.things.every("a[]"), r"finding_info.types: each\(\) .* every\(\) before it"),
+        ("resources", lambda: col.a, "resources is a list of objects"),
+        ("resources", lambda: col.things.each_of("k"), "resources is a list of objects"),
+        (
+            "resources",
+            lambda: when(col.a == "x").then(col.things.each({"uid": col.u})),
+            "resources is a list of objects",
+        ),
+        ("resources", lambda: [col.things.each({"uid": col.u}), col.a], "resources is a list of objects"),
+        ("resources", lambda: col.things.each({"labels": "a"}), "resources.labels: one value is given"),
+        ("resources", lambda: col.things.each({"uid": [col.a]}), "resources.uid: a list is given"),
+        ("evidences", lambda: col.things.each({"file": obj({"nam": col.a})}), "evidences.file.nam: .*'name'"),
+        ("evidences", lambda: col.things.each({"file": col.a}), "evidences.file is an object: map what is in it"),
+        ("device", lambda: col.a, "device is an object"),
+        ("device", lambda: col.things.each({"ip": col.a}), r"device: each\(\) makes a list of objects, and this is no"),
+        ("finding_info.created_time", lambda: col.a, r"finding_info.created_time: give a time, by iso8601\(\)"),
+        ("finding_info.created_time", lambda: first(col.a.iso8601(), default="x"), "has a text for default"),
+        ("message", lambda: col.a.lower, r'message: lower\(\) is a word: write col\["lower"\]'),
+        ("message", lambda: when(col.a.lower == "x").then("y"), "False is no condition"),
+        ("message", lambda: col.a.where(col.b), "this expression is no condition"),
+        ("message", lambda: col.a.where((col.b == "x") & col.a), "this expression is no condition"),
+        ("message", lambda: text("{", col.a), r"text\('{'\): .*write {{ or }} for a brace"),
+        ("message", lambda: text("{:>5}", col.a), "one {} for each"),
+        ("message", lambda: text("{!r}", col.a), "one {} for each"),
+        ("device", lambda: obj({"ip": col.a, "type_id": "Server"}, needs="type_id"), "no value of the record"),
+        ("evidences", lambda: col.a.each({"file": obj({"hashes": col.h.each({})}, needs="hashes")}), "no value of"),
+    ],
+)
+def test_a_mistake_is_told_by_its_path(path: str, value: Callable[[], Any], message: str) -> None:
+    with pytest.raises(MappingError, match=message):
+        run({path: value()})
 
 
 def test_what_an_object_needs_has_to_be_mapped() -> None:
@@ -179,6 +252,110 @@ def test_a_default_makes_no_object_by_itself(rows: int) -> None:
     assert [event.get("resources") for event in (named, addressed, neither)] == [
         [{"uid": "1"}], [{"uid": "unknown", "name": "x"}], None,
     ]  # fmt: skip
+
+
+@ROWS
+@pytest.mark.parametrize(
+    ("fields", "record"),
+    [
+        ({"device.hostname": first(col.a, default="odd")}, {"a": "odd"}),
+        ({"resources": col.things.each({"uid": first(col.u, default="odd")})}, {"things": [{"u": "odd"}]}),
+        ({"device.type_id": col.a}, {"a": "Unknown"}),
+        ({"evidences": col.things.each({"file.type_id": col.t})}, {"things": [{"t": "Unknown"}]}),
+        ({"device": {"hostname": col.c, "type_id": col.a, "type": col.b}}, {"a": "odd", "b": "else", "c": "h"}),
+        (
+            {"evidences": col.things.each({"file": {"name": col.n, "type_id": col.t, "type": col.n}})},
+            {"things": [{"t": "odd", "n": "else"}]},
+        ),
+        ({"finding_info.types": col.a}, {"a": "5"}),
+        ({"finding_info.types": col.things.each_of()}, {"things": "odd"}),
+        ({"resources": col.things.each({"uid": col.u, "labels": col.l.each_of()})}, {"things": [{"u": "1", "l": "y"}]}),
+        ({"resources": col.things.each({"uid": col.u, "labels": col.l})}, {"things": [{"u": "1", "l": 57}]}),
+        (
+            {
+                "resources": [
+                    col.thing.each({"uid": first(col.u, default="odd")}),
+                    col.things.each({"uid": col.u}),
+                ]
+            },
+            {"things": [{"u": "odd"}]},
+        ),
+    ],
+)
+def test_what_makes_no_object_is_not_lost(rows: int, fields: dict[str, Any], record: Json) -> None:
+    (event,) = run(fields, record, rows=rows)
+    said = json.dumps({name: event.get(name) for name in ("device", "resources", "evidences", "unmapped")})
+    assert [text for text in map(str, _scalars(record)) if text not in said] == []
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(inner)
+    else:
+        yield value
+
+
+@ROWS
+def test_of_a_repeated_member_of_an_element_nothing_is_lost(rows: int) -> None:
+    twice = [{Twice("u"): "1", Twice("u"): "2"}]
+    (event,) = run({"resources": col.things.each({"uid": col.u})}, {"things": twice}, rows=rows)
+    assert event["resources"] == [{"uid": "1"}]
+    assert event["unmapped"]["things"] == '[{"u":"1","u":"2"}]'
+
+
+class Twice(str):
+    """The name of a member that its object holds twice."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@ROWS
+def test_a_text_that_looks_like_an_empty_object_is_an_element(rows: int) -> None:
+    fields = {"resources": [col.things.each({"uid": element}), list_of(col.a).each({"uid": element})]}
+    (event,) = run(fields, {"things": ["{}", {}, None, "null"], "a": "{}"}, rows=rows)
+    assert [found["uid"] for found in event["resources"]] == ["{}", "null", "{}"]
+
+
+@ROWS
+def test_the_caption_of_an_id_can_be_a_default(rows: int) -> None:
+    fields = {
+        "device": {"hostname": col.b, "type_id": first(col.a, default="Server")},
+        "evidences": col.things.each({"file": {"name": col.n, "type_id": first(col.t, default="Folder")}}),
+    }
+    records = [{"b": "h", "things": [{"n": "x"}]}, {"c": "1", "things": [{"o": "y"}]}, {"a": "Mobile", "b": "p"}]
+    host, nothing, phone = run(fields, *records, rows=rows)
+    assert host["device"] == {"hostname": "h", "type_id": 1, "type": "Server"}
+    assert host["evidences"] == [{"file": {"name": "x", "type_id": 2, "type": "Folder"}}]
+    assert "device" not in nothing
+    assert "evidences" not in nothing
+    assert phone["device"] == {"hostname": "p", "type_id": 5, "type": "Mobile"}
+
+
+@ROWS
+def test_a_value_with_a_default_is_never_missing(rows: int) -> None:
+    fields = {"message": when(first(col.a, default="u").is_null()).then("missing").otherwise("there")}
+    assert [event["message"] for event in run(fields, {}, {"a": "1"}, rows=rows)] == ["there", "there"]
+
+
+@ROWS
+def test_inside_two_lists_outer_is_the_record(rows: int) -> None:
+    labels = col.tags.each_of(where=outer.b == "b", text=text("{}-{}", outer.a, col.k))
+    fields = {"resources": col.things.each({"uid": col.id, "labels": labels})}
+    things = [{"id": "1", "a": "element", "b": "element", "tags": [{"k": "k"}]}]
+    (event,) = run(fields, {"a": "record", "b": "b", "things": things}, rows=rows)
+    assert event["resources"] == [{"uid": "1", "labels": ["record-k"]}]
+
+
+def test_the_records_columns_named_in_a_list_of_texts_are_checked() -> None:
+    for given in (col.things.each_of(text=outer.aa), col.things.each_of(where=outer.aa == "x")):
+        with pytest.raises(MappingError, match="no column 'aa'; did you mean 'a'"):
+            run({"finding_info.types": given})
+        with pytest.raises(MappingError, match="no column 'aa'; did you mean 'a'"):
+            run({"resources": col.things.each({"labels": given})})
 
 
 def test_two_event_maps_agree_on_a_default() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -37,6 +38,16 @@ def pages(number: int, step: int = 1_000) -> Iterator[list[ObjectRef]]:
         ]
 
 
+@pytest.fixture
+def usual_collections() -> Iterator[None]:
+    """Garbage is collected as often as outside tests (see tests/conftest.py)."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("usual_collections")
 def test_many_objects_are_planned_in_bounded_memory(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(batch_objects=100)
     monkeypatch.setattr(plan, "CHUNK", 500)

@@ -278,7 +278,8 @@ class Case(Word):
 
     @property
     def passes_text(self) -> bool:
-        return any(value.passes_text for value in self.given)
+        # who writes an `otherwise` expects any text there
+        return any(then.passes_text for _, then in self.branches)
 
     @property
     def is_list(self) -> bool:

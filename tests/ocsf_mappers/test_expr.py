@@ -74,3 +74,20 @@ def test_columns_names_every_column_read_conditions_included() -> None:
 )
 def test_every_word_of_the_vocabulary_knows_what_it_reads(value: Expr, read: list[str]) -> None:
     assert _paths(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        (col.a, True),
+        (col.a.replace(x="y"), True),
+        (coalesce(col.a.extract("(x)"), "y"), True),
+        (when(col.b == "x").then(col.a), True),
+        (when(col.b == "x").then("y").otherwise(col.a), False),
+        (col.a.replace({"x": "y"}, otherwise=col.a), False),
+        (col.a.replace_prefix({"x": "y"}, otherwise=col.a), False),
+        ("y", False),
+    ],
+)
+def test_a_text_that_nobody_expected_is_told_from_one_that_an_otherwise_takes(value: object, passes: bool) -> None:
+    assert as_word(value).passes_text is passes

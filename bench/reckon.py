@@ -34,7 +34,7 @@ GET = Price(0.0004 / 1_000, "a GET or HEAD request of S3 Standard", S3_PAGE)
 STORED = Price(0.023, "a GB-month in S3 Standard, first 50 TB", S3_PAGE)
 CPU_HOUR = Price(0.0725 / 2, "an hour of one vCPU: half a c7g.large, on demand, Linux", EC2_PAGE)
 PRICES = (PUT, GET, STORED, CPU_HOUR)
-PRICES_AT = "2026-11"
+"""Of 2026-11, as docs/scale.md says."""
 
 BUSY = 0.7
 """Share of the time that workers are meant to be busy in: logs come in waves."""

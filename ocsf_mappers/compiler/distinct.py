@@ -202,7 +202,7 @@ class Leaves:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
         return without_blank(self(path), self.blank(path))
 

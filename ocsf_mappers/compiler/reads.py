@@ -63,7 +63,7 @@ class Record:
         """The texts that say nothing in a column."""
         return () if self._leaves.get(path, False) else self._blank
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
         return without_blank(self(path), self.blank(path))
 
@@ -109,7 +109,7 @@ class SharedRecord:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
         return without_blank(self(path), self.blank(path))
 
@@ -185,10 +185,10 @@ class Element:
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: of all members that is asked once, in `read`."""
         if path[0] == OUTER:
-            return self._record.said(path[1:])
+            return self._record.known(path[1:])
         return self(path, "a")
 
     def shared(self, word: Word, sql: str) -> str:

@@ -21,8 +21,8 @@ class Claim(Word):
 
 
 @dataclass(frozen=True)
-class Compare(Claim):
-    """Two values compared; false where either is null."""
+class Pair(Claim):
+    """A claim of two values with an operator between them."""
 
     op: str
     left: Word
@@ -30,21 +30,19 @@ class Compare(Claim):
 
     def sql(self, at: Resolver) -> str:
         return f"({self.left.sql(at)} {self.op} {self.right.sql(at)})"
+
+
+@dataclass(frozen=True)
+class Compare(Pair):
+    """Two values compared; false where either is null."""
 
     def said(self, words: Explained) -> str:
         return f"{words.whole(self.left)} {'!=' if self.op == '<>' else self.op} {words.whole(self.right)}"
 
 
 @dataclass(frozen=True)
-class Logic(Claim):
+class Logic(Pair):
     """Two claims joined."""
-
-    op: str
-    left: Word
-    right: Word
-
-    def sql(self, at: Resolver) -> str:
-        return f"({self.left.sql(at)} {self.op} {self.right.sql(at)})"
 
     def _operands(self) -> Iterator[Word]:
         """The operands of the same operator, however they were nested."""

@@ -129,7 +129,7 @@ class _Element:
         """The texts that say nothing."""
         return self.record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
         return without_blank(self(path), self.blank(path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.vocabulary.word import TEXT, Consumption, Explained, Resolver, Spelling, Word, both, quoted
@@ -53,16 +54,30 @@ class Replace(Word):
         return _table_said("replace", self.inner, self.pairs, self.otherwise, words)
 
 
+class Classed(Word):
+    """A text or number of which nothing but a class is kept, by a table; it consumes nothing."""
+
+    pairs: tuple[tuple[Any, str], ...]
+    otherwise: Word
+
+    def sql(self, at: Resolver) -> str:
+        return self.spelled(at, TEXT)
+
+    def results(self) -> Iterator[str | int]:
+        yield from (new for _, new in self.pairs)
+        yield from self.otherwise.results()
+
+    def gives_only(self, known: Collection[str]) -> bool:
+        return _all_known(self.pairs, self.otherwise, known)
+
+
 @dataclass(frozen=True)
-class ReplacePrefix(Word):
+class ReplacePrefix(Classed):
     """Text classed by the first key that it starts with, in upper or lower case."""
 
     inner: Word
     pairs: tuple[tuple[str, str], ...]
     otherwise: Word
-
-    def sql(self, at: Resolver) -> str:
-        return self.spelled(at, TEXT)
 
     def spelled(self, at: Resolver, spelling: Spelling) -> str:
         found = Prefix(self.inner, tuple(old for old, _ in self.pairs)).sql(at)
@@ -72,13 +87,6 @@ class ReplacePrefix(Word):
         branches = " ".join(f"WHEN {found} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
         rest = self.otherwise.spelled(at, spelling)
         return f"CASE WHEN {self.inner.sql(at)} IS NULL THEN NULL {branches} ELSE {rest} END"
-
-    def results(self) -> Iterator[str | int]:
-        yield from (new for _, new in self.pairs)
-        yield from self.otherwise.results()
-
-    def gives_only(self, known: Collection[str]) -> bool:
-        return _all_known(self.pairs, self.otherwise, known)
 
     def said(self, words: Explained) -> str:
         return _table_said("replace_prefix", self.inner, self.pairs, self.otherwise, words)
@@ -138,27 +146,17 @@ class Extract(Word):
 
 
 @dataclass(frozen=True)
-class Band(Word):
+class Band(Classed):
     """The text of the highest floor that a number reaches, null where it is no number; floors are in falling order."""
 
     inner: Word
     pairs: tuple[tuple[int, str], ...]
     otherwise: Word
 
-    def sql(self, at: Resolver) -> str:
-        return self.spelled(at, TEXT)
-
     def spelled(self, at: Resolver, spelling: Spelling) -> str:
         number = f"try_cast({self.inner.sql(at)} AS DOUBLE)"
         branches = " ".join(f"WHEN {number} >= {floor} THEN {spelling.constant(new)}" for floor, new in self.pairs)
         return f"CASE WHEN {number} IS NULL THEN NULL {branches} ELSE {self.otherwise.spelled(at, spelling)} END"
-
-    def results(self) -> Iterator[str | int]:
-        yield from (new for _, new in self.pairs)
-        yield from self.otherwise.results()
-
-    def gives_only(self, known: Collection[str]) -> bool:
-        return _all_known(self.pairs, self.otherwise, known)
 
     def said(self, words: Explained) -> str:
         floors = ", ".join(f"from {floor} {quoted(new)}" for floor, new in self.pairs)

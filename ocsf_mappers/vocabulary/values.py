@@ -34,7 +34,7 @@ class Column(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at(self.path) if self.as_written else at.said(self.path)
+        return at(self.path) if self.as_written else at.known(self.path)
 
     @property
     def passes_text(self) -> bool:
@@ -210,7 +210,7 @@ class First(Coalesce):
         return f"first({', '.join(map(words.whole, self.items))}, else {quoted(self.otherwise)})"
 
 
-def said(word: Word) -> Word:
+def without_default(word: Word) -> Word:
     """What the record says of a value, without the default that stands where it says nothing."""
     if not isinstance(word, First):
         return word

@@ -43,7 +43,7 @@ class Resolver(Protocol):
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column; none in one that holds JSON."""
 
-    def said(self, path: Path) -> str:
+    def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
 
     def shared(self, word: Word, sql: str) -> str:
@@ -211,7 +211,7 @@ def both(left: str | None, right: str | None) -> str | None:
 def _words(value: object) -> Iterator[Word]:
     if isinstance(value, tuple):
         for item in value:
-            if not isinstance(item, str):  # most are, and to ask whether one is a word takes ten times longer
+            if not isinstance(item, str):  # most are; to ask whether one is of an abstract class costs more
                 yield from _words(item)
     elif isinstance(value, Word):
         yield value

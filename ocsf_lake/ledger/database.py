@@ -7,7 +7,9 @@ want a folder of scripts and a configuration for what are a few statements in tw
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +184,7 @@ def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
     )
     _use_wal(engine)
     _notice_another_file(engine, path)
+    _leave_at_fork(engine)
     return engine
 
 
@@ -237,6 +240,22 @@ def _notice_another_file(engine: sa.Engine, path: Path) -> None:
     def taken(_: Any, record: sa.pool.ConnectionPoolEntry, __: Any) -> None:
         if record.info["file"] != _identity(path):
             raise sa.exc.DisconnectionError(f"{path} is another file now")  # which makes the pool open that one
+
+
+_left: list[sa.Pool] = []
+"""Connections of the process that this one was forked from. SQLite forbids a child to use them, or to close them."""
+
+
+def _leave_at_fork(engine: sa.Engine) -> None:
+    """A forked process opens a connection of its own: https://www.sqlite.org/howtocorrupt.html, section 2.6."""
+    found = weakref.ref(engine)
+
+    def leave() -> None:
+        if (left := found()) is not None:
+            _left.append(left.pool)
+            left.dispose(close=False)
+
+    os.register_at_fork(after_in_child=leave)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from ocsf_mappers.errors import ConfigError, RetriableError
 from tests.ocsf_lake.conftest import BOUNDS, contents
 from tests.ocsf_lake.test_ingest import rows
 from tests.servers.postgres import Postgres
+from tests.support import PROJECT
 
 FIRST_VERSION = """
 CREATE TABLE objects (
@@ -311,3 +314,34 @@ def test_a_file_that_was_put_in_the_place_of_the_ledger_s_is_the_ledger(tmp_path
     with sqlite3.connect(tmp_path / "former.db") as former:
         assert former.execute("SELECT word FROM said").fetchall() == [("one",), ("two",)]
     former.close()
+
+
+FORKED = """
+import os, sys
+import sqlalchemy as sa
+from ocsf_lake.ledger import tables
+from ocsf_lake.ledger.database import connect
+
+engine = connect(f"sqlite:///{sys.argv[1]}", tables.METADATA, "ledger")
+
+def used():
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        return id(connection.connection.driver_connection)
+
+before = used()
+assert used() == before, "none is kept: this shows nothing"
+if (child := os.fork()) == 0:
+    os._exit(int(used() == before))
+_, status = os.waitpid(child, 0)
+assert used() == before
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_process_opens_the_database_for_itself(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "ledger.db")],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr

@@ -33,7 +33,7 @@ from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
 from ocsf_mappers.vocabulary.values import Coalesce, Column, First, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
+from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
 if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import Mapper
@@ -154,7 +154,7 @@ def _document(root: str) -> str:
     return f"{sqltext.text('{' + orjson.dumps(root).decode() + ':')} || root || '}}'"
 
 
-class Leaves:
+class Leaves(Resolver):
     """A record's columns and members, each under a name of its own.
 
     Args:
@@ -167,11 +167,6 @@ class Leaves:
         self._is_json = is_json or {}
         self._names: dict[Leaf, str] = {}
         self._shared: dict[Word, tuple[str, str]] = {}
-
-    @property
-    def record(self) -> Resolver:
-        """These are the record's own."""
-        return self
 
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
@@ -201,10 +196,6 @@ class Leaves:
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
-
-    def known(self, path: Path) -> str:
-        """SQL for a column, null where its text says nothing."""
-        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """The name of a layer that is computed once."""

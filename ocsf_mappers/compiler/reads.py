@@ -15,7 +15,7 @@ from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
 from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
 
 
-class Record:
+class Record(Resolver):
     """The record's columns.
 
     Args:
@@ -38,11 +38,6 @@ class Record:
         self._blank = tuple(blank)
         self._shared: dict[Word, tuple[str, str]] = {}
 
-    @property
-    def record(self) -> Resolver:
-        """These are the record's own."""
-        return self
-
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
         if path[0] == OBJECT_KEY:
@@ -51,21 +46,9 @@ class Record:
             return "r." + ".".join(sqltext.name(step) for step in path)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
-    def member(self, word: Member) -> str:
-        """SQL that takes a member out of a JSON column where it is needed, which may be in few records."""
-        return word.taken(self)
-
-    def is_null(self, word: Word) -> str:
-        """SQL that is true where a value is missing."""
-        return f"({word.sql(self)} IS NULL)"
-
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return () if self._leaves.get(path, False) else self._blank
-
-    def known(self, path: Path) -> str:
-        """SQL for a column, null where its text says nothing."""
-        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
@@ -76,17 +59,12 @@ class Record:
         return [f"{sql} AS {name}" for name, sql in self._shared.values()]
 
 
-class SharedRecord:
+class SharedRecord(Resolver):
     """The same columns as lists see them: members of JSON columns are taken out once, ahead of all lists."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
-
-    @property
-    def record(self) -> Resolver:
-        """These are the record's own."""
-        return self
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -101,17 +79,9 @@ class SharedRecord:
         place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
 
-    def is_null(self, word: Word) -> str:
-        """SQL that is true where a value is missing."""
-        return f"({word.sql(self)} IS NULL)"
-
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
-
-    def known(self, path: Path) -> str:
-        """SQL for a column, null where its text says nothing."""
-        return without_blank(self(path), self.blank(path))
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
@@ -123,7 +93,7 @@ class SharedRecord:
             yield f"{_extracted(text, places)} AS q{number}"
 
 
-class Element:
+class Element(Resolver):
     """What the fields of one `each` read of an element; `read` gives the list that they read it from.
 
     Args:
@@ -177,10 +147,6 @@ class Element:
         place = _place(places, sqltext.pointer(*word.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
-    def is_null(self, word: Word) -> str:
-        """SQL that is true where a value is missing."""
-        return f"({word.sql(self)} IS NULL)"
-
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
@@ -190,10 +156,6 @@ class Element:
         if path[0] == OUTER:
             return self._record.known(path[1:])
         return self(path, "a")
-
-    def shared(self, word: Word, sql: str) -> str:
-        """The SQL itself: what is inside a list is computed where it stands."""
-        return sql
 
     def read(self, elements: str, wanted: str) -> str:
         """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.

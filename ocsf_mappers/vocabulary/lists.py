@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ocsf_mappers import sqltext
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Case, ListOf
-from ocsf_mappers.vocabulary.word import Consumption, Explained, Member, Resolver, Word, both, without_blank
+from ocsf_mappers.vocabulary.word import Consumption, Explained, Resolver, Word, both, without_blank
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class EachOf(Word):
         return f"each_of({', '.join(said)})"
 
 
-class _Element:
+class _Element(Resolver):
     """What the words inside `each_of` read: members of the element `e`.
 
     Args:
@@ -107,7 +107,12 @@ class _Element:
     """
 
     def __init__(self, around: Resolver) -> None:
-        self.record = around.record
+        self._record = around.record
+
+    @property
+    def record(self) -> Resolver:
+        """What the record's own columns are read from."""
+        return self._record
 
     def __call__(self, path: Path) -> str:
         """SQL for a member of the element, the element itself, or a column of the record."""
@@ -117,25 +122,9 @@ class _Element:
             return "json_extract_string(e, '$')"
         return f"json_extract_string(e, {sqltext.pointer(*(path[1:] if path[0] == ELEMENT else path))})"
 
-    def member(self, word: Member) -> str:
-        """SQL for a member of a JSON value."""
-        return word.taken(self)
-
-    def is_null(self, word: Word) -> str:
-        """SQL that is true where a value is missing."""
-        return f"({word.sql(self)} IS NULL)"
-
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing."""
         return self.record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
-
-    def known(self, path: Path) -> str:
-        """SQL for a column, null where its text says nothing."""
-        return without_blank(self(path), self.blank(path))
-
-    def shared(self, word: Word, sql: str) -> str:
-        """The SQL itself."""
-        return sql
 
 
 def elements(array: str) -> str:

@@ -24,30 +24,37 @@ LONG_PATTERN = 40
 """A longer pattern is named where a word is explained, and written out once below."""
 
 
-class Resolver(Protocol):
-    """Where words find their values."""
+class Resolver(ABC):
+    """Where words find their values: the record, unless a subclass says otherwise."""
 
     @property
     def record(self) -> Resolver:
         """Where columns of the record are found, whatever this one stands in."""
+        return self
 
+    @abstractmethod
     def __call__(self, path: Path) -> str:
         """SQL for a column."""
 
-    def member(self, word: Member) -> str:
-        """SQL for a member of a JSON value, as text."""
-
-    def is_null(self, word: Word) -> str:
-        """SQL that is true where a value is missing."""
-
+    @abstractmethod
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column; none in one that holds JSON."""
 
     def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
+        return without_blank(self(path), self.blank(path))
+
+    def member(self, word: Member) -> str:
+        """SQL for a member of a JSON value, as text; here it is taken out where it is needed."""
+        return word.taken(self)
+
+    def is_null(self, word: Word) -> str:
+        """SQL that is true where a value is missing."""
+        return f"({word.sql(self)} IS NULL)"
 
     def shared(self, word: Word, sql: str) -> str:
         """The SQL of a word that is costly and may be needed several times, or the name of a column that holds it."""
+        return sql
 
 
 class Member(Protocol):

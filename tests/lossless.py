@@ -90,7 +90,7 @@ def steering(source: str) -> frozenset[str]:
     mapper = registry.load(source)
     given = [value for event in mapper.events for value in (*event.words.values(), event.where) if value is not None]
     found = set()
-    for word in map(as_word, (*given, mapper.table)):
+    for word in map(as_word, (*given, mapper.table_word)):
         for claim in word.every():
             if isinstance(claim, claims):
                 found |= {path for inner in claim.every() if (path := _path(inner))}

@@ -38,7 +38,6 @@ def described() -> list[dict[str, Any]]:
     """Every source that can be used: name, product, and lists of formats, classes and tables."""
     from ocsf_mappers import registry
     from ocsf_mappers.ocsf import schema
-    from ocsf_mappers.vocabulary.check import table_names
 
     facts = schema.load()
     found = []
@@ -51,7 +50,7 @@ def described() -> list[dict[str, Any]]:
                 "product": " ".join(filter(None, [product.vendor, product.name, product.feature])),
                 "formats": [reader.label for reader in mapper.readers],
                 "classes": [f"{item.caption} [{item.uid}]" for item in classes],
-                "tables": table_names(mapper),
+                "tables": list(mapper.tables),
             }
         )
     return found

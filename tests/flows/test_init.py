@@ -89,7 +89,7 @@ def test_deploy_files_are_those_of_deploy(project: Path) -> None:
 def test_the_example_mapper_is_a_source_once_it_is_installed(
     project: Path, tmp_path: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry._offered.cache_clear()
+    registry.forget()
     assert "example_dns" not in registry.names()
     about = tmp_path / "installed" / "mine-1.dist-info"
     about.mkdir(parents=True)

@@ -29,6 +29,7 @@ ENTRY_POINTS = "ocsf_lake.sources"
 """Entry point group in which other packages offer sources: `name = "package.module:SOURCE"`."""
 
 _folders: dict[Path, None] = {}
+_files: dict[str, Path] = {}
 _checked: WeakSet[Mapper] = WeakSet()
 
 
@@ -40,6 +41,22 @@ def use_folder(folder: Path) -> None:
     if (path := folder.resolve()) not in _folders:
         _folders[path] = None
         forget()
+
+
+def use_file(file: Path) -> str:
+    """Take the source that a single Python file is, in the place of another one of its name, and give its name.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    path = file.resolve()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {str(file)!r}")
+    name = path.parent.name if path.name == "__init__.py" else path.stem
+    if _files.get(name) != path:
+        _files[name] = path
+        forget()
+    return name
 
 
 def forget() -> None:
@@ -65,8 +82,8 @@ def _offered() -> dict[str, EntryPoint]:
 
 @cache
 def _in_folders() -> dict[str, Path]:
-    """Name -> file of the sources in folders."""
-    found: dict[str, Path] = {}
+    """Name -> file of the sources in folders, and of single files."""
+    found = dict(_files)
     for folder in _folders:
         for module in pkgutil.iter_modules([str(folder)]):
             if not module.name.startswith(("_", "test")):
@@ -108,25 +125,12 @@ def load(name: str) -> Mapper:
     return mapper
 
 
-def from_file(file: Path) -> Source:
-    """The source that a single Python file is, checked.
-
-    Raises:
-        ConfigError: There is no such file.
-        MappingError: It cannot be loaded, whatever it raises, or something that it names is wrong.
-    """
-    if not file.is_file():
-        raise ConfigError(f"there is no file {str(file)!r}")
-    with _loading(file.stem):
-        return _as_source(_members(_run(file)))
-
-
 @cache
 def _source(name: str) -> Source:
     with _loading(name), unchecked():
-        if name in _offered():
+        if name in _offered() and name not in _files:
             return _as_source(_offered()[name].load())
-        if name in _own():
+        if name in _own() and name not in _files:
             return _as_source(_members(importlib.import_module(f"{own.__name__}.{name}")))
         found = _as_source(_members(_run(_in_folders()[name])))
         if found.name != name:
@@ -139,11 +143,10 @@ _MODULES = "ocsf_lake_mappers_"
 
 def _run(file: Path) -> ModuleType:
     """A file as a module under a name that no package has."""
-    where = file.parent.parent if file.name == "__init__.py" else file.parent
-    name = f"{_MODULES}{list(_folders).index(where) if where in _folders else 'file'}"
-    name = f"{name}_{file.parent.name if file.name == '__init__.py' else file.stem}"
-    folders = [str(file.parent)] if file.name == "__init__.py" else None
-    found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
+    is_package = file.name == "__init__.py"
+    name = f"{_MODULES}{file.parent.name if is_package else file.stem}"
+    inside = [str(file.parent)] if is_package else None
+    found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)

@@ -19,6 +19,7 @@ def sources(as_json: JsonOption = False) -> None:
     """List the sources with formats, OCSF classes and tables."""
     from ocsf_mappers import registry
 
+    settings()  # they may name a folder of sources
     found = described()
     broken = registry.usable()[1]
     for reason in broken.values():

@@ -59,6 +59,24 @@ def use_file(file: Path) -> str:
     return name
 
 
+def file_of(name: str) -> Path | None:
+    """The file that a source is written in, a package's `__init__.py`; None where that cannot be told.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    if name not in names():
+        raise ConfigError(f"there is no source {name!r}{nearest(name, names())}")
+    if name in _in_folders() and (name in _files or name not in _own() | _offered().keys()):
+        return _in_folders()[name]
+    module = _offered()[name].module if name in _offered() else f"{own.__name__}.{name}"
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:
+        return None
+    return Path(found.origin) if found is not None and found.origin is not None else None
+
+
 def forget() -> None:
     """Find and load all sources anew when they are next asked for: some have changed."""
     for remembered in (_own, _offered, _in_folders, _source, _everything):

@@ -55,7 +55,9 @@ def check(mapper: Mapper) -> None:
     except OcsfMappersError as error:  # some row is no expression at all
         raise MappingError(str(error), source=mapper.name) from error
     if problems:
-        raise MappingError("; ".join(problems), source=mapper.name)
+        all_of_them = MappingError("; ".join(problems), source=mapper.name)
+        all_of_them.problems = tuple(problems)
+        raise all_of_them
 
 
 def _problems(checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:

@@ -53,7 +53,7 @@ def check(
             output.print_json([_plain(report) for report in found])
         else:
             for report in found:
-                sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in _lines(report)))
+                sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines(report)))
         if not watch:
             raise typer.Exit(int(any(report.problems for report in found)))
         _wait(found)
@@ -81,7 +81,8 @@ def _plain(report: Report) -> dict[str, object]:
     return found
 
 
-def _lines(report: Report) -> Iterator[str]:
+def lines(report: Report) -> Iterator[str]:
+    """A report for people."""
     place = "" if report.file is None else f"  {_short(report.file)}"
     yield f"{report.source}{place}"
     counts = report.counts
@@ -91,10 +92,11 @@ def _lines(report: Report) -> Iterator[str]:
             f" {terminal.plural(counts['events'], 'event')}, {counts['quarantined']:,} in quarantine,"
             f" {counts['dropped']:,} dropped; OCSF {', '.join(report.versions)}"
         )
+    yield from (f"    in quarantine: {reason} ({number})" for reason, number in report.quarantined.most_common(NAMED))
     if (found := report.coverage) is not None:
         yield f"  {len(found.mapped)} of {terminal.plural(len(found.members), 'member')} mapped"
         if found.unmapped:
-            most = found.unmapped.most_common(NAMED)
+            most = sorted(found.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
             shown = [f"{path} ({number} of {found.members[path]})" for path, number in most]
             yield f"    unmapped, in so many records: {_named(shown, len(found.unmapped))}"
         if found.dropped:

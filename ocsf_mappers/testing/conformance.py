@@ -156,6 +156,11 @@ def _placed(error: MappingError, file: Path | None) -> Iterator[str]:
         yield f"{file}:{line}: {problem}" if line else problem
 
 
+def line_of(file: Path, path: str) -> int | None:
+    """The line of a mapper's file with the row of an OCSF path; None where that cannot be told."""
+    return _line(file.read_text(encoding="utf-8", errors="replace"), path) if file.is_file() else None
+
+
 def _line(text: str, problem: str) -> int | None:
     """The line of the row that a problem begins with: the path, or its last step inside a table of its own."""
     path = problem.partition(":")[0]

@@ -135,7 +135,7 @@ class Attempt:
             self._do(part.pieces)
             del part  # before the next one is read: a part is the largest thing in memory
         self.end()
-        self._end_files()
+        self._end_files(self.all)
         for attempt in self.all:
             attempt._sum_up()
         # A try that was given up may have asked for one that has no records.
@@ -296,8 +296,8 @@ class Attempt:
         own = [*parquet.split(mapped.events), *(rejects.slices(mapped.rejects, self.batch) if self.quarantines else ())]
         alone = []
         if self.work.proves or self._earlier is not None:
-            trial = Writer(self.lake.settings, self.batch.id)
-            trial.add([*listed, *own], self.number)
+            trial = Writer(self.lake.settings, self.batch.id, self.number)
+            trial.add([*listed, *own])
             alone = list(trial.ended(_first_folder))
         return Prepared(pieces, mapped, found, [*listed, *own], alone, sum(len(rows) for *_, rows in own))
 
@@ -340,19 +340,21 @@ class Attempt:
             self._earlier.keep(prepared.alone)
         self._passed.update(piece.ref for piece in prepared.pieces)
         self.number += 1
-        if self.work.parts_alone or sum(one.writer.bytes for one in self.all) > writers.MOST_BYTES:
-            self._end_files()
+        if self.work.parts_alone:
+            self._end_files([self])
+        elif sum(one.writer.bytes for one in self.all) > writers.MOST_BYTES:
+            self._end_files(self.all)
         self.work.ended(self.batch.id)
 
     def add(self, slices: Sequence[Slice]) -> None:
         """Adds rows to the files."""
         with self._unproved():
-            self.writer.add(slices, self.number)
+            self.writer.add(slices)
 
-    def _end_files(self) -> None:
-        """Writes the files as they are; rows that come after go into others."""
+    def _end_files(self, attempts: Sequence[Attempt]) -> None:
+        """Writes files as they are; rows that come after go into others."""
         self.lease.check()
-        for attempt in self.all:
+        for attempt in attempts:
             with self._unproved():
                 attempt._put()
 

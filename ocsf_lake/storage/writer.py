@@ -21,7 +21,7 @@ from ocsf_lake.storage.parquet import Encoded, FileInfo, Form, Slice
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.ocsf import tables
 
-GROUP_ROWS = 10_000
+GROUP_ROWS = 4_000
 """Fewer rows than this wait for those of further parts, before they are a row group."""
 
 WAITING_BYTES = 32 << 20
@@ -50,11 +50,14 @@ class Writer:
     Args:
         settings: Form of the files.
         batch_id: Batch the rows belong to.
+        number: What the names of the first files have; those of files that are begun after these were ended have the
+            next one.
     """
 
-    def __init__(self, settings: Form, batch_id: str) -> None:
+    def __init__(self, settings: Form, batch_id: str, number: int = 0) -> None:
         self.settings = settings
         self.batch_id = batch_id
+        self.number = number
         self._files: dict[tuple[Partition, int | None], _File] = {}
 
     @property
@@ -62,12 +65,12 @@ class Writer:
         """What is in memory for files, about, without rows that wait."""
         return sum(file.bytes for file in self._files.values())
 
-    def add(self, slices: Iterable[Slice], part: int) -> None:
-        """Adds the rows of a part; files that it is the first to have rows for are named after it."""
+    def add(self, slices: Iterable[Slice]) -> None:
+        """Adds the rows of a part."""
         for partition, class_uid, rows in slices:
             key = (partition, class_uid)
             if key not in self._files:
-                self._files[key] = _File(self.settings, partition, class_uid, part)
+                self._files[key] = _File(self.settings, partition, class_uid)
             self._files[key].add(rows)
         if sum(file.waiting_bytes for file in self._files.values()) > WAITING_BYTES:
             for file in self._files.values():
@@ -81,7 +84,13 @@ class Writer:
     def ended(self, folder: FolderOf) -> Iterator[Encoded]:
         """The files, complete, in the order of partitions and classes; what is added next begins others."""
         for key in sorted(self._files, key=lambda key: (key[0], key[1] or 0)):
-            yield self._files.pop(key).ended(self.batch_id, folder)
+            file = self._files.pop(key)
+            data = file.ended()
+            path = f"{folder(file.partition)}/{layout.file_name(self.batch_id, self.number, file.class_uid)}"
+            first, last = min(file.times, default=None), max(file.times, default=None)
+            checksum = parquet.checksum(data)
+            yield FileInfo(path, *key, file.rows, data.size, checksum, first, last), data
+        self.number += 1
 
     @property
     def open(self) -> Sequence[tuple[Partition, int | None]]:
@@ -96,7 +105,6 @@ class _File:
     settings: Form
     partition: Partition
     class_uid: int | None
-    part: int
     rows: int = 0
     times: list[int] = field(default_factory=list)
     """Of events, the first and last `time` of each part."""
@@ -145,20 +153,13 @@ class _File:
         self._writer.write_table(rows, row_group_size=self.settings.row_group_rows)
         self._groups += 1
 
-    def ended(self, batch_id: str, folder: FolderOf) -> Encoded:
-        if self._writer is None:
-            data = parquet.encode(self._joined(), self.settings)
-        else:
-            self.group()
-            self._writer.close()
-            assert self._sink is not None
-            data = self._sink.getvalue()
-        name = layout.file_name(batch_id, self.part, self.class_uid)
-        info = FileInfo(
-            f"{folder(self.partition)}/{name}", self.partition, self.class_uid, self.rows, data.size,
-            parquet.checksum(data), min(self.times, default=None), max(self.times, default=None),
-        )  # fmt: skip
-        return info, data
+    def ended(self) -> pa.Buffer:
+        """Its bytes, with all rows."""
+        if self._writer is None or self._sink is None:
+            return parquet.encode(self._joined(), self.settings)
+        self.group()
+        self._writer.close()
+        return self._sink.getvalue()
 
     def _joined(self) -> pa.Table:
         """The rows that wait, as one table; then none do."""

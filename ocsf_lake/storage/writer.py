@@ -25,13 +25,13 @@ GROUP_ROWS = 4_000
 """Fewer rows than this wait for those of further parts, before they are a row group."""
 
 WAITING_BYTES = 32 << 20
-"""So many bytes of rows wait, as they are in memory, in all files together; then they are row groups, however few."""
+"""So many bytes of rows wait in all files together, as they are in memory. Then the largest half become row groups."""
 
 MOST_BYTES = 64 << 20
 """From so many bytes on, with `GROUP_BYTES` for each row group, files are ended before the batch is. Full batches of
 CloudTrail come to 14 MB; a single object may come to any number."""
 
-GROUP_BYTES = 64 << 10
+GROUP_BYTES = 96 << 10
 """What a row group takes in memory until its file is ended, beside its own bytes, about."""
 
 FolderOf = Callable[[Partition], str]
@@ -72,9 +72,13 @@ class Writer:
             if key not in self._files:
                 self._files[key] = _File(self.settings, partition, class_uid)
             self._files[key].add(rows)
-        if sum(file.waiting_bytes for file in self._files.values()) > WAITING_BYTES:
-            for file in self._files.values():
-                file.group()
+        waiting = {key: file.waiting_bytes for key, file in self._files.items()}
+        if (total := sum(waiting.values())) > WAITING_BYTES:
+            for key in sorted(waiting, key=lambda key: -waiting[key]):
+                self._files[key].group()
+                total -= waiting[key]
+                if total <= WAITING_BYTES // 2:
+                    break
 
     def settle(self) -> None:
         """Copies rows that wait, so that they keep nothing else in memory of what they were cut from."""

@@ -112,6 +112,7 @@ class _File:
     rows: int = 0
     times: list[int] = field(default_factory=list)
     """Of events, the first and last `time` of each part."""
+    waiting_bytes: int = 0
     _waiting: list[pa.Table] = field(default_factory=list)
     _settled: int = 0
     _groups: int = 0
@@ -122,16 +123,13 @@ class _File:
     def bytes(self) -> int:
         return 0 if self._sink is None else int(self._sink.tell()) + self._groups * GROUP_BYTES
 
-    @property
-    def waiting_bytes(self) -> int:
-        return sum(int(rows.nbytes) for rows in self._waiting)
-
     def add(self, rows: pa.Table) -> None:
         self.rows += len(rows)
         if self.class_uid is not None:
             bounds = pc.min_max(rows["time"]).as_py()
             self.times += [bounds["min"], bounds["max"]]
         self._waiting.append(rows)
+        self.waiting_bytes += int(rows.nbytes)
         if sum(map(len, self._waiting)) >= GROUP_ROWS:
             self.group()
 
@@ -167,7 +165,7 @@ class _File:
 
     def _joined(self) -> pa.Table:
         """The rows that wait, as one table; then none do."""
-        waiting, self._waiting, self._settled = self._waiting, [], 0
+        waiting, self._waiting, self._settled, self.waiting_bytes = self._waiting, [], 0, 0
         rows = stacked(waiting)
         if len(waiting) > 1 and self.class_uid is not None:
             rows = parquet.in_order(rows, tables.get(self.partition.table).sorted_by)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake.storage import s3
-from ocsf_mappers import Engine
+from ocsf_mappers import Engine, registry
 from tests import support
 from tests.servers import moto, rgw, seaweed
 from tests.servers.rgw import S3Server
@@ -50,6 +50,16 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what is left is looked for once more at the end
+
+
+@pytest.fixture(autouse=True)
+def _no_sources_of_other_tests() -> Iterator[None]:
+    """What a test brings in folders and files is known to the process, and is none of the next one's."""
+    yield
+    if registry._folders or registry._files:
+        registry._folders.clear()
+        registry._files.clear()
+        registry.forget()
 
 
 @pytest.fixture(scope="session")

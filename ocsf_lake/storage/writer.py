@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import Encoded, FileInfo, Form, Slice
+from ocsf_mappers import registry
 from ocsf_mappers.engine.mapped import stacked
-from ocsf_mappers.ocsf import tables
 
 GROUP_ROWS = 4_000
 """Fewer rows than this wait for those of further parts, before they are a row group."""
@@ -168,7 +168,7 @@ class _File:
         waiting, self._waiting, self._settled, self.waiting_bytes = self._waiting, [], 0, 0
         rows = stacked(waiting)
         if len(waiting) > 1 and self.class_uid is not None:
-            rows = parquet.in_order(rows, tables.get(self.partition.table).sorted_by)
+            rows = parquet.in_order(rows, registry.table(self.partition.table).sorted_by)
         return rows
 
 

@@ -27,9 +27,9 @@ GROUP_ROWS = 4_000
 WAITING_BYTES = 32 << 20
 """So many bytes of rows wait in all files together, as they are in memory. Then the largest half become row groups."""
 
-MOST_BYTES = 64 << 20
-"""From so many bytes on, with `GROUP_BYTES` for each row group, files are ended before the batch is. Full batches of
-CloudTrail come to 14 MB; a single object may come to any number."""
+MOST_BYTES = 96 << 20
+"""From so many bytes on, of files, of rows that wait and `GROUP_BYTES` for each row group, files are ended before the
+batch is. Full batches of CloudTrail come to 14 MB of files; a single object may come to any number."""
 
 GROUP_BYTES = 96 << 10
 """What a row group takes in memory until its file is ended, beside its own bytes, about."""
@@ -62,8 +62,8 @@ class Writer:
 
     @property
     def bytes(self) -> int:
-        """What is in memory for files, about, without rows that wait."""
-        return sum(file.bytes for file in self._files.values())
+        """What is in memory for files and rows that wait, about."""
+        return sum(file.bytes + file.waiting_bytes for file in self._files.values())
 
     def add(self, slices: Iterable[Slice]) -> None:
         """Adds the rows of a part."""

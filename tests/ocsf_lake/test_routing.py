@@ -115,14 +115,12 @@ def test_a_mapper_of_the_second_source_that_changes_meanwhile_leaves_nothing_beh
 ) -> None:
     with killed_at("registered", monkeypatch):
         ingest.ingest([str(mixed)], settings(batch_objects=10))
-    ingest._THREADS.__dict__.clear()
     _mended(monkeypatch)
     ingest.ingest([str(mixed)], settings(batch_objects=10))
     assert rows(settings(), "SELECT severity, count(*) FROM guardduty_findings GROUP BY ALL") == [("Fatal", 3)]
     assert rows(settings(), "SELECT count(*) FROM ledger_batches") == [(2,)]
     assert len([name for name in contents(Path(settings().lake)) if "guardduty_findings" in name]) == 1
     is_sound(settings())
-    ingest._THREADS.__dict__.clear()
 
 
 def test_a_lost_file_of_records_among_anothers_is_made_again(mixed: Path, settings: Make) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,6 +36,17 @@ DEFAULT_OFTEN = pytest.mark.parametrize(
     "version", [pytest.param(version, marks=[pytest.mark.slow] * (version != DEFAULT_VERSION)) for version in VERSIONS]
 )
 """Runs a test in each OCSF version; what hardly depends on it is slow in others than lakes have by default."""
+
+
+def often(cases: Iterable[Any], at: Collection[Any]) -> list[Any]:
+    """The cases of a parametrized test, of which `make test` has those that are named, and `.ci/run` all."""
+
+    def given(case: Any) -> Any:
+        values = case if isinstance(case, tuple) else (case,)
+        return pytest.param(*values, marks=[pytest.mark.slow] * (case not in at))
+
+    return [given(case) for case in cases]
+
 
 MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 """Lists that say something by having no items (a DNS query without an answer)."""

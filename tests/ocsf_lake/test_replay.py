@@ -141,7 +141,7 @@ def test_a_record_refused_again_has_its_new_reason(
 
 
 @ON_BOTH
-@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("begun", "registered"))
+@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +233,9 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
 
 @pytest.mark.integration
 @at_steps("planned", "part", "written", often=("part",))
-@pytest.mark.parametrize("part", ["", "two.json"], ids=["the same", "some of them"])
+@pytest.mark.parametrize(
+    "part", [pytest.param("", marks=pytest.mark.slow, id="the same"), pytest.param("two.json", id="some of them")]
+)
 def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

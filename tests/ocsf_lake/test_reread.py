@@ -71,7 +71,7 @@ def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: 
 
 
 @ON_BOTH
-@at_steps("rewritten", "registered", "moved", "begun", "written", "done", often=("rewritten", "moved"))
+@at_steps("rewritten", "registered", "moved", "begun", "written", "done", often=("moved",))
 def test_an_interrupted_run_is_continued(
     step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from tests import lossless, support
-from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, own, read, read_bytes
+from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, often, own, read, read_bytes
 
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
@@ -160,7 +160,6 @@ ODD_VALUES = st.recursive(
 )
 CHANGES = ["replace", "replace", "replace", "add", "add", "remove", "nest", "list", "null", "deep", "rename"]
 bounded = settings(
-    max_examples=15,
     phases=[Phase.generate],  # what fails is shown as it is: a smaller one would cost minutes
     deadline=None,
     derandomize=True,
@@ -237,13 +236,17 @@ def _written(record: Json, *, twice: bool, ascii_only: bool) -> str:
     return text
 
 
+EXAMPLES = pytest.mark.parametrize("examples", often([5, 15], [5]))
+
+
+@EXAMPLES
 @pytest.mark.parametrize("source", JSON_SOURCES)
-def test_a_changed_json_record_loses_nothing(source: str) -> None:
+def test_a_changed_json_record_loses_nothing(source: str, examples: int) -> None:
     engine, pool = support.engine(source), _records(source)
     reader = _reader(engine.mapper, JsonRecords)
     ends: Counter[str] = Counter()
 
-    @bounded
+    @settings(bounded, max_examples=examples)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         texts: list[str] = []
@@ -293,8 +296,9 @@ CELLS = st.one_of(
 )
 
 
+@EXAMPLES
 @pytest.mark.parametrize("source", TEXT_SOURCES)
-def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
+def test_a_changed_line_of_text_loses_nothing(source: str, examples: int) -> None:
     engine = support.engine(source)
     reader: Delimited = _reader(engine.mapper, Delimited)
     events = _events(engine.map(own(source)))
@@ -307,7 +311,7 @@ def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
     ]
     ends: Counter[str] = Counter()
 
-    @bounded
+    @settings(bounded, max_examples=examples)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         names = list(data.draw(st.permutations(list(data.draw(st.sampled_from(pool))))))

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ocsf_lake.ledger import sqlite_reading
+from ocsf_lake.ledger import compiled, sqlite_reading
 from ocsf_lake.storage import permissions
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
@@ -180,8 +180,9 @@ def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
     # Not by its URL: a path may hold what means something in one.
     # One connection is kept: opening and closing the only one makes and removes the files of WAL mode each time.
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1
-    )
+        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1,
+        execution_options=compiled.OPTIONS,
+    )  # fmt: skip
     _use_wal(engine)
     _notice_another_file(engine, path)
     _leave_at_fork(engine)

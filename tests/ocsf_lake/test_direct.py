@@ -164,8 +164,8 @@ def test_an_answer_that_is_late_is_not_waited_for(
     ("trouble", "error", "said"),
     [
         ("503 SlowDown", RetriableError, r"busy or out of order \(SlowDown\).*told so"),
-        ("500 InternalError", RetriableError, "busy or out of order"),
-        ("reset", RetriableError, "cannot be reached"),
+        pytest.param("500 InternalError", RetriableError, "busy or out of order", marks=pytest.mark.slow),
+        pytest.param("reset", RetriableError, "cannot be reached", marks=pytest.mark.slow),
         ("short", RetriableError, "cannot be reached: the answer has 50 bytes, not 100"),
         ("403 AccessDenied", ObjectError, r"access denied \(AccessDenied\).*s3:GetObject"),
         ("403 InvalidObjectState", ObjectError, "archived"),

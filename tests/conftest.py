@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocsf_lake.ledger import database
 from ocsf_lake.storage import s3
 from ocsf_mappers import Engine
 from tests import support
@@ -51,6 +52,15 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what is left is looked for once more at the end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk() -> Iterator[None]:
+    """Nothing waits for a disk: tests kill processes, not machines. Programs that they start wait as always."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(database, "SYNCHRONOUS", "OFF")
+        yield
 
 
 @pytest.fixture(scope="session")

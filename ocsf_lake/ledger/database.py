@@ -25,6 +25,9 @@ from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, W
 BUSY_SECONDS = 60
 """How long a writer waits for another process's transaction."""
 
+SYNCHRONOUS = "FULL"
+"""What SQLite does at each commit: the disk has it before the commit returns."""
+
 CLIENT_SECONDS = 15
 """A connection to PostgreSQL on which nothing is answered for so long is given up."""
 
@@ -219,7 +222,7 @@ def _use_wal(engine: sa.Engine) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

@@ -10,7 +10,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, OFTEN_SQLITE, ON_BOTH, Make, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import often
@@ -49,7 +49,7 @@ def test_by_default_every_record_is_kept_and_a_view_shows_each_event_once(trails
     assert rows(settings(), "SELECT count(*) FROM duplicates") == [(0,)]
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(trails)], settings("kept"))
     summary = ingest.ingest([str(trails)], policy(settings, "mark"))

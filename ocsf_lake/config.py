@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 
 from ocsf_lake.storage.s3 import Access
-from ocsf_mappers import DEFAULT_VERSION
+from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import shipped
 from ocsf_mappers.readers.streams import Limits
@@ -174,6 +174,9 @@ class Settings(BaseSettings):
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
     )
 
+    mappers: Path | None = Field(
+        None, description="Folder with sources of your own, one Python file or package each; its code is run."
+    )
     flow_fields: tuple[FlowFields, ...] = Field(
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
     )
@@ -202,6 +205,17 @@ class Settings(BaseSettings):
         if url and "@" in url:
             raise ValueError("it names a user or password; credentials come from the environment or a role")
         return url
+
+    def use_mappers(self) -> None:
+        """Let the sources in the folder of mappers be known to this process.
+
+        Raises:
+            ConfigError: There is no such folder.
+        """
+        if self.mappers is not None:
+            if not self.mappers.is_dir():
+                raise ConfigError(f"setting mappers: there is no folder {str(self.mappers)!r}")
+            registry.use_folder(self.mappers)
 
     @property
     def mask(self) -> int:
@@ -258,6 +272,7 @@ def load(**given: Any) -> Settings:
         problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
     if found is None or problems:
         raise ConfigError("; ".join(problems))
+    found.use_mappers()
     return found
 
 

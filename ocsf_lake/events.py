@@ -80,7 +80,7 @@ def mapped(
 def _chunks(mapper: Mapper, settings: Settings, raw_object: RawObject, stream: BinaryIO) -> Iterator[Chunk]:
     seekable = stream if stream.seekable() else io.BytesIO(stream.read())
     blocks = Blocks(seekable, settings.limits)
-    if reason := discovery.digest_reason(blocks.head):
+    if reason := discovery.without_records(blocks.head):
         raise ReadError(f"there is nothing to map: {reason}", object=raw_object.uri)
     uri = f"file://{Path(raw_object.uri).resolve()}"
     for reader in mapper.readers:

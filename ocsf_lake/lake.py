@@ -74,6 +74,7 @@ def opened(
         RetriableError: The database or the store does not answer.
     """
     reading = reading or absent
+    settings.use_mappers()  # they may have come from another process
     store = Store(settings.lake, settings.lake_access, settings.mask)
     url, state, shared = _places(settings, store)
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))

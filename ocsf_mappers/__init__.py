@@ -8,6 +8,7 @@ from ocsf_mappers.engine.batch import RawObject
 from ocsf_mappers.engine.engine import Engine
 from ocsf_mappers.engine.mapped import Mapped
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
+from ocsf_mappers.ocsf.tables import Latest
 from ocsf_mappers.readers import (
     CLOUDWATCH,
     Delimited,
@@ -35,6 +36,7 @@ from ocsf_mappers.vocabulary.expr import (
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
+from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
 
 __all__ = [
     "CLOUDWATCH",
@@ -45,18 +47,23 @@ __all__ = [
     "Column",
     "Delimited",
     "DelimitedInJson",
+    "Delivery",
     "Engine",
     "Envelope",
     "EventMap",
     "Expr",
     "Fields",
+    "Having",
     "JsonRecords",
+    "Latest",
     "Mapped",
     "Mapper",
+    "Marks",
     "Obj",
     "ParquetRows",
     "Product",
     "RawObject",
+    "Source",
     "Unheaded",
     "coalesce",
     "col",

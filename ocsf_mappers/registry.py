@@ -1,19 +1,95 @@
-"""Sources by name: a module of `ocsf_mappers.sources`, or an entry point of another package."""
+"""Sources by name: modules of `ocsf_mappers.sources`, entry points of other packages, files of a folder.
+
+All have equal rights. One that cannot be loaded is named, and stops none of the others.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from weakref import WeakSet
 
-from ocsf_mappers import sources
-from ocsf_mappers.errors import ConfigError, MappingError, nearest
+from ocsf_mappers import sources as own
+from ocsf_mappers.errors import ConfigError, MappingError, SchemaError, nearest
+from ocsf_mappers.ocsf import tables as lake_tables
+from ocsf_mappers.ocsf.tables import Table
+from ocsf_mappers.vocabulary.check import check, unchecked
 from ocsf_mappers.vocabulary.mapper import Mapper
+from ocsf_mappers.vocabulary.source import Source
 
 ENTRY_POINTS = "ocsf_lake.sources"
-"""Entry point group in which other packages offer mappers: `name = "package.module:MAPPER"`."""
+"""Entry point group in which other packages offer sources: `name = "package.module:SOURCE"`."""
+
+_folders: dict[Path, None] = {}
+_files: dict[str, Path] = {}
+_checked: WeakSet[Mapper] = WeakSet()
+
+
+def use_folder(folder: Path) -> None:
+    """Take the sources that stand in a folder: each `name.py`, or `name/__init__.py`, is one.
+
+    They are run as the modules of an installed package are. Names that begin with `_` or `test` are none.
+    """
+    if (path := folder.resolve()) not in _folders:
+        _folders[path] = None
+        forget()
+
+
+def use_file(file: Path) -> str:
+    """Take the source that a single Python file is, in the place of another one of its name, and give its name.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    path = file.resolve()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {str(file)!r}")
+    name = path.parent.name if path.name == "__init__.py" else path.stem
+    if _files.get(name) != path:
+        _files[name] = path
+        forget()
+    return name
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a source is written in, a package's `__init__.py`; None where that cannot be told.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    if name not in names():
+        raise ConfigError(f"there is no source {name!r}{nearest(name, names())}")
+    if name in _in_folders() and (name in _files or name not in _own() | _offered().keys()):
+        return _in_folders()[name]
+    module = _offered()[name].module if name in _offered() else f"{own.__name__}.{name}"
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:
+        return None
+    return Path(found.origin) if found is not None and found.origin is not None else None
+
+
+def forget() -> None:
+    """Find and load all sources anew when they are next asked for: some have changed."""
+    for remembered in (_own, _offered, _in_folders, _source, _everything):
+        # A test may have put a plain function in the place of one.
+        getattr(remembered, "cache_clear", lambda: None)()
+    for name in [name for name in sys.modules if name.partition(".")[0].startswith(_MODULES)]:
+        del sys.modules[name]
+
+
+# -- where sources are ------------------------------------------------------------------------------------------------
+@cache
+def _own() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(own.__path__))
 
 
 @cache
@@ -22,14 +98,26 @@ def _offered() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
+@cache
+def _in_folders() -> dict[str, Path]:
+    """Name -> file of the sources in folders, and of single files."""
+    found = dict(_files)
+    for folder in _folders:
+        for module in pkgutil.iter_modules([str(folder)]):
+            if not module.name.startswith(("_", "test")):
+                at = folder / module.name
+                found.setdefault(module.name, at / "__init__.py" if module.ispkg else at.with_suffix(".py"))
+    return found
+
+
 def names() -> list[str]:
     """Every source's name, sorted."""
-    own = {module.name for module in pkgutil.iter_modules(sources.__path__)}
-    return sorted(own | _offered().keys())
+    return sorted(_own() | _offered().keys() | _in_folders().keys())
 
 
-def load(name: str) -> Mapper:
-    """The mapper of one source; only its module is imported.
+# -- one of them ------------------------------------------------------------------------------------------------------
+def source(name: str) -> Source:
+    """One source; only its module is imported. What its mapper names is not checked before `load`.
 
     Raises:
         ConfigError: There is no such source.
@@ -37,17 +125,128 @@ def load(name: str) -> Mapper:
     """
     if name not in names():
         raise ConfigError(f"there is no source {name!r}{nearest(name, names())}")
-    try:
-        if name in _offered():
-            mapper = _offered()[name].load()
-        else:
-            mapper = importlib.import_module(f"{sources.__name__}.{name}").MAPPER
-    except (Exception, SystemExit) as error:
-        # Other people's code: a missing package, a mapper with a mistake, a module that ends the process.
-        raise MappingError(f"source {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(mapper, Mapper):
-        raise MappingError(f"source {name!r} cannot be loaded: it offers a {type(mapper).__name__}, not a Mapper")
+    return _source(name)
+
+
+def load(name: str) -> Mapper:
+    """The mapper of one source; everything that it names has been checked.
+
+    Raises:
+        ConfigError: There is no such source.
+        MappingError: It cannot be loaded, whatever its module raises, or something that it names is wrong.
+    """
+    mapper = source(name).mapper
+    if mapper not in _checked:
+        with _loading(name):
+            check(mapper)
+        _checked.add(mapper)
     return mapper
+
+
+@cache
+def _source(name: str) -> Source:
+    with _loading(name), unchecked():
+        if name in _offered() and name not in _files:
+            return _as_source(_offered()[name].load())
+        if name in _own() and name not in _files:
+            return _as_source(_members(importlib.import_module(f"{own.__name__}.{name}")))
+        found = _as_source(_members(_run(_in_folders()[name])))
+        if found.name != name:
+            raise ConfigError(f"its mapper is called {found.name!r}: file and mapper have to have the same name")
+        return found
+
+
+_MODULES = "ocsf_lake_mappers_"
+
+
+def _run(file: Path) -> ModuleType:
+    """A file as a module under a name that no package has."""
+    is_package = file.name == "__init__.py"
+    name = f"{_MODULES}{file.parent.name if is_package else file.stem}"
+    inside = [str(file.parent)] if is_package else None
+    found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # its own modules are imported relative to it
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _members(module: ModuleType) -> object:
+    """What a module offers: its SOURCE, or its MAPPER alone, which has no deliveries and no marks."""
+    found = getattr(module, "SOURCE", None) or getattr(module, "MAPPER", None)
+    if found is None:
+        raise ConfigError("it has neither SOURCE nor MAPPER")
+    return found
+
+
+def _as_source(found: object) -> Source:
+    if isinstance(found, Mapper):
+        return Source(found)
+    if not isinstance(found, Source):
+        raise ConfigError(f"it offers a {type(found).__name__}, neither a Source nor a Mapper")
+    return found
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Other people's code: a missing package, a mapper with a mistake, a module that ends the process."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        said = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise MappingError(f"source {name!r} cannot be loaded: {said}") from error
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+@cache
+def _everything() -> tuple[dict[str, Source], dict[str, str], dict[str, Table]]:
+    """Sources that can be used, of the others the reasons, and the tables."""
+    usable: dict[str, Source] = {}
+    broken: dict[str, str] = {}
+    tables: dict[str, Table] = dict(lake_tables.shared())
+    # Ours first: a name of theirs is no other's.
+    for name in sorted(names(), key=lambda name: (name not in _own(), name)):
+        try:
+            found = _source(name)
+            with _loading(name):
+                ours = {table.name: table for table in found.mapper.tables.values()}
+                taken = [table for table in ours if tables.get(table) not in (None, lake_tables.shared().get(table))]
+                if taken:
+                    raise ConfigError(f"table {', '.join(taken)} is another source's")
+        except MappingError as error:
+            broken[name] = str(error)
+            continue
+        usable[name] = found
+        tables |= ours
+    return dict(sorted(usable.items())), broken, tables
+
+
+def sources() -> Mapping[str, Source]:
+    """Every source that can be used, by name, sorted."""
+    return _everything()[0]
+
+
+def tables() -> Mapping[str, Table]:
+    """Every table of the lake by name: the shared ones, then those of sources."""
+    return _everything()[2]
+
+
+def table(name: str) -> Table:
+    """The table of this name.
+
+    Raises:
+        SchemaError: There is no such table.
+    """
+    found = lake_tables.shared().get(name) or tables().get(name)
+    if found is None:
+        raise SchemaError(f"the lake has no table {name!r}{nearest(name, tables())}")
+    return found
 
 
 class Usable(MutableMapping[str, Mapper]):
@@ -61,9 +260,9 @@ class Usable(MutableMapping[str, Mapper]):
 
     def __init__(self, made: Callable[[Mapper], Mapper] = lambda mapper: mapper) -> None:
         self._made = made
-        found, self.broken = usable(_offered())
+        found, self.broken = usable(set(names()) - (_own() - _offered().keys()))
         self._found = {name: made(mapper) for name, mapper in found.items()}
-        self._waiting = set(names()) - _offered().keys()
+        self._waiting = _own() - _offered().keys()
 
     def __getitem__(self, name: str) -> Mapper:
         if name in self._waiting:
@@ -71,11 +270,11 @@ class Usable(MutableMapping[str, Mapper]):
         return self._found[name]
 
     def __setitem__(self, name: str, mapper: Mapper) -> None:
-        self._waiting.discard(name)
+        self._waiting -= {name}
         self._found[name] = mapper
 
     def __delitem__(self, name: str) -> None:
-        self._waiting.discard(name)
+        self._waiting -= {name}
         self._found.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
@@ -102,6 +301,9 @@ def usable(wanted: Iterable[str] | None = None) -> tuple[dict[str, Mapper], dict
     for name in names() if wanted is None else sorted(wanted):
         try:
             found[name] = load(name)
+            if name in (reasons := _everything()[1]):
+                raise MappingError(reasons[name])
         except MappingError as error:
+            found.pop(name, None)
             broken[name] = str(error)
     return found, broken

@@ -11,7 +11,7 @@ import pytest
 
 from ocsf_lake.ledger import database
 from ocsf_lake.storage import s3
-from ocsf_mappers import Engine
+from ocsf_mappers import Engine, registry
 from tests import support
 from tests.servers import moto, rgw, seaweed
 from tests.servers.rgw import S3Server
@@ -61,6 +61,16 @@ def disk() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_sources_of_other_tests() -> Iterator[None]:
+    """What a test brings in folders and files is known to the process, and is none of the next one's."""
+    yield
+    if registry._folders or registry._files:
+        registry._folders.clear()
+        registry._files.clear()
+        registry.forget()
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ocsf_mappers import Mapped, Mapper, RawObject, registry
-from ocsf_mappers.ocsf import schema, tables, validate
+from ocsf_mappers.ocsf import schema, validate
 from ocsf_mappers.readers import Chunk
-from ocsf_mappers.vocabulary.check import table_names
-from tests import lossless, ocsf_check
+from ocsf_mappers.testing import lossless
+from tests import ocsf_check
 from tests.support import IN_EACH_VERSION, Json, as_events, engine, own, plain
 from tests.support import mapped as mapped_samples
 
@@ -34,7 +34,7 @@ def _mapper(source: str) -> Mapper:
 
 
 def _target(source: str) -> pa.Schema:
-    return tables.get(table_names(_mapper(source))[0]).arrow
+    return _mapper(source).lake_table.arrow
 
 
 def _rows(mapped: Mapped) -> list[tuple[str, int, Json]]:
@@ -65,7 +65,7 @@ def test_events_have_exactly_the_columns_of_the_lake_table(source: str, version:
 
 
 def test_an_event_names_a_table_of_its_source(source: str, version: str) -> None:
-    assert set(mapped_samples(source, version).events["_table"].to_pylist()) <= set(table_names(_mapper(source)))
+    assert set(mapped_samples(source, version).events["_table"].to_pylist()) <= set(_mapper(source).tables)
 
 
 def test_every_event_is_valid_by_an_independent_reading_of_ocsf(source: str, version: str) -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
-from tests import lossless, support
+from ocsf_mappers.testing import lossless
+from tests import support
 from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, often, own, read, read_bytes
 
 SOURCES = registry.names()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ocsf_lake.catalogs.base import Definition
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
-from ocsf_mappers import sqltext
+from ocsf_mappers import registry, sqltext
 from ocsf_mappers.ocsf import tables
 
 QUARANTINE, OUTCOMES, DUPLICATES = layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES
@@ -88,14 +88,14 @@ BESIDE = {
 
 def names() -> list[str]:
     """The names of all tables."""
-    return [*tables.load(), *BESIDE]
+    return [*registry.tables(), *BESIDE]
 
 
 def definition(table: str) -> Definition:
     """What a catalog has to know of one of the lake's tables."""
     if table in BESIDE:
         return BESIDE[table]
-    found = tables.get(table)
+    found = registry.table(table)
     return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)
 
 

@@ -40,6 +40,7 @@ from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
+from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
 from ocsf_mappers.ocsf import tables
 
@@ -141,7 +142,7 @@ class IcebergCatalog:
         return definition.schema
 
     def _create(self, definition: Definition) -> None:
-        schema = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
+        schema = Schema.model_validate(tables.iceberg_schema(registry.table(definition.name)))
         mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
         with self.catalog.create_table_transaction(
             (self.namespace, definition.name), schema, location=self._folder(definition.name),
@@ -298,7 +299,7 @@ class IcebergCatalog:
                 found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
         except NOT_THERE:
             return []
-        return sorted(found & tables.load().keys())
+        return sorted(found & registry.tables().keys())
 
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; the day is the one that Iceberg keeps."""

@@ -41,6 +41,7 @@ from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import STATISTICS, FileInfo
 from ocsf_lake.storage.store import Store
+from ocsf_mappers import registry
 from ocsf_mappers.errors import WriteError
 from ocsf_mappers.ocsf import tables
 
@@ -103,7 +104,7 @@ class CopiedCatalog(IcebergCatalog):
         return definition.schema.append(pa.field(LAKE_FILE, pa.string()))
 
     def _create(self, definition: Definition) -> None:
-        columns = Schema.model_validate(tables.iceberg_schema(tables.get(definition.name)))
+        columns = Schema.model_validate(tables.iceberg_schema(registry.table(definition.name)))
         schema = Schema(
             *columns.fields, NestedField(columns.highest_field_id + 1, LAKE_FILE, StringType(), required=False)
         )

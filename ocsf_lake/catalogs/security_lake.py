@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
-from ocsf_mappers import sqltext
+from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import ConfigError
-from ocsf_mappers.ocsf import tables
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -34,7 +33,7 @@ def regions(partitions: Callable[[str], Iterable[Partition]]) -> list[str]:
     """
     found = {
         partition.values[0]
-        for name, table in tables.load().items()
+        for name, table in registry.tables().items()
         if table.security_lake
         for partition in partitions(name)
     }
@@ -58,7 +57,7 @@ def views(database: str, wanted: Iterable[str]) -> Iterator[str]:
         raise ConfigError(f"{wrong[0]!r} is no name of a database or region")
     for region in wanted:
         yield f"CREATE DATABASE IF NOT EXISTS {names(region, '')[0]}"
-        for name, table in tables.load().items():
+        for name, table in registry.tables().items():
             if table.security_lake:
                 schema, view = names(region, table.security_lake)
                 # Names are written bare: Athena wants other quotes in a CREATE than in a SELECT.
@@ -71,8 +70,8 @@ def views(database: str, wanted: Iterable[str]) -> Iterator[str]:
 def table_of(name: str) -> str | None:
     """Our table behind a name in a query, ours or Security Lake's; None where there is none."""
     word = name.lower()
-    suffixes = {table.security_lake: ours for ours, table in tables.load().items() if table.security_lake}
-    if word in tables.load():
+    suffixes = {table.security_lake: ours for ours, table in registry.tables().items() if table.security_lake}
+    if word in registry.tables():
         return word
     if word in suffixes:
         return suffixes[word]

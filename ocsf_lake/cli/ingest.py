@@ -84,6 +84,8 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
     from ocsf_mappers.errors import ConfigError, nearest
 
     first, *rest = arguments
+    if first.endswith(".py") and rest:
+        return registry.use_file(Path(first)), rest
     names = registry.names()
     if first in names and not rest:
         raise ConfigError(f"{first} is the name of a source: say what to ingest, as in `ocsf-lake ingest {first} URI`")

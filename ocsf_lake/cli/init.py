@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 EXAMPLE = "ocsf-lake init my-lake"
+OWN = {"lake": "./lake", "mappers": "./mappers"}
+"""What a project sets itself."""
 WIDTH = 118
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it is made.")]
@@ -74,7 +76,7 @@ def _folders() -> tuple[Traversable, Traversable]:
 
 
 def settings_file() -> str:
-    """Every setting as a comment, with what it does and its default; only the lake is set."""
+    """Every setting as a comment, with what it does and its default; what lies in the project is set."""
     from ocsf_lake.config import Settings
 
     parts = [
@@ -84,7 +86,7 @@ def settings_file() -> str:
     for name, field in Settings.model_fields.items():
         about = textwrap.wrap(field.description or "", WIDTH, initial_indent="# ", subsequent_indent="# ")
         default = _toml(field.get_default(call_default_factory=True))
-        line = 'lake = "./lake"' if name == "lake" else f"# {name} = {default}"
+        line = f"{name} = {_toml(OWN[name])}" if name in OWN else f"# {name} = {default}"
         parts.append("\n".join([*about, line.rstrip()]))
     return "\n\n".join(parts) + "\n"
 

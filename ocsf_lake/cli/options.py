@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,9 @@ VersionOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source; see `ocsf-lake sources`.")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Name of a source, see `ocsf-lake sources`; or a Python file with one.")
+]
 
 
 def settings(lake: str | None = None, ocsf_version: str | None = None, workers: int | None = None) -> Settings:
@@ -52,7 +55,7 @@ def settings_of_lake(lake: str | None) -> Settings:
 
 
 def source(name: str) -> Mapper:
-    """The mapper of a source.
+    """The mapper of a source, or of one that is a Python file.
 
     Raises:
         ConfigError: There is no such source.
@@ -60,6 +63,9 @@ def source(name: str) -> Mapper:
     from ocsf_mappers import registry
     from ocsf_mappers.errors import ConfigError
 
+    settings()  # they may name a folder of sources
+    if name.endswith(".py"):
+        return registry.load(registry.use_file(Path(name)))
     try:
         return registry.load(name)
     except ConfigError as error:

@@ -19,6 +19,7 @@ def sources(as_json: JsonOption = False) -> None:
     """List the sources with formats, OCSF classes and tables."""
     from ocsf_mappers import registry
 
+    settings()  # they may name a folder of sources
     found = described()
     broken = registry.usable()[1]
     for reason in broken.values():
@@ -38,7 +39,6 @@ def described() -> list[dict[str, Any]]:
     """Every source that can be used: name, product, and lists of formats, classes and tables."""
     from ocsf_mappers import registry
     from ocsf_mappers.ocsf import schema
-    from ocsf_mappers.vocabulary.check import table_names
 
     facts = schema.load()
     found = []
@@ -51,7 +51,7 @@ def described() -> list[dict[str, Any]]:
                 "product": " ".join(filter(None, [product.vendor, product.name, product.feature])),
                 "formats": [reader.label for reader in mapper.readers],
                 "classes": [f"{item.caption} [{item.uid}]" for item in classes],
-                "tables": table_names(mapper),
+                "tables": list(mapper.tables),
             }
         )
     return found

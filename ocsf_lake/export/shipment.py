@@ -31,7 +31,6 @@ from ocsf_lake.storage import fetched, ordered
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.ocsf import tables
-from ocsf_mappers.vocabulary.check import table_names
 
 KEPT = {f"ocsf_lake.{name}": name for name in tables.PROVENANCE.names}
 """Key in an exported event's `unmapped` -> column of the lake."""
@@ -144,7 +143,7 @@ def _fetched(store: Store, files: Sequence[ShippedFile], folder: Path) -> list[P
 # -- rows in order ----------------------------------------------------------------------------------------------------
 def columns(source: str) -> pa.Schema:
     """The columns of a source's exported events: those of its tables that are attributes of OCSF."""
-    table = tables.get(table_names(registry.load(source))[0])
+    table = registry.load(source).lake_table
     return pa.schema([field for field in table.arrow if field.name not in tables.OUTSIDE_OCSF])
 
 

@@ -30,10 +30,9 @@ from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.overview import TableRow
 from ocsf_lake.query import query as lake_query
-from ocsf_mappers import duck, sqltext
+from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
 from ocsf_mappers.ocsf import events as checks
-from ocsf_mappers.ocsf import tables as lake_tables
 
 _STATUS = pa.schema(
     [
@@ -151,7 +150,7 @@ class Lake:
     def __getitem__(self, name: str) -> Rows:
         """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
         if lake_query.part_of(name) is None and name not in self._own:
-            raise KeyError(f"there is no table {name!r}{nearest(name, [*lake_tables.load(), *self._own])}")
+            raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._own])}")
         return self.sql(f"FROM {sqltext.name(name)}")
 
     @property
@@ -273,15 +272,15 @@ class Tables(Mapping[str, Rows]):
         self._lake = lake
 
     def __getitem__(self, name: str) -> Rows:
-        if name not in lake_tables.load():
+        if name not in registry.tables():
             raise KeyError(f"there is no table {name!r}{nearest(name, self)}")
         return self._lake[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(lake_tables.load())
+        return iter(registry.tables())
 
     def __len__(self) -> int:
-        return len(lake_tables.load())
+        return len(registry.tables())
 
     def _rows(self) -> list[tuple[object, ...]]:
         with opened(self._lake._settings, reading=True) as lake:

@@ -40,7 +40,6 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Mapper, duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.ocsf import tables
 
 WAIT_SECONDS = 0.2
 
@@ -147,7 +146,7 @@ class Search:
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:
         paths, merged = self._paths(name, events, written)
-        schema = tables.get(name).arrow
+        schema = registry.table(name).arrow
         columns = [field for field in schema if field.name not in PLACE]
         keys = [key_text(part) for part in self.key]
         named = ", ".join(f"{sql} AS k{number}" for number, sql in enumerate(keys))

@@ -78,7 +78,7 @@ class Source:
                 raise ObjectError(f"reading the object failed: {error}", object=ref.uri) from error
 
     def _chunks(self, blocks: Blocks, uri: str) -> Iterator[Chunk]:
-        if reason := discovery.digest_reason(blocks.head):
+        if reason := discovery.without_records(blocks.head):
             raise SetAsideError(reason)
         reader = next((reader for reader in self.mapper.readers if reader.accepts(blocks.head)), None)
         if reader is None:

@@ -435,10 +435,16 @@ class Planner:
         if source is not None and not self._is_usable(source) and source in self.planned.broken:
             return source, NotRead(ref.uri, State.SKIPPED, self.planned.broken[source])
         if source is None or source not in self.mappers:
-            return None, NotRead(ref.uri, State.SKIPPED, "neither the name nor the content is of a known source")
+            return None, NotRead(ref.uri, State.SKIPPED, self._stranger())
         if reason := discovery.set_aside_reason(ref.uri, self.mappers[source]):
             return source, NotRead(ref.uri, State.SET_ASIDE, reason)
         return source, None
+
+    def _stranger(self) -> str:
+        """Why an object of no known source is skipped; what cannot be loaded cannot recognize its objects either."""
+        reason = "neither the name nor the content is of a known source"
+        lost = ", ".join(sorted(self.planned.broken))
+        return f"{reason}; it may be of one that cannot be used: {lost}" if lost else reason
 
     def _unknown(self, error: Exception) -> str:
         """Why the source of an object cannot be told."""

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from ocsf_lake.inputs import listing, probe, recent
+from ocsf_lake.inputs import deliveries, listing, probe, recent
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Leaf
 from ocsf_lake.inputs.listing import Calls
@@ -139,7 +139,8 @@ class Listing:
         if len(unfinished) > MOST_UNFINISHED:
             return []
         self._swept = not timedelta(0) <= self.now - found[SWEPT] < SWEEP_EVERY
-        since, days = (found[SWEPT], recent.SWEEP_DAYS) if self._swept else (found[WHOLE], recent.LOOKBACK_DAYS)
+        since = found[SWEPT] if self._swept else found[WHOLE]
+        days = deliveries.sweep_days() if self._swept else deliveries.lookback_days()
         self.first = first_day(since, self.now, days)
         return unfinished
 

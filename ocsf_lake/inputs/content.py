@@ -6,46 +6,30 @@ Text inside a value says nothing: a call to an API may quote a record of another
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
+from ocsf_mappers import registry
 from ocsf_mappers.readers import surrogates
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, CONTROL_DROP, Carried, opened
 from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.readers.json_split import Salvage, split
 
-CLOUDTRAIL, VPC_FLOW = "aws_cloudtrail", "aws_vpc_flow"
-ROUTE53_RESOLVER = "aws_route53_resolver"
-GUARDDUTY = "aws_guardduty"
-
 HEAD_BYTES = 256 << 10
 """Of an object, this much is looked at to tell its source."""
 HEAD_LINES = 100
 """Lines of text, or records, are told by this many of them."""
+HEADER_COLUMNS, PARQUET_COLUMNS = 2, 3
+"""So many of a log's columns tell it, in a header line and in a Parquet file."""
 
 CONTROL_REASON = "it holds nothing but control messages of CloudWatch Logs"
 EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the bucket"
 _EXPORT_TEST = "aws-logs-write-test"
 
 _NAME_CHARACTERS = 80
-_VPC_LINE = re.compile(
-    rb"[2-9] (?:\d{12}|unknown|-) eni-[0-9a-z]+(?: \S+){7} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)"
-)
-_TGW_LINE = re.compile(rb"[2-9] TransitGateway (?:\d{12}|unknown|-) tgw-[0-9a-z]+(?: \S+){32}")
-VPC_WORDS = frozenset(["srcaddr", "dstaddr", "pkt_srcaddr", "interface_id", "log_status", "srcport", "action"])
-_FINDING_ARN = re.compile(rb'"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^"/]+/finding/')
-_LISTS = {"Records": CLOUDTRAIL, "Events": CLOUDTRAIL, "Findings": GUARDDUTY, "findings": GUARDDUTY}
-"""Member that holds a list of records -> the source whose list it is, where the list is empty."""
-_EVENTS = ((CLOUDTRAIL, re.compile(r"AWS .+ via CloudTrail")), (GUARDDUTY, re.compile(r"GuardDuty Finding")))
-"""Source -> the `detail-type` of its events in EventBridge."""
-_SERVICES = {"aws.guardduty": GUARDDUTY, "aws.cloudtrail": CLOUDTRAIL}
-"""Service that sends events to EventBridge -> the source that stands nearest to it."""
-
-KNOWN = frozenset([CLOUDTRAIL, GUARDDUTY, ROUTE53_RESOLVER, VPC_FLOW])
-"""Sources whose records are recognized."""
-
 Members = Mapping[str, msgspec.Raw]
 
 
@@ -62,6 +46,11 @@ class Told:
     stranger: str | None = None
 
 
+def known() -> frozenset[str]:
+    """Sources whose records are recognized."""
+    return frozenset(name for name, source in registry.sources().items() if source.marks)
+
+
 def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
     """What one record says of its source.
 
@@ -72,14 +61,15 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
     event = _event(_members(around)) if around is not None else None
     if event is not None:
         kind = _text(event, "detail-type")
-        if found := next((source for source, pattern in _EVENTS if pattern.fullmatch(kind)), None):
-            return Told(found)
+        for name, source in registry.sources().items():
+            if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
+                return Told(name)
     data = text.encode() if isinstance(text, str) else text
-    source = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
-    if source is None and event is not None:
+    found = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
+    if found is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
         return Told(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
-    return Told(source)
+    return Told(found)
 
 
 def _event(members: Members) -> Members | None:
@@ -114,22 +104,29 @@ def _whole(text: str | bytes) -> str | bytes:
 
 
 def _of_members(members: Members) -> str | None:
-    if "CloudTrailEvent" in members or "insightDetails" in members:
-        return CLOUDTRAIL
-    if "eventSource" in members or "eventVersion" in members:
-        # Notifications of S3 and messages of SQS have names like those of CloudTrail.
-        return None if bytes(members.get("eventSource", b"")).startswith(b'"aws:') else CLOUDTRAIL
-    if "query_name" in members or "query_timestamp" in members:
-        return ROUTE53_RESOLVER
-    if any(_FINDING_ARN.match(bytes(members[name])) for name in ("arn", "Arn") if name in members):
-        return GUARDDUTY
-    if {name.lower().replace("-", "_") for name in members} & {"interface_id", "srcaddr"}:
-        return VPC_FLOW
-    return None
+    """The source whose marks a record has; of several, the one that asks for most."""
+    best, most = None, 0
+    for name, source in registry.sources().items():
+        for having in source.marks.members:
+            if having.weight > most and having.fits(members):
+                best, most = name, having.weight
+    return best
 
 
 def _of_line(line: bytes) -> str | None:
-    return VPC_FLOW if _VPC_LINE.match(line.strip()) or _TGW_LINE.match(line.strip()) else None
+    line = line.strip()
+    for name, source in registry.sources().items():
+        if any(pattern.fullmatch(line) for pattern in source.marks.line_patterns):
+            return name
+    return None
+
+
+def of_columns(columns: Iterable[str], least: int) -> str | None:
+    """The source of whose columns the most are named here, if it is so many; upper case and hyphens do not count."""
+    names = {name.lower().replace("-", "_") for name in columns}
+    found = {name: len(names & source.marks.columns) for name, source in registry.sources().items()}
+    best = max(found, key=lambda name: found[name], default=None)
+    return best if best is not None and found[best] >= least else None
 
 
 # -- a whole object ---------------------------------------------------------------------------------------------------
@@ -143,15 +140,17 @@ def of_content(head: bytes) -> str | None:
         head = b"".join(as_log_events(iter([head.rpartition(b"\n")[0] or head])))
     if head.lstrip()[:1] in (b"{", b"["):
         return _of_json(head)
+    for name, source in registry.sources().items():
+        if any(pattern.match(head) for pattern in source.marks.head_patterns):
+            return name
     first = head.lstrip().partition(b"\n")[0].strip()
-    if _VPC_LINE.fullmatch(first) or _TGW_LINE.fullmatch(first):
-        return VPC_FLOW
-    words = {word.lower().replace("-", "_") for word in first.decode("utf-8", errors="replace").split()}
-    if len(words & VPC_WORDS) >= 2:
-        return VPC_FLOW
+    if found := _of_line(first) or of_columns(first.decode("utf-8", errors="replace").split(), HEADER_COLUMNS):
+        return found
     lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
-    if lines and 2 * sum(_VPC_LINE.fullmatch(line.strip()) is not None for line in lines) >= len(lines):
-        return VPC_FLOW  # below a first line that is none
+    # below a first line that is none
+    told = Counter(found for line in lines if (found := _of_line(line)))
+    if told and 2 * told.most_common(1)[0][1] >= len(lines):
+        return told.most_common(1)[0][0]
     records = [line for line in lines if line.lstrip()[:1] == b"{" and _members(line)]
     # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
     return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None
@@ -180,17 +179,33 @@ def _of_json(head: bytes) -> str | None:
         if told.source is not None:
             return told.source
         if told.stranger is not None and item.around is not None and (event := _event(item.around)):
-            nearest = nearest or _SERVICES.get(_text(event, "source"))
-    return nearest or next((_LISTS[name] for name, value in _members(head).items() if _is_empty(name, value)), None)
+            nearest = nearest or _of_service(_text(event, "source"))
+    lists = _lists()
+    empty = (name for name, value in _members(head).items() if name in lists and _is_empty(value))
+    return nearest or next((lists[name] for name in empty), None)
 
 
-def _is_empty(name: str, value: msgspec.Raw) -> bool:
-    return name in _LISTS and b"".join(bytes(value).split()) == b"[]"
+def _of_service(service: str) -> str | None:
+    named = (name for name, source in registry.sources().items() if source.marks.service == service)
+    return next(named, None)
+
+
+def _lists() -> dict[str, str]:
+    """Member that holds a list of records -> the first source whose list it may be."""
+    found: dict[str, str] = {}
+    for name, source in registry.sources().items():
+        for member in source.lists if source.marks else ():
+            found.setdefault(member, name)
+    return found
+
+
+def _is_empty(value: msgspec.Raw) -> bool:
+    return b"".join(bytes(value).split()) == b"[]"
 
 
 def _records(head: bytes) -> Iterator[Carried]:
     """The first records of an object that may be cut off anywhere."""
-    lists = tuple(_LISTS)
+    lists = tuple(_lists())
     if isinstance(text := _whole(head), str):
         head = text.encode()
     piece = split(head, lists) if len(head) < HEAD_BYTES else Salvage(head, lists, more=True).piece()

@@ -2,8 +2,6 @@
 
 A pattern says what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
 folders there; year, month and day are built from the range that is asked for. Days are those of delivery, in UTC.
-
-Source: the delivery pages of each service in AWS's documentation, named at each.
 """
 
 from __future__ import annotations
@@ -17,18 +15,18 @@ from typing import Any
 from ocsf_lake.inputs import listing
 from ocsf_lake.inputs.listing import Calls, Names
 from ocsf_lake.storage import objects
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.vocabulary.source import ROOT, Delivery
 
-ROOT = "AWSLogs"
 ORGANIZATION = re.compile(r"o-[a-z0-9]{4,32}")
 VARIABLES = {
     "account": re.compile(r"\d{12}"),
     "region": re.compile(r"[a-z0-9-]{1,32}"),
     "vpc": re.compile(r"vpc-[0-9a-f]+"),
-    "acl": re.compile(r".+"),
-    "firewall": re.compile(r".+"),
 }
-"""What folders in the place of a variable are called; others there belong to something else."""
+"""What folders in the place of a variable are called, of others any name; others there belong to something else."""
+_ANY = re.compile(r".+")
 _DATES = {"year": "{:04d}", "month": "{:02d}", "day": "{:02d}", "month_unpadded": "{:d}", "day_unpadded": "{:d}"}
 _VARIABLE = re.compile(r"\{(\w+)\}")
 SHOWN = 20
@@ -43,71 +41,6 @@ TREE_PAGES = 4
 """Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
 PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
 """Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How a service delivers one log to S3.
-
-    Args:
-        patterns: Folders of objects of one day. Below `AWSLogs/` an organisation's id may come first.
-        lookback_days: A regular run looks at the deliveries of so many days back.
-        sweep_days: A sweep, now and then, looks so many days back.
-        late_days: Events of a day are delivered up to so many days after it, apart from the rare ones that sweeps find.
-        record_bytes: Size of a record in an object as it is stored, gzipped; bounds the records of a batch.
-    """
-
-    patterns: tuple[str, ...]
-    lookback_days: int = 2
-    sweep_days: int = 7
-    late_days: int = 1
-    record_bytes: int = 100
-
-
-_DAY = "{year}/{month}/{day}"
-_KINDS = ("", "-Insight", "-NetworkActivity", "-Aggregated", "-Digest")
-
-DELIVERIES = {
-    # docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html: every five minutes or
-    # so; delivery to a bucket that could not be reached is tried for 30 days. Digests and aggregates are set aside.
-    "aws_cloudtrail": Delivery(
-        tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{_DAY}" for kind in _KINDS),
-        sweep_days=31,
-        record_bytes=160,
-    ),
-    # docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html: by the end of the aggregation interval; hourly
-    # folders may follow. The second form is that of Hive-compatible prefixes.
-    "aws_vpc_flow": Delivery(
-        (
-            f"AWSLogs/{{account}}/vpcflowlogs/{{region}}/{_DAY}",
-            "AWSLogs/aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/"
-            "year={year}/month={month}/day={day}",
-        ),
-        record_bytes=25,
-    ),
-    # docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-choosing-target-resource.html
-    "aws_route53_resolver": Delivery((f"AWSLogs/{{account}}/vpcdnsquerylogs/{{vpc}}/{_DAY}",)),
-    # docs.aws.amazon.com/guardduty/latest/ug/guardduty_exportfindings.html
-    "aws_guardduty": Delivery((f"AWSLogs/{{account}}/GuardDuty/{{region}}/{_DAY}",)),
-    # docs.aws.amazon.com/config/latest/developerguide/s3-bucket-policy.html: month and day without leading zeros.
-    "aws_config": Delivery(
-        ("AWSLogs/{account}/Config/{region}/{year}/{month_unpadded}/{day_unpadded}",), lookback_days=1
-    ),
-    # docs.aws.amazon.com/waf/latest/developerguide/logging-s3.html: hours and minutes follow.
-    "aws_waf": Delivery((f"AWSLogs/{{account}}/WAFLogs/{{region}}/{{acl}}/{_DAY}",)),
-    # docs.aws.amazon.com/network-firewall/latest/developerguide/logging-s3.html
-    "aws_network_firewall": Delivery(
-        tuple(
-            f"AWSLogs/{{account}}/network-firewall/{kind}/{{region}}/{{firewall}}/{_DAY}"
-            for kind in ("alert", "flow", "tls")
-        )
-    ),
-    # docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html
-    "aws_elb": Delivery((f"AWSLogs/{{account}}/elasticloadbalancing/{{region}}/{_DAY}",)),
-}
-_ACCOUNT_STEPS = {pattern.split("/")[1] for known in DELIVERIES.values() for pattern in known.patterns}
-DEFAULT = Delivery(())
-"""A source that no service delivers in such a tree."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +65,25 @@ class Wanted:
             yield self.first + timedelta(days=number)
 
 
-def delivery(source: str) -> Delivery:
-    """How a source is delivered."""
-    return DELIVERIES.get(source, DEFAULT)
+def delivery(name: str) -> Delivery:
+    """How a source is delivered; without patterns where no service delivers it in such a tree, or it is not known."""
+    source = registry.sources().get(name)
+    return source.delivery if source else Delivery()
+
+
+def all_patterns() -> list[str]:
+    """The folders of every source."""
+    return [pattern for source in registry.sources().values() for pattern in source.delivery.patterns]
+
+
+def lookback_days() -> int:
+    """A regular run looks so many days back, whatever the source."""
+    return max(source.delivery.lookback_days for source in registry.sources().values())
+
+
+def sweep_days() -> int:
+    """A sweep looks so many days back, whatever the source."""
+    return max(source.delivery.sweep_days for source in registry.sources().values())
 
 
 @dataclass(frozen=True)
@@ -243,6 +192,7 @@ class Walk:
         self._folders: dict[str, list[str]] = {}
         self._strangers: set[str] = set()
         self._taken: set[str] = set()
+        self._account_steps = {pattern.split("/")[1] for pattern in all_patterns()}
 
     def places(self, roots: Sequence[str], path: str, source: str) -> Iterator[str]:
         """Folders of one day each.
@@ -295,7 +245,7 @@ class Walk:
             elif path.endswith(f"/{ROOT}") and ORGANIZATION.fullmatch(name):
                 self._taken.add(below)
                 yield from self._from(below, steps, bound)
-            elif "{" in steps[0] and not any(matched(step, name) is not None for step in _ACCOUNT_STEPS):
+            elif "{" in steps[0] and not any(matched(step, name) is not None for step in self._account_steps):
                 self._strangers.add(below)
 
     def _names(self, path: str) -> list[str]:
@@ -366,7 +316,7 @@ def matched(step: str, name: str) -> dict[str, str] | None:
     value = name[len(before) : len(name) - len(after)]
     if kind in _DATES:
         return {kind: value}
-    return {kind: value} if VARIABLES[kind].fullmatch(value) else None
+    return {kind: value} if VARIABLES.get(kind, _ANY).fullmatch(value) else None
 
 
 def filled(step: str, day: date) -> str:

@@ -6,14 +6,14 @@ A key says what AWS wrote into it; anyone may have named a file, so each value i
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 from urllib.parse import unquote
 
 from ocsf_lake.inputs import content
-from ocsf_lake.inputs.content import CLOUDTRAIL, GUARDDUTY, ROUTE53_RESOLVER, VPC_FLOW
-from ocsf_mappers import Mapper, RawObject
+from ocsf_mappers import Mapper, RawObject, registry
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.readers.streams import Blocks, Limits
@@ -41,54 +41,6 @@ _TIMES = (
     ("day", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/")),
 )
 """How finely a key says a time -> how it says it, the finest first."""
-
-_KEYS = tuple(
-    (source, re.compile(pattern))
-    for source, pattern in (
-        (
-            CLOUDTRAIL,
-            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>CloudTrail[^/]*)/(?P<region>[^/]+)/"
-            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
-        ),
-        (
-            VPC_FLOW,
-            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcflowlogs)/(?P<region>[^/]+)/"
-            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
-        ),
-        (
-            VPC_FLOW,
-            r"/aws-account-id=(?P<account>[^/]+)/aws-service=(?P<kind>vpcflowlogs)/aws-region=(?P<region>[^/]+)/"
-            r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/",
-        ),
-        (
-            # no region in these keys
-            ROUTE53_RESOLVER,
-            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcdnsquerylogs)/[^/]+/"
-            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
-        ),
-        (
-            ROUTE53_RESOLVER,
-            r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
-        ),
-        (
-            GUARDDUTY,
-            r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>GuardDuty)/(?P<region>[^/]+)/"
-            r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
-        ),
-        (
-            CLOUDTRAIL,
-            r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
-        ),
-        (
-            VPC_FLOW,
-            r"/(?P<account>\d{12})_(?P<kind>vpcflowlogs)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
-        ),
-    )
-)  # fmt: skip
-
-_DIGEST = re.compile(rb'\A\s*\{[^{}\[\]]*"digestStartTime"\s*:')
-DIGEST_REASON = "a digest proves other files and holds no events"
-
 
 @dataclass(frozen=True)
 class KeyFacts:
@@ -122,20 +74,24 @@ def of_key(uri: str) -> KeyFacts:
     path = "/" + unquote(uri.partition("://")[2] or uri).lstrip("/")
     time, window = _time_of(path)
     account, region = _step(path, _ACCOUNT_STEPS, _ACCOUNT), _step(path, _REGION_STEPS, _HIVE_REGION)
-    for source, pattern in _KEYS:
-        if found := pattern.search(path):
-            named = found.groupdict()
-            day = named.get("date") or "".join(named[part] for part in ("year", "month", "day"))
-            return KeyFacts(
-                source,
-                _checked(_ACCOUNT, named["account"]) or account,
-                _checked(_REGION, named.get("region", "")) or region,
-                _checked(_DAY, day),
-                named["kind"],
-                time,
-                window,
-            )
+    for name, source in registry.sources().items():
+        for pattern in source.key_patterns:
+            if found := pattern.search(path):
+                said = found.groupdict()
+                return KeyFacts(
+                    name,
+                    _checked(_ACCOUNT, said.get("account")) or account,
+                    _checked(_REGION, said.get("region")) or region,
+                    _checked(_DAY, said.get("date") or _date(said)),
+                    said.get("kind"),
+                    time,
+                    window,
+                )
     return KeyFacts(account=account, region=region, time=time, window=window)
+
+
+def _date(said: Mapping[str, str | None]) -> str:
+    return "".join((said.get(part) or "").zfill(2) for part in ("year", "month", "day"))
 
 
 def day_of(uri: str) -> str | None:
@@ -169,19 +125,17 @@ def _time_of(path: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _checked(pattern: re.Pattern[str], value: str) -> str | None:
-    return value if pattern.fullmatch(value) else None
+def _checked(pattern: re.Pattern[str], value: str | None) -> str | None:
+    return value if value is not None and pattern.fullmatch(value) else None
 
 
-def of_parquet(columns: list[str]) -> str | None:
-    """The source that has these columns."""
-    names = {name.lower().replace("-", "_") for name in columns}
-    return VPC_FLOW if len(names & content.VPC_WORDS) >= 3 else None
-
-
-def digest_reason(head: bytes) -> str | None:
-    """Why an object that begins like this is set aside: CloudTrail's digests hold no events."""
-    return DIGEST_REASON if _DIGEST.match(head[:8192]) else None
+def without_records(head: bytes) -> str | None:
+    """Why an object that begins like this is set aside: a service writes such objects beside its log."""
+    for source in registry.sources().values():
+        for pattern, reason in source.marks.set_aside_patterns:
+            if pattern.match(head[:8192]):
+                return reason
+    return None
 
 
 def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
@@ -220,7 +174,7 @@ def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
     head = blocks.head
     if head.startswith(b"PAR1"):
         try:
-            return Sniffed(of_parquet(Footer(file).names))
+            return Sniffed(content.of_columns(Footer(file).names, content.PARQUET_COLUMNS))
         except ReadError:
             return Sniffed()
     # A first record may be longer than what is usually enough.

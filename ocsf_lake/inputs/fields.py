@@ -16,7 +16,8 @@ from ocsf_mappers import Delimited, DelimitedInJson, Mapper, registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.readers import Named, Reader
 
-SOURCE, SETTING = "aws_vpc_flow", "flow_fields"
+SETTING = "flow_fields"
+"""Readers whose `setting` is called so take the columns that it names."""
 
 
 def mapper(name: str, settings: Settings) -> Mapper:
@@ -35,14 +36,22 @@ def all_configured(found: Mapping[str, Mapper], settings: Settings) -> dict[str,
 
 def configured(found: Mapper, settings: Settings) -> Mapper:
     """A mapper as the settings make it."""
-    if found.name != SOURCE or not settings.flow_fields:
+    if not settings.flow_fields or not _takes(found):
         return found
     return replace(found, readers=[_reader(reader, settings) for reader in found.readers])
 
 
 def source(uri: str, settings: Settings) -> str | None:
     """The source of an object whose fields the settings name; None where they say nothing of it."""
-    return SOURCE if any(fnmatchcase(uri, glob(given)) for given in settings.flow_fields) else None
+    if not any(fnmatchcase(uri, glob(given)) for given in settings.flow_fields):
+        return None
+    return next((name for name, found in registry.sources().items() if _takes(found.mapper)), None)
+
+
+def _takes(found: Mapper) -> bool:
+    """Whether the setting is about a source's columns."""
+    texts = (reader.text if isinstance(reader, DelimitedInJson) else reader for reader in found.readers)
+    return any(isinstance(text, Delimited) and text.setting == SETTING for text in texts)
 
 
 def glob(given: FlowFields) -> str:

@@ -15,11 +15,9 @@ from ocsf_lake.inputs.deliveries import Leaf
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.storage import s3
 from ocsf_lake.storage.objects import ObjectRef
+from ocsf_mappers.vocabulary.source import ROOT
 
-LOOKBACK_DAYS = max(found.lookback_days for found in deliveries.DELIVERIES.values())
-SWEEP_DAYS = max(found.sweep_days for found in deliveries.DELIVERIES.values())
 _END = deliveries.TREE_DEPTH + 1
-_PATTERNS = tuple(pattern for found in deliveries.DELIVERIES.values() for pattern in found.patterns)
 
 
 def is_possible(fs: Any, path: str) -> bool:
@@ -46,7 +44,7 @@ def pages(
     end = calls.number + deliveries.TREE_CALLS
     while waiting:
         folder, depth = waiting.pop()
-        in_tree = deliveries.ROOT in folder.split("/")
+        in_tree = ROOT in folder.split("/")
         rests = _rests(folder)
         years = _years(rests)
         if years is not None and is_known(folder):
@@ -81,7 +79,7 @@ def folder_of_years(path: str, root: str) -> str | None:
 
 def _rests(folder: str) -> list[list[str]]:
     """What may stand below a folder of a tree of AWS's."""
-    return [found[0] for pattern in _PATTERNS if (found := deliveries.steps_below(folder, pattern))]
+    return [found[0] for pattern in deliveries.all_patterns() if (found := deliveries.steps_below(folder, pattern))]
 
 
 def _years(rests: Sequence[Sequence[str]]) -> Sequence[str] | None:
@@ -89,7 +87,7 @@ def _years(rests: Sequence[Sequence[str]]) -> Sequence[str] | None:
 
 
 def _is_period(name: str, in_tree: bool) -> bool:
-    return not in_tree and name != deliveries.ROOT and deliveries.PERIOD.fullmatch(name) is not None
+    return not in_tree and name != ROOT and deliveries.PERIOD.fullmatch(name) is not None
 
 
 def _before(steps: Sequence[str], first: date) -> str:

@@ -31,8 +31,8 @@ from ocsf_lake.ledger.tables import (
 )
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
+from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
-from ocsf_mappers.ocsf import tables
 
 """What the ledger's rows of merges say; they have files, and no objects or records of their own."""
 
@@ -467,7 +467,7 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
 
 def version(table: str) -> str:
     """What stands for the mapper's version of merged files: they have the columns that the table has today."""
-    said = tables.get(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
+    said = registry.table(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
     return f"compacted {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 

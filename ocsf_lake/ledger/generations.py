@@ -11,6 +11,7 @@ from ocsf_lake.ledger.tables import GENERATIONS
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
+from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.ocsf import tables
 
@@ -25,7 +26,7 @@ class MovedError(RetriableError):
 
 def folder(partition: Partition, generation: int) -> str:
     """Folder of a partition of events in one of its generations."""
-    return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values, generation)
+    return layout.folder(registry.table(partition.table).prefix, tables.PARTITION_KEYS, partition.values, generation)
 
 
 def folders(engine: sa.Engine, partitions: Iterable[Partition]) -> dict[Partition, str]:
@@ -58,7 +59,7 @@ def check(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
     """
     places: dict[Partition, set[str]] = {}
     for file in files:
-        if file.partition.table in tables.load():
+        if file.partition.table in registry.tables():
             places.setdefault(file.partition, set()).add(layout.folder_of(file.path))
     for table in sorted({partition.table for partition in places}):
         lock(connection, f"partitions of {table}", shared=True)

@@ -20,8 +20,7 @@ from ocsf_lake.catalogs import security_lake
 from ocsf_lake.ledger.files import Chosen
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
-from ocsf_mappers import duck
-from ocsf_mappers.ocsf import tables
+from ocsf_mappers import duck, registry
 
 Parts = dict[str, Chosen | None]
 """What a query reads -> which partitions of it; None for all."""
@@ -85,7 +84,7 @@ def parts(
                 found.setdefault(part, []).append(_of_view(table.name.lower(), part, narrowed.get(id(table))))
             elif table.name.lower() not in own:
                 return None
-    return {part: _any(tests) if part in tables.load() else None for part, tests in found.items()}
+    return {part: _any(tests) if part in registry.tables() else None for part, tests in found.items()}
 
 
 def only_names(statements: Sequence[str]) -> bool:
@@ -97,7 +96,7 @@ def _of_view(name: str, part: str, test: _Test | None) -> _Test | None:
     """What a condition on a view says of its table's partitions."""
     if name in (part, f"{part}_unique", f"{part}_repeated"):  # these look at one partition at a time
         return test
-    suffix = tables.get(part).security_lake if part in tables.load() else None
+    suffix = registry.table(part).security_lake if part in registry.tables() else None
     if suffix is None or not name.endswith(suffix):
         return None  # the newest row of each thing may be in any partition
     words = security_lake.region_words(name, suffix)
@@ -328,7 +327,7 @@ def nothing_left(parts: Parts, partitions: Callable[[str], Sequence[Partition]])
         partitions: Gives the partitions of a table.
     """
     for name, chosen in parts.items():
-        if name not in tables.load():
+        if name not in registry.tables():
             continue
         found = [partition.values for partition in partitions(name)]
         if not found:

@@ -36,7 +36,7 @@ from ocsf_lake.ledger import tables as ledger_tables
 from ocsf_lake.query import evolution, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
-from ocsf_mappers import duck, sqltext
+from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import tables
 
@@ -322,7 +322,7 @@ def _parts() -> dict[str, list[str]]:
     """What can be shown by itself -> words of which a statement has one when it reads something of it."""
     found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
     found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
-    for name, table in tables.load().items():
+    for name, table in registry.tables().items():
         found[name] = [name, *([table.security_lake] if table.security_lake else [])]
         found[name] += [table.latest.view] if table.latest else []
     return found
@@ -347,7 +347,7 @@ def part_of(name: str) -> str | None:
         return word
     if word in ("quarantine_entries", OUTCOMES):
         return QUARANTINE
-    for part, table in tables.load().items():
+    for part, table in registry.tables().items():
         if word in (f"{part}_unique", f"{part}_repeated") or (table.latest and word == table.latest.view):
             return part
     return security_lake.table_of(word)
@@ -385,8 +385,8 @@ class _Shown:
 
     def part(self, name: str) -> None:
         """Shows one of `_PARTS`."""
-        if name in tables.load():
-            self._table(tables.get(name))
+        if name in registry.tables():
+            self._table(registry.table(name))
         elif name == QUARANTINE:
             self._files(definition(OUTCOMES))
             self._files(definition(QUARANTINE), "quarantine_entries")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ocsf_lake.storage import layout, packing
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.store import Store
+from ocsf_mappers import registry
 from ocsf_mappers.ocsf import tables
 
 TABLE_COLUMN = "_table"
@@ -144,7 +145,7 @@ def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
     if not len(events):
         return
     groups, numbers = _groups(events)
-    order = _order(events, numbers, tables.get(groups[0][0].table).sorted_by)
+    order = _order(events, numbers, registry.table(groups[0][0].table).sorted_by)
     if order is not None:
         events, numbers = events.take(pa.array(order)), numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
@@ -205,7 +206,7 @@ def _ascends(*keys: np.ndarray[Any, Any]) -> bool:
 
 def folder(partition: Partition) -> str:
     """The folder in which a partition of events begins; once compacted, its files are elsewhere."""
-    return layout.folder(tables.get(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
+    return layout.folder(registry.table(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
 
 
 def partitions(events: pa.Table) -> list[tuple[Partition, int]]:
@@ -260,7 +261,7 @@ def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
 
 
 def _rows(events: pa.Table, partition: Partition) -> pa.Table:
-    table = tables.get(partition.table)
+    table = registry.table(partition.table)
     constant = dict(zip(tables.PARTITION_KEYS, partition.values, strict=True))
     columns = []
     for field in table.arrow:

@@ -39,8 +39,8 @@ from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.text import plural, size
 from ocsf_lake.upkeep import merge
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.ocsf import tables
 
 OLDER_THAN = timedelta(days=2)
 """Days that ended so long ago are compacted: by then nearly all of their logs have come."""
@@ -155,7 +155,7 @@ def compact(
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
-    names = sorted(tables.load())
+    names = sorted(registry.tables())
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
     summary = Summary(is_dry=dry_run)

@@ -14,7 +14,7 @@ from ocsf_lake.catalogs.base import Expired
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.text import plural, size
-from ocsf_mappers.ocsf import tables
+from ocsf_mappers import registry
 
 OLDER_THAN = timedelta(days=5)
 """As long as S3 Tables keeps them."""
@@ -71,7 +71,7 @@ def expire(
     before = clock() - older_than
     with opened(settings, patient=True) as lake:
         for catalog in lake.catalog.all:
-            for table in sorted(tables.load()):
+            for table in sorted(registry.tables()):
                 done = catalog.expire(table, before, dry_run=dry_run)
                 if isinstance(done, str):
                     summary.left[catalog.name] = done

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +22,6 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
-from ocsf_mappers.ocsf import tables
-from ocsf_mappers.vocabulary.check import table_names
 
 
 @dataclass
@@ -52,10 +51,9 @@ def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
         paths: All of them.
     """
     found: dict[str, _Found] = {}
-    sources = {table: name for name in registry.names() for table in table_names(registry.load(name))}
     for path, partition in _placed(paths):
         batch = found.setdefault(layout.batch_of(path), _Found())
-        _read(store, path, partition, batch, sources)
+        _read(store, path, partition, batch)
     # Replays last: they change what the batches before them counted.
     for batch_id, batch in sorted(found.items(), key=lambda item: (item[1].entries > 0, item[0])):
         _put(connection, batch_id, batch)
@@ -96,14 +94,14 @@ def _generation(path: str) -> tuple[str, int]:
     return folder, int(generation.removeprefix("g"))
 
 
-def _read(store: Store, path: str, partition: Partition, batch: _Found, sources: dict[str, str]) -> None:
+def _read(store: Store, path: str, partition: Partition, batch: _Found) -> None:
     data = store.get(path) or b""
     file = pq.ParquetFile(pa.BufferReader(data))
     name = partition.table
     class_uid = None
-    if name in tables.load():
+    if name in registry.tables():
         rows = file.read(["source_object", "source_etag", "mapper_version", "class_uid", "class_name", "metadata"])
-        batch.source = batch.source or sources.get(name, "")
+        batch.source = batch.source or _source(name, rows["metadata"][0].as_py()["product"])
         batch.events.update(_keys(rows))
         batch.classes.update(rows["class_name"].to_pylist())
         class_uid = rows["class_uid"][0].as_py()
@@ -121,6 +119,17 @@ def _read(store: Store, path: str, partition: Partition, batch: _Found, sources:
             batch.closed.update(_keys(rows.filter(pa.compute.equal(rows["state"], "closed"))))
     said = hashlib.sha256(data).hexdigest()
     batch.files.append(FileInfo(path, partition, class_uid, file.metadata.num_rows, len(data), said))
+
+
+def _source(table: str, product: dict[str, Any]) -> str:
+    """The source whose event is of this product, of those that fill the table; "" where none does."""
+    names = [name for name, source in registry.sources().items() if table in source.mapper.tables]
+    for name in names:
+        known = registry.sources()[name].mapper.product
+        feature = (product.get("feature") or {}).get("name")
+        if (known.vendor, known.name, known.feature) == (product["vendor_name"], product["name"], feature):
+            return name
+    return names[0] if names else ""
 
 
 def _keys(rows: pa.Table) -> list[tuple[str, str]]:

@@ -14,9 +14,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ledger.results import CountError
 from ocsf_lake.query import evolution
 from ocsf_lake.storage import ordered
-from ocsf_mappers import sqltext
+from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import ConfigError
-from ocsf_mappers.ocsf import tables
 
 SPAN_BYTES = 64 << 20
 """Rows that are sorted at once, before compression. For each span all files are read that have rows of it, which files
@@ -44,7 +43,7 @@ def written(
         ConfigError: A file has columns that this release does not know.
         CountError: The files have other rows.
     """
-    schema = tables.get(table).arrow
+    schema = registry.table(table).arrow
     groups: dict[str, list[str]] = {}
     held = 0
     for path in paths:
@@ -82,7 +81,7 @@ def _read(paths: Sequence[str]) -> str:
 def _leaves(table: str) -> frozenset[str]:
     """The columns of a table's files, as Parquet names them."""
     sink = pa.BufferOutputStream()
-    pq.write_table(tables.get(table).arrow.empty_table(), sink, store_schema=False)
+    pq.write_table(registry.table(table).arrow.empty_table(), sink, store_schema=False)
     found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
     return frozenset(found.column(number).path for number in range(len(found.names)))
 

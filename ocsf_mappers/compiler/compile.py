@@ -31,11 +31,11 @@ from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
 from ocsf_mappers.compiler.reads import Record, SharedRecord
 from ocsf_mappers.compiler.unmapped import Leftovers
 from ocsf_mappers.errors import MappingError
-from ocsf_mappers.ocsf import schema, tables, validate
+from ocsf_mappers.ocsf import schema, validate
 from ocsf_mappers.vocabulary import lists
-from ocsf_mappers.vocabulary.check import column_type, table_names
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.record import Path
+from ocsf_mappers.vocabulary.table import column_type
 from ocsf_mappers.vocabulary.values import ListOf, Literal, columns
 from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word, both
 
@@ -92,7 +92,7 @@ class Compiler:
         """Which event maps carry a member over."""
         self.schema = schema.load(version)
         self.classes = [self.schema.event_class(event.event_class) for event in self.mapper.events]
-        self.table = tables.get(table_names(mapper)[0])
+        self.table = mapper.lake_table
         self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
 
@@ -491,7 +491,7 @@ class Compiler:
         return f"(CASE {branches} ELSE {len(firsts)} END)::TINYINT" if branches else "0::TINYINT"
 
     def _table(self) -> str:
-        return as_word(self.mapper.table).sql(self.column)
+        return as_word(self.mapper.table_word).sql(self.column)
 
 
 def _constant(mapped: Mapped) -> str | int | bool | list[str]:

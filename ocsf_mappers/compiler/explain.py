@@ -13,7 +13,7 @@ from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import JsonRecords
-from ocsf_mappers.vocabulary.check import lacking, table_names
+from ocsf_mappers.vocabulary.check import lacking
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.lists import parts
 from ocsf_mappers.vocabulary.mapper import EventMap, Mapper
@@ -50,7 +50,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
         "\n".join(
             [
                 f"- Formats: {'; '.join(reader.label for reader in mapper.readers)}.",
-                f"- Tables: {', '.join(map(_code, table_names(mapper)))}{_table_choice(mapper, words)}.",
+                f"- Tables: {', '.join(map(_code, mapper.tables))}{_table_choice(mapper, words)}.",
                 f"- {_lacks(mapper, version)}",
                 *([f"- Not known, and null wherever it is read: {_blank(mapper)}."] if mapper.blank else []),
                 *(f"- Left out of `unmapped`: {_code(path)}, {reason}." for path, reason in mapper.drop.items()),
@@ -74,7 +74,7 @@ def _blank(mapper: Mapper) -> str:
 
 
 def _table_choice(mapper: Mapper, words: Explained) -> str:
-    return "" if isinstance(mapper.table, str) else f": {_code(words.of(as_word(mapper.table)))}"
+    return "" if isinstance(mapper.table_word, str) else f": {_code(words.of(as_word(mapper.table_word)))}"
 
 
 def _lacks(mapper: Mapper, version: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ocsf_mappers.compiler.program import Observable
 from ocsf_mappers.ocsf import schema, tables
 from ocsf_mappers.vocabulary import lists
-from ocsf_mappers.vocabulary.check import column_type
+from ocsf_mappers.vocabulary.table import column_type
 from ocsf_mappers.vocabulary.word import Word
 
 if TYPE_CHECKING:

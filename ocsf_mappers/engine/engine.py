@@ -27,12 +27,10 @@ from ocsf_mappers.engine.distinct import Evaluator, Results, in_file_order
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.engine.mapped import REJECTS, Mapped, in_order, joined
 from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
-from ocsf_mappers.ocsf import tables
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import Chunk, JsonRecords, tabular
 from ocsf_mappers.readers.column import plain
 from ocsf_mappers.readers.tabular import UNDECLARED
-from ocsf_mappers.vocabulary.check import table_names
 from ocsf_mappers.vocabulary.mapper import Mapper
 from ocsf_mappers.vocabulary.record import json_path
 
@@ -80,7 +78,7 @@ class Engine:
         self.mapper = mapper
         self.version = version
         self.validate = validate
-        self.table = tables.get(table_names(mapper)[0])
+        self.table = mapper.lake_table
         self.fingerprint = fingerprint(mapper, version)
         self.envelopes = [
             envelope

@@ -1,21 +1,23 @@
 """The lake's tables: fixed projections of OCSF classes, in the type systems of Arrow, Athena and Iceberg.
 
-A table begins with the columns of AWS's Security Lake v2 table, name for name and type for type, followed by our
-additions and by where each row came from. Source of the v2 columns: `schemas/security_lake_v2_tables.json`.
+Two kinds. Tables that hold what a Security Lake v2 table holds begin with its columns, name for name and type for
+type, followed by our additions (`schemas/tables.json`; the v2 columns: `schemas/security_lake_v2_tables.json`). A
+source's own table has the columns of every event, followed by what its mapper fills (`own`). Both end with where each
+row came from.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from ocsf_mappers.errors import SchemaError, nearest
+from ocsf_mappers.errors import SchemaError
 from ocsf_mappers.ocsf import schema, shipped
 
 PARTITION_KEYS = ("region", "accountid", "eventday")
@@ -74,18 +76,32 @@ class Latest:
 class Table:
     """One table of the lake.
 
-    `prefix` is its folder below the lake's root; `arrow` its columns as written to Parquet; `security_lake` the name of
-    the Security Lake v2 table whose rows it holds, None for a table of our own; `latest` the view with the newest row
-    of each thing that is told of again and again, None where every row stands for itself; `sorted_by` the paths whose
-    equal values stand together in a file.
+    `prefix` is its folder below the lake's root; `columns` gives its columns, when they are first asked for;
+    `security_lake` is the name of the Security Lake v2 table whose rows it holds, None for a table of our own; `latest`
+    the view with the newest row of each thing that is told of again and again, None where every row stands for itself;
+    `sorted_by` the paths whose equal values stand together in a file.
     """
 
     name: str
     prefix: str
-    arrow: pa.Schema
-    security_lake: str | None
+    columns: Callable[[], pa.Schema] = field(compare=False)
+    security_lake: str | None = None
     latest: Latest | None = None
     sorted_by: tuple[str, ...] = ()
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The columns as written to Parquet.
+
+        Raises:
+            SchemaError: A path that the view or the order names is no column.
+        """
+        found = self.columns()
+        for path in self.sorted_by:
+            _known(found, path, f"table {self.name}")
+        for path in (*self.latest.key, *self.latest.newest) if self.latest else ():
+            _known(found, path, f"view {self.latest.view}" if self.latest else "")
+        return found
 
 
 def parse_hive_type(text: str) -> pa.DataType:
@@ -209,41 +225,52 @@ def _iceberg_type(arrow_type: pa.DataType, ids: Iterator[int]) -> Any:
 
 
 @cache
-def load() -> Mapping[str, Table]:
-    """Every table of the lake by name."""
+def shared() -> Mapping[str, Table]:
+    """The tables that no single source owns, by name: those that stand beside Security Lake's."""
     facts = orjson.loads(shipped.read("tables.json"))["tables"]
-    columns = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
+    published = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
     tables: dict[str, Table] = {}
     for name, found in facts.items():
         if like := found.get("like"):
-            arrow, sorted_by = tables[like].arrow, tables[like].sorted_by
+            columns, sorted_by = tables[like].columns, tables[like].sorted_by
         else:
-            arrow = _projection(columns[found["columns"]], found["additions"])
+            columns = cache(partial(_projection, published[found["columns"]], found["additions"]))
             sorted_by = tuple(found.get("sorted_by", ()))
-            for path in sorted_by:
-                _known(arrow, path, f"table {name}")
-        own = found.get("security_lake", f"{name}_2_0")
-        latest = _latest(arrow, found["latest"]) if "latest" in found else None
-        tables[name] = Table(name, found["prefix"], arrow, own if own in columns else None, latest, sorted_by)
+        rows_of = found.get("security_lake", f"{name}_2_0")
+        latest = found.get("latest")
+        tables[name] = Table(
+            name,
+            found["prefix"],
+            columns,
+            rows_of if rows_of in published else None,
+            Latest(latest["view"], tuple(latest["key"]), tuple(latest["newest"])) if latest else None,
+            sorted_by,
+        )
     return tables
 
 
-def get(name: str) -> Table:
-    """The table of this name.
+_EVERY_EVENT = (
+    "metadata.product.version", "metadata.product.name", "metadata.product.feature.name",
+    "metadata.product.vendor_name", "metadata.profiles", "metadata.version",
+    "time", "time_dt", "severity_id", "severity", "class_name", "class_uid", "category_name", "category_uid",
+    "activity_name", "activity_id", "type_uid", "type_name",
+    "observables.name", "observables.value", "observables.type", "observables.type_id",
+)  # fmt: skip
+"""What the machinery fills in every event."""
+
+
+def own_columns(classes: Iterable[str], paths: Iterable[str]) -> pa.Schema:
+    """The columns of a source's own table.
+
+    Args:
+        classes: OCSF classes of its events.
+        paths: OCSF paths that its events have, siblings included.
 
     Raises:
-        SchemaError: There is no such table.
+        SchemaError: No shipped version declares a path in one of the classes.
     """
-    try:
-        return load()[name]
-    except KeyError:
-        raise SchemaError(f"the lake has no table {name!r}{nearest(name, load())}") from None
-
-
-def _latest(columns: pa.Schema, found: Mapping[str, Any]) -> Latest:
-    for path in (*found["key"], *found["newest"]):
-        _known(columns, path, f"view {found['view']}")
-    return Latest(found["view"], tuple(found["key"]), tuple(found["newest"]))
+    every = {"unmapped": "map<string,string>", "accountid": "string", "region": "string"}
+    return _projection({"columns": every, "classes": list(classes)}, [*_EVERY_EVENT, *paths])
 
 
 def _known(columns: pa.Schema, path: str, where: str) -> None:
@@ -267,7 +294,7 @@ def _leaf_type(classes: list[str], path: str) -> tuple[pa.DataType, list[bool]]:
     """The Arrow type of an OCSF path, from the first version and class that declare it, and which steps are lists."""
     for version, name in itertools.product(shipped.versions(), classes):
         facts = schema.load(version)
-        holder: schema.ObjectType | None = facts.event_class(name)
+        holder: schema.ObjectType | None = facts.classes.get(name)
         attribute = None
         lists = []
         for step in path.split("."):
@@ -275,7 +302,7 @@ def _leaf_type(classes: list[str], path: str) -> tuple[pa.DataType, list[bool]]:
             holder = facts.members(attribute) if attribute else None
             lists.append(attribute is not None and attribute.is_array)
         if attribute is not None:
-            leaf = _OCSF_SCALARS[facts.scalar(attribute).base]
+            leaf = _OCSF_SCALARS["json_t" if attribute.object else facts.scalar(attribute).base]
             return pa.list_(leaf) if attribute.is_array else leaf, lists
     raise SchemaError(f"no shipped OCSF version declares {path} in {', '.join(classes)}")
 

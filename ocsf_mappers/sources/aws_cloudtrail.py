@@ -15,13 +15,17 @@ import pyarrow as pa
 
 from ocsf_mappers import (
     JSON,
+    Delivery,
     Envelope,
     EventMap,
     Expr,
     Fields,
+    Having,
     JsonRecords,
     Mapper,
+    Marks,
     Product,
+    Source,
     coalesce,
     col,
     object_key,
@@ -320,6 +324,8 @@ RECORD = pa.struct([
     ])),
 ])  # fmt: skip
 
+DIGEST = "a digest proves other files and holds no events"
+
 MAPPER = Mapper(
     name="aws_cloudtrail",
     product=Product("CloudTrail"),
@@ -337,7 +343,7 @@ MAPPER = Mapper(
     .when(data).then("cloud_trail_data")
     .otherwise("cloud_trail_mgmt"),
     set_aside={
-        "CloudTrail-Digest": "a digest proves other files and holds no events",
+        "CloudTrail-Digest": DIGEST,
         "CloudTrail-Aggregated": "aggregated events are summaries of events that other files hold",
     },
     duplicate_key=("metadata.uid", "cloud.account.uid"),
@@ -363,3 +369,29 @@ MAPPER = Mapper(
         EventMap("api_activity", fields=API_ACTIVITY),
     ],
 )  # fmt: skip
+
+# docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html: every five minutes or so;
+# delivery to a bucket that could not be reached is tried for 30 days. Digests and aggregates are set aside.
+KINDS = ("", "-Insight", "-NetworkActivity", "-Aggregated", "-Digest")
+SOURCE = Source(
+    MAPPER,
+    delivery=Delivery(
+        tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{{year}}/{{month}}/{{day}}" for kind in KINDS),
+        sweep_days=31,
+        record_bytes=160,
+    ),
+    keys=(
+        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>CloudTrail[^/]*)/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        r"/(?P<account>\d{12})_(?P<kind>CloudTrail[A-Za-z-]*)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+    ),
+    marks=Marks(
+        members=(
+            Having(any_of=("CloudTrailEvent", "insightDetails")),
+            # notifications of S3 and messages of SQS have names like those of CloudTrail
+            Having(any_of=("eventSource", "eventVersion"), unlike={"eventSource": "aws:"}),
+        ),
+        detail_types=("AWS .+ via CloudTrail",),
+        service="aws.cloudtrail",
+        set_aside={r'\s*\{[^{}\[\]]*"digestStartTime"\s*:': DIGEST},
+    ),
+)

@@ -15,10 +15,14 @@ from ocsf_mappers import (
     CLOUDWATCH,
     JSON,
     PROTOCOL_NUMBERS,
+    Delivery,
     EventMap,
+    Having,
     JsonRecords,
     Mapper,
+    Marks,
     Product,
+    Source,
     coalesce,
     col,
     object_key,
@@ -114,3 +118,14 @@ MAPPER = Mapper(
         }),
     ],
 )  # fmt: skip
+
+# docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-choosing-target-resource.html
+SOURCE = Source(
+    MAPPER,
+    delivery=Delivery(("AWSLogs/{account}/vpcdnsquerylogs/{vpc}/{year}/{month}/{day}",)),
+    keys=(
+        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcdnsquerylogs)/[^/]+/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
+    ),
+    marks=Marks(members=(Having(any_of=("query_name", "query_timestamp")),)),
+)

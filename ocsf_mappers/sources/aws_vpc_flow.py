@@ -15,10 +15,14 @@ from ocsf_mappers import (
     PROTOCOL_NAMES,
     Delimited,
     DelimitedInJson,
+    Delivery,
     EventMap,
+    Having,
     Mapper,
+    Marks,
     ParquetRows,
     Product,
+    Source,
     Unheaded,
     coalesce,
     col,
@@ -143,4 +147,31 @@ MAPPER = Mapper(
             "traffic.packets": col.packets,
         }),
     ],
+)
+
+# docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html: by the end of the aggregation interval; hourly folders
+# may follow. The second form is that of Hive-compatible prefixes.
+SOURCE = Source(
+    MAPPER,
+    delivery=Delivery(
+        (
+            "AWSLogs/{account}/vpcflowlogs/{region}/{year}/{month}/{day}",
+            "AWSLogs/aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/year={year}/month={month}/day={day}",
+        ),
+        record_bytes=25,
+    ),
+    keys=(
+        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcflowlogs)/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
+        r"/aws-account-id=(?P<account>[^/]+)/aws-service=(?P<kind>vpcflowlogs)/aws-region=(?P<region>[^/]+)/"
+        r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/",
+        r"/(?P<account>\d{12})_(?P<kind>vpcflowlogs)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
+    ),
+    marks=Marks(
+        members=(Having(any_of=("interface_id", "srcaddr"), any_case=True),),
+        lines=(
+            r"[2-9] (?:\d{12}|unknown|-) eni-[0-9a-z]+(?: \S+){7} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)",
+            r"[2-9] TransitGateway (?:\d{12}|unknown|-) tgw-[0-9a-z]+(?: \S+){32}",
+        ),
+        columns=frozenset("srcaddr dstaddr pkt_srcaddr interface_id log_status srcport action".split()),
+    ),
 )

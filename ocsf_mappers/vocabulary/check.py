@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from ocsf_mappers.errors import MappingError, OcsfMappersError, nearest
-from ocsf_mappers.ocsf import schema, shipped, tables
-from ocsf_mappers.vocabulary.expr import as_condition, as_word
+from ocsf_mappers.ocsf import schema, tables
+from ocsf_mappers.vocabulary.expr import Expr, as_condition, as_word
 from ocsf_mappers.vocabulary.lists import Each, EachOf, Every, element_fields, parts
+from ocsf_mappers.vocabulary.table import column_type, find, is_own, leaves
 from ocsf_mappers.vocabulary.texts import Epoch, Iso8601
 from ocsf_mappers.vocabulary.values import OUTER, Case, Coalesce, Column, ListOf, Literal, Sql, Text, columns
 from ocsf_mappers.vocabulary.word import Word
@@ -21,42 +24,100 @@ NEEDED = ("activity_id", "severity_id", "time")
 """What every event map says for itself; the rest that OCSF requires of all classes is derived."""
 
 
+_checking: ContextVar[bool] = ContextVar("checking", default=True)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Mappers that are made meanwhile are checked by who uses them: to check one takes longer than to make it."""
+    before = _checking.set(False)
+    try:
+        yield
+    finally:
+        _checking.reset(before)
+
+
+def check_new(mapper: Mapper) -> None:
+    """`check` a mapper that is being made, unless that is put off."""
+    if _checking.get():
+        check(mapper)
+
+
 def check(mapper: Mapper) -> None:
     """Refuse a mapper that could not work.
 
     Raises:
-        MappingError: Names the source, the path and the nearest match.
+        MappingError: Names the source and everything that is wrong: each path with the nearest match.
     """
     try:
-        _check_events(mapper)
-        _check_tables(mapper)
-        _check_observables(mapper)
-        _check_key(mapper)
-        for path in (*mapper.drop, *mapper.listed):
-            mapper.shape.check(tuple(path.split(".")))
-    except OcsfMappersError as error:
+        # Columns are found with the paths, which have to be right before.
+        problems = _problems(_checks(mapper)) or _problems(_table_checks(mapper))
+    except OcsfMappersError as error:  # some row is no expression at all
         raise MappingError(str(error), source=mapper.name) from error
+    if problems:
+        all_of_them = MappingError("; ".join(problems), source=mapper.name)
+        all_of_them.problems = tuple(problems)
+        raise all_of_them
+
+
+def _problems(checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:
+    found = []
+    for path, part in checks:
+        try:
+            part()
+        except OcsfMappersError as error:
+            message = str(error)
+            found.append(message if message.startswith(path) else f"{path}: {message}")
+    return list(dict.fromkeys(found))
+
+
+def _checks(mapper: Mapper) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each part that may be wrong for itself, with the row that it is about."""
+    yield "", partial(_check_events, mapper)
+    yield "", mapper.shape.check_names
+    for event in mapper.events:
+        yield "", partial(_check_needed, event)
+        if event.where is not None:
+            yield "where", partial(_check_condition, mapper, event.where)
+        for path, word in event.words.items():
+            yield path, partial(_check_columns, mapper, word)
+            for below, value in (("", word), *((f".{inner}", value) for inner, value in element_fields(word))):
+                yield path, partial(_check_row, mapper, event, path + below, value)
+    yield "table", partial(_check_columns, mapper, mapper.table_word)
+    yield "observables", partial(_check_observables, mapper)
+    for name, paths in (("drop", mapper.drop), ("listed", mapper.listed)):
+        for path in paths:
+            yield name, partial(mapper.shape.check, tuple(path.split(".")))
+
+
+def _table_checks(mapper: Mapper) -> Iterator[tuple[str, Callable[[], None]]]:
+    yield "", partial(_check_tables, mapper)
+    yield "", partial(_check_key, mapper)
 
 
 def _check_events(mapper: Mapper) -> None:
     *firsts, last = mapper.events
     if last.where is not None or any(event.where is None for event in firsts):
         raise MappingError("every event map but the last needs a `where`, and the last has none")
-    for event in mapper.events:
-        for name in NEEDED:
-            if name not in event.fields:
-                raise MappingError(f"{event.event_class}: {name} is not mapped")
-        if event.where is not None:
-            as_condition(event.where)
-            _check_columns(mapper, event.where)
-        for path, word in event.words.items():
-            _check_columns(mapper, word)
-            for below, value in (("", word), *((f".{inner}", value) for inner, value in element_fields(word))):
-                attribute, base = _resolve(event, path + below)
-                _check_shape(path + below, attribute, base, value)
-                if not parts(value):
-                    _check_captions(path + below, attribute, value)
-                _check_outer(mapper, value)
+
+
+def _check_needed(event: EventMap) -> None:
+    if absent := [name for name in NEEDED if name not in event.fields]:
+        verb = "is" if len(absent) == 1 else "are"
+        raise MappingError(f"{event.event_class}: {', '.join(absent)} {verb} not mapped")
+
+
+def _check_condition(mapper: Mapper, condition: Expr) -> None:
+    as_condition(condition)
+    _check_columns(mapper, condition)
+
+
+def _check_row(mapper: Mapper, event: EventMap, path: str, value: Word) -> None:
+    attribute, base = _resolve(event, path)
+    _check_shape(path, attribute, base, value)
+    if not parts(value):
+        _check_captions(path, attribute, value)
+    _check_outer(mapper, value)
 
 
 def _check_observables(mapper: Mapper) -> None:
@@ -72,11 +133,7 @@ def _resolve(event: EventMap, path: str) -> tuple[schema.Attribute, str]:
 
     What a version lacks is left out of its events.
     """
-    event_class, profiles = event.event_class, event.all_profiles
-    versions = shipped.versions()  # loaded as they are needed: nearly all is in the first
-    having = (facts for facts in map(schema.load, versions) if facts.find(event_class, path, profiles))
-    facts = next(having, None) or schema.load(versions[0])
-    attribute = facts.resolve(event_class, path, profiles)[-1]
+    facts, attribute = find(event, path)
     if attribute.object is None:
         return attribute, facts.scalar(attribute).base
     return attribute, "" if facts.members(attribute) else "json_t"
@@ -153,39 +210,22 @@ def _check_captions(path: str, attribute: schema.Attribute, word: Word) -> None:
             raise MappingError(f"{path}: no caption {text!r}{nearest(text, captions)}")
 
 
-def table_names(mapper: Mapper) -> list[str]:
-    """The lake tables that the mapper's records can go to."""
-    return [str(text) for text in dict.fromkeys(as_word(mapper.table).results())]
-
-
 def _check_tables(mapper: Mapper) -> None:
-    found = [tables.get(name) for name in table_names(mapper)]
-    _check_columns(mapper, mapper.table)
-    if not found or any(table.arrow != found[0].arrow for table in found):
-        raise MappingError("the tables of one source must exist and have the same columns")
-    for event in mapper.events:
-        for path, word in event.words.items():
-            inner = [f"{path}.{name}" for name, value in element_fields(word) if not parts(value)]
-            for leaf in inner or [path]:
-                if column_type(found[0], leaf) is None and column_type(found[0], f"{leaf}_dt") is None:
-                    raise MappingError(
-                        f"{leaf}: table {found[0].name} has no such column; add it in schemas/tables.json"
-                    )
+    shared = tables.shared()
+    for name in mapper.tables:
+        if name not in shared and not is_own(name, mapper):
+            hint = nearest(name, shared) or f"; a table of its own is called {mapper.name!r}, or begins so"
+            raise MappingError(f"the lake has no table {name!r}{hint}")
+    first, *others = mapper.tables.values()
+    if any(table.arrow != first.arrow for table in others):
+        raise MappingError(f"the tables {', '.join(mapper.tables)} of one source have to have the same columns")
+    filled = (name for event in mapper.events for name in leaves(event))
+    absent = [name for name in dict.fromkeys(filled) if not any(column_type(first, at) for at in (name, f"{name}_dt"))]
+    if absent:
+        raise MappingError(f"table {first.name} has no such column; add in schemas/tables.json: {', '.join(absent)}")
 
 
 def _check_key(mapper: Mapper) -> None:
     for path in mapper.duplicate_key:
-        if column_type(tables.get(table_names(mapper)[0]), path) is None:
+        if column_type(mapper.lake_table, path) is None:
             raise MappingError(f"duplicate_key: the table has no column {path!r}")
-
-
-def column_type(table: tables.Table, path: str) -> pa.DataType | None:
-    """The table's type at an OCSF path (lists entered), None where the table has no such column."""
-    kind: pa.DataType = pa.struct(list(table.arrow))
-    for step in path.split("."):
-        kind = kind.value_type if pa.types.is_list(kind) else kind
-        index = kind.get_field_index(step) if pa.types.is_struct(kind) else -1
-        if index < 0:
-            return None
-        kind = kind.field(index).type
-    return kind

@@ -9,10 +9,12 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from ocsf_mappers.ocsf.tables import Latest, Table
 from ocsf_mappers.readers import Reader
-from ocsf_mappers.vocabulary.check import check
+from ocsf_mappers.vocabulary.check import check_new
 from ocsf_mappers.vocabulary.expr import Column, Expr, Value, flat
 from ocsf_mappers.vocabulary.record import OBJECT_KEY, RecordShape
+from ocsf_mappers.vocabulary.table import of_mapper
 from ocsf_mappers.vocabulary.word import Word
 
 Fields: TypeAlias = dict[str, Value]
@@ -69,7 +71,10 @@ class Mapper:
         readers: Formats the log is delivered in; the first that accepts an object's first bytes reads it.
         record: The record type, see `ocsf_mappers.vocabulary.record`.
         events: Event maps, most specific first.
-        table: Name of the lake table, or an expression that gives one.
+        table: Name of the lake table, or an expression that gives one. A table that is none of the lake's shared ones
+            is the source's own: it has the columns that the events fill. Without it, it is called as the source.
+        sorted_by: Of an own table, OCSF paths whose equal values stand together in a file, where they compress best.
+        latest: Of an own table, a view with the newest row of each thing that is reported again and again.
         drop: Source path -> reason, for members that say nothing new and are left out of `unmapped`.
         observables: OCSF path -> observable caption, beyond those that the schema marks; `()` lists none there. What
             does not look like an IP address or a host name is not listed as one; of several captions the one that a
@@ -87,18 +92,35 @@ class Mapper:
     readers: Sequence[Reader]
     record: pa.DataType
     events: Sequence[EventMap]
-    table: Value
+    table: Value | None = None
     drop: Mapping[str, str] = field(default_factory=dict)
     observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     duplicate_key: Sequence[str] = ()
     listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     blank: Sequence[str] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
+    sorted_by: Sequence[str] = ()
+    latest: Latest | None = None
 
     def __post_init__(self) -> None:
-        check(self)
+        check_new(self)
 
     @cached_property
     def shape(self) -> RecordShape:
         """The record type, taken apart."""
         return RecordShape(self.record)
+
+    @property
+    def table_word(self) -> Value:
+        """What gives the name of the table."""
+        return self.name if self.table is None else self.table
+
+    @cached_property
+    def tables(self) -> Mapping[str, Table]:
+        """The lake tables that the events go to, by name; all have the same columns."""
+        return of_mapper(self)
+
+    @property
+    def lake_table(self) -> Table:
+        """One of the tables, for what all of them have in common: columns and order."""
+        return next(iter(self.tables.values()))

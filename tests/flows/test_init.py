@@ -47,14 +47,14 @@ def test_commands_in_the_project_use_its_settings(
 
 def test_the_settings_file_has_every_setting_with_its_default(project: Path) -> None:
     text = (project / "ocsf-lake.toml").read_text(encoding="utf-8")
-    assert tomllib.loads(text) == {"lake": "./lake"}
+    assert tomllib.loads(text) == {"lake": "./lake", "mappers": "./mappers"}
     given = dict(re.findall(r"^(?:# )?([a-z0-9_]+) = ?(.*)$", text, re.MULTILINE))
     assert given.keys() == config.Settings.model_fields.keys()
     defaults = config.Settings.model_construct()
     for name, value in given.items():
         found = tomllib.loads(f"x = {value}")["x"] if value else None
         expected = getattr(defaults, name)
-        assert name == "lake" or found == (list(expected) if isinstance(expected, tuple) else expected)
+        assert name in ("lake", "mappers") or found == (list(expected) if isinstance(expected, tuple) else expected)
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -86,39 +86,40 @@ def test_deploy_files_are_those_of_deploy(project: Path) -> None:
         assert path.read_bytes() == (PROJECT / "deploy" / path.name).read_bytes()
 
 
-def test_the_example_mapper_is_a_source_once_it_is_installed(
-    project: Path, tmp_path: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
+def test_the_example_mapper_is_a_source_of_the_project(
+    project: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry._offered.cache_clear()
     assert "example_dns" not in registry.names()
-    about = tmp_path / "installed" / "mine-1.dist-info"
-    about.mkdir(parents=True)
-    points = tomllib.loads((project / "mappers" / "pyproject.toml").read_text())["project"]["entry-points"]
-    listed = "".join(f"{name} = {place}\n" for name, place in points["ocsf_lake.sources"].items())
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[ocsf_lake.sources]\n{listed}")
-    log = tmp_path / "dns.jsonl"
+    monkeypatch.chdir(project)
+    assert "example_dns" in ocsf_lake("sources").out
+    log = project / "dns.jsonl"
     log.write_text("".join(json.dumps(query) + "\n" for query in QUERIES))
-
-    # A process of its own, as its user has it, for one command; the others in this one.
-    path = f"{tmp_path / 'installed'}:{project / 'mappers'}:{PROJECT}"
-    listed = subprocess.run(
-        [sys.executable, "-m", "ocsf_lake", "sources"], env=environment(PYTHONPATH=path), cwd=tmp_path,
-        capture_output=True, text=True, check=False,
-    ).stdout  # fmt: skip
-    assert "example_dns" in listed
-    monkeypatch.syspath_prepend(tmp_path / "installed")
-    monkeypatch.syspath_prepend(project / "mappers")
-    monkeypatch.setattr(registry, "_offered", registry._offered.__wrapped__)
     mapped = ocsf_lake("map", "example_dns", str(log))
     assert mapped.code == 0, mapped.err
     events = [json.loads(line) for line in mapped.out.splitlines()]
     assert [(event["query"]["hostname"], event["rcode"]) for event in events] == [
         ("www.example.com.", "NoError"), ("none.example.com.", "NXDomain"),
     ]  # fmt: skip
-    (tmp_path / "events.jsonl").write_text(mapped.out)
+    (project / "events.jsonl").write_text(mapped.out)
     checked = ocsf_lake("validate", "events.jsonl")
     assert checked.code == 0, checked.out
-    ingested = ocsf_lake("ingest", "example_dns", str(log), "--lake", "lake")
+    ingested = ocsf_lake("ingest", str(log))  # recognized by its members
     assert ingested.code == 0, ingested.err
     assert "2 DNS Activity" in ingested.out
+    assert json.loads(ocsf_lake("query", "--format", "json", "SELECT count(*) AS n FROM example_dns").out) == [{"n": 2}]
+
+
+def test_the_example_mapper_is_a_source_once_it_is_installed(project: Path, tmp_path: Path) -> None:
+    about = tmp_path / "installed" / "mine-1.dist-info"
+    about.mkdir(parents=True)
+    points = tomllib.loads((project / "mappers" / "pyproject.toml").read_text())["project"]["entry-points"]
+    listed = "".join(f"{name} = {place}\n" for name, place in points["ocsf_lake.sources"].items())
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[ocsf_lake.sources]\n{listed}")
+    # A process of its own, as its user has it.
+    path = f"{tmp_path / 'installed'}:{project / 'mappers'}:{PROJECT}"
+    listed = subprocess.run(
+        [sys.executable, "-m", "ocsf_lake", "sources"], env=environment(PYTHONPATH=path), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert "example_dns" in listed

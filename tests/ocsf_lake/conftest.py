@@ -131,10 +131,10 @@ def whole(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny() -> Iterator[str]:
     """Installs the source `tiny`, as another package does that has sources, and gives its name."""
     sys.path.append(str(TINY))
-    registry._offered.cache_clear()
+    registry.forget()
     yield "tiny"
     sys.path.remove(str(TINY))
-    registry._offered.cache_clear()
+    registry.forget()
 
 
 @pytest.fixture(scope="session")

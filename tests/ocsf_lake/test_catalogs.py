@@ -31,6 +31,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from ocsf_mappers.ocsf import tables
 from tests.servers.postgres import Postgres
@@ -127,7 +128,7 @@ def test_a_table_has_nested_columns_keys_and_a_place(glue: GlueCatalog) -> None:
     assert found["TableType"] == "EXTERNAL_TABLE"
 
 
-@pytest.mark.parametrize("name", [*sorted(tables.load()), "quarantine"])
+@pytest.mark.parametrize("name", [*sorted(registry.tables()), "quarantine"])
 def test_every_table_can_be_made(name: str, glue: GlueCatalog) -> None:
     glue.create_or_evolve(definition(name))
     # Glue refuses a type longer than this.
@@ -420,7 +421,7 @@ def test_our_iceberg_schema_is_read_as_it_is_meant() -> None:
     from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
     from pyiceberg.schema import Schema, assign_fresh_schema_ids
 
-    for name, table in tables.load().items():
+    for name, table in registry.tables().items():
         ours = Schema.model_validate(tables.iceberg_schema(table))
         theirs = assign_fresh_schema_ids(_pyarrow_to_schema_without_ids(table.arrow))
         assert ours.as_struct() == theirs.as_struct(), name

@@ -21,8 +21,8 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, RETIRED
 from ocsf_lake.storage import ordered
 from ocsf_lake.upkeep import check, compact, merge, rebuild_ledger, replay
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
-from ocsf_mappers.ocsf import tables
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
 from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, ON_BOTH, call, write
 from tests.ocsf_lake.killed import KilledError
@@ -62,7 +62,7 @@ def test_each_value_of_each_row_is_kept(compactable: Make, monkeypatch: pytest.M
     new = files(found)
     assert 1 < len(new) < 4
     after = pa.concat_tables(pq.read_table(path, partitioning=None) for path in new)
-    assert after.schema == before.schema == tables.get(TABLE).arrow
+    assert after.schema == before.schema == registry.table(TABLE).arrow
     assert after.to_pylist() == before.to_pylist()
     metadata = pq.read_metadata(new[0])
     assert metadata.row_group(0).column(0).compression == "ZSTD"

@@ -172,8 +172,8 @@ def test_digests_are_set_aside_by_name_and_by_content() -> None:
     assert discovery.set_aside_reason(key.replace("-Digest", ""), mapper) is None
     elsewhere = f"s3://bucket/CloudTrail-Digest-and-logs/{key.replace('-Digest', '').partition('://')[2]}"
     assert discovery.set_aside_reason(elsewhere, mapper) is None
-    assert discovery.digest_reason(b'{"awsAccountId":"1","digestStartTime":"2025"}')
-    assert discovery.digest_reason(b'{"Records":[{"requestParameters":{"digestStartTime":"2025"}}]}') is None
+    assert discovery.without_records(b'{"awsAccountId":"1","digestStartTime":"2025"}')
+    assert discovery.without_records(b'{"Records":[{"requestParameters":{"digestStartTime":"2025"}}]}') is None
 
 
 @pytest.mark.parametrize("source", registry.names())

@@ -22,6 +22,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_lake.storage.layout import folder
 from ocsf_lake.storage.store import Store
+from ocsf_mappers import registry
 from ocsf_mappers.ocsf import tables
 
 # One lake and one Spark for all of them.
@@ -133,9 +134,9 @@ def test_spark_reads_what_our_ddl_declares(
     lake: Path, spark: Callable[[str], list[Row]], expected: dict[str, list[Row]]
 ) -> None:
     spark(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-    for table in tables.load().values():
+    for table in registry.tables().values():
         spark(tables.athena_ddl(table, DATABASE, f"file://{lake}/{table.prefix}"))
-    assert {row[1] for row in spark(f"SHOW TABLES IN {DATABASE}")} == set(tables.load())
+    assert {row[1] for row in spark(f"SHOW TABLES IN {DATABASE}")} == set(registry.tables())
     table = f"{DATABASE}.vpc_flow"
     vpc = definition("vpc_flow")
     with opened(config.load(lake=str(lake))) as found:

@@ -62,7 +62,7 @@ def test_no_time_at_all_is_quarantine() -> None:
 
 def test_the_setting_is_part_of_what_names_a_batch() -> None:
     plain, named = load(), load(flow_fields=[{"uri": "s3://b/p/", "fields": NAMES}])
-    made = [fingerprint(fields.mapper(fields.SOURCE, found), "1.1.0") for found in (plain, named)]
+    made = [fingerprint(fields.mapper("aws_vpc_flow", found), "1.1.0") for found in (plain, named)]
     assert made[0] != made[1]
 
 
@@ -76,13 +76,13 @@ def test_the_setting_is_part_of_what_names_a_batch() -> None:
 )
 def test_a_glob_that_begins_with_a_star_is_not_of_the_working_folder(uri: str, names: str) -> None:
     settings = load(flow_fields=[{"uri": uri, "fields": NAMES}])
-    assert fields.source(names, settings) == fields.SOURCE
+    assert fields.source(names, settings) == "aws_vpc_flow"
 
 
 @pytest.mark.parametrize("names", ["action scraddr dstaddr", "action action srcaddr", "a b c"])
 def test_fields_that_no_log_can_have_are_refused(names: str) -> None:
     with pytest.raises(ConfigError, match="flow_fields"):
-        fields.mapper(fields.SOURCE, load(flow_fields=[{"uri": "s3://b/", "fields": names}]))
+        fields.mapper("aws_vpc_flow", load(flow_fields=[{"uri": "s3://b/", "fields": names}]))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.query import pruning, query
 from ocsf_lake.upkeep import quarantine
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, ReadError
-from ocsf_mappers.ocsf import tables
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_an_empty_lake_has_every_table(settings: Callable[..., Settings]) -> Non
     with opened(settings()):
         pass  # which makes it
     with query.connected(settings()) as connection:
-        for table in [*tables.load(), "quarantine", "ledger_batches", "ledger_objects", "ledger_files"]:
+        for table in [*registry.tables(), "quarantine", "ledger_batches", "ledger_objects", "ledger_files"]:
             assert rows(connection, f"SELECT count(*) FROM {table}") == [(0,)]
 
 

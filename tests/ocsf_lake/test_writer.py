@@ -11,14 +11,14 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.storage import layout, packing, parquet
 from ocsf_lake.storage.store import Store
-from ocsf_mappers.ocsf import tables
+from ocsf_mappers import registry
 
 DAY_MS = layout.MS_PER_DAY
 
 
 def events(*rows: tuple[str, str | None, str | None, int, int], encode: bool = False) -> pa.Table:
     """Rows of (table, region, account, time, record) as the engine gives them."""
-    schema = tables.get("cloud_trail_mgmt").arrow
+    schema = registry.table("cloud_trail_mgmt").arrow
     found = pa.Table.from_pylist(
         [
             {"region": region, "accountid": account, "time": time, "source_record": record, "class_uid": 6003,
@@ -81,7 +81,7 @@ def test_a_file_has_the_tables_plain_types(tmp_path: Path, settings: Callable[..
     schema = file.schema_arrow
     assert not any(pa.types.is_dictionary(field.type) for field in schema)
     assert schema.field("time_dt").type == pa.timestamp("us", tz="UTC")
-    assert schema.names == tables.get("cloud_trail_mgmt").arrow.names
+    assert schema.names == registry.table("cloud_trail_mgmt").arrow.names
     assert "element" in str(file.schema)
     group = file.metadata.row_group(0)
     bounds = group.column(schema_position(file, "time")).statistics

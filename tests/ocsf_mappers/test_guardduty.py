@@ -16,7 +16,8 @@ import botocore
 import pytest
 
 from ocsf_mappers import RawObject, registry
-from tests import lossless, ocsf_check
+from ocsf_mappers.testing import lossless
+from tests import ocsf_check
 from tests.support import IN_EACH_VERSION, Json, as_events, engine, leaves, map_bytes, often
 
 MODEL = Path(botocore.__file__).parent / "data" / "guardduty" / "2017-11-28" / "service-2.json.gz"

@@ -6,11 +6,12 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from ocsf_mappers import registry
 from ocsf_mappers.errors import SchemaError
 from ocsf_mappers.ocsf import shipped, tables
 
 PUBLISHED = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
-ALL = pytest.mark.parametrize("name", sorted(tables.load()))
+ALL = pytest.mark.parametrize("name", sorted(registry.tables()))
 
 
 def below(published: pa.DataType, ours: pa.DataType) -> bool:
@@ -25,7 +26,7 @@ def below(published: pa.DataType, ours: pa.DataType) -> bool:
 
 @ALL
 def test_security_lake_s_columns_come_first_with_their_types(name: str) -> None:
-    table = tables.get(name)
+    table = registry.table(name)
     if table.security_lake is None:
         pytest.skip("a table of our own")
     columns = PUBLISHED[table.security_lake]["columns"]
@@ -48,7 +49,7 @@ def test_a_broken_hive_type_is_refused(text: str) -> None:
 
 @ALL
 def test_partition_keys_are_no_data_columns_in_athena(name: str) -> None:
-    ddl = tables.athena_ddl(tables.get(name), "db", "s3://bucket/it's")
+    ddl = tables.athena_ddl(registry.table(name), "db", "s3://bucket/it's")
     columns, _, keys = ddl.partition("PARTITIONED BY")
     assert not [key for key in tables.PARTITION_KEYS if f"`{key}`" in columns]
     assert keys.startswith(" (`region` string, `accountid` string, `eventday` string)")
@@ -66,6 +67,6 @@ def ids(node: Any) -> list[int]:
 
 @ALL
 def test_iceberg_field_ids_are_unique_without_gaps(name: str) -> None:
-    found = tables.iceberg_schema(tables.get(name))
-    assert [field["name"] for field in found["fields"]] == tables.get(name).arrow.names
+    found = tables.iceberg_schema(registry.table(name))
+    assert [field["name"] for field in found["fields"]] == registry.table(name).arrow.names
     assert sorted(ids(found)) == list(range(1, len(ids(found)) + 1))

@@ -10,7 +10,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ocsf_mappers.ocsf import schema, tables, validate
+from ocsf_mappers import registry
+from ocsf_mappers.ocsf import schema, validate
 from tests import ocsf_check
 from tests.support import Json
 
@@ -211,7 +212,7 @@ def test_an_object_of_nulls_is_absent() -> None:
 
 
 def test_elements_of_lists_in_lists_are_checked() -> None:
-    columns = tables.get("guardduty_findings").arrow
+    columns = registry.table("guardduty_findings").arrow
     facts = schema.load("1.8.0")
     checks = validate.checks(facts, [(facts.event_class("detection_finding"), ("cloud", "datetime"))], columns)
     lists = [check for check in checks if check.path.startswith("evidences[]")]

@@ -5,14 +5,14 @@ Record: one query and its answer, as a line of JSON:
      "code": "NOERROR"}
 """
 
-from ocsf_mappers import EventMap, JsonRecords, Mapper, Product, col, text_struct
+from ocsf_mappers import EventMap, Having, JsonRecords, Mapper, Marks, Product, Source, col, text_struct
 
 MAPPER = Mapper(
     name="example_dns",
-    product=Product("Example DNS"),
+    product=Product("DNS", vendor="Example"),
     readers=[JsonRecords(lists=(), label="JSON lines")],
     record=text_struct("at client port name type code"),
-    table="route53",
+    sorted_by=("src_endpoint.ip",),
     events=[
         EventMap("dns_activity", profiles=("cloud",), fields={
             # classification
@@ -32,3 +32,5 @@ MAPPER = Mapper(
         }),
     ],
 )  # fmt: skip
+
+SOURCE = Source(MAPPER, marks=Marks(members=(Having(all_of=("at", "client", "code")),)))

@@ -15,7 +15,18 @@ What is made of details: their known members become attributes, and the whole de
 
 import pyarrow as pa
 
-from ocsf_mappers import JSON, EventMap, JsonRecords, Mapper, Product, text_struct
+from ocsf_mappers import (
+    JSON,
+    Delivery,
+    EventMap,
+    Having,
+    JsonRecords,
+    Mapper,
+    Marks,
+    Product,
+    Source,
+    text_struct,
+)
 from ocsf_mappers.sources.aws_guardduty.finding import FINDING
 
 
@@ -84,3 +95,16 @@ MAPPER = Mapper(
         ),
     ],
 )  # fmt: skip
+
+OF_GUARDDUTY = r"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^\"/]+/finding/"
+
+# docs.aws.amazon.com/guardduty/latest/ug/guardduty_exportfindings.html
+SOURCE = Source(
+    MAPPER,
+    delivery=Delivery(("AWSLogs/{account}/GuardDuty/{region}/{year}/{month}/{day}",)),
+    marks=Marks(
+        members=(Having(like={"arn": OF_GUARDDUTY}), Having(like={"Arn": OF_GUARDDUTY})),
+        detail_types=("GuardDuty Finding",),
+        service="aws.guardduty",
+    ),
+)

@@ -1,0 +1,144 @@
+"""Sources from outside: files, folders, packages; and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocsf_mappers import registry
+from ocsf_mappers.errors import ConfigError, MappingError, SchemaError
+
+SOURCE = """
+from ocsf_mappers import EventMap, Having, JsonRecords, Mapper, Marks, Product, Source, col, text_struct
+
+MAPPER = Mapper(
+    name={name!r},
+    product=Product("Proxy", vendor="Acme"),
+    readers=[JsonRecords(lists=())],
+    record=text_struct("at client begun ended hits"),
+    table={table!r},
+    events=[
+        EventMap("http_activity", {{
+            "activity_id": "Get",
+            "severity_id": "Informational",
+            "time": col.at.iso8601(),
+            "start_time": col.begun.iso8601(),
+            "end_time": col.ended.iso8601(),
+            {row}
+        }}),
+    ],
+)
+SOURCE = Source(MAPPER, marks=Marks(members=(Having(all_of=("at", "client")),)))
+"""
+ROW = '"src_endpoint.ip": col.client,'
+
+
+def write(folder: Path, name: str = "acme_proxy", table: str | None = None, row: str = ROW, called: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{called or name}.py"
+    path.write_text(SOURCE.format(name=name, table=table, row=row))
+    return path
+
+
+def test_a_folder_brings_sources_with_tables_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "_shared.py").write_text("raise SystemExit")
+    (tmp_path / "test_acme.py").write_text("raise SystemExit")
+    registry.use_folder(tmp_path)
+    assert "acme_proxy" in registry.names()
+    assert registry.sources()["acme_proxy"].name == "acme_proxy"
+    table = registry.tables()["acme_proxy"]
+    assert (table.prefix, table.security_lake) == ("ext/acme_proxy/1.0", None)
+    names = table.arrow.names
+    assert {"src_endpoint", "start_time_dt", "end_time_dt", "duration", "unmapped", "source_object"} <= {*names}
+    assert "start_time" not in names
+
+
+def test_a_table_has_the_siblings_of_captions(tmp_path: Path) -> None:
+    write(tmp_path, row='"status_id": "Success", "http_request.http_method": "GET",')
+    registry.use_folder(tmp_path)
+    names = registry.tables()["acme_proxy"].arrow.names
+    assert {"status_id", "status", "http_request"} <= {*names}
+
+
+def test_a_package_is_a_source_as_a_file_is(tmp_path: Path) -> None:
+    inside = tmp_path / "acme_proxy"
+    write(inside, called="__init__")
+    (inside / "rows.py").write_text("IP = 'x'\n")
+    with (inside / "__init__.py").open("a") as file:
+        file.write("from .rows import IP\n")
+    registry.use_folder(tmp_path)
+    assert registry.load("acme_proxy").name == "acme_proxy"
+
+
+def test_a_single_file_stands_in_for_the_source_of_its_name(tmp_path: Path) -> None:
+    assert registry.use_file(write(tmp_path, "aws_vpc_flow")) == "aws_vpc_flow"
+    assert registry.load("aws_vpc_flow").product.vendor == "Acme"
+
+
+def test_a_file_that_is_not_there_is_a_mistake_of_its_caller(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file"):
+        registry.use_file(tmp_path / "acme.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise SystemExit('no licence')", "SystemExit: no licence"),
+        ("import no_such_package_of_acme", "ModuleNotFoundError"),
+        ("x = (", "SyntaxError"),
+        ("x = 1", "neither SOURCE nor MAPPER"),
+        ("SOURCE = 1", "it offers a int, neither a Source nor a Mapper"),
+    ],
+)
+def test_a_broken_source_is_named_and_stops_no_other(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "acme.py").write_text(text)
+    write(tmp_path)
+    registry.use_folder(tmp_path)
+    assert "acme" not in registry.sources()
+    assert {"acme_proxy", "aws_cloudtrail"} <= registry.sources().keys()
+    broken = registry.usable()[1]
+    assert list(broken) == ["acme"]
+    assert "source 'acme' cannot be loaded" in broken["acme"]
+    assert reason in broken["acme"]
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path, row='"src_endpont.ip": col.client, "dst_endpoint.ip": col.cleint, "status_id": "Sucess",')
+    registry.use_folder(tmp_path)
+    with pytest.raises(MappingError) as error:
+        registry.load("acme_proxy")
+    said = str(error.value)
+    assert "did you mean 'src_endpoint'" in said
+    assert "dst_endpoint.ip: " in said
+    assert "did you mean 'client'" in said
+    assert "did you mean 'Success'" in said
+
+
+def test_a_file_and_its_mapper_have_the_same_name(tmp_path: Path) -> None:
+    write(tmp_path, called="other")
+    registry.use_folder(tmp_path)
+    assert "file and mapper have to have the same name" in registry.usable(["other"])[1]["other"]
+
+
+@pytest.mark.parametrize("table", ["proxy", "acme_proxy_blocked"])
+def test_an_own_table_may_leave_out_the_vendor_and_begin_like_the_source(tmp_path: Path, table: str) -> None:
+    write(tmp_path, table=table)
+    registry.use_folder(tmp_path)
+    assert list(registry.load("acme_proxy").tables) == [table]
+
+
+def test_a_table_that_is_neither_shared_nor_own_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, table="acme_prxy")
+    registry.use_folder(tmp_path)
+    assert "the lake has no table 'acme_prxy'" in registry.usable(["acme_proxy"])[1]["acme_proxy"]
+
+
+def test_two_sources_do_not_share_a_table_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "acme_proxy", table="proxy")
+    write(tmp_path, "other_proxy", table="proxy")
+    registry.use_folder(tmp_path)
+    assert "table proxy is another source's" in registry.usable()[1]["other_proxy"]
+    with pytest.raises(SchemaError, match="no table 'prxy'"):
+        registry.table("prxy")

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import definition, partition_of
-from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, moving, routed
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Broken, Failure
+from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
-from ocsf_lake.inputs import discovery, fields
+from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, meter, orphans, records
 from ocsf_lake.ledger.generations import MovedError
@@ -49,7 +49,7 @@ def run(
         lake: The lake.
         engine: Of the batch's source.
         lease: On the batch.
-        engines: Gives the engines of other sources; None to make them.
+        engines: Gives the engines of other sources; None for those of the lake's settings.
         last: No further attempt will be made now: an object that the store does not give is left out.
 
     Raises:
@@ -60,7 +60,7 @@ def run(
         WriteError: The lake refused a file.
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
-    engines = engines or engine_of(engine.version, lake.settings)
+    engines = engines or of_settings(engine.version, lake.settings)
     work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
@@ -105,11 +105,6 @@ def complete(
             # Its files are written once more where the partition's are now, under the same names.
             lake.ledger.fail(batch.id, None, excused=True)
             moving.settle(lake, error.table)
-
-
-def engine_of(version: str, settings: Settings) -> Engines:
-    """Makes the engines of sources for an OCSF version, their mappers as the settings make them."""
-    return cache(lambda name: Engine(fields.mapper(name, settings), version))
 
 
 def _completed(
@@ -192,7 +187,7 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    work = Work(lake, engine, engine_of(engine.version, lake.settings), lease, store, ended=part_ended)
+    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=part_ended)
     work = replace(work, parts_alone=parts_alone)
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)

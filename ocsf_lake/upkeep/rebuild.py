@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, routed
+from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
@@ -31,7 +31,6 @@ from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, replay
-from ocsf_mappers import Engine
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -115,7 +114,7 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
 
 def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
     """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
-    engine = Engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
+    engine = engines.engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
     if batch.kind is Kind.REPLAY:
         return replay.again(lake, batch, engine, lease, aside, parts_alone=parts_alone)
     states = lake.ledger.states(batch.members)

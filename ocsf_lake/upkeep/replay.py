@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, rejects, undo
+from ocsf_lake.ingest import duplicates, engines, rejects, undo
 from ocsf_lake.ingest.attempt import Attempt, Prepared, Work
+from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
@@ -106,7 +107,7 @@ def replay(
     with opened(settings) as lake:
         held = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
     for name in sorted(held & {source} if source else held):
-        engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
+        engine = engines.engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake.leases, name) as lease:
             if lease is None:
                 summary.busy.append(name)
@@ -199,7 +200,7 @@ def _made(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, entries: Sequence[Entry],
     reasons: Counter[str], parts_alone: bool = False,
 ) -> Result:  # fmt: skip
-    work = Work(lake, engine, batches.engine_of(engine.version, lake.settings), lease, store, ended=batches.part_ended)
+    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=batches.part_ended)
     work = replace(work, parts_alone=parts_alone)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
     return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ from ocsf_mappers.vocabulary.source import Source
 
 ENTRY_POINTS = "ocsf_lake.sources"
 """Entry point group in which other packages offer sources: `name = "package.module:SOURCE"`."""
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+"""What sources and their tables are called: the names stand in paths, in SQL and in catalogs, some of which know no
+capitals."""
 
 _folders: dict[Path, None] = {}
 _files: dict[str, Path] = {}
@@ -162,14 +167,21 @@ def load(name: str) -> Mapper:
 @cache
 def _source(name: str) -> Source:
     with _loading(name), unchecked():
-        if name in _offered() and name not in _files:
-            return _as_source(_offered()[name].load())
-        if name in _own() and name not in _files:
-            return _as_source(_members(importlib.import_module(f"{own.__name__}.{name}")))
-        found = _as_source(_members(_run(_in_folders()[name])))
+        found, what = _found(name)
         if found.name != name:
-            raise ConfigError(f"its mapper is called {found.name!r}: file and mapper have to have the same name")
+            raise ConfigError(f"its mapper is called {found.name!r}: {what} and mapper have to have the same name")
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
         return found
+
+
+def _found(name: str) -> tuple[Source, str]:
+    """A source from where it is, and what it is there."""
+    if name in _offered() and name not in _files:
+        return _as_source(_offered()[name].load()), "entry point"
+    if name in _own() and name not in _files:
+        return _as_source(_members(importlib.import_module(f"{own.__name__}.{name}"))), "module"
+    return _as_source(_members(_run(_in_folders()[name]))), "file"
 
 
 _MODULES = "ocsf_lake_mappers_"
@@ -235,6 +247,8 @@ def _everything() -> tuple[dict[str, Source], dict[str, str], dict[str, Table]]:
                 taken = [table for table in ours if tables.get(table) not in (None, lake_tables.shared().get(table))]
                 if taken:
                     raise ConfigError(f"table {', '.join(taken)} is another source's")
+                if wrong := [table for table in ours if not NAME.fullmatch(table) or lake_tables.is_reserved(table)]:
+                    raise ConfigError(f"no table of a source can be called {', '.join(map(repr, wrong))}")
         except MappingError as error:
             broken[name] = str(error)
             continue

@@ -46,7 +46,7 @@ def new(
     from ocsf_mappers.kit.look import look
     from ocsf_mappers.kit.propose import propose
 
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+    if not registry.NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
     found = settings()
     if name in registry.names():

@@ -283,7 +283,7 @@ class Walk:
                 there = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
                 asked = ", ".join(absent)
                 raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {there}")
-        if not self.reached["account"]:
+        if not self.leaves:
             raise ConfigError(f"there are no folders of {source} below {path!r}")
 
 

@@ -36,6 +36,14 @@ PROVENANCE = pa.schema(
 OUTSIDE_OCSF = frozenset({"accountid", "region", "asl_version", *PROVENANCE.names})
 """The only columns of a table that are not OCSF attributes."""
 
+_RESERVED = frozenset({"quarantine", "quarantine_entries", "quarantine_outcomes", "duplicates"})
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a lake has something else under a name: its quarantine, duplicates and ledger."""
+    return name in _RESERVED or name.startswith("ledger_")
+
+
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 TEXT_MAP = pa.map_(pa.string(), pa.string())
 

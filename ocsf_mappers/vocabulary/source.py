@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ocsf_mappers.errors import MappingError
 from ocsf_mappers.readers import JsonRecords
 from ocsf_mappers.vocabulary.mapper import Mapper
 
@@ -23,6 +24,27 @@ _IN_KEYS = {
     "month_unpadded": r"(?P<month>\d{1,2})",
     "day_unpadded": r"(?P<day>\d{1,2})",
 }
+
+_DAY_STEPS = tuple(
+    re.compile(rf"[^{{}}]*\{{{name}\}}[^{{}}]*") for name in ("year", "month(?:_unpadded)?", "day(?:_unpadded)?")
+)
+"""The last folders of a pattern, which dates are filled into."""
+
+
+def _texts(name: str, given: object) -> tuple[str, ...]:
+    """Refuses one text for several: its letters would be taken for them, as of `("text")` without its comma."""
+    if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(item, str) for item in given):
+        raise MappingError(f"{name}: give a tuple of texts, not {given!r}")
+    return tuple(given)
+
+
+def _patterns(name: str, given: object) -> None:
+    """Refuses what is no regular expression: it would be met with the first object, whosever that is."""
+    for text in _texts(name, given):
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise MappingError(f"{name}: {text!r} is no regular expression: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,21 @@ class Delivery:
     late_days: int = 1
     record_bytes: int = 100
 
+    def __post_init__(self) -> None:
+        """Refuses patterns that no folder of a day can be built from.
+
+        Raises:
+            MappingError: Names the pattern.
+        """
+        for pattern in _texts("patterns", self.patterns):
+            root, *steps = pattern.split("/")
+            days = zip(steps[-len(_DAY_STEPS) :], _DAY_STEPS, strict=False)
+            if root != ROOT or len(steps) <= len(_DAY_STEPS) or not all(kind.fullmatch(step) for step, kind in days):
+                raise MappingError(
+                    f"patterns: {pattern!r} is not {ROOT}/, folders, and then one folder each for"
+                    " {year}, {month} and {day}"
+                )
+
 
 @dataclass(frozen=True)
 class Having:
@@ -64,17 +101,32 @@ class Having:
     unlike: Mapping[str, str] = field(default_factory=dict)
     any_case: bool = False
 
-    @property
+    def __post_init__(self) -> None:
+        """Refuses members that are no names, and values that are no regular expressions.
+
+        Raises:
+            MappingError: Names them.
+        """
+        _texts("all_of", self.all_of)
+        _texts("any_of", self.any_of)
+        _patterns("like", self.like.values())
+        _patterns("unlike", self.unlike.values())
+
+    @cached_property
     def weight(self) -> int:
         """How much a record that fits has been asked for: of several sources, the one that asks most has it."""
-        return len({*self.all_of, *self.like}) + bool(self.any_of)
+        return len(self._needed) + bool(self.any_of)
+
+    @cached_property
+    def _needed(self) -> frozenset[str]:
+        return frozenset((*self.all_of, *self.like))
 
     def fits(self, members: Mapping[str, object]) -> bool:
         """Whether a record's members, name -> raw JSON text as bytes, are of this kind."""
         if self.any_case:
             members = {name.lower().replace("-", "_"): value for name, value in members.items()}
         return (
-            all(name in members for name in (*self.all_of, *self.like))
+            self._needed <= members.keys()
             and (not self.any_of or any(name in members for name in self.any_of))
             and all(_begins(pattern, members[name]) for name, pattern in self.like.items())
             and not any(name in members and _begins(pattern, members[name]) for name, pattern in self.unlike.items())
@@ -109,6 +161,19 @@ class Marks:
     detail_types: tuple[str, ...] = ()
     service: str | None = None
     set_aside: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses what could not be looked for.
+
+        Raises:
+            MappingError: Names it.
+        """
+        if not isinstance(self.members, tuple) or not all(isinstance(item, Having) for item in self.members):
+            raise MappingError(f"members: give a tuple of Having(...), not {self.members!r}")
+        _texts("columns", self.columns)
+        for name in ("lines", "heads", "detail_types"):
+            _patterns(name, getattr(self, name))
+        _patterns("set_aside", self.set_aside)
 
     @cached_property
     def line_patterns(self) -> tuple[re.Pattern[bytes], ...]:
@@ -146,6 +211,17 @@ class Source:
     delivery: Delivery = Delivery()
     keys: tuple[str, ...] = ()
     marks: Marks = Marks()
+
+    def __post_init__(self) -> None:
+        """Refuses parts that are of another kind.
+
+        Raises:
+            MappingError: Names the part.
+        """
+        for name, kind in (("mapper", Mapper), ("delivery", Delivery), ("marks", Marks)):
+            if not isinstance(found := getattr(self, name), kind):
+                raise MappingError(f"{name}: give a {kind.__name__}, not a {type(found).__name__}")
+        _patterns("keys", self.keys)
 
     @property
     def name(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, MappingError, SchemaError
+from ocsf_mappers.ocsf import tables as lake_tables
 
 SOURCE = """
 from ocsf_mappers import EventMap, Having, JsonRecords, Mapper, Marks, Product, Source, col, text_struct
@@ -150,3 +152,59 @@ def test_two_sources_do_not_share_a_table_of_their_own(tmp_path: Path) -> None:
     assert "table proxy is another source's" in registry.usable()[1]["other_proxy"]
     with pytest.raises(SchemaError, match="no table 'prxy'"):
         registry.table("prxy")
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        ('keys=("(a",)', "'(a' is no regular expression"),
+        ('marks=Marks(lines=("(a",))', "'(a' is no regular expression"),
+        ('marks=Marks(heads=("(a",))', "'(a' is no regular expression"),
+        ('marks=Marks(detail_types=("(a",))', "'(a' is no regular expression"),
+        ('marks=Marks(set_aside={"(a": "why"})', "'(a' is no regular expression"),
+        ('marks=Marks(members=(Having(like={"a": "(a"}),))', "'(a' is no regular expression"),
+        ('marks=Marks(members=(Having(all_of=("at")),))', "all_of: give a tuple of texts, not 'at'"),
+        ('marks=Marks(members=Having(all_of=("at",)))', "members: give a tuple of Having"),
+        ('marks=Having(all_of=("at",))', "marks: give a Marks, not a Having"),
+        ("delivery=None", "delivery: give a Delivery"),
+        ('delivery=Delivery(patterns="AWSLogs/{year}")', "patterns: give a tuple of texts"),
+        ('delivery=Delivery(patterns=("logs/{year}/{month}/{day}",))', "is not AWSLogs/"),
+        ('delivery=Delivery(patterns=("AWSLogs/{account}/a/{year}-{month}-{day}",))', "is not AWSLogs/"),
+        ('delivery=Delivery(patterns=("AWSLogs/{account}/a/{year}/{month}/{day}/{hour}",))', "is not AWSLogs/"),
+    ],
+)
+def test_what_would_fail_with_the_first_object_is_refused_before_and_stops_none_of_the_others(
+    tmp_path: Path, says: str, problem: str
+) -> None:
+    path = write(tmp_path)
+    text = path.read_text().partition("SOURCE = ")[0].replace("Having", "Delivery, Having")
+    path.write_text(f"{text}SOURCE = Source(MAPPER, {says})\n")
+    registry.use_folder(tmp_path)
+    assert problem in registry.usable()[1]["acme_proxy"]
+    assert "acme_proxy" not in registry.sources()
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "problem"),
+    [
+        ("acme_quarantine", "quarantine", "no table of a source can be called 'quarantine'"),
+        ("acme_ledger", "ledger_batches", "no table of a source can be called 'ledger_batches'"),
+        ("acme_proxy", "acme_proxy_A; x", "no table of a source can be called 'acme_proxy_A; x'"),
+        ("Acme_Proxy", None, "'Acme_Proxy' is no name of a source"),
+    ],
+)
+def test_a_source_has_a_name_of_its_own_that_can_stand_anywhere(
+    tmp_path: Path, name: str, table: str | None, problem: str
+) -> None:
+    write(tmp_path, name, table)
+    registry.use_folder(tmp_path)
+    assert problem in registry.usable()[1][name]
+    assert set(registry.tables()) == set(lake_tables.shared())
+
+
+def test_an_entry_point_is_called_as_its_mapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    offered = {"acme_web": EntryPoint("acme_web", "acme_proxy:SOURCE", registry.ENTRY_POINTS)}
+    monkeypatch.setattr(registry, "_offered", lambda: offered)
+    assert "entry point and mapper have to have the same name" in registry.usable()[1]["acme_web"]

@@ -77,6 +77,7 @@ class Kind(StrEnum):
     FILE_UNKNOWN = "file registered, not in the ledger"
     TABLE_MISSING = "table missing"
     TABLE_SCHEMA = "schema of the table"
+    TABLE_UNKNOWN = "table of no source"
     PARTITION_MISSING = "partition missing"
     PARTITION_EMPTY = "partition without files"
     PARTITION_PLACE = "partition elsewhere"

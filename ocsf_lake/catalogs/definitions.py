@@ -86,6 +86,13 @@ BESIDE = {
 }
 
 
+NO_SOURCE = (
+    "the lake has files of it, and no source that can be used has such a table: bring its source back, in the folder"
+    " that the setting mappers names or as a package"
+)
+"""What is said of a table that the lake has and no source."""
+
+
 def names() -> list[str]:
     """The names of all tables."""
     return [*registry.tables(), *BESIDE]

@@ -67,6 +67,7 @@ def status(
 
 def show_sources(settings: Settings, *, as_json: bool) -> None:
     """Every source, and the objects that were not read."""
+    from ocsf_lake.catalogs import definitions
     from ocsf_lake.lake import opened
     from ocsf_lake.ledger import overview
 
@@ -78,7 +79,8 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         )
         replaced = overview.replaced_after_reading(engine)
         days = overview.last_days(engine)
-    last = _last_events(settings, days)
+        lost = sorted(overview.without_source(engine))
+    last = _last_events(settings, [found for found in days if found[1] not in lost])
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
@@ -90,6 +92,8 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         )  # fmt: skip
         return
     output.print_table(COLUMNS, [_row(item) for item in sources])
+    for name in lost:
+        sys.stdout.write(f"{terminal.escaped(f'table {name}: {definitions.NO_SOURCE}')}\n")
     for item in not_read:
         said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
         lines = [said]

@@ -184,7 +184,12 @@ def _way_out(store: Store, replaces: bool = False) -> str:
     )
 
 
+def is_ours(path: str) -> bool:
+    """Whether a file is called as a batch's are."""
+    return _OURS.fullmatch(path.rpartition("/")[2]) is not None
+
+
 def holds_files(store: Store) -> bool:
     """Whether batches have written files here."""
     prefixes = ("aws", "ext", layout.COMPACTED, layout.QUARANTINE_PREFIX)
-    return any(_OURS.fullmatch(name.rpartition("/")[2]) for prefix in prefixes for name in store.some(prefix))
+    return any(is_ours(name) for prefix in prefixes for name in store.some(prefix))

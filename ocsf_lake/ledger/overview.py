@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, NAMES, NOT_DONE, OBJECT_ROWS, OBJECTS
 from ocsf_lake.storage import layout
+from ocsf_mappers import registry
 
 EXAMPLES = 3
 _NOT_READ = (State.FAILED, State.SKIPPED, State.SET_ASIDE, State.REPLACED)
@@ -210,6 +211,13 @@ def tables(engine: sa.Engine) -> list[TableRow]:
                 [*before.sources, source],
             )  # fmt: skip
     return list(found.values())
+
+
+def without_source(engine: sa.Engine) -> set[str]:
+    """Tables that the lake has files of and no source that can be used: nothing is known of their columns."""
+    with engine.connect() as connection:
+        found = set(connection.scalars(sa.select(FILES.c.table_name).distinct()))
+    return found - registry.tables().keys() - {layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES}
 
 
 def _day(engine: sa.Engine) -> sa.ColumnElement[str]:

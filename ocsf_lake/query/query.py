@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from ocsf_lake.catalogs import security_lake
+from ocsf_lake.catalogs import definitions, security_lake
 from ocsf_lake.catalogs.base import Definition
 from ocsf_lake.catalogs.definitions import (
     DUPLICATES,
@@ -32,6 +32,7 @@ from ocsf_lake.catalogs.definitions import (
 )
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
 from ocsf_lake.query import evolution, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
@@ -282,6 +283,8 @@ def connect(
     """
     parts = pruning.parts(statements, part_of, parameters, own)
     with opened(settings, reading=True) as lake:
+        if parts is None:
+            _check_sources(lake, statements)
         connection = duck.connect(**config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
@@ -307,7 +310,7 @@ def connect(
                         raise
                 except ReadError:
                     # A statement that lists tables, say, can be answered without one that is damaged.
-                    if parts is not None or any(word in sql.lower() for sql in statements for word in _PARTS[part]):
+                    if parts is not None or any(word in sql.lower() for sql in statements for word in _parts()[part]):
                         raise
             if verifying:
                 verified.expect(connection, show.written)
@@ -318,8 +321,25 @@ def connect(
         return connection
 
 
+def _check_sources(lake: Lake, statements: Sequence[str]) -> None:
+    """Says of a table that the lake has and no source why it is not there.
+
+    Raises:
+        ConfigError: A statement reads such a table.
+    """
+    try:
+        named = set(pruning.names(statements))
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return  # then it is no SQL, which is said otherwise
+    for name in sorted(overview.without_source(lake.ledger.engine) & named):
+        raise ConfigError(f"table {name}: {definitions.NO_SOURCE}")
+
+
 def _parts() -> dict[str, list[str]]:
-    """What can be shown by itself -> words of which a statement has one when it reads something of it."""
+    """What can be shown by itself -> words of which a statement has one when it reads something of it.
+
+    Asked each time: a folder of sources may have been named since.
+    """
     found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
     found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
     for name, table in registry.tables().items():
@@ -328,12 +348,9 @@ def _parts() -> dict[str, list[str]]:
     return found
 
 
-_PARTS = _parts()
-
-
 def _all_parts(statements: Sequence[str]) -> pruning.Parts:
-    """All of `_PARTS`; without rows where only names are asked for."""
-    return dict.fromkeys(_PARTS, _none if pruning.only_names(statements) else None)
+    """All of `_parts`; without rows where only names are asked for."""
+    return dict.fromkeys(_parts(), _none if pruning.only_names(statements) else None)
 
 
 def _none(_: tuple[str, ...]) -> bool:
@@ -343,7 +360,7 @@ def _none(_: tuple[str, ...]) -> bool:
 def part_of(name: str) -> str | None:
     """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
     word = name.lower()
-    if word in _PARTS:
+    if word in _parts():
         return word
     if word in ("quarantine_entries", OUTCOMES):
         return QUARANTINE
@@ -360,7 +377,7 @@ class _Shown:
         connection: Where they are made.
         lake: The lake.
         known: The file system of its files; None for local ones.
-        parts: Which of `_PARTS`, and which partitions of each.
+        parts: Which of `_parts`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
         columns: Columns of the ledger's tables that are read, in lower case; None for all.
     """
@@ -384,7 +401,7 @@ class _Shown:
         self._held = lake.files.of(wanted)
 
     def part(self, name: str) -> None:
-        """Shows one of `_PARTS`."""
+        """Shows one of `_parts`."""
         if name in registry.tables():
             self._table(registry.table(name))
         elif name == QUARANTINE:

@@ -18,7 +18,7 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions
+from ocsf_lake.ledger import compactions, overview
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
@@ -66,6 +66,8 @@ def check(lake: Lake, deep: bool = False) -> list[Finding]:
         found += _stored(lake, table, wanted, deep)
         for catalog in lake.catalog.all:
             found += catalog.check(table, wanted)
+    unknown = overview.without_source(lake.ledger.engine)
+    found += [Finding(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
     return sorted(found)
 
 

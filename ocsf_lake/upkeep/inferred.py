@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import OUTCOMES, QUARANTINE, definition
+from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.ledger import now, put_done
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result
 from ocsf_lake.storage import layout
@@ -22,6 +23,8 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.ocsf import tables
 
 
 @dataclass
@@ -38,8 +41,10 @@ class _Found:
 
 
 def prefixes() -> list[str]:
-    """The folders that hold files of batches."""
-    return [*(definition(name).prefix for name in definitions.names()), layout.COMPACTED]
+    """The folders that hold files of batches, of tables that no source has any more among them."""
+    prefixes = (definition(name).prefix for name in definitions.names())
+    others = (prefix for prefix in prefixes if not prefix.startswith(tables.OWN))
+    return [*others, tables.OWN.rstrip("/"), layout.COMPACTED]
 
 
 def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
@@ -49,9 +54,17 @@ def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
         connection: An empty ledger.
         store: The lake's files.
         paths: All of them.
+
+    Raises:
+        ConfigError: Some are of a table that no source has: what they are made of cannot be told.
     """
     found: dict[str, _Found] = {}
-    for path, partition in _placed(paths):
+    placed = list(_placed(paths))
+    own = {path.removeprefix(f"{layout.COMPACTED}/") for path in paths if marker.is_ours(path)}
+    names = {path.split("/")[1] for path in own if path.startswith(tables.OWN)}
+    if lost := sorted(names - {partition.table for _, partition in placed}):
+        raise ConfigError(f"table {', '.join(lost)}: {definitions.NO_SOURCE}")
+    for path, partition in placed:
         batch = found.setdefault(layout.batch_of(path), _Found())
         _read(store, path, partition, batch)
     # Replays last: they change what the batches before them counted.

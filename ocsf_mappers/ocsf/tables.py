@@ -36,6 +36,9 @@ PROVENANCE = pa.schema(
 OUTSIDE_OCSF = frozenset({"accountid", "region", "asl_version", *PROVENANCE.names})
 """The only columns of a table that are not OCSF attributes."""
 
+OWN = "ext/"
+"""What the folders of sources' own tables begin with."""
+
 _RESERVED = frozenset({"quarantine", "quarantine_entries", "quarantine_outcomes", "duplicates"})
 
 

@@ -88,8 +88,9 @@ def samples_of(name: str) -> Path | None:
         return None
     is_package = file.name == "__init__.py"
     folder = file.parent if is_package else file.parent / "samples"
-    project = file.parents[3 if is_package else 2]
-    places = [folder / "samples" if is_package else folder / name, project / "sample_logs" / name]
+    places = [folder / "samples" if is_package else folder / name]
+    above = 3 if is_package else 2
+    places += [parent / "sample_logs" / name for parent in file.parents[above : above + 1]]
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -117,6 +118,9 @@ def check(
     report.cases = cases_in(folder, name) if folder is not None else []
     if not report.cases:
         report.problems.append("there are no samples: put some real records, or ones like them, into `samples`")
+        return report
+    report.problems += _shared_goldens(report.cases)
+    if report.problems:
         return report
     parts = []
     for case in report.cases:
@@ -239,6 +243,16 @@ def _rows(events: pa.Table) -> list[tuple[str, int, str]]:
         (lake["source_object"], lake["source_record"], json.dumps(event, sort_keys=True))
         for event, lake in as_events(events)
     ]
+
+
+def _shared_goldens(cases: Sequence[Case]) -> Iterator[str]:
+    """Samples whose golden is the same file: one would be written over the other."""
+    of: dict[Path, list[str]] = {}
+    for case in cases:
+        of.setdefault(case.expected, []).append(case.path.name)
+    for golden, names in of.items():
+        if len(names) > 1:
+            yield f"{', '.join(names)}: all have the golden {golden.name}: call them differently before the first dot"
 
 
 # -- goldens ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def of_mapper(mapper: Mapper) -> dict[str, tables.Table]:
         name: tables.shared().get(name)
         or tables.Table(
             name,
-            f"ext/{name}/1.0",
+            f"{tables.OWN}{name}/1.0",
             partial(_own_columns, mapper),
             latest=mapper.latest,
             sorted_by=tuple(mapper.sorted_by),

@@ -16,7 +16,7 @@ from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.kit import scaffold
 from ocsf_mappers.kit.look import look
 from ocsf_mappers.kit.propose import propose
-from ocsf_mappers.testing import Report, check
+from ocsf_mappers.testing import Report, check, samples_of
 
 PROXY = [
     {
@@ -140,3 +140,18 @@ def test_a_sample_keeps_the_records_that_show_most() -> None:
     data = lines(*({"at": str(number)} for number in range(100)), {"rare": 1})
     assert b'"rare"' in look(data).sample
     assert look(data).sample.count(b"\n") == 20
+
+
+def test_two_samples_have_two_goldens(tmp_path: Path) -> None:
+    made(tmp_path, lines(*PROXY))
+    samples = tmp_path / "acme_log" / "samples"
+    before = (samples / "a.expected.json").read_bytes()
+    (samples / "a.two.jsonl").write_bytes(lines(PROXY[0]))
+    (problem,) = check("acme_log", update_golden=True).problems
+    assert problem.startswith("a.jsonl, a.two.jsonl: all have the golden a.expected.json")
+    assert (samples / "a.expected.json").read_bytes() == before
+
+
+def test_a_file_below_the_root_has_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "file_of", lambda name: Path("/acme_log.py"))
+    assert samples_of("acme_log") is None

@@ -103,6 +103,8 @@ def _tell(name: str, module: Path, seen: Look, proposal: Proposal) -> None:
         f"{terminal.plural(len(seen.members), 'member')} in {terminal.plural(seen.records, 'record')}:"
         f" {len(seen.members) - left} mapped, {left} left to you",
     )
+    if seen.more:
+        terminal.say(f"{terminal.plural(seen.more, 'more member')} left in unmapped: so many are not looked at")
     if proposal.missing:
         terminal.say(f"{caption} requires, and nothing gives away: {', '.join(proposal.missing)}")
     check(name, update_golden=True)

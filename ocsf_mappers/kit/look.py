@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.readers import CLOUDWATCH, JsonRecords, Reader
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.parquet import ParquetRows
@@ -27,10 +27,19 @@ KEPT_RECORDS = 20
 """A source's own sample has so many of the records."""
 DEPTH = 4
 """Members of objects are looked at so deep; what lies deeper stays JSON text."""
+MEMBERS = 500
+"""So many members of the records are looked at; others stay unmapped."""
+KEYS = 100
+"""An object whose members have more different names is a map, whose names are values: it stays JSON text."""
+TEXT = 2_000
+"""A longer text looks like nothing."""
 EXAMPLES = 3
 SEPARATORS = ("\t", ",", ";", "|", " ")
 
 Path = tuple[str, ...]
+
+_BEGUN = re.compile(r'\s*\{[^{}\[\]]*?"([^"\\]{1,100})"\s*:\s*\[\s*\{')
+"""The beginning of a document with a list of records: the member that holds them."""
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?")
@@ -91,14 +100,14 @@ class Member:
     def add(self, value: object) -> None:
         """One more value."""
         self.kinds[_kind(value)] += 1
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) else _dumped(value)
         if len(self.examples) < EXAMPLES and text not in self.examples:
             self.examples.append(text)
         if len(self.values) < 50:
             self.values[text] += 1
         if self.looks is None:
             self.looks = set(_LOOKS)
-        self.looks = {name for name in self.looks if _LOOKS[name](text)}
+        self.looks = {name for name in self.looks if len(text) <= TEXT and _LOOKS[name](text)}
 
 
 @dataclass
@@ -109,7 +118,8 @@ class Look:
         reader: What reads it.
         code: The same in Python.
         records: How many records were looked at.
-        members: All that they have, in the order they were met.
+        members: What they have, in the order it was met.
+        more: How many members besides were not looked at.
         sample: Some of the records, in the format that they came in.
         suffix: Of a file of that format.
     """
@@ -120,6 +130,7 @@ class Look:
     members: Sequence[Member]
     sample: bytes
     suffix: str
+    more: int = 0
 
 
 def look(data: bytes) -> Look:
@@ -169,15 +180,18 @@ def _json(text: bytes) -> Look:
     joined = ",\n".join(kept)
     sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, kept)) + "\n"
     suffix = ".json" if lists else ".jsonl"
-    return Look(reader, f"JsonRecords({arguments})", len(records), _members(records), sample.encode(), suffix)
+    members, more = _members(records)
+    return Look(reader, f"JsonRecords({arguments})", len(records), members, sample.encode(), suffix, more)
 
 
 def _lists(text: bytes) -> tuple[str, ...]:
     """The member that holds the records, where one document has them all."""
     try:
         document = json.loads(text)
-    except ValueError:
-        return ()
+    except (ValueError, RecursionError):
+        # lines; or one document, of which this is the beginning
+        begun = _BEGUN.match(text[:TEXT].decode("utf-8", errors="replace")) if len(text) >= BYTES else None
+        return (begun[1],) if begun else ()
     if not isinstance(document, dict):
         return ()
     names = [name for name, value in document.items() if isinstance(value, list) and value and _are_objects(value)]
@@ -195,8 +209,15 @@ def _quoted(text: str) -> str:
 def _loads(raw: str) -> Any:
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "..."
 
 
 def _one_line(raw: str) -> str:
@@ -224,7 +245,8 @@ def _delimited(text: bytes) -> Look:
     reader = Delimited(columns=tuple(names), default=tuple(names), sep=separator)
     code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={_quoted(separator)})"
     kept = lines[: KEPT_RECORDS + int(header)]
-    return Look(reader, code, len(records), _members(records, names), ("\n".join(kept) + "\n").encode(), ".log")
+    members, more = _members(records, names)
+    return Look(reader, code, len(records), members, ("\n".join(kept) + "\n").encode(), ".log", more)
 
 
 def _column(name: str) -> str:
@@ -232,14 +254,19 @@ def _column(name: str) -> str:
 
 
 def _parquet(data: bytes) -> Look:
-    table = pq.read_table(BytesIO(data)).slice(0, RECORDS)
+    try:
+        with pq.ParquetFile(BytesIO(data)) as file:
+            first = next(file.iter_batches(RECORDS), None)
+            table = file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first])
+    except (pa.ArrowException, OSError) as error:
+        raise ReadError(f"the sample is not a whole Parquet file: {error}") from error
     records = [{name: value for name, value in row.items() if value is not None} for row in _plain_rows(table)]
     if not records:
         raise ConfigError("the sample has no rows")
     sink = BytesIO()
     pq.write_table(table.slice(0, KEPT_RECORDS), sink)
-    members = _members(records, [_column(name) for name in table.column_names])
-    return Look(ParquetRows(), "ParquetRows()", len(records), members, sink.getvalue(), ".parquet")
+    members, more = _members(records, [_column(name) for name in table.column_names])
+    return Look(ParquetRows(), "ParquetRows()", len(records), members, sink.getvalue(), ".parquet", more)
 
 
 def _plain_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -251,20 +278,32 @@ def _plain_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 # -- members ----------------------------------------------------------------------------------------------------------
-def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> list[Member]:
-    found: dict[Path, Member] = {(name,): Member((name,)) for name in names}
+def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[list[Member], int]:
+    """The members, and how many there are besides."""
+    found: dict[Path, Member] = {(name,): Member((name,)) for name in names[:MEMBERS]}
+    more: set[Path] = set()
     objects: Counter[Path] = Counter()
+    keys: dict[Path, set[str]] = {}
+
+    def is_map(value: Mapping[str, Any], path: Path) -> bool:
+        known = keys.setdefault(path, set())
+        if len(known) <= KEYS:
+            known.update(value)
+        return len(known) > KEYS or not any(map(_is_plain, value))
 
     def enter(value: Any, path: Path) -> None:
         if value is None:
             return
-        if isinstance(value, dict) and value and len(path) < DEPTH:
+        if isinstance(value, dict) and value and len(path) < DEPTH and not (path and is_map(value, path)):
             if path:
                 objects[path] += 1
             for name, item in value.items():
                 enter(item, (*path, str(name)))
             return
-        found.setdefault(path, Member(path)).add(value)
+        if path in found or len(found) < MEMBERS:
+            found.setdefault(path, Member(path)).add(value)
+        else:
+            more.add(path)
 
     for record in records:
         enter(record, ())
@@ -277,7 +316,7 @@ def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) ->
         found[path].kinds["object"] += objects[path]
         for below in [other for other in found if len(other) > len(path) and other[: len(path)] == path]:
             del found[below]
-    return list(found.values())
+    return list(found.values()), len(more)
 
 
 def _declarable(found: Mapping[Path, Member]) -> dict[Path, Member]:

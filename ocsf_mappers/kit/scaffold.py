@@ -207,6 +207,8 @@ def _rows(found: Look, proposal: Proposal) -> str:
     if left := [row for row in proposal.rows if row.path is None]:
         lines.append("# left in `unmapped` until somebody says where it goes")
         lines += [_left(row, found) for row in left]
+    if found.more:
+        lines.append(f"# {found.more:,} more members were not looked at; they are left in `unmapped` too")
     return "\n".join(f"            {line}" for line in lines)
 
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ocsf_mappers import registry
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.kit import scaffold
-from ocsf_mappers.kit.look import look
+from ocsf_mappers.kit.look import BYTES, KEYS, MEMBERS, RECORDS, look
 from ocsf_mappers.kit.propose import propose
 from ocsf_mappers.testing import Report, check, samples_of
 
@@ -155,3 +155,43 @@ def test_two_samples_have_two_goldens(tmp_path: Path) -> None:
 def test_a_file_below_the_root_has_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "file_of", lambda name: Path("/acme_log.py"))
     assert samples_of("acme_log") is None
+
+
+def test_of_a_document_that_is_cut_off_the_records_are_looked_at() -> None:
+    record = {"time": "2026-03-16T10:00:00Z", "client": "10.0.0.7", "pad": "x" * 400}
+    data = json.dumps({"version": "1", "Hits": [record] * (BYTES // 400)}).encode()
+    assert len(data) > BYTES
+    seen = look(data)
+    assert seen.code.startswith('JsonRecords(lists=("Hits",)')
+    assert {member.name for member in seen.members} == {"time", "client", "pad"}
+
+
+def test_members_are_not_without_end() -> None:
+    wide = look(lines({f"k{number}": 1 for number in range(MEMBERS + 7)}))
+    assert (len(wide.members), wide.more) == (MEMBERS, 7)
+    assert "# 7 more members" in scaffold.module("acme_log", wide, propose("acme_log", wide.members))
+    maps = look(lines(*({"t": 1, "by": {f"u{number}": 1}, "odd": {f"10.0.0.{number}": 1}} for number in range(KEYS * 2))))
+    assert {member.name: set(member.kinds) for member in maps.members} == {
+        "t": {"number"}, "by": {"object"}, "odd": {"object"},
+    }  # fmt: skip
+
+
+def test_what_is_very_deep_or_long_is_looked_at_without_end_of_time_or_stack(tmp_path: Path) -> None:
+    deep = '{"a":' * 5_000 + "1" + "}" * 5_000
+    long = json.dumps({"at": "2026-03-16T10:00:00Z", "m": "a@" + "." * 200_000 + " x"})
+    seen = look(f"{deep}\n{long}\n".encode())
+    assert [sorted(member.looks or ()) for member in seen.members if member.name == "m"] == [[]]
+    _, report = made(tmp_path, f"{long}\n{deep}\n".encode(), "base_event")
+    assert report.problems == []
+
+
+def test_of_a_parquet_file_only_the_first_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = BytesIO()
+    pq.write_table(pa.table({"at": ["2026-03-16T10:00:00Z"] * 50_000}), sink, row_group_size=1_000)
+    monkeypatch.setattr(pq, "read_table", None)
+    assert look(sink.getvalue()).records == RECORDS
+
+
+def test_a_damaged_parquet_file_is_refused_in_words() -> None:
+    with pytest.raises(ReadError, match="not a whole Parquet file"):
+        look(b"PAR1" + b"x" * 100)

@@ -170,7 +170,8 @@ def test_members_are_not_without_end() -> None:
     wide = look(lines({f"k{number}": 1 for number in range(MEMBERS + 7)}))
     assert (len(wide.members), wide.more) == (MEMBERS, 7)
     assert "# 7 more members" in scaffold.module("acme_log", wide, propose("acme_log", wide.members))
-    maps = look(lines(*({"t": 1, "by": {f"u{number}": 1}, "odd": {f"10.0.0.{number}": 1}} for number in range(KEYS * 2))))
+    records = [{"t": 1, "by": {f"u{number}": 1}, "odd": {f"10.0.0.{number}": 1}} for number in range(KEYS * 2)]
+    maps = look(lines(*records))
     assert {member.name: set(member.kinds) for member in maps.members} == {
         "t": {"number"}, "by": {"object"}, "odd": {"object"},
     }  # fmt: skip

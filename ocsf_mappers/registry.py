@@ -156,7 +156,10 @@ def load(name: str) -> Mapper:
         ConfigError: There is no such source.
         MappingError: It cannot be loaded, whatever its module raises, or something that it names is wrong.
     """
-    mapper = source(name).mapper
+    return _check(name, source(name).mapper)
+
+
+def _check(name: str, mapper: Mapper) -> Mapper:
     if mapper not in _checked:
         with _loading(name):
             check(mapper)
@@ -234,7 +237,10 @@ def _loading(name: str) -> Iterator[None]:
 # -- all of them ------------------------------------------------------------------------------------------------------
 @cache
 def _everything() -> tuple[dict[str, Source], dict[str, str], dict[str, Table]]:
-    """Sources that can be used, of the others the reasons, and the tables."""
+    """Sources that are known, of those that cannot be used the reasons, and the tables of the others.
+
+    What a mapper names wrongly does not keep the objects of its source from being recognized: they wait for it.
+    """
     usable: dict[str, Source] = {}
     broken: dict[str, str] = {}
     tables: dict[str, Table] = dict(lake_tables.shared())
@@ -249,16 +255,18 @@ def _everything() -> tuple[dict[str, Source], dict[str, str], dict[str, Table]]:
                     raise ConfigError(f"table {', '.join(taken)} is another source's")
                 if wrong := [table for table in ours if not NAME.fullmatch(table) or lake_tables.is_reserved(table)]:
                     raise ConfigError(f"no table of a source can be called {', '.join(map(repr, wrong))}")
+            usable[name] = found
+            if name not in _own():  # what it names may be wrong, and with it the columns that all tables are shown with
+                _check(name, found.mapper)
         except MappingError as error:
             broken[name] = str(error)
             continue
-        usable[name] = found
         tables |= ours
     return dict(sorted(usable.items())), broken, tables
 
 
 def sources() -> Mapping[str, Source]:
-    """Every source that can be used, by name, sorted."""
+    """Every source whose objects are recognized, by name, sorted; what some mapper names may be wrong."""
     return _everything()[0]
 
 

@@ -87,8 +87,8 @@ BESIDE = {
 
 
 NO_SOURCE = (
-    "the lake has files of it, and no source that can be used has such a table: bring its source back, in the folder"
-    " that the setting mappers names or as a package"
+    "the lake has files of it, and no source that can be used has such a table (`ocsf-lake sources` names those that"
+    " cannot): bring its source back, in the folder that the setting mappers names or as a package"
 )
 """What is said of a table that the lake has and no source."""
 

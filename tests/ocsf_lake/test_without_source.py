@@ -92,3 +92,18 @@ def test_a_folder_that_is_named_later_brings_its_tables(tmp_path: Path, settings
     write_source(tmp_path / "mappers")
     with ocsf_lake.open(settings().lake, mappers=tmp_path / "mappers") as lake:
         assert "acme_proxy" in lake.sql("SHOW TABLES").to_arrow()["name"].to_pylist()
+
+
+def test_a_mapper_with_a_mistake_stops_no_other_table(lake: Settings, tmp_path: Path) -> None:
+    write_source(tmp_path / "mappers", row='"src_endpont.ip": col.client,')
+    registry.forget()
+    assert "src_endpont.ip" in registry.usable()[1]["acme_proxy"]
+    assert count(lake, "cloud_trail_mgmt") == 2
+    with query.connected(lake, "SHOW TABLES") as connection:
+        query.run(connection, "SHOW TABLES")
+    with opened(lake) as open_lake:
+        assert [finding.kind for finding in check.check(open_lake)] == [Kind.TABLE_UNKNOWN]
+    compact.compact(lake)
+    write(tmp_path / "logs" / "three.jsonl", json.dumps({**RECORD, "begun": "2026-03-16T10:00:01Z"}))
+    summary = ingest.ingest([str(tmp_path / "logs")], lake)
+    assert any("src_endpont.ip" in item.reason for item in summary.not_read)

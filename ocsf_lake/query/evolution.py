@@ -1,7 +1,7 @@
-"""Tables whose files were written at different times, by versions that knew fewer columns, as one relation.
+"""Tables whose files were written at different times, by versions that knew other columns, as one relation.
 
 DuckDB takes the columns of a table from its first file. Files with other columns are read apart, and what they lack is
-null. (Its own `union_by_name` ends the process in 2.0 where a member of a structure is asked for that some files lack.)
+null; what they alone have, of a mapper that filled more, comes after today's columns. (Its own `union_by_name` ends the process in 2.0 where a member of a structure is asked for that some files lack.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def select(
     groups: Sequence[Sequence[str]],
     read: Callable[[Sequence[str]], str],
 ) -> str:
-    """A SELECT over all files that has today's columns.
+    """A SELECT over all files that has today's columns, and those that only files have.
 
     Args:
         connection: Where it will run.
@@ -32,14 +32,37 @@ def select(
         read: Gives the SELECT over some files, with the columns that they have.
     """
     wanted = _types(connection, today)
+    described = [_described(connection, read(paths[:1])) for paths in groups]
+    every: pa.Schema = today.schema
+    for paths, found in zip(groups, described, strict=True):
+        if found != wanted:
+            every = _with(every, connection.sql(f"FROM ({read(paths[:1])}) LIMIT 0").to_arrow_table().schema)
+    if every != today.schema:
+        wanted = _types(connection, pa.Table.from_batches([], every))
     same: list[str] = []
     others: list[str] = []
-    for paths in groups:
-        if (found := _described(connection, read(paths[:1]))) == wanted:
+    for paths, found in zip(groups, described, strict=True):
+        if found == wanted:
             same += paths
         else:
             others.append(f"SELECT {_columns(wanted, found)} FROM ({read(paths)})")
     return " UNION ALL ".join([*([read(same)] if same else []), *others])
+
+
+def _with(columns: pa.Schema, more: pa.Schema) -> pa.Schema:
+    """Columns, followed by those of others that are not among them; so are the members of structures."""
+    return pa.schema(list(_both(pa.struct(list(columns)), pa.struct(list(more)))))
+
+
+def _both(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(first) and pa.types.is_list(second):
+        return pa.list_(_both(first.value_type, second.value_type))
+    if not (pa.types.is_struct(first) and pa.types.is_struct(second)):
+        return first
+    merged = {field.name: field.type for field in first}
+    for field in second:
+        merged[field.name] = _both(merged.get(field.name, field.type), field.type)
+    return pa.struct(list(merged.items()))
 
 
 def _columns(wanted: Types, found: Types) -> str:

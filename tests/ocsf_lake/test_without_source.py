@@ -107,3 +107,21 @@ def test_a_mapper_with_a_mistake_stops_no_other_table(lake: Settings, tmp_path: 
     write(tmp_path / "logs" / "three.jsonl", json.dumps({**RECORD, "begun": "2026-03-16T10:00:01Z"}))
     summary = ingest.ingest([str(tmp_path / "logs")], lake)
     assert any("src_endpont.ip" in item.reason for item in summary.not_read)
+
+
+def test_what_a_mapper_no_longer_fills_stays_in_the_table(tmp_path: Path, settings: Make) -> None:
+    rows = ['"proxy.ip": col.client, "status_detail": "x",', '"proxy.name": col.client,']
+    for number, row in enumerate(rows):
+        write_source(tmp_path / "mappers", row=ROWS + row)
+        registry.use_folder(tmp_path / "mappers")
+        registry.forget()
+        write(tmp_path / "logs" / f"{number}.jsonl", json.dumps(RECORD))
+        ingest.ingest([str(tmp_path / "logs")], settings())
+    sql = """SELECT proxy.ip, proxy.name, status_detail
+             FROM acme_proxy ORDER BY source_object"""
+    with query.connected(settings(), sql) as connection:
+        assert query.run(connection, sql).to_pylist() == [
+            {"ip": RECORD["client"], "name": None, "status_detail": "x"},
+            {"ip": None, "name": RECORD["client"], "status_detail": None},
+        ]
+    assert "columns that this release does not know" in compact.compact(settings()).refused["acme_proxy"]

@@ -1,7 +1,8 @@
 """Tables whose files were written at different times, by versions that knew other columns, as one relation.
 
 DuckDB takes the columns of a table from its first file. Files with other columns are read apart, and what they lack is
-null; what they alone have, of a mapper that filled more, comes after today's columns. (Its own `union_by_name` ends the process in 2.0 where a member of a structure is asked for that some files lack.)
+null; what they alone have, of a mapper that filled more, comes after today's columns. (Its own `union_by_name` ends the
+process in 2.0 where a member of a structure is asked for that some files lack.)
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def file_of(name: str) -> Path | None:
     module = _offered()[name].module if name in _offered() else f"{own.__name__}.{name}"
     try:
         found = importlib.util.find_spec(module)
-    except ImportError:
+    except (Exception, SystemExit):  # it runs the package that the module is in
         return None
     return Path(found.origin) if found is not None and found.origin is not None else None
 

@@ -143,7 +143,8 @@ def _wait(found: list[Report]) -> None:
 
     before = _stamps(found)
     terminal.say("waiting for a change; ^C ends")
-    while _stamps(found) == before:
+    # an editor that saves may take a file away for a moment
+    while _stamps(found) == before or any(report.file and not report.file.exists() for report in found):
         time.sleep(WATCH_SECONDS)
     registry.forget()
 
@@ -153,7 +154,7 @@ def _stamps(found: list[Report]) -> dict[Path, int]:
         case.path.parent for report in found for case in report.cases
     }
     stamps = {}
-    for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()):
         try:
             stamps[path] = path.stat().st_mtime_ns
         except FileNotFoundError:

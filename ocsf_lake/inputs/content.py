@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from ocsf_mappers import registry
-from ocsf_mappers.readers import surrogates
+from ocsf_mappers.readers import Reader, surrogates
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, CONTROL_DROP, Carried, opened
 from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.readers.json_split import Salvage, split
@@ -121,12 +121,24 @@ def _of_line(line: bytes) -> str | None:
     return None
 
 
-def of_columns(columns: Iterable[str], least: int) -> str | None:
-    """The source of whose columns the most are named here, if it is so many; upper case and hyphens do not count."""
+def of_columns(columns: Iterable[str], least: int, reads: Callable[[Reader], bool]) -> str | None:
+    """The source of whose columns the most are named here, if it is so many; upper case and hyphens do not count.
+
+    Of several, it is the one with the fewest others.
+
+    Args:
+        columns: Names.
+        least: So many are enough.
+        reads: Whether a reader is one for such objects; of a source without any they are not.
+    """
     names = {name.lower().replace("-", "_") for name in columns}
-    found = {name: len(names & source.marks.columns) for name, source in registry.sources().items()}
-    best = max(found, key=lambda name: found[name], default=None)
-    return best if best is not None and found[best] >= least else None
+    found = {
+        name: (number, -len(source.marks.columns))
+        for name, source in registry.sources().items()
+        if (number := len(names & source.marks.columns)) >= least
+        and any(map(reads, source.mapper.readers))
+    }
+    return max(found, key=lambda name: found[name], default=None)
 
 
 # -- a whole object ---------------------------------------------------------------------------------------------------
@@ -144,7 +156,7 @@ def of_content(head: bytes) -> str | None:
         if any(pattern.match(head) for pattern in source.marks.head_patterns):
             return name
     first = head.lstrip().partition(b"\n")[0].strip()
-    if found := _of_line(first) or of_columns(first.decode("utf-8", errors="replace").split(), HEADER_COLUMNS):
+    if found := _of_line(first) or _of_header(first, head):
         return found
     lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
     # below a first line that is none
@@ -154,6 +166,11 @@ def of_content(head: bytes) -> str | None:
     records = [line for line in lines if line.lstrip()[:1] == b"{" and _members(line)]
     # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
     return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None
+
+
+def _of_header(line: bytes, head: bytes) -> str | None:
+    names = line.decode("utf-8", errors="replace").split()
+    return of_columns(names, HEADER_COLUMNS, lambda reader: reader.accepts(head))
 
 
 def reason_without_records(uri: str, head: bytes, *, whole: bool) -> str | None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from ocsf_lake.inputs import content
-from ocsf_mappers import Mapper, RawObject, registry
+from ocsf_mappers import Mapper, ParquetRows, RawObject, registry
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers.parquet_pages import Footer
 from ocsf_mappers.readers.streams import Blocks, Limits
@@ -174,7 +174,8 @@ def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
     head = blocks.head
     if head.startswith(b"PAR1"):
         try:
-            return Sniffed(content.of_columns(Footer(file).names, content.PARQUET_COLUMNS))
+            names = Footer(file).names
+            return Sniffed(content.of_columns(names, content.PARQUET_COLUMNS, lambda it: isinstance(it, ParquetRows)))
         except ReadError:
             return Sniffed()
     # A first record may be longer than what is usually enough.

@@ -120,6 +120,7 @@ class Look:
         records: How many records were looked at.
         members: What they have, in the order it was met.
         more: How many members besides were not looked at.
+        header: The line of a text log that names its columns; None where there is none.
         sample: Some of the records, in the format that they came in.
         suffix: Of a file of that format.
     """
@@ -131,6 +132,7 @@ class Look:
     sample: bytes
     suffix: str
     more: int = 0
+    header: str | None = None
 
 
 def look(data: bytes) -> Look:
@@ -246,7 +248,8 @@ def _delimited(text: bytes) -> Look:
     code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={_quoted(separator)})"
     kept = lines[: KEPT_RECORDS + int(header)]
     members, more = _members(records, names)
-    return Look(reader, code, len(records), members, ("\n".join(kept) + "\n").encode(), ".log", more)
+    sample = ("\n".join(kept) + "\n").encode()
+    return Look(reader, code, len(records), members, sample, ".log", more, lines[0] if header else None)
 
 
 def _column(name: str) -> str:

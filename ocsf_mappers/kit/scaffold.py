@@ -17,6 +17,8 @@ from ocsf_mappers.vocabulary.expr import Expr
 WIDTH = 116
 MARKS = 4
 """A record is recognized by so many of the members that all have."""
+HEADER_CHARACTERS, FEWEST_NAMES = 80, 3
+"""A text log is recognized by so much of its header line, and so many names at least."""
 EXAMPLE_CHARACTERS = 40
 
 
@@ -270,4 +272,20 @@ def _marks(found: Look) -> str:
             return f"    marks=Marks(members=(Having(all_of=({joined})),)),"
         why = "# no member is in every record: say what marks one, or name the source when you ingest"
         return f"    {why}\n    marks=Marks(),"
-    return "    marks=Marks(columns=frozenset(COLUMNS.split())),"
+    if not isinstance(found.reader, Delimited):
+        return "    marks=Marks(columns=frozenset(COLUMNS.split())),"
+    if found.header is None:
+        why = "# there is no header line: say by `lines` what one looks like, or name the source when you ingest"
+        return f"    {why}\n    marks=Marks(),"
+    return f'    marks=Marks(heads=(r"{_begins(found.header, found.reader.sep)}",)),'
+
+
+def _begins(header: str, separator: str) -> str:
+    """A pattern for the beginning of a header line: its first names, whole ones."""
+    names = header.split(separator)
+    number = len(names)
+    while number > FEWEST_NAMES and len(separator.join(names[:number])) > HEADER_CHARACTERS:
+        number -= 1
+    said = separator.join(names[:number]).replace("\t", "\\t")
+    escaped = re.sub(r"([.()|])", r"\\\1", said)
+    return escaped + ("" if number < len(names) else r"\s")

@@ -147,7 +147,8 @@ class Marks:
         members: Records in JSON.
         lines: Regular expressions that a line of a text log fits as a whole.
         heads: Regular expressions that the text of an object begins with, such as a header line's.
-        columns: Columns that a header line, or a Parquet file, of this log names: some of them are enough.
+        columns: Columns that a header line with blanks between its names, or a Parquet file, of this log has. Two or
+            three of them are enough, so names that other logs have, such as `time`, say nothing.
         detail_types: Regular expressions for the `detail-type` of its events in EventBridge.
         service: The `source` of events in EventBridge that stand nearest to it, such as `aws.guardduty`.
         set_aside: Regular expression that the text of an object begins with -> reason, for objects that the service

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ocsf_lake.cli import check
+from ocsf_mappers.testing import Report
 from tests.flows.conftest import RunCommand
 from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
@@ -190,3 +192,36 @@ def test_another_version_of_ocsf_differs_by_attributes_and_mixed_folders_are_tol
 
 def test_a_version_that_is_none_is_refused(ocsf_lake: RunCommand) -> None:
     assert ocsf_lake("diff", "aws_vpc_flow", "--against", "1.2.3", "--on", str(FLOWS)).code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,src ip,dst.ip,user,action\n2026-03-16T10:00:00Z,10.0.0.1,10.0.0.2,al,allow\n",
+        "time user client\n2026-03-16T10:00:00Z al 10.0.0.1\n",
+        "time\tuser\tclient\n2026-03-16T10:00:00Z\tal\t10.0.0.1\n",
+        f"time,{','.join(f'column{number}' for number in range(60))}\n2026-03-16T10:00:00Z{',1' * 60}\n",
+    ],
+)
+def test_a_text_log_is_recognized_by_its_header_and_prose_is_not(
+    ocsf_lake: RunCommand, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "some.log"
+    path.write_text(text)
+    (tmp_path / "readme.txt").write_text("the user tells the time to a client\nand more\n")
+    made = ocsf_lake("new", "acme_log", "--from", str(path), "--class", "base_event")
+    assert made.code == 0, made.err
+    assert "no problems" in made.out
+    Path("ocsf-lake.toml").write_text('mappers = "mappers"\n')
+    run = ocsf_lake("ingest", str(path), str(tmp_path / "readme.txt"))
+    assert "1 Base Event" in run.out, run.err
+    assert "1 object skipped" in run.out + run.err
+
+
+def test_watching_waits_for_a_file_that_an_editor_took_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "acme_dns.py"
+    path.write_text("1")
+    steps = iter([path.unlink, lambda: path.write_text("2")])
+    monkeypatch.setattr(check.time, "sleep", lambda _: next(steps)())
+    check._wait([Report("acme_dns", file=path)])
+    assert path.read_text() == "2"

@@ -11,7 +11,8 @@ import pytest
 
 from ocsf_lake.inputs import content, discovery
 from ocsf_lake.inputs.discovery import KeyFacts
-from ocsf_mappers import registry
+from ocsf_mappers import Delimited, Marks, ParquetRows, Source, registry
+from ocsf_mappers.readers import Reader
 from ocsf_mappers.readers.streams import Limits
 from tests.ocsf_lake.conftest import HEADER, call, flow
 
@@ -197,3 +198,21 @@ def test_the_content_of_samples_does_not_name_another_source(source: str) -> Non
 )
 def test_what_a_service_wrote_to_try_the_way_holds_nothing_to_read(uri: str, text: str, found: str | None) -> None:
     assert discovery.sniffed(uri, io.BytesIO(text.encode()), Limits()).nothing == found
+
+
+def test_of_sources_with_the_same_columns_one_that_reads_the_format_and_has_the_fewest_others_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def source(reader: Reader, columns: str) -> Source:
+        mapper = replace(registry.load("aws_vpc_flow"), readers=[reader])
+        return Source(mapper, marks=Marks(columns=frozenset(columns.split())))
+
+    found = {
+        "text": source(Delimited(("a", "b", "c"), ("a", "b", "c")), "a b c"),
+        "wider": source(ParquetRows(), "a b c d e"),
+        "exact": source(ParquetRows(), "a b c d"),
+    }
+    monkeypatch.setattr(registry, "sources", lambda: found)
+    assert content.of_columns(["a", "B", "c"], 3, lambda reader: isinstance(reader, ParquetRows)) == "exact"
+    assert content.of_columns(["a", "b", "c"], 2, lambda reader: reader.accepts(b"a b c\n")) == "text"
+    assert content.of_columns(["a", "b"], 3, lambda _: True) is None

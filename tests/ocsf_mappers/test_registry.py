@@ -208,3 +208,15 @@ def test_an_entry_point_is_called_as_its_mapper(tmp_path: Path, monkeypatch: pyt
     offered = {"acme_web": EntryPoint("acme_web", "acme_proxy:SOURCE", registry.ENTRY_POINTS)}
     monkeypatch.setattr(registry, "_offered", lambda: offered)
     assert "entry point and mapper have to have the same name" in registry.usable()[1]["acme_web"]
+
+
+def test_the_file_of_a_package_that_cannot_be_imported_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_broken").mkdir()
+    (tmp_path / "acme_broken" / "__init__.py").write_text("raise ValueError('broken')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    offered = {"acme_web": EntryPoint("acme_web", "acme_broken.web:SOURCE", registry.ENTRY_POINTS)}
+    monkeypatch.setattr(registry, "_offered", lambda: offered)
+    assert registry.file_of("acme_web") is None
+    assert "ValueError: broken" in registry.usable()[1]["acme_web"]

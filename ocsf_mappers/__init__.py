@@ -33,6 +33,7 @@ from ocsf_mappers.vocabulary.expr import (
     text,
     when,
 )
+from ocsf_mappers.vocabulary.http import http_activity, http_method
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
@@ -69,6 +70,8 @@ __all__ = [
     "col",
     "element",
     "first",
+    "http_activity",
+    "http_method",
     "list_of",
     "obj",
     "object_key",

@@ -45,6 +45,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
     "aws_vpc_flow": "vpcflow",
+    "aws_waf": "waf",
 }
 """Source -> folder of the real logs."""
 

@@ -24,6 +24,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
     "aws_vpc_flow": "vpcflow",
+    "aws_waf": "waf",
 }
 Parts = list[tuple[RawObject, Chunk]]
 
@@ -46,6 +47,7 @@ ALLOWED_REJECTS = {
     "aws_guardduty": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
+    "aws_waf": Counter(),
 }
 """Real records that become no event, by reason."""
 

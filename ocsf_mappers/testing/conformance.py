@@ -42,6 +42,7 @@ class Report:
         cases: The samples.
         versions: OCSF versions that were tried.
         counts: Of the default version: records `read`, and what they ended as: `events`, `quarantined`, `dropped`.
+        quarantined: Reason -> how many records.
         coverage: What of the records is mapped, and what OCSF asks for besides.
     """
 
@@ -51,6 +52,7 @@ class Report:
     cases: Sequence[Case] = ()
     versions: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
     coverage: Coverage | None = None
 
 
@@ -136,6 +138,7 @@ def check(
                 quarantined=len(mapped.rejects),
                 dropped=mapped.dropped.total(),
             )
+            report.quarantined = Counter(mapped.rejects["reason"].to_pylist())
             report.coverage = coverage(mapper, parts, mapped)
             report.problems += _golden(report.cases, goldens(mapped, parts), update_golden)
     return report
@@ -153,12 +156,18 @@ def _placed(error: MappingError, file: Path | None) -> Iterator[str]:
         yield f"{file}:{line}: {problem}" if line else problem
 
 
+def line_of(file: Path, path: str) -> int | None:
+    """The line of a mapper's file with the row of an OCSF path; None where that cannot be told."""
+    return _line(file.read_text(encoding="utf-8", errors="replace"), path) if file.is_file() else None
+
+
 def _line(text: str, problem: str) -> int | None:
     """The line of the row that a problem begins with: the path, or its last step inside a table of its own."""
     path = problem.partition(":")[0]
-    for key in (path, path.rpartition(".")[2], path.partition(".")[0]):
+    keys = (path, path.rpartition(".")[2], path.partition(".")[0])
+    for words in (*(f'"{key}":' for key in keys), *(f'"{key}"' for key in keys)):
         for number, line in enumerate(text.splitlines(), start=1):
-            if f'"{key}"' in line:
+            if words in line:
                 return number
     return None
 

@@ -9,7 +9,7 @@ METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE"
 
 
 def http_method(method: Expr) -> Expr:
-    """A method for `http_request.http_method`; another text, which is invalid there, is null and stays in `unmapped`."""
+    """A method for `http_request.http_method`; another text, which is invalid there, stays in `unmapped`."""
     return method.where(method.is_in(*METHODS))
 
 

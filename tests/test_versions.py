@@ -49,6 +49,14 @@ NOTES = {
     "src_endpoint.owner.account.uid": f"{ADDED}; the account at this side of a transit gateway",
     "unmapped tgw_dst_vpc_account_id": "1.1.0 has no owner of an endpoint",
     "unmapped tgw_src_vpc_account_id": "1.1.0 has no owner of an endpoint",
+    "http_request.body_length": f"{ADDED}; in 1.1.0 `unmapped` has `requestBodySize`",
+    "ja4_fingerprint_list[].type": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "ja4_fingerprint_list[].type_id": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "ja4_fingerprint_list[].value": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "src_endpoint.autonomous_system.number": f"{ADDED}; in 1.1.0 `unmapped` has `clientAsn`",
+    "unmapped clientAsn": "1.1.0 has no autonomous systems",
+    "unmapped ja4Fingerprint": "1.1.0 has no JA4",
+    "unmapped requestBodySize": "1.1.0 has no length of a body",
     "unmapped partition": "where no resource carries it, 1.1.0 has no place for it",
 }
 """Attribute -> why versions differ there. A difference without a note fails: it has not been reviewed."""
@@ -234,6 +242,8 @@ CAPTIONS = {
     *("malware[].severity", "malware[].severity_id"),
     *("malware[].files[].hashes[].algorithm", "malware[].files[].hashes[].algorithm_id"),
     *("resources[].role", "resources[].role_id"),
+    # PATCH is an activity of its own from 1.8.0 on, and Other before
+    *("activity_id", "type_uid", "type_name", "ja4_fingerprint_list[].type"),
     *("malware_scan_info.name", "malware_scan_info.type", "malware_scan_info.type_id"),
 }
 """Attributes that say in OCSF's words what another attribute of the event says too."""

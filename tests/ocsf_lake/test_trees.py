@@ -69,8 +69,12 @@ def test_the_days_of_each_source_and_nothing_else(source: str, bucket: str) -> N
     assert sorted(listed(source, bucket)) == sorted(KEYS[source])
 
 
-def test_every_source_of_the_project_is_delivered_somehow() -> None:
-    assert [name for name in registry.names() if not deliveries.delivery(name).patterns] == []
+NO_TREE = {"aws_eks_audit"}
+"""Sources that no service delivers to S3 by itself."""
+
+
+def test_every_other_source_of_the_project_is_delivered_somehow() -> None:
+    assert {name for name in registry.names() if not deliveries.delivery(name).patterns} == NO_TREE
 
 
 @pytest.mark.parametrize(

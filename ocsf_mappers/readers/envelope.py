@@ -37,6 +37,7 @@ class Envelope:
         also: Further members that such a document always has.
         only: Where the marker alone is too common a name: every name that may stand beside it.
         packed: Whether the text is base64, perhaps of gzip.
+        listed: Whether the member holds a list of records; each of them is one, and an empty list holds none.
     """
 
     marker: str
@@ -45,6 +46,7 @@ class Envelope:
     also: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
     packed: bool = False
+    listed: bool = False
 
     def holds(self, names: Mapping[str, object]) -> bool:
         """Whether a document with members of these names is this envelope."""
@@ -150,10 +152,11 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
         events = _events(members)
         if events is not None:
             for event in events:
-                yield from _held(event, (CLOUDWATCH,), envelopes, depth) or [Carried(_encoded(event))]
+                found = _held(event, (CLOUDWATCH,), envelopes, depth)
+                yield from [Carried(_encoded(event))] if found is None else found
             return
-    found = _held(members, envelopes, envelopes, depth) if depth else []
-    yield from found or [Carried(text)]
+    found = _held(members, envelopes, envelopes, depth) if depth else None
+    yield from [Carried(text)] if found is None else found
 
 
 def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | None:
@@ -171,8 +174,8 @@ def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | 
 
 def _held(
     members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
-) -> list[Carried]:
-    """What the first envelope that these members make holds; nothing where they make none."""
+) -> list[Carried] | None:
+    """What the first envelope that these members make holds; None where they make none."""
     for envelope in known:
         if not envelope.holds(members):
             continue
@@ -190,11 +193,13 @@ def _held(
                 member = one.member or envelope.member
                 found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
         return found
-    return []
+    return None
 
 
 def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
-    """The texts in an envelope's member; None where its value is neither an object nor a text."""
+    """The texts in an envelope's member; None where its value is none that it may hold."""
+    if envelope.listed:
+        return [bytes(record) for record in _RAWS.decode(held)] if held[:1] == b"[" else None
     if held[:1] == b"{":
         return [held]
     if held[:1] != b'"':
@@ -208,10 +213,10 @@ def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
         return [text.encode("utf-8", "replace")]
     if data.lstrip()[:1] in (b"{", b"["):
         piece = split(data, ())
-        return [_whole(bytes(record)) for record in piece.records] + [bad for _, _, bad in piece.bad]
+        return [_whole(bytes(record)) for record in piece.records] + [bad for _, _, bad in piece.bad] or None
     if b"\0" in data:
         return None  # no log: as text it would lose what it is, packed it can still be looked at
-    return [line for line in data.splitlines() if line.strip()]
+    return [line for line in data.splitlines() if line.strip()] or None
 
 
 def _whole(record: bytes) -> bytes:
@@ -273,6 +278,8 @@ def _wrapped(
     inner = record
     if place.startswith(b"{"):
         inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes)))
+    if known[0].listed:
+        inner = msgspec.Raw(b"[" + bytes(inner) + b"]")
     whole = {**members, known[0].member: inner}
     if _KIND not in whole:
         return whole

@@ -23,6 +23,7 @@ FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
 }
 Parts = list[tuple[RawObject, Chunk]]
@@ -44,6 +45,7 @@ ALLOWED_REJECTS = {
     ),
     "aws_route53_resolver": Counter(),
     "aws_guardduty": Counter(),
+    "aws_securityhub": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ DEFAULT_OFTEN = pytest.mark.parametrize(
     "version", [pytest.param(version, marks=[pytest.mark.slow] * (version != DEFAULT_VERSION)) for version in VERSIONS]
 )
 """Runs a test in each OCSF version; what hardly depends on it is slow in others than lakes have by default."""
+
+
+def often(cases: Iterable[Any], at: Collection[Any]) -> list[Any]:
+    """The cases of a parametrized test, of which `make test` has those that are named, and `.ci/run` all."""
+
+    def given(case: Any) -> Any:
+        values = case if isinstance(case, tuple) else (case,)
+        return pytest.param(*values, marks=[pytest.mark.slow] * (case not in at))
+
+    return [given(case) for case in cases]
 
 
 # -- mappers ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def check(
             output.print_json([_plain(report) for report in found])
         else:
             for report in found:
-                sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in _lines(report)))
+                sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines(report)))
         if not watch:
             raise typer.Exit(int(any(report.problems for report in found)))
         _wait(found)
@@ -75,13 +76,23 @@ def _checked(name: str, samples: Path | None, update_golden: bool) -> Report:
 
 
 def _plain(report: Report) -> dict[str, object]:
-    found = asdict(report)
+    found = asdict(replace(report, counts=Counter(), quarantined=Counter(), coverage=None))
+    found["counts"], found["quarantined"] = dict(report.counts), dict(report.quarantined)
+    if (seen := report.coverage) is not None:
+        found["coverage"] = {
+            "members": dict(seen.members),
+            "unmapped": dict(seen.unmapped),
+            "dropped": seen.dropped,
+            "required": seen.required,
+            "recommended": seen.recommended,
+        }
     found["file"] = None if report.file is None else str(report.file)
     found["cases"] = [case.path.name for case in report.cases]
     return found
 
 
-def _lines(report: Report) -> Iterator[str]:
+def lines(report: Report) -> Iterator[str]:
+    """A report for people."""
     place = "" if report.file is None else f"  {_short(report.file)}"
     yield f"{report.source}{place}"
     counts = report.counts
@@ -91,10 +102,11 @@ def _lines(report: Report) -> Iterator[str]:
             f" {terminal.plural(counts['events'], 'event')}, {counts['quarantined']:,} in quarantine,"
             f" {counts['dropped']:,} dropped; OCSF {', '.join(report.versions)}"
         )
+    yield from (f"    in quarantine: {reason} ({number})" for reason, number in report.quarantined.most_common(NAMED))
     if (found := report.coverage) is not None:
         yield f"  {len(found.mapped)} of {terminal.plural(len(found.members), 'member')} mapped"
         if found.unmapped:
-            most = found.unmapped.most_common(NAMED)
+            most = sorted(found.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
             shown = [f"{path} ({number} of {found.members[path]})" for path, number in most]
             yield f"    unmapped, in so many records: {_named(shown, len(found.unmapped))}"
         if found.dropped:

@@ -38,6 +38,7 @@ class Envelope:
         only: Where the marker alone is too common a name: every name that may stand beside it.
         packed: Whether the text is base64, perhaps of gzip.
         listed: Whether the member holds a list of records; each of them is one, and an empty list holds none.
+        holding: Documents that the member may hold besides those that may stand anywhere.
     """
 
     marker: str
@@ -47,6 +48,7 @@ class Envelope:
     only: frozenset[str] = frozenset()
     packed: bool = False
     listed: bool = False
+    holding: tuple[Envelope, ...] = ()
 
     def holds(self, names: Mapping[str, object]) -> bool:
         """Whether a document with members of these names is this envelope."""
@@ -77,7 +79,8 @@ _LOG_EVENT_NAMES = _names(
 )
 _OF_EVENTS = ("id", "timestamp", "message", "extractedFields")
 LOG_EVENT = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP}, only=_LOG_EVENT_NAMES)
-EVENTBRIDGE = Envelope("detail-type", "detail")
+EVENTBRIDGE = Envelope("detail-type", "detail", holding=(Envelope("findings", "findings", listed=True),))
+"""An event. One of Security Hub may hold several findings, whoever reads it: each has a number of its own."""
 SNS = Envelope("TopicArn", "Message", also=("MessageId",))
 SNS_TO_LAMBDA = Envelope("EventSource", "Sns", also=("EventSubscriptionArn",))
 SQS = Envelope("ReceiptHandle", "Body", also=("MessageId",))
@@ -187,7 +190,8 @@ def _held(
             if reason := envelope.drop_reason(item[:256].decode(errors="replace")):
                 found.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
                 continue
-            nested = _opened(item, inner, depth - 1) if item.lstrip()[:1] == b"{" else (Carried(item),)
+            is_object = item.lstrip()[:1] == b"{"
+            nested = _opened(item, (*envelope.holding, *inner), depth - 1) if is_object else (Carried(item),)
             for one in nested:
                 place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
                 member = one.member or envelope.member
@@ -269,15 +273,18 @@ def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
 
 
 def _wrapped(
-    record: msgspec.Raw, members: dict[str, msgspec.Raw], envelopes: Sequence[Envelope]
+    record: msgspec.Raw,
+    members: dict[str, msgspec.Raw],
+    envelopes: Sequence[Envelope],
+    holding: Sequence[Envelope] = (),
 ) -> dict[str, msgspec.Raw]:
-    known = [envelope for envelope in (*envelopes, CLOUDWATCH) if envelope.holds(members)]
+    known = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
     # The record's place is null or holds the next document; where several may be meant, the place decides.
     known.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
     place = bytes(members[known[0].member])
     inner = record
     if place.startswith(b"{"):
-        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes)))
+        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, known[0].holding)))
     if known[0].listed:
         inner = msgspec.Raw(b"[" + bytes(inner) + b"]")
     whole = {**members, known[0].member: inner}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ocsf_mappers import registry
-from ocsf_mappers.readers import CARRIERS, Envelope, envelope, wrapped
+from ocsf_mappers.readers import CARRIERS, envelope, wrapped
 from ocsf_mappers.readers.envelope import CONTROL_DROP, DEPTH, around_text, opened
 from tests.support import read_bytes
 
@@ -74,22 +74,21 @@ def test_every_log_event_is_a_record_with_what_stands_around_all() -> None:
     assert [json.loads(around_text(one.around) or "")["id"] for one in found] == ["0", "1", "2"]
 
 
-LISTED = (*CARRIERS, Envelope("findings", "findings", listed=True))
-
-
 def test_every_item_of_a_list_is_a_record_with_what_stands_around_all() -> None:
-    found = opened(json.dumps(event({"a": 1, "findings": [RECORD, RECORD]})).encode(), LISTED)
+    found = opened(json.dumps(event({"a": 1, "findings": [RECORD, RECORD]})).encode(), CARRIERS)
     assert [json.loads(one.text) for one in found] == [RECORD, RECORD]
     around = [around_text(one.around) or "" for one in found]
     assert [json.loads(text)["detail"] for text in around] == [{"a": 1, "findings": None}] * 2
-    again = json.loads(wrapped(found[1].text.decode(), around[1], LISTED))
+    again = json.loads(wrapped(found[1].text.decode(), around[1], CARRIERS))
     assert again == event({"a": 1, "findings": [RECORD]})
 
 
 def test_an_empty_list_holds_no_record() -> None:
-    assert opened(json.dumps(event({"findings": []})).encode(), LISTED) == []
-    (found,) = opened(json.dumps(event({"findings": {"detail": 1}})).encode(), LISTED)
+    assert opened(json.dumps(event({"findings": []})).encode(), CARRIERS) == []
+    (found,) = opened(json.dumps(event({"findings": {"detail": 1}})).encode(), CARRIERS)
     assert json.loads(found.text) == {"findings": {"detail": 1}}
+    (found,) = opened(json.dumps({"findings": [RECORD]}).encode(), CARRIERS)
+    assert found.around is None, "only an event's are known to be records"
 
 
 @pytest.mark.parametrize("events", [None, [], "one"])

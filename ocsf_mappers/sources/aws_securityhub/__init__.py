@@ -15,7 +15,6 @@ import pyarrow as pa
 from ocsf_mappers import (
     JSON,
     Delivery,
-    Envelope,
     EventMap,
     Having,
     JsonRecords,
@@ -66,12 +65,11 @@ RECORD = pa.struct([
 MAPPER = Mapper(
     name="aws_securityhub",
     product=Product("Security Hub"),
-    readers=[
-        JsonRecords(lists=("Findings", "findings"), envelopes=(Envelope("findings", "findings", listed=True),)),
-    ],
+    readers=[JsonRecords(lists=("Findings", "findings"))],
     record=RECORD,
     blank=("",),
     table="security_hub",
+    drop={"WorkflowState": "it is retired: Workflow.Status has taken its place"},
     # UpdatedAt is the product's: what the customer changed counts as well
     duplicate_key=(
         "finding_info.uid", "finding_info.modified_time_dt", "status_id", "activity_id", "severity_id", "message",

@@ -45,6 +45,7 @@ FOLDERS = {
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",
 }

@@ -35,6 +35,7 @@ FOLDERS = {
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",
 }
@@ -57,6 +58,7 @@ ALLOWED_REJECTS = {
     ),
     "aws_route53_resolver": Counter(),
     "aws_guardduty": Counter(),
+    "aws_securityhub": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
     "aws_waf": Counter(),

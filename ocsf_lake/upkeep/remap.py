@@ -19,7 +19,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -47,8 +49,9 @@ from ocsf_mappers.errors import OcsfMappersError, ReadError
 
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
 
-Wanted = Mapping[tuple[str, str], frozenset[int] | None]
-"""URI and ETag of an object -> numbers of its records; None for all that come out where they are wanted."""
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Wanted = Mapping[tuple[str, str], Numbers | None]
+"""URI and ETag of an object -> numbers of its records, sorted; None for all that come out where they are wanted."""
 
 
 @dataclass
@@ -289,14 +292,14 @@ class _Work:
 
         for ref in refs:
             numbers = wanted[ref.uri, ref.etag]
-            seen: set[int] = set()
+            seen: list[Numbers] = []
             reasons: dict[int, str] = {}
             try:
                 for piece in reading.pieces(ref):
                     for routed in router.map([(piece.raw_object, piece.chunk)]):
                         if routed.engine.mapper.name == self.chosen.source:
                             events = _only(routed.mapped.events, numbers)
-                            seen.update(events["source_record"].to_pylist())
+                            seen.append(events["source_record"].to_numpy())
                             self._add(writer, events, partition, strict=numbers is not None)
                             if writer.bytes > MOST_BYTES:
                                 end_files()
@@ -305,13 +308,14 @@ class _Work:
                 if isinstance(error, objects.ObjectError | ReadError | SetAsideError | OSError):
                     raise RefusedError(f"{ref.uri}: {error}") from error
                 raise
-            if lost := sorted((numbers or frozenset()) - seen):
-                why = reasons.get(lost[0], "the mapper makes no event of it")
+            lost = np.setdiff1d(numbers, np.concatenate(seen)) if numbers is not None and seen else numbers
+            if lost is not None and len(lost):
+                why = reasons.get(int(lost[0]), "the mapper makes no event of it")
                 raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
         end_files()
-        before = sum(len(numbers or ()) for numbers in wanted.values())
-        after = sum(rows for rows, _ in found.values())
-        if before != after and None not in wanted.values():
+        known = [numbers for numbers in wanted.values() if numbers is not None]
+        before, after = sum(map(len, known)), sum(rows for rows, _ in found.values())
+        if before != after and len(known) == len(wanted):
             raise RefusedError(f"{before:,} records would become {after:,} events")
         return found
 
@@ -343,16 +347,18 @@ class _Work:
 
 def _rows_of(paths: Sequence[Path], version: str) -> tuple[Wanted, bool]:
     """Where the rows of files come from, and whether all are of this version of the mapper."""
-    found: dict[tuple[str, str], set[int]] = {}
+    found: dict[tuple[str, str], list[Numbers]] = {}
     is_current = True
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(columns=list(ROWS_OF)):
             is_current = is_current and set(pc.unique(batch["mapper_version"]).to_pylist()) <= {version}
             keys = pa.table({name: batch[name] for name in ROWS_OF[:3]}).group_by(list(ROWS_OF[:2]))
-            for row in keys.aggregate([("source_record", "list")]).to_pylist():
-                uri, etag = row["source_object"], row["source_etag"]
-                found.setdefault((uri, etag), set()).update(row["source_record_list"])
-    return {key: frozenset(numbers) for key, numbers in found.items()}, is_current
+            grouped = keys.aggregate([("source_record", "list")])
+            lists = grouped["source_record_list"].combine_chunks()
+            for number, row in enumerate(grouped.select(list(ROWS_OF[:2])).to_pylist()):
+                key = (row["source_object"], row["source_etag"])
+                found.setdefault(key, []).append(lists[number].values.to_numpy())
+    return {key: np.unique(np.concatenate(parts)) for key, parts in found.items()}, is_current
 
 
 def again(
@@ -390,11 +396,10 @@ def again(
         return found
 
 
-def _only(events: pa.Table, numbers: frozenset[int] | None) -> pa.Table:
-    if numbers is None:
-        return events
-    return events.filter(pc.is_in(events["source_record"], pa.array(sorted(numbers), pa.int64())))
+def _only(rows: pa.Table, numbers: Numbers | None) -> pa.Table:
+    return rows if numbers is None else rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
 
 
-def _reasons(rejects: pa.Table, numbers: frozenset[int] | None) -> dict[int, str]:
-    return {row["source_record"]: row["reason"] for row in _only(rejects, numbers).to_pylist()}
+def _reasons(rejects: pa.Table, numbers: Numbers | None) -> dict[int, str]:
+    """Why the first of these records are no events."""
+    return {row["source_record"]: row["reason"] for row in _only(rejects, numbers).slice(0, 100).to_pylist()}

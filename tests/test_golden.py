@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from ocsf_mappers import registry
+from ocsf_mappers.testing.coverage import coverage
 from ocsf_mappers.testing.samples import goldens
 from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, cases, own, pretty, read_cases
 from tests.support import mapped as mapped_samples
@@ -38,6 +39,20 @@ def test_the_records_that_the_readme_counts_are_there(update_golden: bool) -> No
     if update_golden:
         SAMPLE_COUNTS.write_text(pretty({**counts, "own": found}), encoding="utf-8")
     assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["own"] == found
+
+
+def test_the_share_that_is_unmapped_is_what_the_readme_says(update_golden: bool) -> None:
+    found = {source: _unmapped_percent(source) for source in registry.names()}
+    counts = json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
+    if update_golden:
+        SAMPLE_COUNTS.write_text(pretty({**counts, "unmapped_percent": found}), encoding="utf-8")
+    assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["unmapped_percent"] == found
+
+
+def _unmapped_percent(source: str) -> int:
+    """Of the values in the sample records that become events, the share that ends in `unmapped`."""
+    seen = coverage(registry.load(source), own(source), mapped_samples(source))
+    return round(100 * seen.unmapped.total() / seen.members.total())
 
 
 def _records(source: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,16 @@ def _checked(name: str, samples: Path | None, update_golden: bool) -> Report:
 
 
 def _plain(report: Report) -> dict[str, object]:
-    found = asdict(report)
+    found = asdict(replace(report, counts=Counter(), quarantined=Counter(), coverage=None))
+    found["counts"], found["quarantined"] = dict(report.counts), dict(report.quarantined)
+    if (seen := report.coverage) is not None:
+        found["coverage"] = {
+            "members": dict(seen.members),
+            "unmapped": dict(seen.unmapped),
+            "dropped": seen.dropped,
+            "required": seen.required,
+            "recommended": seen.recommended,
+        }
     found["file"] = None if report.file is None else str(report.file)
     found["cases"] = [case.path.name for case in report.cases]
     return found

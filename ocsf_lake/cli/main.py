@@ -20,6 +20,7 @@ from ocsf_lake.cli import (
     check,
     compact,
     deploy,
+    diff,
     export,
     ingest,
     init,
@@ -80,6 +81,7 @@ _add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)
 _add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
 _add(app, "new", new.new, new.EXAMPLE)
 _add(app, "check", check.check, check.EXAMPLE)
+_add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)

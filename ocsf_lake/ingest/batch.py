@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import definition, partition_of
 from ocsf_lake.ingest import duplicates, moving, routed
-from ocsf_lake.ingest.attempt import Attempt, NotAloneError, Work
+from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Broken, Failure
 from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
@@ -169,7 +169,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
 
 def again(
     batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
-    read: Collection[ObjectRef],
+    read: Collection[ObjectRef], *, parts_alone: bool = False,
 ) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
 
@@ -181,12 +181,14 @@ def again(
         policy: What became of duplicates then; earlier batches are looked at as they are now.
         store: Where to write.
         read: The members that were read then; the others failed or were set aside.
+        parts_alone: See `Work`.
 
     Raises:
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
     work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=part_ended)
+    work = replace(work, parts_alone=parts_alone)
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)
 
@@ -223,15 +225,17 @@ def made(
     while True:
         attempt = attempted(batch, work, left_out, policy)
         try:
-            with closing(attempt.source.opener):
+            with closing(attempt):
                 result = attempt.run()
             break
+        except UnprovedError:
+            work = replace(work, proves=True)
         except Broken as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             failures |= {failure.ref: failure for failure in broken.failures}
             left_out = {**left_out, **{ref: failure.outcome for ref, failure in failures.items()}}
-            work.lease.check()
-            work.store.remove(file.path for one in attempt.all for file in one.result.files)
+        work.lease.check()
+        work.store.remove(file.path for one in attempt.all for file in one.result.files)
     failures |= attempt.failures
     every = failures and all(outcome.state is State.FAILED for outcome in result.outcomes.values())
     if every and batch.kind is Kind.INGEST:

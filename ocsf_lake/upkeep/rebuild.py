@@ -21,16 +21,16 @@ from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
-from ocsf_lake.ledger.compactions import Compactions, Merged
+from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
-from ocsf_lake.storage.objects import ObjectError
+from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import merge, replay
+from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -68,11 +68,26 @@ def made_again(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
 def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> list[tuple[FileInfo, FileInfo]] | str:
     """Makes files of a batch again, aside; each, and what was made."""
     if (merged := Compactions(lake.ledger.engine).merge(batch_id)) is not None:
-        made = _merged(lake, merged, aside)
-    else:
-        made = _mapped(lake, batch_id, aside)
-    if isinstance(made, str):
-        return made
+        done = lake.ledger.batch(batch_id, done=True)
+        is_remap = done is not None and done.mapper_version.startswith(REMAPPED)
+        made = _remapped(lake, done, merged, aside) if is_remap and done else _merged(lake, merged, aside)
+        return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
+    # Earlier versions wrote files for each part of a batch.
+    for parts_alone in (False, True):
+        made = _mapped(lake, batch_id, aside, parts_alone)
+        if isinstance(made, str):
+            return made
+        found = _found(lake, batch_id, lost, made)
+        if not isinstance(found, str):
+            return found
+        aside.remove(file.path for file in made)
+    return OTHERWISE
+
+
+def _found(
+    lake: Lake, batch_id: str, lost: Sequence[FileInfo], made: Sequence[FileInfo]
+) -> list[tuple[FileInfo, FileInfo]] | str:
+    """The lost files among those that were made; a reason where these are others than the batch wrote."""
     by_key = {_key(file): file for file in made}
     exact = all((found := by_key.get(_key(file))) is not None and found.sha256 == file.sha256 for file in lost)
     if not exact:
@@ -82,8 +97,8 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
     return [(file, by_key[_key(file)]) for file in lost]
 
 
-def _mapped(lake: Lake, batch_id: str, aside: Store) -> list[FileInfo] | str:
-    """Maps a batch again, aside, into files with the names that it wrote them under."""
+def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[FileInfo] | str:
+    """Maps a batch again, aside, into files with the names that it wrote them under; see `Work` for the last."""
     done = lake.ledger.batch(batch_id, done=True)
     if done is None:
         return UNKNOWN
@@ -92,18 +107,18 @@ def _mapped(lake: Lake, batch_id: str, aside: Store) -> list[FileInfo] | str:
     whose = routed.whose(lake.ledger, batch_id)
     of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
-        result = _again(lake, of, lease, aside) if lease is not None else "another run works on it"
+        result = _again(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
     if isinstance(result, str):
         return result
     found = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
     return found[0] if found else OTHERWISE
 
 
-def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str:
+def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
     """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
     engine = engines.engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
     if batch.kind is Kind.REPLAY:
-        return replay.again(lake, batch, engine, lease, aside)
+        return replay.again(lake, batch, engine, lease, aside, parts_alone=parts_alone)
     states = lake.ledger.states(batch.members)
     read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
     for ref in read:
@@ -112,7 +127,8 @@ def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    return batches.again(batch, lake, engine, lease, duplicates.policy_of(lake.ledger, batch.id), aside, read)
+    policy = duplicates.policy_of(lake.ledger, batch.id)
+    return batches.again(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone)
 
 
 def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
@@ -143,6 +159,32 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
             found.append(replace(output, bytes=made_file.stat().st_size, sha256=fetched.sha256(made_file)))
             aside.put_new(output.path, made_file)
     return found
+
+
+def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[FileInfo] | str:
+    """Makes the files of records that were mapped once more again: from all objects of the batches they came from."""
+    known = Compactions(lake.ledger.engine)
+    refs: dict[tuple[str, str], ObjectRef] = {}
+    waiting = [batch for batch, _ in merged.inputs.values()]
+    seen: set[str] = set()
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        if (inner := known.merge(current)) is not None:
+            waiting += [batch for batch, _ in inner.inputs.values()]
+        elif (batch := lake.ledger.batch(current, done=True)) is not None:
+            refs |= {ref.key: ref for ref in batch.members}
+    engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
+    if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":
+        return "its mapper has changed since, so its files cannot be made as they were"
+    with lake.leases.held(done.id) as lease:
+        if lease is None:
+            return "another run works on it"
+        try:
+            return remap.again(lake, engine, lease, merged.outputs, [refs[key] for key in sorted(refs)], aside)
+        except remap.RefusedError as error:
+            return str(error)
 
 
 def _key(file: FileInfo) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ Three lines in a file beside the source are enough:
         conform("mappers/acme_proxy")
 """
 
-from ocsf_mappers.testing.conformance import Report, check, conform, samples_of
+from ocsf_mappers.testing.conformance import Report, check, conform, line_of, samples_of
 from ocsf_mappers.testing.samples import Case, cases_in
 
-__all__ = ["Case", "Report", "cases_in", "check", "conform", "samples_of"]
+__all__ = ["Case", "Report", "cases_in", "check", "conform", "line_of", "samples_of"]

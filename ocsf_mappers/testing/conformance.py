@@ -156,6 +156,11 @@ def _placed(error: MappingError, file: Path | None) -> Iterator[str]:
         yield f"{file}:{line}: {problem}" if line else problem
 
 
+def line_of(file: Path, path: str) -> int | None:
+    """The line of a mapper's file with the row of an OCSF path; None where that cannot be told."""
+    return _line(file.read_text(encoding="utf-8", errors="replace"), path) if file.is_file() else None
+
+
 def _line(text: str, problem: str) -> int | None:
     """The line of the row that a problem begins with: the path, or its last step inside a table of its own."""
     path = problem.partition(":")[0]
@@ -252,18 +257,32 @@ def _golden(cases: Sequence[Case], found: dict[str, Json], update: bool) -> Iter
 
 def differences(old: Json, new: Json) -> list[str]:
     """What changed between two goldens, a line for each attribute of each record."""
-    before, after = _by_record(old), _by_record(new)
-    lines = []
-    for number in sorted(before.keys() | after.keys()):
-        if number not in after:
-            lines.append(f"record {number} is no longer there: it was {before[number][0]}")
-        elif number not in before:
-            lines.append(f"record {number} is new: {after[number][0]}")
-        else:
-            lines += [f"record {number}: {line}" for line in _changed(before[number], after[number])]
+    lines = [
+        f"record {number}: {path}: {before or 'nothing'} -> {after or 'nothing'}"
+        for number, _, path, before, after in _changes(old, new)
+    ]
     if old["dropped"] != new["dropped"]:
         lines.append(f"dropped: {old['dropped']} -> {new['dropped']}")
     return lines
+
+
+def changes(old: Json, new: Json) -> Iterator[tuple[str, str, str, str]]:
+    """Class, path, value before and value after of everything that changed between two goldens; "" is no value."""
+    for _, event_class, path, before, after in _changes(old, new):
+        yield event_class, path, before, after
+
+
+def _changes(old: Json, new: Json) -> Iterator[tuple[int, str, str, str, str]]:
+    before, after = _by_record(old), _by_record(new)
+    nothing: tuple[str, dict[str, str]] = ("", {})
+    for number in sorted(before.keys() | after.keys()):
+        (was, values_before), (now, values_after) = before.get(number, nothing), after.get(number, nothing)
+        if was != now:
+            yield number, now or was, "record", was, now
+        if was and now:
+            for path in sorted(values_before.keys() | values_after.keys()):
+                if (first := values_before.get(path, "")) != (second := values_after.get(path, "")):
+                    yield number, now, path, first, second
 
 
 def _by_record(golden: Json) -> dict[int, tuple[str, dict[str, str]]]:
@@ -271,9 +290,9 @@ def _by_record(golden: Json) -> dict[int, tuple[str, dict[str, str]]]:
     found: dict[int, tuple[str, dict[str, str]]] = {}
     for item in golden["events"]:
         paths = dict(_paths({**item["event"], "lake": item["lake"]}))
-        found[item["lake"]["source_record"]] = (f"an event of {item['event'].get('class_name')}", paths)
+        found[item["lake"]["source_record"]] = (str(item["event"].get("class_name")), paths)
     for item in golden["rejects"]:
-        found[item["record"]] = (f"in quarantine: {item['reason']}", {"quarantine": item["reason"]})
+        found[item["record"]] = ("quarantine", {"reason": item["reason"]})
     return found
 
 
@@ -286,16 +305,3 @@ def _paths(value: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _paths(item, f"{path}[{number}]")
     else:
         yield path, json.dumps(value, ensure_ascii=False)
-
-
-def _changed(before: tuple[str, dict[str, str]], after: tuple[str, dict[str, str]]) -> Iterator[str]:
-    if before[0] != after[0]:
-        yield f"was {before[0]}, is {after[0]}"
-    old, new = before[1], after[1]
-    for path in sorted(old.keys() | new.keys()):
-        if path not in new:
-            yield f"{path}: {old[path]} -> nothing"
-        elif path not in old:
-            yield f"{path}: nothing -> {new[path]}"
-        elif old[path] != new[path]:
-            yield f"{path}: {old[path]} -> {new[path]}"

@@ -44,7 +44,7 @@ def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     kept, said = found_in(event), captions(mapper.name)
     found = []
     for path, value in leaves(record):
-        if value is None or value == {} or dropped(mapper, path):
+        if value is None or value == {} or value in mapper.blank or dropped(mapper, path):
             continue
         if not spellings(value, said.get(path, {})) & kept:
             found.append((path, str(value)))

@@ -19,6 +19,8 @@ from ocsf_mappers.vocabulary.check import lacking
 from tests.support import IN_EACH_VERSION, PROJECT, VERSIONS, Json, as_events, leaves
 from tests.support import mapped as mapped_samples
 
+pytestmark = pytest.mark.slow  # `make goldens` runs it; that events are right in each version is in test_conformance
+
 PAGE = PROJECT / "docs" / "ocsf-versions.md"
 
 INTRODUCTION = f"""# What each OCSF version gains and lacks
@@ -232,7 +234,7 @@ def test_the_same_records_are_events_in_every_version(source: str, version: str)
     assert _events(source, version).keys() == _events(source, DEFAULT_VERSION).keys()
 
 
-@pytest.mark.slow  # that none loses a value of a record is in test_lossless
+# that none loses a value of a record is in test_lossless too
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("source", registry.names())
 def test_no_version_loses_a_value_that_another_has(source: str, version: str) -> None:

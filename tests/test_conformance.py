@@ -81,7 +81,8 @@ def test_an_other_keeps_the_source_s_own_text(source: str, version: str) -> None
     if source == "aws_guardduty":
         pytest.skip("whether a finding is new or told again is all that there is: nothing is Other")
     ids = {
-        "activity_id": "activity_name", "rcode_id": "rcode", "action_id": "action", "disposition_id": "disposition",
+        "activity_id": "activity_name", "rcode_id": "rcode", "status_id": "status", "action_id": "action",
+        "disposition_id": "disposition",
     }  # fmt: skip
     events = [event for _, _, event in _mapped_rows(source, version)]
     others = [event[name] for event in events for key, name in ids.items() if event.get(key) == 99]
@@ -215,6 +216,7 @@ ODD_TEXTS = {
     ("src_endpoint.ip", "gateway.example.com"),
     # odd_values.jsonl: the same in a finding
     ("evidences.dst_endpoint.ip", "198.51.100.999"),
+    ("evidences.src_endpoint.ip", "198.51.100.300"),
     # values_odd.jsonl
     ("src_endpoint.ip", "unknown"),
 }

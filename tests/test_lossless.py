@@ -46,6 +46,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",
 }

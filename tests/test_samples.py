@@ -36,6 +36,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",
 }
@@ -58,6 +59,7 @@ ALLOWED_REJECTS = {
     ),
     "aws_route53_resolver": Counter(),
     "aws_guardduty": Counter(),
+    "aws_securityhub": Counter(),
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
     "aws_waf": Counter(),

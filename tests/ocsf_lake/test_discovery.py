@@ -21,6 +21,11 @@ CONTROL = json.dumps({
     "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking health of destination Firehose."}],
 })  # fmt: skip
 QUERY = {"version": "1.1", "query_timestamp": "2025-03-11T09:00:00Z", "query_name": "a.example.", "srcaddr": "10.0.0.1"}
+ASFF = {
+    "SchemaVersion": "2018-10-08",
+    "Id": "f1",
+    "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/securityhub",
+}
 FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
 
 
@@ -141,6 +146,10 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         (CONTROL + in_cloudwatch(flow(1)), "aws_vpc_flow"),
         (in_cloudwatch(in_eventbridge("GuardDuty Finding", FINDING)), "aws_guardduty"),
         (json.dumps(in_eventbridge("GuardDuty Malware Protection Object Scan Result", {})), "aws_guardduty"),
+        (json.dumps(in_eventbridge("Security Hub Findings - Imported", {"findings": [ASFF]})), "aws_securityhub"),
+        (json.dumps({"Findings": [ASFF]}), "aws_securityhub"),
+        (json.dumps({"Findings": [FINDING]}), "aws_guardduty"),
+        (json.dumps(ASFF), "aws_securityhub"),
         (json.dumps(in_eventbridge("EC2 Instance State-change Notification", {}, "aws.ec2")), None),
         (json.dumps(in_eventbridge("AWS API Call via CloudTrail", call(1, text='"query_name":'))), "aws_cloudtrail"),
         (json.dumps({"Type": "Notification", "TopicArn": "t", "MessageId": "1", "Message": json.dumps(FINDING)}),

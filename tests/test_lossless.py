@@ -44,6 +44,7 @@ FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
+    "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
     "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",

@@ -34,6 +34,7 @@ FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
+    "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
     "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
@@ -62,6 +63,7 @@ ALLOWED_REJECTS = {
     # custom formats with neither start nor end
     "aws_vpc_flow": Counter({NO_TIME: 10}),
     "aws_waf": Counter(),
+    "aws_network_firewall": Counter(),
     # records that others have shortened for the tests of their rules
     "aws_eks_audit": Counter({NO_TIME: 117}),
 }

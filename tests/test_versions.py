@@ -53,6 +53,16 @@ NOTES = {
     "src_endpoint.owner.account.uid": f"{ADDED}; the account at this side of a transit gateway",
     "unmapped tgw_dst_vpc_account_id": "1.1.0 has no owner of an endpoint",
     "unmapped tgw_src_vpc_account_id": "1.1.0 has no owner of an endpoint",
+    **{
+        f"evidences[].{name}": f"{ADDED}; in 1.1.0 `unmapped` has it"
+        for name in (
+            "http_request.http_method", "http_request.referrer", "http_request.version", "tls.sni", "tls.version",
+        )
+    },
+    "evidences[].http_request.url.hostname": f"{ADDED}; in 1.1.0 `dst_endpoint.hostname` beside it says so",
+    "observables evidences[].http_request.url.hostname": f"{ADDED}; in 1.1.0 `dst_endpoint.hostname` says so",
+    "app_protocol_name": f"{ADDED} in 1.8.0; `unmapped` has `event.app_proto` before",
+    "unmapped event.app_proto": "has no place before 1.8.0",
     "http_request.body_length": f"{ADDED}; in 1.1.0 `unmapped` has `requestBodySize`",
     "ja4_fingerprint_list[].type": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
     "ja4_fingerprint_list[].type_id": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",

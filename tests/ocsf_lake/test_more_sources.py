@@ -19,6 +19,11 @@ QUESTIONS = {
             ("AWS-AWSManagedRulesCommonRuleSet", "GenericLFI_URIPATH", "eu-west-1")
         ],
     },
+    "aws_network_firewall": {
+        "SELECT count(*) FROM network_firewall WHERE src_endpoint.ip = '203.0.113.80'": [(1,)],
+        "SELECT disposition, count(*) FROM network_firewall_alerts WHERE severity = 'High' AND action = 'Allowed' "
+        "GROUP BY ALL ORDER BY ALL": [("Alert", 1), ("Allowed", 1)],
+    },
     "aws_eks_audit": {
         "SELECT actor.user.uid_alt, actor.user.account.uid FROM eks_audit "
         "WHERE activity_name = 'Delete' AND resources[1].type = 'secrets'": [("AROAEXAMPLE0000000001", "444455556666")],

@@ -442,6 +442,9 @@ def test_sql_is_the_last_way_out(source: str) -> None:
         "aws_cloudtrail": {"coalesce(strftime"},
         "aws_eks_audit": {"json_extract_string({0}, '$[0]')", "nullif(to_json(json_extract_string"},
         "aws_guardduty": {"list_filter(from_json", "to_json(list_transform", "regexp_replace("},
+        "aws_network_firewall": {
+            *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
+        },
         "aws_vpc_flow": {"'start and end are missing", "{0}", "{0} || '; ' ||"},
         "aws_waf": {
             *("CASE WHEN {0} = 'PATCH'", "{0}", "{0}[1]"),

@@ -155,6 +155,9 @@ NOTES |= {
     for name in ("cloud_partition", "data", "labels[]", "owner.account.uid", "region", "type", "uid")
 }
 NOTES |= {
+    "resources[].uid_alt": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "observables resources[].uid_alt": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "unmapped cloud.cloud_partition": "1.1.0 has no place for it",
     "unmapped Resources": "where a version has no place for something of them",
     "vulnerabilities[].cve.cvss[].vendor_name": f"{ADDED}; in 1.1.0 `unmapped` has it",
 }

@@ -209,8 +209,8 @@ def test_values_come_back_as_they_were_written(table: list[list[str]]) -> None:
 
 PIECES = st.lists(
     st.sampled_from(
-        ["a", "b=", '"', "[", "]", "\\", " ", "\t", "\n", "\r\n", "10 ", "<1>", "#Fields: a b\n", "é", "-", "=", "gone\n",
-         'x "y z" ']
+        ["a", "b=", '"', "[", "]", "\\", " ", "\t", "\n", "\r\n", "10 ", "<1>", "#Fields: a b\n", "é", "-", "=",
+         "gone\n", 'x "y z" ']
     ),
     max_size=60,
 )  # fmt: skip

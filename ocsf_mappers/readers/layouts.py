@@ -110,7 +110,7 @@ class Values:
         width = int(found.counts[rows].max(initial=0))
         more = tuple(f"field_{number + 1}" for number in range(len(self.columns), width))
         columns = [without(found.column(position, rows), null) for position in range(len(self.columns) + len(more))]
-        yield parted(Read(rows, self.columns + more, columns), self.parts)
+        yield parted(Read(rows, self.columns + more, columns), self.parts, null)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Pattern:
         names = tuple(re.compile(self.pattern).groupindex)
         groups = pc.extract_regex(lines.take(pa.array(rows)), expression) if names else pa.nulls(len(rows))
         columns = [without(without(pc.struct_field(groups, name), ""), null) for name in names]
-        yield parted(Read(rows, names, columns), self.parts)
+        yield parted(Read(rows, names, columns), self.parts, null)
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def without(values: pa.Array, null: str) -> pa.Array:
     return pc.if_else(pc.equal(values, null), pa.scalar(None, pa.string()), values)
 
 
-def parted(read: Read, parts: Mapping[str, str]) -> Read:
+def parted(read: Read, parts: Mapping[str, str], null: str) -> Read:
     """Columns cut into further ones, where their values fit."""
     names, columns = list(read.names), list(read.columns)
     for name, pattern in parts.items():
@@ -232,6 +232,6 @@ def parted(read: Read, parts: Mapping[str, str]) -> Read:
         found = pc.extract_regex(coded.dictionary, f"(?s)^(?:{pattern})$")
         whole = pc.if_else(found.is_null(), coded.dictionary, pa.scalar(None, pa.string()))
         columns[position] = whole.take(coded.indices)
-        columns += [without(pc.struct_field(found, group), "").take(coded.indices) for group in groups]
+        columns += [without(without(pc.struct_field(found, group), ""), null).take(coded.indices) for group in groups]
         names += groups
     return Read(read.rows, tuple(names), columns)

@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         default_factory=lambda: min(2, processors()), ge=1, le=64,
-        description="Batches worked on at once. Each needs up to 500 MB of memory, of GuardDuty's findings 800 MB. "
-        "Default: 2, and 1 on one processor.",
+        description="Batches worked on at once. Each needs some 500 MB of memory, of GuardDuty's findings and of "
+        "objects of hundreds of megabytes 800 MB. Default: 2, and 1 on one processor.",
     )  # fmt: skip
 
     attempts: int = Field(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest.batch import engine_of
+from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
 from ocsf_mappers import Mapped, Mapper, RawObject
@@ -70,7 +70,7 @@ def mapped(
         ReadError: It is in none of the formats of the source, or damaged.
     """
     raw_object = replace(discovery.raw_object(str(file.absolute())), uri=uri or str(file))
-    engines = engine_of(settings.ocsf_version, settings)
+    engines = of_settings(settings.ocsf_version, settings)
     router = Router(engines(mapper.name), engines, ordered=True)
     for chunk in _chunks(mapper, settings, raw_object, stream):
         for routed in router.map([(raw_object, chunk)]):

@@ -36,7 +36,12 @@ class OcsfMappersError(Exception):
 
 
 class MappingError(OcsfMappersError):
-    """A mapper names a path, caption or column that does not exist."""
+    """A mapper names a path, caption or column that does not exist.
+
+    `problems` has each of several that are told together.
+    """
+
+    problems: tuple[str, ...] = ()
 
 
 class SchemaError(OcsfMappersError):

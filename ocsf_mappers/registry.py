@@ -30,6 +30,8 @@ ENTRY_POINTS = "ocsf_lake.sources"
 
 _folders: dict[Path, None] = {}
 _files: dict[str, Path] = {}
+_stamps: dict[str, int] = {}
+"""When each of the single files was last changed, in nanoseconds."""
 _checked: WeakSet[Mapper] = WeakSet()
 
 
@@ -43,6 +45,19 @@ def use_folder(folder: Path) -> None:
         forget()
 
 
+def from_file(file: Path) -> Source:
+    """The source that a single Python file is, beside the one of its name that is known, checked.
+
+    Raises:
+        ConfigError: There is no such file.
+        MappingError: It cannot be loaded, whatever it raises, or something that it names is wrong.
+    """
+    if not file.is_file():
+        raise ConfigError(f"there is no file {str(file)!r}")
+    with _loading(file.stem):
+        return _as_source(_members(_run(file.resolve())))
+
+
 def use_file(file: Path) -> str:
     """Take the source that a single Python file is, in the place of another one of its name, and give its name.
 
@@ -53,10 +68,29 @@ def use_file(file: Path) -> str:
     if not path.is_file():
         raise ConfigError(f"there is no file {str(file)!r}")
     name = path.parent.name if path.name == "__init__.py" else path.stem
-    if _files.get(name) != path:
-        _files[name] = path
+    stamp = path.stat().st_mtime_ns
+    if (_files.get(name), _stamps.get(name)) != (path, stamp):
+        _files[name], _stamps[name] = path, stamp
         forget()
     return name
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a source is written in, a package's `__init__.py`; None where that cannot be told.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    if name not in names():
+        raise ConfigError(f"there is no source {name!r}{nearest(name, names())}")
+    if name in _in_folders() and (name in _files or name not in _own() | _offered().keys()):
+        return _in_folders()[name]
+    module = _offered()[name].module if name in _offered() else f"{own.__name__}.{name}"
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:
+        return None
+    return Path(found.origin) if found is not None and found.origin is not None else None
 
 
 def forget() -> None:
@@ -148,11 +182,11 @@ def _run(file: Path) -> ModuleType:
     inside = [str(file.parent)] if is_package else None
     found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
     assert found is not None
-    assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # its own modules are imported relative to it
     try:
-        found.loader.exec_module(module)
+        # Compiled here: Python's cache does not see a file that is changed twice within a second.
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise

@@ -4,10 +4,12 @@ import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from ocsf_lake.ledger import database
 from ocsf_lake.storage import s3
 from ocsf_mappers import Engine, registry
 from tests import support
@@ -52,6 +54,15 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what is left is looked for once more at the end
 
 
+@pytest.fixture(scope="session", autouse=True)
+def disk() -> Iterator[None]:
+    """Nothing waits for a disk: tests kill processes, not machines. Programs that they start wait as always."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(database, "SYNCHRONOUS", "OFF")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_sources_of_other_tests() -> Iterator[None]:
     """What a test brings in folders and files is known to the process, and is none of the next one's."""
@@ -82,15 +93,26 @@ def engine() -> Callable[[str, str], Engine]:
     return support.engine
 
 
+@pytest.fixture(scope="session")
+def models() -> Iterator[None]:
+    """What botocore knows of AWS's services is read once: each session of its own reads two megabytes of JSON."""
+    from botocore.loaders import JSONFileLoader
+
+    read = JSONFileLoader.load_file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", cache(lambda _, path: read(JSONFileLoader(), path)))
+        yield
+
+
 # -- servers ----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3_server(models: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server, shared by the workers of this run."""
     yield from rgw.shared(_of_all_workers(tmp_path_factory) / "rgw")
 
 
 @pytest.fixture(scope="session")
-def tables_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TablesServer]:
+def tables_server(models: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TablesServer]:
     """The double of S3 Tables, shared by the workers of this run."""
     yield from seaweed.shared(_of_all_workers(tmp_path_factory) / "seaweed")
 
@@ -124,6 +146,6 @@ def bucket(s3_owner: S3Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
+def moto_server(models: None) -> Iterator[str]:
     """Endpoint of AWS Glue's double; databases in it last for the whole run."""
     yield from moto.running()

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from ocsf_mappers import Engine, RawObject
 from ocsf_mappers.readers import Chunk
-from tests import lossless, support
+from ocsf_mappers.testing import lossless
+from tests import support
 from tests.support import SAMPLE_LOGS, as_events, read_bytes
 
 NAMES = [

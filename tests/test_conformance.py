@@ -16,7 +16,8 @@ import pytest
 from ocsf_mappers import Mapped, Mapper, RawObject, registry
 from ocsf_mappers.ocsf import schema, validate
 from ocsf_mappers.readers import Chunk
-from tests import lossless, ocsf_check
+from ocsf_mappers.testing import lossless
+from tests import ocsf_check
 from tests.support import IN_EACH_VERSION, Json, as_events, engine, own, plain
 from tests.support import mapped as mapped_samples
 

@@ -9,31 +9,24 @@ from functools import cache
 import pytest
 
 from ocsf_mappers import registry
-from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, as_events, cases, own, pretty, read_cases, rejects
+from ocsf_mappers.testing.coverage import coverage
+from ocsf_mappers.testing.samples import goldens
+from tests.support import SAMPLE_COUNTS, SAMPLE_LOGS, Case, Json, cases, own, pretty, read_cases
 from tests.support import mapped as mapped_samples
 
 CASES = [case for source in registry.names() for case in cases(source)]
-VOLATILE = frozenset({"source_object", "source_etag", "mapper_version"})
+NOTHING = {"events": [], "rejects": [], "dropped": {}}
 
 
 @cache
 def _all_of(source: str) -> dict[str, Json]:
     """What each case of a source maps to; all are mapped together, as ingest does with small objects."""
-    mapped = mapped_samples(source)
-    found: dict[str, Json] = {case.name: {"events": [], "rejects": [], "dropped": Counter()} for case in cases(source)}
-    for event, lake in as_events(mapped.events):
-        shown = {name: value for name, value in lake.items() if name not in VOLATILE}
-        found[lake["source_object"]]["events"].append({"event": event, "lake": shown})
-    for row, shown in zip(mapped.rejects.to_pylist(), rejects(mapped), strict=True):
-        found[row["source_object"]]["rejects"].append(shown)
-    for raw_object, chunk in own(source):
-        found[raw_object.uri]["dropped"].update(chunk.dropped)
-    return found
+    return goldens(mapped_samples(source), own(source))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_sample_log_maps_to_its_golden(case: Case, update_golden: bool) -> None:
-    found = json.loads(pretty(_all_of(case.source)[case.name]))
+    found = _all_of(case.source).get(case.name, NOTHING)
     if update_golden:
         case.expected.write_text(pretty(found), encoding="utf-8")
     assert case.expected.exists(), f"no golden: write it with `pytest {__name__} --update-golden`, then review it"
@@ -46,6 +39,20 @@ def test_the_records_that_the_readme_counts_are_there(update_golden: bool) -> No
     if update_golden:
         SAMPLE_COUNTS.write_text(pretty({**counts, "own": found}), encoding="utf-8")
     assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["own"] == found
+
+
+def test_the_share_that_is_unmapped_is_what_the_readme_says(update_golden: bool) -> None:
+    found = {source: _unmapped_percent(source) for source in registry.names()}
+    counts = json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
+    if update_golden:
+        SAMPLE_COUNTS.write_text(pretty({**counts, "unmapped_percent": found}), encoding="utf-8")
+    assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["unmapped_percent"] == found
+
+
+def _unmapped_percent(source: str) -> int:
+    """Of the values in the sample records that become events, the share that ends in `unmapped`."""
+    seen = coverage(registry.load(source), own(source), mapped_samples(source))
+    return round(100 * seen.unmapped.total() / seen.members.total())
 
 
 def _records(source: str) -> int:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
-from tests import lossless, support
-from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, own, read, read_bytes
+from ocsf_mappers.testing import lossless
+from tests import support
+from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, often, own, read, read_bytes
 
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
@@ -98,6 +99,7 @@ def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool
     assert _wrong(support.engine(source, version), parts, mapped) == {}
 
 
+@pytest.mark.slow  # shown of the sample logs, which each source has
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path) -> None:
@@ -159,7 +161,6 @@ ODD_VALUES = st.recursive(
 )
 CHANGES = ["replace", "replace", "replace", "add", "add", "remove", "nest", "list", "null", "deep", "rename"]
 bounded = settings(
-    max_examples=15,
     phases=[Phase.generate],  # what fails is shown as it is: a smaller one would cost minutes
     deadline=None,
     derandomize=True,
@@ -236,13 +237,17 @@ def _written(record: Json, *, twice: bool, ascii_only: bool) -> str:
     return text
 
 
+EXAMPLES = pytest.mark.parametrize("examples", often([5, 15], [5]))
+
+
+@EXAMPLES
 @pytest.mark.parametrize("source", JSON_SOURCES)
-def test_a_changed_json_record_loses_nothing(source: str) -> None:
+def test_a_changed_json_record_loses_nothing(source: str, examples: int) -> None:
     engine, pool = support.engine(source), _records(source)
     reader = _reader(engine.mapper, JsonRecords)
     ends: Counter[str] = Counter()
 
-    @bounded
+    @settings(bounded, max_examples=examples)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         texts: list[str] = []
@@ -292,8 +297,9 @@ CELLS = st.one_of(
 )
 
 
+@EXAMPLES
 @pytest.mark.parametrize("source", TEXT_SOURCES)
-def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
+def test_a_changed_line_of_text_loses_nothing(source: str, examples: int) -> None:
     engine = support.engine(source)
     reader: Delimited = _reader(engine.mapper, Delimited)
     events = _events(engine.map(own(source)))
@@ -306,7 +312,7 @@ def test_a_changed_line_of_text_loses_nothing(source: str) -> None:
     ]
     ends: Counter[str] = Counter()
 
-    @bounded
+    @settings(bounded, max_examples=examples)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         names = list(data.draw(st.permutations(list(data.draw(st.sampled_from(pool))))))

@@ -12,8 +12,8 @@ import pytest
 
 from ocsf_mappers import DEFAULT_VERSION, Mapper, registry
 from ocsf_mappers.ocsf import schema
+from ocsf_mappers.testing import lossless
 from ocsf_mappers.vocabulary.check import lacking
-from tests import lossless
 from tests.support import IN_EACH_VERSION, PROJECT, VERSIONS, Json, as_events, leaves
 from tests.support import mapped as mapped_samples
 

@@ -17,15 +17,19 @@ from typer.core import TyperCommand
 from ocsf_lake.cli import (
     backfill,
     catalog,
+    check,
     compact,
     deploy,
+    diff,
     export,
     ingest,
     init,
     map,
+    new,
     quarantine,
     query,
     rebuild_ledger,
+    schema,
     sources,
     status,
     validate,
@@ -75,6 +79,10 @@ _add(app, "map", map.map_file, map.EXAMPLE)
 _add(app, "validate", validate.validate, validate.EXAMPLE)
 _add(app, "sources", sources.sources, sources.SOURCES_EXAMPLE)
 _add(app, "explain", sources.explain, sources.EXPLAIN_EXAMPLE)
+_add(app, "new", new.new, new.EXAMPLE)
+_add(app, "check", check.check, check.EXAMPLE)
+_add(app, "diff", diff.diff, diff.EXAMPLE)
+_add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES
 from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
 from ocsf_lake.ingest.divide import Broken, Failure
@@ -21,10 +24,13 @@ from ocsf_lake.ledger import generations
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.orphans import Traces
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
-from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage import parquet
+from ocsf_lake.storage import writer as writers
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
+from ocsf_lake.storage.parquet import Encoded, FileInfo, Slice
 from ocsf_lake.storage.store import Store
+from ocsf_lake.storage.writer import FolderOf, Writer
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import RetriableError
 
@@ -35,6 +41,10 @@ class NotAloneError(RetriableError):
     def __init__(self, source: str) -> None:
         super().__init__("another batch of the source may be looking for duplicates", source=source)
         self.source = source
+
+
+class UnprovedError(Exception):
+    """Rows could not be encoded, and nobody can say which: other parts' are in the same files. See `Work.proves`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,9 @@ class Work:
         last: See `ocsf_lake.ingest.batch.run`.
         alone: Sources of which no other batch is done meanwhile; None where nothing is done but made again.
         ended: Called with the batch's id after each part.
+        proves: Whether each part is encoded on its own before it goes into files with others, so that a record that
+            cannot be encoded is found. It costs as much as writing it, and next to never is there such a record.
+        parts_alone: Whether each part has files of its own, as earlier versions wrote them.
     """
 
     lake: Lake
@@ -60,6 +73,8 @@ class Work:
     last: bool = False
     alone: frozenset[str] | None = None
     ended: Callable[[str], None] = lambda _: None
+    proves: bool = False
+    parts_alone: bool = False
 
 
 class Attempt:
@@ -95,6 +110,8 @@ class Attempt:
         self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
         self.failures: dict[ObjectRef, Failure] = {}
         self.traces = Traces(work.lake.ledger.engine, batch.id)
+        self.writer = Writer(work.lake.settings, batch.id)
+        self._earlier: _Earlier | None = None if policy is duplicates.Policy.KEEP else _Earlier()
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -108,13 +125,17 @@ class Attempt:
         Raises:
             Broken: Objects failed of which some records are written; it has to be done without them.
             CountError: Records were lost or doubled.
+            UnprovedError: It has to be done once more, with `Work.proves`.
         """
         began = time.monotonic()
         parts = self._parts()
         while (part := next(parts, None)) is not None:
+            for attempt in self.all:
+                attempt.writer.settle()
             self._do(part.pieces)
             del part  # before the next one is read: a part is the largest thing in memory
         self.end()
+        self._end_files(self.all)
         for attempt in self.all:
             attempt._sum_up()
         # A try that was given up may have asked for one that has no records.
@@ -128,12 +149,19 @@ class Attempt:
         """This one, and those at records of other sources."""
         return [self, *self.others.values()]
 
+    def close(self) -> None:
+        """Lets go of what it holds but its result."""
+        self.source.opener.close()
+        for attempt in self.all:
+            if attempt._earlier is not None:
+                attempt._earlier.close()
+
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The records of an object."""
         return self.source.pieces(ref)
 
     def end(self) -> None:
-        """Called when all parts are written."""
+        """Called when all parts are mapped, before the last files are written."""
 
     def check(self) -> None:
         """Whether all that was read is in files.
@@ -246,38 +274,32 @@ class Attempt:
             self.write(self.prepared(group))
 
     def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
-        """What some records become, with the files as they will be written. Nothing else knows of it yet."""
+        """What some records become, as it will be written. Nothing else knows of it yet."""
         first, *rest = self.router.map([(piece.raw_object, piece.chunk) for piece in pieces])
         mapped = first.mapped
         if rejects is not None:
             mapped = replace(mapped, rejects=pa.concat_tables([mapped.rejects, rejects]))
-        prepared = self._encoded(pieces, mapped)
+        prepared = self._sliced(pieces, mapped)
         prepared.strangers = first.strangers
         for item in rest:
             other = self._other(item.engine)
-            prepared.others.append((other, other._encoded((), item.mapped), item.read))
+            prepared.others.append((other, other._sliced((), item.mapped), item.read))
         self._check_part(prepared, 0 if rejects is None else len(rejects))
         return prepared
 
-    def _encoded(self, pieces: Sequence[Piece], mapped: Mapped) -> Prepared:
-        settings = self.lake.settings
+    def _sliced(self, pieces: Sequence[Piece], mapped: Mapped) -> Prepared:
         found = None
-        listed: list[parquet.Encoded] = []
-        if self.policy is not duplicates.Policy.KEEP:
-            mapped, found = self._without_duplicates(mapped)
-            listed = duplicates.encoded(found.listed, settings, self.batch, self.number)
-        files = [
-            *parquet.encoded(mapped.events, settings, self.batch.id, self.number, self._places(mapped.events)),
-            *(rejects.encoded(mapped.rejects, settings, self.batch, self.number) if self.quarantines else ()),
-        ]
-        rows = sum(info.rows for info, _ in files)
-        return Prepared(pieces, mapped, found, [*listed, *files], rows)
-
-    def _places(self, events: pa.Table) -> Mapping[Partition, str] | None:
-        """Where the partitions' files are; what is made aside keeps the names that it was first written under."""
-        if self.store is not self.lake.store:
-            return None
-        return generations.folders(self.lake.ledger.engine, (partition for partition, _ in parquet.partitions(events)))
+        listed: list[Slice] = []
+        if self._earlier is not None:
+            mapped, found = self._without_duplicates(mapped, self._earlier)
+            listed = duplicates.slices(found.listed, self.batch)
+        own = [*parquet.split(mapped.events), *(rejects.slices(mapped.rejects, self.batch) if self.quarantines else ())]
+        alone = []
+        if self.work.proves or self._earlier is not None:
+            trial = Writer(self.lake.settings, self.batch.id, self.number)
+            trial.add([*listed, *own])
+            alone = list(trial.ended(_first_folder))
+        return Prepared(pieces, mapped, found, [*listed, *own], alone, sum(len(rows) for *_, rows in own))
 
     def _check_part(self, prepared: Prepared, more: int) -> None:
         """Notices records that are lost or doubled while it can still be found by which record."""
@@ -313,23 +335,61 @@ class Attempt:
                 for row in found.listed:
                     self._counts[row["source_object"]].dropped += 1
         self.lease.check()
-        self.put(prepared.files)
+        self.add(prepared.slices)
+        if self._earlier is not None:
+            self._earlier.keep(prepared.alone)
         self._passed.update(piece.ref for piece in prepared.pieces)
         self.number += 1
+        if self.work.parts_alone:
+            self._end_files([self])
+        elif sum(one.writer.bytes for one in self.all) > writers.MOST_BYTES:
+            self._end_files(self.all)
         self.work.ended(self.batch.id)
 
-    def put(self, files: Sequence[parquet.Encoded]) -> None:
-        """Writes files; what is written into the lake has to be found again when this attempt dies."""
-        if self.store is self.lake.store:
-            self.traces.note(sorted({layout.folder_of(info.path) for info, _ in files}))
-        self.result.files += [parquet.put(file, self.store) for file in files]
+    def add(self, slices: Sequence[Slice]) -> None:
+        """Adds rows to the files."""
+        with self._unproved():
+            self.writer.add(slices)
 
-    def _without_duplicates(self, mapped: Mapped) -> tuple[Mapped, duplicates.Found]:
+    def _end_files(self, attempts: Sequence[Attempt]) -> None:
+        """Writes files as they are; rows that come after go into others."""
+        self.lease.check()
+        for attempt in attempts:
+            with self._unproved():
+                attempt._put()
+
+    def _put(self) -> None:
+        folder = self._folder()
+        for info, data in self.writer.ended(folder):
+            self.store.put(info.path, data)
+            self.result.files.append(info)
+
+    def _folder(self) -> FolderOf:
+        """Where files go; what is written into the lake has to be found again when this attempt dies."""
+        if self.store is not self.lake.store:
+            return _first_folder  # what is made aside keeps the names that it was first written under
+        open_files = self.writer.open
+        events = (partition for partition, class_uid in open_files if class_uid is not None)
+        compacted = generations.folders(self.lake.ledger.engine, events)
+        places = {partition: compacted.get(partition) or _first_folder(partition) for partition, _ in open_files}
+        self.traces.note(sorted(set(places.values())))
+        return places.__getitem__
+
+    @contextmanager
+    def _unproved(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.work.proves or divide.ends_attempt(error):
+                raise
+            raise UnprovedError from error
+
+    def _without_duplicates(self, mapped: Mapped, earlier: _Earlier) -> tuple[Mapped, duplicates.Found]:
         """What is left of a part, and what it repeats; without `drop` all of it is left."""
         drop = self.policy is duplicates.Policy.DROP
         action = "dropped" if drop else "marked"
-        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store)
-        found = search.found(mapped.events, self.result.files)
+        search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store, earlier.store)
+        found = search.found(mapped.events, earlier.files)
         if not (found.rows and drop):
             return mapped, found
         gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
@@ -362,11 +422,39 @@ class Prepared:
     pieces: Sequence[Piece]
     mapped: Mapped
     duplicates: duplicates.Found | None
-    files: list[parquet.Encoded]
+    slices: list[Slice]
+    alone: list[Encoded]
+    """The files that it would be without other parts, if they were asked for."""
     rows: int
     strangers: Counter[str] = field(default_factory=Counter)
     others: list[tuple[Attempt, Prepared, Counter[str]]] = field(default_factory=list)
     """The same for records of other sources, and of how many records of each object."""
+
+
+class _Earlier:
+    """Events of a batch's earlier parts in files of their own, for the search for duplicates.
+
+    The batch's files cannot be read before they are ended.
+    """
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="ocsf-lake-")
+        self.store = Store(self._folder.name)
+        self.files: list[FileInfo] = []
+
+    def keep(self, files: Sequence[Encoded]) -> None:
+        for info, data in files:
+            if info.class_uid is not None:
+                self.store.put(info.path, data)
+                self.files.append(info)
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+
+def _first_folder(partition: Partition) -> str:
+    """The folder in which a partition's files begin; once compacted, they are elsewhere."""
+    return definitions.folder(partition.table, partition.values)
 
 
 def _check(batch: Batch, result: Result) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import definition, partition_of
-from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, moving, routed
-from ocsf_lake.ingest.attempt import Attempt, NotAloneError, Work
+from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Broken, Failure
+from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
-from ocsf_lake.inputs import discovery, fields
+from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, meter, orphans, records
 from ocsf_lake.ledger.generations import MovedError
@@ -49,7 +49,7 @@ def run(
         lake: The lake.
         engine: Of the batch's source.
         lease: On the batch.
-        engines: Gives the engines of other sources; None to make them.
+        engines: Gives the engines of other sources; None for those of the lake's settings.
         last: No further attempt will be made now: an object that the store does not give is left out.
 
     Raises:
@@ -60,7 +60,7 @@ def run(
         WriteError: The lake refused a file.
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
-    engines = engines or engine_of(engine.version, lake.settings)
+    engines = engines or of_settings(engine.version, lake.settings)
     work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
@@ -105,11 +105,6 @@ def complete(
             # Its files are written once more where the partition's are now, under the same names.
             lake.ledger.fail(batch.id, None, excused=True)
             moving.settle(lake, error.table)
-
-
-def engine_of(version: str, settings: Settings) -> Engines:
-    """Makes the engines of sources for an OCSF version, their mappers as the settings make them."""
-    return cache(lambda name: Engine(fields.mapper(name, settings), version))
 
 
 def _completed(
@@ -174,7 +169,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
 
 def again(
     batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
-    read: Collection[ObjectRef],
+    read: Collection[ObjectRef], *, parts_alone: bool = False,
 ) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
 
@@ -186,12 +181,14 @@ def again(
         policy: What became of duplicates then; earlier batches are looked at as they are now.
         store: Where to write.
         read: The members that were read then; the others failed or were set aside.
+        parts_alone: See `Work`.
 
     Raises:
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    work = Work(lake, engine, engine_of(engine.version, lake.settings), lease, store, ended=part_ended)
+    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=part_ended)
+    work = replace(work, parts_alone=parts_alone)
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)
 
@@ -228,15 +225,17 @@ def made(
     while True:
         attempt = attempted(batch, work, left_out, policy)
         try:
-            with closing(attempt.source.opener):
+            with closing(attempt):
                 result = attempt.run()
             break
+        except UnprovedError:
+            work = replace(work, proves=True)
         except Broken as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             failures |= {failure.ref: failure for failure in broken.failures}
             left_out = {**left_out, **{ref: failure.outcome for ref, failure in failures.items()}}
-            work.lease.check()
-            work.store.remove(file.path for one in attempt.all for file in one.result.files)
+        work.lease.check()
+        work.store.remove(file.path for one in attempt.all for file in one.result.files)
     failures |= attempt.failures
     every = failures and all(outcome.state is State.FAILED for outcome in result.outcomes.values())
     if every and batch.kind is Kind.INGEST:

@@ -24,7 +24,6 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
@@ -34,9 +33,9 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
-from ocsf_lake.storage import layout, parquet, retry
+from ocsf_lake.storage import parquet, retry
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.parquet import FileInfo, Slice
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Mapper, duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, nearest
@@ -111,12 +110,14 @@ class Search:
         mapper: The source.
         batch: The batch.
         action: What the table `duplicates` says is done with them.
-        store: Where files of the batch's earlier parts are.
+        store: Where the batch's files go.
+        own: Where events of the batch's earlier parts are.
     """
 
-    def __init__(self, lake: Lake, mapper: Mapper, batch: Batch, action: str, store: Store) -> None:
+    def __init__(self, lake: Lake, mapper: Mapper, batch: Batch, action: str, store: Store, own: Store) -> None:
         self.lake = lake
         self.store = store
+        self.own = own
         self.key = tuple(mapper.duplicate_key)
         self.batch = batch
         self.action = action
@@ -126,7 +127,7 @@ class Search:
 
         Args:
             events: As the engine gives them.
-            written: Files of the batch's earlier parts.
+            written: Files with events of the batch's earlier parts.
         """
         rows: list[int] = []
         listed: list[Mapping[str, Any]] = []
@@ -252,7 +253,7 @@ class Search:
             else:
                 missing = True
         own = [file for file in written if (file.partition, file.class_uid) in wanted]
-        found |= {_place(self.store, file.path) for file in own}
+        found |= {_place(self.own, file.path) for file in own}
         return sorted(found), sorted(merged) if missing else []
 
 
@@ -267,22 +268,12 @@ def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> 
     return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
 
 
-def encoded(
-    found: Sequence[Mapping[str, Any]], settings: Settings, batch: Batch, part: int
-) -> list[parquet.Encoded]:
-    """The file of the duplicates of one part, not written yet; none, no file."""
+def slices(found: Sequence[Mapping[str, Any]], batch: Batch) -> list[Slice]:
+    """Duplicates of a batch as the table of them lists them; none, no slice."""
     if not found:
         return []
-    table = pa.Table.from_pylist([dict(row) for row in found], DUPLICATES_SCHEMA)
-    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
-    data = parquet.encode(table, settings)
-    partition = Partition(DUPLICATES, (batch.source,))
-    return [(FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data)), data)]
-
-
-def folder(batch: Batch) -> str:
-    """Where a batch's duplicates are listed."""
-    return definitions.folder(DUPLICATES, (batch.source,))
+    rows = pa.Table.from_pylist([dict(row) for row in found], DUPLICATES_SCHEMA)
+    return [(Partition(DUPLICATES, (batch.source,)), None, rows)]
 
 
 @dataclass(frozen=True)

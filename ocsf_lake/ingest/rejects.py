@@ -6,18 +6,16 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import OUTCOMES, OUTCOMES_SCHEMA, QUARANTINE, QUARANTINE_SCHEMA
-from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger.results import Batch
-from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.parquet import Slice
 
 
-def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> list[parquet.Encoded]:
-    """The file of the rejects of one part of a batch, not written yet; no rejects, no file."""
+def slices(rejects: pa.Table, batch: Batch) -> list[Slice]:
+    """Rejects of a batch as quarantine has them; none, no slice."""
     if not len(rejects):
         return []
     constant = {
@@ -29,39 +27,22 @@ def encoded(rejects: pa.Table, settings: Settings, batch: Batch, part: int) -> l
         pa.repeat(pa.scalar(constant[name]), len(rejects)) if name in constant else rejects[name]
         for name in QUARANTINE_SCHEMA.names
     ]
-    rows = pa.table(columns, schema=QUARANTINE_SCHEMA)
-    path = f"{folder(batch)}/{layout.quarantine_file(batch.id, part)}"
-    data = parquet.encode(rows, settings)
-    partition = Partition(QUARANTINE, _values(batch))
-    return [(FileInfo(path, partition, None, len(rows), data.size, parquet.checksum(data)), data)]
+    return [(Partition(QUARANTINE, _values(batch)), None, pa.table(columns, schema=QUARANTINE_SCHEMA))]
 
 
-def folder(batch: Batch) -> str:
-    """Where a batch's rejects go."""
-    return definitions.folder(QUARANTINE, _values(batch))
-
-
-def encoded_outcomes(
-    rows: Sequence[tuple[object, ...]], settings: Settings, batch: Batch, part: int
-) -> list[parquet.Encoded]:
-    """The file with what a part of a replay made of entries, not written yet; no rows, no file.
+def outcomes(rows: Sequence[tuple[object, ...]], batch: Batch) -> list[Slice]:
+    """What a replay made of entries; no rows, no slice.
 
     Args:
         rows: Object, ETag, record, tries, state and reason of each.
-        settings: How files are written.
         batch: The replay.
-        part: Number of the part.
     """
     if not rows:
         return []
     constant = (batch.id, batch.mapper_version, batch.ocsf_version)
     columns = zip(*(row + constant for row in rows), strict=True)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, OUTCOMES_SCHEMA, strict=True)]
-    table = pa.table(arrays, schema=OUTCOMES_SCHEMA)
-    path = f"{definitions.folder(OUTCOMES, (batch.source,))}/{layout.quarantine_file(batch.id, part)}"
-    data = parquet.encode(table, settings)
-    partition = Partition(OUTCOMES, (batch.source,))
-    return [(FileInfo(path, partition, None, len(table), data.size, parquet.checksum(data)), data)]
+    return [(Partition(OUTCOMES, (batch.source,)), None, pa.table(arrays, schema=OUTCOMES_SCHEMA))]
 
 
 def _values(batch: Batch) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import divide, duplicates, reread
+from ocsf_lake.ingest import divide, duplicates, engines, reread
 from ocsf_lake.ingest.plan import CHUNK, NotRead, Planned, Planner, Unread, mappers
 from ocsf_lake.ingest.relisting import Listing
 from ocsf_lake.inputs import discovery, fields, listing
@@ -415,9 +414,6 @@ def _failure(row: BatchRow, error: Exception) -> BatchFailure:
     return BatchFailure(row.id, row.source, reason, isinstance(error, RetriableError), type(error).__name__)
 
 
-_THREADS = threading.local()
-
-
 class _Run:
     def __init__(self, lake: Lake, mappers: Mapping[str, Mapper]) -> None:
         self.lake = lake
@@ -504,10 +500,5 @@ class _Run:
                 raise
 
     def _engine(self, source: str) -> Engine:
-        # Kept for the next run in this thread too: one costs a third of a second of CPU until it has mapped once.
-        engines: dict[tuple[str, str], tuple[Mapper, Engine]] = _THREADS.__dict__.setdefault("engines", {})
         mapper = self.mappers.get(source) or fields.mapper(source, self.settings)
-        key = (source, self.settings.ocsf_version)
-        if key not in engines or engines[key][0] is not mapper:
-            engines[key] = mapper, Engine(mapper, self.settings.ocsf_version)
-        return engines[key][1]
+        return engines.engine(mapper, self.settings.ocsf_version)

@@ -18,12 +18,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ocsf_lake.ledger import sqlite_reading
+from ocsf_lake.ledger import compiled, sqlite_reading
 from ocsf_lake.storage import permissions
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError, WriteError
 
 BUSY_SECONDS = 60
 """How long a writer waits for another process's transaction."""
+
+SYNCHRONOUS = "FULL"
+"""What SQLite does at each commit: the disk has it before the commit returns."""
 
 CLIENT_SECONDS = 15
 """A connection to PostgreSQL on which nothing is answered for so long is given up."""
@@ -180,8 +183,9 @@ def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
     # Not by its URL: a path may hold what means something in one.
     # One connection is kept: opening and closing the only one makes and removes the files of WAL mode each time.
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1
-    )
+        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1,
+        execution_options=compiled.OPTIONS,
+    )  # fmt: skip
     _use_wal(engine)
     _notice_another_file(engine, path)
     _leave_at_fork(engine)
@@ -218,7 +222,7 @@ def _use_wal(engine: sa.Engine) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from ocsf_lake.ledger import compiled
+
 BUSY_SECONDS = 60
 """How long a reader waits for a lock."""
 
@@ -33,7 +35,9 @@ def engine(path: Path, name: str) -> sa.Engine:
 
     if not path.exists():
         raise MissingError(f"there is no {name} at {str(path)!r}")
-    made = sa.create_engine("sqlite://", creator=lambda: _opened(path), poolclass=sa.NullPool)
+    made = sa.create_engine(
+        "sqlite://", creator=lambda: _opened(path), poolclass=sa.NullPool, execution_options=compiled.OPTIONS
+    )
 
     @sa.event.listens_for(made, "begin")
     def begun(connection: sa.Connection) -> None:
@@ -58,7 +62,9 @@ def in_memory(source: sa.Engine) -> sa.Engine:
 def memory_engine(connection: sqlite3.Connection | None = None) -> sa.Engine:
     """An engine for one database in memory, a new one or that of a connection."""
     held = connection or sqlite3.connect(":memory:", check_same_thread=False)
-    return sa.create_engine("sqlite://", creator=lambda: held, poolclass=sa.StaticPool)
+    return sa.create_engine(
+        "sqlite://", creator=lambda: held, poolclass=sa.StaticPool, execution_options=compiled.OPTIONS
+    )
 
 
 def _opened(path: Path) -> sqlite3.Connection:

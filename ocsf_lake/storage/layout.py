@@ -92,14 +92,15 @@ def is_compacted(folder: str) -> bool:
     return folder.startswith(f"{COMPACTED}/")
 
 
-def event_file(batch_id: str, part: int, class_uid: int) -> str:
-    """Name of the file of one part's events of one class in a partition."""
-    return f"{batch_id}-{part:05d}-{class_uid}.parquet"
+def file_name(batch_id: str, number: int, class_uid: int | None) -> str:
+    """Name of a batch's file in a partition.
 
-
-def quarantine_file(batch_id: str, part: int) -> str:
-    """Name of the file of one part's rejects."""
-    return f"{batch_id}-{part:05d}.parquet"
+    Args:
+        batch_id: The batch.
+        number: From 0; a batch has several files in a partition where one would be too large.
+        class_uid: Class of the events; None where the table's rows are no events.
+    """
+    return f"{batch_id}-{number:05d}.parquet" if class_uid is None else f"{batch_id}-{number:05d}-{class_uid}.parquet"
 
 
 def batch_of(path: str) -> str:

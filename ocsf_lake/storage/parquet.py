@@ -1,9 +1,9 @@
-"""Events to Parquet: one file per table, class and partition, the same bytes for the same events."""
+"""Events to Parquet: by table, partition and class, in order, the same bytes for the same events."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from ocsf_lake.storage import layout, packing
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
 from ocsf_mappers.ocsf import tables
 
@@ -93,48 +92,11 @@ class Form(Protocol):
 Encoded = tuple[FileInfo, pa.Buffer]
 """A file and its bytes, not written yet."""
 
-
-def write(events: pa.Table, store: Store, settings: Form, batch_id: str, part: int) -> list[FileInfo]:
-    """Writes the events of one part; see `encoded`.
-
-    Raises:
-        WriteError: The lake refused.
-    """
-    return [put(file, store) for file in encoded(events, settings, batch_id, part)]
+Slice = tuple[Partition, int | None, pa.Table]
+"""Rows of one partition and class; None where they are no events. Texts may be dictionaries."""
 
 
-def put(file: Encoded, store: Store) -> FileInfo:
-    """Writes an encoded file.
-
-    Raises:
-        WriteError: The lake refused.
-    """
-    info, data = file
-    store.put(info.path, data)
-    return info
-
-
-def encoded(
-    events: pa.Table, settings: Form, batch_id: str, part: int, places: Mapping[Partition, str] | None = None
-) -> Iterator[Encoded]:
-    """The files of the events of one part, in the order of tables, partitions and classes.
-
-    Args:
-        events: The columns of a lake table and `_table`, as `Engine.map` gives them.
-        settings: Form of the files.
-        batch_id: Batch the events belong to.
-        part: Number of the part in the batch.
-        places: Folders of partitions; without them those in which a partition begins.
-    """
-    for partition, class_uid, rows in split(events):
-        path = f"{(places or {}).get(partition) or folder(partition)}/{layout.event_file(batch_id, part, class_uid)}"
-        data = encode(rows, settings)
-        bounds = pc.min_max(rows["time"]).as_py()
-        info = FileInfo(path, partition, class_uid, len(rows), data.size, checksum(data), bounds["min"], bounds["max"])
-        yield info, data
-
-
-def split(events: pa.Table) -> Iterator[tuple[Partition, int, pa.Table]]:
+def split(events: pa.Table) -> Iterator[Slice]:
     """The events of each table, class and partition, in their order.
 
     Those of a file have equal values of the table's `sorted_by` together, and stand by time, object and record within.
@@ -179,6 +141,17 @@ def _order(events: pa.Table, numbers: np.ndarray[Any, Any], sorted_by: Sequence[
     return order
 
 
+def in_order(rows: pa.Table, sorted_by: Sequence[str]) -> pa.Table:
+    """Rows of one partition and class in the order of `split`.
+
+    Args:
+        rows: The rows.
+        sorted_by: The paths of their table's key.
+    """
+    order = _order(rows, np.zeros(len(rows), np.int32), sorted_by)
+    return rows if order is None else rows.take(pa.array(order))
+
+
 def _leaf(events: pa.Table, path: str) -> pa.Array:
     name, *members = path.split(".")
     found = _whole(events[name])
@@ -202,11 +175,6 @@ def _ascends(*keys: np.ndarray[Any, Any]) -> bool:
         behind |= tie & (step > 0)
         tie &= step == 0
     return bool((behind | ~same).all())
-
-
-def folder(partition: Partition) -> str:
-    """The folder in which a partition of events begins; once compacted, its files are elsewhere."""
-    return layout.folder(registry.table(partition.table).prefix, tables.PARTITION_KEYS, partition.values)
 
 
 def partitions(events: pa.Table) -> list[tuple[Partition, int]]:

@@ -325,7 +325,7 @@ def _merge(table: str, values: str, to: str, files: Sequence[Held], settings: Se
     merge_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
     rows = merge.shares(sum(item.file.rows for item in files), number)
     outputs = tuple(
-        Output(f"{to}/{layout.event_file(merge_id, part, class_uid)}", share) for part, share in enumerate(rows)
+        Output(f"{to}/{layout.file_name(merge_id, part, class_uid)}", share) for part, share in enumerate(rows)
     )
     return Merge(merge_id, first.source, first.ocsf_version, class_uid, first.targets, inputs, outputs)
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, routed
+from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
@@ -31,7 +31,6 @@ from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, replay
-from ocsf_mappers import Engine
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -70,10 +69,23 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
     """Makes files of a batch again, aside; each, and what was made."""
     if (merged := Compactions(lake.ledger.engine).merge(batch_id)) is not None:
         made = _merged(lake, merged, aside)
-    else:
-        made = _mapped(lake, batch_id, aside)
-    if isinstance(made, str):
-        return made
+        return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
+    # Earlier versions wrote files for each part of a batch.
+    for parts_alone in (False, True):
+        made = _mapped(lake, batch_id, aside, parts_alone)
+        if isinstance(made, str):
+            return made
+        found = _found(lake, batch_id, lost, made)
+        if not isinstance(found, str):
+            return found
+        aside.remove(file.path for file in made)
+    return OTHERWISE
+
+
+def _found(
+    lake: Lake, batch_id: str, lost: Sequence[FileInfo], made: Sequence[FileInfo]
+) -> list[tuple[FileInfo, FileInfo]] | str:
+    """The lost files among those that were made; a reason where these are others than the batch wrote."""
     by_key = {_key(file): file for file in made}
     exact = all((found := by_key.get(_key(file))) is not None and found.sha256 == file.sha256 for file in lost)
     if not exact:
@@ -83,8 +95,8 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
     return [(file, by_key[_key(file)]) for file in lost]
 
 
-def _mapped(lake: Lake, batch_id: str, aside: Store) -> list[FileInfo] | str:
-    """Maps a batch again, aside, into files with the names that it wrote them under."""
+def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[FileInfo] | str:
+    """Maps a batch again, aside, into files with the names that it wrote them under; see `Work` for the last."""
     done = lake.ledger.batch(batch_id, done=True)
     if done is None:
         return UNKNOWN
@@ -93,18 +105,18 @@ def _mapped(lake: Lake, batch_id: str, aside: Store) -> list[FileInfo] | str:
     whose = routed.whose(lake.ledger, batch_id)
     of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
-        result = _again(lake, of, lease, aside) if lease is not None else "another run works on it"
+        result = _again(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
     if isinstance(result, str):
         return result
     found = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
     return found[0] if found else OTHERWISE
 
 
-def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str:
+def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
     """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
-    engine = Engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
+    engine = engines.engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
     if batch.kind is Kind.REPLAY:
-        return replay.again(lake, batch, engine, lease, aside)
+        return replay.again(lake, batch, engine, lease, aside, parts_alone=parts_alone)
     states = lake.ledger.states(batch.members)
     read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
     for ref in read:
@@ -113,7 +125,8 @@ def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store) -> Result | str
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    return batches.again(batch, lake, engine, lease, duplicates.policy_of(lake.ledger, batch.id), aside, read)
+    policy = duplicates.policy_of(lake.ledger, batch.id)
+    return batches.again(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone)
 
 
 def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:

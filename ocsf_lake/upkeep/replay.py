@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, rejects, undo
+from ocsf_lake.ingest import duplicates, engines, rejects, undo
 from ocsf_lake.ingest.attempt import Attempt, Prepared, Work
+from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
@@ -35,8 +36,8 @@ from ocsf_lake.ledger import replays
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
-from ocsf_lake.storage import parquet
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
+from ocsf_lake.storage.parquet import Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, registry
@@ -106,7 +107,7 @@ def replay(
     with opened(settings) as lake:
         held = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
     for name in sorted(held & {source} if source else held):
-        engine = Engine(fields.mapper(name, settings), settings.ocsf_version)
+        engine = engines.engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake.leases, name) as lease:
             if lease is None:
                 summary.busy.append(name)
@@ -118,7 +119,9 @@ def replay(
     return summary
 
 
-def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) -> Result | str:
+def again(
+    lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, *, parts_alone: bool = False
+) -> Result | str:
     """Writes the files of a finished replay elsewhere, from what it says of its entries; gives the reason if it cannot.
 
     Args:
@@ -127,13 +130,14 @@ def again(lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store) 
         engine: Of its source.
         lease: On the source's quarantine.
         store: Where to write.
+        parts_alone: See `Work`.
     """
     found = quarantine.replayed(lake, batch.source, lake.ledger.files_of(batch.id))
     if isinstance(found, str):
         return found
     entries = [Entry(*row) for row in found]
     batch = replace(batch, members=_members(lake, entries))
-    return _made(lake, batch, engine, lease, store, entries, Counter())
+    return _made(lake, batch, engine, lease, store, entries, Counter(), parts_alone)
 
 
 def _groups(
@@ -194,9 +198,10 @@ def _members(lake: Lake, entries: Sequence[Entry]) -> tuple[ObjectRef, ...]:
 
 def _made(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, entries: Sequence[Entry],
-    reasons: Counter[str],
+    reasons: Counter[str], parts_alone: bool = False,
 ) -> Result:  # fmt: skip
-    work = Work(lake, engine, batches.engine_of(engine.version, lake.settings), lease, store, ended=batches.part_ended)
+    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=batches.part_ended)
+    work = replace(work, parts_alone=parts_alone)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
     return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)
 
@@ -234,7 +239,7 @@ class _Replay(Attempt):
     def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
         """See `Attempt`; beside the events, what becomes of the entries."""
         prepared = super().prepared(pieces, rejects)
-        prepared.files += self._said(_ended(prepared))
+        prepared.slices += self._said(_ended(prepared))
         return prepared
 
     def write(self, prepared: Prepared) -> None:
@@ -248,7 +253,7 @@ class _Replay(Attempt):
         """Says why entries that are left stay open, and counts what left quarantine instead of what was read."""
         failed = {ref.key: outcome.reason for ref, outcome in self.result.outcomes.items()}
         rest = {key: self.open.get(key) or failed.get(key[:2]) or MISSING for key in self.waiting}
-        self.put(self._said(rest))
+        self.add(self._said(rest))
         self.reasons.update(rest.values())
         for ref, outcome in self.result.outcomes.items():
             own, others = outcome.counts, [other.result.outcomes[ref].counts for other in self.others.values()]
@@ -266,12 +271,12 @@ class _Replay(Attempt):
             said = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
             raise CountError(f"{number} entries were replayed and {said}", batch=self.batch.id)
 
-    def _said(self, ended: Mapping[_Key, str | None]) -> list[parquet.Encoded]:
+    def _said(self, ended: Mapping[_Key, str | None]) -> list[Slice]:
         rows = [
             (*key, self.entries[key].tries + 1, "closed" if why is None else "open", why)
             for key, why in sorted(ended.items())
         ]
-        return rejects.encoded_outcomes(rows, self.lake.settings, self.batch, self.number)
+        return rejects.outcomes(rows, self.batch)
 
     # -- the records --------------------------------------------------------------------------------------------------
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:

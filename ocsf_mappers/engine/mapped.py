@@ -73,7 +73,8 @@ def stacked(parts: Sequence[pa.Table]) -> pa.Table:
     target = pa.schema(
         [pa.field(name, alike([part.schema.field(name).type for part in parts])) for name in parts[0].column_names]
     )
-    return pa.concat_tables([part.cast(target) for part in parts]).unify_dictionaries().combine_chunks()
+    parts = [part if part.schema.equals(target) else part.cast(target) for part in parts]
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
 def in_order(events: pa.Table, places: Mapping[str, int]) -> pa.Table:

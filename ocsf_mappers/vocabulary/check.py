@@ -55,7 +55,9 @@ def check(mapper: Mapper) -> None:
     except OcsfMappersError as error:  # some row is no expression at all
         raise MappingError(str(error), source=mapper.name) from error
     if problems:
-        raise MappingError("; ".join(problems), source=mapper.name)
+        all_of_them = MappingError("; ".join(problems), source=mapper.name)
+        all_of_them.problems = tuple(problems)
+        raise all_of_them
 
 
 def _problems(checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:
@@ -72,6 +74,7 @@ def _problems(checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:
 def _checks(mapper: Mapper) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each part that may be wrong for itself, with the row that it is about."""
     yield "", partial(_check_events, mapper)
+    yield "", mapper.shape.check_names
     for event in mapper.events:
         yield "", partial(_check_needed, event)
         if event.where is not None:

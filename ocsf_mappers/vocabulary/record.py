@@ -65,6 +65,24 @@ class RecordShape:
         known = [".".join(leaf) for leaf in self.leaves]
         raise MappingError(f"the record has no column {dotted!r}{nearest(dotted, known)}")
 
+    def check_names(self) -> None:
+        """Refuse members that no query can tell apart or spell.
+
+        Raises:
+            MappingError: Two members of an object differ by capitals alone, or a name has a quote in it.
+        """
+        for path, names in self.objects.items():
+            place = f"the record's {'.'.join(path)}" if path else "the record"
+            alike: dict[str, str] = {}
+            for name in names:
+                if '"' in name or "\\" in name:
+                    raise MappingError(f"{place} declares {name!r}: leave it out, and it is in `unmapped`")
+                if (other := alike.setdefault(name.lower(), name)) != name:
+                    raise MappingError(
+                        f"{place} declares {other!r} and {name!r}, which differ by capitals alone: leave one of them"
+                        " out, and it is in `unmapped`"
+                    )
+
     @cached_property
     def json_spec(self) -> str:
         """The declaration that DuckDB's `from_json` takes, as a string literal."""

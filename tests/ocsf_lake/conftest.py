@@ -19,10 +19,18 @@ from tests.servers.postgres import Postgres
 
 Make = Callable[..., Settings]
 
-ON_BOTH = pytest.mark.parametrize(
-    "settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)], indirect=True
-)
+
+def _on(*slow: str) -> pytest.MarkDecorator:
+    kinds = {"sqlite": [], "postgresql": [pytest.mark.integration]}
+    given = [pytest.param(kind, marks=[*marks, *[pytest.mark.slow] * (kind in slow)]) for kind, marks in kinds.items()]
+    return pytest.mark.parametrize("settings", given, indirect=True)
+
+
+ON_BOTH = _on()
 """Runs a test with the ledger in each kind of database."""
+
+OFTEN_SQLITE, OFTEN_POSTGRES = _on("postgresql"), _on("sqlite")
+"""The same, where one of them is slow for what the other shows."""
 
 
 def at_steps(*steps: str, often: Collection[str]) -> pytest.MarkDecorator:

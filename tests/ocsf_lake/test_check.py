@@ -15,6 +15,7 @@ from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.query import query
+from ocsf_lake.storage import writer
 from ocsf_lake.upkeep import check
 from tests.ocsf_lake.conftest import contents
 from tests.servers.rgw import S3Server
@@ -143,6 +144,7 @@ def test_work_under_way_is_no_untruth(
     vpc = str(logs / "AWSLogs" / "111122223333" / "vpcflowlogs")
     with monkeypatch.context() as patched:
         patched.setattr(batch, "reached", die)
+        patched.setattr(writer, "MOST_BYTES", -1)  # so that a part of the batch has files
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([vpc], settings, "aws_vpc_flow")
     with opened(settings) as lake:

@@ -10,9 +10,10 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, OFTEN_SQLITE, ON_BOTH, Make, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
+from tests.support import often
 
 ACCOUNT = "111122223333"
 COUNTS = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_batches"
@@ -48,7 +49,7 @@ def test_by_default_every_record_is_kept_and_a_view_shows_each_event_once(trails
     assert rows(settings(), "SELECT count(*) FROM duplicates") == [(0,)]
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(trails)], settings("kept"))
     summary = ingest.ingest([str(trails)], policy(settings, "mark"))
@@ -64,7 +65,7 @@ def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, se
 
 
 @ON_BOTH
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", often([1, 3], [3]))
 def test_drop_keeps_each_event_once_and_says_where_the_other_is(trails: Path, settings: Make, workers: int) -> None:
     lake = policy(settings, "drop", workers=workers)
     summary = ingest.ingest([str(trails)], lake)

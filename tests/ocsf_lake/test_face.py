@@ -378,8 +378,9 @@ print(found, peak // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory as Linux tells it")
-@pytest.mark.parametrize("form", [pytest.param("batches", marks=pytest.mark.slow), "parquet"])
+@pytest.mark.parametrize("form", ["batches", "parquet"])
 def test_memory_does_not_grow_with_the_rows_that_are_streamed(place: Path, tmp_path: Path, form: str) -> None:
     def peak(times: int) -> int:
         run = subprocess.run(

@@ -94,6 +94,7 @@ def write(path: Path, texts: Iterator[str], wrapping: str) -> None:
         file.write("\n" if wrapping == "lines" else "]}")
 
 
+@pytest.mark.slow
 def test_records_made_to_exhaust_memory_cost_only_themselves(tmp_path: Path) -> None:
     logs, events, quarantined = tmp_path / "logs", 0, 0
     for number, (records, good_ones, bad_ones) in enumerate(ODD):

@@ -12,7 +12,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.leases import LostError
 from ocsf_mappers.compiler.statistics import OTHER, News, Novelty
-from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, write
+from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, Make, at_steps, call, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
 
@@ -96,7 +96,7 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
     assert rows(settings(), "SELECT sum(news) FROM ledger_meter") == [(3,)]
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 @at_steps("part", "written", "registered", "done", often=("written",))
 def test_an_interrupted_batch_counts_once(
     step: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,7 +132,7 @@ def test_finishing_a_batch_again_counts_nothing(
     assert rows(settings(), "SELECT mapped FROM ledger_members WHERE name = 'eventName'") == [(1,)]
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 def test_names_and_days_without_end_stay_bounded(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def usual_collections() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_collections")
 def test_many_objects_are_planned_in_bounded_memory(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(batch_objects=100)

@@ -28,7 +28,18 @@ from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
-from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, at_steps, call, cut_off_all, flow, write
+from tests.ocsf_lake.conftest import (
+    HEADER,
+    OFTEN_POSTGRES,
+    OFTEN_SQLITE,
+    ON_BOTH,
+    Make,
+    at_steps,
+    call,
+    cut_off_all,
+    flow,
+    write,
+)
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_database import OBJECTS_IN_ONE_TABLE
 from tests.ocsf_lake.test_ingest import rows
@@ -140,8 +151,8 @@ def test_a_record_refused_again_has_its_new_reason(
     check(settings())
 
 
-@ON_BOTH
-@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("begun", "registered"))
+@OFTEN_POSTGRES
+@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +184,7 @@ AS_BEFORE = (
 """Makes a ledger as the version before had it, which kept replays in a table of their own."""
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 @at_steps("planned", "part", "registered", "done", often=("part",))
 def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
@@ -233,7 +244,9 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
 
 @pytest.mark.integration
 @at_steps("planned", "part", "written", often=("part",))
-@pytest.mark.parametrize("part", ["", "two.json"], ids=["the same", "some of them"])
+@pytest.mark.parametrize(
+    "part", [pytest.param("", marks=pytest.mark.slow, id="the same"), pytest.param("two.json", id="some of them")]
+)
 def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +277,7 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
         assert catalog_check.check(lake) == []
 
 
-@ON_BOTH
+@OFTEN_SQLITE
 def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -284,7 +297,7 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
     mend()
 
     def sync(reached: str, _: str) -> None:
-        if reached in ("part", "written"):
+        if reached == "written":
             with opened(settings()) as lake:
                 repair = catalog_check.sync(lake)
                 assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}

@@ -403,7 +403,7 @@ def test_a_busy_store_is_asked_again(trouble: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "error", "said"),
     [
-        ("SlowDown", RetriableError, "busy"),
+        pytest.param("SlowDown", RetriableError, "busy", marks=pytest.mark.slow),
         ("ExpiredToken", ConfigError, "credentials have expired; renew them"),
         ("SignatureDoesNotMatch", ConfigError, "does not know these credentials"),
         ("RequestTimeTooSkewed", ConfigError, "told so"),
@@ -415,6 +415,7 @@ def test_trouble_is_told_apart(code: str, error: type[Exception], said: str, tro
         objects.check(["s3://bucket/raw"], Access(f"http://127.0.0.1:{trouble.server_port}"))
 
 
+@pytest.mark.slow
 def test_a_store_out_of_reach_can_be_tried_again(trouble: Any) -> None:
     trouble.server_close()
     with pytest.raises(RetriableError, match="cannot be reached"):

@@ -34,6 +34,7 @@ from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
 from tests.ocsf_lake.mortal import Mortals
 from tests.servers.seaweed import TablesServer
+from tests.support import often
 
 pytestmark = pytest.mark.integration
 
@@ -139,7 +140,11 @@ def test_a_batch_is_one_snapshot_with_the_same_files_each_time(filled: Settings)
         assert_once(lake)
 
 
-@pytest.mark.parametrize("happened", [lambda _: None, forget_snapshots, merge_files])
+def untouched(_: Table) -> None:
+    """Nothing has become of it."""
+
+
+@pytest.mark.parametrize("happened", often([untouched, forget_snapshots, merge_files], [merge_files]))
 def test_a_batch_that_is_there_is_not_added_again_whatever_became_of_its_snapshot(
     happened: Callable[[Table], None], filled: Settings
 ) -> None:
@@ -156,7 +161,7 @@ def test_a_batch_that_is_there_is_not_added_again_whatever_became_of_its_snapsho
         assert check.check(lake) == []
 
 
-@pytest.mark.parametrize("happened", [lambda _: None, merge_files])
+@pytest.mark.parametrize("happened", often([untouched, merge_files], [merge_files]))
 def test_a_dropped_batch_is_gone_and_one_done_anew_has_its_new_rows(
     happened: Callable[[Table], None], filled: Settings
 ) -> None:
@@ -299,6 +304,7 @@ def flows(to: Path, first: int, objects: int) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_writers_that_meet_all_get_in_once(tabled: Settings, mortals: Mortals, tmp_path: Path) -> None:
     """Two processes, from a catalog without the table on."""
     given = {**tabled.model_dump(mode="json", exclude_defaults=True), "batch_objects": 1}

@@ -8,10 +8,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ocsf_lake.catalogs import definitions
 from ocsf_lake.config import Settings
-from ocsf_lake.storage import layout, packing, parquet
-from ocsf_lake.storage.store import Store
+from ocsf_lake.storage import layout, packing, parquet, writer
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.parquet import Encoded, FileInfo
+from ocsf_lake.storage.writer import Writer
 from ocsf_mappers import registry
+from tests.ocsf_lake.test_export import pages
 
 DAY_MS = layout.MS_PER_DAY
 
@@ -68,16 +72,31 @@ def test_columns_say_what_the_path_says() -> None:
         assert pc.unique(rows["accountid"]).to_pylist() == [partition.values[1]]
 
 
-def test_a_file_has_the_tables_plain_types(tmp_path: Path, settings: Callable[..., Settings]) -> None:
-    store = Store(str(tmp_path / "lake"))
-    written = parquet.write(events(*ROWS, encode=True), store, settings(), "b" * 32, 7)
-    info = written[0]
+def folder(partition: Partition) -> str:
+    return definitions.folder(partition.table, partition.values)
+
+
+def written(settings: Settings, *parts: pa.Table, number: int = 0) -> list[Encoded]:
+    """The files of a batch of these parts."""
+    found = Writer(settings, "b" * 32, number)
+    for part in parts:
+        found.settle()
+        found.add(parquet.split(part))
+    return list(found.ended(folder))
+
+
+def read(data: pa.Buffer) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(data))
+
+
+def test_a_file_has_the_tables_plain_types(settings: Callable[..., Settings]) -> None:
+    info, data = written(settings(), events(*ROWS, encode=True), number=7)[0]
     assert info.path == (
         "aws/CLOUD_TRAIL_MGMT/2.0/region=eu-west-1/accountId=111122223333/eventDay=19700102/"
         f"{'b' * 32}-00007-6003.parquet"
     )
     assert (info.rows, info.min_time, info.max_time) == (3, DAY_MS, 2 * DAY_MS - 1)
-    file = pq.ParquetFile(tmp_path / "lake" / info.path)
+    file = read(data)
     schema = file.schema_arrow
     assert not any(pa.types.is_dictionary(field.type) for field in schema)
     assert schema.field("time_dt").type == pa.timestamp("us", tz="UTC")
@@ -99,10 +118,95 @@ def schema_position(file: pq.ParquetFile, path: str) -> int:
     return [file.schema.column(number).path for number in range(len(file.schema))].index(path)
 
 
-def test_the_same_events_give_the_same_bytes(tmp_path: Path, settings: Callable[..., Settings]) -> None:
-    once = parquet.write(events(*ROWS), Store(str(tmp_path / "a")), settings(), "b" * 32, 0)
-    again = parquet.write(events(*ROWS, encode=True), Store(str(tmp_path / "b")), settings(), "b" * 32, 0)
-    assert once == again
+def test_the_same_events_give_the_same_bytes(settings: Callable[..., Settings]) -> None:
+    assert written(settings(), events(*ROWS)) == written(settings(), events(*ROWS, encode=True))
+
+
+def calls(first: int, number: int, account: str = "111122223333", *, encode: bool = False) -> pa.Table:
+    """A part of events of one partition, a millisecond from each other, with texts as dictionaries or not."""
+    rows = (("cloud_trail_mgmt", "eu-west-1", account, DAY_MS + n, n) for n in range(first, first + number))
+    return events(*rows, encode=encode)
+
+
+@pytest.mark.parametrize("group_rows", [1, 150, 10_000])
+def test_parts_of_a_batch_become_one_file_of_each_partition(
+    group_rows: int, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the types of their texts are in memory, and however many rows wait for a row group."""
+    monkeypatch.setattr(writer, "GROUP_ROWS", group_rows)
+    parts = [calls(200, 100, encode=True), calls(0, 100), calls(100, 100, encode=True), calls(0, 3, "012345678901")]
+    (small, few), (large, data) = written(settings(), *parts)
+    assert [(item.rows, item.min_time, item.max_time) for item in (small, large)] == [
+        (3, DAY_MS, DAY_MS + 2), (300, DAY_MS, DAY_MS + 299)
+    ]  # fmt: skip
+    groups = {1: [[*range(200, 300)], [*range(100)], [*range(100, 200)]], 10_000: [[*range(300)]]}
+    # Rows that waited together are in order.
+    groups[150] = [[*range(100), *range(200, 300)], [*range(100, 200)]]
+    file = read(data)
+    found = [file.read_row_group(n)["source_record"].to_pylist() for n in range(file.num_row_groups)]
+    assert found == groups[group_rows]
+    assert file.read()["class_name"].unique().to_pylist() == ["API Activity"]
+    assert not any(pa.types.is_dictionary(field.type) for field in file.schema_arrow)
+    bounds = [file.metadata.row_group(n).column(schema_position(file, "time")).statistics for n in range(len(found))]
+    assert [(item.min - DAY_MS, item.max - DAY_MS) for item in bounds] == [(min(rows), max(rows)) for rows in found]
+    codecs = [read(item).metadata.row_group(0).column(0).compression for item in (few, data)]
+    assert codecs == ["ZSTD" if group_rows == 1 else "SNAPPY", "ZSTD"]
+    assert large.sha256 == parquet.checksum(data)
+    assert large.bytes == data.size
+    assert written(settings(), *parts) == [(small, few), (large, data)]
+
+
+def test_rows_that_wait_are_few(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "WAITING_BYTES", 100_000)
+    found = Writer(settings(), "b")
+    for number in range(8):
+        found.add(parquet.split(calls(100 * number, 100)))
+        assert sum(file.waiting_bytes for file in found._files.values()) <= 100_000
+    ((info, data),) = found.ended(folder)
+    file = read(data)
+    assert info.rows == 800
+    assert 1 < file.num_row_groups < 8
+    assert file.read()["source_record"].to_pylist() == list(range(800))
+
+
+def test_rows_that_wait_hold_nothing_else_in_memory(settings: Callable[..., Settings]) -> None:
+    part = pa.concat_tables([calls(0, 5), calls(5, 2_000, "012345678901")]).combine_chunks()
+    found = Writer(settings(), "b")
+    found.add(slice for slice in parquet.split(part) if len(slice[2]) == 5)
+    (file,) = found._files.values()
+    before = file._waiting[0]
+    found.settle()
+    (after,) = file._waiting
+    assert after.equals(before)
+    assert after.get_total_buffer_size() < before.get_total_buffer_size() / 10
+
+
+def test_files_that_are_begun_after_others_were_ended_have_other_names(settings: Callable[..., Settings]) -> None:
+    found = Writer(settings(), "b")
+    named: list[FileInfo] = []
+    for number in range(3):
+        found.add(parquet.split(calls(number, 1)))
+        named += [info for info, _ in found.ended(folder)]
+        assert (found.bytes, found.open) == (0, [])
+    assert [info.path.rpartition("/")[2] for info in named] == [f"b-{number:05d}-6003.parquet" for number in range(3)]
+
+
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_pages_stay_bounded_where_one_part_has_longer_rows_than_others(
+    wide_first: bool, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(writer, "GROUP_ROWS", 1)
+    long = pa.array([f"{number:06d}" * 5_000 for number in range(200)])
+    wide = calls(0, 200)
+    wide = wide.set_column(wide.schema.get_field_index("class_name"), "class_name", long)
+    parts = [wide, calls(200, 2_000)]
+    ((_, data),) = written(settings(), *(parts if wide_first else parts[::-1]))
+    (tmp_path / "file").write_bytes(data)
+    group = read(data).metadata.row_group(0 if wide_first else 1)
+    names = {group.column(n).path_in_schema: n for n in range(group.num_columns)}
+    sizes = pages(tmp_path / "file", group.column(names["class_name"]))
+    assert sum(sizes) > 6_000_000
+    assert max(sizes) < 2 << 20
 
 
 def test_pages_are_looked_at_more_often_when_values_are_large(settings: Callable[..., Settings]) -> None:
@@ -132,8 +236,8 @@ def test_an_account_is_checked(value: str | None, expected: str) -> None:
     assert layout.account(value) == expected
 
 
-def test_no_rejects_no_file_and_no_events_no_file(tmp_path: Path, settings: Callable[..., Settings]) -> None:
-    assert parquet.write(events().slice(0), Store(str(tmp_path)), settings(), "b", 0) == []
+def test_no_events_no_file(settings: Callable[..., Settings]) -> None:
+    assert written(settings(), events().slice(0)) == []
 
 
 def filled(kind: pa.DataType, path: str, values: pa.Array) -> pa.Array:

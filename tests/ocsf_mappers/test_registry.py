@@ -77,6 +77,14 @@ def test_a_single_file_stands_in_for_the_source_of_its_name(tmp_path: Path) -> N
     assert registry.load("aws_vpc_flow").product.vendor == "Acme"
 
 
+def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
+    registry.use_file(path := write(tmp_path))
+    assert registry.load("acme_proxy").product.vendor == "Acme"
+    path.write_text(path.read_text().replace("Acme", "Acne"))  # the same size, within the same second
+    registry.use_file(path)
+    assert registry.load("acme_proxy").product.vendor == "Acne"
+
+
 def test_a_file_that_is_not_there_is_a_mistake_of_its_caller(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no file"):
         registry.use_file(tmp_path / "acme.py")

@@ -17,6 +17,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,17 @@ class S3Server:
     role: str = f"arn:aws:iam:::role/{ROLE}"
 
     def client(self, **more: Any) -> Any:
-        """A boto3-like client of its owner."""
-        import botocore.session
-
+        """A boto3-like client of its owner; the same one each time, as one costs a tenth of a second of CPU."""
         given = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key, **more}
-        session = botocore.session.get_session()
-        return session.create_client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **given)
+        return _client(self.endpoint, **given)
+
+
+@cache
+def _client(endpoint: str, **given: Any) -> Any:
+    import botocore.session
+
+    session = botocore.session.get_session()
+    return session.create_client("s3", endpoint_url=endpoint, region_name="us-east-1", **given)
 
 
 def shared(folder: Path) -> Iterator[S3Server]:

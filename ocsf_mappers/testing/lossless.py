@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from ocsf_mappers import PROTOCOL_NUMBERS, Mapper, registry
 from ocsf_mappers.readers import Chunk
+from ocsf_mappers.testing.samples import Json, leaves, named_rows
 from ocsf_mappers.vocabulary.claims import Compare, IsIn, Test
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.texts import Epoch, Extract, Iso8601, Replace, ReplacePrefix
 from ocsf_mappers.vocabulary.values import Column, Sql
 from ocsf_mappers.vocabulary.values import Json as Member
 from ocsf_mappers.vocabulary.word import Word
-from tests.support import Json, leaves, named_rows
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
 _EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{10}\.\d{1,6})$")

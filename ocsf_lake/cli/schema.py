@@ -1,0 +1,108 @@
+"""`ocsf-lake schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output
+from ocsf_lake.cli.options import JsonOption, VersionOption, settings
+from ocsf_lake.text import Lines
+
+if TYPE_CHECKING:
+    from ocsf_mappers.ocsf.schema import Attribute, ObjectType, Schema
+
+EXAMPLE = "ocsf-lake schema dns_activity query"
+
+DEPTH = 4
+"""`--like` looks so deep into objects."""
+
+
+def schema(
+    class_name: Annotated[
+        str | None, typer.Argument(metavar="[CLASS]", help="Name or uid of an event class; all are listed without it.")
+    ] = None,
+    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="An attribute of the class, dotted.")] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="TEXT", help="Attributes whose path has this in it, at any depth.")
+    ] = None,
+    ocsf_version: VersionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look up OCSF, without a network: classes, attributes, types, captions.
+
+    A mapper names attributes by the paths that stand here, and gives captions where an attribute has values.
+    """
+    from ocsf_mappers.ocsf import schema as ocsf
+
+    facts = ocsf.load(settings(ocsf_version=ocsf_version).ocsf_version)
+    found = list(_classes(facts)) if class_name is None else list(_found(facts, class_name, path, like))
+    if as_json:
+        output.print_json(found)
+        return
+    columns = list(found[0]) if found else ["attribute"]
+    output.print_table(columns, [[_shown(item[name]) for name in columns] for item in found])
+
+
+def _shown(value: object) -> object:
+    return Lines(str(item) for item in value) if isinstance(value, list) else value
+
+
+def _classes(facts: Schema) -> Iterator[dict[str, Any]]:
+    for name, found in sorted(facts.classes.items(), key=lambda item: item[1].uid):
+        yield {"class": name, "uid": found.uid, "caption": found.caption, "category": found.category_name}
+
+
+def _found(facts: Schema, class_name: str, path: str | None, like: str | None) -> Iterator[dict[str, Any]]:
+    from ocsf_mappers.errors import ConfigError, MappingError
+
+    by_uid = facts.class_by_uid(int(class_name)) if class_name.isascii() and class_name.isdecimal() else None
+    try:
+        event_class = by_uid or facts.event_class(class_name)
+        holder: ObjectType = event_class
+        before = ""
+        if path is not None:
+            attribute = facts.resolve(event_class.name, path, _every_profile(facts))[-1]
+            members = facts.members(attribute)
+            if members is None:
+                yield _row(facts, path, attribute, every_value=True)
+                return
+            holder, before = members, f"{path}."
+    except MappingError as error:
+        raise ConfigError(str(error)) from error
+    if like is None:
+        for name, attribute in holder.attributes.items():
+            yield _row(facts, f"{before}{name}", attribute)
+    else:
+        for at, attribute in _below(facts, holder, before):
+            if like.lower() in at.lower():
+                yield _row(facts, at, attribute)
+
+
+def _every_profile(facts: Schema) -> frozenset[str]:
+    return frozenset(profile for found in facts.classes.values() for profile in found.profiles)
+
+
+def _below(facts: Schema, holder: ObjectType, before: str, depth: int = 1) -> Iterator[tuple[str, Attribute]]:
+    for name, attribute in holder.attributes.items():
+        yield f"{before}{name}", attribute
+        if depth < DEPTH and (members := facts.members(attribute)) is not None:
+            yield from _below(facts, members, f"{before}{name}.", depth + 1)
+
+
+def _row(facts: Schema, path: str, attribute: Attribute, *, every_value: bool = False) -> dict[str, Any]:
+    kind = attribute.object or attribute.type.removesuffix("_t")
+    return {
+        "attribute": path,
+        "type": f"list of {kind}" if attribute.is_array else kind,
+        "requirement": attribute.requirement,
+        "profile": sorted(attribute.profiles),
+        "values": _values(attribute.enum or {}, every_value),
+    }
+
+
+def _values(captions: Mapping[str, str], every_value: bool) -> list[str]:
+    shown = [f"{number} {caption}" if number != caption else caption for number, caption in captions.items()]
+    return shown if every_value or len(shown) <= 12 else [*shown[:11], f"and {len(shown) - 11} more"]

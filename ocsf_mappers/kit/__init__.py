@@ -1,0 +1,1 @@
+"""Beginnings: a source proposed from real records, and OCSF to look things up in."""

@@ -1,0 +1,337 @@
+"""What real records show: their format, their members, and what the values of each look like."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.readers import CLOUDWATCH, JsonRecords, Reader
+from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.parquet import ParquetRows
+from ocsf_mappers.readers.streams import Blocks
+
+BYTES = 4 << 20
+"""Of a sample, so much is looked at."""
+RECORDS = 2_000
+KEPT_RECORDS = 20
+"""A source's own sample has so many of the records."""
+DEPTH = 4
+"""Members of objects are looked at so deep; what lies deeper stays JSON text."""
+EXAMPLES = 3
+SEPARATORS = ("\t", ",", ";", "|", " ")
+
+Path = tuple[str, ...]
+
+_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?")
+_HOST = re.compile(r"(?=.*[a-zA-Z])([A-Za-z0-9_-]+\.)+[A-Za-z][A-Za-z0-9-]*\.?")
+_LOOKS: Mapping[str, Callable[[str], object]] = {
+    "address": lambda text: _is_address(text),
+    "time in ISO 8601": _ISO.fullmatch,
+    "time in seconds": lambda text: re.fullmatch(r"1\d{9}(\.\d+)?", text),
+    "time in milliseconds": lambda text: re.fullmatch(r"1\d{12}", text),
+    "ARN": lambda text: text.startswith("arn:"),
+    "account": re.compile(r"\d{12}").fullmatch,
+    "region": re.compile(r"[a-z]{2}(-[a-z]+){1,2}-\d").fullmatch,
+    "UUID": re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch,
+    "URL": re.compile(r"[a-z][a-z0-9+.-]*://\S+").fullmatch,
+    "email": re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+").fullmatch,
+    "host": _HOST.fullmatch,
+    "path": re.compile(r"/\S*").fullmatch,
+    "HTTP method": lambda text: text in _METHODS,
+    "HTTP status": re.compile(r"[1-5]\d\d").fullmatch,
+    "number": re.compile(r"-?\d+(\.\d+)?").fullmatch,
+}
+"""What all values of a member may look like -> whether one does."""
+
+
+@dataclass
+class Member:
+    """One member of the records, a column of a text log among them.
+
+    Args:
+        path: Its name, with those of the objects around it.
+        kinds: What stood there -> in how many records: `text`, `number`, `boolean`, `list`, `object`.
+        examples: A few values.
+        looks: What every value looked like, of `_LOOKS`.
+        values: Distinct values, as long as they are few.
+    """
+
+    path: Path
+    kinds: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    looks: set[str] | None = None
+    values: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def name(self) -> str:
+        """The path, dotted."""
+        return ".".join(self.path)
+
+    @property
+    def count(self) -> int:
+        """How many records have it."""
+        return self.kinds.total()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it stays JSON text: it holds lists, or objects among other things."""
+        return bool(self.kinds["list"] or self.kinds["object"])
+
+    def add(self, value: object) -> None:
+        """One more value."""
+        self.kinds[_kind(value)] += 1
+        text = value if isinstance(value, str) else json.dumps(value)
+        if len(self.examples) < EXAMPLES and text not in self.examples:
+            self.examples.append(text)
+        if len(self.values) < 50:
+            self.values[text] += 1
+        if self.looks is None:
+            self.looks = set(_LOOKS)
+        self.looks = {name for name in self.looks if _LOOKS[name](text)}
+
+
+@dataclass
+class Look:
+    """What a sample shows.
+
+    Args:
+        reader: What reads it.
+        code: The same in Python.
+        records: How many records were looked at.
+        members: All that they have, in the order they were met.
+        sample: Some of the records, in the format that they came in.
+        suffix: Of a file of that format.
+    """
+
+    reader: Reader
+    code: str
+    records: int
+    members: Sequence[Member]
+    sample: bytes
+    suffix: str
+
+
+def look(data: bytes) -> Look:
+    """Looks at a sample.
+
+    Args:
+        data: The file, compressed or not.
+
+    Raises:
+        ConfigError: It is in no format that can be told.
+        ReadError: It is damaged.
+    """
+    if data.startswith(b"PAR1"):
+        return _parquet(data)
+    text = _text(data)
+    if text.lstrip()[:1] in (b"{", b"["):
+        return _json(text)
+    return _delimited(text)
+
+
+def _text(data: bytes) -> bytes:
+    held = bytearray()
+    for block in Blocks(BytesIO(data)):
+        held += block
+        if len(held) >= BYTES:
+            break
+    return bytes(held)
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+def _json(text: bytes) -> Look:
+    lists = _lists(text)
+    reader = JsonRecords(lists=lists, envelopes=(CLOUDWATCH,))
+    raws: list[str] = []
+    for chunk in reader.read(Blocks(BytesIO(text))):
+        raws += chunk.records["_raw"].to_pylist() if "_raw" in chunk.records.column_names else []
+        if len(raws) >= RECORDS:
+            break
+    records = [found for raw in raws[:RECORDS] if isinstance(found := _loads(raw), dict) and found]
+    if not records:
+        raise ConfigError("no record of the sample is a JSON object with members")
+    if any("message" in record for record in records):  # then it is no wrapping of CloudWatch's
+        reader = JsonRecords(lists=lists)
+    arguments = f"lists=({_quoted(lists[0])},)" if lists else "lists=()"
+    arguments += (", envelopes=(CLOUDWATCH,)" if reader.envelopes else "")
+    kept = _telling(records, raws)
+    joined = ",\n".join(kept)
+    sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, kept)) + "\n"
+    suffix = ".json" if lists else ".jsonl"
+    return Look(reader, f"JsonRecords({arguments})", len(records), _members(records), sample.encode(), suffix)
+
+
+def _lists(text: bytes) -> tuple[str, ...]:
+    """The member that holds the records, where one document has them all."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return ()
+    if not isinstance(document, dict):
+        return ()
+    names = [name for name, value in document.items() if isinstance(value, list) and value and _are_objects(value)]
+    return (names[0],) if len(names) == 1 and len(document) <= 3 else ()
+
+
+def _are_objects(items: Sequence[object]) -> bool:
+    return all(isinstance(item, dict) for item in items)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if repr(text) == f"'{text}'" and '"' not in text else repr(text)
+
+
+def _loads(raw: str) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None
+
+
+def _one_line(raw: str) -> str:
+    return raw if "\n" not in raw else json.dumps(json.loads(raw), ensure_ascii=False)
+
+
+def _delimited(text: bytes) -> Look:
+    lines = [line for line in text.decode("utf-8", errors="replace").splitlines() if line.strip()][: RECORDS + 1]
+    for separator in SEPARATORS:
+        rows = [line.split(separator) for line in lines]
+        width = len(rows[0]) if rows else 0
+        if width >= 3 and sum(len(row) == width for row in rows) > 0.9 * len(rows):
+            break
+    else:
+        raise ConfigError(
+            "the sample is neither JSON nor Parquet, and no character separates as many values in every line; write the"
+            " reader by hand, docs/readers.md lists them"
+        )
+    header = all(re.fullmatch(r"[A-Za-z_#][\w .()/-]*", name) for name in rows[0])
+    names = [_column(name) for name in rows[0]] if header else [f"field_{number + 1}" for number in range(width)]
+    body = [row for row in rows[1 if header else 0 :] if len(row) == width]
+    records = [{name: value for name, value in zip(names, row, strict=True) if value not in ("-", "")} for row in body]
+    if not records:
+        raise ConfigError("the sample has a header line and no records")
+    reader = Delimited(columns=tuple(names), default=tuple(names), sep=separator)
+    code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={_quoted(separator)})"
+    kept = lines[: KEPT_RECORDS + int(header)]
+    return Look(reader, code, len(records), _members(records, names), ("\n".join(kept) + "\n").encode(), ".log")
+
+
+def _column(name: str) -> str:
+    return re.sub(r"\W+", "_", name.strip().lower().replace("-", "_")).strip("_") or "field"
+
+
+def _parquet(data: bytes) -> Look:
+    table = pq.read_table(BytesIO(data)).slice(0, RECORDS)
+    records = [{name: value for name, value in row.items() if value is not None} for row in _plain_rows(table)]
+    if not records:
+        raise ConfigError("the sample has no rows")
+    sink = BytesIO()
+    pq.write_table(table.slice(0, KEPT_RECORDS), sink)
+    members = _members(records, [_column(name) for name in table.column_names])
+    return Look(ParquetRows(), "ParquetRows()", len(records), members, sink.getvalue(), ".parquet")
+
+
+def _plain_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for row in table.to_pylist():
+        yield {
+            _column(name): value if isinstance(value, str | int | float | bool | None) else str(value)
+            for name, value in row.items()
+        }
+
+
+# -- members ----------------------------------------------------------------------------------------------------------
+def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> list[Member]:
+    found: dict[Path, Member] = {(name,): Member((name,)) for name in names}
+    objects: Counter[Path] = Counter()
+
+    def enter(value: Any, path: Path) -> None:
+        if value is None:
+            return
+        if isinstance(value, dict) and value and len(path) < DEPTH:
+            if path:
+                objects[path] += 1
+            for name, item in value.items():
+                enter(item, (*path, str(name)))
+            return
+        found.setdefault(path, Member(path)).add(value)
+
+    for record in records:
+        enter(record, ())
+    found, objects = _declarable(found), Counter({path: n for path, n in objects.items() if all(map(_is_plain, path))})
+    # What is an object in one record and something else in another stays whole.
+    mixed = [path for path in objects if path in found]
+    for path in sorted(mixed, key=len):
+        if path not in found:
+            continue  # inside one that stays whole
+        found[path].kinds["object"] += objects[path]
+        for below in [other for other in found if len(other) > len(path) and other[: len(path)] == path]:
+            del found[below]
+    return list(found.values())
+
+
+def _declarable(found: Mapping[Path, Member]) -> dict[Path, Member]:
+    """Members that a record type can declare; others, and the second of two that differ by capitals, stay unmapped."""
+    kept: dict[Path, Member] = {}
+    spelled: dict[Path, Path] = {}
+    for path, member in found.items():
+        heads = [path[: number + 1] for number in range(len(path))]
+        if all(map(_is_plain, path)) and all(spelled.setdefault(_lower(head), head) == head for head in heads):
+            kept[path] = member
+    return kept
+
+
+def _lower(path: Path) -> Path:
+    return tuple(name.lower() for name in path)
+
+
+def _is_plain(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_@:/ -]{1,100}", name, re.ASCII) is not None
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, list):
+        return "list"
+    return "object" if isinstance(value, dict) else "text"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _telling(records: Sequence[Mapping[str, Any]], raws: Sequence[str]) -> list[str]:
+    """The records that show most: each has a member that none before it had, then the first of the others."""
+    seen: set[str] = set()
+    telling: list[str] = []
+    others: list[str] = []
+    for record, raw in zip(records, raws, strict=False):
+        new = set(_names(record)) - seen
+        seen |= new
+        (telling if new else others).append(raw)
+    return [*telling, *others][:KEPT_RECORDS]
+
+
+def _names(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _names(item, f"{path}.{name}")
+    else:
+        yield path

@@ -1,0 +1,329 @@
+"""An OCSF class and rows proposed for what a sample shows: mapped where name and values give it away."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.kit.look import Member
+from ocsf_mappers.ocsf import schema, shipped
+
+NEAR = 3
+"""So many attributes are named for a member that nothing gives away."""
+DEPTH = 3
+"""Attributes are looked for so deep in the objects of a class."""
+
+CLASSES: Mapping[str, str] = {
+    "dns_activity": "query question qname qtype rcode answer answers nxdomain resolver",
+    "http_activity": "method status uri url path referer referrer agent http ssl tls cookie host",
+    "network_activity": "srcip dstip src dst srcaddr dstaddr srcport dstport port protocol packets bytes flow action",
+    "api_activity": "operation api event request requestparameters verb resource eventname eventsource parameters",
+    "authentication": "login logon logout signin session mfa password auth authentication",
+    "account_change": "user created deleted group attached policy",
+    "detection_finding": "finding severity title rule alert threat signature detection tactic technique",
+    "compliance_finding": "compliance control standard check passed failed",
+    "vulnerability_finding": "cve vulnerability cvss package fix",
+    "datastore_activity": "sql query statement database table db rows",
+    "file_activity": "file filename directory",
+    "process_activity": "process pid ppid cmdline command",
+    "email_activity": "email from to subject smtp",
+}
+"""Class -> words in the names of members that speak for it."""
+FALLBACK = "base_event"
+NEARLY = 0.7
+"""A class that so large a part of the best one's words speaks for is taken where nothing required is missing."""
+
+ADDRESS, PORT, TIME = "address", "number", "time"
+
+_HINTS: Sequence[tuple[str, str | None, Sequence[str]]] = (
+    # (names, look that values must have, attributes in order of preference)
+    (r"((src|source|client|remote|caller|c|peer|from|orig)?_?(ip|addr|address|ip_address))|client|remote|caller",
+     ADDRESS, ("src_endpoint.ip", "device.ip")),
+    (r"(dst|dest|destination|server|target|s|to|resp)_?(ip|addr|address|ip_address)?", ADDRESS, ("dst_endpoint.ip",)),
+    (r"(src|source|client|remote|c|s|orig)?_?port", PORT, ("src_endpoint.port",)),
+    (r"(dst|dest|destination|server|target|resp)_?port", PORT, ("dst_endpoint.port",)),
+    (r"(http_?)?(request_?)?(method|verb)", "HTTP method", ("http_request.http_method",)),
+    (r".*user_?agent", None, ("http_request.user_agent",)),
+    (r"(request_?)?(uri|url)", "URL", ("http_request.url.url_string",)),
+    (r"(request_?)?(uri|url|path|uri_stem)", "path", ("http_request.url.path",)),
+    (r"refer+er", None, ("http_request.referrer",)),
+    (r"(http_?)?host", "host", ("http_request.url.hostname", "src_endpoint.hostname", "device.hostname")),
+    (r"(http_?)?(response_?)?(sc_?)?(status|code|status_code|response_code)", "HTTP status", ("http_response.code",)),
+    (r"(query_?name|qname|question|query|name|domain)", "host", ("query.hostname",)),
+    (r"(query_?type|qtype|type)", None, ("query.type",)),
+    (r"(query_?class|qclass)", None, ("query.class",)),
+    (r"proto(col)?|transport", "number", ("connection_info.protocol_num",)),
+    (r"proto(col)?|transport", None, ("connection_info.protocol_name",)),
+    (r"bytes|num_bytes|octets", "number", ("traffic.bytes",)),
+    (r"(bytes_?(in|received|recv))|(in_?bytes)", "number", ("traffic.bytes_in",)),
+    (r"(bytes_?(out|sent))|(out_?bytes)", "number", ("traffic.bytes_out",)),
+    (r"packets|num_packets", "number", ("traffic.packets",)),
+    (r"user_?name|user|principal|login|account_?name|username", "email", ("actor.user.email_addr", "user.email_addr")),
+    (r"user_?name|user|principal|login|username", None, ("actor.user.name", "user.name")),
+    (r"user_?id|principal_?id|uid|userid", None, ("actor.user.uid", "user.uid")),
+    (r".*", "ARN", ("actor.user.uid", "user.uid")),
+    (r"email(_?addr(ess)?)?", None, ("actor.user.email_addr", "user.email_addr")),
+    (r"(event_?name|operation|operation_?name|action|api|api_?call|command)", None, ("api.operation",)),
+    (r"(event_?source|service|service_?name)", None, ("api.service.name",)),
+    (r"request_?id|trace_?id|correlation_?id", None, ("api.request.uid", "metadata.correlation_uid")),
+    (r"(event_?)?(id|uid|uuid|guid)", None, ("finding_info.uid", "metadata.uid")),
+    (r"finding_?id", None, ("finding_info.uid", "metadata.uid")),
+    (r"error_?code", None, ("api.response.error", "status_code")),
+    (r"error(_?message)?", None, ("api.response.error_message", "status_detail")),
+    (r"(aws_?)?(account|account_?id|owner_?id|accountid)", "account", ("cloud.account.uid",)),
+    (r"(aws_?)?region", "region", ("cloud.region",)),
+    (r"vpc(_?id)?", None, ("src_endpoint.vpc_uid",)),
+    (r"subnet(_?id)?", None, ("src_endpoint.subnet_uid",)),
+    (r"instance(_?id)?", None, ("src_endpoint.instance_uid", "device.instance_uid")),
+    (r"session(_?id)?", None, ("actor.session.uid", "session.uid")),
+    (r"title|finding|name", None, ("finding_info.title",)),
+    (r"desc(ription)?", None, ("finding_info.desc", "message")),
+    (r"(message|msg|log)", None, ("message",)),
+    (r"start(_?time)?|first_?seen(_?at)?|began?|begin", TIME, ("start_time",)),
+    (r"end(_?time)?|last_?seen(_?at)?|ended", TIME, ("end_time",)),
+    (r"duration(_?ms)?", "number", ("duration",)),
+    (r"(log_?)?version|schema_?version", None, ("metadata.product.version",)),
+    (r"count", "number", ("count",)),
+)  # fmt: skip
+"""What names and values give away, the surest first."""
+
+_TIME_NAMES = r"@?(event_?)?(time|timestamp|ts|at|date|datetime|created(_?at)?|occurred(_?at)?|logged(_?at)?)"
+
+
+@dataclass
+class Row:
+    """One member, and what is proposed for it.
+
+    Args:
+        member: The member.
+        path: Where it goes; None where nothing gives it away.
+        expression: What is made of it, where that is more than the column; `{0}` stands for that.
+        near: Attributes that are called alike, for a row that is left to the author.
+    """
+
+    member: Member
+    path: str | None = None
+    expression: str = "{0}"
+    near: Sequence[str] = ()
+
+
+@dataclass
+class Proposal:
+    """A class for the events of a source, with rows for every member.
+
+    Args:
+        event_class: Name of the class.
+        reason: Why this one.
+        rows: One for each member.
+        missing: Attributes that OCSF requires of the class and nothing gives away.
+        unknown: Those of them that may be said to be unknown.
+        activities: What `activity_id` may be.
+        version: The first OCSF version with the class.
+        cloud: Whether its events have the profile `cloud`.
+    """
+
+    event_class: str
+    reason: str
+    rows: list[Row] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    activities: list[str] = field(default_factory=list)
+    version: str = ""
+    cloud: bool = False
+
+    def row_of(self, path: str) -> Row | None:
+        """The row that fills an attribute."""
+        return next((row for row in self.rows if row.path == path), None)
+
+
+def propose(name: str, members: Sequence[Member], event_class: str | None = None) -> Proposal:
+    """The class that the members speak for, or the one that is wanted, with their rows.
+
+    Of classes that are nearly as likely as the best, the first is taken whose required attributes are all given away.
+
+    Args:
+        name: Of the source; one of `aws_` is a cloud's.
+        members: What the records have.
+        event_class: Name or uid of the class that is wanted.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    cloud = name.startswith("aws_")
+    if event_class is not None:
+        return _proposal(_wanted(event_class), "it was asked for", members, cloud)
+    words = {word for member in members for word in _words(member.name)}
+    scores = {name: sorted(words & set(spoken.split())) for name, spoken in CLASSES.items()}
+    best = None
+    for name in sorted(scores, key=lambda name: -len(scores[name])):
+        if len(scores[name]) < 2 or (best is not None and len(scores[name]) < NEARLY * len(scores[best.event_class])):
+            break
+        found = _proposal(name, f"the members speak of {', '.join(scores[name])}", members, cloud)
+        best = best or found
+        if not found.missing:
+            return found
+    if best is not None:
+        return best
+    return _proposal(FALLBACK, "no class can be told from the members; name one with --class", members, cloud)
+
+
+def _wanted(event_class: str) -> str:
+    known: dict[str, str] = {}
+    for version in shipped.versions():
+        for name, found in schema.load(version).classes.items():
+            known |= {name: name, str(found.uid): name}
+    if event_class not in known:
+        raise ConfigError(f"OCSF has no class {event_class!r}{nearest(event_class, known)}")
+    return known[event_class]
+
+
+def _proposal(name: str, reason: str, members: Sequence[Member], cloud: bool) -> Proposal:
+    """The rows under the profile `cloud` where the source, or a member of it, is a cloud's; without it otherwise."""
+    found = _rows(name, reason, members, frozenset({"datetime", "cloud"}))
+    found.cloud = cloud or any(found.row_of(path) for path in ("cloud.account.uid", "cloud.region"))
+    return found if found.cloud else _rows(name, reason, members, frozenset({"datetime"}))
+
+
+def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset[str]) -> Proposal:
+    facts = next(facts for facts in map(schema.load, shipped.versions()) if name in facts.classes)
+    attributes = _attributes(name, facts.version, profiles)
+    found = Proposal(name, reason, version=facts.version)
+    activity = facts.classes[name].attributes["activity_id"].enum or {}
+    found.activities = [caption for number, caption in activity.items() if number not in ("0", "99")]
+    taken: set[str] = set()
+    times = sorted((member for member in members if time_word(member)), key=_how_much_a_time, reverse=True)
+    for member in members:
+        row = Row(member)
+        if times and member is times[0]:
+            row.path, row.expression = "time", f"{{0}}.{time_word(member)}()"
+        elif not member.is_json:
+            row.path = _given_away(member, attributes, taken)
+            if row.path is not None and (word := time_word(member)) and attributes[row.path] == "timestamp_t":
+                row.expression = f"{{0}}.{word}()"
+        if row.path is None:
+            row.near = _near(member, attributes)
+        else:
+            taken.add(row.path)
+        found.rows.append(row)
+    # a URL that was asked for says where
+    url = found.row_of("http_request.url.url_string")
+    if url is not None and url.expression == "{0}" and not _filled("dst_endpoint", taken):
+        found.rows.append(Row(url.member, "dst_endpoint.hostname", "{0}.extract(r\"^[a-z]+://([^/:?#]+)\")"))
+        taken.add("dst_endpoint.hostname")
+    for path, attribute in _required(facts, facts.classes[name], taken):
+        (found.unknown if "0" in (attribute.enum or {}) else found.missing).append(path)
+    if not times:
+        found.missing.append("time")
+    return found
+
+
+@cache
+def _attributes(event_class: str, version: str, profiles: frozenset[str]) -> Mapping[str, str]:
+    """Path -> type of the single values of a class, those in lists left out."""
+    facts = schema.load(version)
+    found: dict[str, str] = {}
+
+    def enter(holder: schema.ObjectType, before: str, depth: int) -> None:
+        for name, attribute in holder.attributes.items():
+            path = f"{before}{name}"
+            if attribute.profiles and not attribute.profiles & profiles:
+                continue
+            if attribute.object is None:
+                if not attribute.is_array:
+                    found[path] = attribute.type
+            elif not attribute.is_array and depth < DEPTH and (inner := facts.members(attribute)) is not None:
+                enter(inner, f"{path}.", depth + 1)
+
+    enter(facts.classes[event_class], "", 1)
+    return found
+
+
+_MADE = frozenset(["category_uid", "class_uid", "type_uid", "metadata", "activity_id", "severity_id", "time", "osint"])
+
+
+def _required(
+    facts: schema.Schema, holder: schema.ObjectType, taken: set[str], before: str = ""
+) -> Iterator[tuple[str, schema.Attribute]]:
+    """What OCSF requires of the class, and of its objects that are there, and nothing fills."""
+    for name, attribute in holder.attributes.items():
+        path = f"{before}{name}"
+        if path in _MADE or attribute.profiles:
+            continue
+        if not _filled(path, taken):
+            if attribute.required:
+                yield path, attribute
+        elif (inner := facts.members(attribute)) is not None:
+            yield from _required(facts, inner, taken, f"{path}.")
+
+
+def _filled(name: str, taken: set[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for path in taken)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+def _snake(name: str) -> str:
+    """`sourceIPAddress` and `source-ip address` as `source_ip_address`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"[^a-zA-Z0-9@]+", "_", spaced).strip("_").lower()
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in _snake(name).split("_") if word]
+
+
+def time_word(member: Member) -> str | None:
+    """The word of the vocabulary that reads a member's values as times; None where they are none."""
+    looks = member.looks or set()
+    for look, word in (
+        ("time in ISO 8601", "iso8601"), ("time in milliseconds", "epoch_millis"), ("time in seconds", "epoch_seconds"),
+    ):  # fmt: skip
+        if look in looks:
+            return word
+    return None
+
+
+def _how_much_a_time(member: Member) -> tuple[int, bool, int]:
+    """The time of an event is in every record, and called so."""
+    called = re.fullmatch(_TIME_NAMES, _snake(member.path[-1])) is not None
+    return member.count, called, -len(member.path)
+
+
+def _given_away(member: Member, attributes: Mapping[str, str], taken: set[str]) -> str | None:
+    looks = member.looks or set()
+    names = {_snake(member.path[-1]), _snake(member.name)}
+    for pattern, look, paths in _HINTS:
+        if look == TIME and time_word(member) is None:
+            continue
+        if look not in (None, TIME) and look not in looks:
+            continue
+        if not any(re.fullmatch(pattern, name) for name in names):
+            continue
+        for path in paths:
+            if path in attributes and path not in taken and _suits(member, attributes[path]):
+                return path
+    return None
+
+
+def _suits(member: Member, kind: str) -> bool:
+    """Whether every value is one of the attribute's type."""
+    looks = member.looks or set()
+    if kind in ("integer_t", "long_t", "port_t", "float_t"):
+        return "number" in looks
+    return "address" in looks if kind == "ip_t" else True
+
+
+def _near(member: Member, attributes: Mapping[str, str]) -> list[str]:
+    """Attributes that are called alike, the nearest first; captions are chosen by hand, so theirs are named too."""
+    name, words = _snake(member.path[-1]), set(_words(member.name))
+
+    def likeness(path: str) -> float:
+        last = path.rpartition(".")[2]
+        shared = len(words & set(_words(path))) / max(len(words), 1)
+        return difflib.SequenceMatcher(None, name, last).ratio() + shared
+
+    ranked = sorted(attributes, key=lambda path: (-likeness(path), len(path)))
+    return [path for path in ranked[:NEAR] if likeness(path) > 0.7]

@@ -1,0 +1,142 @@
+"""A source proposed from real records: what is seen in them, the class, the rows, and that the module runs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ocsf_mappers import registry
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.kit import scaffold
+from ocsf_mappers.kit.look import look
+from ocsf_mappers.kit.propose import propose
+from ocsf_mappers.testing import Report, check
+
+PROXY = [
+    {
+        "ts": "2026-03-16T10:00:00Z", "client_ip": "10.0.0.7", "method": "GET", "url": "https://a.example/x",
+        "status": 200,
+    },
+    {
+        "ts": "2026-03-16T10:00:01Z", "client_ip": "2001:db8::1", "method": "POST", "url": "https://b.example/",
+        "status": 403, "tags": ["a"], "tls": {"version": "1.3", "sni": "b.example"},
+    },
+]  # fmt: skip
+FLOW = "srcaddr dstaddr srcport dstport protocol bytes start\n10.0.0.1 10.0.0.2 443 50000 6 120 1767225600\n"
+
+
+def lines(*records: object) -> bytes:
+    return "".join(f"{json.dumps(record)}\n" for record in records).encode()
+
+
+def made(tmp_path: Path, data: bytes, event_class: str | None = None, name: str = "acme_log") -> tuple[str, Report]:
+    """The module that is proposed, and what its sample shows."""
+    seen = look(data)
+    text = scaffold.module(name, seen, propose(name, seen.members, event_class))
+    folder = tmp_path / name
+    (folder / "samples").mkdir(parents=True)
+    (folder / "__init__.py").write_text(text)
+    (folder / "samples" / f"a{seen.suffix}").write_bytes(seen.sample)
+    registry.use_file(folder / "__init__.py")
+    check(name, update_golden=True)
+    return text, check(name)
+
+
+def test_members_are_seen_with_their_kinds_and_looks() -> None:
+    found = {member.name: member for member in look(lines(*PROXY)).members}
+    assert list(found) == ["ts", "client_ip", "method", "url", "status", "tags", "tls.version", "tls.sni"]
+    assert found["ts"].looks == {"time in ISO 8601"}
+    assert found["client_ip"].looks == {"address"}
+    assert "HTTP status" in (found["status"].looks or ())
+    assert (found["tags"].is_json, found["tags"].count, found["status"].count) == (True, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "records"),
+    [
+        (lines(*PROXY), 2),
+        (gzip.compress(lines(*PROXY)), 2),
+        (json.dumps({"Records": PROXY}).encode(), 2),
+        (json.dumps(PROXY).encode(), 2),
+        (lines({"version": "0", "detail-type": "x", "source": "y", "detail": PROXY[0]}), 1),
+        (FLOW.encode(), 1),
+        (FLOW.replace(" ", ",").encode(), 1),
+    ],
+    ids=["lines", "gzip", "list member", "array", "EventBridge", "blanks", "commas"],
+)
+def test_each_format_gives_a_module_whose_records_become_valid_events(
+    tmp_path: Path, data: bytes, records: int
+) -> None:
+    _, report = made(tmp_path, data)
+    assert report.problems == []
+    assert dict(report.counts) == {"read": records, "events": records, "quarantined": 0, "dropped": 0}
+
+
+def test_parquet_is_a_format_too(tmp_path: Path) -> None:
+    sink = BytesIO()
+    flow = {"Src-Addr": ["10.0.0.1"], "dstaddr": ["10.0.0.2"], "start": [1767225600], "bytes": [1]}
+    pq.write_table(pa.table(flow), sink)
+    _, report = made(tmp_path, sink.getvalue(), "network_activity")
+    assert (report.problems, report.counts["events"]) == ([], 1)
+
+
+def test_names_and_values_give_rows_away(tmp_path: Path) -> None:
+    text, _ = made(tmp_path, lines(*PROXY))
+    for row in (
+        'EventMap("http_activity"', '"activity_id": col.method.replace(GET="Get", POST="Post"),',
+        '"time": col.ts.iso8601(),', '"src_endpoint.ip": col.client_ip,', '"http_response.code": col.status,',
+        '# "?": col.tls.sni,', 'all_of=("client_ip", "method", "status", "url")',
+    ):  # fmt: skip
+        assert row in text
+
+
+def test_a_class_that_is_asked_for_is_taken() -> None:
+    assert propose("acme_log", look(lines(*PROXY)).members, "3002").event_class == "authentication"
+    with pytest.raises(ConfigError, match="did you mean 'authentication'"):
+        propose("acme_log", look(lines(*PROXY)).members, "authentcation")
+
+
+def test_records_that_speak_of_no_class_are_base_events(tmp_path: Path) -> None:
+    text, report = made(tmp_path, lines({"at": "2026-03-16T10:00:00Z", "colour": "red"}))
+    assert 'EventMap("base_event"' in text
+    assert report.counts["events"] == 1
+
+
+def test_names_from_the_data_are_only_ever_text(tmp_path: Path) -> None:
+    hostile = {
+        "at": "2026-03-16T10:00:00Z",
+        'x"); raise SystemExit("y': "1",
+        "import": "a\nraise SystemExit",
+        "is_null": {"where": "b", "class": "\"\"\""},
+        "Colour": "red",
+        "colour": "blue",
+        "a b": "c",
+        "\u202e": "d",
+    }
+    _, report = made(tmp_path, lines(hostile))
+    assert report.problems == []
+    assert report.coverage is not None
+    assert {'x"); raise SystemExit("y', "colour", "\u202e"} <= report.coverage.unmapped.keys()
+
+
+def test_a_member_that_is_an_object_now_and_then_stays_whole() -> None:
+    found = {member.name for member in look(lines({"a": {"b": {"c": 1}}}, {"a": "x"}, {"a": {"b": 2}})).members}
+    assert found == {"a"}
+
+
+@pytest.mark.parametrize("data", [b"", b"just words\n", b"{}\n", b"[1, 2]\n", b"a,b,c\n"])
+def test_a_sample_without_records_is_refused_in_words(data: bytes) -> None:
+    with pytest.raises(ConfigError):
+        look(data)
+
+
+def test_a_sample_keeps_the_records_that_show_most() -> None:
+    data = lines(*({"at": str(number)} for number in range(100)), {"rare": 1})
+    assert b'"rare"' in look(data).sample
+    assert look(data).sample.count(b"\n") == 20

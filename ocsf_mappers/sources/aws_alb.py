@@ -44,20 +44,18 @@ HEALTH_CHECK = "type time latency target target_group status status_code reason_
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 TYPE = "https?|h2|grpcs?|wss?"
 NUMBER = r"-?[\d.]+|-"
-QUOTED = frozenset(
-    "request user_agent trace_id domain_name chosen_cert_arn actions_executed redirect_url error_reason target_list"
-    " target_status_code_list classification classification_reason transformed_host transformed_uri"
-    " request_transform_status".split()
-)
 NAMES = ACCESS.split()
+QUOTED = frozenset("trace_id domain_name chosen_cert_arn actions_executed redirect_url error_reason".split())
+"""Of the values that every line has, those that are in quotes, beside the two below."""
 # Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
 # must follow, where quotes do not tell the values apart.
-FREE = {"request": r"(?P<request>.* HTTP/[\d.]+|- .*)", "user_agent": "(?P<user_agent>.*)"}
+FREE = {"request": r'"(?P<request>.* HTTP/[\d.]+|- .*)"', "user_agent": '"(?P<user_agent>.*)"'}
+VALUE, QUOTED_VALUE = '(?P<{}>[^ "]+)', '"(?P<{}>[^"]*)"'
 UNTOLD = (
-    " ".join(f'"{FREE.get(name, f"(?P<{name}>[^\"]*)")}"' if name in QUOTED else rf"(?P<{name}>[^ \"]+)" for name in NAMES[:25])
-    + "".join(rf'(?: "?(?P<{name}>[^"]*?)"?' for name in NAMES[25:])
-    + ")?" * len(NAMES[25:])
+    " ".join(FREE.get(name) or (QUOTED_VALUE if name in QUOTED else VALUE).format(name) for name in NAMES[:25])
+    + "".join(rf'(?: "?(?P<{name}>[^" ]*)"?' for name in NAMES[25:])
     + "(?: (?P<field_35>.*))?"
+    + ")?" * len(NAMES[25:])
 )
 PARTS = {
     "client": r"(?P<client_ip>.+):(?P<client_port>\d+)",
@@ -188,7 +186,7 @@ MAPPER = Mapper(
             "http_request.user_agent":       col.user_agent,
             "http_request.uid":              col.trace_id,
             # OCSF 1.1.0 wants a code; 0 is none that HTTP has
-            "http_response.code":    coalesce(col.elb_status_code, "0"),
+            "http_response.code":    when(col.elb_status_code.matches("^[1-9]")).then(col.elb_status_code).otherwise("0"),
             "http_response.latency": sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.target_processing_time], carries=False).where(~col.target_processing_time.starts_with("-")),
             "traffic.bytes_out":     col.received_bytes,  # what the client sent
             "traffic.bytes_in":      col.sent_bytes,

@@ -136,7 +136,7 @@ MAPPER = Mapper(
             "http_request.version":          col.http_version,
             "http_request.user_agent":       col.user_agent,
             # OCSF 1.1.0 wants a code; 0 is none that HTTP has
-            "http_response.code":    coalesce(col.elb_status_code, "0"),
+            "http_response.code":    when(col.elb_status_code.matches("^[1-9]")).then(col.elb_status_code).otherwise("0"),
             "http_response.latency": sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.backend_processing_time], carries=False).where(~col.backend_processing_time.starts_with("-")),
         }),
     ],

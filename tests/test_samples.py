@@ -45,8 +45,8 @@ NO_ACTOR, NO_API, NO_OPERATION, NO_REQUEST_UID, NO_TIME = (
     f"{path}: required attribute is missing" for path in ("actor", "api", "api.operation", "api.request.uid", "time")
 )
 CUT = (
-    "the line is in no layout that is known: {} values, expected 25 to 34 or more or 12 to 13 or more or 10 or more, each as"
-    " its column has them"
+    "the line is in no layout that is known: {} values, expected 25 to 34 or more or 12 to 13 or more or 10 or more,"
+    " each as its column has them"
 )
 ALLOWED_REJECTS = {
     "aws_cloudtrail": Counter(

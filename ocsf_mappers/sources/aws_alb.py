@@ -15,6 +15,7 @@ from ocsf_mappers import (
     DelimitedInJson,
     Delivery,
     EventMap,
+    Fields,
     Lines,
     Mapper,
     Marks,
@@ -105,7 +106,7 @@ blocked = col.actions_executed.matches(r"(^|,)waf$")
 partition = when(object_key.region.starts_with("cn-")).then("aws-cn").when(object_key.region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
 arn = text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, object_key.region, object_key.account, col.elb)
 
-CLOUD = {
+CLOUD: Fields = {
     "cloud.provider": "AWS",
     "cloud.account.uid": object_key.account,
     "cloud.region": object_key.region,

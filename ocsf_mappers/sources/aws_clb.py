@@ -13,6 +13,7 @@ from ocsf_mappers import (
     DelimitedInJson,
     Delivery,
     EventMap,
+    Fields,
     Lines,
     Mapper,
     Marks,
@@ -78,7 +79,7 @@ milliseconds = sql(
     carries=False,
 )
 
-BOTH = {
+BOTH: Fields = {
     "severity_id": "Informational",
     "time":       col.time.iso8601(),
     "start_time": col.time.iso8601(),

@@ -13,8 +13,8 @@ HTTP_ACTIVITIES = {
 """Method -> activity of HTTP Activity, of those that OCSF knows in every version; PATCH came with 1.8.0."""
 
 URL = (
-    r"(?P<url>(?P<scheme>[A-Za-z]+)://(?P<host>\[[^\]]*\]|[^/:?]*)(?::(?P<port>\d+))?(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
-    r"|(?P<own_path>/[^?]*)(?:\?(?P<own_query>.*))?|.*)"
+    r"(?P<url>(?P<scheme>[A-Za-z]+)://(?P<host>\[[^\]]*\]|[^/:?]*)(?::(?P<port>\d+))?(?P<path>/[^?]*)?"
+    r"(?:\?(?P<query>.*))?|(?P<own_path>/[^?]*)(?:\?(?P<own_query>.*))?|.*)"
 )
 REQUEST_LINE = rf"(?P<method>[^\s-]\S*) {URL} (?P<http_version>\S+)"
 """For `parts` of a reader: method, whole URL and its parts (`own_path`, `own_query` of one that begins with a path), and

@@ -42,7 +42,7 @@ KEYS = {
 }
 LOAD_BALANCERS = [
     f"AWSLogs/{ONE}/elasticloadbalancing/eu-west-1/2025/03/01/{ONE}_elasticloadbalancing_eu-west-1_{name}.log"
-    for name in ("app.shop.50dc_20250301T0005Z_10.0.0.1_o.gz", "net.mail.c6e7_20250301T0005Z_p.gz", "old_20250301T0005Z_q")
+    for name in ("app.shop.50_20250301T0005Z_10.0.0.1_o.gz", "net.mail.c6_20250301T0005Z_p.gz", "old_20250301T0005Z_q")
 ]
 KEYS |= dict.fromkeys(("aws_alb", "aws_clb", "aws_nlb"), LOAD_BALANCERS)
 OTHERS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ocsf_mappers
 from ocsf_mappers import DelimitedInJson, FieldNames, Lines, Pairs, Pattern, Values
 from ocsf_mappers.readers import Chunk, json_split, lines, streams
 from ocsf_mappers.readers.streams import Blocks
 from ocsf_mappers.readers.tokens import tokens
+from tests.support import PROJECT
 
 QUOTED = Values("a b c d", quotes=('""', "[]"), optional=1, more=True)
 LAYOUTS = (
@@ -243,3 +246,14 @@ def test_chunk_boundaries_change_nothing_and_every_line_is_told_once(reader: Lin
 
 def test_a_record_is_bounded() -> None:
     assert lines.RECORD_BYTES == json_split.RECORD_BYTES
+
+
+PAGE = (PROJECT / "docs" / "readers.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+def test_an_example_of_the_page_holds(example: str) -> None:
+    def plain_rows(reader: Any, text: str) -> list[dict[str, Any]]:
+        return [{name: value for name, value in row.items() if name != "_record"} for row in rows(read(reader, text))]
+
+    exec(example, {**vars(ocsf_mappers), "rows": plain_rows})

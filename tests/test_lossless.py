@@ -42,6 +42,7 @@ def _corpus(samples: Path, source: str) -> Parts:
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
     "aws_securityhub": "securityhub",

@@ -32,6 +32,7 @@ from tests.support import (
 
 FOLDERS = {
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_guardduty": "guardduty",
     "aws_route53_resolver": "route53",
     "aws_securityhub": "securityhub",
@@ -55,6 +56,7 @@ ALLOWED_REJECTS = {
         }
     ),
     "aws_route53_resolver": Counter(),
+    "aws_config": Counter(),
     "aws_guardduty": Counter(),
     "aws_securityhub": Counter(),
     # custom formats with neither start nor end

@@ -33,7 +33,8 @@ from ocsf_mappers.vocabulary.expr import (
     text,
     when,
 )
-from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
+from ocsf_mappers.vocabulary.http import http_activity, http_method
+from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
 from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
@@ -65,10 +66,13 @@ __all__ = [
     "RawObject",
     "Source",
     "Unheaded",
+    "carrier",
     "coalesce",
     "col",
     "element",
     "first",
+    "http_activity",
+    "http_method",
     "list_of",
     "obj",
     "object_key",

@@ -80,7 +80,10 @@ def test_every_event_is_valid_by_an_independent_reading_of_ocsf(source: str, ver
 def test_an_other_keeps_the_source_s_own_text(source: str, version: str) -> None:
     if source == "aws_guardduty":
         pytest.skip("whether a finding is new or told again is all that there is: nothing is Other")
-    ids = {"activity_id": "activity_name", "rcode_id": "rcode", "status_id": "status"}
+    ids = {
+        "activity_id": "activity_name", "rcode_id": "rcode", "status_id": "status", "action_id": "action",
+        "disposition_id": "disposition",
+    }  # fmt: skip
     events = [event for _, _, event in _mapped_rows(source, version)]
     others = [event[name] for event in events for key, name in ids.items() if event.get(key) == 99]
     assert others

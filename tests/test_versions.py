@@ -19,6 +19,8 @@ from ocsf_mappers.vocabulary.check import lacking
 from tests.support import IN_EACH_VERSION, PROJECT, VERSIONS, Json, as_events, leaves
 from tests.support import mapped as mapped_samples
 
+pytestmark = pytest.mark.slow  # `make goldens` runs it; that events are right in each version is in test_conformance
+
 PAGE = PROJECT / "docs" / "ocsf-versions.md"
 
 INTRODUCTION = f"""# What each OCSF version gains and lacks
@@ -51,6 +53,24 @@ NOTES = {
     "src_endpoint.owner.account.uid": f"{ADDED}; the account at this side of a transit gateway",
     "unmapped tgw_dst_vpc_account_id": "1.1.0 has no owner of an endpoint",
     "unmapped tgw_src_vpc_account_id": "1.1.0 has no owner of an endpoint",
+    **{
+        f"evidences[].{name}": f"{ADDED}; in 1.1.0 `unmapped` has it"
+        for name in (
+            "http_request.http_method", "http_request.referrer", "http_request.version", "tls.sni", "tls.version",
+        )
+    },
+    "evidences[].http_request.url.hostname": f"{ADDED}; in 1.1.0 `dst_endpoint.hostname` beside it says so",
+    "observables evidences[].http_request.url.hostname": f"{ADDED}; in 1.1.0 `dst_endpoint.hostname` says so",
+    "app_protocol_name": f"{ADDED} in 1.8.0; `unmapped` has `event.app_proto` before",
+    "unmapped event.app_proto": "has no place before 1.8.0",
+    "http_request.body_length": f"{ADDED}; in 1.1.0 `unmapped` has `requestBodySize`",
+    "ja4_fingerprint_list[].type": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "ja4_fingerprint_list[].type_id": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "ja4_fingerprint_list[].value": f"{ADDED}; in 1.1.0 `unmapped` has `ja4Fingerprint`",
+    "src_endpoint.autonomous_system.number": f"{ADDED}; in 1.1.0 `unmapped` has `clientAsn`",
+    "unmapped clientAsn": "1.1.0 has no autonomous systems",
+    "unmapped ja4Fingerprint": "1.1.0 has no JA4",
+    "unmapped requestBodySize": "1.1.0 has no length of a body",
     "unmapped partition": "where no resource carries it, 1.1.0 has no place for it",
 }
 """Attribute -> why versions differ there. A difference without a note fails: it has not been reviewed."""
@@ -227,7 +247,7 @@ def test_the_same_records_are_events_in_every_version(source: str, version: str)
     assert _events(source, version).keys() == _events(source, DEFAULT_VERSION).keys()
 
 
-@pytest.mark.slow  # that none loses a value of a record is in test_lossless
+# that none loses a value of a record is in test_lossless too
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("source", registry.names())
 def test_no_version_loses_a_value_that_another_has(source: str, version: str) -> None:
@@ -260,6 +280,8 @@ CAPTIONS = {
     *("malware[].severity", "malware[].severity_id"),
     *("malware[].files[].hashes[].algorithm", "malware[].files[].hashes[].algorithm_id"),
     *("resources[].role", "resources[].role_id", "resources[].labels[]"),
+    # PATCH is an activity of its own from 1.8.0 on, and Other before
+    *("activity_id", "type_uid", "type_name", "ja4_fingerprint_list[].type"),
     *("malware_scan_info.name", "malware_scan_info.type", "malware_scan_info.type_id"),
 }
 """Attributes that say in OCSF's words what another attribute of the event says too."""

@@ -154,8 +154,10 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
     if depth and is_document:
         events = _events(members)
         if events is not None:
+            # a source may know more of its log group's lines than that the service writes some
+            known = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
             for event in events:
-                found = _held(event, (CLOUDWATCH,), envelopes, depth)
+                found = _held(event, known, envelopes, depth)
                 yield from [Carried(_encoded(event))] if found is None else found
             return
     found = _held(members, envelopes, envelopes, depth) if depth else None

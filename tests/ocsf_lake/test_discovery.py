@@ -83,6 +83,22 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
             KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
         ),
         (
+            "s3://aws-waf-logs-b/AWSLogs/111122223333/WAFLogs/cloudfront/acl/2025/03/11/09/05/x.log.gz",
+            KeyFacts("aws_waf", "111122223333", "cloudfront", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/111122223333/network-firewall/alert/eu-west-1/edge/2025/03/11/09/x.log.gz",
+            KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_network-firewall_tls_eu-west-1_edge_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_waflogs_eu-west-1_my-acl_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_waf", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
             "s3://b/AWSLogs/..%2F..%2Fetc/CloudTrail/eu-west-1/2025/03/11/x",
             KeyFacts(),
         ),
@@ -179,7 +195,10 @@ def test_parquet_is_told_by_its_columns() -> None:
     assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
 
 
-@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver", "aws_vpc_flow"])
+TOLD = ["aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver", "aws_vpc_flow", "aws_waf"]
+
+
+@pytest.mark.parametrize("source", TOLD)
 def test_every_sample_is_told_by_its_content(source: str) -> None:
     wrong = []
     for path in sorted((SAMPLES / source).iterdir()):

@@ -58,11 +58,8 @@ COMMON: Fields = {
 
 # docs.aws.amazon.com/config/latest/developerguide/config-item-table.html: what the item was written for
 ITEM: Fields = COMMON | {
-    "activity_id": (
-        when(changed == "ResourceDiscovered").then("Create")
-        .when(changed == "OK").then("Update")
-        .when(changed.is_in("ResourceDeleted", "ResourceDeletedNotRecorded")).then("Delete")
-        .otherwise(changed)
+    "activity_id": when(changed == "ResourceDeletedNotRecorded").then("Delete").otherwise(
+        changed.replace(ResourceDiscovered="Create", OK="Update", ResourceDeleted="Delete")
     ),
     "severity_id": "Informational",
     "status_id":   "Success",

@@ -26,6 +26,11 @@ ASFF = {
     "Id": "f1",
     "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/securityhub",
 }
+OCSF = {
+    "class_uid": 2003,
+    "finding_info": {"uid": "f1"},
+    "metadata": {"product": {"uid": "arn:aws:securityhub:eu-west-1::productv2/aws/securityhub"}},
+}
 FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
 
 
@@ -158,6 +163,9 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         (json.dumps({"Findings": [ASFF]}), "aws_securityhub"),
         (json.dumps({"Findings": [FINDING]}), "aws_guardduty"),
         (json.dumps(ASFF), "aws_securityhub"),
+        (json.dumps(in_eventbridge("Findings Imported V2", {"findings": [OCSF]})), "aws_securityhub_ocsf"),
+        (json.dumps({"Findings": [OCSF]}), "aws_securityhub_ocsf"),
+        (json.dumps(OCSF | {"metadata": {"product": {"uid": "x"}}}), None),
         (json.dumps(in_eventbridge("EC2 Instance State-change Notification", {}, "aws.ec2")), None),
         (json.dumps(in_eventbridge("AWS API Call via CloudTrail", call(1, text='"query_name":'))), "aws_cloudtrail"),
         (json.dumps({"Type": "Notification", "TopicArn": "t", "MessageId": "1", "Message": json.dumps(FINDING)}),

@@ -67,7 +67,6 @@ MAPPER = Mapper(
     product=Product("Security Hub"),
     readers=[JsonRecords(lists=("Findings", "findings"))],
     record=RECORD,
-    blank=("",),
     table="security_hub",
     drop={"WorkflowState": "it is retired: Workflow.Status has taken its place"},
     # UpdatedAt is the product's: what the customer changed counts as well

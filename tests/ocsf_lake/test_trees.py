@@ -42,8 +42,12 @@ KEYS = {
     ],
     "aws_waf": [f"AWSLogs/{ONE}/WAFLogs/cloudfront/my-acl/2025/03/01/07/05/m.log.gz"],
     "aws_network_firewall": [f"AWSLogs/{ONE}/network-firewall/alert/eu-west-1/my-firewall/2025/03/01/07/n.log.gz"],
-    "aws_elb": [f"AWSLogs/{ONE}/elasticloadbalancing/eu-west-1/2025/03/01/o.log.gz"],
 }
+LOAD_BALANCERS = [
+    f"AWSLogs/{ONE}/elasticloadbalancing/eu-west-1/2025/03/01/{ONE}_elasticloadbalancing_eu-west-1_{name}.log"
+    for name in ("app.shop.50_20250301T0005Z_10.0.0.1_o.gz", "net.mail.c6_20250301T0005Z_p.gz", "old_20250301T0005Z_q")
+]
+KEYS |= dict.fromkeys(("aws_alb", "aws_clb", "aws_nlb"), LOAD_BALANCERS)
 OTHERS = [
     f"AWSLogs/{ONE}/CloudTrail/eu-west-1/2025/02/27/early.json.gz",
     f"AWSLogs/{ONE}/CloudTrail/eu-west-1/2025/03/02/late.json.gz",

@@ -109,7 +109,7 @@ def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool
 
 @pytest.mark.slow  # shown of the sample logs, which each source has
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", FOLDERS)
 def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path) -> None:
     if source not in FOLDERS:
         pytest.skip("there are no real logs of it to hand")

@@ -95,6 +95,14 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
             KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
         ),
         (
+            "s3://b/AWSLogs/111122223333/VpcLattice/AccessLogs/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_vpc_lattice", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_VpcLatticeResourceAccessLogs_eu-west-1_rcfg-1_20250311T0905Z_hash.json.gz",
+            KeyFacts("aws_vpc_lattice", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
             "/flat/111122223333_waflogs_eu-west-1_my-acl_20250311T0905Z_hash.log.gz",
             KeyFacts("aws_waf", "111122223333", "eu-west-1", "20250311"),
         ),
@@ -195,7 +203,10 @@ def test_parquet_is_told_by_its_columns() -> None:
     assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
 
 
-TOLD = ["aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver", "aws_vpc_flow", "aws_waf"]
+TOLD = [
+    *("aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver"),
+    *("aws_vpc_flow", "aws_vpc_lattice", "aws_waf"),
+]
 
 
 @pytest.mark.parametrize("source", TOLD)

@@ -14,9 +14,14 @@ from ocsf_mappers.readers import (
     Delimited,
     DelimitedInJson,
     Envelope,
+    FieldNames,
     JsonRecords,
+    Lines,
+    Pairs,
     ParquetRows,
+    Pattern,
     Unheaded,
+    Values,
 )
 from ocsf_mappers.vocabulary.expr import (
     Column,
@@ -33,7 +38,8 @@ from ocsf_mappers.vocabulary.expr import (
     text,
     when,
 )
-from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, object_key
+from ocsf_mappers.vocabulary.http import HTTP_ACTIVITIES, REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
+from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
 from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
@@ -41,9 +47,12 @@ from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
 __all__ = [
     "CLOUDWATCH",
     "DEFAULT_VERSION",
+    "HTTP_ACTIVITIES",
     "JSON",
     "PROTOCOL_NAMES",
     "PROTOCOL_NUMBERS",
+    "REQUEST_COLUMNS",
+    "REQUEST_LINE",
     "Column",
     "Delimited",
     "DelimitedInJson",
@@ -52,23 +61,31 @@ __all__ = [
     "Envelope",
     "EventMap",
     "Expr",
+    "FieldNames",
     "Fields",
     "Having",
     "JsonRecords",
     "Latest",
+    "Lines",
     "Mapped",
     "Mapper",
     "Marks",
     "Obj",
+    "Pairs",
     "ParquetRows",
+    "Pattern",
     "Product",
     "RawObject",
     "Source",
     "Unheaded",
+    "Values",
+    "carrier",
     "coalesce",
     "col",
     "element",
     "first",
+    "http_activity",
+    "http_method",
     "list_of",
     "obj",
     "object_key",

@@ -120,6 +120,9 @@ def tell(summary: Summary) -> None:
     tell_coverage(summary.coverage)
     listed = terminal.plural(summary.listed, "object")
     terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    if summary.of_others:
+        others = terminal.plural(summary.of_others, "more object")
+        terminal.say(f"{others} in the same folders left alone: by their names they are of another source")
     if summary.reread:
         objects = terminal.plural(summary.reread, "object")
         terminal.say(f"{objects} read again: none of the records had become an event")

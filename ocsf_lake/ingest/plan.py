@@ -81,12 +81,13 @@ class Planned:
     Args:
         batch_ids: Batches to do: those an interrupted run left open, then the new ones.
         suspects: Those of them that failed before, to be done alone and after the others; the oftener the later.
-        listed: Objects that were listed.
+        listed: Objects that were listed, those of other sources left out.
         known: Those of them that earlier runs have dealt with.
         unread: Objects skipped, set aside or failed, with the reasons.
         list_calls: How often the store was asked for names.
         reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
+        of_others: Objects in the same folders whose names say that they are of another source; they are left alone.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
         refused: How many folders could not be listed.
@@ -99,6 +100,7 @@ class Planned:
     unread: Unread = field(default_factory=Unread)
     list_calls: int = 0
     undetermined: int = 0
+    of_others: int = 0
     reread: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     coverage: Coverage | None = None
@@ -229,8 +231,10 @@ class Planner:
             refs = [replace(ref, etag=ref.etag or known.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
             states = self.lake.ledger.states(refs)
             left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
-            count.objects += len(refs)
             for ref in refs:
+                if self._is_another_s(ref, source):
+                    continue
+                count.objects += 1
                 state, batch = states.get(ref.key, (None, None))
                 if state is State.PLANNED and batch:
                     open_ids.add(batch)
@@ -373,15 +377,31 @@ class Planner:
                 self.planned.known += 1
                 if self.keep_settled:
                     self.settled.append(ref)
-            elif state is State.PLANNED and batch in wrong:
+            elif state is State.PLANNED and batch in wrong and not self._is_another_s(ref, source):
                 mistaken.setdefault(batch, set()).add(ref.key)
-            elif state is State.PLANNED and batch:
+            elif state is State.PLANNED and batch and batch not in wrong:
                 open_ids[batch] = None
-            if reason := left_out.get(ref.key):
+            if self._is_another_s(ref, source):
+                if state not in SETTLED:
+                    self.planned.listed -= 1
+                    self.planned.of_others += 1
+            elif reason := left_out.get(ref.key):
                 self.planned.unread.add(NotRead(ref.uri, State.FAILED, reason))
             elif state not in SETTLED:
                 new.append(ref)
         return new
+
+    def _is_another_s(self, ref: ObjectRef, given: str | None) -> bool:
+        """Whether an object's name says that it is of another source than the one that is read.
+
+        Several sources may be delivered to the same folders. What is another's there is neither read nor noted in the
+        ledger; elsewhere whoever names a source knows better than a name.
+        """
+        named = discovery.of_key(ref.uri).source if given is not None else None
+        if given is None or named is None or named == given:
+            return False
+        mine, theirs = (registry.source(name).delivery.patterns for name in (given, named))
+        return not set(mine).isdisjoint(theirs)
 
     def _left_out(self, failed: Sequence[ObjectRef]) -> dict[tuple[str, str], str]:
         """Objects that failed so often that they are not tried now, and what to say of each."""

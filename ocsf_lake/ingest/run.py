@@ -146,6 +146,7 @@ class Summary:
         unread: Objects skipped, set aside or failed, and folders that cannot be listed, with the reasons.
         busy: Batches left to another run that works on them, or that it has done meanwhile.
         reread: Objects that are read again, as none of their records was an event.
+        of_others: Objects in the same folders whose names say that they are of another source; they were left alone.
         failures: Batches that failed; they stay open.
         isolated: Records that made the program fail, at most `ISOLATED_KEPT`.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
@@ -158,6 +159,7 @@ class Summary:
     unread: Unread = field(default_factory=Unread)
     busy: int = 0
     reread: int = 0
+    of_others: int = 0
     failures: list[BatchFailure] = field(default_factory=list)
     isolated: list[Isolated] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -192,6 +194,7 @@ class Summary:
         self.known += other.known
         self.busy += other.busy
         self.reread += other.reread
+        self.of_others += other.of_others
         self.unread.extend(other.unread)
         self.failures += other.failures
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
@@ -204,6 +207,7 @@ class Summary:
         self.listed += planned.listed
         self.known += planned.known
         self.reread += planned.reread
+        self.of_others += planned.of_others
         self.unread.extend(planned.unread)
         self.broken |= planned.broken
         self.coverage = planned.coverage or self.coverage

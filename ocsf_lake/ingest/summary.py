@@ -29,6 +29,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
     return {
         "listed": summary.listed,
         "known": summary.known,
+        "of_others": summary.of_others,
         "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
         "not_read_by_state": dict(summary.unread.numbers),
         "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],

@@ -68,8 +68,8 @@ def _reader(reader: Reader, settings: Settings) -> Reader:
     match reader:
         case Delimited():
             return _named(reader, settings)
-        case DelimitedInJson():
-            return replace(reader, text=_named(reader.text, settings))
+        case DelimitedInJson(text=Delimited() as text):
+            return replace(reader, text=_named(text, settings))
         case _:
             return reader
 

@@ -8,6 +8,8 @@ from ocsf_mappers.readers.delimited import Delimited, Named, Unheaded
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
+from ocsf_mappers.readers.layouts import Pairs, Pattern, Values
+from ocsf_mappers.readers.lines import FieldNames, Lines
 from ocsf_mappers.readers.parquet import ParquetRows
 
 
@@ -17,6 +19,6 @@ def of_object(reader: Reader, uri: str) -> Reader:
 
 
 __all__ = [
-    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "JsonRecords", "Named",
-    "ParquetRows", "Reader", "Unheaded", "of_object", "wrapped",
+    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "FieldNames", "JsonRecords",
+    "Lines", "Named", "Pairs", "ParquetRows", "Pattern", "Reader", "Unheaded", "Values", "of_object", "wrapped",
 ]  # fmt: skip

@@ -25,11 +25,9 @@ from ocsf_mappers.readers.chunk import (
     until_error,
 )
 from ocsf_mappers.readers.exported import is_exported
-from ocsf_mappers.readers.json_split import KEPT_BYTES, RECORD_BYTES
+from ocsf_mappers.readers.json_split import RECORD_BYTES
+from ocsf_mappers.readers.lines import EXPORT_TIME, whole_lines
 from ocsf_mappers.readers.streams import Blocks
-
-EXPORT_TIME = "envelope.timestamp"
-"""The column of the time that stands before each message of an export task."""
 
 HEADER_SETS = 64
 """The header lines inside an object may name this many different sets of columns; lines below others are bad."""
@@ -152,7 +150,7 @@ class Delimited:
         line, names, headed = 1, self.default, False
         named: set[tuple[str, ...]] = set()
         refused: str | None = None
-        for text, too_long in _whole_lines(until_error(iter(blocks), failed)):
+        for text, too_long in whole_lines(until_error(iter(blocks), failed)):
             if too_long:
                 yield Chunk(no_records(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
                 line += 1
@@ -378,26 +376,3 @@ def _unnamed(text: bytes, line: int, reason: str) -> tuple[Chunk, int]:
     lines = text.removesuffix(b"\n").split(b"\n")
     bad = [Bad(number, reason, bad_text(item)) for number, item in enumerate(lines, start=line)]
     return Chunk(no_records(), bad), len(lines)
-
-
-def _whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """The bytes in pieces that end at a line's end, each of some megabytes; and whether it is a line too long to hold.
-
-    Of such a line the beginning is given, without its end.
-    """
-    held, skipping = b"", False
-    for block in blocks:
-        if skipping:
-            _, line_end, block = block.partition(b"\n")
-            skipping = not line_end
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield held + block[:end], False
-            held = block[end:]
-        else:
-            held += block
-        if len(held) > RECORD_BYTES:
-            yield held[:KEPT_BYTES], True
-            held, skipping = b"", True
-    if held:
-        yield held, False

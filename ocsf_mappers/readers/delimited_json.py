@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.json_split import KEPT_BYTES
+from ocsf_mappers.readers.lines import Lines
 from ocsf_mappers.readers.streams import Blocks
 
 PREFIX = "envelope."
@@ -35,13 +38,13 @@ _OBJECT_LINE = re.compile(rb'^[ \t]*+\{\s*+"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class DelimitedInJson:
-    """The same text log as JSON lines: whole lines inside CloudWatch Logs documents, or members named like the fields.
+    """A text log as JSON: its lines inside documents of CloudWatch Logs and others, or members named like its columns.
 
     Args:
         text: How the lines themselves are read.
     """
 
-    text: Delimited
+    text: Delimited | Lines
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
@@ -50,12 +53,37 @@ class DelimitedInJson:
 
     def of_object(self, uri: str) -> DelimitedInJson:
         """The reader of one object, with the columns that a setting has for it."""
-        return replace(self, text=self.text.of_object(uri))
+        return replace(self, text=self.text.of_object(uri)) if isinstance(self.text, Delimited) else self
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
+            if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
+                chunk, carried = _carried_lines(chunk)
+                yield from self._lines(self.text, carried)
             yield from self._columns(chunk)
+
+    def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
+        """Lines that came in documents, with what stood around each in further columns."""
+        numbers = carried["_record"].to_numpy()
+        around = carried["_envelope"].combine_chunks()
+        for chunk in text.of_texts(carried["_raw"].combine_chunks(), numbers):
+            bad = [
+                replace(item, text=_document(item.text, around[int(np.searchsorted(numbers, item.record))].as_py()))
+                for item in chunk.bad
+            ]
+            if not len(chunk.records):
+                yield replace(chunk, bad=bad)
+                continue
+            own = around.take(pa.array(np.searchsorted(numbers, chunk.records["_record"].to_numpy()))).to_pylist()
+            names, columns = _beside_columns(own)
+            table = chunk.records.set_column(
+                chunk.records.column_names.index("_text"), "_text",
+                pa.array(map(_document, chunk.records["_text"].to_pylist(), own), pa.string()),
+            )  # fmt: skip
+            for name, values in zip(positions(len(chunk.names) + len(names))[len(chunk.names) :], columns, strict=True):
+                table = table.append_column(name, values)
+            yield replace(chunk, records=table, bad=bad, names=(*chunk.names, *names))
 
     def former_text(self, raw: str) -> str:
         """A record's text as earlier versions kept it in quarantine: its values alone."""
@@ -90,6 +118,7 @@ class DelimitedInJson:
         """Names and values of a record, the same name perhaps several times."""
         if not is_carried or raw.lstrip()[:1] in ("{", "["):
             return [(name, None if value == self.text.null else value) for name, value in _members(raw)]
+        assert isinstance(self.text, Delimited)  # other lines are read all at once
         values = raw.split(self.text.sep)
         columns = self.text.unheaded(values)
         if columns is None:
@@ -205,6 +234,23 @@ def _rows(records: pa.Table) -> Iterator[tuple[int, str, str | None]]:
         return iter(())
     around = records["_envelope"].to_pylist() if "_envelope" in records.column_names else [None] * len(records)
     return zip(records["_record"].to_pylist(), records["_raw"].to_pylist(), around, strict=True)
+
+
+def _carried_lines(chunk: Chunk) -> tuple[Chunk, pa.Table]:
+    """A chunk without the lines of text that came in documents, and these."""
+    records = chunk.records
+    bare = pc.starts_with(pc.utf8_ltrim_whitespace(records["_raw"]), "{")
+    carried = pc.and_(pc.is_valid(records["_envelope"]), pc.invert(bare))
+    return replace(chunk, records=records.filter(pc.invert(carried))), records.filter(carried)
+
+
+def _beside_columns(around: Sequence[str]) -> tuple[list[str], list[pa.Array]]:
+    """What stood around some records as further columns."""
+    found: dict[str, list[str | None]] = {}
+    for row, text in enumerate(around):
+        for name, value in _beside(text):
+            found.setdefault(name, [None] * len(around))[row] = value
+    return list(found), [pa.array(values, pa.string()) for values in found.values()]
 
 
 def _beside(around: str | None) -> _Members:

@@ -13,7 +13,7 @@ import msgspec
 from ocsf_mappers.readers.json_split import RECORD_BYTES
 
 TIME_BYTES = 25
-_TIME = re.compile(rb"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+TIME = re.compile(rb"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 
 
 def is_exported(head: bytes) -> bool:
@@ -23,7 +23,7 @@ def is_exported(head: bytes) -> bool:
 
 def is_timed(line: bytes) -> bool:
     """Whether a line begins with the time of a log event."""
-    return _TIME.match(line) is not None
+    return TIME.match(line) is not None
 
 
 def as_log_events(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -31,7 +31,7 @@ def as_log_events(blocks: Iterator[bytes]) -> Iterator[bytes]:
     held = b""
     for block in blocks:
         held += block
-        starts = [found.start() for found in _TIME.finditer(held)]
+        starts = [found.start() for found in TIME.finditer(held)]
         # The last event may go on in the next block.
         end = starts[-1] if starts else 0
         if end:
@@ -45,7 +45,7 @@ def as_log_events(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _events(text: bytes) -> bytes:
-    starts = [found.start() for found in _TIME.finditer(text)]
+    starts = [found.start() for found in TIME.finditer(text)]
     if not starts or starts[0]:
         starts.insert(0, 0)
     ends = [*starts[1:], len(text)]

@@ -24,6 +24,7 @@ from ocsf_lake.storage import retry
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, RetriableError
 from tests.ocsf_lake.test_ingest import rows
+from tests.support import SAMPLE_LOGS
 
 Make = Callable[..., Settings]
 DAY = date(2025, 3, 11)
@@ -203,6 +204,26 @@ def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) 
     assert backfill.estimate("aws_vpc_flow", str(logs), date(2025, 3, 12), date(2025, 3, 12), settings()).objects == 0
     with pytest.raises(ConfigError, match="before it begins"):
         backfill.planned("aws_vpc_flow", str(logs), DAY, date(2025, 3, 10), settings())
+
+
+def test_objects_of_sources_in_the_same_folders_are_told_apart_by_name(tmp_path: Path, settings: Make) -> None:
+    folder = tmp_path / "logs/AWSLogs/111122223333/elasticloadbalancing/eu-west-1/2026/02/03"
+    folder.mkdir(parents=True)
+    names = {
+        "aws_alb": "111122223333_elasticloadbalancing_eu-west-1_app.shop.50dc_20260203T1020Z_10.0.0.1_a.log",
+        "aws_nlb": "111122223333_elasticloadbalancing_eu-west-1_net.mail.c6e7_20260203T1020Z_b.log",
+        "aws_clb": "111122223333_elasticloadbalancing_eu-west-1_old-shop_20260203T1020Z_203.0.113.1_c.log",
+    }
+    for source, name in names.items():
+        (folder / name).write_bytes((SAMPLE_LOGS / source / "access.log").read_bytes())
+    found, uri = settings(), str(tmp_path / "logs")
+    first = ingest.ingest([uri], found, "aws_alb")
+    assert (set(first.sources), first.listed, first.of_others, first.not_read) == ({"aws_alb"}, 1, 2, [])
+    with opened(found) as lake:
+        known = lake.ledger.arrow("objects")["uri"].to_pylist()
+        assert [Path(name).name for name in known] == [names["aws_alb"]]
+    second = ingest.ingest([uri], found)
+    assert (set(second.sources), second.known, second.of_others) == ({"aws_nlb", "aws_clb"}, 1, 0)
 
 
 def test_planning_does_no_work(logs: Path, settings: Make) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ocsf_mappers import Mapper, ParquetRows, registry
-from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records, json_split, streams
+from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records, json_split, lines, streams
 from ocsf_mappers.readers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
 from tests.support import named_rows, read_bytes
@@ -540,7 +540,7 @@ def test_lines_across_blocks_are_read_once(vpc_flow: Mapper, block: int, monkeyp
 def test_a_line_too_long_to_hold_costs_only_itself(
     vpc_flow: Mapper, after: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delimited, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(lines, "RECORD_BYTES", 1000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 500)
     chunks = read_bytes(vpc_flow, flow(1, 2) + b"x" * 100_000 + after)
     assert ports(chunks) == [(2, "1"), (3, "2"), (5, "3")][: 3 if after else 2]

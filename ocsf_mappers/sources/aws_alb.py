@@ -1,0 +1,222 @@
+"""Access and connection logs of Application Load Balancers -> OCSF HTTP Activity [4002], Network Activity [4001].
+
+Format: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html and
+load-balancer-connection-logs.html
+Record: one line per request, or WebSocket, that the load balancer answered or passed on, written when it has ended;
+`time` is that end, `request_creation_time` the beginning, UTC. 25 values at first (2018), 34 now, and more may follow.
+`-` is null; times in seconds are -1 where a request went no further. Connection logs have a line per TLS connection and
+name neither the load balancer nor its own address. Health check logs, in the same folders, say nothing of clients.
+"""
+
+from ocsf_mappers import (
+    HTTP_ACTIVITIES,
+    REQUEST_COLUMNS,
+    REQUEST_LINE,
+    DelimitedInJson,
+    Delivery,
+    EventMap,
+    Fields,
+    Lines,
+    Mapper,
+    Marks,
+    Pattern,
+    Product,
+    Source,
+    Values,
+    coalesce,
+    col,
+    object_key,
+    sql,
+    text,
+    text_struct,
+    when,
+)
+
+ACCESS = """type time elb client target request_processing_time target_processing_time response_processing_time
+    elb_status_code target_status_code received_bytes sent_bytes request user_agent ssl_cipher ssl_protocol
+    target_group_arn trace_id domain_name chosen_cert_arn matched_rule_priority request_creation_time actions_executed
+    redirect_url error_reason target_list target_status_code_list classification classification_reason conn_trace_id
+    transformed_host transformed_uri request_transform_status ip_address"""
+CONNECTION = """time client_ip client_port listener_port tls_protocol tls_cipher tls_handshake_latency
+    leaf_client_cert_subject leaf_client_cert_validity leaf_client_cert_serial_number tls_verify_status conn_trace_id
+    tls_keyexchange"""
+HEALTH_CHECK = "type time latency target target_group status status_code reason_code elb ip_address"
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
+TYPE = "https?|h2|grpcs?|wss?"
+NUMBER = r"-?[\d.]+|-"
+NAMES = ACCESS.split()
+QUOTED = frozenset("trace_id domain_name chosen_cert_arn actions_executed redirect_url error_reason".split())
+"""Of the values that every line has, those that are in quotes, beside the two below."""
+# Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
+# must follow, where quotes do not tell the values apart.
+FREE = {"request": r'"(?P<request>.* HTTP/[\d.]+|- .*)"', "user_agent": '"(?P<user_agent>.*)"'}
+VALUE, QUOTED_VALUE = '(?P<{}>[^ "]+)', '"(?P<{}>[^"]*)"'
+UNTOLD = (
+    " ".join(FREE.get(name) or (QUOTED_VALUE if name in QUOTED else VALUE).format(name) for name in NAMES[:25])
+    + "".join(rf'(?: "?(?P<{name}>[^" ]*)"?' for name in NAMES[25:])
+    + "(?: (?P<field_35>.*))?"
+    + ")?" * len(NAMES[25:])
+)
+PARTS = {
+    "client": r"(?P<client_ip>.+):(?P<client_port>\d+)",
+    "target": r"(?P<target_ip>.+):(?P<target_port>\d+)",
+    "request": REQUEST_LINE,
+}
+
+LINES = Lines(
+    (
+        Values(
+            ACCESS,
+            quotes=('""',),
+            optional=9,
+            more=True,
+            fits={
+                "type": TYPE,
+                "time": TIME,
+                "elb_status_code": r"\d{3}|-",
+                "received_bytes": NUMBER,
+                "sent_bytes": NUMBER,
+                "matched_rule_priority": NUMBER,
+                "request_creation_time": f"{TIME}|-",
+            },
+            parts=PARTS,
+        ),
+        Values(
+            CONNECTION,
+            quotes=('""',),
+            optional=1,
+            more=True,
+            fits={"time": TIME, "client_ip": r"[0-9a-f.:]+", "client_port": r"\d+", "listener_port": r"\d+"},
+        ),
+        Values(
+            HEALTH_CHECK,
+            quotes=('""',),
+            more=True,
+            fits={"type": TYPE, "time": TIME, "latency": NUMBER, "status": "PASS|FAIL"},
+            drop="health check of a target by the load balancer",
+        ),
+        Pattern(UNTOLD, parts=PARTS),
+    ),
+    label="text (access and connection logs)",
+)
+
+secure = col.ssl_protocol.is_not_null()
+blocked = col.actions_executed.matches(r"(^|,)waf$")
+partition = when(object_key.region.starts_with("cn-")).then("aws-cn").when(object_key.region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
+arn = text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, object_key.region, object_key.account, col.elb)
+
+CLOUD: Fields = {
+    "cloud.provider": "AWS",
+    "cloud.account.uid": object_key.account,
+    "cloud.region": object_key.region,
+}
+
+MAPPER = Mapper(
+    name="aws_alb",
+    product=Product("Elastic Load Balancing", feature="Application Load Balancer"),
+    readers=[DelimitedInJson(LINES), LINES],
+    record=text_struct(
+        f"{ACCESS} client_ip client_port target_ip target_port {REQUEST_COLUMNS}"
+        " listener_port tls_protocol tls_cipher tls_handshake_latency leaf_client_cert_subject leaf_client_cert_validity"
+        " leaf_client_cert_serial_number tls_verify_status tls_keyexchange"
+    ),
+    table="alb",
+    sorted_by=["src_endpoint.ip"],
+    events=[
+        EventMap("network_activity", where=col.listener_port.is_not_null(), profiles=("cloud", "load_balancer"), fields={
+            # a connection: it is there once the client's certificate, if one is asked for, was accepted
+            "activity_id":   when(col.tls_verify_status.starts_with("Failed")).then("Fail").otherwise("Open"),
+            "severity_id":   "Informational",
+            "status_id":     when(col.tls_verify_status.starts_with("Failed")).then("Failure").otherwise("Success"),
+            "status_code":   col.tls_verify_status.extract("^Failed:(.+)$"),
+            "status_detail": col.tls_verify_status,
+            "time":          col.time.iso8601(),
+            **CLOUD,
+            "src_endpoint.ip":       col.client_ip,
+            "src_endpoint.port":     col.client_port,
+            "dst_endpoint.port":     col.listener_port,
+            "dst_endpoint.svc_name": "elasticloadbalancing.amazonaws.com",
+            "connection_info.uid":          col.conn_trace_id,
+            "connection_info.direction_id": "Inbound",
+            "connection_info.protocol_num": 6,
+            "connection_info.protocol_name": "tcp",
+            "tls.version":       col.tls_protocol,
+            "tls.cipher":        col.tls_cipher.where(col.tls_protocol.is_not_null()),
+            "tls.handshake_dur": when(col.tls_protocol.is_not_null()).then(sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.tls_handshake_latency], carries=False)),
+        }),
+        EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
+            # classification
+            "activity_id":   coalesce(col.method.replace(HTTP_ACTIVITIES), "Unknown"),
+            "severity_id":   when(col.classification == "Severe").then("Low").otherwise("Informational"),
+            "status_id":     when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
+            "status_code":   col.elb_status_code,
+            "status_detail": when(blocked).then("blocked by AWS WAF").otherwise(col.error_reason),
+            # occurrence
+            "time":          col.time.iso8601(),
+            "start_time":    col.request_creation_time.iso8601(),
+            "end_time":      col.time.iso8601(),
+            # context
+            **CLOUD,
+            # primary: the client speaks with the load balancer, which speaks with a target, or answers by itself
+            "src_endpoint.ip":       col.client_ip,
+            "src_endpoint.port":     col.client_port,
+            "src_endpoint.name":     col.client,
+            "dst_endpoint.name":     col.elb,
+            "dst_endpoint.hostname": col.host,
+            "dst_endpoint.port":     col.port,
+            "dst_endpoint.svc_name": "elasticloadbalancing.amazonaws.com",
+            "load_balancer.name":              col.elb,
+            "load_balancer.uid":               arn,
+            "load_balancer.ip":                col.ip_address,
+            "load_balancer.code":              col.target_status_code,
+            "load_balancer.dst_endpoint.ip":   col.target_ip,
+            "load_balancer.dst_endpoint.port": col.target_port,
+            "load_balancer.dst_endpoint.name": col.target,
+            "load_balancer.classification":    col.classification,
+            "load_balancer.status_detail":     col.classification_reason,
+            "load_balancer.error_message":     col.error_reason,
+            "http_request.http_method":      col.method.where(col.method.is_in(*HTTP_ACTIVITIES)),
+            "http_request.url.url_string":   coalesce(col.url, col.request),
+            "http_request.url.scheme":       col.scheme,
+            "http_request.url.hostname":     col.host,
+            "http_request.url.port":         col.port,
+            "http_request.url.path":         coalesce(col.path, col.own_path),
+            "http_request.url.query_string": coalesce(col.query, col.own_query),
+            "http_request.version":          col.http_version,
+            "http_request.user_agent":       col.user_agent,
+            "http_request.uid":              col.trace_id,
+            # OCSF 1.1.0 wants a code; 0 is none that HTTP has
+            "http_response.code":    when(col.elb_status_code.matches("^[1-9]")).then(col.elb_status_code).otherwise("0"),
+            "http_response.latency": sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.target_processing_time], carries=False).where(~col.target_processing_time.starts_with("-")),
+            "traffic.bytes_out":     col.received_bytes,  # what the client sent
+            "traffic.bytes_in":      col.sent_bytes,
+            "connection_info.uid":          col.conn_trace_id,
+            "connection_info.direction_id": "Inbound",
+            "connection_info.protocol_num": 6,
+            "connection_info.protocol_name": "tcp",
+            "tls.version": col.ssl_protocol,
+            "tls.cipher":  col.ssl_cipher.where(secure),
+            "tls.sni":     col.domain_name.where(secure),
+        }),
+    ],
+)
+
+# docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html#access-log-file-format: every
+# five minutes. The other load balancers' objects lie in the same folders; `app.` in the name tells these.
+SOURCE = Source(
+    MAPPER,
+    delivery=Delivery(("AWSLogs/{account}/elasticloadbalancing/{region}/{year}/{month}/{day}",), record_bytes=90),
+    keys=(
+        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>elasticloadbalancing)/(?P<region>[^/]+)/"
+        r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/[^/]*_elasticloadbalancing_[^_/]+_app\.",
+        r"/(?:\w+_log[._])?(?P<account>\d{12})_(?P<kind>elasticloadbalancing)_(?P<region>[^_/]+)_app\.[^/]*_(?P<date>\d{8})T\d{4}Z",
+    ),
+    marks=Marks(
+        lines=(
+            rf'(?:{TYPE}) {TIME} \S+/\S+ \S+ \S+(?: -?[\d.]+){{3}} (?:\d{{3}}|-) .*',
+            rf"{TIME} [0-9a-f.:]+ \d+ \d+ .*",
+            rf"(?:{TYPE}) {TIME} [\d.]+ \S+ \S+ (?:PASS|FAIL) .*",
+        ),
+    ),
+)

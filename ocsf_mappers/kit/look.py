@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
@@ -259,10 +259,16 @@ def _lines(text: bytes) -> Look:
             if not quotes and counts[0] == usual and all(map(_NAME.fullmatch, lines[0].split(separator))):
                 return _headed(lines, header, separator)
             names = " ".join(f"field_{number + 1}" for number in range(usual))
+            titles = [name.strip('"') for name in lines[0].split(separator)]
+            naming: str | None = None
+            if counts[0] == len(set(map(_column, titles))) == usual and all(map(_NAME.fullmatch, titles)):
+                names, naming = " ".join(map(_column, titles)), lines[0]
             values = Values(names, separator, quotes)
             given = f", quotes={quotes!r}" if quotes else ""
-            code = f"Lines((Values(COLUMNS, {_quoted(separator)}{given}),))"
-            return _read(Lines((values,)), code, lines, names.split())
+            skipped = f", comment={_quoted(naming)}" if naming is not None else ""
+            code = f"Lines((Values(COLUMNS, {_quoted(separator)}{given}),){skipped})"
+            found = _read(Lines((values,), comment=naming), code, lines, names.split())
+            return replace(found, header=naming)
     if not lines or any("\0" in line for line in lines):
         raise ConfigError("the sample is neither JSON nor Parquet nor text")
     # Whatever its lines are, a regular expression reads them; its author names the groups.

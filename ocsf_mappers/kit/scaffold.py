@@ -18,8 +18,8 @@ from ocsf_mappers.vocabulary.expr import Expr
 WIDTH = 116
 MARKS = 4
 """A record is recognized by so many of the members that all have."""
-HEADER_CHARACTERS, FEWEST_NAMES = 80, 3
-"""A text log is recognized by so much of its header line, and so many names at least."""
+HEADER_CHARACTERS = 80
+"""A text log is recognized by so much of its header line."""
 EXAMPLE_CHARACTERS = 40
 
 
@@ -273,19 +273,15 @@ def _marks(found: Look) -> str:
             return f"    marks=Marks(members=(Having(all_of=({joined})),)),"
         why = "# no member is in every record: say what marks one, or name the source when you ingest"
         return f"    {why}\n    marks=Marks(),"
+    if found.header is not None:
+        return f'    marks=Marks(heads=(r"{_begins(found.header)}",)),'
     if isinstance(found.reader, Lines):
         return "    # say what a line looks like, `lines`, or how an object begins, `heads`\n    marks=Marks(),"
-    if isinstance(found.reader, Delimited) and found.header is not None:
-        return f'    marks=Marks(heads=(r"{_begins(found.header, found.reader.sep)}",)),'
     return "    marks=Marks(columns=frozenset(COLUMNS.split())),"
 
 
-def _begins(header: str, separator: str) -> str:
-    """A pattern for the beginning of a header line: its first names, whole ones."""
-    names = header.split(separator)
-    number = len(names)
-    while number > FEWEST_NAMES and len(separator.join(names[:number])) > HEADER_CHARACTERS:
-        number -= 1
-    said = separator.join(names[:number]).replace("\t", "\\t")
-    escaped = re.sub(r"([.()|])", r"\\\1", said)
-    return escaped + ("" if number < len(names) else r"\s")
+def _begins(header: str) -> str:
+    """A pattern for the beginning of a header line, or for all of one that is short."""
+    said = header[:HEADER_CHARACTERS].replace("\t", "\\t")
+    escaped = re.sub(r"([.()|\"])", r"\\\1", said)
+    return escaped + ("" if len(header) > HEADER_CHARACTERS else r"\s")

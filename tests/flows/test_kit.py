@@ -200,6 +200,8 @@ def test_a_version_that_is_none_is_refused(ocsf_lake: RunCommand) -> None:
         "time,src ip,dst.ip,user,action\n2026-03-16T10:00:00Z,10.0.0.1,10.0.0.2,al,allow\n",
         "time user client\n2026-03-16T10:00:00Z al 10.0.0.1\n",
         "time\tuser\tclient\n2026-03-16T10:00:00Z\tal\t10.0.0.1\n",
+        'time,client,text\n2026-03-16T10:00:00Z,10.0.0.1,"a, b"\n',
+        '"time","client","text"\n"2026-03-16T10:00:00Z","10.0.0.1","a, b"\n',
         f"time,{','.join(f'column{number}' for number in range(60))}\n2026-03-16T10:00:00Z{',1' * 60}\n",
     ],
 )

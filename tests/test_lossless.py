@@ -44,6 +44,7 @@ FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",

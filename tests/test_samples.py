@@ -34,6 +34,7 @@ FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",
@@ -69,6 +70,7 @@ ALLOWED_REJECTS = {
     "aws_clb": Counter(),
     "aws_nlb": Counter(),
     "aws_route53_resolver": Counter(),
+    "aws_config": Counter(),
     "aws_guardduty": Counter(),
     "aws_securityhub": Counter(),
     # custom formats with neither start nor end

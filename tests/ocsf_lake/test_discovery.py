@@ -31,6 +31,7 @@ OCSF = {
     "finding_info": {"uid": "f1"},
     "metadata": {"product": {"uid": "arn:aws:securityhub:eu-west-1::productv2/aws/securityhub"}},
 }
+ITEM = {"configurationItemCaptureTime": "2025-03-11T09:00:00Z", "resourceType": "AWS::S3::Bucket", "resourceId": "b"}
 FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
 
 
@@ -68,6 +69,10 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
         (
             "s3://b/p/AWSLogs/111122223333/GuardDuty/eu-west-1/2025/03/11/0f8fad5b-d9cb-469f-a165-70867728950e.jsonl.gz",
             KeyFacts("aws_guardduty", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/o-abc123/111122223333/Config/eu-west-1/2025/3/1/ConfigHistory/x.json.gz",
+            KeyFacts("aws_config", "111122223333", "eu-west-1", "20250301"),
         ),
         (
             "memory://flat/111122223333_CloudTrail_us-gov-west-1_20250311T0905Z_ab_c.json.gz",
@@ -163,6 +168,10 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         (json.dumps({"Findings": [ASFF]}), "aws_securityhub"),
         (json.dumps({"Findings": [FINDING]}), "aws_guardduty"),
         (json.dumps(ASFF), "aws_securityhub"),
+        (json.dumps({"fileVersion": "1.0", "configurationItems": [ITEM]}), "aws_config"),
+        (json.dumps({"fileVersion": "1.0", "configurationItems": []}), "aws_config"),
+        (json.dumps(in_eventbridge("Config Configuration Item Change", {"configurationItem": ITEM})), "aws_config"),
+        (json.dumps({"invokingEvent": "{}", "configRuleName": "r"}), "aws_config"),
         (json.dumps(in_eventbridge("Findings Imported V2", {"findings": [OCSF]})), "aws_securityhub_ocsf"),
         (json.dumps({"Findings": [OCSF]}), "aws_securityhub_ocsf"),
         (json.dumps(OCSF | {"metadata": {"product": {"uid": "x"}}}), None),

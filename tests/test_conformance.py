@@ -80,7 +80,10 @@ def test_every_event_is_valid_by_an_independent_reading_of_ocsf(source: str, ver
 def test_an_other_keeps_the_source_s_own_text(source: str, version: str) -> None:
     if source in NOTHING_OTHER:
         pytest.skip(NOTHING_OTHER[source])
-    ids = {"activity_id": "activity_name", "rcode_id": "rcode"}
+    ids = {
+        "activity_id": "activity_name", "rcode_id": "rcode", "status_id": "status", "action_id": "action",
+        "disposition_id": "disposition",
+    }  # fmt: skip
     events = [event for _, _, event in _mapped_rows(source, version)]
     others = [event[name] for event in events for key, name in ids.items() if event.get(key) == 99]
     assert others
@@ -225,6 +228,7 @@ ODD_TEXTS = {
     ("dst_endpoint.hostname", "m%C3%A4il.example.com"),
     ("tls.sni", "m%C3%A4il.example.com"),
     ("load_balancer.ip", "nowhere"),
+    ("evidences.src_endpoint.ip", "198.51.100.300"),
     # values_odd.jsonl
     ("src_endpoint.ip", "unknown"),
 }

@@ -33,7 +33,7 @@ def _corpus(samples: Path, source: str) -> Parts:
     """Every real log that some reader of the source accepts and that gives events; other logs lie beside them."""
     mapper = registry.load(source)
     parts: Parts = []
-    for path in sorted((samples / FOLDERS.get(source, source)).rglob("*")):
+    for path in sorted((samples / FOLDERS[source]).rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
                 parts += [(RawObject(path.relative_to(samples).as_posix()), chunk) for chunk in read(mapper, file)]
@@ -44,10 +44,14 @@ FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
     "aws_cloudtrail": "cloudtrail",
+    "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
     "aws_nlb": "nlb",
+    "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
+    "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
+    "aws_waf": "waf",
 }
 """Source -> folder of the real logs."""
 
@@ -106,6 +110,8 @@ def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path) -> None:
+    if source not in FOLDERS:
+        pytest.skip("there are no real logs of it to hand")
     parts = _corpus(samples, source)
     if apart:
         parts = _apart(source, [(where, chunk) for where, chunk in parts if _is_json(chunk)])

@@ -10,6 +10,7 @@ import typer
 
 from ocsf_lake.cli import ingest, output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
+from ocsf_lake.cli.options import source as mapper
 from ocsf_lake.ingest.summary import as_dict as run_as_dict
 from ocsf_lake.ingest.summary import failed
 
@@ -39,6 +40,10 @@ Remote = Annotated[
     bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
 ]
 DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+Remap = Annotated[
+    bool,
+    typer.Option("--remap", help="Map the events of these days, which the lake has, once more by today's mapper."),
+]
 Estimated = Annotated[
     bool, typer.Option("--estimate/--no-estimate", help="With --remote: list first, and say what there is to do.")
 ]
@@ -59,12 +64,21 @@ def backfill(
     remote: Remote = False,
     days_per_run: DaysPerRun = 1,
     estimate: Estimated = True,
+    remap: Remap = False,
 ) -> None:
     """Bring a range of days into the lake.
 
     Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
     can run at once, beside a scheduled ingest too: no record is counted twice.
+
+    With --remap nothing new is read: after a mapper was changed, events of these days are made anew from their raw
+    objects below the URI, a partition at once, in every catalog. A partition whose events would not come out where they
+    were stays as it is, and the reason is said.
     """
+    source = mapper(source).name  # it may be a file
+    if remap:
+        days = first.date(), last.date()
+        _remap(source, uri, *days, account, region, settings(lake, ocsf_version), dry_run, as_json, remote)
     if remote and lake is not None:
         lake = _absolute(lake)
     found = settings(lake, ocsf_version, workers=parallel)
@@ -92,16 +106,45 @@ def backfill(
     raise typer.Exit(int(failed(summary)))
 
 
+def _remap(
+    source: str, uri: str, first: date, last: date, accounts: list[str] | None, regions: list[str] | None,
+    found: Settings, dry_run: bool, as_json: bool, remote: bool,
+) -> None:  # fmt: skip
+    """Maps what the lake has of some days once more, and ends the command."""
+    from dataclasses import asdict
+
+    from ocsf_lake.ingest import backfill as backfills
+    from ocsf_lake.lake import exists, no_lake
+    from ocsf_lake.storage import objects
+    from ocsf_lake.upkeep import remap
+    from ocsf_mappers.errors import ConfigError
+
+    if remote:
+        raise ConfigError("--remap works here: leave --remote out")
+    backfills.check_days(first, last)
+    if not exists(found):
+        raise no_lake(found)
+    below = objects.uri_of(uri, found.input_access)
+    chosen = remap.Chosen(source, first, last, tuple(accounts or ()), tuple(regions or ()), below)
+    summary = remap.remap(found, chosen, dry_run=dry_run)
+    if as_json:
+        output.print_json(asdict(summary))
+    for name, reason in summary.refused.items():
+        terminal.say(f"{name} stays as it was: {reason}")
+    for name in summary.busy:
+        terminal.say(f"{name}: another run compacts or rewrites it; try again")
+    terminal.say(summary.message)
+    raise typer.Exit(int(bool(summary.refused or summary.busy)))
+
+
 def _submit(
     source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...],
     regions: tuple[str, ...], days_per_run: int, estimate: bool, lake: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Makes the runs of a backfill on a Prefect server, and says which, after what they will have to do."""
-    from ocsf_lake.cli.options import source as mapper
     from ocsf_lake.flows import deployments, remote  # noqa: TID251 - Prefect, only when it is asked for
     from ocsf_lake.ingest import backfill as backfills
 
-    mapper(source)
     backfills.check_days(first, last)
     deployments.server()
     expected = None

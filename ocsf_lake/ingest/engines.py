@@ -1,7 +1,7 @@
 """Engines, kept: one costs from a third of a second to two seconds of CPU until it has mapped once.
 
-An engine is for one thread, and what it has mapped before changes nothing of what it maps; so each thread keeps its own
-for whatever it does next, be it a batch, a replay or a lost file.
+An engine is for one thread at a time, and what it has mapped before changes nothing of what it maps. So each thread
+keeps its own for whatever it does next, be it a batch, a replay or a lost file. When it ends, another one gets them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,35 @@ from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import fields
 from ocsf_mappers import Engine, Mapper
 
-_THREADS = threading.local()
+_Kept = dict[tuple[Mapper, str], Engine]
+_left: list[_Kept] = []
+"""Engines of threads that have ended."""
+
+
+class _Own:
+    """A thread's engines."""
+
+    def __init__(self) -> None:
+        try:
+            self.engines = _left.pop()
+        except IndexError:
+            self.engines = {}
+
+    def __del__(self, left: list[_Kept] = _left) -> None:
+        left.append(self.engines)
+
+
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.own = _Own()  # made in each thread, and gone with it
+
+
+_threads = _Threads()
 
 
 def engine(mapper: Mapper, version: str) -> Engine:
     """The calling thread's engine of a mapper for an OCSF version."""
-    kept: dict[tuple[Mapper, str], Engine] = _THREADS.__dict__.setdefault("engines", {})
+    kept = _threads.own.engines
     if (found := kept.get((mapper, version))) is None:
         # Of the same source, as settings make mappers anew, one other stays.
         for key in [key for key in kept if (key[0].name, key[1]) == (mapper.name, version)][:-1]:

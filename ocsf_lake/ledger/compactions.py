@@ -39,6 +39,9 @@ from ocsf_mappers.errors import RetriableError
 FENCED = "fenced"
 """State of a compaction that can only go on: its partitions are closed to batches until it is done."""
 
+REMAPPED = "remapped"
+"""Begins the version of the mapper of files whose records were mapped once more."""
+
 MERGED_SHIPMENT = "merged"
 """Begins the id of the shipment that files are said to be in which were made of files that were shipped."""
 
@@ -90,6 +93,7 @@ class Merge:
         targets: Custom sources that all of them were exported to.
         inputs: Path of each file -> its checksum, by path.
         outputs: What becomes of them.
+        mapper_version: Of the mapper by which their records were mapped once more; "" where the rows stay the same.
     """
 
     id: str
@@ -99,6 +103,7 @@ class Merge:
     targets: tuple[str, ...]
     inputs: dict[str, str]
     outputs: tuple[Output, ...]
+    mapper_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,11 @@ class Plan:
     def old(self) -> list[str]:
         """Paths of the files that are retired, sorted."""
         return sorted([*(path for merge in self.merges for path in merge.inputs), *self.copied])
+
+    @property
+    def is_remap(self) -> bool:
+        """Whether rows are mapped once more, which nobody can do who only has their files."""
+        return any(merge.mapper_version for merge in self.merges)
 
     def partition(self, move: Move) -> Partition:
         """The partition of a move."""
@@ -205,6 +215,12 @@ class Compactions:
         with self._engine.connect() as connection:
             return [(values, number, int(size), done_at) for values, number, size, done_at
                     in connection.execute(query)]  # fmt: skip
+
+    def values(self, table: str) -> list[str]:
+        """Values of each partition that has files."""
+        query = sa.select(FILES.c.partition).distinct().where(FILES.c.table_name == table).order_by(FILES.c.partition)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
 
     def held(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[Held]]]:
         """Generation and files, by path, of partitions."""
@@ -439,7 +455,8 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
     ]
     batches = [
         {
-            "id": merge.id, "source": merge.source, "mapper_version": version(plan.table),
+            "id": merge.id, "source": merge.source,
+            "mapper_version": f"{REMAPPED} {merge.mapper_version}" if merge.mapper_version else version(plan.table),
             "ocsf_version": merge.ocsf_version, "kind": Kind.MERGE, "state": State.DONE,
             "attempts": 1, "failures": 0, "objects": 0, "bytes_in": 0, "planned_at": at, "done_at": at,
         }

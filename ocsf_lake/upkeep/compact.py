@@ -179,8 +179,11 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
         done = Done(table)
         try:
             if (plan := found.open(table)) is not None:
-                _one(lake, plan, lease, done)
-            if (reason := _refusal(lake, table)) is not None:
+                if plan.is_remap and plan.state != FENCED:
+                    abandon(lake, plan)  # who maps its rows once more begins anew
+                else:
+                    _one(lake, plan, lease, done)
+            if (reason := refusal(lake, table)) is not None:
                 if found.partitions(table):
                     summary.refused[table] = reason
                 return
@@ -196,11 +199,20 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
         except (fetched.LakeFileError, ConfigError) as error:
             # Of this table; what is wrong with it does not keep back the others.
             if (plan := found.open(table)) is not None and plan.state != FENCED:
-                _abandon(lake, plan)
+                abandon(lake, plan)
             summary.refused[table] = str(error)
         finally:
             if done.partitions:
                 summary.tables.append(done)
+
+
+def settle_open(lake: Lake, table: str, lease: Lease) -> None:
+    """Finishes what an interrupted compaction of a table left, or forgets it where nobody has seen anything of it."""
+    if (plan := Compactions(lake.ledger.engine).open(table)) is not None:
+        if plan.state == FENCED:
+            moving.forward(lake, plan, lease)
+        else:
+            abandon(lake, plan)
 
 
 def _dry(lake: Lake, found: Compactions, table: str, before: datetime, summary: Summary) -> None:
@@ -208,13 +220,13 @@ def _dry(lake: Lake, found: Compactions, table: str, before: datetime, summary: 
     for plan in _plans(lake, found, table, before, summary):
         _count(done, plan, found.files(plan.old))
     if done.partitions:
-        if (reason := _refusal(lake, table)) is not None:
+        if (reason := refusal(lake, table)) is not None:
             summary.refused[table] = reason
         else:
             summary.tables.append(done)
 
 
-def _refusal(lake: Lake, table: str) -> str | None:
+def refusal(lake: Lake, table: str) -> str | None:
     """Why a table cannot be compacted."""
     from ocsf_lake.upkeep import check
 
@@ -340,7 +352,7 @@ def _one(lake: Lake, plan: Plan, lease: Lease, done: Done) -> None:
             plan = _write(lake, plan, lease)
             plan = found.fence(plan)
         except StaleError:
-            _abandon(lake, plan)
+            abandon(lake, plan)
             return
         moving.reached("fenced", plan.id)
     before |= found.files(plan.old)
@@ -374,14 +386,15 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
                 outputs = []
                 for output, file in zip(one.outputs, files, strict=True):
                     lease.check()
-                    outputs.append(_put(lake, output, file))
+                    outputs.append(put(lake, output, file))
                     moving.reached("merged", plan.id)
             merges.append(replace(one, outputs=tuple(outputs)))
         moves.append(replace(move, merges=tuple(merges)))
     return replace(plan, moves=tuple(moves))
 
 
-def _put(lake: Lake, output: Output, file: Path) -> Output:
+def put(lake: Lake, output: Output, file: Path) -> Output:
+    """Puts a file that nobody sees yet; gives what is written, with its size and checksum."""
     made = replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file))
     if not lake.store.put_new(made.path, file):
         with TemporaryDirectory(prefix="ocsf-lake-compact-") as name:
@@ -394,7 +407,7 @@ def _put(lake: Lake, output: Output, file: Path) -> Output:
     return made
 
 
-def _abandon(lake: Lake, plan: Plan) -> None:
+def abandon(lake: Lake, plan: Plan) -> None:
     """Forgets a compaction that nobody has seen anything of, and removes what it wrote."""
     lake.store.remove(name for move in plan.moves for name in lake.store.sizes(plan.folder(move)))
     Compactions(lake.ledger.engine).abandon(plan)

@@ -21,16 +21,16 @@ from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
-from ocsf_lake.ledger.compactions import Compactions, Merged
+from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
-from ocsf_lake.storage.objects import ObjectError
+from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import merge, replay
+from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -68,7 +68,9 @@ def made_again(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
 def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> list[tuple[FileInfo, FileInfo]] | str:
     """Makes files of a batch again, aside; each, and what was made."""
     if (merged := Compactions(lake.ledger.engine).merge(batch_id)) is not None:
-        made = _merged(lake, merged, aside)
+        done = lake.ledger.batch(batch_id, done=True)
+        is_remap = done is not None and done.mapper_version.startswith(REMAPPED)
+        made = _remapped(lake, done, merged, aside) if is_remap and done else _merged(lake, merged, aside)
         return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
     # Earlier versions wrote files for each part of a batch.
     for parts_alone in (False, True):
@@ -157,6 +159,32 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
             found.append(replace(output, bytes=made_file.stat().st_size, sha256=fetched.sha256(made_file)))
             aside.put_new(output.path, made_file)
     return found
+
+
+def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[FileInfo] | str:
+    """Makes the files of records that were mapped once more again: from all objects of the batches they came from."""
+    known = Compactions(lake.ledger.engine)
+    refs: dict[tuple[str, str], ObjectRef] = {}
+    waiting = [batch for batch, _ in merged.inputs.values()]
+    seen: set[str] = set()
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        if (inner := known.merge(current)) is not None:
+            waiting += [batch for batch, _ in inner.inputs.values()]
+        elif (batch := lake.ledger.batch(current, done=True)) is not None:
+            refs |= {ref.key: ref for ref in batch.members}
+    engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
+    if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":
+        return "its mapper has changed since, so its files cannot be made as they were"
+    with lake.leases.held(done.id) as lease:
+        if lease is None:
+            return "another run works on it"
+        try:
+            return remap.again(lake, engine, lease, merged.outputs, [refs[key] for key in sorted(refs)], aside)
+        except remap.RefusedError as error:
+            return str(error)
 
 
 def _key(file: FileInfo) -> tuple[object, ...]:

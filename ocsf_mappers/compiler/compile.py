@@ -99,7 +99,11 @@ class Compiler:
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
         self._record = record = Record(
-            self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank
+            self.batch.columns,
+            self.batch.object_key,
+            self.mapper.shape.leaves,
+            self.mapper.blank,
+            envelope=self.batch.envelope,
         )
         self._members = SharedRecord(record)
         # Of several event maps each reads members of its own, which are better taken out of its own records only.

@@ -31,7 +31,7 @@ from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
-from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path, json_path, json_spec
+from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, Path, json_path, json_spec
 from ocsf_mappers.vocabulary.values import Coalesce, Column, First, Json
 from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word
 
@@ -170,7 +170,7 @@ class Leaves(Resolver):
 
     def __call__(self, path: Path) -> str:
         """The name of a source column."""
-        if path[0] == OBJECT_KEY or self._record(path) == ABSENT:
+        if path[0] in (OBJECT_KEY, CARRIER) or self._record(path) == ABSENT:
             return self._record(path)
         return self._name(Leaf(path, (), self._is_json.get(path, False)))
 
@@ -223,7 +223,8 @@ class _Distinct(Compiler):
     """Compiles to steps what `Compiler` compiles to one query."""
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
-        record = Record(self.batch.columns, self.batch.object_key, self.mapper.shape.leaves, self.mapper.blank)
+        leaves, blank = self.mapper.shape.leaves, self.mapper.blank
+        record = Record(self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope)
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves

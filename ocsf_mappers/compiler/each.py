@@ -338,14 +338,15 @@ class ObjectList:
                 condition = both(use.condition, f"NOT {self.leftover(part)}")
                 yield Consumption(use.path, use.keys, condition)
         for path, column_path in dict.fromkeys(found for part in self.parts for found in self._outer_columns(part)):
-            there = f"{value}, lambda o: o.{'.'.join(map(sqltext.name, path.split('.')))} = {self.record(column_path)}"
+            held = f"o.{'.'.join(map(sqltext.name, path.split('.')))}::VARCHAR"
+            there = f"{value}, lambda o: {held} = {self.record(column_path)}"
             yield Consumption(column_path, (), f"list_bool_or(list_transform({there}))")
 
     def _outer_columns(self, part: lists.Each) -> Iterator[tuple[str, Path]]:
         """The record's columns that stand in elements as they are, and where."""
         for path, use in self._uses(part, self._element(part)):
             kind = self._column(path)
-            if use.path[0] == OUTER and not use.keys and kind is not None and pa.types.is_string(kind):
+            if use.path[0] == OUTER and not use.keys and kind is not None and _is_as_written(kind):
                 yield path, use.path[1:]
 
     def _uses(self, part: lists.Each, element: Element) -> Iterator[tuple[str, Consumption]]:
@@ -441,3 +442,8 @@ def _caption(number: str, attribute: schema.Attribute, text: str) -> str:
         if int(key) != captions.OTHER
     )
     return f"CASE {number} {branches} WHEN {captions.OTHER} THEN {text} END"
+
+
+def _is_as_written(kind: pa.DataType) -> bool:
+    """Whether a column's values are written as the texts that they come from; of a number that is checked."""
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))

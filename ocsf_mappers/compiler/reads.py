@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
-from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
+from ocsf_mappers.vocabulary.record import CARRIER, CARRIER_COLUMNS, OBJECT_KEY, Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
 from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
 
@@ -23,6 +23,7 @@ class Record(Resolver):
         object_key: Columns from the object's own name that are present.
         leaves: Every declared member, and whether it is JSON.
         blank: Texts that say nothing.
+        envelope: Whether something stood around records, in `_envelope`.
     """
 
     def __init__(
@@ -31,15 +32,20 @@ class Record(Resolver):
         object_key: tuple[str, ...],
         leaves: Mapping[Path, bool],
         blank: Sequence[str] = (),
+        *,
+        envelope: bool = False,
     ) -> None:
         self._columns = columns
         self._object_key = object_key
         self._leaves = leaves
         self._blank = tuple(blank)
+        self._envelope = envelope
         self._shared: dict[Word, tuple[str, str]] = {}
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
+        if path[0] == CARRIER:
+            return f"({CARRIER_COLUMNS[path[1]]})" if self._envelope else ABSENT
         if path[0] == OBJECT_KEY:
             return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
         if self._columns is None:

@@ -139,9 +139,9 @@ class Assembler:
         """A value that depends on nothing but the event map."""
         if len(set(map(repr, choices))) == 1:
             choices = choices[:1]
-        if isinstance(choices[0], list | tuple):
-            return self._by_event_map(pa.array(choices, pa.list_(pa.string())))
-        kind = pa.string() if any(isinstance(choice, str) for choice in choices) else pa.int32()
+        given = next((choice for choice in choices if choice is not None), None)  # an event map may have none
+        kinds = ((list, pa.list_(pa.string())), (tuple, pa.list_(pa.string())), (str, pa.string()), (bool, pa.bool_()))
+        kind = next((kind for python, kind in kinds if isinstance(given, python)), pa.int32())
         return self._by_event_map(pa.array(choices, kind))
 
     def _looked_up(self, caption: Caption, texts: Sequence[Mapping[int, str]]) -> Column:

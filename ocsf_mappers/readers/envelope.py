@@ -37,6 +37,8 @@ class Envelope:
         also: Further members that such a document always has.
         only: Where the marker alone is too common a name: every name that may stand beside it.
         packed: Whether the text is base64, perhaps of gzip.
+        listed: Whether the member holds a list of records; each of them is one, and an empty list holds none.
+        holding: Documents that the member may hold besides those that may stand anywhere.
     """
 
     marker: str
@@ -45,6 +47,8 @@ class Envelope:
     also: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
     packed: bool = False
+    listed: bool = False
+    holding: tuple[Envelope, ...] = ()
 
     def holds(self, names: Mapping[str, object]) -> bool:
         """Whether a document with members of these names is this envelope."""
@@ -75,7 +79,8 @@ _LOG_EVENT_NAMES = _names(
 )
 _OF_EVENTS = ("id", "timestamp", "message", "extractedFields")
 LOG_EVENT = Envelope("message", "message", {CONTROL_TEXT: CONTROL_DROP}, only=_LOG_EVENT_NAMES)
-EVENTBRIDGE = Envelope("detail-type", "detail")
+EVENTBRIDGE = Envelope("detail-type", "detail", holding=(Envelope("findings", "findings", listed=True),))
+"""An event. One of Security Hub may hold several findings, whoever reads it: each has a number of its own."""
 SNS = Envelope("TopicArn", "Message", also=("MessageId",))
 SNS_TO_LAMBDA = Envelope("EventSource", "Sns", also=("EventSubscriptionArn",))
 SQS = Envelope("ReceiptHandle", "Body", also=("MessageId",))
@@ -149,11 +154,14 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
     if depth and is_document:
         events = _events(members)
         if events is not None:
+            # a source may know more of its log group's lines than that the service writes some
+            known = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
             for event in events:
-                yield from _held(event, (CLOUDWATCH,), envelopes, depth) or [Carried(_encoded(event))]
+                found = _held(event, known, envelopes, depth)
+                yield from [Carried(_encoded(event))] if found is None else found
             return
-    found = _held(members, envelopes, envelopes, depth) if depth else []
-    yield from found or [Carried(text)]
+    found = _held(members, envelopes, envelopes, depth) if depth else None
+    yield from [Carried(text)] if found is None else found
 
 
 def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | None:
@@ -171,8 +179,8 @@ def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | 
 
 def _held(
     members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
-) -> list[Carried]:
-    """What the first envelope that these members make holds; nothing where they make none."""
+) -> list[Carried] | None:
+    """What the first envelope that these members make holds; None where they make none."""
     for envelope in known:
         if not envelope.holds(members):
             continue
@@ -184,17 +192,20 @@ def _held(
             if reason := envelope.drop_reason(item[:256].decode(errors="replace")):
                 found.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
                 continue
-            nested = _opened(item, inner, depth - 1) if item.lstrip()[:1] == b"{" else (Carried(item),)
+            is_object = item.lstrip()[:1] == b"{"
+            nested = _opened(item, (*envelope.holding, *inner), depth - 1) if is_object else (Carried(item),)
             for one in nested:
                 place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
                 member = one.member or envelope.member
                 found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
         return found
-    return []
+    return None
 
 
 def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
-    """The texts in an envelope's member; None where its value is neither an object nor a text."""
+    """The texts in an envelope's member; None where its value is none that it may hold."""
+    if envelope.listed:
+        return [bytes(record) for record in _RAWS.decode(held)] if held[:1] == b"[" else None
     if held[:1] == b"{":
         return [held]
     if held[:1] != b'"':
@@ -208,10 +219,10 @@ def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
         return [text.encode("utf-8", "replace")]
     if data.lstrip()[:1] in (b"{", b"["):
         piece = split(data, ())
-        return [_whole(bytes(record)) for record in piece.records] + [bad for _, _, bad in piece.bad]
+        return [_whole(bytes(record)) for record in piece.records] + [bad for _, _, bad in piece.bad] or None
     if b"\0" in data:
         return None  # no log: as text it would lose what it is, packed it can still be looked at
-    return [line for line in data.splitlines() if line.strip()]
+    return [line for line in data.splitlines() if line.strip()] or None
 
 
 def _whole(record: bytes) -> bytes:
@@ -264,15 +275,20 @@ def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
 
 
 def _wrapped(
-    record: msgspec.Raw, members: dict[str, msgspec.Raw], envelopes: Sequence[Envelope]
+    record: msgspec.Raw,
+    members: dict[str, msgspec.Raw],
+    envelopes: Sequence[Envelope],
+    holding: Sequence[Envelope] = (),
 ) -> dict[str, msgspec.Raw]:
-    known = [envelope for envelope in (*envelopes, CLOUDWATCH) if envelope.holds(members)]
+    known = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
     # The record's place is null or holds the next document; where several may be meant, the place decides.
     known.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
     place = bytes(members[known[0].member])
     inner = record
     if place.startswith(b"{"):
-        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes)))
+        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, known[0].holding)))
+    if known[0].listed:
+        inner = msgspec.Raw(b"[" + bytes(inner) + b"]")
     whole = {**members, known[0].member: inner}
     if _KIND not in whole:
         return whole

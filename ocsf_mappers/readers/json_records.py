@@ -50,11 +50,14 @@ class JsonRecords:
         pascal_case: Member that some deliveries write with a capital, such as `SchemaVersion`; the names of all members
             of such a record, at any depth, then lose the capital they begin with. Names that hold other signs than
             letters, digits and `_` stay as they are: they are data, not names.
+        pascal_value: RE2 pattern that the JSON of this member's value begins with, where records of other logs that
+            come in the same objects have a member of that name too.
     """
 
     lists: tuple[str, ...] = ("Records",)
     envelopes: tuple[Envelope, ...] = ()
     pascal_case: str | None = None
+    pascal_value: str = ""
     label: str = "JSON"
     texts: bool = False
     """Whether a document may hold a line of text in a record's place; otherwise such a document is bad."""
@@ -164,7 +167,7 @@ class JsonRecords:
     def _camel_case(self, records: pa.Table) -> pa.Table:
         if self.pascal_case is None:
             return records
-        spelled = pc.match_substring_regex(records["_raw"], rf'"{self.pascal_case}"\s*:')
+        spelled = pc.match_substring_regex(records["_raw"], rf'"{self.pascal_case}"\s*:\s*{self.pascal_value}')
         if not pc.any(spelled).as_py():
             return records
         pairs = zip(records["_raw"].to_pylist(), spelled.to_pylist(), strict=True)

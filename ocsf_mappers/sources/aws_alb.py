@@ -9,7 +9,6 @@ name neither the load balancer nor its own address. Health check logs, in the sa
 """
 
 from ocsf_mappers import (
-    HTTP_ACTIVITIES,
     REQUEST_COLUMNS,
     REQUEST_LINE,
     DelimitedInJson,
@@ -25,6 +24,8 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
+    http_activity,
+    http_method,
     object_key,
     sql,
     text,
@@ -147,7 +148,7 @@ MAPPER = Mapper(
         }),
         EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
             # classification
-            "activity_id":   coalesce(col.method.replace(HTTP_ACTIVITIES), "Unknown"),
+            "activity_id":   coalesce(http_activity(col.method), "Unknown"),
             "severity_id":   when(col.classification == "Severe").then("Low").otherwise("Informational"),
             "status_id":     when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
             "status_code":   col.elb_status_code,
@@ -176,7 +177,7 @@ MAPPER = Mapper(
             "load_balancer.classification":    col.classification,
             "load_balancer.status_detail":     col.classification_reason,
             "load_balancer.error_message":     col.error_reason,
-            "http_request.http_method":      col.method.where(col.method.is_in(*HTTP_ACTIVITIES)),
+            "http_request.http_method":      http_method(col.method),
             "http_request.url.url_string":   coalesce(col.url, col.request),
             "http_request.url.scheme":       col.scheme,
             "http_request.url.hostname":     col.host,

@@ -17,11 +17,11 @@ from ocsf_mappers.testing.samples import Json, leaves, named_rows
 from ocsf_mappers.vocabulary.claims import Compare, IsIn, Test
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.texts import Epoch, Extract, Iso8601, Replace, ReplacePrefix
-from ocsf_mappers.vocabulary.values import Column, Sql
+from ocsf_mappers.vocabulary.values import Coalesce, Column, Sql
 from ocsf_mappers.vocabulary.values import Json as Member
 from ocsf_mappers.vocabulary.word import Word
 
-_ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$")
+_ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?$")
 _EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{10}\.\d{1,6})$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
@@ -44,7 +44,7 @@ def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     kept, said = found_in(event), captions(mapper.name)
     found = []
     for path, value in leaves(record):
-        if value is None or value == {} or dropped(mapper, path):
+        if value is None or value == {} or value in mapper.blank or dropped(mapper, path):
             continue
         if not spellings(value, said.get(path, {})) & kept:
             found.append((path, str(value)))
@@ -77,10 +77,21 @@ def captions(source: str) -> Mapping[str, Mapping[str, set[str]]]:
     for event in registry.load(source).events:
         for given in event.words.values():
             for word in given.every():
-                if isinstance(word, Replace) and (path := _path(word.inner)):
+                if not isinstance(word, Replace):
+                    continue
+                for path in _chosen_from(word.inner):
                     for old, new in word.pairs:
                         found.setdefault(path, {}).setdefault(old, set()).add(new)
     return found
+
+
+def _chosen_from(word: Word) -> Iterator[str]:
+    """The source paths that a text may come from."""
+    if isinstance(word, Coalesce):
+        for inner in word.items:
+            yield from _chosen_from(inner)
+    elif path := _path(word):
+        yield path
 
 
 @cache

@@ -1,24 +1,37 @@
 """What logs of HTTP requests have in common: methods as OCSF has them, and how a request line is cut."""
 
-HTTP_ACTIVITIES = {
-    "CONNECT": "Connect",
-    "DELETE": "Delete",
-    "GET": "Get",
-    "HEAD": "Head",
-    "OPTIONS": "Options",
-    "POST": "Post",
-    "PUT": "Put",
-    "TRACE": "Trace",
-}
-"""Method -> activity of HTTP Activity, of those that OCSF knows in every version; PATCH came with 1.8.0."""
+from __future__ import annotations
+
+from ocsf_mappers.vocabulary.expr import Expr, sql, when
+
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE")
+"""The methods that every OCSF version knows. `http_method` may hold no other text; PATCH is one from 1.8.0 on only."""
+
+HTTP_ACTIVITIES = {name: name.capitalize() for name in METHODS}
+"""Method -> activity of HTTP Activity, of those that OCSF knows in every version."""
 
 URL = (
     r"(?P<url>(?P<scheme>[A-Za-z]+)://(?P<host>\[[^\]]*\]|[^/:?]*)(?::(?P<port>\d+))?(?P<path>/[^?]*)?"
-    r"(?:\?(?P<query>.*))?|(?P<own_path>/[^?]*)(?:\?(?P<own_query>.*))?|.*)"
+    r"(?:\?(?P<query>.*))?"
+    r"|(?P<own_path>/[^?]*)(?:\?(?P<own_query>.*))?|.*)"
 )
 REQUEST_LINE = rf"(?P<method>[^\s-]\S*) {URL} (?P<http_version>\S+)"
-"""For `parts` of a reader: method, whole URL and its parts (`own_path`, `own_query` of one that begins with a path), and
-version. The URL may hold blanks and quotes. What says that there was no request, such as `- - - `, does not fit."""
+"""For `parts` of a reader: method, whole URL and its parts (`own_path`, `own_query` of one that begins with a path),
+and version. The URL may hold blanks and quotes. What says that there was no request, such as `- - - `, does not fit."""
 
 REQUEST_COLUMNS = "method url scheme host port path query own_path own_query http_version"
 """The columns that `REQUEST_LINE` gives."""
+
+
+def http_method(method: Expr) -> Expr:
+    """A method for `http_request.http_method`; another text, which is invalid there, stays in `unmapped`."""
+    return method.where(method.is_in(*METHODS))
+
+
+def http_activity(method: Expr) -> Expr:
+    """A method for `activity_id` of HTTP Activity; what is no method of HTTP's is Other and keeps its text.
+
+    PATCH, too, is Other before OCSF 1.8.0.
+    """
+    patch = sql("CASE WHEN {0} = 'PATCH' THEN 'Patch' END", reads=[method], carries=False)
+    return when(method == "PATCH").then(patch).otherwise(method.replace(HTTP_ACTIVITIES))

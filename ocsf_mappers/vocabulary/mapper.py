@@ -13,7 +13,7 @@ from ocsf_mappers.ocsf.tables import Latest, Table
 from ocsf_mappers.readers import Reader
 from ocsf_mappers.vocabulary.check import check_new
 from ocsf_mappers.vocabulary.expr import Column, Expr, Value, flat
-from ocsf_mappers.vocabulary.record import OBJECT_KEY, RecordShape
+from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, RecordShape
 from ocsf_mappers.vocabulary.table import of_mapper
 from ocsf_mappers.vocabulary.word import Word
 
@@ -25,6 +25,11 @@ object_key = Column((OBJECT_KEY,))
 """What the raw object's own name says, null where it says nothing: `object_key.region`, `object_key.account`;
 `object_key.time`, ISO 8601, the beginning of the time that the object covers, and `object_key.window`, how long that is
 (`second`, `minute`, `hour` or `day`)."""
+
+carrier = Column((CARRIER,))
+"""What the document around a record says, null where there is none: `carrier.account`, `carrier.region` and
+`carrier.time`, ISO 8601, of a CloudWatch Logs event or an event of EventBridge; `carrier.log_group` and
+`carrier.log_stream`. Of documents in documents the outer one counts. All of it stays in `unmapped` as well."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,22 @@ OBJECT_KEY = "@key"
 
 OBJECT_KEY_COLUMNS = ("region", "account", "time", "window")
 
+CARRIER = "@carrier"
+"""First step of the columns that come from the document around a record."""
+
+_MILLIS = "try_cast(json_extract_string(_envelope, '$.timestamp') AS BIGINT)"
+CARRIER_COLUMNS = {
+    "account": "coalesce(json_extract_string(_envelope, '$.owner'), json_extract_string(_envelope, '$.account'))",
+    "region": "json_extract_string(_envelope, '$.region')",
+    "time": (
+        "coalesce(json_extract_string(_envelope, '$.time'), "
+        f"strftime(make_timestamp({_MILLIS} * 1000), '%Y-%m-%dT%H:%M:%S.%gZ'))"
+    ),
+    "log_group": "json_extract_string(_envelope, '$.logGroup')",
+    "log_stream": "json_extract_string(_envelope, '$.logStream')",
+}
+"""Name -> SQL over what stood around a record: members of CloudWatch Logs' documents and of EventBridge's events."""
+
 FLATTEN_DEPTH = 6
 """Objects inside an unmapped value are flattened this deep; what lies deeper stays JSON text under its key."""
 
@@ -57,7 +73,8 @@ class RecordShape:
         Raises:
             MappingError: The path is unknown, or an object where a value is needed.
         """
-        if path in self.leaves or (path[0] == OBJECT_KEY and path[1:] in {(name,) for name in OBJECT_KEY_COLUMNS}):
+        beside = {OBJECT_KEY: OBJECT_KEY_COLUMNS, CARRIER: tuple(CARRIER_COLUMNS)}.get(path[0], ())
+        if path in self.leaves or path[1:] in {(name,) for name in beside}:
             return
         dotted = ".".join(path)
         if path in self.objects:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.vocabulary.record import OBJECT_KEY, Path
+from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, Path
 from ocsf_mappers.vocabulary.word import (
     TEXT,
     Consumption,
@@ -23,7 +23,7 @@ from ocsf_mappers.vocabulary.word import (
 ELEMENT, OUTER = "@element", "@outer"
 """First steps of the columns that mean, inside `each`, the element itself and the record around it."""
 
-_SPECIAL = {OBJECT_KEY: "object_key", OUTER: "outer", ELEMENT: "element"}
+_SPECIAL = {OBJECT_KEY: "object_key", CARRIER: "carrier", OUTER: "outer", ELEMENT: "element"}
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,15 @@ def test_the_example_mapper_is_a_source_once_it_is_installed(project: Path, tmp_
     (about / "entry_points.txt").write_text(f"[ocsf_lake.sources]\n{listed}")
     # A process of its own, as its user has it.
     path = f"{tmp_path / 'installed'}:{project / 'mappers'}:{PROJECT}"
-    listed = subprocess.run(
-        [sys.executable, "-m", "ocsf_lake", "sources"], env=environment(PYTHONPATH=path), cwd=tmp_path,
-        capture_output=True, text=True, check=False,
-    ).stdout  # fmt: skip
-    assert "example_dns" in listed
+    (tmp_path / "dns.jsonl").write_text("".join(json.dumps(query) + "\n" for query in QUERIES))
+    asked = (
+        "import ocsf_lake; from ocsf_mappers import registry\n"
+        "lake = ocsf_lake.create('lake'); lake.ingest('dns.jsonl')\n"
+        "print(lake.sql('SELECT rcode FROM example_dns ORDER BY 1').to_arrow().to_pydict(), registry.names())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", asked], env=environment(PYTHONPATH=path), cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "{'rcode': ['NXDomain', 'NoError']}" in run.stdout, run.stderr
+    assert "'example_dns'" in run.stdout

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.flows.support import environment
 from tests.support import PROJECT
 
@@ -19,6 +21,7 @@ def steps() -> Iterator[tuple[str, str]]:
     yield from BLOCK.findall(PAGE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     # one shell for all of it, as its reader has one; a line of ours tells where the output of each block ends
     script, shown = ["set -e", "export COLUMNS=200"], []

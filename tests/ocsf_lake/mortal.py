@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def works() -> dict[str, Callable[..., object]]:
 
     from ocsf_lake.export import run as export
     from ocsf_lake.ingest import run as ingest
-    from ocsf_lake.upkeep import compact, replay
+    from ocsf_lake.upkeep import compact, remap, replay
     from ocsf_mappers import registry
 
     def mended(settings: Any) -> object:
@@ -112,11 +113,20 @@ def works() -> dict[str, Callable[..., object]]:
         finally:
             registry.load = load
 
+    def remapped(settings: Any) -> object:
+        chosen = remap.Chosen("tiny", date(2025, 3, 11), date(2025, 3, 11))
+        load, registry.load = registry.load, lambda _: MENDED  # type: ignore[assignment]
+        try:
+            return remap.remap(settings, chosen)
+        finally:
+            registry.load = load
+
     return {
         "ingest": lambda settings, uri, source=None: ingest.ingest([uri], settings, source),
         "replay": mended,
         "export": lambda settings, bucket: export.export(settings, "tiny", bucket, "calls"),
         "compaction": compact.compact,
+        "remap": remapped,
     }
 
 

@@ -123,7 +123,7 @@ class _DiedError(BaseException):
 
 
 def test_batches_that_failed_come_last_and_alone(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = settings(batch_objects=1, workers=4)
+    found = settings(batch_objects=1, workers=2)
     planned = ingest.plan([str(logs)], found, CLOUDTRAIL)
     suspects = planned.batch_ids[:3]
     from ocsf_lake.lake import opened

@@ -21,6 +21,16 @@ CONTROL = json.dumps({
     "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking health of destination Firehose."}],
 })  # fmt: skip
 QUERY = {"version": "1.1", "query_timestamp": "2025-03-11T09:00:00Z", "query_name": "a.example.", "srcaddr": "10.0.0.1"}
+ASFF = {
+    "SchemaVersion": "2018-10-08",
+    "Id": "f1",
+    "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/securityhub",
+}
+OCSF = {
+    "class_uid": 2003,
+    "finding_info": {"uid": "f1"},
+    "metadata": {"product": {"uid": "arn:aws:securityhub:eu-west-1::productv2/aws/securityhub"}},
+}
 FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
 
 
@@ -66,6 +76,22 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
         (
             "/flat/111122223333_vpcflowlogs_eu-west-1_fl-0a1b_20250311T0905Z_hash.log.gz",
             KeyFacts("aws_vpc_flow", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://aws-waf-logs-b/AWSLogs/111122223333/WAFLogs/cloudfront/acl/2025/03/11/09/05/x.log.gz",
+            KeyFacts("aws_waf", "111122223333", "cloudfront", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/111122223333/network-firewall/alert/eu-west-1/edge/2025/03/11/09/x.log.gz",
+            KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_network-firewall_tls_eu-west-1_edge_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_waflogs_eu-west-1_my-acl_20250311T0905Z_hash.log.gz",
+            KeyFacts("aws_waf", "111122223333", "eu-west-1", "20250311"),
         ),
         (
             "s3://b/AWSLogs/..%2F..%2Fetc/CloudTrail/eu-west-1/2025/03/11/x",
@@ -125,6 +151,13 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         (CONTROL + in_cloudwatch(flow(1)), "aws_vpc_flow"),
         (in_cloudwatch(in_eventbridge("GuardDuty Finding", FINDING)), "aws_guardduty"),
         (json.dumps(in_eventbridge("GuardDuty Malware Protection Object Scan Result", {})), "aws_guardduty"),
+        (json.dumps(in_eventbridge("Security Hub Findings - Imported", {"findings": [ASFF]})), "aws_securityhub"),
+        (json.dumps({"Findings": [ASFF]}), "aws_securityhub"),
+        (json.dumps({"Findings": [FINDING]}), "aws_guardduty"),
+        (json.dumps(ASFF), "aws_securityhub"),
+        (json.dumps(in_eventbridge("Findings Imported V2", {"findings": [OCSF]})), "aws_securityhub_ocsf"),
+        (json.dumps({"Findings": [OCSF]}), "aws_securityhub_ocsf"),
+        (json.dumps(OCSF | {"metadata": {"product": {"uid": "x"}}}), None),
         (json.dumps(in_eventbridge("EC2 Instance State-change Notification", {}, "aws.ec2")), None),
         (json.dumps(in_eventbridge("AWS API Call via CloudTrail", call(1, text='"query_name":'))), "aws_cloudtrail"),
         (json.dumps({"Type": "Notification", "TopicArn": "t", "MessageId": "1", "Message": json.dumps(FINDING)}),
@@ -153,7 +186,10 @@ def test_parquet_is_told_by_its_columns() -> None:
     assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
 
 
-@pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver", "aws_vpc_flow"])
+TOLD = ["aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver", "aws_vpc_flow", "aws_waf"]
+
+
+@pytest.mark.parametrize("source", TOLD)
 def test_every_sample_is_told_by_its_content(source: str) -> None:
     wrong = []
     for path in sorted((SAMPLES / source).iterdir()):

@@ -10,7 +10,6 @@ import fsspec
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.deliveries import Wanted
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.inputs.window import Window, day_in
@@ -73,8 +72,9 @@ def test_the_days_of_each_source_and_nothing_else(source: str, bucket: str) -> N
     assert sorted(listed(source, bucket)) == sorted(KEYS[source])
 
 
-def test_every_source_of_the_project_is_delivered_somehow() -> None:
-    assert [name for name in registry.names() if not deliveries.delivery(name).patterns] == []
+def test_every_source_of_the_project_is_delivered_or_recognized_somehow() -> None:
+    found = registry.sources().values()
+    assert [source.name for source in found if not source.delivery.patterns and not source.marks] == []
 
 
 @pytest.mark.parametrize(

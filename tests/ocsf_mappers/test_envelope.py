@@ -74,6 +74,23 @@ def test_every_log_event_is_a_record_with_what_stands_around_all() -> None:
     assert [json.loads(around_text(one.around) or "")["id"] for one in found] == ["0", "1", "2"]
 
 
+def test_every_item_of_a_list_is_a_record_with_what_stands_around_all() -> None:
+    found = opened(json.dumps(event({"a": 1, "findings": [RECORD, RECORD]})).encode(), CARRIERS)
+    assert [json.loads(one.text) for one in found] == [RECORD, RECORD]
+    around = [around_text(one.around) or "" for one in found]
+    assert [json.loads(text)["detail"] for text in around] == [{"a": 1, "findings": None}] * 2
+    again = json.loads(wrapped(found[1].text.decode(), around[1], CARRIERS))
+    assert again == event({"a": 1, "findings": [RECORD]})
+
+
+def test_an_empty_list_holds_no_record() -> None:
+    assert opened(json.dumps(event({"findings": []})).encode(), CARRIERS) == []
+    (found,) = opened(json.dumps(event({"findings": {"detail": 1}})).encode(), CARRIERS)
+    assert json.loads(found.text) == {"findings": {"detail": 1}}
+    (found,) = opened(json.dumps({"findings": [RECORD]}).encode(), CARRIERS)
+    assert found.around is None, "only an event's are known to be records"
+
+
 @pytest.mark.parametrize("events", [None, [], "one"])
 def test_a_control_message_is_dropped_whatever_it_holds(events: object) -> None:
     control = document("CWL CONTROL MESSAGE: Checking health of destination Firehose.", kind="CONTROL_MESSAGE")

@@ -145,6 +145,7 @@ def test_nothing_is_taken_that_is_no_text_or_nothing(library) -> None:
 
 
 def test_columns_outlive_what_read_them(library) -> None:
+    gc.freeze()  # a million objects of other tests are no garbage of this one, and take two seconds each time
     reader = CompiledMembers(["a", "b"], library)
     records = pa.chunked_array([pa.array([f'{{"a":"{number % 7}","b":"{number}"}}' for number in range(10_000)])])
     (first, second), _ = reader.read(records)

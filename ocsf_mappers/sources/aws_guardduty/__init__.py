@@ -74,11 +74,14 @@ RECORD = pa.struct([
     ])),
 ])  # fmt: skip
 
+NO_YEAR = r'("\d{0,3}[^\d]|\d{0,3}[^\d"\s])'
+"""Security Hub's findings have a SchemaVersion as well, such as 2018-10-08."""
+
 MAPPER = Mapper(
     name="aws_guardduty",
     product=Product("GuardDuty"),
     readers=[
-        JsonRecords(lists=("Findings", "findings"), pascal_case="SchemaVersion"),
+        JsonRecords(lists=("Findings", "findings"), pascal_case="SchemaVersion", pascal_value=NO_YEAR),
     ],
     record=RECORD,
     blank=("",),

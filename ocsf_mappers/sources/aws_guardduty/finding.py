@@ -171,7 +171,7 @@ FINDING: Fields = {
     # occurrence
     "time": coalesce(col.updatedAt.iso8601(), col.createdAt.iso8601(), service.eventLastSeen.iso8601()),
     # one telling of a finding, and the finding that all its tellings share
-    "metadata.uid":             text("{}/{}", col.id, col.updatedAt),
+    "metadata.uid":             sql("{0} || '/' || {1}", reads=[col.id, col.updatedAt], carries=False),
     "metadata.correlation_uid": col.id,
     "metadata.log_version":     col.schemaVersion,
     "metadata.product.uid":          col.arn.extract("^(arn:[^/]+:detector/[^/]+)"),

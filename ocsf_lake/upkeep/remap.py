@@ -1,0 +1,405 @@
+"""Events of days that are in the lake, mapped once more by today's mapper, a partition at a time.
+
+What a compaction does for the same rows in fewer files, this does for new rows in place of the old ones: the files of a
+partition are written into its next generation, and every catalog gets them instead of those before in one step (see
+`ocsf_lake.upkeep.compact`, whose fence, steps and time of grace they share). So a reader sees each record once, under
+the old mapper or the new one.
+
+A partition is rewritten whole or not at all. Each of its rows must come out in the same partition again, from the
+object that it names, with the content that it was read with; where one does not, the partition stays as it is, and the
+reason names the record. Records in quarantine are none of it: `ocsf-lake quarantine replay` maps those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ocsf_lake.config import Settings
+from ocsf_lake.ingest import engines, moving
+from ocsf_lake.ingest.parts import SetAsideError, Source
+from ocsf_lake.ingest.routing import Router
+from ocsf_lake.inputs import fields
+from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger import generations
+from ocsf_lake.ledger.compactions import Compactions, Held, Merge, Move, Output, Plan, StaleError
+from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.storage import fetched, layout, objects, parquet, retry
+from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.store import Store
+from ocsf_lake.storage.writer import MOST_BYTES, Writer
+from ocsf_lake.text import plural
+from ocsf_lake.upkeep import compact, merge
+from ocsf_mappers import Engine
+from ocsf_mappers.errors import OcsfMappersError, ReadError
+
+ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
+
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Wanted = Mapping[tuple[str, str], Numbers | None]
+"""URI and ETag of an object -> numbers of its records, sorted; None for all that come out where they are wanted."""
+
+
+@dataclass
+class Summary:
+    """What was mapped once more.
+
+    Args:
+        partitions: Partitions that were rewritten, or would be.
+        rows: Their rows that were mapped once more.
+        current: Partitions whose rows are today's mapper's already.
+        refused: Partition, as table and values -> why it stays as it was.
+        busy: Tables that another worker compacts or rewrites.
+        is_dry: Whether it was only said what would be done.
+    """
+
+    partitions: int = 0
+    rows: int = 0
+    current: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+    is_dry: bool = False
+
+    @property
+    def message(self) -> str:
+        """The run in one line."""
+        verb = "would be mapped" if self.is_dry else "were mapped"
+        parts = [f"{plural(self.rows, 'event')} of {plural(self.partitions, 'partition')} {verb} once more"]
+        if self.current:
+            parts.append(f"{plural(self.current, 'partition')} by today's mapper already")
+        if self.refused:
+            parts.append(f"{plural(len(self.refused), 'partition')} left as they were")
+        return "; ".join(parts)
+
+
+class RefusedError(Exception):
+    """A partition cannot be rewritten; the message says why."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is to be mapped once more.
+
+    Args:
+        source: Name of the source.
+        first: First day of events, UTC.
+        last: Last day of events, included.
+        accounts: Only these; empty for all.
+        regions: Only these; empty for all.
+        below: Only rows whose objects lie below this URI may be rewritten; "" for any.
+    """
+
+    source: str
+    first: date
+    last: date
+    accounts: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    below: str = ""
+
+    def has(self, values: str) -> bool:
+        """Whether a partition, its values with `/` between, is among it."""
+        region, account, day = values.split("/")
+        return (
+            day != layout.UNKNOWN
+            and f"{self.first:%Y%m%d}" <= day <= f"{self.last:%Y%m%d}"
+            and (not self.accounts or account in self.accounts)
+            and (not self.regions or region in self.regions)
+        )
+
+
+def remap(
+    settings: Settings, chosen: Chosen, *, dry_run: bool = False, progress: Callable[[Summary], None] | None = None
+) -> Summary:
+    """Maps the events of some days once more.
+
+    Args:
+        settings: The lake; the OCSF version that events get.
+        chosen: The source and the days.
+        dry_run: Only say what would be done; raw objects are read all the same.
+        progress: Called after each partition.
+
+    Raises:
+        ConfigError: There is no such source.
+        LostError: Another worker may have taken over; running again continues.
+        WriteError: The lake or a catalog refused; running again continues.
+        RetriableError: A store, catalog or database does not answer.
+    """
+    mapper = fields.mapper(chosen.source, settings)
+    summary = Summary(is_dry=dry_run)
+    with opened(settings, patient=True) as lake:
+        engine = engines.engine(mapper, settings.ocsf_version)
+        for table in mapper.tables:
+            with lake.leases.held(moving.lease(table)) as lease:
+                if lease is None:
+                    summary.busy.append(table)
+                    continue
+                compact.settle_open(lake, table, lease)
+                if (reason := compact.refusal(lake, table)) is not None:
+                    summary.refused[table] = reason
+                    continue
+                work = _Work(lake, engine, chosen, lease, dry_run)
+                for values in Compactions(lake.ledger.engine).values(table):
+                    if chosen.has(values):
+                        work.partition(table, values, summary)
+                        if progress is not None:
+                            progress(summary)
+    return summary
+
+
+@dataclass
+class _Work:
+    lake: Lake
+    engine: Engine
+    chosen: Chosen
+    lease: Lease
+    dry_run: bool
+
+    def partition(self, table: str, values: str, summary: Summary) -> None:
+        """Rewrites one partition, where it has rows of another version of the mapper."""
+        self.lease.check()
+        found = Compactions(self.lake.ledger.engine)
+        generation, files = found.held(table, [values])[values]
+        partition = Partition(table, tuple(values.split("/")))
+        with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+            folder = Path(name)
+            try:
+                merges, made = self._merges(partition, generation + 1, files, folder)
+                if not merges:
+                    summary.current += any(item.source == self.chosen.source for item in files)
+                    return
+                if not self.dry_run:
+                    self._write(found, partition, generation + 1, files, merges, made)
+            except (RefusedError, StaleError, fetched.LakeFileError) as error:
+                summary.refused[f"{table}/{values}"] = str(error)
+                return
+        summary.partitions += 1
+        summary.rows += sum(output.rows for one in merges for output in one.outputs)
+
+    def _write(
+        self, found: Compactions, partition: Partition, generation: int, files: Sequence[Held],
+        merges: Sequence[Merge], made: Mapping[str, Path],
+    ) -> None:  # fmt: skip
+        to = generations.folder(partition, generation)
+        inputs = {path for one in merges for path in one.inputs}
+        paths = [item.file.path for item in files if item.file.path not in inputs]
+        copied = {path: f"{to}/{path.rpartition('/')[2]}" for path in paths}
+        move = Move("/".join(partition.values), generation, tuple(merges), copied)
+        said = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
+        plan = Plan(hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS], partition.table, (move,))
+        found.plan(plan)
+        moving.reached("planned", plan.id)
+        try:
+            for output in (output for one in merges for output in one.outputs):
+                self.lease.check()
+                compact.put(self.lake, output, made[output.path])
+                moving.reached("merged", plan.id)
+            plan = found.fence(plan)
+        except StaleError:
+            compact.abandon(self.lake, plan)
+            raise
+        moving.reached("fenced", plan.id)
+        moving.forward(self.lake, plan, self.lease)
+
+    # -- new files ----------------------------------------------------------------------------------------------------
+    def _merges(
+        self, partition: Partition, generation: int, files: Sequence[Held], folder: Path
+    ) -> tuple[list[Merge], dict[str, Path]]:
+        """The files that take the place of the partition's, on this machine's disk; none where all rows are current."""
+        merges: list[Merge] = []
+        made: dict[str, Path] = {}
+        groups: dict[tuple[str, ...], list[Held]] = {}
+        for item in files:
+            if item.source == self.chosen.source:
+                if item.is_shipping:
+                    raise RefusedError("an export takes files of it; try again when that is done")
+                groups.setdefault(item.targets, []).append(item)
+        for number, (targets, some) in enumerate(sorted(groups.items())):
+            own = folder / str(number)
+            own.mkdir()
+            found = self._group(partition, generation, targets, some, own)
+            for one, paths in found:
+                merges.append(one)
+                made |= {output.path: path for output, path in zip(one.outputs, paths, strict=True)}
+        return merges, made
+
+    def _group(
+        self, partition: Partition, generation: int, targets: tuple[str, ...], files: Sequence[Held], folder: Path
+    ) -> Iterator[tuple[Merge, list[Path]]]:
+        inputs = {item.file.path: item.file.sha256 for item in sorted(files, key=lambda item: item.file.path)}
+        (folder / "old").mkdir()
+        paths = fetched.fetch(self.lake.store, list(inputs.items()), folder / "old")
+        wanted, is_current = _rows_of(paths, self.engine.fingerprint)
+        if is_current:
+            return
+        mapped = self.mapped(partition, wanted, folder / "new")
+        to = generations.folder(partition, generation)
+        all_inputs = sorted(inputs.items())
+        for class_uid, (rows, own) in sorted(mapped.items()):
+            said = ["remap", partition.table, partition.values, self.engine.fingerprint, class_uid, all_inputs]
+            merge_id = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:ID_DIGITS]
+            size = sum(path.stat().st_size for path in own)
+            shares = merge.shares(rows, -(-size // self.lake.settings.compact_file_bytes))
+            outputs, kept = [], []
+            (sorting := folder / f"class-{class_uid}").mkdir()
+            written = merge.written(own, partition.table, shares, self.lake.settings, sorting)
+            for part, (share, file) in enumerate(zip(shares, written, strict=True)):
+                path = f"{to}/{layout.file_name(merge_id, part, class_uid)}"
+                kept.append(file.rename(folder / f"{class_uid}-{part}.parquet"))
+                outputs.append(Output(path, share, kept[-1].stat().st_size, fetched.sha256(kept[-1])))
+                file.touch()  # who wrote it removes it
+            one = Merge(
+                merge_id, self.chosen.source, self.engine.version, class_uid, targets, inputs, tuple(outputs),
+                self.engine.fingerprint,
+            )  # fmt: skip
+            inputs = {}  # of several classes, the first one has what all were made of
+            yield one, kept
+
+    def mapped(self, partition: Partition, wanted: Wanted, folder: Path) -> dict[int, tuple[int, list[Path]]]:
+        """Maps records once more into files, by class: their rows and paths.
+
+        Raises:
+            RefusedError: An object is not to be had as it was, or a record does not come out where it was.
+        """
+        settings = self.lake.settings
+        refs = [self._ref(uri, etag) for uri, etag in sorted(wanted)]
+        reading = Source(self.engine.mapper, settings, refs)
+        router = Router(self.engine, engines.of_settings(self.engine.version, settings))
+        writer = Writer(settings, "remapped")
+        folder.mkdir()
+        found: dict[int, tuple[int, list[Path]]] = {}
+
+        def end_files() -> None:
+            for file, data in writer.ended(lambda _: "."):
+                assert file.class_uid is not None
+                path = folder / file.path.rpartition("/")[2]
+                path.write_bytes(data)
+                rows, paths = found.get(file.class_uid, (0, []))
+                found[file.class_uid] = (rows + file.rows, [*paths, path])
+
+        for ref in refs:
+            numbers = wanted[ref.uri, ref.etag]
+            seen: list[Numbers] = []
+            reasons: dict[int, str] = {}
+            try:
+                for piece in reading.pieces(ref):
+                    for routed in router.map([(piece.raw_object, piece.chunk)]):
+                        if routed.engine.mapper.name == self.chosen.source:
+                            events = _only(routed.mapped.events, numbers)
+                            seen.append(events["source_record"].to_numpy())
+                            self._add(writer, events, partition, strict=numbers is not None)
+                            if writer.bytes > MOST_BYTES:
+                                end_files()
+                            reasons |= _reasons(routed.mapped.rejects, numbers)
+            except (OcsfMappersError, SetAsideError, OSError) as error:
+                if isinstance(error, objects.ObjectError | ReadError | SetAsideError | OSError):
+                    raise RefusedError(f"{ref.uri}: {error}") from error
+                raise
+            lost = np.setdiff1d(numbers, np.concatenate(seen)) if numbers is not None and seen else numbers
+            if lost is not None and len(lost):
+                why = reasons.get(int(lost[0]), "the mapper makes no event of it")
+                raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
+        end_files()
+        known = [numbers for numbers in wanted.values() if numbers is not None]
+        before, after = sum(map(len, known)), sum(rows for rows, _ in found.values())
+        if before != after and len(known) == len(wanted):
+            raise RefusedError(f"{before:,} records would become {after:,} events")
+        return found
+
+    def _add(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> None:
+        for place, class_uid, rows in parquet.split(events):
+            if place != partition and not strict:
+                continue
+            if place != partition:
+                where = f"{place.table}/{'/'.join(place.values)}"
+                record, uri = rows["source_record"][0].as_py(), rows["source_object"][0].as_py()
+                raise RefusedError(f"record {record} of {uri} would be in {where} instead")
+            writer.add([(place, class_uid, rows)])
+        writer.settle()
+
+    def _ref(self, uri: str, etag: str) -> ObjectRef:
+        """An object as it is now, which has to be as it was."""
+        if self.chosen.below and not uri.startswith(f"{self.chosen.below.rstrip('/')}/") and uri != self.chosen.below:
+            raise RefusedError(f"it has events of {uri}, which is not below {self.chosen.below}")
+        try:
+            fs, path = objects.filesystem(uri, self.lake.settings.input_access)
+            ref = objects.unhashed(fs, retry.call(fs.info, path))
+            ref = ref if ref.etag else objects.with_etag(ref)
+        except (OSError, objects.ObjectError) as error:
+            raise RefusedError(f"{uri} is not to be had: {error}") from error
+        if ref.etag != etag:
+            raise RefusedError(f"{uri} has another content than the one that was read")
+        return replace(ref, uri=uri)
+
+
+def _rows_of(paths: Sequence[Path], version: str) -> tuple[Wanted, bool]:
+    """Where the rows of files come from, and whether all are of this version of the mapper."""
+    found: dict[tuple[str, str], list[Numbers]] = {}
+    is_current = True
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(columns=list(ROWS_OF)):
+            is_current = is_current and set(pc.unique(batch["mapper_version"]).to_pylist()) <= {version}
+            keys = pa.table({name: batch[name] for name in ROWS_OF[:3]}).group_by(list(ROWS_OF[:2]))
+            grouped = keys.aggregate([("source_record", "list")])
+            lists = grouped["source_record_list"].combine_chunks()
+            for number, row in enumerate(grouped.select(list(ROWS_OF[:2])).to_pylist()):
+                key = (row["source_object"], row["source_etag"])
+                found.setdefault(key, []).append(lists[number].values.to_numpy())
+    return {key: np.unique(np.concatenate(parts)) for key, parts in found.items()}, is_current
+
+
+def again(
+    lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store
+) -> list[FileInfo]:
+    """Lost files of partitions that were mapped once more, made again from all raw objects whose records they may have.
+
+    Args:
+        lake: The lake.
+        engine: Of the mapper by which they were made.
+        lease: Of who does it.
+        outputs: The files of one partition and class.
+        refs: The objects.
+        aside: Where the files are put.
+
+    Raises:
+        RefusedError: Other rows come out than were there.
+    """
+    partition, class_uid = outputs[0].partition, outputs[0].class_uid
+    assert class_uid is not None
+    work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), lease, dry_run=True)
+    with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+        folder = Path(name)
+        made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")
+        rows, paths = made.get(class_uid, (0, []))
+        if rows != (wanted := sum(file.rows for file in outputs)):
+            raise RefusedError(f"{rows:,} events come out, and there were {wanted:,}")
+        (folder / "sorted").mkdir()
+        shares = [file.rows for file in outputs]
+        found = []
+        written = merge.written(paths, partition.table, shares, lake.settings, folder / "sorted")
+        for output, file in zip(outputs, written, strict=True):
+            found.append(replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file)))
+            aside.put_new(output.path, file)
+        return found
+
+
+def _only(rows: pa.Table, numbers: Numbers | None) -> pa.Table:
+    return rows if numbers is None else rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
+
+
+def _reasons(rejects: pa.Table, numbers: Numbers | None) -> dict[int, str]:
+    """Why the first of these records are no events."""
+    return {row["source_record"]: row["reason"] for row in _only(rejects, numbers).slice(0, 100).to_pylist()}

@@ -228,6 +228,7 @@ ODD_TEXTS = {
     ("dst_endpoint.hostname", "m%C3%A4il.example.com"),
     ("tls.sni", "m%C3%A4il.example.com"),
     ("load_balancer.ip", "nowhere"),
+    ("src_endpoint.ip", "nowhere"),
     ("evidences.src_endpoint.ip", "198.51.100.300"),
     # values_odd.jsonl
     ("src_endpoint.ip", "unknown"),

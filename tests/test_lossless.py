@@ -49,6 +49,7 @@ FOLDERS = {
     "aws_nlb": "nlb",
     "aws_network_firewall": "networkfirewall",
     "aws_route53_resolver": "route53",
+    "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",

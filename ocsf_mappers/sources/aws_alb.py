@@ -109,7 +109,7 @@ arn = text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, objec
 
 CLOUD: Fields = {
     "cloud.provider": "AWS",
-    "cloud.account.uid": object_key.account,
+    "cloud.account.uid": coalesce(object_key.account, col["envelope.owner"]),
     "cloud.region": object_key.region,
 }
 
@@ -118,7 +118,7 @@ MAPPER = Mapper(
     product=Product("Elastic Load Balancing", feature="Application Load Balancer"),
     readers=[DelimitedInJson(LINES), LINES],
     record=text_struct(
-        f"{ACCESS} client_ip client_port target_ip target_port {REQUEST_COLUMNS}"
+        f"envelope.owner {ACCESS} client_ip client_port target_ip target_port {REQUEST_COLUMNS}"
         " listener_port tls_protocol tls_cipher tls_handshake_latency leaf_client_cert_subject leaf_client_cert_validity"
         " leaf_client_cert_serial_number tls_verify_status tls_keyexchange"
     ),

@@ -86,7 +86,7 @@ BOTH: Fields = {
     "start_time": col.time.iso8601(),
     "duration":   milliseconds,
     "cloud.provider":    "AWS",
-    "cloud.account.uid": object_key.account,
+    "cloud.account.uid": coalesce(object_key.account, col["envelope.owner"]),
     "cloud.region":      object_key.region,
     # primary: the client speaks with the load balancer, which speaks with an instance behind it
     "src_endpoint.ip":       col.client_ip,
@@ -113,7 +113,7 @@ MAPPER = Mapper(
     name="aws_clb",
     product=Product("Elastic Load Balancing", feature="Classic Load Balancer"),
     readers=[DelimitedInJson(LINES), LINES],
-    record=text_struct(f"{FIELDS} client_ip client_port backend_ip backend_port {REQUEST_COLUMNS}"),
+    record=text_struct(f"envelope.owner {FIELDS} client_ip client_port backend_ip backend_port {REQUEST_COLUMNS}"),
     table="clb",
     sorted_by=["src_endpoint.ip"],
     events=[

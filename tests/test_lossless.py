@@ -43,6 +43,7 @@ def _corpus(samples: Path, source: str) -> Parts:
 FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
+    "aws_cloudfront": "cloudfront",
     "aws_cloudtrail": "cloudtrail",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",

@@ -33,6 +33,7 @@ from tests.support import (
 FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
+    "aws_cloudfront": "cloudfront",
     "aws_cloudtrail": "cloudtrail",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
@@ -69,6 +70,7 @@ ALLOWED_REJECTS = {
     # cut off in the pages that they are from
     "aws_alb": Counter({CUT.format(4): 2, CUT.format(5): 1}),
     "aws_clb": Counter(),
+    "aws_cloudfront": Counter(),
     "aws_nlb": Counter(),
     "aws_route53_resolver": Counter(),
     # parsed by another program, which named the members anew

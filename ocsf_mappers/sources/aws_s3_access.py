@@ -143,5 +143,5 @@ SOURCE = Source(
         r"\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
         r"(?P<kind>)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
     ),
-    marks=Marks(lines=(rf"[0-9a-f]{{20,}} [a-z0-9.-]+ \[\d\d/[A-Z][a-z]{{2}}/\d{{4}}:.*",)),
+    marks=Marks(lines=(r"[0-9a-f]{20,} [a-z0-9.-]+ \[\d\d/[A-Z][a-z]{2}/\d{4}:.*",)),
 )

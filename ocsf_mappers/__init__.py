@@ -38,7 +38,7 @@ from ocsf_mappers.vocabulary.expr import (
     text,
     when,
 )
-from ocsf_mappers.vocabulary.http import REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
+from ocsf_mappers.vocabulary.http import HTTP_ACTIVITIES, REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from ocsf_mappers.vocabulary.record import JSON, text_struct
@@ -47,6 +47,7 @@ from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
 __all__ = [
     "CLOUDWATCH",
     "DEFAULT_VERSION",
+    "HTTP_ACTIVITIES",
     "JSON",
     "PROTOCOL_NAMES",
     "PROTOCOL_NUMBERS",

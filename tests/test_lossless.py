@@ -45,10 +45,11 @@ FOLDERS = {
     "aws_clb": "clb",
     "aws_cloudfront": "cloudfront",
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
-    "aws_nlb": "nlb",
     "aws_network_firewall": "networkfirewall",
+    "aws_nlb": "nlb",
     "aws_route53_resolver": "route53",
     "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",
@@ -110,7 +111,7 @@ def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool
 
 @pytest.mark.slow  # shown of the sample logs, which each source has
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", FOLDERS)
 def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path) -> None:
     if source not in FOLDERS:
         pytest.skip("there are no real logs of it to hand")

@@ -35,10 +35,11 @@ FOLDERS = {
     "aws_clb": "clb",
     "aws_cloudfront": "cloudfront",
     "aws_cloudtrail": "cloudtrail",
+    "aws_config": "config",
     "aws_eks_audit": "eks",
     "aws_guardduty": "guardduty",
-    "aws_nlb": "nlb",
     "aws_network_firewall": "networkfirewall",
+    "aws_nlb": "nlb",
     "aws_route53_resolver": "route53",
     "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",
@@ -75,6 +76,7 @@ ALLOWED_REJECTS = {
     "aws_route53_resolver": Counter(),
     # parsed by another program, which named the members anew
     "aws_s3_access": Counter({NO_S3: 11, f"{NO_S3}; api.operation: required attribute is missing": 5}),
+    "aws_config": Counter(),
     "aws_guardduty": Counter(),
     "aws_securityhub": Counter(),
     # custom formats with neither start nor end

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers import CLOUDWATCH, JsonRecords, Reader
 from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.layouts import Layout, Pairs, Pattern, Values
+from ocsf_mappers.readers.lines import FieldNames, Lines
 from ocsf_mappers.readers.parquet import ParquetRows
 from ocsf_mappers.readers.streams import Blocks
 
@@ -29,6 +31,12 @@ DEPTH = 4
 """Members of objects are looked at so deep; what lies deeper stays JSON text."""
 EXAMPLES = 3
 SEPARATORS = ("\t", ",", ";", "|", " ")
+QUOTES: tuple[tuple[str, ...], ...] = ((), ('""',), ('""', "[]"))
+"""What may stand around values that hold the separator, the least first."""
+LEAST_VALUES, USUALLY = 3, 0.9
+"""A line has so many values, and of all lines more than this share has as many."""
+
+_NAME = re.compile(r"[A-Za-z_#][\w .()/-]*")
 
 Path = tuple[str, ...]
 
@@ -137,7 +145,7 @@ def look(data: bytes) -> Look:
     text = _text(data)
     if text.lstrip()[:1] in (b"{", b"["):
         return _json(text)
-    return _delimited(text)
+    return _lines(text)
 
 
 def _text(data: bytes) -> bytes:
@@ -203,27 +211,77 @@ def _one_line(raw: str) -> str:
     return raw if "\n" not in raw else json.dumps(json.loads(raw), ensure_ascii=False)
 
 
-def _delimited(text: bytes) -> Look:
+def _lines(text: bytes) -> Look:
+    """A text log: by `#Fields:`, its header line, as pairs of name and value, or by how many values a line has.
+
+    Lines that have nothing of that in common are one column, for a regular expression to cut.
+    """
     lines = [line for line in text.decode("utf-8", errors="replace").splitlines() if line.strip()][: RECORDS + 1]
+    if named := next((line for line in lines[:10] if line.startswith("#Fields:")), None):
+        separator = "\t" if any("\t" in line for line in lines if not line.startswith("#")) else " "
+        reader = Lines(fields=FieldNames(sep=separator), comment="#", label="W3C text")
+        code = f'Lines(fields=FieldNames(sep={_quoted(separator)}), comment="#", label="W3C text")'
+        return _read(reader, code, lines, [_column(name) for name in named.removeprefix("#Fields:").split()])
     for separator in SEPARATORS:
-        rows = [line.split(separator) for line in lines]
-        width = len(rows[0]) if rows else 0
-        if width >= 3 and sum(len(row) == width for row in rows) > 0.9 * len(rows):
-            break
-    else:
-        raise ConfigError(
-            "the sample is neither JSON nor Parquet, and no character separates as many values in every line; write the"
-            " reader by hand, docs/readers.md lists them"
-        )
-    header = all(re.fullmatch(r"[A-Za-z_#][\w .()/-]*", name) for name in rows[0])
-    names = [_column(name) for name in rows[0]] if header else [f"field_{number + 1}" for number in range(width)]
-    body = [row for row in rows[1 if header else 0 :] if len(row) == width]
+        if lines and _fits(Pairs(separator), lines) > USUALLY * len(lines):
+            code = f'Lines((Pairs({_quoted(separator)}),), label="pairs of name and value")'
+            return _read(Lines((Pairs(separator),), label="pairs of name and value"), code, lines, ())
+    for quotes in QUOTES:
+        for separator in SEPARATORS:
+            counts = [_count(line, separator, quotes) for line in lines]
+            usual, often = Counter(counts).most_common(1)[0] if counts else (0, 0)
+            if usual < LEAST_VALUES or often <= USUALLY * len(lines):
+                continue
+            header = [_column(name) for name in lines[0].split(separator)]
+            if not quotes and counts[0] == usual and all(map(_NAME.fullmatch, lines[0].split(separator))):
+                return _headed(lines, header, separator)
+            names = " ".join(f"field_{number + 1}" for number in range(usual))
+            values = Values(names, separator, quotes)
+            given = f", quotes={quotes!r}" if quotes else ""
+            code = f"Lines((Values(COLUMNS, {_quoted(separator)}{given}),))"
+            return _read(Lines((values,)), code, lines, names.split())
+    if not lines or any("\0" in line for line in lines):
+        raise ConfigError("the sample is neither JSON nor Parquet nor text")
+    # Whatever its lines are, a regular expression reads them; its author names the groups.
+    code = 'Lines((Pattern(r"(?P<line>.*)"),))'
+    return _read(Lines((Pattern("(?P<line>.*)"),)), code, lines, ["line"])
+
+
+def _count(line: str, separator: str, quotes: tuple[str, ...]) -> int:
+    return Values("x", separator, quotes).count(line)
+
+
+def _fits(layout: Layout, lines: Sequence[str]) -> int:
+    """How many lines are laid out so."""
+    return int(layout.read(pa.array(lines, pa.string()), "-")[0].sum())
+
+
+def _read(reader: Lines, code: str, lines: Sequence[str], names: Sequence[str]) -> Look:
+    """What a reader makes of the lines."""
+    text = "\n".join(lines).encode()
+    records: list[dict[str, Any]] = []
+    known: dict[str, None] = dict.fromkeys(names)
+    for chunk in reader.read(Blocks(BytesIO(text))):
+        own = [_column(name) for name in chunk.names]
+        known.update(dict.fromkeys(own))
+        for row in chunk.records.select([f"c{number}" for number in range(len(own))]).to_pylist():
+            values = zip(own, row.values(), strict=True)
+            records.append({name: value for name, value in values if value is not None and value != ""})
+    if not records:
+        raise ConfigError("no line of the sample is a record")
+    kept = "\n".join(lines[: KEPT_RECORDS + sum(line.startswith("#") for line in lines[:10])])
+    return Look(reader, code, len(records), _members(records, list(known)), f"{kept}\n".encode(), ".log")
+
+
+def _headed(lines: Sequence[str], names: Sequence[str], separator: str) -> Look:
+    rows = [line.split(separator) for line in lines[1:]]
+    body = [row for row in rows if len(row) == len(names)]
     records = [{name: value for name, value in zip(names, row, strict=True) if value not in ("-", "")} for row in body]
     if not records:
         raise ConfigError("the sample has a header line and no records")
     reader = Delimited(columns=tuple(names), default=tuple(names), sep=separator)
     code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={_quoted(separator)})"
-    kept = lines[: KEPT_RECORDS + int(header)]
+    kept = lines[: KEPT_RECORDS + 1]
     return Look(reader, code, len(records), _members(records, names), ("\n".join(kept) + "\n").encode(), ".log")
 
 

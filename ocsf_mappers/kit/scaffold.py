@@ -11,6 +11,7 @@ from ocsf_mappers.kit.propose import Proposal, Row
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.json_records import JsonRecords
+from ocsf_mappers.readers.lines import Lines
 from ocsf_mappers.readers.parquet import ParquetRows
 from ocsf_mappers.vocabulary.expr import Expr
 
@@ -32,7 +33,7 @@ def module(name: str, found: Look, proposal: Proposal) -> str:
     imports = ["EventMap", "Mapper", "Marks", "Product", "Source", "col", "text_struct", _reader_class(found)]
     imports += ["Having"] if isinstance(found.reader, JsonRecords) else []
     imports += ["JSON"] if any(member.is_json for member in found.members) else []
-    imports += ["CLOUDWATCH"] if "CLOUDWATCH" in found.code else []
+    imports += [word for word in ("CLOUDWATCH", "FieldNames", "Pairs", "Pattern", "Values") if word in found.code]
     imports += ["object_key"] if cloud or proposal.row_of("time") is None else []
     record = _record(found)
     arrow = "\nimport pyarrow as pa\n" if "pa." in record else ""
@@ -144,7 +145,7 @@ def _folded(text: str, indent: int) -> str:
 
 
 def _record(found: Look) -> str:
-    if isinstance(found.reader, Delimited | ParquetRows):
+    if isinstance(found.reader, Delimited | Lines | ParquetRows):
         names = " ".join(member.path[0] for member in found.members)
         columns = _folded(names, 12)
         quoted = f'"""\n    {columns}\n"""' if "\n" in columns else f'"{columns}"'
@@ -268,4 +269,6 @@ def _marks(found: Look) -> str:
             return f"    marks=Marks(members=(Having(all_of=({joined})),)),"
         why = "# no member is in every record: say what marks one, or name the source when you ingest"
         return f"    {why}\n    marks=Marks(),"
+    if isinstance(found.reader, Lines):
+        return "    # say what a line looks like, `lines`, or how an object begins, `heads`\n    marks=Marks(),"
     return "    marks=Marks(columns=frozenset(COLUMNS.split())),"

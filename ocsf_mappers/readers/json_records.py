@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,7 @@ from ocsf_mappers.readers.envelope import (
 )
 from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.readers.json_split import KEPT_BYTES, RECORD_BYTES, TOO_LONG, Piece, Windows, split, text_array
+from ocsf_mappers.readers.members import RepeatedError, raw_members
 from ocsf_mappers.readers.streams import Blocks
 
 WINDOW_BYTES = 16 << 20
@@ -50,6 +52,9 @@ class JsonRecords:
         pascal_case: Member that some deliveries write with a capital, such as `SchemaVersion`; the names of all members
             of such a record, at any depth, then lose the capital they begin with. Names that hold other signs than
             letters, digits and `_` stay as they are: they are data, not names.
+        renamed: Member -> name it is read under, where it is the record's own and the record has none of that name:
+            names that differ by capitals alone cannot both be declared.
+        drops: Member -> text there -> why such a record is a counted drop: what the service writes for itself.
         pascal_value: RE2 pattern that the JSON of this member's value begins with, where records of other logs that
             come in the same objects have a member of that name too.
     """
@@ -58,6 +63,8 @@ class JsonRecords:
     envelopes: tuple[Envelope, ...] = ()
     pascal_case: str | None = None
     pascal_value: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    drops: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     label: str = "JSON"
     texts: bool = False
     """Whether a document may hold a line of text in a record's place; otherwise such a document is bad."""
@@ -119,8 +126,9 @@ class JsonRecords:
         if escaped:
             # What comes as text inside an envelope is spelled by the log itself, so this comes after it was opened.
             records = records.set_column(1, "_raw", surrogates.whole(records["_raw"].combine_chunks()))
+        records = self._without_drops(records, dropped)
         all_bad = sorted([*bad, *too_long, *not_utf8], key=lambda item: item.record)
-        yield Chunk(self._camel_case(records), all_bad, dropped)
+        yield Chunk(self._with_names(self._camel_case(records)), all_bad, dropped)
 
     def _opened(
         self, raw: pa.Array, numbers: pa.Array, bad: Sequence[Bad], before: int
@@ -164,6 +172,28 @@ class JsonRecords:
         column = pa.array(around, pa.string()) if any(item is not None for item in around) else None
         return pa.array(texts, pa.binary()), pa.array(places, pa.int64()), column, no_record, dropped
 
+    def _with_names(self, records: pa.Table) -> pa.Table:
+        for member, name in self.renamed.items():
+            may_be = pc.match_substring_regex(records["_raw"], f'"{member}"\\s*:')
+            if pc.any(may_be).as_py():
+                pairs = zip(records["_raw"].to_pylist(), may_be.to_pylist(), strict=True)
+                texts = pa.array([_renamed(raw, member, name) if maybe else raw for raw, maybe in pairs], pa.string())
+                records = records.set_column(1, "_raw", texts)
+        return records
+
+    def _without_drops(self, records: pa.Table, dropped: Counter[str]) -> pa.Table:
+        """The records that are none of `drops`; the others are counted by reason."""
+        for member, reasons in self.drops.items():
+            # Text inside a value says nothing: those that may be one are read.
+            may_be = pc.match_substring_regex(records["_raw"], f'"{member}"\\s*:')
+            if not pc.any(may_be).as_py():
+                continue
+            pairs = zip(records["_raw"].to_pylist(), may_be.to_pylist(), strict=True)
+            found = [reasons.get(_text_of(raw, member)) if maybe else None for raw, maybe in pairs]
+            dropped.update(reason for reason in found if reason is not None)
+            records = records.filter(pa.array([reason is None for reason in found], pa.bool_()))
+        return records
+
     def _camel_case(self, records: pa.Table) -> pa.Table:
         if self.pascal_case is None:
             return records
@@ -173,6 +203,24 @@ class JsonRecords:
         pairs = zip(records["_raw"].to_pylist(), spelled.to_pylist(), strict=True)
         renamed = pa.array([_lower_names(text) if capital else text for text, capital in pairs], pa.string())
         return records.set_column(1, "_raw", renamed)
+
+
+def _renamed(record: str, member: str, name: str) -> str:
+    try:
+        members = raw_members(record.encode())
+    except (RepeatedError, msgspec.DecodeError, RecursionError):
+        return record
+    if member not in members or name in members:
+        return record
+    return msgspec.json.encode({name if key == member else key: value for key, value in members.items()}).decode()
+
+
+def _text_of(record: str, member: str) -> str:
+    """A member of a record that is a text; an empty text where it is none, or stands there twice."""
+    try:
+        return str(msgspec.json.decode(raw_members(record.encode())[member], type=str))
+    except (RepeatedError, KeyError, msgspec.DecodeError, RecursionError):
+        return ""
 
 
 _CAPITAL_NAME = re.compile(r"""(?<!\\)"([A-Z])(\w*"\s*:)""", re.ASCII)

@@ -459,13 +459,12 @@ def test_files_that_another_engine_took_out_are_not_replaced(iceberg: IcebergCat
     iceberg.create_or_evolve(VPC)
     (first, held), (second, others) = list(batches.items())[:2]
     iceberg.register(first, held)
-    old = [
-        HeldFile(file.path, file.partition, batch, file.rows, file.bytes, file.sha256)
-        for batch, files in ((first, held), (second, others))
-        for file in files
-    ]
+    def as_held(batch: str, files: list[FileInfo]) -> list[HeldFile]:
+        return [HeldFile(file.path, file.partition, batch, file.rows, file.bytes, file.sha256) for file in files]
+
+    gone = [replace(file, path=f"{file.path}.gone") for file in as_held(first, held)]
     with pytest.raises(WriteError, match="taken out of Iceberg by another engine"):
-        iceberg.replace("f" * 32, old[: len(held) + 1], old[-1:] if len(old) > len(held) + 1 else [])
+        iceberg.replace("f" * 32, [*as_held(first, held), *gone], as_held(second, others))
     assert len(rows_of(iceberg)) == sum(file.rows for file in held)
 
 

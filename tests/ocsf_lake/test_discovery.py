@@ -31,6 +31,7 @@ OCSF = {
     "finding_info": {"uid": "f1"},
     "metadata": {"product": {"uid": "arn:aws:securityhub:eu-west-1::productv2/aws/securityhub"}},
 }
+ITEM = {"configurationItemCaptureTime": "2025-03-11T09:00:00Z", "resourceType": "AWS::S3::Bucket", "resourceId": "b"}
 FINDING = {"schemaVersion": "2.0", "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d1/finding/f1"}
 
 
@@ -73,6 +74,10 @@ PLACE = ("111122223333", "eu-west-1", "20250311")
             KeyFacts("aws_guardduty", "111122223333", "eu-west-1", "20250311"),
         ),
         (
+            "s3://b/AWSLogs/o-abc123/111122223333/Config/eu-west-1/2025/3/1/ConfigHistory/x.json.gz",
+            KeyFacts("aws_config", "111122223333", "eu-west-1", "20250301"),
+        ),
+        (
             "memory://flat/111122223333_CloudTrail_us-gov-west-1_20250311T0905Z_ab_c.json.gz",
             KeyFacts("aws_cloudtrail", "111122223333", "us-gov-west-1", "20250311"),
         ),
@@ -91,6 +96,14 @@ PLACE = ("111122223333", "eu-west-1", "20250311")
         (
             "/flat/111122223333_network-firewall_tls_eu-west-1_edge_20250311T0905Z_hash.log.gz",
             KeyFacts("aws_network_firewall", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "s3://b/AWSLogs/111122223333/VpcLattice/AccessLogs/eu-west-1/2025/03/11/x.json.gz",
+            KeyFacts("aws_vpc_lattice", "111122223333", "eu-west-1", "20250311"),
+        ),
+        (
+            "/flat/111122223333_VpcLatticeResourceAccessLogs_eu-west-1_rcfg-1_20250311T0905Z_hash.json.gz",
+            KeyFacts("aws_vpc_lattice", "111122223333", "eu-west-1", "20250311"),
         ),
         (
             "/flat/111122223333_waflogs_eu-west-1_my-acl_20250311T0905Z_hash.log.gz",
@@ -183,6 +196,10 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         (json.dumps({"Findings": [ASFF]}), "aws_securityhub"),
         (json.dumps({"Findings": [FINDING]}), "aws_guardduty"),
         (json.dumps(ASFF), "aws_securityhub"),
+        (json.dumps({"fileVersion": "1.0", "configurationItems": [ITEM]}), "aws_config"),
+        (json.dumps({"fileVersion": "1.0", "configurationItems": []}), "aws_config"),
+        (json.dumps(in_eventbridge("Config Configuration Item Change", {"configurationItem": ITEM})), "aws_config"),
+        (json.dumps({"invokingEvent": "{}", "configRuleName": "r"}), "aws_config"),
         (json.dumps(in_eventbridge("Findings Imported V2", {"findings": [OCSF]})), "aws_securityhub_ocsf"),
         (json.dumps({"Findings": [OCSF]}), "aws_securityhub_ocsf"),
         (json.dumps(OCSF | {"metadata": {"product": {"uid": "x"}}}), None),
@@ -214,7 +231,10 @@ def test_parquet_is_told_by_its_columns() -> None:
     assert discovery.of_bytes(io.BytesIO(b"PAR1 and nothing"), Limits()) is None
 
 
-TOLD = ["aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver", "aws_vpc_flow", "aws_waf"]
+TOLD = [
+    *("aws_cloudtrail", "aws_eks_audit", "aws_network_firewall", "aws_route53_resolver"),
+    *("aws_vpc_flow", "aws_vpc_lattice", "aws_waf"),
+]
 
 
 @pytest.mark.parametrize("source", TOLD)

@@ -24,6 +24,15 @@ QUESTIONS = {
         "SELECT disposition, count(*) FROM network_firewall_alerts WHERE severity = 'High' AND action = 'Allowed' "
         "GROUP BY ALL ORDER BY ALL": [("Alert", 1), ("Allowed", 1)],
     },
+    "aws_vpc_lattice": {
+        "SELECT status_detail, count(*) FROM vpc_lattice WHERE action = 'Denied' GROUP BY ALL ORDER BY ALL": [
+            ("AccessDenied", 1), ("Network", 1), ("Service", 1),
+        ],
+        "SELECT http_request.url.path, http_request.url.query_string FROM vpc_lattice WHERE status_code = '201'": [
+            ("/orders", "dry=1&x=%20y")
+        ],
+        "SELECT dst_endpoint.ip FROM vpc_lattice_resources WHERE src_endpoint.ip = '2001:db8::7'": [("2001:db8::9",)],
+    },
     "aws_eks_audit": {
         "SELECT actor.user.uid_alt, actor.user.account.uid FROM eks_audit "
         "WHERE activity_name = 'Delete' AND resources[1].type = 'secrets'": [("AROAEXAMPLE0000000001", "444455556666")],

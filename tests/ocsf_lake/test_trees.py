@@ -36,6 +36,10 @@ KEYS = {
     "aws_route53_resolver": [f"AWSLogs/{ONE}/vpcdnsquerylogs/vpc-0a1b2c3d/2025/03/01/j.log.gz"],
     "aws_guardduty": [f"AWSLogs/{ONE}/GuardDuty/eu-west-1/2025/03/01/k.jsonl.gz"],
     "aws_config": [f"AWSLogs/{ONE}/Config/eu-west-1/2025/3/1/ConfigHistory/l.json.gz"],
+    "aws_vpc_lattice": [
+        f"AWSLogs/{ONE}/VpcLattice/AccessLogs/eu-west-1/2025/03/01/p.json.gz",
+        f"AWSLogs/{ONE}/VpcLattice/ResourceAccessLogs/eu-west-1/2025/03/01/q.json.gz",
+    ],
     "aws_waf": [f"AWSLogs/{ONE}/WAFLogs/cloudfront/my-acl/2025/03/01/07/05/m.log.gz"],
     "aws_network_firewall": [f"AWSLogs/{ONE}/network-firewall/alert/eu-west-1/my-firewall/2025/03/01/07/n.log.gz"],
 }

@@ -67,15 +67,24 @@ def test_members_are_seen_with_their_kinds_and_looks() -> None:
         (lines({"version": "0", "detail-type": "x", "source": "y", "detail": PROXY[0]}), 1),
         (FLOW.encode(), 1),
         (FLOW.replace(" ", ",").encode(), 1),
+        (b'2026-03-16T10:00:00Z "a b" 10.0.0.1\n2026-03-16T10:00:01Z "c" 10.0.0.2\n', 2),
+        (b'at=2026-03-16T10:00:00Z who="a b" from=10.0.0.1\nat=2026-03-16T10:00:01Z who=c from=10.0.0.2\n', 2),
+        (b"#Version: 1.0\n#Fields: time c-ip cs-method\n2026-03-16T10:00:00Z\t10.0.0.1\tGET\n", 1),
     ],
-    ids=["lines", "gzip", "list member", "array", "EventBridge", "blanks", "commas"],
+    ids=["lines", "gzip", "list member", "array", "EventBridge", "blanks", "commas", "quotes", "pairs", "W3C"],
 )
 def test_each_format_gives_a_module_whose_records_become_valid_events(
     tmp_path: Path, data: bytes, records: int
 ) -> None:
     _, report = made(tmp_path, data)
     assert report.problems == []
-    assert dict(report.counts) == {"read": records, "events": records, "quarantined": 0, "dropped": 0}
+    assert (report.counts["events"], report.counts["quarantined"]) == (records, 0)
+
+
+def test_lines_of_no_known_form_are_a_column_for_a_regular_expression() -> None:
+    seen = look(b"Mar 16 10:00:00 host sshd[1]: Accepted publickey for ann\nMar 16 10:00:01 host kernel: hello\n")
+    assert [member.name for member in seen.members] == ["line"]
+    assert "Pattern(" in scaffold.module("acme_log", seen, propose("acme_log", seen.members))
 
 
 def test_parquet_is_a_format_too(tmp_path: Path) -> None:
@@ -130,7 +139,7 @@ def test_a_member_that_is_an_object_now_and_then_stays_whole() -> None:
     assert found == {"a"}
 
 
-@pytest.mark.parametrize("data", [b"", b"just words\n", b"{}\n", b"[1, 2]\n", b"a,b,c\n"])
+@pytest.mark.parametrize("data", [b"", b"\0\1\2\n", b"{}\n", b"[1, 2]\n", b"a,b,c\n"])
 def test_a_sample_without_records_is_refused_in_words(data: bytes) -> None:
     with pytest.raises(ConfigError):
         look(data)

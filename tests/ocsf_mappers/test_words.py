@@ -446,6 +446,7 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
         },
         "aws_vpc_flow": {"'start and end are missing", "{0}", "{0} || '; ' ||"},
+        "aws_vpc_lattice": {"CASE WHEN {0} = 'PATCH'", "try_cast({0} AS BIGINT) + "},
         "aws_waf": {
             *("CASE WHEN {0} = 'PATCH'", "{0}", "{0}[1]"),
             *("to_json(nullif(list_filter", "to_json(json_extract_string"),

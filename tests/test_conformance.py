@@ -220,6 +220,7 @@ ODD_TEXTS = {
     ("dst_endpoint.hostname", "m%C3%A4il.example.com"),
     ("tls.sni", "m%C3%A4il.example.com"),
     ("load_balancer.ip", "nowhere"),
+    ("src_endpoint.ip", "nowhere"),
     # values_odd.jsonl
     ("src_endpoint.ip", "unknown"),
 }

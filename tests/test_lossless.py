@@ -43,6 +43,7 @@ def _corpus(samples: Path, source: str) -> Parts:
 FOLDERS = {
     "aws_alb": "alb",
     "aws_clb": "clb",
+    "aws_cloudfront": "cloudfront",
     "aws_cloudtrail": "cloudtrail",
     "aws_config": "config",
     "aws_eks_audit": "eks",
@@ -50,6 +51,7 @@ FOLDERS = {
     "aws_network_firewall": "networkfirewall",
     "aws_nlb": "nlb",
     "aws_route53_resolver": "route53",
+    "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",
     "aws_vpc_flow": "vpcflow",
     "aws_waf": "waf",

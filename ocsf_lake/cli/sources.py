@@ -44,11 +44,12 @@ def described() -> list[dict[str, Any]]:
     found = []
     for name, mapper in registry.usable()[0].items():
         product = mapper.product
+        name_of_product = product.name.removeprefix(f"{product.vendor} ")  # AWS WAF is not AWS's AWS WAF
         classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
         found.append(
             {
                 "source": name,
-                "product": " ".join(filter(None, [product.vendor, product.name, product.feature])),
+                "product": " ".join(filter(None, [product.vendor, name_of_product, product.feature])),
                 "formats": [reader.label for reader in mapper.readers],
                 "classes": [f"{item.caption} [{item.uid}]" for item in classes],
                 "tables": list(mapper.tables),

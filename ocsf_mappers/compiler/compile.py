@@ -36,6 +36,7 @@ from ocsf_mappers.vocabulary import lists
 from ocsf_mappers.vocabulary.expr import as_word
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.table import column_type
+from ocsf_mappers.vocabulary.texts import Epoch, Iso8601
 from ocsf_mappers.vocabulary.values import ListOf, Literal, columns
 from ocsf_mappers.vocabulary.word import ABSENT, Consumption, Resolver, Word, both
 
@@ -252,8 +253,7 @@ class Compiler:
 
     def _events(self) -> Iterator[str]:
         yield "*"
-        failed = self._failed()
-        yield f"({' OR '.join(failed.values()) or 'false'}) AS failing"
+        yield f"({' OR '.join(self._strikes()) or 'false'}) AS failing"
         for path in self.paths:
             if self.kinds[path] == "caption" and (text := self._other_text(path)):
                 yield f"CASE WHEN v{self.numbers[path]} = {captions.OTHER} THEN {text} END AS o{self.numbers[path]}"
@@ -277,6 +277,22 @@ class Compiler:
                 )
                 tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
         return tests
+
+    def _strikes(self) -> list[str]:
+        """SQL that is true where some text could not be read as what it was read for.
+
+        That is where an attribute stays empty, and where one of several texts for a time could not be read and another
+        one was taken: each answers for itself.
+        """
+        unread = []
+        for path in filter(self.is_time, self.numbers):
+            for mapped in filter(None, self._everywhere(path)):
+                times = [word for word in mapped.word.every() if isinstance(word, Epoch | Iso8601)]
+                # A text that is tried in several forms is read if one of them fits.
+                for text in dict.fromkeys(word.inner for word in times if word != mapped.word):
+                    tried = [f"{word.sql(self.column)} IS NULL" for word in times if word.inner == text]
+                    unread.append(f"({text.sql(self.column)} IS NOT NULL AND {' AND '.join(tried)})")
+        return list(dict.fromkeys([*self._failed().values(), *unread]))
 
     # -- what is left over --------------------------------------------------------------------------------------------
     @cached_property

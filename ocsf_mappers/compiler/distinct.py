@@ -258,7 +258,7 @@ class _Distinct(Compiler):
         pairs = {f"j{number}": sql for number, sql in enumerate(self._leftovers.pairs())}
         wanted |= pairs
         wanted |= {facts.unlisted[name]: sql for name, sql in self._unlisted()}
-        strikes = list(self._failed().values())
+        strikes = self._strikes()
         if validated:
             tallies, checks = self._checks
             inner |= tallies

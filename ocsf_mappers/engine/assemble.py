@@ -52,6 +52,10 @@ class Assembler:
         """The array at a path, and where it is present: a boolean a row, or one for all rows."""
         leaf = self.leaf(path)
         if leaf is not None:
+            if pa.types.is_integer(leaf.values.type) and leaf.values.type != field.type:
+                # What is a number of 32 bits in the version that the table is of may have 64 in a later one. One that
+                # does not fit fails its record.
+                leaf = leaf.map(lambda values: values.cast(field.type))
             return leaf.array(self.length), self._present(path, leaf)
         if not pa.types.is_struct(field.type):
             return pa.nulls(self.length, field.type), False

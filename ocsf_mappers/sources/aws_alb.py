@@ -9,7 +9,6 @@ name neither the load balancer nor its own address. Health check logs, in the sa
 """
 
 from ocsf_mappers import (
-    HTTP_ACTIVITIES,
     REQUEST_COLUMNS,
     REQUEST_LINE,
     DelimitedInJson,
@@ -25,6 +24,8 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
+    http_activity,
+    http_method,
     object_key,
     sql,
     text,
@@ -108,7 +109,7 @@ arn = text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, objec
 
 CLOUD: Fields = {
     "cloud.provider": "AWS",
-    "cloud.account.uid": object_key.account,
+    "cloud.account.uid": coalesce(object_key.account, col["envelope.owner"]),
     "cloud.region": object_key.region,
 }
 
@@ -117,7 +118,7 @@ MAPPER = Mapper(
     product=Product("Elastic Load Balancing", feature="Application Load Balancer"),
     readers=[DelimitedInJson(LINES), LINES],
     record=text_struct(
-        f"{ACCESS} client_ip client_port target_ip target_port {REQUEST_COLUMNS}"
+        f"envelope.owner {ACCESS} client_ip client_port target_ip target_port {REQUEST_COLUMNS}"
         " listener_port tls_protocol tls_cipher tls_handshake_latency leaf_client_cert_subject leaf_client_cert_validity"
         " leaf_client_cert_serial_number tls_verify_status tls_keyexchange"
     ),
@@ -147,7 +148,7 @@ MAPPER = Mapper(
         }),
         EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
             # classification
-            "activity_id":   coalesce(col.method.replace(HTTP_ACTIVITIES), "Unknown"),
+            "activity_id":   coalesce(http_activity(col.method), "Unknown"),
             "severity_id":   when(col.classification == "Severe").then("Low").otherwise("Informational"),
             "status_id":     when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
             "status_code":   col.elb_status_code,
@@ -176,7 +177,7 @@ MAPPER = Mapper(
             "load_balancer.classification":    col.classification,
             "load_balancer.status_detail":     col.classification_reason,
             "load_balancer.error_message":     col.error_reason,
-            "http_request.http_method":      col.method.where(col.method.is_in(*HTTP_ACTIVITIES)),
+            "http_request.http_method":      http_method(col.method),
             "http_request.url.url_string":   coalesce(col.url, col.request),
             "http_request.url.scheme":       col.scheme,
             "http_request.url.hostname":     col.host,

@@ -7,7 +7,6 @@ seconds are -1 where a request went no further.
 """
 
 from ocsf_mappers import (
-    HTTP_ACTIVITIES,
     REQUEST_COLUMNS,
     REQUEST_LINE,
     DelimitedInJson,
@@ -23,6 +22,8 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
+    http_activity,
+    http_method,
     object_key,
     sql,
     text,
@@ -85,7 +86,7 @@ BOTH: Fields = {
     "start_time": col.time.iso8601(),
     "duration":   milliseconds,
     "cloud.provider":    "AWS",
-    "cloud.account.uid": object_key.account,
+    "cloud.account.uid": coalesce(object_key.account, col["envelope.owner"]),
     "cloud.region":      object_key.region,
     # primary: the client speaks with the load balancer, which speaks with an instance behind it
     "src_endpoint.ip":       col.client_ip,
@@ -112,7 +113,7 @@ MAPPER = Mapper(
     name="aws_clb",
     product=Product("Elastic Load Balancing", feature="Classic Load Balancer"),
     readers=[DelimitedInJson(LINES), LINES],
-    record=text_struct(f"{FIELDS} client_ip client_port backend_ip backend_port {REQUEST_COLUMNS}"),
+    record=text_struct(f"envelope.owner {FIELDS} client_ip client_port backend_ip backend_port {REQUEST_COLUMNS}"),
     table="clb",
     sorted_by=["src_endpoint.ip"],
     events=[
@@ -121,13 +122,13 @@ MAPPER = Mapper(
             **BOTH,
         }),
         EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
-            "activity_id": coalesce(col.method.replace(HTTP_ACTIVITIES), "Unknown"),
+            "activity_id": coalesce(http_activity(col.method), "Unknown"),
             "status_id":   when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
             "status_code": col.elb_status_code,
             **BOTH,
             "dst_endpoint.hostname":         col.host,
             "dst_endpoint.port":             col.port,
-            "http_request.http_method":      col.method.where(col.method.is_in(*HTTP_ACTIVITIES)),
+            "http_request.http_method":      http_method(col.method),
             "http_request.url.url_string":   coalesce(col.url, col.request),
             "http_request.url.scheme":       col.scheme,
             "http_request.url.hostname":     col.host,

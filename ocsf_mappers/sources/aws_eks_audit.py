@@ -124,6 +124,7 @@ MAPPER = Mapper(
             # context
             "metadata.uid":             text("{}/{}", col.auditID, col.stage),
             "metadata.correlation_uid": col.auditID,
+            "metadata.original_time":   coalesce(col.stageTimestamp, col.timestamp),
             "metadata.log_level":       col.level,
             "metadata.product.version": col.apiVersion,
             "cloud.provider":    "AWS",

@@ -116,6 +116,7 @@ region_of_zone = col.availability_zone.extract(r"^([a-z]+(?:-[a-z]+)+-\d+)")
 COMMON: Fields = {
     # occurrence
     "metadata.event_code":          event.event_type,
+    "metadata.original_time":       event.timestamp,
     "metadata.logged_time":         col.event_timestamp.epoch_seconds(),
     # context
     "metadata.product.feature.uid": col.firewall_name,

@@ -61,7 +61,7 @@ MAPPER = Mapper(
     name="aws_nlb",
     product=Product("Elastic Load Balancing", feature="Network Load Balancer"),
     readers=[DelimitedInJson(LINES), LINES],
-    record=text_struct(f"{FIELDS} client_ip client_port destination_ip destination_port"),
+    record=text_struct(f"envelope.owner {FIELDS} client_ip client_port destination_ip destination_port"),
     table="nlb",
     sorted_by=["src_endpoint.ip"],
     listed={"version": ["2.0"], "type": ["tls"]},
@@ -79,7 +79,7 @@ MAPPER = Mapper(
             # context
             "metadata.product.version": col.version,
             "cloud.provider":    "AWS",
-            "cloud.account.uid": object_key.account,
+            "cloud.account.uid": coalesce(object_key.account, col["envelope.owner"]),
             "cloud.region":      object_key.region,
             # primary: where the client connected to is an address of the load balancer
             "src_endpoint.ip":       col.client_ip,

@@ -141,7 +141,12 @@ def _double(text: str) -> str | None:
     return f"={int(value)}" if value.is_integer() and abs(value) < 2**53 else f"={value!r}"
 
 
+_LOG_TIME = re.compile(r"^\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}$")
+
+
 def _instant(text: str) -> str | None:
+    if _LOG_TIME.match(text):
+        return f"@{datetime.strptime(text, '%d/%b/%Y:%H:%M:%S %z').timestamp():.6f}"
     if _ISO.match(text):
         try:
             moment = datetime.fromisoformat(text)

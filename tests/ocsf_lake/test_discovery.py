@@ -47,6 +47,9 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
     return {"version": "0", "id": "1", "detail-type": kind, "source": source, "detail": detail}
 
 
+PLACE = ("111122223333", "eu-west-1", "20250311")
+
+
 @pytest.mark.parametrize(
     ("uri", "facts"),
     [
@@ -125,6 +128,31 @@ def in_eventbridge(kind: str, detail: object, source: str = "aws.guardduty") -> 
             KeyFacts("aws_route53_resolver", "111122223333", None, "20250311"),
         ),
         ("s3://b/logs/app.json", KeyFacts()),
+        *(
+            (f"{folder}/111122223333_elasticloadbalancing_eu-west-1_{name}", KeyFacts(source, *PLACE))
+            for folder in ("s3://b/AWSLogs/111122223333/elasticloadbalancing/eu-west-1/2025/03/11", "/flat")
+            for source, name in {
+                "aws_alb": "app.shop.50dc6c49_20250311T0905Z_10.0.0.1_2x.log.gz",
+                "aws_nlb": "net.mail.c6e77e28_20250311T0905Z_2x.log.gz",
+                "aws_clb": "old-shop_20250311T0905Z_203.0.113.1_2x.log",
+            }.items()
+        ),
+        (
+            "s3://b/AWSLogs/111122223333/elasticloadbalancing/eu-west-1/2025/03/11/"
+            "conn_log.111122223333_elasticloadbalancing_eu-west-1_app.shop.50dc6c49_20250311T0905Z_10.0.0.1_2x.log.gz",
+            KeyFacts("aws_alb", *PLACE),
+        ),
+        ("s3://b/AWSLogs/111122223333/elasticloadbalancing/eu-west-1/2025/03/11/mine.log", KeyFacts()),
+        (
+            "s3://b/access/111122223333/eu-west-1/reports/2025/03/11/2025-03-11-09-05-00-0123456789ABCDEF",
+            KeyFacts("aws_s3_access", *PLACE),
+        ),
+        ("s3://b/access2025-03-11-09-05-00-0123456789ABCDEF", KeyFacts("aws_s3_access", None, None, "20250311")),
+        ("s3://b/cdn/E1A2B3C4D5E6F7.2025-03-11-09.0a1b2c3d.gz", KeyFacts("aws_cloudfront", None, None, "20250311")),
+        (
+            "s3://b/AWSLogs/111122223333/CloudFront/E1A2B3C4D5E6F7.2025-03-11-09.0a1b2c3d.parquet",
+            KeyFacts("aws_cloudfront", "111122223333", None, "20250311"),
+        ),
     ],
 )  # fmt: skip
 def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> None:

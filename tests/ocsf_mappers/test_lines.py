@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ocsf_mappers
-from ocsf_mappers import DelimitedInJson, FieldNames, Lines, Pairs, Pattern, Values
+from ocsf_mappers import DelimitedInJson, FieldNames, Lines, Pairs, Pattern, RawObject, Values, registry
 from ocsf_mappers.readers import Chunk, json_split, lines, streams
 from ocsf_mappers.readers.streams import Blocks
 from ocsf_mappers.readers.tokens import tokens
-from tests.support import PROJECT
+from ocsf_mappers.testing import lossless
+from tests.support import PROJECT, as_events, cases, engine
 
 QUOTED = Values("a b c d", quotes=('""', "[]"), optional=1, more=True)
 LAYOUTS = (
@@ -172,6 +173,7 @@ def test_a_line_comes_out_of_what_cloudwatch_puts_around_it() -> None:
     assert (number, json.loads(text)["logEvents"][0]["message"]) == (2, "x")
     # what is kept in quarantine is read again as it was
     assert bad(read(reader, text)) == [(1, text)]
+    assert reader.former_text(text) == text
     (kept,) = [row for chunk in chunks if "envelope.id" in chunk.names for row in chunk.records["_text"].to_pylist()]
     assert json.loads(kept)["logEvents"] == [event]
 
@@ -246,6 +248,43 @@ def test_chunk_boundaries_change_nothing_and_every_line_is_told_once(reader: Lin
 
 def test_a_record_is_bounded() -> None:
     assert lines.RECORD_BYTES == json_split.RECORD_BYTES
+
+
+def _with_lines() -> list[str]:
+    return [name for name in registry.names() if any(isinstance(r, Lines) for r in registry.load(name).readers)]
+
+
+@pytest.mark.parametrize("source", _with_lines())
+def test_a_changed_line_loses_nothing(source: str) -> None:
+    mapper = registry.load(source)
+    reader = next(reader for reader in mapper.readers if isinstance(reader, Lines))
+    pool = [
+        line
+        for case in cases(source)
+        if case.path.suffix == ".log"
+        for line in case.path.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    signs = ['"', "\\", " ", "[", "-", ":", "é", "\t", "0", "?", "%"]
+
+    @settings(bounded, max_examples=6)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        written = []
+        for line in data.draw(st.lists(st.sampled_from(pool), min_size=5, max_size=15)):
+            at = data.draw(st.integers(0, len(line)))
+            written.append(line[:at] + data.draw(st.sampled_from(signs)) + line[at + data.draw(st.integers(0, 2)) :])
+        chunks = read(reader, "\n".join(written) + "\n")
+        mapped = engine(source).map([(RawObject("memory://lines"), chunk) for chunk in chunks])
+        assert mapped.read == len(written)
+        events = {lake["source_record"]: event for event, lake in as_events(mapped.events)}
+        for chunk in chunks:
+            for number, record in lossless.records(chunk):
+                assert number not in events or lossless.lost(mapper, record, events[number]) == []
+        for row in mapped.rejects.to_pylist():
+            assert row["raw"] == written[row["source_record"] - 1]
+
+    check()
 
 
 PAGE = (PROJECT / "docs" / "readers.md").read_text(encoding="utf-8")

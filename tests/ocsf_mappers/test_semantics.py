@@ -25,7 +25,7 @@ from ocsf_mappers import (
     when,
 )
 from ocsf_mappers.readers import Chunk
-from tests.support import Json, dig, flows, ocsf, reasons
+from tests.support import Json, dig, flows, map_bytes, ocsf, reasons
 
 COLUMNS = "start a b c n"
 BASE = {
@@ -450,3 +450,24 @@ def test_a_time_that_cannot_be_read_is_kept_although_another_stands_in(start: st
     (event,) = ocsf(run(fields, [{"a": start, "b": "1770106500"}]).events)
     assert event["time"] == 1770106500000
     assert event["unmapped"]["a"] == start
+
+
+def test_a_time_that_cannot_be_read_stays_where_another_takes_its_place() -> None:
+    mapper = Mapper(
+        name="times",
+        product=Product("Times"),
+        readers=[JsonRecords(lists=())],
+        record=text_struct("a b"),
+        events=[
+            EventMap("base_event", {
+                "activity_id": "Unknown",
+                "severity_id": "Informational",
+                "time": coalesce(col.a.iso8601(), col.b.epoch_seconds()),
+                "start_time": coalesce(col.a.iso8601(), col.a.epoch_seconds()),
+                "cloud.provider": "AWS",
+            }),
+        ],
+    )  # fmt: skip
+    lines = b'{"a": "yesterday", "b": 1767225600}\n{"a": "2026-01-01T00:00:00Z"}\n{"a": 1767225600, "b": 1767225600}\n'
+    mapped = map_bytes(Engine(mapper), lines)
+    assert [event.get("unmapped") for event in ocsf(mapped.events)] == [{"a": "yesterday"}, None, None]

@@ -439,14 +439,21 @@ def test_conditions_and_case_read_as_they_are_said() -> None:
 def test_sql_is_the_last_way_out(source: str) -> None:
     """Each template of a source is one thing that the vocabulary cannot say yet: few enough to be listed here."""
     known = {
-        "aws_alb": {"CAST(round(1000 * "},
-        "aws_clb": {"CAST(round(1000 * ", "CASE WHEN least("},
+        "aws_alb": {"CAST(round(1000 * ", "CASE WHEN {0} = 'PATCH'"},
+        "aws_clb": {"CAST(round(1000 * ", "CASE WHEN least(", "CASE WHEN {0} = 'PATCH'"},
+        "aws_cloudfront": {"CASE WHEN {0} = 'PATCH'", "CAST(round(1000 * ", "{0} || 'T' || {1} || 'Z'"},
         "aws_cloudtrail": {"coalesce(strftime"},
+        "aws_config": {
+            *("CASE json_type({0})", "{0} || '/' || {1} || '/'", "{0} || ':' || {1} || ':' || {2} || '/'"),
+            *("{0} || ':' || {1} || ':' || {2}", "json_array(", "to_json("),
+            *("{0} || '/' || {1} || coalesce(",),
+        },
         "aws_eks_audit": {"json_extract_string({0}, '$[0]')", "nullif(to_json(json_extract_string"},
         "aws_guardduty": {"list_filter(from_json", "to_json(list_transform", "regexp_replace(", "{0} || '/' || {1}"},
         "aws_network_firewall": {
             *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
         },
+        "aws_s3_access": {"strftime(", "concat_ws("},
         "aws_securityhub": {
             *("nullif(array_to_string(json_extract_string({0}, '$[*].Description'",),
             *("nullif(array_to_string(json_extract_string({0}, '$[*].ReasonCode'",),

@@ -132,7 +132,7 @@ def _in_folders() -> dict[str, Path]:
 
 
 def shadowed() -> dict[str, Path]:
-    """Sources in folders that one of this package, or an installed one, has the name of: name -> file, which is not read.
+    """Sources in folders that are called as one of this package or an installed one: name -> file, which is not read.
 
     Nobody replaces a source by dropping a file somewhere; `use_file` does it for who names the file.
     """

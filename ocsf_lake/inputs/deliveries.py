@@ -77,13 +77,17 @@ def all_patterns() -> list[str]:
 
 
 def lookback_days() -> int:
-    """A regular run looks so many days back, whatever the source."""
-    return max(source.delivery.lookback_days for source in registry.sources().values())
+    """A regular run looks so many days back, whatever the source that is delivered by days."""
+    return max((found.lookback_days for found in _by_days()), default=Delivery().lookback_days)
 
 
 def sweep_days() -> int:
-    """A sweep looks so many days back, whatever the source."""
-    return max(source.delivery.sweep_days for source in registry.sources().values())
+    """A sweep looks so many days back, whatever the source that is delivered by days."""
+    return max((found.sweep_days for found in _by_days()), default=Delivery().sweep_days)
+
+
+def _by_days() -> Iterator[Delivery]:
+    return (source.delivery for source in registry.sources().values() if source.delivery.patterns)
 
 
 @dataclass(frozen=True)

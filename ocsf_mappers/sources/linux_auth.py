@@ -160,7 +160,7 @@ MAPPER = Mapper(
             "activity_id":   when(switch).then(col.program).when(ended).then("Logoff").otherwise("Logon"),
             "severity_id":   when(failed & switch).then("Medium").when(failed).then("Low").otherwise("Informational"),
             "status_id":     when(failed).then("Failure").otherwise("Success"),
-            "status_detail": coalesce(col.refusal, col.invalid.lower()),
+            "status_detail": coalesce(col.refusal, col.invalid),
             # primary
             "auth_protocol_id": col.method,
             "logon_type_id":    when((col.service == "sshd") | (~pam & ~switch)).then("Remote Interactive").when(col.service.matches("^crond?$")).then("Batch").when(col.service.is_in("login", "gdm-password")).then("Interactive"),

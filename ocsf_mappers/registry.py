@@ -131,6 +131,15 @@ def _in_folders() -> dict[str, Path]:
     return found
 
 
+def shadowed() -> dict[str, Path]:
+    """Sources in folders that are called as one of this package or an installed one: name -> file, which is not read.
+
+    Nobody replaces a source by dropping a file somewhere; `use_file` does it for who names the file.
+    """
+    others = _own() | _offered().keys()
+    return {name: path for name, path in _in_folders().items() if name in others and name not in _files}
+
+
 def names() -> list[str]:
     """Every source's name, sorted."""
     return sorted(_own() | _offered().keys() | _in_folders().keys())

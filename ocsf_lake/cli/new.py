@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocsf_mappers.kit.look import Look
     from ocsf_mappers.kit.propose import Proposal
 
-EXAMPLE = "ocsf-lake new acme_proxy --from proxy.jsonl --into mappers"
+EXAMPLE = "ocsf-lake new acme_dns --from sample_logs/aws_route53_resolver/firewall.jsonl --into mappers"
 
 READ_BYTES = 64 << 20
 """Of the sample file, at most so much is read; compressed as it is."""

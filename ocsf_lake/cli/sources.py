@@ -24,6 +24,8 @@ def sources(as_json: JsonOption = False) -> None:
     broken = registry.usable()[1]
     for reason in broken.values():
         terminal.say(f"error: {reason}")
+    for name, path in registry.shadowed().items():
+        terminal.say(f"{path} is not read: there is a source {name!r} already; give it another name")
     if as_json:
         output.print_json(found)
         raise typer.Exit(int(bool(broken)))

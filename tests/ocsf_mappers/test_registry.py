@@ -86,6 +86,15 @@ def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
     assert registry.load("acme_proxy").product.vendor == "Acne"
 
 
+def test_a_file_in_a_folder_does_not_replace_a_source_of_its_name_and_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "aws_vpc_flow")
+    registry.use_folder(tmp_path)
+    assert registry.load("aws_vpc_flow").product.vendor == "AWS"
+    assert registry.shadowed() == {"aws_vpc_flow": path.resolve()}
+    registry.use_file(path)
+    assert registry.shadowed() == {}
+
+
 def test_a_file_that_is_not_there_is_a_mistake_of_its_caller(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no file"):
         registry.use_file(tmp_path / "acme.py")

@@ -99,6 +99,7 @@ dated = sql(
     carries=False,
 ).iso8601()
 
+is_line = col.program.is_not_null() & col.message.is_not_null()
 numeric = col.address.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")
 pam = col.message.starts_with("pam_unix(")
 switch = col.program.is_in("sudo", "su") & ~pam
@@ -141,7 +142,7 @@ MAPPER = Mapper(
     ),
     sorted_by=["device.hostname", "user.name"],
     events=[
-        EventMap("group_management", where=col.group.is_not_null(), profiles=("cloud", "host"), fields=COMMON | {
+        EventMap("group_management", where=col.group.is_not_null() & is_line, profiles=("cloud", "host"), fields=COMMON | {
             "activity_id": when(col.message.matches("^(?:add|user .* added by) ")).then("Add User").when(col.message.matches("^(?:delete|user .* removed by) ")).then("Remove User")
                            .when(col.message.starts_with("new ")).then("Create").otherwise("Delete"),
             # OCSF 1.1.0 wants a user where a group is made, too
@@ -165,12 +166,13 @@ MAPPER = Mapper(
             "auth_protocol_id": col.method,
             "logon_type_id":    when((col.service == "sshd") | (~pam & ~switch)).then("Remote Interactive").when(col.service.matches("^crond?$")).then("Batch").when(col.service.is_in("login", "gdm-password")).then("Interactive"),
             "is_remote":        when((col.service == "sshd") | (~pam & ~switch)).then(True),
-            "service.name":     coalesce(col.service, col.program),
+            # without these two it is no event, so that JSON with members of the same names is quarantined
+            "service.name":     coalesce(col.service, col.program).where(is_line),
             "session.terminal": col.tty,
             "src_endpoint.ip":       col.address.where(numeric),
             "src_endpoint.hostname": col.address.where(~numeric),
             "src_endpoint.port":     col.port,
-            "dst_endpoint.hostname": col.host,
+            "dst_endpoint.hostname": col.host.where(is_line),
         }),
     ],
 )  # fmt: skip

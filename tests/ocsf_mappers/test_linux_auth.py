@@ -60,3 +60,11 @@ def test_a_name_is_no_address(message: str, user: str, address: str, status: str
     line = f"2026-03-16T10:00:00Z web-1 sshd[7]: {message}"
     (event,) = ocsf(map_bytes(engine("linux_auth"), line.encode()).events)
     assert (dig(event, "user.name"), dig(event, "src_endpoint.ip"), event["status"]) == (user, address, status)
+
+
+@pytest.mark.parametrize("more", [{}, {"host": "web-1"}, {"group": "wheel", "service": "shop"}])
+def test_another_log_in_json_is_no_sign_in(more: dict[str, str]) -> None:
+    line = json.dumps({"time": "2026-03-16T10:00:00Z", "user": "ann", **more})
+    mapped = map_bytes(engine("linux_auth"), line.encode())
+    assert len(mapped.events) == 0
+    assert reasons(mapped) == ["authentication: needs at least one of service, dst_endpoint"]

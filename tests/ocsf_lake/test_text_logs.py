@@ -13,7 +13,7 @@ from tests.support import SAMPLE_LOGS
 
 LOGS = {
     "aws_alb": "access.log", "aws_nlb": "access.log", "aws_clb": "access.log", "aws_s3_access": "access.log",
-    "aws_cloudfront": "standard.log",
+    "aws_cloudfront": "standard.log", "linux_auth": "secure.log",
 }  # fmt: skip
 
 
@@ -31,5 +31,7 @@ def test_logs_are_told_by_their_lines_and_answer(tmp_path: Path, settings: Calla
     deleted = "SELECT resources[1].name FROM s3_access WHERE api.request.uid = 'DELETEMANY000001' ORDER BY 1"
     keys = [name for (name,) in rows(found, deleted)]
     assert numbers == {"alb": 1, "s3_access": 2, "cloudfront": 1}
+    failed = "SELECT count(*) FROM linux_auth WHERE status = 'Failure' AND user.name = 'root'"
+    assert rows(found, failed) == [(3,)]
     # each key of one request is an event, and no duplicate
     assert keys == ["a.csv", "b.csv", "example-reports"]

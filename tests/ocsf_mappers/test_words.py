@@ -465,6 +465,7 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("CASE WHEN {0} = 'PATCH'", "{0}", "{0}[1]"),
             *("to_json(nullif(list_filter", "to_json(json_extract_string"),
         },
+        "linux_auth": {"strftime(coalesce(CASE WHEN", "CASE WHEN {0} IS NOT NULL THEN 'unknown'"},
     }
     mapper = registry.load(source)
     found = {

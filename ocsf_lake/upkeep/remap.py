@@ -147,7 +147,8 @@ def remap(
                 if lease is None:
                     summary.busy.append(table)
                     continue
-                compact.settle_open(lake, table, lease)
+                if not dry_run:
+                    compact.settle_open(lake, table, lease)
                 if (reason := compact.refusal(lake, table)) is not None:
                     summary.refused[table] = reason
                     continue

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from ocsf_lake.config import Settings
+from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.upkeep import check, compact, rebuild_ledger, remap
 from ocsf_mappers import Mapper, coalesce, col, registry, when
 from tests.flows.conftest import RunCommand, ocsf_lake  # noqa: F401 - a fixture
@@ -92,6 +94,28 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(lake: Settings, mapp
     assert (summary.partitions, summary.rows) == (1, 8)
     assert "8 events of 1 partition would be mapped once more" in summary.message
     assert files(lake) == before
+
+
+def test_a_dry_run_leaves_what_an_interrupted_run_left(
+    lake: Settings, mapper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(step: str, of: str) -> None:
+        if step == "merged":
+            raise KeyboardInterrupt
+
+    mapper(actor__user__name="bob")
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "reached", stop)
+        with pytest.raises(KeyboardInterrupt):
+            once_more(lake)
+    before = files(lake)
+    assert once_more(lake, dry_run=True).rows == 8
+    assert files(lake) == before
+    with opened(lake) as found:
+        assert Compactions(found.ledger.engine).open("cloud_trail_mgmt") is not None
+    assert once_more(lake).rows == 8
+    assert rows(lake, NAMES) == [("20250311", "bob", 8), ("20250312", "ann", 4)]
+    is_sound(lake)
 
 
 def test_a_class_may_change(lake: Settings, mapper: Any) -> None:

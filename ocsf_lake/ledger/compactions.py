@@ -295,7 +295,10 @@ class Compactions:
             if late:
                 connection.execute(sa.insert(COMPACTING), [{"path": path, "compaction_id": plan.id} for path in late])
             values = {"state": FENCED, "plan": _json(fenced), "number": number}
-            connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
+            found = connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
+            if found.rowcount != 1:
+                # who was thought dead; the fence would stay with nobody to take it away
+                raise StaleError("another worker has given the plan up", table=plan.table)
         return fenced
 
     def rows(self, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:

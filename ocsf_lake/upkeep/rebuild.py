@@ -72,6 +72,9 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
         is_remap = done is not None and done.mapper_version.startswith(REMAPPED)
         made = _remapped(lake, done, merged, aside) if is_remap and done else _merged(lake, merged, aside)
         return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
+    known = lake.ledger.batch(batch_id, done=True)
+    if known is not None and known.mapper_version.startswith(REMAPPED):
+        return "its events were mapped once more beside those of another class, and cannot be made again alone"
     # Earlier versions wrote files for each part of a batch.
     for parts_alone in (False, True):
         made = _mapped(lake, batch_id, aside, parts_alone)

@@ -29,7 +29,7 @@ from ocsf_mappers import (
 
 STAMP, TIME = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
 SSHD = "sshd(?:-session|-auth)?"
-ACCOUNTS = "useradd|userdel|usermod|groupadd|groupdel|groupmod|gpasswd|passwd|chpasswd|chage|newusers"
+ACCOUNTS = "useradd|userdel|usermod|groupadd|groupdel|groupmod|gpasswd|passwd|chpasswd|chage|newusers|chsh|chfn"
 PROGRAMS = f"{SSHD}|sudo|su|{ACCOUNTS}"
 ANY = r"[^\s\[:]+"
 WHERE = r"(?P<address>\S+)(?: port (?P<port>\d+))?"
@@ -38,48 +38,73 @@ PREAUTH = r"(?: \[preauth\])?"
 AGAIN = "says again what another line says"
 
 
+def before(program: str) -> str:
+    """What stands before each message."""
+    return rf"(?:(?P<time>{TIME})|(?P<stamp>{STAMP})) (?P<host>\S+) (?P<program>{program})(?:\[(?P<pid>\d+)\])?: +"
+
+
 def said(program: str, message: str, drop: str | None = None) -> Pattern:
     """Lines of a program with a message of this form; the whole message is kept too."""
-    return Pattern(
-        rf"(?:(?P<time>{TIME})|(?P<stamp>{STAMP})) (?P<host>\S+) (?P<program>{program})(?:\[(?P<pid>\d+)\])?: +(?P<message>{message}) ?",
-        drop=drop,
-    )
+    return Pattern(rf"{before(program)}(?P<message>{message}) ?", drop=drop)
 
+
+def said_again(program: str, message: str) -> Pattern:
+    """What rsyslog writes for equal messages after the first, with how many there were."""
+    return Pattern(rf"{before(program)}message repeated (?P<repeated>\d+) times: \[ ?(?P<message>{message}) ?\] ?")
+
+
+MESSAGES = (
+    # sshd: the last ` from ` is its own, those before it are the client's
+    (SSHD, rf"Accepted (?P<method>\S+) for (?P<user>.*) from {WHERE}(?: ssh2)?(?:: (?P<key>.+))?"),
+    (SSHD, rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user) )?(?P<user>.*) from {WHERE}(?: ssh2)?(?:: (?P<key>.+))?{PREAUTH}"),
+    (SSHD, rf"(?P<invalid>Invalid user) (?P<user>.*) from {WHERE}"),
+    (SSHD, rf"(?:error: )?(?P<refusal>maximum authentication attempts exceeded) for (?:(?P<invalid>invalid user) )?(?P<user>.*) from {WHERE}(?: ssh2)?{PREAUTH}"),
+    (SSHD, rf"User (?P<user>.*) from {WHERE} not allowed because (?P<refusal>.+)"),
+    (SSHD, r"User (?P<user>.*) not allowed because (?P<refusal>.+)"),
+    (SSHD, rf"(?P<refusal>ROOT LOGIN REFUSED) FROM {WHERE}{PREAUTH}"),
+    (SSHD, rf"(?:fatal: )?(?P<refusal>Access denied) for user (?P<user>.*) by PAM account configuration{PREAUTH}"),
+    (SSHD, r"Authentication tried for (?P<user>.*) with (?P<refusal>correct (?:key|certificate|hostbased key) but not from a permitted host) \(host=(?P<peer>[^,]*), ip=(?P<address>[^,)]+)(?:, required=(?P<permitted>.*))?\)\.?"),
+    (SSHD, rf"(?:error: )?PAM: (?P<refusal>.+?) for (?:(?P<invalid>illegal user) )?(?P<user>.*) from (?P<address>\S+){PREAUTH}"),
+    (SSHD, rf"Disconnecting (?:authenticating user|(?P<invalid>invalid user)) (?P<user>.*) {PEER}: (?P<refusal>Too many authentication failures|Change of username or service not allowed: .+?){PREAUTH}"),
+    (SSHD, rf"(?:Connection (?:closed|reset) by|Disconnected from) (?:authenticating user|(?P<invalid>invalid user)) (?P<user>.*) {PEER}{PREAUTH}"),
+    (SSHD, rf"Disconnected from user (?P<user>.*) {PEER}"),
+    # PAM, whichever program asks it; its modules write the same sentences
+    (ANY, r"(?:pam_\w+\((?P<service>[^:()]+):auth\):|PAM) (?:authentication (?:failure|success)|(?P<more>\d+) more authentication failures?); logname=(?P<logname>\S*) uid=\d* euid=\d* tty=(?P<tty>\S*) ruser=(?P<by>\S*) rhost=(?P<address>\S*)(?: +user=(?P<user>.*))?"),
+    (ANY, r"pam_\w+\((?P<service>[^:()]+):auth\): (?P<refusal>Consecutive login failures) for user (?P<user>.+) account temporarily locked"),
+    (ANY, r"pam_\w+\((?P<service>[^:()]+):session\): session opened for user (?P<user>[^ (]+)(?:\(uid=(?P<uid>\d+)\))?(?: by (?P<by>[^ (]*)(?:\(uid=(?P<by_uid>\d+)\))?)?"),
+    (ANY, r"pam_\w+\((?P<service>[^:()]+):session\): session closed for user (?P<user>\S+)"),
+    (ANY, r"pam_\w+\((?P<service>[^:()]+):chauthtok\): password changed for (?P<user>.+)"),
+    # sudo and su: one user as another
+    ("sudo", r"(?P<by>\S+) : (?:(?P<refusal>[^=;]+) ; )?(?:HOST=(?P<on_host>[^ ;]+) ; )?(?:TTY=(?P<tty>[^ ;]+) ; )?(?:CHROOT=(?P<chroot>.*?) ; )?PWD=(?P<pwd>.*?) ; USER=(?P<user>[^ ;]+)(?: ; GROUP=(?P<as_group>[^ ;]+))?(?: ; TSID=(?P<tsid>\w+))?(?: ; ENV=(?P<env>.*?))?(?: ; COMMAND=(?P<command>.*))?"),
+    ("sudo", r"(?P<by>\S+) : \(command continued\) (?P<command>.*)"),
+    ("su", r"(?:FAILED SU )?\(to (?P<user>[^ )]+)\) (?P<by>\S+) on (?P<tty>\S+)"),
+    ("su", r"(?:Successful|FAILED) su for (?P<user>\S+) by (?P<by>\S+)"),
+    # shadow: accounts and groups
+    ("useradd|newusers", r"new user: name=(?P<user>[^,]+), UID=(?P<uid>\d+)(?:, GID=(?P<gid>\d+))?(?:, home=(?P<home>[^,]*))?(?:, shell=(?P<shell>[^,]*))?(?:, from=(?P<tty>.*))?"),
+    ("userdel", "delete user '(?P<user>[^']+)'"),
+    ("usermod", "(?:un)?lock user '(?P<user>[^']+)' password"),
+    ("usermod", "change user '(?P<user>[^']+)' (?P<change>.+)"),
+    ("usermod", "change user (?P<change>name) '(?P<user>[^']+)' to '(?P<renamed>[^']+)'"),
+    ("chsh|chfn", "changed user '(?P<user>[^']+)' (?P<change>.+)"),
+    ("passwd|chpasswd", "password (?:for '(?P<user>[^']+)' changed by '(?P<by>[^']+)'|changed for (?P<changed>.+))"),
+    ("chage", "changed password expiry for (?P<user>.+)"),
+    ("useradd|groupadd|newusers", r"new group: name=(?P<group>[^,]+), GID=(?P<gid>\d+)"),
+    ("groupdel", "group '(?P<group>[^']+)' removed"),
+    ("groupmod", r"group changed in /etc/group \(group (?P<group>[^/,]+)/(?P<gid>\d+)(?:, (?P<change>.+))?\)"),
+    ("userdel", "removed group '(?P<group>[^']+)' owned by '(?P<owner>[^']+)'"),
+    ("useradd|usermod", "add '(?P<user>[^']+)' to group '(?P<group>[^']+)'"),
+    ("userdel|usermod", "delete '(?P<user>[^']+)' from group '(?P<group>[^']+)'"),
+    ("gpasswd", r"user (?P<user>\S+) (?:added by (?P<by>\S+) to|removed by (?P<remover>\S+) from) group (?P<group>\S+)"),
+    ("gpasswd", r"(?:members|administrators) of group (?P<group>\S+) set by (?P<by>\S+) to (?P<change>.*)"),
+    ("gpasswd", r"password of group (?P<group>\S+) (?P<change>changed|removed) by (?P<by>\S+)"),
+)  # fmt: skip
 
 LINES = Lines(
     (
-        # sshd: the last ` from ` is its own, those before it are the client's
-        said(SSHD, rf"Accepted (?P<method>\S+) for (?P<user>.*) from {WHERE}(?: ssh2)?(?:: (?P<key>.+))?"),
-        said(SSHD, rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user) )?(?P<user>.*) from {WHERE}(?: ssh2)?(?:: (?P<key>.+))?{PREAUTH}"),
-        said(SSHD, rf"(?P<invalid>Invalid user) (?P<user>.*) from {WHERE}"),
-        said(SSHD, rf"(?:error: )?(?P<refusal>maximum authentication attempts exceeded) for (?:(?P<invalid>invalid user) )?(?P<user>.*) from {WHERE}(?: ssh2)?{PREAUTH}"),
-        said(SSHD, rf"User (?P<user>.*) from {WHERE} not allowed because (?P<refusal>.+)"),
-        said(SSHD, rf"(?:Connection (?:closed|reset) by|Disconnected from) (?:authenticating user|(?P<invalid>invalid user)) (?P<user>.*) {PEER}{PREAUTH}"),
-        said(SSHD, rf"Disconnected from user (?P<user>.*) {PEER}"),
-        # PAM, whichever program asks it
-        said(ANY, r"pam_unix\((?P<service>[^:()]+):auth\): authentication failure; logname=(?P<logname>\S*) uid=\d* euid=\d* tty=(?P<tty>\S*) ruser=(?P<by>\S*) rhost=(?P<address>\S*)(?: +user=(?P<user>.*))?"),
-        said(ANY, r"pam_unix\((?P<service>[^:()]+):session\): session opened for user (?P<user>[^ (]+)(?:\(uid=(?P<uid>\d+)\))?(?: by (?P<by>[^ (]*)(?:\(uid=(?P<by_uid>\d+)\))?)?"),
-        said(ANY, r"pam_unix\((?P<service>[^:()]+):session\): session closed for user (?P<user>\S+)"),
-        said(ANY, r"pam_unix\((?P<service>[^:()]+):chauthtok\): password changed for (?P<user>.+)"),
-        # sudo and su: one user as another
-        said("sudo", r"(?P<by>\S+) : (?:(?P<refusal>[^=;]+) ; )?(?:TTY=(?P<tty>[^ ;]+) ; )?PWD=(?P<pwd>.*?) ; USER=(?P<user>[^ ;]+)(?: ; GROUP=(?P<as_group>[^ ;]+))?(?: ; TSID=(?P<tsid>\w+))?(?: ; ENV=(?P<env>.*?))?(?: ; COMMAND=(?P<command>.*))?"),
-        said("su", r"(?:FAILED SU )?\(to (?P<user>[^ )]+)\) (?P<by>\S+) on (?P<tty>\S+)"),
-        said("su", r"(?:Successful|FAILED) su for (?P<user>\S+) by (?P<by>\S+)"),
-        # shadow: accounts and groups
-        said("useradd|newusers", r"new user: name=(?P<user>[^,]+), UID=(?P<uid>\d+)(?:, GID=(?P<gid>\d+))?(?:, home=(?P<home>[^,]*))?(?:, shell=(?P<shell>[^,]*))?(?:, from=(?P<tty>.*))?"),
-        said("userdel", "delete user '(?P<user>[^']+)'"),
-        said("usermod", "(?:un)?lock user '(?P<user>[^']+)' password"),
-        said("usermod", "change user '(?P<user>[^']+)' (?P<change>.+)"),
-        said("passwd|chpasswd", "password (?:for '(?P<user>[^']+)' changed by '(?P<by>[^']+)'|changed for (?P<changed>.+))"),
-        said("chage", "changed password expiry for (?P<user>.+)"),
-        said("useradd|groupadd|newusers", r"new group: name=(?P<group>[^,]+), GID=(?P<gid>\d+)"),
-        said("groupdel", "group '(?P<group>[^']+)' removed"),
-        said("userdel", "removed group '(?P<group>[^']+)' owned by '(?P<owner>[^']+)'"),
-        said("useradd|usermod", "add '(?P<user>[^']+)' to group '(?P<group>[^']+)'"),
-        said("userdel|usermod", "delete '(?P<user>[^']+)' from group '(?P<group>[^']+)'"),
-        said("gpasswd", r"user (?P<user>\S+) (?:added by (?P<by>\S+) to|removed by (?P<remover>\S+) from) group (?P<group>\S+)"),
+        *(said(program, message) for program, message in MESSAGES),
+        *(said_again(program, message) for program, message in MESSAGES),
         # the rest is counted
-        said(ACCOUNTS, "group added to .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
+        said(ACCOUNTS, "group (?:added to|changed in) .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
         said(SSHD, "Received disconnect from .*|Disconnected from .*|Connection (?:closed|reset) by .*", drop="sshd: end of a connection, without a user"),
         said(PROGRAMS, ".*", drop="says neither who signed in nor what account was changed"),
         said(ANY, ".*", drop="line of another program"),
@@ -101,7 +126,7 @@ dated = sql(
 
 is_line = col.program.is_not_null() & col.message.is_not_null()
 numeric = col.address.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")
-pam = col.message.starts_with("pam_unix(")
+pam = col.message.matches(r"^pam_\w+\(|^PAM \d")
 switch = col.program.is_in("sudo", "su") & ~pam
 instance = col["envelope.logStream"].extract(r"(\bi-[0-9a-f]{8,17}\b)")
 
@@ -110,6 +135,7 @@ COMMON: Fields = {
     "status_id":   "Success",
     "time":        coalesce(col.time.iso8601(), dated),
     "message":     col.message,
+    "count":       coalesce(col.repeated, col.more),
     "metadata.original_time": coalesce(col.time, col.stamp),
     "metadata.event_code":    coalesce(when(pam).then("pam"), col.program),
     # the account in whose CloudWatch Logs the line is; the host may be anywhere
@@ -122,38 +148,39 @@ COMMON: Fields = {
     "actor.user.name":     coalesce(col.by, col.remover),
     "actor.user.uid":      col.by_uid,
     "actor.process":       obj({"pid": col.pid, "name": col.program, "cmd_line": col.command}, needs="pid"),
-    "user.name":           coalesce(col.user, col.changed, "unknown"),
+    # OCSF wants a user, 1.1.0 also where a group is made
+    "user.name":           coalesce(col.user, col.changed, when(col.refusal == "ROOT LOGIN REFUSED").then("root"), when(is_line).then("unknown")),
     "user.uid":            col.uid,
 }  # fmt: skip
 
 failed = coalesce(col.refusal, col.invalid).is_not_null() | col.message.matches(
-    r"^(?:Failed |FAILED |Connection (?:closed|reset) by |Disconnected from (?:authenticating|invalid) |pam_unix\([^)]*:auth\))"
+    r"^(?:Failed |FAILED |Connection (?:closed|reset) by |Disconnected from (?:authenticating|invalid) |pam_\w+\([^)]*:auth\): (?:auth.* failure|\d+ more)|PAM \d)"
 )
-ended = col.message.matches(r"^Disconnected from user |^pam_unix\([^)]*\): session closed ")
+password = col.message.matches(r"^pam_\w+\([^)]*:chauthtok\): ")
+ended = col.message.matches(r"^Disconnected from user |^pam_\w+\([^)]*\): session closed ")
 
 MAPPER = Mapper(
     name="linux_auth",
     product=Product("Linux authentication log", vendor="Linux"),
     readers=[DelimitedInJson(LINES), LINES],
     record=text_struct(
-        "time stamp host program pid message method user invalid key refusal address port service logname tty by by_uid uid"
-        " pwd as_group tsid env command gid home shell change changed group owner remover"
+        "time stamp host program pid message repeated more method user invalid key refusal address port service logname tty by by_uid uid"
+        " on_host chroot peer permitted"
+        " pwd as_group tsid env command gid home shell change changed renamed group owner remover"
         " envelope.owner envelope.timestamp envelope.logStream"
     ),
     sorted_by=["device.hostname", "user.name"],
     events=[
         EventMap("group_management", where=col.group.is_not_null() & is_line, profiles=("cloud", "host"), fields=COMMON | {
             "activity_id": when(col.message.matches("^(?:add|user .* added by) ")).then("Add User").when(col.message.matches("^(?:delete|user .* removed by) ")).then("Remove User")
-                           .when(col.message.starts_with("new ")).then("Create").otherwise("Delete"),
-            # OCSF 1.1.0 wants a user where a group is made, too
-            "user.name":   coalesce(col.user, sql("CASE WHEN {0} IS NOT NULL THEN 'unknown' END", reads=[col.group], carries=False)),
+                           .when(col.message.starts_with("new ")).then("Create").when(col.message.matches("^(?:removed )?group '")).then("Delete").otherwise(col.program),
             "group.name":  col.group,
             "group.uid":   col.gid,
         }),
-        EventMap("account_change", where=col.program.matches(f"^(?:{ACCOUNTS})$") & ~col.message.contains(":session)") & ~col.message.contains(":auth)"), profiles=("cloud", "host"), fields=COMMON | {
+        EventMap("account_change", where=(col.program.matches(f"^(?:{ACCOUNTS})$") & ~pam) | password, profiles=("cloud", "host"), fields=COMMON | {
             "activity_id": when(col.message.starts_with("new user")).then("Create").when(col.message.starts_with("delete user")).then("Delete")
                            .when(col.message.starts_with("lock ")).then("Lock").when(col.message.starts_with("unlock ")).then("Enable")
-                           .when(col.message.contains("password changed for ") | col.message.contains(" changed by ") | (col.change == "password")).then("Password Change")
+                           .when(password | col.message.matches("^password (?:changed )?for ") | (col.change == "password")).then("Password Change")
                            .otherwise(col.program),
         }),
         EventMap("authentication", profiles=("cloud", "host"), fields=COMMON | {

@@ -1,4 +1,4 @@
-"""Times without a year, and names that whoever signs in may choose."""
+"""Times without a year, names that whoever signs in may choose, and the sentences that the samples have none of."""
 
 from __future__ import annotations
 
@@ -60,6 +60,71 @@ def test_a_name_is_no_address(message: str, user: str, address: str, status: str
     line = f"2026-03-16T10:00:00Z web-1 sshd[7]: {message}"
     (event,) = ocsf(map_bytes(engine("linux_auth"), line.encode()).events)
     assert (dig(event, "user.name"), dig(event, "src_endpoint.ip"), event["status"]) == (user, address, status)
+
+
+PEER = "198.51.100.9 port 4"
+PAM = "; logname= uid=0 euid=0 tty=ssh ruser= rhost=198.51.100.9  user=root"
+
+
+@pytest.mark.parametrize(
+    ("program", "message", "count"),
+    [
+        ("sshd", f"message repeated 4 times: [ Failed password for root from {PEER} ssh2]", 4),
+        ("sshd", f"message repeated 2 times: [ pam_unix(sshd:auth): authentication failure{PAM}]", 2),
+        ("sshd", f"PAM 3 more authentication failures{PAM}", 3),
+        ("sshd", f"pam_unix(sshd:auth): 1 more authentication failure{PAM}", 1),
+        ("sshd", f"pam_sss(sshd:auth): authentication failure{PAM}", None),
+        ("sshd", "pam_faillock(sshd:auth): Consecutive login failures for user root account temporarily locked", None),
+        ("sshd", "User root not allowed because account is locked", None),
+        ("sshd", f"ROOT LOGIN REFUSED FROM {PEER}", None),
+        ("sshd", "fatal: Access denied for user root by PAM account configuration [preauth]", None),
+        ("sshd", "Authentication tried for root with correct key but not from a permitted host"
+                 " (host=a.example.com, ip=198.51.100.9, required=10.0.0.0/8).", None),
+        ("sshd", "error: PAM: Authentication failure for root from 198.51.100.9", None),
+        ("sshd", f"Disconnecting authenticating user root {PEER}: Too many authentication failures [preauth]", None),
+        ("sshd", f"Disconnecting invalid user root {PEER}: Change of username or service not allowed:"
+                 " (root,ssh-connection) -> (a b,ssh-connection) [preauth]", None),
+        ("sudo", "  ann : user NOT in sudoers ; HOST=web-1 ; TTY=pts/0 ; CHROOT=/srv ; PWD=/ ; USER=root"
+                 " ; COMMAND=/bin/id", None),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_a_failure_of_its_user(program: str, message: str, count: int | None) -> None:
+    line = f"2026-03-16T10:00:00Z web-1 {program}[7]: {message}"
+    (event,) = ocsf(map_bytes(engine("linux_auth"), line.encode()).events)
+    assert (event["status"], dig(event, "user.name"), event.get("count")) == ("Failure", "root", count)
+    assert dig(event, "src_endpoint.ip") == ("198.51.100.9" if "198.51.100.9" in message else None)
+
+
+def test_a_command_of_several_lines_is_whole() -> None:
+    lines = "PWD=/ ; USER=root ; COMMAND=/bin/sh -c", "(command continued) id ; reboot"
+    text = "\n".join(f"2026-03-16T10:00:00Z web-1 sudo[7]: ann : {line}" for line in lines)
+    events = ocsf(map_bytes(engine("linux_auth"), text.encode()).events)
+    assert [dig(event, "actor.process.cmd_line") for event in events] == ["/bin/sh -c", "id ; reboot"]
+    assert {(dig(event, "actor.user.name"), event["activity_name"]) for event in events} == {("ann", "sudo")}
+
+
+@pytest.mark.parametrize(
+    ("program", "message", "activity", "user", "group"),
+    [
+        ("sshd", "pam_unix(sshd:chauthtok): password changed for ann", "Password Change", "ann", None),
+        ("passwd", "password for 'ann' changed by 'root'", "Password Change", "ann", None),
+        ("usermod", "change user 'ann' home from '/password changed for x' to '/a'", "usermod", "ann", None),
+        ("usermod", "change user name 'ann' to 'eve'", "usermod", "ann", None),
+        ("chsh", "changed user 'ann' shell to '/bin/sh'", "chsh", "ann", None),
+        ("groupmod", "group changed in /etc/group (group ops/1004, new name: adm)", "groupmod", "unknown", "ops"),
+        ("gpasswd", "members of group wheel set by root to ann,bob", "gpasswd", "unknown", "wheel"),
+        ("gpasswd", "password of group wheel removed by root", "gpasswd", "unknown", "wheel"),
+        ("groupdel", "group 'ops' removed", "Delete", "unknown", "ops"),
+    ],
+)
+def test_a_change_of_an_account_or_a_group(
+    program: str, message: str, activity: str, user: str, group: str | None
+) -> None:
+    line = f"2026-03-16T10:00:00Z web-1 {program}[7]: {message}"
+    (event,) = ocsf(map_bytes(engine("linux_auth"), line.encode()).events)
+    assert event["class_uid"] == (3001 if group is None else 3006)
+    assert (event["activity_name"], dig(event, "user.name")) == (activity, user)
+    assert event.get("group", {}).get("name") == group
 
 
 @pytest.mark.parametrize("more", [{}, {"host": "web-1"}, {"group": "wheel", "service": "shop"}])

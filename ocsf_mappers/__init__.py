@@ -40,7 +40,7 @@ from ocsf_mappers.vocabulary.expr import (
 )
 from ocsf_mappers.vocabulary.http import HTTP_ACTIVITIES, REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
-from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
+from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
 from ocsf_mappers.vocabulary.record import JSON, text_struct
 from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
 
@@ -82,6 +82,7 @@ __all__ = [
     "carrier",
     "coalesce",
     "col",
+    "connection_protocol",
     "element",
     "first",
     "http_activity",

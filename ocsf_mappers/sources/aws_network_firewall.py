@@ -15,7 +15,6 @@ import pyarrow as pa
 from ocsf_mappers import (
     CLOUDWATCH,
     JSON,
-    PROTOCOL_NUMBERS,
     Column,
     Delivery,
     EventMap,
@@ -30,6 +29,7 @@ from ocsf_mappers import (
     carrier,
     coalesce,
     col,
+    connection_protocol,
     element,
     first,
     http_method,
@@ -53,18 +53,6 @@ def moment(value: Expr) -> Expr:
 
 
 # what flows say of themselves, and alerts in their evidence, where the event is the one around the list
-def protocol_name(at: Column) -> Expr:
-    """The protocol in lower case, where it is IANA's."""
-    name = at.proto.lower()
-    return when(name.is_in(*PROTOCOL_NUMBERS)).then(name).otherwise(at.proto)
-
-
-def protocol_number(at: Column) -> Expr:
-    """IANA's number of the protocol."""
-    name = at.proto.lower()
-    return when(name.is_in(*PROTOCOL_NUMBERS)).then(name.replace(PROTOCOL_NUMBERS))
-
-
 def sni(at: Column) -> Expr:
     """The name that the client asked for."""
     return coalesce(at.sni, at.tls.json("sni"))
@@ -87,18 +75,16 @@ def queried(at: Column, member: str) -> Expr:
 
 tcp_flags = sql("try_cast('0x' || {0} AS INTEGER)::VARCHAR", reads=[event.tcp.json("tcp_flags")], carries=False)
 
-failed = event.tls_error.error_message.is_not_null() | revocation.action.is_in("drop", "reject", "DROP", "REJECT")
+revoked = revocation.action.lower()
+failed = event.tls_error.error_message.is_not_null() | revoked.is_in("drop", "reject")
 decided = coalesce(event.verdict.action, alert.action)
 ACTIONS = {
     "pass": "Allowed", "allowed": "Allowed", "alert": "Allowed",
     "drop": "Denied", "blocked": "Denied", "reject": "Denied",
-    # of certificates
-    "PASS": "Allowed", "DROP": "Denied", "REJECT": "Denied",
 }  # fmt: skip
 DISPOSITIONS = {
     "pass": "Allowed", "allowed": "Allowed", "alert": "Alert",
     "drop": "Dropped", "blocked": "Blocked", "reject": "Rejected",
-    "PASS": "Allowed", "DROP": "Dropped", "REJECT": "Rejected",
 }  # fmt: skip
 SEVERITIES = {"1": "High", "2": "Medium", "3": "Low", "4": "Informational"}
 """Suricata's priorities, 1 the gravest."""
@@ -142,8 +128,8 @@ TRAFFIC: Fields = COMMON | {
     "metadata.product.feature.name": when(netflow.start.is_not_null() | (event.event_type == "netflow")).then("flow")
                                      .when(event.event_type.is_null()).then("tls").otherwise(event.event_type),
     # only what was found out of a certificate has consequences
-    "action_id":      revocation.action.replace(ACTIONS),
-    "disposition_id": revocation.action.replace(DISPOSITIONS),
+    "action_id":      revoked.replace(ACTIONS),
+    "disposition_id": revoked.replace(DISPOSITIONS),
     # primary: of a flow the source is who sent what is counted here
     "src_endpoint.ip":       event.src_ip,
     "src_endpoint.port":     event.src_port,
@@ -154,8 +140,7 @@ TRAFFIC: Fields = COMMON | {
     "dst_endpoint.name":     when(event.dest_ip.is_null() & hostname(event).is_null()).then("unknown"),
     "connection_info.uid":           event.flow_id,
     "connection_info.direction_id":  "Unknown",
-    "connection_info.protocol_name": protocol_name(event),
-    "connection_info.protocol_num":  protocol_number(event),
+    **connection_protocol(event.proto),
     "connection_info.tcp_flags":     tcp_flags,
     "app_protocol_name":   when(~event.app_proto.is_in("unknown", "failed")).then(event.app_proto),
     "traffic.bytes":       netflow.bytes,
@@ -199,8 +184,7 @@ ALERT: Fields = COMMON | {
         "dst_endpoint.hostname": hostname(seen),
         "connection_info.uid":           seen.flow_id,
         "connection_info.direction_id":  "Unknown",
-        "connection_info.protocol_name": protocol_name(seen),
-        "connection_info.protocol_num":  protocol_number(seen),
+        **connection_protocol(seen.proto),
         "query.hostname": queried(seen, "rrname"),
         "query.type":     queried(seen, "rrtype"),
         "http_request.http_method":  http_method(seen.http.json("http_method")),

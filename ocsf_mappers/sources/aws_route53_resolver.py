@@ -14,7 +14,6 @@ import pyarrow as pa
 from ocsf_mappers import (
     CLOUDWATCH,
     JSON,
-    PROTOCOL_NUMBERS,
     Delivery,
     EventMap,
     Having,
@@ -25,6 +24,7 @@ from ocsf_mappers import (
     Source,
     coalesce,
     col,
+    connection_protocol,
     object_key,
     text_struct,
     when,
@@ -54,8 +54,6 @@ RCODES = {
 }
 
 firewall = col.firewall_rule_action
-lower = col.transport.lower()
-transport = when(lower.is_in(*PROTOCOL_NUMBERS)).then(lower).otherwise(col.transport)
 
 MAPPER = Mapper(
     name="aws_route53_resolver",
@@ -107,9 +105,8 @@ MAPPER = Mapper(
             "src_endpoint.instance_uid":  col.srcids.instance,
             "dst_endpoint.instance_uid":  coalesce(col.srcids.resolver_endpoint, col.srcids["resolver-endpoint"]),
             "dst_endpoint.interface_uid": coalesce(col.srcids.resolver_network_interface, col.srcids["resolver-network-interface"]),
-            "connection_info.protocol_name": transport,
-            "connection_info.protocol_num":  when(lower.is_in(*PROTOCOL_NUMBERS)).then(lower.replace(PROTOCOL_NUMBERS)),
-            "connection_info.direction_id":  "Unknown",
+            **connection_protocol(col.transport),
+            "connection_info.direction_id": "Unknown",
             # what DNS Firewall did; an alert lets the query through
             "action_id":         firewall.replace(ALLOW="Allowed", ALERT="Allowed", BLOCK="Denied"),
             "disposition_id":    firewall.replace(ALLOW="Allowed", ALERT="Alert", BLOCK="Blocked"),

@@ -10,7 +10,6 @@ Quirks: what is unknown is `-` or the text `null`; addresses have their port beh
 
 from ocsf_mappers import (
     CLOUDWATCH,
-    PROTOCOL_NUMBERS,
     Delivery,
     EventMap,
     Expr,
@@ -24,6 +23,7 @@ from ocsf_mappers import (
     carrier,
     coalesce,
     col,
+    connection_protocol,
     http_activity,
     http_method,
     object_key,
@@ -72,7 +72,6 @@ hostname = col.hostHeader.extract(r"^([^:\[\]]+)(?::\d+)?$")
 answered = col.responseCode.band({400: "Failure", 100: "Success"}, otherwise="Unknown")
 refused = col.authDeniedReason.is_not_null()
 principal = coalesce(col.callerPrincipal, when(col.resolvedUser.starts_with("arn:")).then(col.resolvedUser))
-transport = col.protocol.lower()
 started = col.startTime.iso8601()
 
 REQUEST: Fields = owned_by(col.serviceArn) | {
@@ -133,9 +132,8 @@ CONNECTION: Fields = owned_by(col.resourceConfigurationArn) | {
     "dst_endpoint.uid":     col.resourceConfigurationArn,
     "dst_endpoint.ip":      address(col.destinationIpPort),
     "dst_endpoint.port":    port(col.destinationIpPort),
-    "connection_info.protocol_name": when(transport.is_in(*PROTOCOL_NUMBERS)).then(transport).otherwise(col.protocol),
-    "connection_info.protocol_num":  when(transport.is_in(*PROTOCOL_NUMBERS)).then(transport.replace(PROTOCOL_NUMBERS)),
-    "connection_info.direction_id":  "Unknown",
+    **connection_protocol(col.protocol),
+    "connection_info.direction_id": "Unknown",
 }  # fmt: skip
 
 MAPPER = Mapper(

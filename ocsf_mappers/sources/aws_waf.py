@@ -41,10 +41,14 @@ request = col.httpRequest
 match = col.terminatingRuleMatchDetails
 
 
-def header(name: str) -> Expr:
-    """The value of the first header of a name, which is in lower case; all headers stay in `http_headers`."""
-    found = request.headers.each_of("value", where=col.name.lower() == name)
-    return sql("{0}[1]", reads=[found], carries=False)
+def first_of(texts: Expr) -> Expr:
+    """The first of a list of texts."""
+    return sql("{0}[1]", reads=[texts], carries=False)
+
+
+def headers(name: str) -> Expr:
+    """The values of the headers of a name, which is in lower case; all headers stay in `http_headers`."""
+    return request.headers.each_of("value", where=col.name.lower() == name)
 
 
 # without ports; what is no address is left out here, and stays with the header
@@ -53,12 +57,10 @@ ADDRESSES = (
     r"lambda part: regexp_replace(trim(part), '^((\d+\.){{3}}\d+):\d+$', '\1')), "
     r"lambda part: regexp_full_match(part, '(\d{{1,3}}\.){{3}}\d{{1,3}}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+')), []))"
 )
-forwarded_for = sql(
-    ADDRESSES, reads=[request.headers.each_of("value", where=col.name.lower() == "x-forwarded-for")], carries=False
-)
+forwarded_for = sql(ADDRESSES, reads=[headers("x-forwarded-for")], carries=False)
 
 has_headers = request.headers.is_not_null() & ~request.headers.is_in("[]", "{}", "null")
-host = coalesce(header("host"), request.host)
+host = coalesce(first_of(headers("host")), request.host)
 hostname = host.extract(r"^([^:\[\]]+)(?::\d+)?$")
 
 # a rule names itself by its name or, in the list of rate-based rules, by its id
@@ -67,13 +69,13 @@ fired = (col.rateBasedRuleId == outer.terminatingRuleId) | (col.rateBasedRuleNam
 
 def rate(member: str) -> Expr:
     """A member of the rate-based rule that ended the evaluation; rules that only counted stay in `unmapped`."""
-    return sql("{0}[1]", reads=[col.rateBasedRuleList.each_of(member, where=fired)], carries=False)
+    return first_of(col.rateBasedRuleList.each_of(member, where=fired))
 
 
 # records that were cut down: OCSF 1.1.0 wants a request of each
 nothing_asked = coalesce(request.uri, request.args, request.httpMethod, request.httpVersion).is_null() & ~has_headers
 
-rule_in_group = sql("{0}[1]", reads=[col.ruleGroupList.each_of("terminatingRule.ruleId")], carries=False)
+rule_in_group = first_of(col.ruleGroupList.each_of("terminatingRule.ruleId"))
 
 # taken over as a whole where there is nothing but names
 only_names = col.labels.matches(r'^\[(\{"name":"[^"\\]*"\},?)*\]$')
@@ -167,8 +169,8 @@ MAPPER = Mapper(
             "http_request.http_method":     http_method(request.httpMethod),
             "http_request.version":         request.httpVersion,
             "http_request.args":            request.args,
-            "http_request.user_agent":      header("user-agent"),
-            "http_request.referrer":        header("referer"),
+            "http_request.user_agent":      first_of(headers("user-agent")),
+            "http_request.referrer":        first_of(headers("referer")),
             "http_request.x_forwarded_for": forwarded_for,
             "http_request.body_length":     col.requestBodySize,
             "http_request.http_headers":    request.headers.each({"name": col.name.as_written(), "value": col.value.as_written()}),

@@ -5,6 +5,12 @@ in lower case as OCSF's `protocol_name` wants it. Numbers that IANA gives no key
 have no name.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ocsf_mappers.vocabulary.expr import Expr, when
+
 _KEYWORDS = """
     0 hopopt, 1 icmp, 2 igmp, 3 ggp, 4 ipv4, 5 st, 6 tcp, 7 cbt, 8 egp, 9 igp, 10 bbn-rcc-mon, 11 nvp-ii, 12 pup,
     13 argus, 14 emcon, 15 xnet, 16 chaos, 17 udp, 18 mux, 19 dcn-meas, 20 hmp, 21 prm, 22 xns-idp, 23 trunk-1,
@@ -32,3 +38,16 @@ PROTOCOL_NAMES = {number: _NAMES[number] for number in (*_COMMON, *(n for n in _
 
 PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 """Name of an IP protocol in lower case -> its number, as text."""
+
+
+def connection_protocol(said: Expr) -> Mapping[str, Expr]:
+    """Name and number in `connection_info` of an IP protocol that is given by its name.
+
+    A name that is not IANA's stays as it is, and has no number.
+    """
+    name = said.lower()
+    known = name.is_in(*PROTOCOL_NUMBERS)
+    return {
+        "connection_info.protocol_name": when(known).then(name).otherwise(said),
+        "connection_info.protocol_num": when(known).then(name.replace(PROTOCOL_NUMBERS)),
+    }

@@ -1,6 +1,6 @@
 """What a detection has seen: `evidences`. The whole of each detail stands beside its attributes in `data`."""
 
-from ocsf_mappers import PROTOCOL_NUMBERS, Column, Expr, Fields, Obj, coalesce, col, element, obj, when
+from ocsf_mappers import Column, Expr, Fields, Obj, coalesce, col, connection_protocol, element, obj, when
 
 action = col.Action
 call, connection = action.AwsApiCallAction, action.NetworkConnectionAction
@@ -37,19 +37,10 @@ def end(where: str, ip: Expr | None, port: Expr) -> Fields:
     return {f"{where}.port": port, f"{where}.name": when(known).then("unknown")}
 
 
-def protocol(said: Expr) -> Fields:
-    """An IP protocol by its name."""
-    name = said.lower()
-    return {
-        "connection_info.protocol_name": when(name.is_in(*PROTOCOL_NUMBERS)).then(name).otherwise(said),
-        "connection_info.protocol_num":  name.replace(PROTOCOL_NUMBERS).where(name.is_in(*PROTOCOL_NUMBERS)),
-    }
-
-
 REMOTE = col.RemoteIpDetails.IpAddressV4
 CONNECTION: Fields = {
     "connection_info.direction_id": col.ConnectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound"),
-    **protocol(col.Protocol),
+    **connection_protocol(col.Protocol),
     "data": element,
 }
 
@@ -79,7 +70,7 @@ EVIDENCES = [
     action.DnsRequestAction.each({
         "query.hostname": col.Domain,
         "connection_info.direction_id": when(col.Protocol.is_not_null()).then("Unknown"),
-        **protocol(col.Protocol),
+        **connection_protocol(col.Protocol),
         "data": element,
     }),
     action.PortProbeAction.json("PortProbeDetails").each({
@@ -92,7 +83,7 @@ EVIDENCES = [
     # retired, and still sent by partners' products
     col.Network.each({
         "connection_info.direction_id": col.Direction.replace(IN="Inbound", OUT="Outbound"),
-        **protocol(col.Protocol),
+        **connection_protocol(col.Protocol),
         "src_endpoint.ip":     coalesce(col.SourceIpV4, col.SourceIpV6),
         "src_endpoint.domain": col.SourceDomain,
         "src_endpoint.mac":    col.SourceMac,

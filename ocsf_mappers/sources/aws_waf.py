@@ -75,7 +75,11 @@ def rate(member: str) -> Expr:
 # records that were cut down: OCSF 1.1.0 wants a request of each
 nothing_asked = coalesce(request.uri, request.args, request.httpMethod, request.httpVersion).is_null() & ~has_headers
 
-rule_in_group = first_of(col.ruleGroupList.each_of("terminatingRule.ruleId"))
+# groups stand in the order in which they were asked, and one that the web ACL only counts has a terminating rule, too
+by_group = col.terminatingRuleType.is_in("GROUP", "MANAGED_RULE_GROUP") | (
+    col.terminatingRuleType.is_null() & (col.terminatingRuleId != "Default_Action")
+)
+rule_in_group = sql("{0}[-1]", reads=[col.ruleGroupList.each_of("terminatingRule.ruleId")], carries=False).where(by_group)
 
 # taken over as a whole where there is nothing but names
 only_names = col.labels.matches(r'^\[(\{"name":"[^"\\]*"\},?)*\]$')

@@ -15,8 +15,9 @@ QUESTIONS = {
         "SELECT http_request.url.path FROM waf WHERE activity_name = 'Post' AND src_endpoint.ip = '203.0.113.10' "
         "ORDER BY ALL": [("/login",), ("/login",)],
         "SELECT firewall_rule.uid, firewall_rule.name, region FROM waf "
-        "WHERE firewall_rule.type = 'MANAGED_RULE_GROUP'": [
-            ("AWS-AWSManagedRulesCommonRuleSet", "GenericLFI_URIPATH", "eu-west-1")
+        "WHERE firewall_rule.type = 'MANAGED_RULE_GROUP' ORDER BY ALL": [
+            ("AWS-AWSManagedRulesCommonRuleSet", "GenericLFI_URIPATH", "eu-west-1"),
+            ("AWS-AWSManagedRulesSQLiRuleSet", "SQLi_QUERYARGUMENTS", "eu-west-1"),
         ],
     },
     "aws_network_firewall": {

@@ -28,7 +28,6 @@ from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.lake import exists, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
-from ocsf_lake.ledger.overview import TableRow
 from ocsf_lake.query import query as lake_query
 from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
@@ -283,9 +282,10 @@ class Tables(Mapping[str, Rows]):
         return len(registry.tables())
 
     def _rows(self) -> list[tuple[object, ...]]:
+        """Of the tables that have rows; a lake has those of every source, most of which nobody sends to it."""
         with opened(self._lake._settings, reading=True) as lake:
             filled = {row.table: row for row in overview.tables(lake.ledger.engine)}
-        rows = (filled.get(name) or TableRow(name, 0, None, None, []) for name in self)
+        rows = (filled[name] for name in self if name in filled)
         return [(row.table, text.count(row.rows), row.first_day, row.last_day, ", ".join(row.sources)) for row in rows]
 
     def __repr__(self) -> str:

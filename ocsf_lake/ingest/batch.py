@@ -187,8 +187,8 @@ def again(
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
-    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=part_ended)
-    work = replace(work, parts_alone=parts_alone)
+    others = of_settings(engine.version, lake.settings)
+    work = Work(lake, engine, others, lease, store, ended=part_ended, parts_alone=parts_alone)
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)
 

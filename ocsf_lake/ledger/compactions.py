@@ -34,8 +34,6 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 
-"""What the ledger's rows of merges say; they have files, and no objects or records of their own."""
-
 FENCED = "fenced"
 """State of a compaction that can only go on: its partitions are closed to batches until it is done."""
 

@@ -67,13 +67,12 @@ def made_again(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
 
 def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> list[tuple[FileInfo, FileInfo]] | str:
     """Makes files of a batch again, aside; each, and what was made."""
+    done = lake.ledger.batch(batch_id, done=True)
+    remapped = done if done is not None and done.mapper_version.startswith(f"{REMAPPED} ") else None
     if (merged := Compactions(lake.ledger.engine).merge(batch_id)) is not None:
-        done = lake.ledger.batch(batch_id, done=True)
-        is_remap = done is not None and done.mapper_version.startswith(REMAPPED)
-        made = _remapped(lake, done, merged, aside) if is_remap and done else _merged(lake, merged, aside)
+        made = _merged(lake, merged, aside) if remapped is None else _remapped(lake, remapped, merged, aside)
         return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
-    known = lake.ledger.batch(batch_id, done=True)
-    if known is not None and known.mapper_version.startswith(REMAPPED):
+    if remapped is not None:
         return "its events were mapped once more beside those of another class, and cannot be made again alone"
     # Earlier versions wrote files for each part of a batch.
     for parts_alone in (False, True):
@@ -176,7 +175,7 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         seen.add(current)
         if (inner := known.merge(current)) is not None:
             waiting += [batch for batch, _ in inner.inputs.values()]
-        elif (batch := lake.ledger.batch(current, done=True)) is not None:
+        elif (batch := lake.ledger.batch(routed.whose(lake.ledger, current) or current, done=True)) is not None:
             refs |= {ref.key: ref for ref in batch.members}
     engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
     if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":

@@ -200,8 +200,8 @@ def _made(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, entries: Sequence[Entry],
     reasons: Counter[str], parts_alone: bool = False,
 ) -> Result:  # fmt: skip
-    work = Work(lake, engine, of_settings(engine.version, lake.settings), lease, store, ended=batches.part_ended)
-    work = replace(work, parts_alone=parts_alone)
+    others = of_settings(engine.version, lake.settings)
+    work = Work(lake, engine, others, lease, store, ended=batches.part_ended, parts_alone=parts_alone)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
     return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)
 

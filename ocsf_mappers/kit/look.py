@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ocsf_mappers.errors import ConfigError, ReadError
-from ocsf_mappers.readers import CLOUDWATCH, JsonRecords, Reader
+from ocsf_mappers.readers import JsonRecords, Reader
 from ocsf_mappers.readers.delimited import Delimited
 from ocsf_mappers.readers.layouts import Layout, Pairs, Pattern, Values
 from ocsf_mappers.readers.lines import FieldNames, Lines
@@ -173,25 +173,23 @@ def _text(data: bytes) -> bytes:
 # -- formats ----------------------------------------------------------------------------------------------------------
 def _json(text: bytes) -> Look:
     lists = _lists(text)
-    reader = JsonRecords(lists=lists, envelopes=(CLOUDWATCH,))
+    reader = JsonRecords(lists=lists)  # CloudWatch's documents are opened all the same, a log's own `message` is not
     raws: list[str] = []
     for chunk in reader.read(Blocks(BytesIO(text))):
         raws += chunk.records["_raw"].to_pylist() if "_raw" in chunk.records.column_names else []
         if len(raws) >= RECORDS:
             break
-    records = [found for raw in raws[:RECORDS] if isinstance(found := _loads(raw), dict) and found]
+    told = {raw: found for raw in raws[:RECORDS] if isinstance(found := _loads(raw), dict) and found}
+    records = list(told.values())
     if not records:
         raise ConfigError("no record of the sample is a JSON object with members")
-    if any("message" in record for record in records):  # then it is no wrapping of CloudWatch's
-        reader = JsonRecords(lists=lists)
-    arguments = f"lists=({_quoted(lists[0])},)" if lists else "lists=()"
-    arguments += (", envelopes=(CLOUDWATCH,)" if reader.envelopes else "")
-    kept = _telling(records, raws)
+    kept = _telling(told)
     joined = ",\n".join(kept)
     sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, kept)) + "\n"
     suffix = ".json" if lists else ".jsonl"
     members, more = _members(records)
-    return Look(reader, f"JsonRecords({arguments})", len(records), members, sample.encode(), suffix, more)
+    named = f"({quoted(lists[0])},)" if lists else "()"
+    return Look(reader, f"JsonRecords(lists={named})", len(records), members, sample.encode(), suffix, more)
 
 
 def _lists(text: bytes) -> tuple[str, ...]:
@@ -212,7 +210,8 @@ def _are_objects(items: Sequence[object]) -> bool:
     return all(isinstance(item, dict) for item in items)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as Python has it, in double quotes where nothing has to be escaped."""
     return f'"{text}"' if repr(text) == f"'{text}'" and '"' not in text else repr(text)
 
 
@@ -243,11 +242,11 @@ def _lines(text: bytes) -> Look:
     if named := next((line for line in lines[:10] if line.startswith("#Fields:")), None):
         separator = "\t" if any("\t" in line for line in lines if not line.startswith("#")) else " "
         reader = Lines(fields=FieldNames(sep=separator), comment="#", label="W3C text")
-        code = f'Lines(fields=FieldNames(sep={_quoted(separator)}), comment="#", label="W3C text")'
+        code = f'Lines(fields=FieldNames(sep={quoted(separator)}), comment="#", label="W3C text")'
         return _read(reader, code, lines, [_column(name) for name in named.removeprefix("#Fields:").split()])
     for separator in SEPARATORS:
         if lines and _fits(Pairs(separator), lines) > USUALLY * len(lines):
-            code = f'Lines((Pairs({_quoted(separator)}),), label="pairs of name and value")'
+            code = f'Lines((Pairs({quoted(separator)}),), label="pairs of name and value")'
             return _read(Lines((Pairs(separator),), label="pairs of name and value"), code, lines, ())
     for quotes in QUOTES:
         for separator in SEPARATORS:
@@ -265,8 +264,8 @@ def _lines(text: bytes) -> Look:
                 names, naming = " ".join(map(_column, titles)), lines[0]
             values = Values(names, separator, quotes)
             given = f", quotes={quotes!r}" if quotes else ""
-            skipped = f", comment={_quoted(naming)}" if naming is not None else ""
-            code = f"Lines((Values(COLUMNS, {_quoted(separator)}{given}),){skipped})"
+            skipped = f", comment={quoted(naming)}" if naming is not None else ""
+            code = f"Lines((Values(COLUMNS, {quoted(separator)}{given}),){skipped})"
             found = _read(Lines((values,), comment=naming), code, lines, names.split())
             return replace(found, header=naming)
     if not lines or any("\0" in line for line in lines):
@@ -310,7 +309,7 @@ def _headed(lines: Sequence[str], names: Sequence[str], separator: str) -> Look:
     if not records:
         raise ConfigError("the sample has a header line and no records")
     reader = Delimited(columns=tuple(names), default=tuple(names), sep=separator)
-    code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={_quoted(separator)})"
+    code = f"Delimited(columns=tuple(COLUMNS.split()), default=tuple(COLUMNS.split()), sep={quoted(separator)})"
     members, more = _members(records, names)
     sample = ("\n".join(lines[: KEPT_RECORDS + 1]) + "\n").encode()
     return Look(reader, code, len(records), members, sample, ".log", more, lines[0])
@@ -423,12 +422,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _telling(records: Sequence[Mapping[str, Any]], raws: Sequence[str]) -> list[str]:
-    """The records that show most: each has a member that none before it had, then the first of the others."""
+def _telling(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The texts of the records that show most: each has a member that none before it had, then the first others."""
     seen: set[str] = set()
     telling: list[str] = []
     others: list[str] = []
-    for record, raw in zip(records, raws, strict=False):
+    for raw, record in told.items():
         new = set(_names(record)) - seen
         seen |= new
         (telling if new else others).append(raw)

@@ -157,12 +157,13 @@ def propose(name: str, members: Sequence[Member], event_class: str | None = None
     if event_class is not None:
         return _proposal(_wanted(event_class), "it was asked for", members, cloud)
     words = {word for member in members for word in _words(member.name)}
-    scores = {name: sorted(words & set(spoken.split())) for name, spoken in CLASSES.items()}
+    speaking = {candidate: sorted(words & set(spoken.split())) for candidate, spoken in CLASSES.items()}
     best = None
-    for name in sorted(scores, key=lambda name: -len(scores[name])):
-        if len(scores[name]) < 2 or (best is not None and len(scores[name]) < NEARLY * len(scores[best.event_class])):
+    for candidate in sorted(speaking, key=lambda candidate: -len(speaking[candidate])):
+        score = len(speaking[candidate])
+        if score < 2 or (best is not None and score < NEARLY * len(speaking[best.event_class])):
             break
-        found = _proposal(name, f"the members speak of {', '.join(scores[name])}", members, cloud)
+        found = _proposal(candidate, f"the members speak of {', '.join(speaking[candidate])}", members, cloud)
         best = best or found
         if not found.missing:
             return found

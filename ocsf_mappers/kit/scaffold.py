@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterator, Sequence
 
-from ocsf_mappers.kit.look import Look, Member, Path
+from ocsf_mappers.kit.look import Look, Member, Path, quoted
 from ocsf_mappers.kit.propose import Proposal, Row
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.readers.delimited import Delimited
@@ -35,7 +35,7 @@ def module(name: str, found: Look, proposal: Proposal) -> str:
     imports = ["EventMap", "Mapper", "Marks", "Product", "Source", "col", "text_struct", _reader_class(found)]
     imports += ["Having"] if isinstance(found.reader, JsonRecords) else []
     imports += ["JSON"] if any(member.is_json for member in found.members) else []
-    imports += [word for word in ("CLOUDWATCH", "FieldNames", "Pairs", "Pattern", "Values") if word in found.code]
+    imports += [word for word in ("FieldNames", "Pairs", "Pattern", "Values") if word in found.code]
     imports += ["object_key"] if cloud or proposal.row_of("time") is None else []
     record = _record(found)
     arrow = "\nimport pyarrow as pa\n" if "pa." in record else ""
@@ -129,11 +129,6 @@ def _import(names: Sequence[str]) -> str:
     return line if len(line) <= WIDTH else f"from ocsf_mappers import (\n    {_folded(', '.join(names) + ',', 4)}\n)"
 
 
-def _quoted(text: str) -> str:
-    """A text as Python has it, in double quotes where nothing has to be escaped."""
-    return f'"{text}"' if repr(text) == f"'{text}'" and '"' not in text else repr(text)
-
-
 def _folded(text: str, indent: int) -> str:
     """Words over as many lines as they need."""
     lines, line = [], ""
@@ -150,8 +145,8 @@ def _record(found: Look) -> str:
     if isinstance(found.reader, Delimited | Lines | ParquetRows):
         names = " ".join(member.path[0] for member in found.members)
         columns = _folded(names, 12)
-        quoted = f'"""\n    {columns}\n"""' if "\n" in columns else f'"{columns}"'
-        return f"\nCOLUMNS = {quoted}\nRECORD = text_struct(COLUMNS)\n"
+        given = f'"""\n    {columns}\n"""' if "\n" in columns else f'"{columns}"'
+        return f"\nCOLUMNS = {given}\nRECORD = text_struct(COLUMNS)\n"
     fields = _fields(found.members, (), 1)
     if not fields.strip().startswith("*text_struct") or "\n" in fields.strip():
         return f"\nRECORD = pa.struct([\n{fields}])  # fmt: skip\n"
@@ -169,12 +164,12 @@ def _fields(members: Sequence[Member], above: Path, depth: int) -> str:
         joined = _folded(" ".join(plain), len(pad) + 4)
         if "\n" in joined:
             *lines_before, last = [line.strip() for line in joined.split("\n")]
-            parts = [f"{pad}    {_quoted(part)}" for part in [*(f"{line} " for line in lines_before), last]]
+            parts = [f"{pad}    {quoted(part)}" for part in [*(f"{line} " for line in lines_before), last]]
             lines.append(f"{pad}*text_struct(\n" + "\n".join(parts) + f"\n{pad}),")
         else:
-            lines.append(f"{pad}*text_struct({_quoted(joined)}),")
-    lines += [f"{pad}pa.field({_quoted(name)}, pa.string())," for name in texts if name not in plain]
-    lines += [f"{pad}pa.field({_quoted(member.path[-1])}, JSON)," for member in here if member.is_json]
+            lines.append(f"{pad}*text_struct({quoted(joined)}),")
+    lines += [f"{pad}pa.field({quoted(name)}, pa.string())," for name in texts if name not in plain]
+    lines += [f"{pad}pa.field({quoted(member.path[-1])}, JSON)," for member in here if member.is_json]
     inner = dict.fromkeys(
         member.path[len(above)]
         for member in members
@@ -183,7 +178,7 @@ def _fields(members: Sequence[Member], above: Path, depth: int) -> str:
     for name in inner:
         below = [member for member in members if member.path[: len(above) + 1] == (*above, name)]
         fields = _fields(below, (*above, name), depth + 1)
-        lines.append(f"{pad}pa.field({_quoted(name)}, pa.struct([\n{fields}{pad}])),")
+        lines.append(f"{pad}pa.field({quoted(name)}, pa.struct([\n{fields}{pad}])),")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -245,7 +240,7 @@ def _column(path: Path) -> str:
     for number, name in enumerate(path):
         is_word = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
         taken = number > 0 and hasattr(Expr, name)
-        text += f".{name}" if is_word and not taken else f"[{_quoted(name)}]"
+        text += f".{name}" if is_word and not taken else f"[{quoted(name)}]"
     return text
 
 
@@ -269,7 +264,7 @@ def _marks(found: Look) -> str:
         # Long names are the log's own; `id` and `time` are everybody's.
         names = sorted({member.path[0] for member in always}, key=lambda name: (-len(name), name))[:MARKS]
         if names:
-            joined = ", ".join(map(_quoted, sorted(names))) + ("," if len(names) == 1 else "")
+            joined = ", ".join(map(quoted, sorted(names))) + ("," if len(names) == 1 else "")
             return f"    marks=Marks(members=(Having(all_of=({joined})),)),"
         why = "# no member is in every record: say what marks one, or name the source when you ingest"
         return f"    {why}\n    marks=Marks(),"

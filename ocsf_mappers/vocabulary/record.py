@@ -19,6 +19,9 @@ from ocsf_mappers.errors import MappingError, nearest
 JSON = pa.json_(pa.utf8())
 """An open-ended member: anything that JSON can hold, kept as JSON text."""
 
+LAST_SECOND = 253_402_300_799
+"""9999-12-31T23:59:59Z: the last second that DuckDB, Arrow, Athena and Iceberg all can write."""
+
 OBJECT_KEY = "@key"
 """First step of the columns that come from the object's own name instead of the record."""
 
@@ -33,7 +36,8 @@ CARRIER_COLUMNS = {
     "region": "json_extract_string(_envelope, '$.region')",
     "time": (
         "coalesce(json_extract_string(_envelope, '$.time'), "
-        f"strftime(make_timestamp({_MILLIS} * 1000), '%Y-%m-%dT%H:%M:%S.%gZ'))"
+        f"CASE WHEN {_MILLIS} BETWEEN 0 AND {LAST_SECOND * 1000} "
+        f"THEN strftime(make_timestamp({_MILLIS} * 1000), '%Y-%m-%dT%H:%M:%S.%gZ') END)"
     ),
     "log_group": "json_extract_string(_envelope, '$.logGroup')",
     "log_stream": "json_extract_string(_envelope, '$.logStream')",

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ocsf_mappers import sqltext
+from ocsf_mappers.vocabulary.record import LAST_SECOND
 from ocsf_mappers.vocabulary.word import TEXT, Consumption, Explained, Resolver, Spelling, Word, both, quoted
-
-LAST_SECOND = 253_402_300_799
-"""9999-12-31T23:59:59Z: the last second that DuckDB, Arrow, Athena and Iceberg all can write."""
 
 
 @dataclass(frozen=True)

@@ -345,3 +345,18 @@ def test_a_forked_process_opens_the_database_for_itself(tmp_path: Path) -> None:
         cwd=PROJECT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+
+
+def test_what_is_committed_is_on_the_disk(tmp_path: Path) -> None:
+    """In a process of its own: tests themselves wait for no disk."""
+    code = (
+        "import sys; from pathlib import Path; from ocsf_lake.ledger import database;"
+        " connection = database._sqlite(Path(sys.argv[1]), 'ledger', 0o077).connect();"
+        " asked = ('synchronous', 'journal_mode');"
+        " print(*[connection.exec_driver_sql(f'PRAGMA {name}').scalar() for name in asked])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "ledger.db")],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.stdout.split() == ["2", "wal"], run.stderr

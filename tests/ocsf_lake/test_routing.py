@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
-from ocsf_lake.upkeep import check, rebuild, replay
+from ocsf_lake.upkeep import check, rebuild, remap, replay
 from ocsf_mappers import registry
 from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
@@ -187,6 +188,28 @@ def test_a_log_group_with_records_of_all_sources(settings: Make, tmp_path: Path)
     assert refused == [(5, f"{misfit}flow_fields"), (7, "message holds no JSON object")]
     counts = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_objects"
     assert rows(settings(), counts) == [(15, 8, 2, 5)]
+    is_sound(settings())
+
+
+def test_records_among_those_of_other_sources_are_made_anew(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [in_cloudwatch(QUERY), in_cloudwatch(flow(1)), CONTROL, in_cloudwatch(call(1))]
+    documents.append(in_cloudwatch(in_eventbridge("GuardDuty Finding", finding(1))))
+    write(tmp_path / "logs" / "glued", "".join(documents))
+    write(tmp_path / "logs" / "lines", "\n".join([*documents[1:], documents[0]]))
+    ingest.ingest([str(tmp_path / "logs")], settings())
+    monkeypatch.setattr(remap, "_rows_of", lambda *given, found=remap._rows_of: (found(*given)[0], False))
+    tables = {
+        "aws_cloudtrail": "cloud_trail_mgmt", "aws_guardduty": "guardduty_findings",
+        "aws_route53_resolver": "route53", "aws_vpc_flow": "vpc_flow",
+    }  # fmt: skip
+    for source, table in tables.items():
+        everything = f"SELECT * FROM {table} ORDER BY source_object, source_record"
+        before = rows(settings(), everything)
+        done = remap.remap(settings(), remap.Chosen(source, date(2000, 1, 1), date(2100, 1, 1)))
+        assert (done.refused, done.rows) == ({}, 2)
+        assert rows(settings(), everything) == before
     is_sound(settings())
 
 

@@ -93,6 +93,16 @@ def test_a_log_event_says_account_time_group_and_stream(engine: Engine) -> None:
     assert event["unmapped"]["envelope.owner"] == "111122223333", "what stood around the record is all there"
 
 
+@pytest.mark.parametrize("millis", [2**63 - 1, -(2**63), 1e300, 253_402_300_800_000, "soon", None])
+def test_a_time_that_is_none_is_left_out(millis: object, engine: Engine) -> None:
+    document = subscription('{"id": "x"}', '{"id": "y", "time": "2025-12-01T12:00:02Z"}')
+    for event in document["logEvents"]:
+        event["timestamp"] = millis
+    mapped = map_bytes(engine, json.dumps(document).encode())
+    assert [row["reason"] for row in mapped.rejects.to_pylist()] == ["time: required attribute is missing"]
+    assert [event["time_dt"] for event, _ in as_events(mapped.events)] == ["2025-12-01T12:00:02Z"]
+
+
 def test_an_event_of_eventbridge_says_account_region_and_time(engine: Engine) -> None:
     event, bare = events(engine, EVENT, {"id": "y", "time": "2025-12-01T12:00:02Z"})
     assert event["cloud"] == {"provider": "AWS", "account": {"uid": "444455556666"}, "region": "eu-west-1"}

@@ -87,6 +87,20 @@ def test_lines_of_no_known_form_are_a_column_for_a_regular_expression() -> None:
     assert "Pattern(" in scaffold.module("acme_log", seen, propose("acme_log", seen.members))
 
 
+def test_a_log_s_own_message_is_a_member_and_no_wrapping(tmp_path: Path) -> None:
+    plain = {"time": "2026-03-16T10:00:00Z", "level": "info", "message": "hello", "host": "a.example"}
+    held = {**plain, "message": json.dumps({"inner": 1})}
+    text, report = made(tmp_path, lines(plain, held))
+    assert (report.counts["events"], report.problems) == (2, [])
+    assert '"message": col.message' in text
+
+
+def test_a_sample_with_a_broken_record_keeps_the_others(tmp_path: Path) -> None:
+    data = b"{broken\n" + lines(*PROXY)
+    assert b"broken" not in look(data).sample
+    assert look(data).sample.count(b"client_ip") == 2
+
+
 def test_parquet_is_a_format_too(tmp_path: Path) -> None:
     sink = BytesIO()
     flow = {"Src-Addr": ["10.0.0.1"], "dstaddr": ["10.0.0.2"], "start": [1767225600], "bytes": [1]}

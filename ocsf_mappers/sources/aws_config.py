@@ -163,7 +163,12 @@ MAPPER = Mapper(
     ],
     record=RECORD,
     sorted_by=("entity.uid",),
-    latest=Latest("aws_config_latest", key=("entity.uid", "finding_info.uid"), newest=("time",)),
+    # an id that is no ARN may be of several types, accounts and Regions
+    latest=Latest(
+        "aws_config_latest",
+        key=("cloud.account.uid", "cloud.region", "entity.type", "entity.uid", "finding_info.uid"),
+        newest=("time",),
+    ),
     # a snapshot tells items of the history again
     duplicate_key=("metadata.uid", "cloud.account.uid"),
     listed={

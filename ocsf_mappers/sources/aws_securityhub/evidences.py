@@ -48,7 +48,7 @@ def protocol(said: Expr) -> Fields:
 
 REMOTE = col.RemoteIpDetails.IpAddressV4
 CONNECTION: Fields = {
-    "connection_info.direction_id": col.ConnectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound"),
+    "connection_info.direction_id": col.ConnectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound", UNKNOWN="Unknown"),
     **protocol(col.Protocol),
     "data": element,
 }

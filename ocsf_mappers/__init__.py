@@ -41,7 +41,7 @@ from ocsf_mappers.vocabulary.expr import (
 from ocsf_mappers.vocabulary.http import HTTP_ACTIVITIES, REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
-from ocsf_mappers.vocabulary.record import JSON, text_struct
+from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
 from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "first",
     "http_activity",
     "http_method",
+    "json_struct",
     "list_of",
     "obj",
     "object_key",

@@ -133,6 +133,16 @@ def _is_json(chunk: Chunk) -> bool:
     return True
 
 
+def test_a_text_that_says_nothing_may_go_only_where_the_mapper_reads_it() -> None:
+    mapper = registry.load("aws_waf")
+    assert "-" in mapper.blank
+    record = {"webaclId": "-", "action": "BLOCK", "newMember": "-", "httpRequest": {"newMember": "-", "country": "-"}}
+    assert lossless.lost(mapper, record, {"unmapped": {"httpRequest.country": "NL"}}) == [
+        ("action", "BLOCK"), ("newMember", "-"), ("httpRequest.newMember", "-"),
+    ]  # fmt: skip
+    assert lossless.lost(mapper, record, {"unmapped": {"action": "BLOCK", "newMember": "-"}}) == []
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_drop_has_a_reason(source: str) -> None:
     assert [name for name, reason in registry.load(source).drop.items() if len(reason.split()) < 3] == []

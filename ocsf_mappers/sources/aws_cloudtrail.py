@@ -28,6 +28,7 @@ from ocsf_mappers import (
     Source,
     coalesce,
     col,
+    json_struct,
     object_key,
     sql,
     text,
@@ -316,8 +317,10 @@ RECORD = pa.struct([
         " eventID eventType apiVersion managementEvent readOnly recipientAccountId sharedEventID vpcEndpointId"
         " vpcEndpointAccountId eventCategory sessionCredentialFromConsole"
     ),
-    *(pa.field(name, JSON) for name in ("requestParameters", "responseElements", "additionalEventData", "resources")),
-    *(pa.field(name, JSON) for name in ("serviceEventDetails", "addendum", "edgeDeviceDetails", "eventContext")),
+    *json_struct(
+        "requestParameters responseElements additionalEventData resources serviceEventDetails addendum"
+        " edgeDeviceDetails eventContext"
+    ),
     pa.field("tlsDetails", text_struct("tlsVersion cipherSuite clientProvidedHostHeader keyExchange")),
     pa.field("insightDetails", pa.struct([
         *text_struct("state eventSource eventName insightType errorCode"), pa.field("insightContext", JSON),

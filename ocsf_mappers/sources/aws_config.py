@@ -12,7 +12,6 @@ repeats the items of the history. Messages about Config's own work hold no recor
 import pyarrow as pa
 
 from ocsf_mappers import (
-    JSON,
     Delivery,
     Envelope,
     EventMap,
@@ -28,6 +27,7 @@ from ocsf_mappers import (
     coalesce,
     col,
     first,
+    json_struct,
     object_key,
     sql,
     text_struct,
@@ -124,7 +124,7 @@ COMPLIANCE: Fields = COMMON | {
 
 RESULT = pa.struct([
     *text_struct("complianceType resultRecordedTime configRuleInvokedTime annotation resultToken"),
-    pa.field("evaluationResultIdentifier", JSON),
+    *json_struct("evaluationResultIdentifier"),
 ])  # fmt: skip
 RECORD = pa.struct([
     *text_struct(
@@ -133,9 +133,7 @@ RECORD = pa.struct([
         " resourceName awsRegion availabilityZone availibilityZone resourceCreationTime recordingFrequency"
         " configurationItemDeliveryTime changeType messageType recordVersion notificationCreationTime configRuleName configRuleARN"
     ),
-    *(pa.field(name, JSON) for name in (
-        "configuration", "supplementaryConfiguration", "relationships", "relatedEvents", "tags",
-    )),
+    *json_struct("configuration supplementaryConfiguration relationships relatedEvents tags"),
     pa.field("newEvaluationResult", RESULT),
     pa.field("oldEvaluationResult", RESULT),
 ])  # fmt: skip
@@ -165,7 +163,12 @@ MAPPER = Mapper(
     ],
     record=RECORD,
     sorted_by=("entity.uid",),
-    latest=Latest("aws_config_latest", key=("entity.uid", "finding_info.uid"), newest=("time",)),
+    # an id that is no ARN may be of several types, accounts and Regions
+    latest=Latest(
+        "aws_config_latest",
+        key=("cloud.account.uid", "cloud.region", "entity.type", "entity.uid", "finding_info.uid"),
+        newest=("time",),
+    ),
     # a snapshot tells items of the history again
     duplicate_key=("metadata.uid", "cloud.account.uid"),
     listed={

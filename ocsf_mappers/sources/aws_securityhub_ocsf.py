@@ -11,7 +11,6 @@ What the wanted version knows stays where it is; all else is in `unmapped`.
 import pyarrow as pa
 
 from ocsf_mappers import (
-    JSON,
     Column,
     Delivery,
     EventMap,
@@ -28,17 +27,13 @@ from ocsf_mappers import (
     col,
     element,
     first,
+    json_struct,
     obj,
     object_key,
     text,
     text_struct,
     when,
 )
-
-
-def json_fields(names: str) -> list[pa.Field]:
-    """Members that stay JSON, named in one string."""
-    return [pa.field(name, JSON) for name in names.split()]
 
 
 def moment(at: Column, name: str) -> Expr:
@@ -273,7 +268,7 @@ RECORD = pa.struct([
     ])),
     pa.field("metadata", pa.struct([
         *text_struct("uid version processed_time processed_time_dt"),
-        *json_fields("profiles extensions"),
+        *json_struct("profiles extensions"),
         pa.field("product", pa.struct([
             *text_struct("uid name vendor_name version"),
             pa.field("feature", text_struct("uid name")),
@@ -281,15 +276,15 @@ RECORD = pa.struct([
     ])),
     pa.field("finding_info", pa.struct([
         *text_struct(f"uid title desc src_url {TIMES} last_seen_time_dt"),
-        *json_fields("types related_events"),
+        *json_struct("types related_events"),
         pa.field("analytic", text_struct("uid name type type_id category")),
     ])),
     pa.field("compliance", pa.struct([
         *text_struct("control status_id status status_code status_detail"),
-        *json_fields("standards requirements"),
+        *json_struct("standards requirements"),
     ])),
-    pa.field("remediation", pa.struct([*text_struct("desc"), *json_fields("references")])),
-    *json_fields("resources vulnerabilities evidences databucket data_security"),
+    pa.field("remediation", pa.struct([*text_struct("desc"), *json_struct("references")])),
+    *json_struct("resources vulnerabilities evidences databucket data_security"),
 ])  # fmt: skip
 
 SAID = "the type's number, metadata.event_code, says it"

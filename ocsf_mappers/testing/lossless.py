@@ -44,7 +44,7 @@ def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     kept, said = found_in(event), captions(mapper.name)
     found = []
     for path, value in leaves(record):
-        if value is None or value == {} or value in mapper.blank or dropped(mapper, path):
+        if value is None or value == {} or _blank(mapper, path, value) or dropped(mapper, path):
             continue
         if not spellings(value, said.get(path, {})) & kept:
             found.append((path, str(value)))
@@ -62,6 +62,11 @@ def invented(record: Json, event: Json) -> list[tuple[str, str]]:
         if text not in said and any(item not in said and not _other_spellings(item) & said for item in texts):
             found.append((name, text))
     return found
+
+
+def _blank(mapper: Mapper, path: str, value: Any) -> bool:
+    """Whether a text says nothing, at a place that the mapper declares; elsewhere every text has to be kept."""
+    return value in mapper.blank and tuple(path.replace("[]", "").split(".")) in mapper.shape.leaves
 
 
 def dropped(mapper: Mapper, path: str) -> bool:

@@ -16,7 +16,6 @@ What is made of details: their known members become attributes, and the whole de
 import pyarrow as pa
 
 from ocsf_mappers import (
-    JSON,
     Delivery,
     EventMap,
     Having,
@@ -25,15 +24,10 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    json_struct,
     text_struct,
 )
 from ocsf_mappers.sources.aws_guardduty.finding import FINDING
-
-
-def json_fields(names: str) -> list[pa.Field]:
-    """Members that stay JSON, named in one string."""
-    return [pa.field(name, JSON) for name in names.split()]
-
 
 RECORD = pa.struct([
     *text_struct(
@@ -42,13 +36,13 @@ RECORD = pa.struct([
     ),
     pa.field("resource", pa.struct([
         *text_struct("resourceType"),
-        *json_fields(
+        *json_struct(
             "accessKeyDetails s3BucketDetails instanceDetails eksClusterDetails ecsClusterDetails containerDetails"
             " lambdaDetails rdsDbInstanceDetails rdsLimitlessDbDetails rdsDbUserDetails ebsSnapshotDetails"
             " ec2ImageDetails recoveryPointDetails bedrockGuardrailDetails modelDetails"
         ),
-        pa.field("kubernetesDetails", pa.struct(json_fields("kubernetesUserDetails kubernetesWorkloadDetails"))),
-        pa.field("ebsVolumeDetails", pa.struct(json_fields("scannedVolumeDetails skippedVolumeDetails"))),
+        pa.field("kubernetesDetails", json_struct("kubernetesUserDetails kubernetesWorkloadDetails")),
+        pa.field("ebsVolumeDetails", json_struct("scannedVolumeDetails skippedVolumeDetails")),
     ])),
     pa.field("service", pa.struct([
         *text_struct(
@@ -56,19 +50,19 @@ RECORD = pa.struct([
         ),
         pa.field("action", pa.struct([
             *text_struct("actionType"),
-            *json_fields(
+            *json_struct(
                 "awsApiCallAction dnsRequestAction networkConnectionAction portProbeAction kubernetesApiCallAction"
                 " kubernetesPermissionCheckedDetails kubernetesRoleBindingDetails kubernetesRoleDetails"
                 " rdsLoginAttemptAction"
             ),
         ])),
-        pa.field("evidence", pa.struct(json_fields("threatIntelligenceDetails"))),
-        *json_fields("additionalInfo runtimeDetails ebsVolumeScanDetails malwareScanDetails"),
+        pa.field("evidence", json_struct("threatIntelligenceDetails")),
+        *json_struct("additionalInfo runtimeDetails ebsVolumeScanDetails malwareScanDetails"),
         pa.field("detection", pa.struct([
-            *json_fields("anomaly"),
+            *json_struct("anomaly"),
             pa.field("sequence", pa.struct([
                 *text_struct("uid description"),
-                *json_fields("actors resources endpoints signals sequenceIndicators additionalSequenceTypes"),
+                *json_struct("actors resources endpoints signals sequenceIndicators additionalSequenceTypes"),
             ])),
         ])),
     ])),

@@ -13,7 +13,6 @@ AWS's own products that is what Security Lake does.
 import pyarrow as pa
 
 from ocsf_mappers import (
-    JSON,
     Delivery,
     EventMap,
     Having,
@@ -22,6 +21,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    json_struct,
     text_struct,
 )
 from ocsf_mappers.sources.aws_securityhub.finding import (
@@ -32,19 +32,13 @@ from ocsf_mappers.sources.aws_securityhub.finding import (
     is_vulnerability,
 )
 
-
-def json_fields(names: str) -> list[pa.Field]:
-    """Members that stay JSON, named in one string."""
-    return [pa.field(name, JSON) for name in names.split()]
-
-
 RECORD = pa.struct([
     *text_struct(
         "SchemaVersion Id ProductArn ProductName CompanyName Region GeneratorId AwsAccountId AwsAccountName CreatedAt"
         " UpdatedAt FirstObservedAt LastObservedAt ProcessedAt Title Description SourceUrl RecordState"
         " VerificationState WorkflowState Confidence Criticality"
     ),
-    *json_fields(
+    *json_struct(
         "Types Resources RelatedFindings Vulnerabilities Malware Threats ThreatIntelIndicators NetworkPath Detection"
         " Network Process ProductFields"
     ),
@@ -53,12 +47,12 @@ RECORD = pa.struct([
     pa.field("Note", text_struct("Text UpdatedBy UpdatedAt")),
     pa.field("Compliance", pa.struct([
         *text_struct("Status SecurityControlId"),
-        *json_fields("AssociatedStandards RelatedRequirements StatusReasons SecurityControlParameters"),
+        *json_struct("AssociatedStandards RelatedRequirements StatusReasons SecurityControlParameters"),
     ])),
     pa.field("Remediation", pa.struct([pa.field("Recommendation", text_struct("Text Url"))])),
     pa.field("Action", pa.struct([
         *text_struct("ActionType"),
-        *json_fields("AwsApiCallAction DnsRequestAction NetworkConnectionAction PortProbeAction"),
+        *json_struct("AwsApiCallAction DnsRequestAction NetworkConnectionAction PortProbeAction"),
     ])),
 ])  # fmt: skip
 

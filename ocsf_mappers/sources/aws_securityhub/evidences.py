@@ -39,7 +39,7 @@ def end(where: str, ip: Expr | None, port: Expr) -> Fields:
 
 REMOTE = col.RemoteIpDetails.IpAddressV4
 CONNECTION: Fields = {
-    "connection_info.direction_id": col.ConnectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound"),
+    "connection_info.direction_id": col.ConnectionDirection.replace(INBOUND="Inbound", OUTBOUND="Outbound", UNKNOWN="Unknown"),
     **connection_protocol(col.Protocol),
     "data": element,
 }

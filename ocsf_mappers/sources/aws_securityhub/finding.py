@@ -42,8 +42,8 @@ COMMON: Fields = {
         .otherwise("Update")
     ),
     "severity_id": coalesce(
-        severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"),
-        severity.Product.band(SEVERITY, otherwise="Informational"), "Unknown",
+        # Product has the scale of each product
+        severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"), "Unknown",
     ),
     # somebody was told: the text itself stays in `unmapped`
     "status_id":   when(workflow == "NOTIFIED").then("In Progress").otherwise(

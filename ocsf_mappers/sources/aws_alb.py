@@ -50,8 +50,8 @@ TYPE = "https?|h2|grpcs?|wss?"
 NAMES = ACCESS.split()
 QUOTED = frozenset("trace_id domain_name chosen_cert_arn actions_executed redirect_url error_reason".split())
 """Of the values that every line has, those that are in quotes, beside the two below."""
-# Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
-# must follow, where quotes do not tell the values apart.
+# Whoever sends a request chooses what stands in it and in its user agent, quotes and what looks like the rest of a line
+# among it: in lines whose quotes do not tell the values apart these take all up to the last that could be the rest.
 FREE = {"request": r'"(?P<request>.* HTTP/[\d.]+|- .*)"', "user_agent": '"(?P<user_agent>.*)"'}
 VALUE, QUOTED_VALUE = '(?P<{}>[^ "]+)', '"(?P<{}>[^"]*)"'
 UNTOLD = (
@@ -72,7 +72,6 @@ LINES = Lines(
             ACCESS,
             quotes=('""',),
             optional=9,
-            more=True,
             fits={
                 "type": TYPE,
                 "time": TIME,

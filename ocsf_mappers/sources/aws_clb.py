@@ -43,11 +43,12 @@ PARTS = {
     "backend": r"(?P<backend_ip>.+):(?P<backend_port>\d+)",
     "request": REQUEST_LINE,
 }
-# Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
-# must follow, where quotes do not tell the values apart.
+# Whoever sends a request chooses what stands in it and in its user agent, quotes and what looks like the rest of a line
+# among it: in lines whose quotes do not tell the values apart these take all up to the last that could be the rest.
 UNTOLD = (
     " ".join(rf'(?P<{name}>[^ "]+)' for name in FIELDS.split()[:11])
     + r' "(?P<request>.* HTTP/[\d.]+|- .*)" "(?P<user_agent>.*)" (?P<ssl_cipher>[^ "]+) (?P<ssl_protocol>[^ "]+)'
+    + '(?: (?P<field_16>[^"]*))?'
 )
 
 LINES = Lines(
@@ -56,7 +57,6 @@ LINES = Lines(
             FIELDS,
             quotes=('""',),
             optional=3,
-            more=True,
             fits={
                 "time": TIME,
                 "request_processing_time": NUMBER,

@@ -311,6 +311,23 @@ def test_a_number_of_seconds_that_is_none_costs_no_event(
     assert [text for text in event["unmapped"].values() if text == value] == [value] * len(columns)
 
 
+@pytest.mark.parametrize(
+    ("source", "forged"),
+    [
+        ("aws_alb", 'x" A TLSv1.3 arn "Root=1" "evil.example" "-" 0 2026-02-03T00:00:00Z "forward" "-" "-" "'),
+        ("aws_clb", 'x" A TLSv1.3 "'),
+        ("aws_clb", 'x" A TLSv1.3'),
+        ("aws_s3_access", 'x" - host SigV4 A AuthHeader evil.example TLSv1.3 - "'),
+    ],
+)
+def test_a_user_agent_that_looks_like_the_rest_of_a_line_is_one(source: str, forged: str) -> None:
+    line = (SAMPLE_LOGS / source / "access.log").read_text(encoding="utf-8").splitlines()[0]
+    (agent,) = {agent for agent in re.findall('"([^"]*)"', line) if agent.startswith(("Mozilla", "curl", "aws", "S3"))}
+    reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))
+    plain, changed = rows(read(reader, f"{line}\n{line.replace(agent, forged)}\n"))
+    assert changed == {**plain, "_record": 2, "user_agent": forged}
+
+
 PAGE = (PROJECT / "docs" / "readers.md").read_text(encoding="utf-8")
 
 

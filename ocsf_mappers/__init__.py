@@ -23,6 +23,8 @@ from ocsf_mappers.readers import (
     Unheaded,
     Values,
 )
+from ocsf_mappers.vocabulary import load_balancers
+from ocsf_mappers.vocabulary.aws import aws_partition
 from ocsf_mappers.vocabulary.expr import (
     Column,
     Expr,
@@ -38,7 +40,15 @@ from ocsf_mappers.vocabulary.expr import (
     text,
     when,
 )
-from ocsf_mappers.vocabulary.http import HTTP_ACTIVITIES, REQUEST_COLUMNS, REQUEST_LINE, http_activity, http_method
+from ocsf_mappers.vocabulary.http import (
+    HTTP_ACTIVITIES,
+    REQUEST_COLUMNS,
+    REQUEST_LINE,
+    http_activity,
+    http_code,
+    http_method,
+    http_status,
+)
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
 from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
@@ -79,6 +89,7 @@ __all__ = [
     "Source",
     "Unheaded",
     "Values",
+    "aws_partition",
     "carrier",
     "coalesce",
     "col",
@@ -86,9 +97,12 @@ __all__ = [
     "element",
     "first",
     "http_activity",
+    "http_code",
     "http_method",
+    "http_status",
     "json_struct",
     "list_of",
+    "load_balancers",
     "obj",
     "object_key",
     "outer",

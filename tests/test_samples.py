@@ -52,7 +52,7 @@ NO_ACTOR, NO_API, NO_OPERATION, NO_REQUEST_UID, NO_TIME = (
     f"{path}: required attribute is missing" for path in ("actor", "api", "api.operation", "api.request.uid", "time")
 )
 CUT = (
-    "the line is in no layout that is known: {} values, expected 25 to 34 or more or 12 to 13 or more or 10 or more,"
+    "the line is in no layout that is known: {} values, expected 25 to 34 or 12 to 13 or more or 10 or more,"
     " each as its column has them"
 )
 NO_S3 = "src_endpoint: required attribute is missing; time: required attribute is missing"

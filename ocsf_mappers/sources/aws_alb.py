@@ -25,10 +25,11 @@ from ocsf_mappers import (
     coalesce,
     col,
     http_activity,
+    http_code,
     http_method,
+    http_status,
+    load_balancers,
     object_key,
-    sql,
-    text,
     text_struct,
     when,
 )
@@ -44,13 +45,13 @@ CONNECTION = """time client_ip client_port listener_port tls_protocol tls_cipher
 HEALTH_CHECK = "type time latency target target_group status status_code reason_code elb ip_address"
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
-TYPE = "https?|h2|grpcs?|wss?"
 NUMBER = r"-?[\d.]+|-"
+TYPE = "https?|h2|grpcs?|wss?"
 NAMES = ACCESS.split()
 QUOTED = frozenset("trace_id domain_name chosen_cert_arn actions_executed redirect_url error_reason".split())
 """Of the values that every line has, those that are in quotes, beside the two below."""
-# Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
-# must follow, where quotes do not tell the values apart.
+# Whoever sends a request chooses what stands in it and in its user agent, quotes and what looks like the rest of a line
+# among it: in lines whose quotes do not tell the values apart these take all up to the last that could be the rest.
 FREE = {"request": r'"(?P<request>.* HTTP/[\d.]+|- .*)"', "user_agent": '"(?P<user_agent>.*)"'}
 VALUE, QUOTED_VALUE = '(?P<{}>[^ "]+)', '"(?P<{}>[^"]*)"'
 UNTOLD = (
@@ -71,7 +72,6 @@ LINES = Lines(
             ACCESS,
             quotes=('""',),
             optional=9,
-            more=True,
             fits={
                 "type": TYPE,
                 "time": TIME,
@@ -104,8 +104,6 @@ LINES = Lines(
 
 secure = col.ssl_protocol.is_not_null()
 blocked = col.actions_executed.matches(r"(^|,)waf$")
-partition = when(object_key.region.starts_with("cn-")).then("aws-cn").when(object_key.region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
-arn = text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, object_key.region, object_key.account, col.elb)
 
 CLOUD: Fields = {
     "cloud.provider": "AWS",
@@ -144,13 +142,13 @@ MAPPER = Mapper(
             "connection_info.protocol_name": "tcp",
             "tls.version":       col.tls_protocol,
             "tls.cipher":        col.tls_cipher.where(col.tls_protocol.is_not_null()),
-            "tls.handshake_dur": when(col.tls_protocol.is_not_null()).then(sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.tls_handshake_latency], carries=False)),
+            "tls.handshake_dur": col.tls_handshake_latency.seconds_to_millis().where(col.tls_protocol.is_not_null()),
         }),
         EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
             # classification
             "activity_id":   coalesce(http_activity(col.method), "Unknown"),
             "severity_id":   when(col.classification == "Severe").then("Low").otherwise("Informational"),
-            "status_id":     when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
+            "status_id":     http_status(col.elb_status_code),
             "status_code":   col.elb_status_code,
             "status_detail": when(blocked).then("blocked by AWS WAF").otherwise(col.error_reason),
             # occurrence
@@ -168,7 +166,7 @@ MAPPER = Mapper(
             "dst_endpoint.port":     col.port,
             "dst_endpoint.svc_name": "elasticloadbalancing.amazonaws.com",
             "load_balancer.name":              col.elb,
-            "load_balancer.uid":               arn,
+            "load_balancer.uid":               load_balancers.arn,
             "load_balancer.ip":                col.ip_address,
             "load_balancer.code":              col.target_status_code,
             "load_balancer.dst_endpoint.ip":   col.target_ip,
@@ -187,9 +185,8 @@ MAPPER = Mapper(
             "http_request.version":          col.http_version,
             "http_request.user_agent":       col.user_agent,
             "http_request.uid":              col.trace_id,
-            # OCSF 1.1.0 wants a code; 0 is none that HTTP has
-            "http_response.code":    when(col.elb_status_code.matches("^[1-9]")).then(col.elb_status_code).otherwise("0"),
-            "http_response.latency": sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.target_processing_time], carries=False).where(~col.target_processing_time.starts_with("-")),
+            "http_response.code":    http_code(col.elb_status_code),
+            "http_response.latency": col.target_processing_time.seconds_to_millis(),
             "traffic.bytes_out":     col.received_bytes,  # what the client sent
             "traffic.bytes_in":      col.sent_bytes,
             "connection_info.uid":          col.conn_trace_id,
@@ -207,12 +204,8 @@ MAPPER = Mapper(
 # five minutes. The other load balancers' objects lie in the same folders; `app.` in the name tells these.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/elasticloadbalancing/{region}/{year}/{month}/{day}",), record_bytes=90),
-    keys=(
-        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>elasticloadbalancing)/(?P<region>[^/]+)/"
-        r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/[^/]*_elasticloadbalancing_[^_/]+_app\.",
-        r"/(?:\w+_log[._])?(?P<account>\d{12})_(?P<kind>elasticloadbalancing)_(?P<region>[^_/]+)_app\.[^/]*_(?P<date>\d{8})T\d{4}Z",
-    ),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=90),
+    keys=load_balancers.keys(r"app\."),
     marks=Marks(
         lines=(
             rf'(?:{TYPE}) {TIME} \S+/\S+ \S+ \S+(?: -?[\d.]+){{3}} (?:\d{{3}}|-) .*',

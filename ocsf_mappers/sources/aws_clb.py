@@ -23,12 +23,13 @@ from ocsf_mappers import (
     coalesce,
     col,
     http_activity,
+    http_code,
     http_method,
+    http_status,
+    load_balancers,
     object_key,
     sql,
-    text,
     text_struct,
-    when,
 )
 
 FIELDS = """time elb client backend request_processing_time backend_processing_time response_processing_time
@@ -42,11 +43,12 @@ PARTS = {
     "backend": r"(?P<backend_ip>.+):(?P<backend_port>\d+)",
     "request": REQUEST_LINE,
 }
-# Whoever sends a request chooses what stands in it and in its user agent, quotes among it: these take all up to what
-# must follow, where quotes do not tell the values apart.
+# Whoever sends a request chooses what stands in it and in its user agent, quotes and what looks like the rest of a line
+# among it: in lines whose quotes do not tell the values apart these take all up to the last that could be the rest.
 UNTOLD = (
     " ".join(rf'(?P<{name}>[^ "]+)' for name in FIELDS.split()[:11])
     + r' "(?P<request>.* HTTP/[\d.]+|- .*)" "(?P<user_agent>.*)" (?P<ssl_cipher>[^ "]+) (?P<ssl_protocol>[^ "]+)'
+    + '(?: (?P<field_16>[^"]*))?'
 )
 
 LINES = Lines(
@@ -55,7 +57,6 @@ LINES = Lines(
             FIELDS,
             quotes=('""',),
             optional=3,
-            more=True,
             fits={
                 "time": TIME,
                 "request_processing_time": NUMBER,
@@ -71,11 +72,10 @@ LINES = Lines(
 )
 
 secure = col.ssl_protocol.is_not_null()
-partition = when(object_key.region.starts_with("cn-")).then("aws-cn").when(object_key.region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
 # from when the request came in to when the last of the answer was ready: none where it went no further
 milliseconds = sql(
     "CASE WHEN least(TRY_CAST({0} AS DOUBLE), TRY_CAST({1} AS DOUBLE), TRY_CAST({2} AS DOUBLE)) >= 0 THEN"
-    " CAST(round(1000 * (TRY_CAST({0} AS DOUBLE) + TRY_CAST({1} AS DOUBLE) + TRY_CAST({2} AS DOUBLE))) AS BIGINT) END",
+    " TRY_CAST(round(1000 * (TRY_CAST({0} AS DOUBLE) + TRY_CAST({1} AS DOUBLE) + TRY_CAST({2} AS DOUBLE))) AS BIGINT) END",
     reads=[col.request_processing_time, col.backend_processing_time, col.response_processing_time],
     carries=False,
 )
@@ -95,7 +95,7 @@ BOTH: Fields = {
     "dst_endpoint.name":     col.elb,
     "dst_endpoint.svc_name": "elasticloadbalancing.amazonaws.com",
     "load_balancer.name":    col.elb,
-    "load_balancer.uid":     text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, object_key.region, object_key.account, col.elb),
+    "load_balancer.uid":     load_balancers.arn,
     "load_balancer.code":              col.backend_status_code,
     "load_balancer.dst_endpoint.ip":   col.backend_ip,
     "load_balancer.dst_endpoint.port": col.backend_port,
@@ -123,7 +123,7 @@ MAPPER = Mapper(
         }),
         EventMap("http_activity", profiles=("cloud", "load_balancer"), fields={
             "activity_id": coalesce(http_activity(col.method), "Unknown"),
-            "status_id":   when(col.elb_status_code.matches("^[123]")).then("Success").when(col.elb_status_code.is_not_null()).then("Failure").otherwise("Unknown"),
+            "status_id":   http_status(col.elb_status_code),
             "status_code": col.elb_status_code,
             **BOTH,
             "dst_endpoint.hostname":         col.host,
@@ -137,9 +137,8 @@ MAPPER = Mapper(
             "http_request.url.query_string": coalesce(col.query, col.own_query),
             "http_request.version":          col.http_version,
             "http_request.user_agent":       col.user_agent,
-            # OCSF 1.1.0 wants a code; 0 is none that HTTP has
-            "http_response.code":    when(col.elb_status_code.matches("^[1-9]")).then(col.elb_status_code).otherwise("0"),
-            "http_response.latency": sql("CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.backend_processing_time], carries=False).where(~col.backend_processing_time.starts_with("-")),
+            "http_response.code":    http_code(col.elb_status_code),
+            "http_response.latency": col.backend_processing_time.seconds_to_millis(),
         }),
     ],
 )
@@ -147,11 +146,7 @@ MAPPER = Mapper(
 # Every 5 or 60 minutes, not compressed, in the folders of the other load balancers; these names have no dot before `_`.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/elasticloadbalancing/{region}/{year}/{month}/{day}",), record_bytes=250),
-    keys=(
-        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>elasticloadbalancing)/(?P<region>[^/]+)/"
-        r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/[^/_]+_elasticloadbalancing_[^_/]+_[^_./]+_\d{8}T\d{4}Z",
-        r"/(?P<account>\d{12})_(?P<kind>elasticloadbalancing)_(?P<region>[^_/]+)_[^_./]+_(?P<date>\d{8})T\d{4}Z",
-    ),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=250),
+    keys=load_balancers.keys(r"[^_./]+(?=_\d{8}T\d{4}Z)"),
     marks=Marks(lines=(rf'{TIME} \S+ \S+:\d+ \S+(?: -?[\d.]+){{3}} (?:\d{{1,3}}|-) \S+ .*',)),
 )

@@ -22,7 +22,9 @@ from ocsf_mappers import (
     coalesce,
     col,
     http_activity,
+    http_code,
     http_method,
+    http_status,
     object_key,
     sql,
     text_struct,
@@ -55,14 +57,13 @@ LINES = Lines(
     label="W3C text",
 )
 
-MILLISECONDS = "CAST(round(1000 * TRY_CAST({0} AS DOUBLE)) AS BIGINT)"
 moment = coalesce(
     sql("{0} || 'T' || {1} || 'Z'", reads=[col.date, col.time], carries=False).iso8601(),
     col.timestamp.epoch_seconds(fraction=True),
     coalesce(col["timestamp(ms)"], col.timestamp_ms).epoch_millis(),
 )
 host, referer, agent = coalesce(col["cs(Host)"], col.cs_host), coalesce(col["cs(Referer)"], col.cs_referer), coalesce(col["cs(User-Agent)"], col.cs_user_agent)
-failed = col.sc_status.matches("^([4-9]|000)")
+failed = col.sc_status.matches("^([4-9]|0)")
 
 MAPPER = Mapper(
     name="aws_cloudfront",
@@ -78,12 +79,12 @@ MAPPER = Mapper(
             # classification
             "activity_id":   coalesce(http_activity(col.cs_method), "Unknown"),
             "severity_id":   "Informational",
-            "status_id":     when(col.sc_status.matches("^[123]")).then("Success").when(failed).then("Failure").otherwise("Unknown"),
+            "status_id":     http_status(col.sc_status),
             "status_code":   col.sc_status,
             "status_detail": col.x_edge_detailed_result_type.where(failed),
             # occurrence: when the answer had been sent
             "time":     moment,
-            "duration": sql(MILLISECONDS, reads=[col.time_taken], carries=False),
+            "duration": col.time_taken.seconds_to_millis(),
             # context; CloudFront belongs to no region
             "metadata.product.feature.uid": col.distributionid,
             "cloud.provider":    "AWS",
@@ -105,11 +106,10 @@ MAPPER = Mapper(
             "http_request.referrer":         referer,
             "http_request.uid":              col.x_edge_request_id,
             "http_request.x_forwarded_for":  when(col.x_forwarded_for.matches("^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$")).then([col.x_forwarded_for]),
-            # OCSF 1.1.0 wants a code; 0 is none that HTTP has
-            "http_response.code":         when(col.sc_status.matches("^[1-9]")).then(col.sc_status).otherwise("0"),
+            "http_response.code":         http_code(col.sc_status),
             "http_response.content_type": col.sc_content_type,
             "http_response.length":       col.sc_content_len,
-            "http_response.latency":      sql(MILLISECONDS, reads=[col.time_to_first_byte], carries=False),
+            "http_response.latency":      col.time_to_first_byte.seconds_to_millis(),
             "traffic.bytes_out":          col.cs_bytes,  # what the client sent
             "traffic.bytes_in":           col.sc_bytes,
             "connection_info.uid":          col.connection_id,

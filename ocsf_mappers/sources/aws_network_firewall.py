@@ -75,16 +75,18 @@ def queried(at: Column, member: str) -> Expr:
 
 tcp_flags = sql("try_cast('0x' || {0} AS INTEGER)::VARCHAR", reads=[event.tcp.json("tcp_flags")], carries=False)
 
-revoked = revocation.action.lower()
-failed = event.tls_error.error_message.is_not_null() | revoked.is_in("drop", "reject")
+failed = event.tls_error.error_message.is_not_null() | revocation.action.is_in("drop", "reject", "DROP", "REJECT")
 decided = coalesce(event.verdict.action, alert.action)
 ACTIONS = {
     "pass": "Allowed", "allowed": "Allowed", "alert": "Allowed",
     "drop": "Denied", "blocked": "Denied", "reject": "Denied",
+    # of certificates
+    "PASS": "Allowed", "DROP": "Denied", "REJECT": "Denied",
 }  # fmt: skip
 DISPOSITIONS = {
     "pass": "Allowed", "allowed": "Allowed", "alert": "Alert",
     "drop": "Dropped", "blocked": "Blocked", "reject": "Rejected",
+    "PASS": "Allowed", "DROP": "Dropped", "REJECT": "Rejected",
 }  # fmt: skip
 SEVERITIES = {"1": "High", "2": "Medium", "3": "Low", "4": "Informational"}
 """Suricata's priorities, 1 the gravest."""
@@ -128,8 +130,8 @@ TRAFFIC: Fields = COMMON | {
     "metadata.product.feature.name": when(netflow.start.is_not_null() | (event.event_type == "netflow")).then("flow")
                                      .when(event.event_type.is_null()).then("tls").otherwise(event.event_type),
     # only what was found out of a certificate has consequences
-    "action_id":      revoked.replace(ACTIONS),
-    "disposition_id": revoked.replace(DISPOSITIONS),
+    "action_id":      revocation.action.replace(ACTIONS),
+    "disposition_id": revocation.action.replace(DISPOSITIONS),
     # primary: of a flow the source is who sent what is counted here
     "src_endpoint.ip":       event.src_ip,
     "src_endpoint.port":     event.src_port,

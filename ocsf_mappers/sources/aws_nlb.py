@@ -18,8 +18,8 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
+    load_balancers,
     object_key,
-    text,
     text_struct,
     when,
 )
@@ -55,7 +55,6 @@ LINES = Lines(
 
 # a connection without a cipher is one whose handshake failed
 failed = col.tls_cipher.is_null()
-partition = when(object_key.region.starts_with("cn-")).then("aws-cn").when(object_key.region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
 
 MAPPER = Mapper(
     name="aws_nlb",
@@ -90,7 +89,7 @@ MAPPER = Mapper(
             "dst_endpoint.name":     coalesce(col.destination, col.elb),
             "dst_endpoint.hostname": col.domain_name,
             "load_balancer.name":    col.elb,
-            "load_balancer.uid":     text("arn:{}:elasticloadbalancing:{}:{}:loadbalancer/{}", partition, object_key.region, object_key.account, col.elb),
+            "load_balancer.uid":     load_balancers.arn,
             "connection_info.direction_id":  "Inbound",
             "connection_info.protocol_num":  6,
             "connection_info.protocol_name": "tcp",
@@ -108,11 +107,7 @@ MAPPER = Mapper(
 # Every five minutes, in the folders of the other load balancers; `net.` in the name tells these.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/elasticloadbalancing/{region}/{year}/{month}/{day}",), record_bytes=60),
-    keys=(
-        r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>elasticloadbalancing)/(?P<region>[^/]+)/"
-        r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/[^/]*_elasticloadbalancing_[^_/]+_net\.",
-        r"/(?P<account>\d{12})_(?P<kind>elasticloadbalancing)_(?P<region>[^_/]+)_net\.[^/]*_(?P<date>\d{8})T\d{4}Z",
-    ),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=60),
+    keys=load_balancers.keys(r"net\."),
     marks=Marks(lines=(rf"[a-z]+ \d+\.\d+ {TIME} net/\S+ .*",)),
 )

@@ -19,10 +19,12 @@ from ocsf_mappers import (
     Pattern,
     Product,
     Source,
+    aws_partition,
     coalesce,
     col,
     element,
     http_method,
+    http_status,
     list_of,
     object_key,
     outer,
@@ -74,7 +76,7 @@ by_arn = col.requester.starts_with("arn:")
 by_canonical_id = col.requester.matches("^[0-9a-f]{20,}$")
 by_service = col.requester.is_not_null() & ~by_arn & ~by_canonical_id
 region = coalesce(object_key.region, col.host_header.extract(r"\bs3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\."))
-partition = when(region.starts_with("cn-")).then("aws-cn").when(region.starts_with("us-gov-")).then("aws-us-gov").otherwise("aws")
+partition = aws_partition(region)
 
 MAPPER = Mapper(
     name="aws_s3_access",
@@ -91,7 +93,7 @@ MAPPER = Mapper(
             # classification
             "activity_id": when(reads).then("Read").when(deletes).then("Delete").when(creates).then("Create").when(updates).then("Update").otherwise(col.operation),
             "severity_id": "Informational",
-            "status_id":   when(col.http_status.matches("^[123]")).then("Success").when(col.http_status.is_not_null()).then("Failure").otherwise("Unknown"),
+            "status_id":   http_status(col.http_status),
             "status_code": col.http_status,
             "status_detail": col.error_code,
             # occurrence

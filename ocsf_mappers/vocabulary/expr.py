@@ -121,6 +121,10 @@ class Expr:
         """ISO 8601 text with date and time as a point in time; without an offset it is UTC."""
         return Expr(texts.Iso8601(self._word))
 
+    def seconds_to_millis(self) -> Expr:
+        """A number of seconds, decimals too, as whole milliseconds; null where it is negative or none."""
+        return Expr(texts.Millis(self._word))
+
     # -- claims -----------------------------------------------------------------------------------------------------
     def is_null(self) -> Expr:
         """Whether the value is missing."""

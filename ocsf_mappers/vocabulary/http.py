@@ -1,4 +1,4 @@
-"""What logs of HTTP requests have in common: methods as OCSF has them, and how a request line is cut."""
+"""What logs of HTTP requests have in common: methods and outcomes as OCSF has them, and how a request line is cut."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def http_activity(method: Expr) -> Expr:
     """
     patch = sql("CASE WHEN {0} = 'PATCH' THEN 'Patch' END", reads=[method], carries=False)
     return when(method == "PATCH").then(patch).otherwise(method.replace(HTTP_ACTIVITIES))
+
+
+def http_status(code: Expr) -> Expr:
+    """A code for `status_id`: below 400 Success, from 400 Failure, and so is 000, where the client left before."""
+    failed = code.matches("^([4-9]|0)")
+    return when(code.matches("^[123]")).then("Success").when(failed).then("Failure").otherwise("Unknown")
+
+
+def http_code(code: Expr) -> Expr:
+    """A code for `http_response.code`; 0, which is none of HTTP's, where there is none: OCSF 1.1.0 wants one."""
+    return when(code.matches("^[1-9]")).then(code).otherwise("0")

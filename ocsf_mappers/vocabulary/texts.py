@@ -162,6 +162,20 @@ class Band(Classed):
 
 
 @dataclass(frozen=True)
+class Millis(Word):
+    """Seconds as whole milliseconds: BIGINT. Null where the text is negative, no number, or beyond what that holds."""
+
+    inner: Word
+
+    def sql(self, at: Resolver) -> str:
+        seconds = f"try_cast({self.inner.sql(at)} AS DOUBLE)"
+        return at.shared(self, f"CASE WHEN {seconds} >= 0 THEN try_cast(round(1000 * {seconds}) AS BIGINT) END")
+
+    def said(self, words: Explained) -> str:
+        return f"seconds_to_millis({words.of(self.inner)})"
+
+
+@dataclass(frozen=True)
 class Epoch(Word):
     """A number of units since 1970, as a point in time: microseconds, BIGINT.
 

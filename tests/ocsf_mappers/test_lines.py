@@ -20,7 +20,7 @@ from ocsf_mappers.readers import Chunk, json_split, lines, streams
 from ocsf_mappers.readers.streams import Blocks
 from ocsf_mappers.readers.tokens import tokens
 from ocsf_mappers.testing import lossless
-from tests.support import PROJECT, as_events, cases, engine
+from tests.support import PROJECT, SAMPLE_LOGS, as_events, cases, engine
 
 QUOTED = Values("a b c d", quotes=('""', "[]"), optional=1, more=True)
 LAYOUTS = (
@@ -285,6 +285,47 @@ def test_a_changed_line_loses_nothing(source: str) -> None:
             assert row["raw"] == written[row["source_record"] - 1]
 
     check()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
+@pytest.mark.parametrize(
+    ("source", "file", "sep", "columns"),
+    [
+        ("aws_alb", "access.log", " ", (5, 6, 7)),
+        ("aws_alb", "connection.log", " ", (6,)),
+        ("aws_clb", "access.log", " ", (5, 6)),
+        ("aws_cloudfront", "no_header.log", "\t", (18, 27)),
+    ],
+)
+def test_a_number_of_seconds_that_is_none_costs_no_event(
+    source: str, file: str, sep: str, columns: tuple[int, ...], value: str
+) -> None:
+    words = (SAMPLE_LOGS / source / file).read_text(encoding="utf-8").splitlines()[0].split(sep)
+    for column in columns:
+        words[column] = value
+    reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))
+    chunks = read(reader, sep.join(words) + "\n")
+    mapped = engine(source).map([(RawObject("memory://lines"), chunk) for chunk in chunks])
+    assert mapped.rejects.to_pylist() == []
+    ((event, _),) = as_events(mapped.events)
+    assert [text for text in event["unmapped"].values() if text == value] == [value] * len(columns)
+
+
+@pytest.mark.parametrize(
+    ("source", "forged"),
+    [
+        ("aws_alb", 'x" A TLSv1.3 arn "Root=1" "evil.example" "-" 0 2026-02-03T00:00:00Z "forward" "-" "-" "'),
+        ("aws_clb", 'x" A TLSv1.3 "'),
+        ("aws_clb", 'x" A TLSv1.3'),
+        ("aws_s3_access", 'x" - host SigV4 A AuthHeader evil.example TLSv1.3 - "'),
+    ],
+)
+def test_a_user_agent_that_looks_like_the_rest_of_a_line_is_one(source: str, forged: str) -> None:
+    line = (SAMPLE_LOGS / source / "access.log").read_text(encoding="utf-8").splitlines()[0]
+    (agent,) = {agent for agent in re.findall('"([^"]*)"', line) if agent.startswith(("Mozilla", "curl", "aws", "S3"))}
+    reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))
+    plain, changed = rows(read(reader, f"{line}\n{line.replace(agent, forged)}\n"))
+    assert changed == {**plain, "_record": 2, "user_agent": forged}
 
 
 PAGE = (PROJECT / "docs" / "readers.md").read_text(encoding="utf-8")

@@ -440,9 +440,9 @@ def test_conditions_and_case_read_as_they_are_said() -> None:
 def test_sql_is_the_last_way_out(source: str) -> None:
     """Each template of a source is one thing that the vocabulary cannot say yet: few enough to be listed here."""
     known = {
-        "aws_alb": {"CAST(round(1000 * ", "CASE WHEN {0} = 'PATCH'"},
-        "aws_clb": {"CAST(round(1000 * ", "CASE WHEN least(", "CASE WHEN {0} = 'PATCH'"},
-        "aws_cloudfront": {"CASE WHEN {0} = 'PATCH'", "CAST(round(1000 * ", "{0} || 'T' || {1} || 'Z'"},
+        "aws_alb": {"CASE WHEN {0} = 'PATCH'"},
+        "aws_clb": {"CASE WHEN least(", "CASE WHEN {0} = 'PATCH'"},
+        "aws_cloudfront": {"CASE WHEN {0} = 'PATCH'", "{0} || 'T' || {1} || 'Z'"},
         "aws_cloudtrail": {"coalesce(strftime"},
         "aws_config": {
             *("CASE json_type({0})", "{0} || '/' || {1} || '/'", "{0} || ':' || {1} || ':' || {2} || '/'"),
@@ -486,6 +486,16 @@ def _inside(word: Any) -> Any:
     for part in word.every():
         for _, value in getattr(part, "fields", ()):
             yield from _inside(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "millis"),
+    [("0.0015", 2), ("12", 12_000), ("-1", None), ("x", None), ("nan", None), ("inf", None), ("1e300", None)],
+)
+def test_seconds_are_whole_milliseconds_whatever_a_log_says(seconds: str, millis: int | None) -> None:
+    (event,) = run({"count": col.a.seconds_to_millis()}, {"a": seconds})
+    assert event.get("count") == millis
+    assert event["unmapped"]["a"] == seconds
 
 
 PAGE = (Path(__file__).parents[2] / "docs/words.md").read_text(encoding="utf-8")

@@ -39,8 +39,8 @@ def watch(lake: str | None = None) -> State[Any]:
             payload={"message": text.escaped(finding.message)},
         )
     create_markdown_artifact(page(findings), "watch", "What is not as it should be")
-    found = text.plural(len(findings), "finding")
-    return Completed(name="Completed" if not findings else "Findings", message=found, data=None)
+    message = text.plural(len(findings), "finding")
+    return Completed(name="Completed" if not findings else "Findings", message=message, data=None)
 
 
 def page(findings: list[Alarm]) -> str:

@@ -38,12 +38,12 @@ def schema(
     from ocsf_mappers.ocsf import schema as ocsf
 
     facts = ocsf.load(settings(ocsf_version=ocsf_version).ocsf_version)
-    found = list(_classes(facts)) if class_name is None else list(_found(facts, class_name, path, like))
+    rows = list(_classes(facts)) if class_name is None else list(_selected(facts, class_name, path, like))
     if as_json:
-        output.print_json(found)
+        output.print_json(rows)
         return
-    columns = list(found[0]) if found else ["attribute"]
-    output.print_table(columns, [[_shown(item[name]) for name in columns] for item in found])
+    columns = list(rows[0]) if rows else ["attribute"]
+    output.print_table(columns, [[_shown(item[name]) for name in columns] for item in rows])
 
 
 def _shown(value: object) -> object:
@@ -51,11 +51,14 @@ def _shown(value: object) -> object:
 
 
 def _classes(facts: Schema) -> Iterator[dict[str, Any]]:
-    for name, found in sorted(facts.classes.items(), key=lambda item: item[1].uid):
-        yield {"class": name, "uid": found.uid, "caption": found.caption, "category": found.category_name}
+    for name, event_class in sorted(facts.classes.items(), key=lambda item: item[1].uid):
+        yield {
+            "class": name, "uid": event_class.uid, "caption": event_class.caption,
+            "category": event_class.category_name,
+        }  # fmt: skip
 
 
-def _found(facts: Schema, class_name: str, path: str | None, like: str | None) -> Iterator[dict[str, Any]]:
+def _selected(facts: Schema, class_name: str, path: str | None, like: str | None) -> Iterator[dict[str, Any]]:
     from ocsf_mappers.errors import ConfigError, MappingError
 
     by_uid = facts.class_by_uid(int(class_name)) if class_name.isascii() and class_name.isdecimal() else None
@@ -82,7 +85,7 @@ def _found(facts: Schema, class_name: str, path: str | None, like: str | None) -
 
 
 def _every_profile(facts: Schema) -> frozenset[str]:
-    return frozenset(profile for found in facts.classes.values() for profile in found.profiles)
+    return frozenset(profile for event_class in facts.classes.values() for profile in event_class.profiles)
 
 
 def _below(facts: Schema, holder: ObjectType, before: str, depth: int = 1) -> Iterator[tuple[str, Attribute]]:
@@ -104,5 +107,5 @@ def _row(facts: Schema, path: str, attribute: Attribute, *, every_value: bool = 
 
 
 def _values(captions: Mapping[str, str], every_value: bool) -> list[str]:
-    shown = [f"{number} {caption}" if number != caption else caption for number, caption in captions.items()]
-    return shown if every_value or len(shown) <= 12 else [*shown[:11], f"and {len(shown) - 11} more"]
+    texts = [f"{number} {caption}" if number != caption else caption for number, caption in captions.items()]
+    return texts if every_value or len(texts) <= 12 else [*texts[:11], f"and {len(texts) - 11} more"]

@@ -28,7 +28,7 @@ SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 300
 """Of a value that a notebook shows."""
 GROUP_ROWS, GROUP_BYTES = 131_072, 64 << 20
-"""A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much is in memory while it is written."""
+"""A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much memory writing takes."""
 
 
 class Columns(Mapping[str, str]):

@@ -35,7 +35,7 @@ def observables(
 ) -> list[Observable]:
     """What is listed of a mapper's events; `mapped` is, for each event map, path and word of what it fills."""
     labels = facts.observable_captions
-    found = []
+    items = []
     for path, kinds in sorted(_marked(mapper, facts, table, mapped).items()):
         inside = [name for name in _ancestors(path) if pa.types.is_list(column_type(table, name))]
         owner = inside[0] if inside else None
@@ -46,10 +46,10 @@ def observables(
             # The schema marks what is one by its type; what a mapper marks may hold something else.
             shape = SHAPES.get(labels[kind]) if path in mapper.observables else None
             observable = Observable(name, owner or path, members, labels[kind], kind, shape)
-            found.append(observable)
+            items.append(observable)
             if labels[kind] == "Hostname":
-                found.append(replace(observable, relative=True))
-    return found
+                items.append(replace(observable, relative=True))
+    return items
 
 
 def _marked(
@@ -63,9 +63,10 @@ def _marked(
             for leaf in [f"{path}.{name}" for name, _ in lists.element_fields(word)] or [path]:
                 if column_type(table, leaf) is None:
                     continue
-                given = mapper.observables.get(leaf)
-                kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given or ())]
-                if given is None and (marked_kind := _marked_by_schema(facts, event, leaf)):
+                declared = mapper.observables.get(leaf)
+                captions = [declared] if isinstance(declared, str) else declared or ()
+                kinds = [by_caption[caption] for caption in captions]
+                if declared is None and (marked_kind := _marked_by_schema(facts, event, leaf)):
                     kinds = [marked_kind]
                 if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
                     marked[leaf] = kinds
@@ -73,8 +74,8 @@ def _marked(
 
 
 def _marked_by_schema(facts: schema.Schema, event: EventMap, path: str) -> int | None:
-    found = facts.find(event.event_class, path, event.all_profiles)
-    return facts.scalar(found[-1]).observable if found and found[-1].object is None else None
+    chain = facts.find(event.event_class, path, event.all_profiles)
+    return facts.scalar(chain[-1]).observable if chain and chain[-1].object is None else None
 
 
 def _ancestors(path: str) -> Iterator[str]:

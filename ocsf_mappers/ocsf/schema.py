@@ -94,14 +94,14 @@ class Schema:
 
     def class_by_uid(self, uid: int) -> EventClass | None:
         """The class with this `class_uid`, or None."""
-        return next((found for found in self.classes.values() if found.uid == uid), None)
+        return next((event_class for event_class in self.classes.values() if event_class.uid == uid), None)
 
     def members(self, attribute: Attribute) -> ObjectType | None:
         """The object type behind an attribute; None for scalars and for `object`, which declares no attributes."""
         if attribute.object is None:
             return None
-        found = self.objects[attribute.object]
-        return found if found.attributes else None
+        object_type = self.objects[attribute.object]
+        return object_type if object_type.attributes else None
 
     def find(self, class_name: str, path: str, profiles: Iterable[str]) -> list[Attribute] | None:
         """The attributes along a dotted path, outermost first; None where a step does not exist under the profiles."""
@@ -123,8 +123,8 @@ class Schema:
         Raises:
             MappingError: A step does not exist, or needs a profile that is not in force; names the nearest.
         """
-        if (found := self.find(class_name, path, profiles)) is not None:
-            return found
+        if (attributes := self.find(class_name, path, profiles)) is not None:
+            return attributes
         holder: ObjectType | None = self.event_class(class_name)
         chain: list[Attribute] = []
         active = set(profiles)
@@ -168,8 +168,8 @@ def _attribute(name: str, facts: Mapping[str, Any]) -> Attribute:
 
 
 def _constraints(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    found = facts.get("constraints", {})
-    return {kind: tuple(found.get(kind, ())) for kind in ("at_least_one", "just_one")}
+    constraints = facts.get("constraints", {})
+    return {kind: tuple(constraints.get(kind, ())) for kind in ("at_least_one", "just_one")}
 
 
 class _Attributes(Mapping[str, Attribute]):
@@ -177,12 +177,12 @@ class _Attributes(Mapping[str, Attribute]):
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self._facts = facts["attributes"]
-        self._made: dict[str, Attribute] = {}
+        self._cache: dict[str, Attribute] = {}
 
     def __getitem__(self, name: str) -> Attribute:
-        if name not in self._made:
-            self._made[name] = _attribute(name, self._facts[name])
-        return self._made[name]
+        if name not in self._cache:
+            self._cache[name] = _attribute(name, self._facts[name])
+        return self._cache[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._facts
@@ -202,12 +202,12 @@ def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarTyp
         name: ScalarType(
             name=name,
             base=base(name),
-            regex=found.get("regex"),
-            max_len=found.get("max_len"),
-            range=tuple(found["range"]) if "range" in found else None,
-            observable=found.get("observable"),
+            regex=entry.get("regex"),
+            max_len=entry.get("max_len"),
+            range=tuple(entry["range"]) if "range" in entry else None,
+            observable=entry.get("observable"),
         )
-        for name, found in facts.items()
+        for name, entry in facts.items()
     }
 
 
@@ -219,25 +219,25 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
         SchemaError: The version is not shipped.
     """
     if version not in shipped.versions():
-        known = ", ".join(shipped.versions())
-        raise SchemaError(f"OCSF {version} is not shipped; choose one of {known}, or compile it (see schemas/)")
+        versions = ", ".join(shipped.versions())
+        raise SchemaError(f"OCSF {version} is not shipped; choose one of {versions}, or compile it (see schemas/)")
     facts = orjson.loads(shipped.read(f"ocsf-{version}.json"))
     categories = facts["categories"]
     classes = {}
-    for name, found in facts["classes"].items():
-        category = categories.get(found.get("category"), {})
+    for name, entry in facts["classes"].items():
+        category = categories.get(entry.get("category"), {})
         classes[name] = EventClass(
             name=name,
-            caption=found["caption"],
-            attributes=_Attributes(found),
-            uid=found.get("uid", 0),
-            category_uid=found.get("category_uid", category.get("uid", 0)),
+            caption=entry["caption"],
+            attributes=_Attributes(entry),
+            uid=entry.get("uid", 0),
+            category_uid=entry.get("category_uid", category.get("uid", 0)),
             category_name=category.get("caption", "Uncategorized"),
-            profiles=frozenset(found.get("profiles", ())),
-            **_constraints(found),
+            profiles=frozenset(entry.get("profiles", ())),
+            **_constraints(entry),
         )
     objects = {
-        name: ObjectType(name=name, caption=found["caption"], attributes=_Attributes(found), **_constraints(found))
-        for name, found in facts["objects"].items()
+        name: ObjectType(name=name, caption=entry["caption"], attributes=_Attributes(entry), **_constraints(entry))
+        for name, entry in facts["objects"].items()
     }
     return Schema(facts["ocsf_version"], classes, objects, _scalar_types(facts["types"]))

@@ -38,7 +38,7 @@ MOST_TASKS = 100
 LOST_WORKERS = frozenset(["KilledWorker", "TaskRunCrashed", "CrashedRun"])
 """What else than a broken pool says that the process of a task ended, which another task of it may have done."""
 SHOWN_SECONDS = 2.0
-"""How often progress is told, at most."""
+"""How often progress is reported, at most."""
 
 
 def retriable(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:

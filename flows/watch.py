@@ -1,4 +1,4 @@
-"""The flow that looks whether the lake is as it should be, and tells the server's automations when it is not."""
+"""The flow that looks whether the lake is as it should be, and notifies the server's automations when it is not."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def compare(
 
 
 def _check_source(name: str, uri: str, file: BinaryIO, settings: Settings) -> None:
-    """Refuses an object that is told to be another source's, by its key or by its content."""
+    """Refuses an object that its key or its content identifies as another source's."""
     source = discovery.of_key(uri).source or discovery.sniffed(uri, file, settings.limits).source
     if source is not None and source != name:
         raise ReadError(f"it is a log of {source}", object=uri)

@@ -1,4 +1,4 @@
-"""Events without a lake: the records of a file mapped, and anybody's events held against OCSF."""
+"""Events without a lake: the records of a file mapped, and anybody's events validated against OCSF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 
 # -- a file's records as events ---------------------------------------------------------------------------------------
 def source_of(file: Path, stream: BinaryIO, settings: Settings) -> str:
-    """Name of the source of a file: told by its name, else by its beginning, as `ocsf-lake ingest` does.
+    """Name of the source of a file: by its name, else by its beginning, as `ocsf-lake ingest` does.
 
     Args:
         file: The file, see `mapped`.
@@ -106,7 +106,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-# -- events held against OCSF -----------------------------------------------------------------------------------------
+# -- events validated against OCSF ------------------------------------------------------------------------------------
 def findings(file: Path, stream: BinaryIO, settings: Settings, counts: Counter[str]) -> Iterator[Violation]:
     """What is wrong with the events of a file; `counts["events"]` goes up by their number.
 

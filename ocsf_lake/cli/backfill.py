@@ -175,7 +175,7 @@ def _seen_from_here(
 
     try:
         if config.ledger_url is not None and _absolute(config.lake) != config.lake:
-            # A ledger notes whose it is: nobody but workers should tell it.
+            # A ledger records its lake's root when it is first opened: only workers should set it.
             raise ConfigError("OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not; set both as for the workers")
         lake_exists = exists(config)
         expected = backfills.estimate(source, uri, first, last, config, accounts, regions)

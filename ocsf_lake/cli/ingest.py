@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
 SHOWN_NEWS = 5
-"""Of what is new in a source, so much is told; `ocsf-lake status SOURCE` lists all."""
+"""Of what is new in a source, so much is shown; `ocsf-lake status SOURCE` lists all."""
 SHOWN_FAILURES = 10
 """Of the batches that failed, and of the records that made the program fail, so many are named; --json names all."""
 SHOWN_OBJECTS = 3

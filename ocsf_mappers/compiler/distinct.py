@@ -115,7 +115,7 @@ def compile_steps(mapper: Mapper, version: str, batch: BatchShape, *, validated:
 
 @lru_cache(maxsize=64)
 def compile_choice(mapper: Mapper, version: str, batch: BatchShape) -> Plan:
-    """The plan that tells which event map takes a record: its only result is `chosen`, the number."""
+    """The plan that finds which event map takes a record: its only result is `chosen`, the number."""
     return _Distinct(mapper, version, batch).choice()
 
 

@@ -117,7 +117,7 @@ class ObjectList:
         self.siblings = self._siblings()
 
     def _siblings(self) -> dict[str, Sibling]:
-        """By path, the captions that are told by their id alone."""
+        """By path, the captions that follow from their id alone."""
         siblings = {}
         for part in self.parts:
             for path, _ in part.fields:
@@ -297,7 +297,7 @@ class ObjectList:
     def _id(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
-        """An enum's id, and what its sibling says where the id does not tell."""
+        """An enum's id, and its sibling's text where the id does not determine it."""
         number = captions.id_sql(word, attribute, element)
         sibling_path = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
         sibling = self.siblings.get(sibling_path)

@@ -1,4 +1,4 @@
-"""What records held: members carried over and left over, and what no release knows yet, counted while they are mapped.
+"""What records hold: members carried over and left over, and what no release knows yet, counted while they are mapped.
 
 Counted on whole columns, by day of the event. A log can invent names and days without end, so only so many are told
 apart; what lies beyond is counted under `OTHER`.
@@ -15,7 +15,7 @@ from enum import StrEnum
 from ocsf_mappers.vocabulary.record import RecordShape
 
 OTHER = "(other)"
-"""Stands for names, texts and days beyond those that are told apart."""
+"""Stands for names, texts and days beyond those that are counted each."""
 UNKNOWN_DAY = "unknown"
 
 KEPT_NAMES = 1_000
@@ -30,7 +30,7 @@ _LAST_DAY = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).days
 
 
 class DriftKind(StrEnum):
-    """Why something is news.
+    """The kind of schema drift.
 
     member: a name that the mapper's record type does not declare. open_member: a name inside a member whose content
     differs by API, or around the record. value: a text that is not among those a mapper lists for a member (a new
@@ -77,7 +77,7 @@ class FirstSeen:
 
 @dataclass
 class Statistics:
-    """What the records of some events held, by day of the event, `YYYYMMDD`.
+    """What the records of some events hold, by day of the event, `YYYYMMDD`.
 
     Args:
         events: Events of a day.

@@ -1,4 +1,4 @@
-"""Counts what records held while they are mapped, see `compiler.statistics`: on whole columns."""
+"""Counts what records hold while they are mapped, see `compiler.statistics`: on whole columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AROUND = ("envelope.",)
 """Before the names of members that a reader found around the record, in a document that passed it on."""
 
 MOST_NAMES = 8 * KEPT_NAMES
-"""So many names in `unmapped` are told apart; a log can have millions, of which Python would make as many objects."""
+"""So many names in `unmapped` are counted each; a log can have millions, of which Python would make as many objects."""
 
 _DAY_MICROS = 86_400_000_000
 
@@ -183,7 +183,7 @@ def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmappe
 
 
 def _bounded(coded: pa.DictionaryArray, always: Sequence[str]) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """The names that are told apart, and the place of each entry's name among them; behind them where it is another.
+    """The names that are counted each, and the place of each entry's name among them; behind them where it is another.
 
     Args:
         coded: The name of each entry.
@@ -229,7 +229,7 @@ def _declared(shape: RecordShape) -> Mapping[str, bool]:
 
 
 def _kinds(shape: RecordShape) -> Any:
-    """A function: name in `unmapped` -> why it is news, None when it is declared."""
+    """A function: name in `unmapped` -> the kind of schema drift, None when it is declared."""
     declared = _declared(shape)
     opened = tuple(f"{name}." for name, is_json in declared.items() if is_json)
 

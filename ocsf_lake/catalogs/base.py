@@ -150,14 +150,14 @@ class Catalog(Protocol):
         """
 
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
 
         Args:
             batch_id: The batch.
             files: All of its files.
-            elsewhere: Partitions that an earlier attempt at the batch may have registered files in.
+            earlier: Partitions that an earlier attempt at the batch may have registered files in.
 
         Raises:
             WriteError: The catalog refused.
@@ -296,11 +296,11 @@ class Catalogs:
             catalog.create_or_evolve(definition)
 
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """See `Catalog`."""
         for catalog in self.all:
-            catalog.register(batch_id, files, elsewhere)
+            catalog.register(batch_id, files, earlier)
 
     def drop(self, batch_id: str) -> None:
         """See `Catalog`."""

@@ -286,7 +286,7 @@ class GlueCatalog:
 
     # -- partitions ---------------------------------------------------------------------------------------------------
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Adds the partitions of these files; Glue knows no files.
 

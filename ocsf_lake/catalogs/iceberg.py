@@ -164,20 +164,20 @@ class IcebergCatalog:
 
     # -- files --------------------------------------------------------------------------------------------------------
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`; one commit per table."""
         with self._lock:
             names = {file.partition.table for file in files} & self._checked.keys()
-            if elsewhere:
-                names |= {partition.table for partition in elsewhere} & set(self._names())
+            if earlier:
+                names |= {partition.table for partition in earlier} & set(self._names())
             for name in sorted(names):
                 table_files = [file for file in files if file.partition.table == name]
-                earlier = [partition for partition in elsewhere if partition.table == name]
-                self._retried(name, partial(self._set_batch, name, batch_id, table_files, earlier))
+                table_earlier = [partition for partition in earlier if partition.table == name]
+                self._retried(name, partial(self._set_batch, name, batch_id, table_files, table_earlier))
 
     def _set_batch(
-        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Makes a table have these files of a batch, and no others.
 
@@ -185,7 +185,7 @@ class IcebergCatalog:
         knows the batch's snapshot, and where none are given, as when the batch is taken out.
         """
         table = self._loaded(name)
-        partitions = [*(file.partition for file in files), *elsewhere]
+        partitions = [*(file.partition for file in files), *earlier]
         keys = None if _has_snapshot(table, batch_id) else {partition.values[:2] for partition in partitions} or None
         current = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
         self._commit(table, {BATCH: batch_id}, files, current, list(current))

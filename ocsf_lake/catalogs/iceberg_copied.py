@@ -128,12 +128,12 @@ class CopiedCatalog(IcebergCatalog):
 
     # -- rows ---------------------------------------------------------------------------------------------------------
     def _set_batch(
-        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         table = self._loaded(name)
         start = f"{batch_id}-"
         where: BooleanExpression = expressions.StartsWith(LAKE_FILE, start)
-        partitions = [*(file.partition for file in files), *elsewhere]
+        partitions = [*(file.partition for file in files), *earlier]
         if partitions and not _has_snapshot(table, batch_id):
             where = expressions.And(where, _within(partitions))
         actual = {place: rows for place, rows in _rows(table, where).items() if place[1].startswith(start)}

@@ -42,12 +42,12 @@ def described() -> list[dict[str, Any]]:
     from ocsf_mappers import registry
     from ocsf_mappers.ocsf import schema
 
-    facts = schema.load()
+    ocsf = schema.load()
     items = []
     for name, mapper in registry.usable()[0].items():
         product = mapper.product
         name_of_product = product.name.removeprefix(f"{product.vendor} ")  # AWS WAF is not AWS's AWS WAF
-        classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
+        classes = [ocsf.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
         items.append(
             {
                 "source": name,

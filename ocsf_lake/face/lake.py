@@ -118,7 +118,7 @@ class Lake:
     ) -> None:
         self._settings = settings
         self._writable = writable
-        self._own = own
+        self._tables = own
 
     @property
     def uri(self) -> str:
@@ -146,12 +146,12 @@ class Lake:
             QueryError: It is no SQL.
             ConfigError: It is more than one statement, changes something, or its parameters are other ones.
         """
-        return Rows(self._settings, query, parameters, self._own)
+        return Rows(self._settings, query, parameters, self._tables)
 
     def __getitem__(self, name: str) -> Rows:
         """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
-        if lake_query.part_of(name) is None and name not in self._own:
-            raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._own])}")
+        if lake_query.part_of(name) is None and name not in self._tables:
+            raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._tables])}")
         return self.sql(f"FROM {sqltext.name(name)}")
 
     @property
@@ -182,7 +182,7 @@ class Lake:
             ConfigError: The lake has a table of that name, or what is given is no table.
             ReadError: The file cannot be read.
         """
-        all_tables = dict(self._own)
+        all_tables = dict(self._tables)
         names = {name.lower() for name in all_tables}
         for name, value in tables.items():
             if not _NAME.fullmatch(name):

@@ -95,7 +95,7 @@ class Rows:
     ) -> None:
         self._settings = settings
         self._parameters = parameters
-        self._own = own
+        self._tables = own
         with _query_errors():
             self._sql = lake_query.statement(sql, parameters)
 
@@ -198,7 +198,9 @@ class Rows:
     def explain(self) -> Explanation:
         """Runs the query, and says which part of the lake it read and which conditions are doubtful."""
         statements = self._sql, lake_query.COST_READS
-        connected = lake_query.connected(self._settings, *statements, parameters=self._parameters, own=self._own)
+        connected = lake_query.connected(
+            self._settings, *statements, parameters=self._parameters, extra_tables=self._tables
+        )
         with _query_errors(), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
         try:
@@ -224,8 +226,9 @@ class Rows:
         """Opens the lake for this query alone: what is not read of it is not opened, and what is new is seen."""
         with ExitStack() as stack, _query_errors():
             connected = lake_query.connected(
-                self._settings, self._sql, parameters=self._parameters, own=self._own, preserve_insertion_order=False
-            )
+                self._settings, self._sql, parameters=self._parameters, extra_tables=self._tables,
+                preserve_insertion_order=False,
+            )  # fmt: skip
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
             return schema, _closing(stack.pop_all(), batches)

@@ -252,16 +252,17 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings, *statements, parameters=parameters, own=own, **config)) as connection:
+    connection = connect(settings, *statements, parameters=parameters, extra_tables=extra_tables, **config)
+    with closing(connection):
         yield connection
 
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -274,21 +275,21 @@ def connect(
         statements: What will be run. Where it is certain which tables they read, and which partitions of them, others
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
-        own: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
         config: More of DuckDB's settings.
 
     Raises:
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    parts = pruning.parts(statements, part_of, parameters, own)
+    parts = pruning.parts(statements, part_of, parameters, extra_tables)
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
         connection = duck.connect(**config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            for name, rows in own.items():
+            for name, rows in extra_tables.items():
                 connection.register(name, rows)
             known_files = None if lake.store.is_local else KnownFiles(lake.store.fs)
             if known_files is not None:

@@ -358,10 +358,10 @@ class Compiler:
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
         """The query and the plan for its result."""
-        program = self.facts()
+        program = self.outline()
         return replace(program, sql=self._sql(program, validated=validated))
 
-    def facts(self) -> Program:
+    def outline(self) -> Program:
         """The plan for the result, without the query."""
         kinds, numbers = self.kinds, self.numbers
         words = [{path: mapped.word for path, mapped in fields.items()} for fields in self.mapped]
@@ -415,7 +415,7 @@ class Compiler:
             other=f"o{self.numbers[path]}" if self._other_text(path) else None,
             captions=labels,
             sibling=self.sibling_path(path),
-            telling=[m is not None and m.word.passes_text for m in fields],
+            passes_text=[m is not None and m.word.passes_text for m in fields],
         )
 
     def _class_constants(self) -> dict[str, list[str | int]]:

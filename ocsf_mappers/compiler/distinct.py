@@ -244,7 +244,7 @@ class _Distinct(Compiler):
 
     def plan(self, *, validated: bool) -> Plan:
         """The plan of the events."""
-        program = self.facts()
+        program = self.outline()
         inner = {f"x{self.numbers[path]}": self._chosen(path) for path in self.casts}
         for path, number in self.numbers.items():
             inner[f"v{number}"] = self.casts.get(path) or self._chosen(path)

@@ -34,7 +34,7 @@ Cast = Callable[[str, str, tuple[int, int] | None], str | None]
 class ObjectSchema:
     """What the elements are: an OCSF object in one version, under some profiles."""
 
-    facts: schema.Schema
+    ocsf: schema.Schema
     type: schema.ObjectType
     profiles: frozenset[str]
 
@@ -46,7 +46,7 @@ class ObjectSchema:
             attribute = owner.attributes.get(step) if owner else None
             if attribute is None or (attribute.profiles and not attribute.profiles & self.profiles):
                 return None
-            owner = self.facts.members(attribute)
+            owner = self.ocsf.members(attribute)
         return attribute
 
 
@@ -131,18 +131,18 @@ class ObjectList:
 
     def _is_id(self, attribute: schema.Attribute) -> bool:
         scalar = not attribute.object and not attribute.is_array
-        return scalar and attribute.enum is not None and self.holder.facts.scalar(attribute).base == "integer_t"
+        return scalar and attribute.enum is not None and self.holder.ocsf.scalar(attribute).base == "integer_t"
 
     def sql(self) -> str:
         """SQL for the list in the table's type. A list of several parts without elements is null."""
         elements = [self._element(part) for part in self.parts]
-        taken = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
-        paths = list(dict.fromkeys(value.path for part in taken for value in part))
+        values = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
+        paths = list(dict.fromkeys(value.path for part in values for value in part))
         list_paths = sorted(path for path in paths if pa.types.is_list(self._column(path)))
         texts = [path for path in paths if path not in list_paths]
-        flat = enumerate(zip(elements, taken, strict=True))
+        flat = enumerate(zip(elements, values, strict=True))
         lists = [self._flat_list(number, element, part, texts, list_paths) for number, (element, part) in flat]
-        leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, list_paths, taken)}
+        leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, list_paths, values)}
         built = column(pa.field("element", self.kind.value_type), "element", leaves)
         joined = lists[0] if len(lists) == 1 else f"flatten([{', '.join(lists)}])"
         objects = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
@@ -176,7 +176,7 @@ class ObjectList:
         return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
 
     def _leaves(
-        self, texts: Sequence[str], list_paths: Sequence[str], taken: Sequence[Sequence[Taken]]
+        self, texts: Sequence[str], list_paths: Sequence[str], values: Sequence[Sequence[Taken]]
     ) -> Iterator[tuple[str, Leaf]]:
         """Path and column of everything that stands in the finished elements."""
         for place, path in enumerate(list_paths):
@@ -185,7 +185,7 @@ class ObjectList:
             if path in self.siblings:
                 continue
             sql = self._text(texts, path)
-            presence = self._presence(path, sql, taken)
+            presence = self._presence(path, sql, values)
             is_default = not any(presence)
             if path.endswith("_dt") and pa.types.is_timestamp(self._column(path) or pa.null()):
                 yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *presence, is_default=is_default)
@@ -198,7 +198,7 @@ class ObjectList:
             branches = " ".join(f"WHEN '{key}' THEN {sqltext.text(caption)}" for key, caption in sibling.captions)
             label = f"CASE {number} {branches} END"
             sql = f"coalesce({self._text(texts, path)}, {label})" if path in texts else label
-            presence = ((), ()) if sibling.is_default else self._presence(sibling.id, number, taken)
+            presence = ((), ()) if sibling.is_default else self._presence(sibling.id, number, values)
             yield path, Leaf(sql, *presence, is_default=not any(presence))
 
     def _text(self, texts: Sequence[str], path: str) -> str:
@@ -279,7 +279,7 @@ class ObjectList:
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
         """Path and SQL of the columns that one field fills, as far as the table has them."""
-        base = "" if attribute.object else self.holder.facts.scalar(attribute).base
+        base = "" if attribute.object else self.holder.ocsf.scalar(attribute).base
         if attribute.is_array:
             if (kind := self._column(path)) is not None:
                 yield path, self._list(path, attribute, word, kind, element)
@@ -291,7 +291,7 @@ class ObjectList:
             yield from self._id(path, attribute, word, mapped, element)
         elif self._column(path) is not None:
             text = word.sql(element)
-            limits = self.holder.facts.scalar(attribute).range
+            limits = self.holder.ocsf.scalar(attribute).range
             yield path, text if word.is_constant else self.cast(base, f"({text})::VARCHAR", limits) or text
 
     def _id(
@@ -311,10 +311,10 @@ class ObjectList:
 
     def _list(self, path: str, attribute: schema.Attribute, word: Word, kind: pa.DataType, element: Element) -> str:
         if lists.parts(word):
-            members = self.holder.facts.members(attribute)
+            members = self.holder.ocsf.members(attribute)
             if members is None:
-                raise MappingError(f"{path}: OCSF {self.holder.facts.version} declares no members")
-            inner = ObjectSchema(self.holder.facts, members, self.holder.profiles)
+                raise MappingError(f"{path}: OCSF {self.holder.ocsf.version} declares no members")
+            inner = ObjectSchema(self.holder.ocsf, members, self.holder.profiles)
             sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
             text = word.sql(element)
@@ -374,7 +374,7 @@ class ObjectList:
             if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
                 lost.append(str(captions.OTHER))
             return f"{number} NOT IN ({', '.join(lost)})" if lost else None
-        scalar = None if attribute.object else self.holder.facts.scalar(attribute)
+        scalar = None if attribute.object else self.holder.ocsf.scalar(attribute)
         cast = self.cast(scalar.base, f"({text})::VARCHAR", scalar.range) if scalar else None
         # An object that has nothing but defaults is not made.
         strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None

@@ -41,7 +41,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
     Raises:
         SchemaError: The OCSF version is not shipped.
     """
-    facts, words = schema.load(version), Explained()
+    ocsf, words = schema.load(version), Explained()
     product = mapper.product
     product_name = " ".join(filter(None, [product.vendor, product.name, product.feature]))
     sections = [
@@ -63,7 +63,7 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
         DERIVED,
     ]
     for number, event in enumerate(mapper.events):
-        sections += _event_map(mapper, event, number, facts, words)
+        sections += _event_map(mapper, event, number, ocsf, words)
     if words.patterns:
         sections += ["## Patterns", *(f"{number}. {_code(pattern)}" for pattern, number in words.patterns.items())]
     return "\n\n".join(sections) + "\n"
@@ -85,8 +85,8 @@ def _lacks(mapper: Mapper, version: str) -> str:
     return f"OCSF {version} lacks, so that the values stay in `unmapped`: {names}."
 
 
-def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schema, words: Explained) -> Iterator[str]:
-    event_class = facts.event_class(event.event_class)
+def _event_map(mapper: Mapper, event: EventMap, number: int, ocsf: schema.Schema, words: Explained) -> Iterator[str]:
+    event_class = ocsf.event_class(event.event_class)
     yield f"## {event_class.caption} [{event_class.uid}]"
     others = "All other records" if number else "All records"
     records = others if event.where is None else f"Records where {_code(words.of(as_word(event.where)))}"
@@ -96,10 +96,10 @@ def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schem
         for part in parts(word):
             each = f"each of {_code(words.of(part.inner))}" + (", else an empty list" if part.or_empty else "")
             for name, value in part.fields:
-                note = _note(mapper, event, facts, f"{path}.{name}")
+                note = _note(mapper, event, ocsf, f"{path}.{name}")
                 rows.append(_row(f"{path}[].{name}", words.of(value), "; ".join(filter(None, [each, note]))))
         if not parts(word):
-            rows.append(_row(path, words.of(word), _note(mapper, event, facts, path)))
+            rows.append(_row(path, words.of(word), _note(mapper, event, ocsf, path)))
     yield "\n".join(rows)
 
 
@@ -115,23 +115,23 @@ def _code(value: str) -> str:
     return f"`` {value} ``" if "`" in value else f"`{value}`"
 
 
-def _note(mapper: Mapper, event: EventMap, facts: schema.Schema, path: str) -> str:
+def _note(mapper: Mapper, event: EventMap, ocsf: schema.Schema, path: str) -> str:
     """What the schema says of the attribute and the table does not show."""
     try:
-        attribute = facts.resolve(event.event_class, path, event.all_profiles)[-1]
+        attribute = ocsf.resolve(event.event_class, path, event.all_profiles)[-1]
     except MappingError:
-        return f"not in OCSF {facts.version}"
+        return f"not in OCSF {ocsf.version}"
     notes = ["required"] if attribute.required else []
     if attribute.enum is not None and attribute.sibling:
         notes.append(f"caption beside it in {_code(attribute.sibling)}")
     if attribute.object is None:
-        scalar = facts.scalar(attribute)
+        scalar = ocsf.scalar(attribute)
         if scalar.base == "timestamp_t":
             notes.append(f"also {_code(attribute.name + '_dt')}")
         declared = mapper.observables.get(path)
         observables = [declared] if isinstance(declared, str) else list(declared or ())
         if declared is None and scalar.observable in OBSERVABLE_TYPES:
-            observables = [facts.observable_captions[scalar.observable]]
+            observables = [ocsf.observable_captions[scalar.observable]]
         notes += [f"observable: {' or '.join(observables)}"] if observables else []
     return "; ".join(notes)
 

@@ -284,14 +284,14 @@ def _count_values(census: Statistics, rows: _Rows) -> None:
         if rows.columns[column].values.null_count < len(rows.columns[column].values):
             _note(census, rows, DriftKind.VALUE, name, rows.column(column))
     for path, caption in rows.program.captions.items():
-        if caption.other is None or not any(caption.telling):
+        if caption.other is None or not any(caption.passes_text):
             continue
         if rows.columns[caption.other].values.null_count == len(rows.columns[caption.other].values):
             continue
         texts = rows.column(caption.other)
-        if texts.null_count < len(texts) and not all(caption.telling):
-            telling = pa.array(np.array(caption.telling, bool)[rows.numbers(EVENT_MAP)])
-            texts = pc.if_else(telling, texts, pa.scalar(None, pa.string()))
+        if texts.null_count < len(texts) and not all(caption.passes_text):
+            passes_text = pa.array(np.array(caption.passes_text, bool)[rows.numbers(EVENT_MAP)])
+            texts = pc.if_else(passes_text, texts, pa.scalar(None, pa.string()))
         _note(census, rows, DriftKind.ENUM_TEXT, path, texts)
 
 

@@ -157,13 +157,13 @@ def propose(name: str, members: Sequence[Member], event_class: str | None = None
     if event_class is not None:
         return _proposal(_class_name(event_class), "it was asked for", members, cloud)
     words = {word for member in members for word in _words(member.name)}
-    speaking = {candidate: sorted(words & set(spoken.split())) for candidate, spoken in CLASSES.items()}
+    shared_words = {candidate: sorted(words & set(typical.split())) for candidate, typical in CLASSES.items()}
     best = None
-    for candidate in sorted(speaking, key=lambda candidate: -len(speaking[candidate])):
-        score = len(speaking[candidate])
-        if score < 2 or (best is not None and score < NEARLY * len(speaking[best.event_class])):
+    for candidate in sorted(shared_words, key=lambda candidate: -len(shared_words[candidate])):
+        score = len(shared_words[candidate])
+        if score < 2 or (best is not None and score < NEARLY * len(shared_words[best.event_class])):
             break
-        proposal = _proposal(candidate, f"the members speak of {', '.join(speaking[candidate])}", members, cloud)
+        proposal = _proposal(candidate, f"the members speak of {', '.join(shared_words[candidate])}", members, cloud)
         best = best or proposal
         if not proposal.missing:
             return proposal
@@ -190,10 +190,10 @@ def _proposal(name: str, reason: str, members: Sequence[Member], cloud: bool) ->
 
 
 def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset[str]) -> Proposal:
-    facts = next(facts for facts in map(schema.load, shipped.versions()) if name in facts.classes)
-    attributes = _attributes(name, facts.version, profiles)
-    proposal = Proposal(name, reason, version=facts.version)
-    activity = facts.classes[name].attributes["activity_id"].enum or {}
+    ocsf = next(ocsf for ocsf in map(schema.load, shipped.versions()) if name in ocsf.classes)
+    attributes = _attributes(name, ocsf.version, profiles)
+    proposal = Proposal(name, reason, version=ocsf.version)
+    activity = ocsf.classes[name].attributes["activity_id"].enum or {}
     proposal.activities = [caption for number, caption in activity.items() if number not in ("0", "99")]
     used: set[str] = set()
     times = sorted((member for member in members if time_word(member)), key=_how_much_a_time, reverse=True)
@@ -215,7 +215,7 @@ def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset
     if url is not None and url.expression == "{0}" and not _filled("dst_endpoint", used):
         proposal.rows.append(Row(url.member, "dst_endpoint.hostname", "{0}.extract(r\"^[a-z]+://([^/:?#]+)\")"))
         used.add("dst_endpoint.hostname")
-    for path, attribute in _required(facts, facts.classes[name], used):
+    for path, attribute in _required(ocsf, ocsf.classes[name], used):
         (proposal.unknown if "0" in (attribute.enum or {}) else proposal.missing).append(path)
     if not times:
         proposal.missing.append("time")
@@ -225,7 +225,7 @@ def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset
 @cache
 def _attributes(event_class: str, version: str, profiles: frozenset[str]) -> Mapping[str, str]:
     """Path -> type of the single values of a class, those in lists left out."""
-    facts = schema.load(version)
+    ocsf = schema.load(version)
     types: dict[str, str] = {}
 
     def enter(holder: schema.ObjectType, before: str, depth: int) -> None:
@@ -236,10 +236,10 @@ def _attributes(event_class: str, version: str, profiles: frozenset[str]) -> Map
             if attribute.object is None:
                 if not attribute.is_array:
                     types[path] = attribute.type
-            elif not attribute.is_array and depth < DEPTH and (inner := facts.members(attribute)) is not None:
+            elif not attribute.is_array and depth < DEPTH and (inner := ocsf.members(attribute)) is not None:
                 enter(inner, f"{path}.", depth + 1)
 
-    enter(facts.classes[event_class], "", 1)
+    enter(ocsf.classes[event_class], "", 1)
     return types
 
 
@@ -247,7 +247,7 @@ _MADE = frozenset(["category_uid", "class_uid", "type_uid", "metadata", "activit
 
 
 def _required(
-    facts: schema.Schema, holder: schema.ObjectType, used: set[str], before: str = ""
+    ocsf: schema.Schema, holder: schema.ObjectType, used: set[str], before: str = ""
 ) -> Iterator[tuple[str, schema.Attribute]]:
     """What OCSF requires of the class, and of its objects that are there, and nothing fills."""
     for name, attribute in holder.attributes.items():
@@ -257,8 +257,8 @@ def _required(
         if not _filled(path, used):
             if attribute.required:
                 yield path, attribute
-        elif (inner := facts.members(attribute)) is not None:
-            yield from _required(facts, inner, used, f"{path}.")
+        elif (inner := ocsf.members(attribute)) is not None:
+            yield from _required(ocsf, inner, used, f"{path}.")
 
 
 def _filled(name: str, used: set[str]) -> bool:

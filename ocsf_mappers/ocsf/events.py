@@ -96,11 +96,11 @@ def _identify(version: str | None, class_uid: object) -> tuple[schema.Schema, sc
     """The version and class that an event claims, or why there is no such thing."""
     if version not in shipped.versions():
         return f"metadata.version: {version!r} is none of {', '.join(shipped.versions())}"
-    facts = schema.load(version)
-    event_class = facts.class_by_uid(int(str(class_uid))) if str(class_uid).isdigit() else None
+    ocsf = schema.load(version)
+    event_class = ocsf.class_by_uid(int(str(class_uid))) if str(class_uid).isdigit() else None
     if event_class is None:
         return f"class_uid: {class_uid!r} is no class of OCSF {version}"
-    return facts, event_class
+    return ocsf, event_class
 
 
 def _all_of(con: duckdb.DuckDBPyConnection, relation: str, where: str, message: str) -> Iterator[Violation]:
@@ -117,8 +117,8 @@ def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema
         if isinstance(identified, str):
             yield from _all_of(con, "told", where, identified)
             continue
-        facts, event_class = identified
-        checks = validate.checks(facts, [(event_class, tuple(profiles or ()))], columns)
+        ocsf, event_class = identified
+        checks = validate.checks(ocsf, [(event_class, tuple(profiles or ()))], columns)
         yield from _run(con, f"SELECT * FROM told WHERE {where}", checks)
 
 
@@ -151,13 +151,13 @@ def _check_json_group(
     identified: tuple[schema.Schema, schema.EventClass],
     profiles: tuple[str, ...],
 ) -> Iterator[Violation]:
-    facts, event_class = identified
+    ocsf, event_class = identified
     rows = con.sql(f"SELECT json_group_structure(_raw::JSON)::VARCHAR FROM parsed WHERE {where}").fetchall()
     structure = orjson.loads(rows[0][0])
     if not isinstance(structure, dict):
         yield from _all_of(con, "parsed", where, "not a JSON object")
         return
-    spec, wrong = _spec(facts, event_class, structure, "$")
+    spec, wrong = _spec(ocsf, event_class, structure, "$")
     text = sqltext.text(orjson.dumps(spec).decode())
     relation = f"SELECT _event, r.* FROM (SELECT _event, from_json(_raw, {text}) AS r FROM parsed WHERE {where})"
     columns = con.sql(f"SELECT * EXCLUDE (_event) FROM ({relation}) LIMIT 0").to_arrow_table().schema
@@ -165,11 +165,11 @@ def _check_json_group(
         name = path.removeprefix("$.")
         for (number,) in con.sql(f"SELECT _event FROM parsed WHERE {where} AND {test} ORDER BY _event").fetchall():
             yield Violation(number, False, f"{name}: {message}")
-    yield from _run(con, relation, validate.checks(facts, [(event_class, profiles)], columns))
+    yield from _run(con, relation, validate.checks(ocsf, [(event_class, profiles)], columns))
 
 
 def _spec(
-    facts: schema.Schema, holder: schema.ObjectType, structure: Mapping[str, Any], path: str
+    ocsf: schema.Schema, holder: schema.ObjectType, structure: Mapping[str, Any], path: str
 ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     """How to read the members, and tests (path, what is wrong, SQL) for values of the wrong JSON type."""
     spec: dict[str, Any] = {}
@@ -181,23 +181,23 @@ def _spec(
         if attribute is None:
             spec[name] = "JSON"
             continue
-        members = facts.members(attribute)
+        members = ocsf.members(attribute)
         inner = structure[name]
         if attribute.is_array:
             wrong.append((_plain(at), "is not a list", f"json_type(_raw, {where}) NOT IN ('ARRAY', 'NULL')"))
             inner = inner[0] if isinstance(inner, list) and inner else {}
         if attribute.object is not None and members is not None:
             below, inner_wrong = _spec(
-                facts, members, inner if isinstance(inner, dict) else {}, f"{at}[0]" if attribute.is_array else at
+                ocsf, members, inner if isinstance(inner, dict) else {}, f"{at}[0]" if attribute.is_array else at
             )
             if not attribute.is_array:
                 wrong.append((_plain(at), "is not an object", f"json_type(_raw, {where}) NOT IN ('OBJECT', 'NULL')"))
                 wrong += inner_wrong
             item: Any = below or "JSON"
-        elif attribute.object is not None or facts.scalar(attribute).base == "json_t":
+        elif attribute.object is not None or ocsf.scalar(attribute).base == "json_t":
             item = "JSON"
         else:
-            item, right = _JSON_KINDS[facts.scalar(attribute).base]
+            item, right = _JSON_KINDS[ocsf.scalar(attribute).base]
             if not attribute.is_array:
                 kinds = ", ".join(sqltext.text(kind) for kind in sorted({*right, "NULL"}))
                 wrong.append((_plain(at), f"is not {attribute.type}", f"json_type(_raw, {where}) NOT IN ({kinds})"))

@@ -153,50 +153,50 @@ class Schema:
         return {int(key): caption for key, caption in enum.items()}
 
 
-def _attribute(name: str, facts: Mapping[str, Any]) -> Attribute:
+def _attribute(name: str, entry: Mapping[str, Any]) -> Attribute:
     return Attribute(
         name=name,
-        type=facts["type"],
-        requirement=facts.get("requirement", "optional"),
-        object=facts.get("object"),
-        is_array=facts.get("is_array", False),
-        profiles=frozenset(facts.get("profiles", ())),
-        enum=facts.get("enum"),
-        sibling=facts.get("sibling"),
-        observable=facts.get("observable"),
+        type=entry["type"],
+        requirement=entry.get("requirement", "optional"),
+        object=entry.get("object"),
+        is_array=entry.get("is_array", False),
+        profiles=frozenset(entry.get("profiles", ())),
+        enum=entry.get("enum"),
+        sibling=entry.get("sibling"),
+        observable=entry.get("observable"),
     )
 
 
-def _constraints(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    constraints = facts.get("constraints", {})
+def _constraints(entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    constraints = entry.get("constraints", {})
     return {kind: tuple(constraints.get(kind, ())) for kind in ("at_least_one", "just_one")}
 
 
 class _Attributes(Mapping[str, Attribute]):
     """Attributes by name, each made when it is asked for: a version has 20,000, of which a mapper names a few."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self._facts = facts["attributes"]
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self._entries = entry["attributes"]
         self._cache: dict[str, Attribute] = {}
 
     def __getitem__(self, name: str) -> Attribute:
         if name not in self._cache:
-            self._cache[name] = _attribute(name, self._facts[name])
+            self._cache[name] = _attribute(name, self._entries[name])
         return self._cache[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._facts
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._facts)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._entries)
 
 
-def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
+def _scalar_types(types: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
     def base(name: str) -> str:
-        return name if name in BASES else base(facts[name].get("base", "string_t"))
+        return name if name in BASES else base(types[name].get("base", "string_t"))
 
     return {
         name: ScalarType(
@@ -207,7 +207,7 @@ def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarTyp
             range=tuple(entry["range"]) if "range" in entry else None,
             observable=entry.get("observable"),
         )
-        for name, entry in facts.items()
+        for name, entry in types.items()
     }
 
 
@@ -221,10 +221,10 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
     if version not in shipped.versions():
         versions = ", ".join(shipped.versions())
         raise SchemaError(f"OCSF {version} is not shipped; choose one of {versions}, or compile it (see schemas/)")
-    facts = orjson.loads(shipped.read(f"ocsf-{version}.json"))
-    categories = facts["categories"]
+    document = orjson.loads(shipped.read(f"ocsf-{version}.json"))
+    categories = document["categories"]
     classes = {}
-    for name, entry in facts["classes"].items():
+    for name, entry in document["classes"].items():
         category = categories.get(entry.get("category"), {})
         classes[name] = EventClass(
             name=name,
@@ -238,6 +238,6 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
         )
     objects = {
         name: ObjectType(name=name, caption=entry["caption"], attributes=_Attributes(entry), **_constraints(entry))
-        for name, entry in facts["objects"].items()
+        for name, entry in document["objects"].items()
     }
-    return Schema(facts["ocsf_version"], classes, objects, _scalar_types(facts["types"]))
+    return Schema(document["ocsf_version"], classes, objects, _scalar_types(document["types"]))

@@ -238,10 +238,10 @@ def _iceberg_type(arrow_type: pa.DataType, ids: Iterator[int]) -> Any:
 @cache
 def shared() -> Mapping[str, Table]:
     """The tables that no single source owns, by name: those that stand beside Security Lake's."""
-    facts = orjson.loads(shipped.read("tables.json"))["tables"]
+    definitions = orjson.loads(shipped.read("tables.json"))["tables"]
     published = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
     tables: dict[str, Table] = {}
-    for name, entry in facts.items():
+    for name, entry in definitions.items():
         if like := entry.get("like"):
             columns, sorted_by = tables[like].columns, tables[like].sorted_by
         else:
@@ -304,16 +304,16 @@ def _projection(published: Mapping[str, Any], additions: list[str]) -> pa.Schema
 def _leaf_type(classes: list[str], path: str) -> tuple[pa.DataType, list[bool]]:
     """The Arrow type of an OCSF path, from the first version and class that declare it, and which steps are lists."""
     for version, name in itertools.product(shipped.versions(), classes):
-        facts = schema.load(version)
-        holder: schema.ObjectType | None = facts.classes.get(name)
+        ocsf = schema.load(version)
+        holder: schema.ObjectType | None = ocsf.classes.get(name)
         attribute = None
         lists = []
         for step in path.split("."):
             attribute = holder.attributes.get(step) if holder else None
-            holder = facts.members(attribute) if attribute else None
+            holder = ocsf.members(attribute) if attribute else None
             lists.append(attribute is not None and attribute.is_array)
         if attribute is not None:
-            leaf = _OCSF_SCALARS["json_t" if attribute.object else facts.scalar(attribute).base]
+            leaf = _OCSF_SCALARS["json_t" if attribute.object else ocsf.scalar(attribute).base]
             return pa.list_(leaf) if attribute.is_array else leaf, lists
     raise SchemaError(f"no shipped OCSF version declares {path} in {', '.join(classes)}")
 

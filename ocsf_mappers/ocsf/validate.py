@@ -116,15 +116,15 @@ Event = tuple[schema.EventClass, tuple[str, ...]]
 """A class and the profiles in force."""
 
 
-def problems(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> str:
+def problems(ocsf: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> str:
     """SQL for the list of an event's problems, null where it is valid.
 
     Args:
-        facts: The OCSF version.
+        ocsf: The OCSF version.
         events: The classes that rows may be of; `class_uid` tells which.
         columns: The columns at hand, structs entered by name.
     """
-    return listing(checks(facts, events, columns), warnings=False)
+    return listing(checks(ocsf, events, columns), warnings=False)
 
 
 def listing(all_checks: Iterable[Check], *, warnings: bool) -> str:
@@ -160,13 +160,13 @@ def tallied(all_checks: Iterable[Check], prefix: str) -> tuple[dict[str, str], l
     return columns, [replace(check, test=bits[check], items="") if check in bits else check for check in all_checks]
 
 
-def checks(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> list[Check]:
+def checks(ocsf: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> list[Check]:
     """Every check for these classes over nested columns."""
     uids = ", ".join(str(event_class.uid) for event_class, _ in events)
     owned_checks = [
         for_class(check, "class_uid", [event_class.uid], len(events))
         for event_class, profiles in events
-        for check in class_checks(facts, event_class, profiles, columns, Nested(tuple(columns)))
+        for check in class_checks(ocsf, event_class, profiles, columns, Nested(tuple(columns)))
     ]
     expected = Check(
         "class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here", "class_uid"
@@ -213,16 +213,16 @@ def every(tests: Sequence[str]) -> str:
 
 
 def class_checks(
-    facts: schema.Schema, event_class: schema.EventClass, profiles: Sequence[str], columns: pa.Schema, at: Columns
+    ocsf: schema.Schema, event_class: schema.EventClass, profiles: Sequence[str], columns: pa.Schema, at: Columns
 ) -> list[Check]:
     """The checks of one class."""
     fields = [field for field in columns if field.name not in OUTSIDE_OCSF]
-    walk = _Walk(facts, frozenset(profiles))
-    candidates = [*walk.members(event_class, fields, "", at), *_own_checks(facts, event_class, at)]
+    walk = _Walk(ocsf, frozenset(profiles))
+    candidates = [*walk.members(event_class, fields, "", at), *_own_checks(ocsf, event_class, at)]
     return [check for check in candidates if check.test not in ("false", "")]
 
 
-def _own_checks(facts: schema.Schema, event_class: schema.EventClass, at: Columns) -> Iterator[Check]:
+def _own_checks(ocsf: schema.Schema, event_class: schema.EventClass, at: Columns) -> Iterator[Check]:
     """What holds between an event's own members."""
     if not at.proven("type_uid"):
         test = f"{at.value('type_uid')} <> {event_class.uid * 100} + {at.value('activity_id')}"
@@ -230,7 +230,7 @@ def _own_checks(facts: schema.Schema, event_class: schema.EventClass, at: Column
             yield Check("type_uid", test, " is not the class and activity", at.value("type_uid"))
     for path, expected, message in (
         ("category_uid", str(event_class.category_uid), " is not the category of the class"),
-        ("metadata.version", sqltext.text(facts.version), " is not the version validated against"),
+        ("metadata.version", sqltext.text(ocsf.version), " is not the version validated against"),
     ):
         if not at.proven(path) and at.absent(path) != "true":
             yield Check(path, f"{at.value(path)} <> {expected}", message, at.value(path))
@@ -256,7 +256,7 @@ _ARROW_KINDS = {
 class _Walk:
     """Walks an event's columns beside its class."""
 
-    facts: schema.Schema
+    ocsf: schema.Schema
     profiles: frozenset[str]
 
     def _in_force(self, attribute: schema.Attribute) -> bool:
@@ -289,7 +289,7 @@ class _Walk:
             return
         attribute = holder.attributes.get(field.name)
         if attribute is None:
-            message = f"OCSF {self.facts.version} {holder.name} has no such attribute"
+            message = f"OCSF {self.ocsf.version} {holder.name} has no such attribute"
             yield Check(path, f"NOT ({absent})", message)
         elif not self._in_force(attribute):
             yield Check(path, f"NOT ({absent})", f"needs profile {' or '.join(sorted(attribute.profiles))}")
@@ -307,7 +307,7 @@ class _Walk:
         if attribute.object is None:
             element_checks = self._scalar(inner, kind, path, variable, None)
         else:
-            members = self.facts.members(attribute)
+            members = self.ocsf.members(attribute)
             fields = tuple(kind) if pa.types.is_struct(kind) else ()
             element_checks = self.members(members, fields, "", Nested(fields, variable)) if members else iter(())
         for check in element_checks:
@@ -326,7 +326,7 @@ class _Walk:
                     attribute, kind, path, at.value(path), at.value(sibling_path or "") if has_sibling else None
                 )
             return
-        members = self.facts.members(attribute)
+        members = self.ocsf.members(attribute)
         if members is not None and pa.types.is_struct(kind):
             yield from self.members(members, list(kind), path, at)
         elif members is not None:
@@ -335,7 +335,7 @@ class _Walk:
     def _scalar(
         self, attribute: schema.Attribute, kind: pa.DataType, path: str, value: str, sibling: str | None
     ) -> Iterator[Check]:
-        scalar = self.facts.scalar(attribute)
+        scalar = self.ocsf.scalar(attribute)
         if not _ARROW_KINDS[scalar.base](kind):
             yield Check(path, f"{value} IS NOT NULL", f"is {kind}, not {attribute.type}")
             return

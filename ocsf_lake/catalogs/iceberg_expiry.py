@@ -46,14 +46,14 @@ def expire(table: Table, folder: str, before: datetime, *, dry_run: bool = False
     if old and not dry_run:
         table.maintenance.expire_snapshots().by_ids(old).commit()
     table.refresh()
-    referenced = _named(table, set(old))
+    referenced = _referenced(table, set(old))
     orphans = {path: size for path, size in files.items() if path.rpartition("/")[2] not in referenced}
     if orphans and not dry_run:
         _remove(table, metadata, orphans)
     return Expired(table.name()[-1], len(old), len(orphans), sum(orphans.values()))
 
 
-def _named(table: Table, without: set[int]) -> set[str]:
+def _referenced(table: Table, without: set[int]) -> set[str]:
     """Names of the files of metadata that a table needs; they are unique without their folder."""
     paths = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
     for snapshot in table.snapshots():

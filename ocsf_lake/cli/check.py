@@ -108,13 +108,13 @@ def lines(report: Report) -> Iterator[str]:
         if coverage.unmapped:
             most = sorted(coverage.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
             examples = [f"{path} ({number} of {coverage.members[path]})" for path, number in most]
-            yield f"    unmapped, in so many records: {_named(examples, len(coverage.unmapped))}"
+            yield f"    unmapped, in so many records: {_enumerated(examples, len(coverage.unmapped))}"
         if coverage.dropped:
-            yield f"    dropped: {_named(sorted(coverage.dropped)[:NAMED], len(coverage.dropped))}"
+            yield f"    dropped: {_enumerated(sorted(coverage.dropped)[:NAMED], len(coverage.dropped))}"
         for caption, missing in coverage.required.items():
             yield f"  {caption}: required and without a row: {', '.join(missing)}"
         for caption, missing in coverage.recommended.items():
-            yield f"  {caption}: recommended and without a row: {_named(missing[:NAMED], len(missing))}"
+            yield f"  {caption}: recommended and without a row: {_enumerated(missing[:NAMED], len(missing))}"
     if report.problems:
         yield f"  {terminal.plural(len(report.problems), 'problem')}:"
         yield from (f"    {_short_names(problem, report.file)}" for problem in report.problems)
@@ -122,7 +122,7 @@ def lines(report: Report) -> Iterator[str]:
         yield "  no problems"
 
 
-def _named(names: list[str], number: int) -> str:
+def _enumerated(names: list[str], number: int) -> str:
     rest = f" and {number - len(names)} more" if number > len(names) else ""
     return ", ".join(names) + rest
 

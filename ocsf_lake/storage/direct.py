@@ -3,7 +3,7 @@
 It is the shorter way and never the only one: what it fails at, for whatever reason, s3fs does again, and it is s3fs
 that says what is wrong. So this module knows no more of the store than s3fs tells: its address, its region and the
 keys are those with which s3fs has signed a request. obstore would read variables of the environment too, with rules of
-its own: they are all set aside, see `_made`.
+its own: they are all set aside, see `_open_bucket`.
 
 obstore cannot spell every key that S3 has, see `spells`. Its threads do not outlast a fork, so that a process whose
 parent has used it goes the longer way.
@@ -98,7 +98,7 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
             return None
         buckets: dict[str, Bucket | None] = vars(fs).setdefault("_direct_buckets", {})
         if name not in buckets:
-            buckets[name] = _made(fs, name)
+            buckets[name] = _open_bucket(fs, name)
             _users.add(os.getpid())
         found_bucket = buckets[name]
         return found_bucket if found_bucket is not None and found_bucket.trusted() else None
@@ -242,7 +242,7 @@ def _check(meta: Any, key: str, etag: str) -> None:
         raise Changed
 
 
-def _made(fs: S3FileSystem, name: str) -> Bucket | None:
+def _open_bucket(fs: S3FileSystem, name: str) -> Bucket | None:
     signed = _signed(fs, name)
     if signed is None:
         return None
@@ -276,11 +276,11 @@ def _made(fs: S3FileSystem, name: str) -> Bucket | None:
         arguments["sse_kms_key_id"] = encrypted["SSEKMSKeyId"]
         arguments["sse_bucket_key_enabled"] = encrypted["BucketKeyEnabled"]
     # s3fs asks again, and counts.
-    once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)}
+    retries: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)}
     try:
         options = _client(fs, split.scheme)
         store = S3Store(
-            name, credential_provider=_credentials(fs), client_options=options, retry_config=once, **arguments
+            name, credential_provider=_credentials(fs), client_options=options, retry_config=retries, **arguments
         )  # fmt: skip
     except Exception:
         return None  # a variable it cannot read, or a file of certificates: s3fs raises if it cannot either

@@ -225,7 +225,7 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-class _Kept:
+class _SmallFiles:
     """The bytes of local files that were hashed and not read yet; the oldest ones give way. For several threads."""
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ class _Kept:
         return data
 
 
-_small_files = _Kept()
+_small_files = _SmallFiles()
 
 
 def _small(path: str, ref: ObjectRef) -> bytes | None:
@@ -271,13 +271,13 @@ def _small(path: str, ref: ObjectRef) -> bytes | None:
 
 def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with fs.open(path, "rb") if is_local(fs) else _steady(fs, path, ref) as file:
+    with fs.open(path, "rb") if is_local(fs) else _open_resuming(fs, path, ref) as file:
         while block := file.read(_HASHED_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
+def _open_resuming(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
     begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
     return io.BufferedReader(ResumingReader(fs, path, ref, begun), _BUFFER_BYTES)
 
@@ -444,7 +444,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
         with s3.translate_errors(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
-            file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+            file = Path(path).open("rb") if local else _open_resuming(fs, path, ref)  # noqa: SIM115 - closed below
     except Changed:
         raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:

@@ -49,7 +49,7 @@ def fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
         return refused
     if bucket is None:
         return _fetch(fs, path, etag, size)
-    return direct.submit(_got, fs, path, etag, size, bucket, key)
+    return direct.submit(_get_verified, fs, path, etag, size, bucket, key)
 
 
 def stream(fs: S3FileSystem, path: str, etag: str) -> Stream | None:
@@ -63,7 +63,7 @@ def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
     return (direct.bucket(fs, bucket) if direct.spells(key) else None), key
 
 
-def _got(fs: S3FileSystem, path: str, etag: str, size: int, bucket: direct.Bucket, key: str) -> bytes:
+def _get_verified(fs: S3FileSystem, path: str, etag: str, size: int, bucket: direct.Bucket, key: str) -> bytes:
     data = None
     try:
         data = bucket.get(key, etag, size)
@@ -150,18 +150,18 @@ def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
         Whether the name was free. What is there already is left as it is.
     """
     # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
-    if len(data) >= MULTIPART_BYTES and _seen(fs, path) is not None:
+    if len(data) >= MULTIPART_BYTES and _visible_metadata(fs, path) is not None:
         return False
     claim = uuid.uuid4().hex
     try:
         retry.call(_put, fs, path, data, sha256, new=True, claim=claim)
     except Changed:
         # The answer to a request that was carried out may be lost: then the name is taken by our own object.
-        return (_seen(fs, path) or {}).get(CLAIM) == claim
+        return (_visible_metadata(fs, path) or {}).get(CLAIM) == claim
     return True
 
 
-def _seen(fs: S3FileSystem, path: str) -> dict[str, str] | None:
+def _visible_metadata(fs: S3FileSystem, path: str) -> dict[str, str] | None:
     """The object's metadata, if there is one that we may look at."""
     try:
         return retry.call(_head, fs, path)[1]
@@ -212,7 +212,7 @@ def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[s
         if code in _PRECONDITION or isinstance(error, FileExistsError):
             raise Changed from error
         if new and code in ("NotImplemented", "501"):
-            if CLAIM in about and _seen(fs, path) is not None:
+            if CLAIM in about and _visible_metadata(fs, path) is not None:
                 raise Changed from error
             _put_slowly(fs, path, data, about, new=False)
             return

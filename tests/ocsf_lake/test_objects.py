@@ -188,7 +188,7 @@ def test_a_local_file_that_changes_after_it_was_hashed_is_told(tmp_path: Path) -
 def test_no_more_bytes_of_local_files_are_kept_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "KEPT_BYTES", 25)
     monkeypatch.setattr(objects, "KEPT_FILE_BYTES", 10)
-    monkeypatch.setattr(objects, "_small_files", objects._Kept())
+    monkeypatch.setattr(objects, "_small_files", objects._SmallFiles())
     texts = ["0123456789", "abcdefghij", "too large for it", "ABCDEFGHIJ"]
     refs = []
     for number, text in enumerate(texts):

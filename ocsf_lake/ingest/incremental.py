@@ -22,7 +22,7 @@ def plan_fresh(
 ) -> Planned:  # fmt: skip
     """Plans what was delivered lately of one source and is not in the lake.
 
-    The first time that is what was delivered in the last days, and the coverage says what older objects there are;
+    The first time that is what was delivered in the last days, and the coverage lists what older objects there are;
     later, everything since the run before, and as many days more.
 
     Args:

@@ -139,7 +139,7 @@ def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, s
 
 
 def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]] | str:
-    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why it is not known.
+    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why that is lost.
 
     Args:
         lake: The lake.

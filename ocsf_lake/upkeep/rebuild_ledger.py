@@ -4,9 +4,9 @@ With records the new ledger is the old one: batches that were done, their object
 duplicates, replays, purges and exports. Not in it are batches that were planned and not done, and objects that were
 looked at and went into no batch: the next run looks at them again.
 
-A lake of a version that wrote no records has its rows alone. They show what was read and what became of it; objects that
-gave neither events nor quarantine are not known, and are read again, which adds nothing; what was dropped counts as not
-read. A batch that died halfway is not recognized there.
+A lake of a version that wrote no records has its rows alone. They show what was read and what became of it; objects
+that gave neither events nor quarantine are not known, and are read again, which adds nothing; what was dropped counts
+as not read. A batch that died halfway is not recognized there.
 """
 
 from __future__ import annotations

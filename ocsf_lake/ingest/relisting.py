@@ -73,7 +73,7 @@ class Listing:
         with s3.translate_errors(self.uri):
             fs, path = objects.filesystem(self.uri, access)
             fs.invalidate_cache()
-            self._place = listing.shown(fs, f"{path}/")
+            self._place = listing.printable_uri(fs, f"{path}/")
             if not recent.is_possible(fs, path) or objects.kind(fs, path) != "directory":
                 yield from listing.pages(self.uri, self.calls, access)
                 return
@@ -89,7 +89,7 @@ class Listing:
 
             def was_listed(folder: str) -> bool:
                 # Not by its objects in the ledger: a listing that was killed may have left the first of them there.
-                uri = listing.shown(fs, f"{folder}/")
+                uri = listing.printable_uri(fs, f"{folder}/")
                 self._years.add(uri)
                 return YEARS in retry.with_retries(remembered, self.lake, uri, self.source, self.mapper)
 

@@ -91,7 +91,7 @@ class Router:
 
     def map(self, parts: Parts) -> list[Routed]:
         """What some chunks become: by the batch's own source first, then by others, sorted by name."""
-        if self.name not in content.known():
+        if self.name not in content.recognized_sources():
             return [Routed(self.engine, self.engine.map(parts, ordered=self.ordered))]
         foreign = _Sorted()
         own = [(raw_object, self._own(raw_object, chunk, foreign)) for raw_object, chunk in parts]

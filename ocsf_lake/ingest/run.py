@@ -302,7 +302,7 @@ def plan(
         for done in listings:
             done.done()
     planned.add_calls(calls)
-    uri_by_place = {listing.shown(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
+    uri_by_place = {listing.printable_uri(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
     planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=uri_by_place)
     planned.coverage.parts = [one.coverage for one in listings if one.coverage is not None]
     return planned

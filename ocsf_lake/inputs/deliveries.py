@@ -1,6 +1,6 @@
 """Under which prefixes AWS delivers each log, and how late: prefixes are built from this, buckets are not crawled.
 
-A pattern says what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
+A pattern is what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
 folders there; year, month and day are built from the range that is asked for. Days are those of delivery, in UTC.
 """
 
@@ -40,7 +40,7 @@ TREE_CALLS = 100
 TREE_PAGES = 4
 """Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
 PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
-"""Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
+"""Folders of a year, month, day or partition; they are many, and deliveries are not configured to begin in one."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def all_patterns() -> list[str]:
 
 def lookback_days() -> int:
     """A regular run looks so many days back, whatever the source that is delivered by days."""
-    return max((found.lookback_days for found in _by_days()), default=Delivery().lookback_days)
+    return max((source_delivery.lookback_days for source_delivery in _by_days()), default=Delivery().lookback_days)
 
 
 def sweep_days() -> int:
     """A sweep looks so many days back, whatever the source that is delivered by days."""
-    return max((found.sweep_days for found in _by_days()), default=Delivery().sweep_days)
+    return max((source_delivery.sweep_days for source_delivery in _by_days()), default=Delivery().sweep_days)
 
 
 def _by_days() -> Iterator[Delivery]:
@@ -129,9 +129,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
             if depth and calls.number >= end:
                 closed.append(folder)
                 continue
-            there = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
-            loose[folder] = there.files
-            for name in there.folders:
+            entries = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
+            loose[folder] = entries.files
+            for name in entries.folders:
                 if name == ROOT:
                     roots.append(folder)
                 elif f"{folder}/{name}" == lake:
@@ -155,13 +155,13 @@ def _beside(
         while root not in above:
             above.add(root)
             root = root.rpartition("/")[0]
-    found = Names()
+    beside = Names()
     for folder in sorted({*loose, *closed} - above):
         if folder.rpartition("/")[0] in above:
-            found.add(listing.shown(fs, f"{folder}/"))
+            beside.add(listing.printable_uri(fs, f"{folder}/"))
     for folder in sorted(above & loose.keys()):
-        found.extend(Names(loose[folder].number, [listing.shown(fs, name) for name in loose[folder].some]))
-    return found
+        beside.extend(Names(loose[folder].number, [listing.printable_uri(fs, name) for name in loose[folder].some]))
+    return beside
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Walk:
         self.reached: dict[str, set[str]] = {"account": set(), "region": set()}
         self._folders: dict[str, list[str]] = {}
         self._strangers: set[str] = set()
-        self._taken: set[str] = set()
+        self._followed: set[str] = set()
         self._account_steps = {pattern.split("/")[1] for pattern in all_patterns()}
 
     def places(self, roots: Sequence[str], path: str, source: str) -> Iterator[str]:
@@ -219,17 +219,17 @@ class Walk:
 
     def strangers(self) -> Names:
         """URIs of folders in the place of an account, a region and the like that are called otherwise."""
-        found = Names()
-        for folder in sorted(self._strangers - self._taken):
-            found.add(listing.shown(self.fs, f"{folder}/"))
-        return found
+        names = Names()
+        for folder in sorted(self._strangers - self._followed):
+            names.add(listing.printable_uri(self.fs, f"{folder}/"))
+        return names
 
     def _below(self, path: str, pattern: str) -> Iterator[str]:
         """Folders of a day, for one pattern; nothing when the path lies beside it."""
         if ROOT not in path.split("/"):
             yield from self._from(f"{path}/{ROOT}", pattern.split("/")[1:], {})
-        elif found := steps_below(path, pattern):
-            rest, bound = found
+        elif below := steps_below(path, pattern):
+            rest, bound = below
             if self._take(bound):
                 yield from self._from(path, rest, bound)
 
@@ -243,11 +243,11 @@ class Walk:
         for name in self._names(path):
             below = f"{path}/{name}"
             if (values := matched(steps[0], name)) is not None:
-                self._taken.add(below)
+                self._followed.add(below)
                 if self._take(values):
                     yield from self._from(below, steps[1:], bound | values)
             elif path.endswith(f"/{ROOT}") and ORGANIZATION.fullmatch(name):
-                self._taken.add(below)
+                self._followed.add(below)
                 yield from self._from(below, steps, bound)
             elif "{" in steps[0] and not any(matched(step, name) is not None for step in self._account_steps):
                 self._strangers.add(below)
@@ -274,8 +274,8 @@ class Walk:
             month = f"{path}/{filled(year_step, days[0])}/{filled(month_step, days[0])}"
             names = [filled(day_step, day) for day in days]
             if len(names) > FEW_DAYS:
-                there = set(listing.folders(self.fs, month, self.calls))
-                names = [name for name in names if name in there]
+                existing = set(listing.folders(self.fs, month, self.calls))
+                names = [name for name in names if name in existing]
             yield from (f"{month}/{name}" for name in names)
 
     def _check(self, path: str, source: str) -> None:
@@ -284,19 +284,19 @@ class Walk:
             return  # what is absent may be in there, and the run names it
         for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
             if absent := sorted(set(chosen) - self.reached[name]):
-                there = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
+                existing = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
                 asked = ", ".join(absent)
-                raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {there}")
+                raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {existing}")
         if not self.leaves:
             raise ConfigError(f"there are no folders of {source} below {path!r}")
 
 
 def steps_below(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
     """What of a pattern lies below a path in its tree, and the values above; None when the path is beside it."""
-    given, rest = path.split("/"), pattern.split("/")[1:]
-    if ROOT not in given:
+    names, rest = path.split("/"), pattern.split("/")[1:]
+    if ROOT not in names:
         return None
-    inside = given[len(given) - given[::-1].index(ROOT) :]
+    inside = names[len(names) - names[::-1].index(ROOT) :]
     if inside and ORGANIZATION.fullmatch(inside[0]):
         inside = inside[1:]
     bound: dict[str, str] = {}

@@ -253,7 +253,7 @@ def _plans(lake: Lake, compactions: Compactions, table: str, before: datetime, s
     total = 0
     for start in range(0, len(due), MOST_PARTITIONS):
         some = due[start : start + MOST_PARTITIONS]
-        for values, (generation, files) in sorted(compactions.held(table, some).items()):
+        for values, (generation, files) in sorted(compactions.partition_files(table, some).items()):
             if any(item.is_shipping for item in files):
                 summary.waiting += 1
                 continue

@@ -173,7 +173,7 @@ class _Work:
         """Rewrites one partition, where it has rows of another version of the mapper."""
         self.lease.check()
         compactions = Compactions(self.lake.ledger.engine)
-        generation, files = compactions.held(table, [values])[values]
+        generation, files = compactions.partition_files(table, [values])[values]
         partition = Partition(table, tuple(values.split("/")))
         with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
             folder = Path(name)

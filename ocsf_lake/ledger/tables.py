@@ -466,4 +466,4 @@ SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
     **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
 }
-"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables that store it are not among them."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here."""

@@ -96,7 +96,7 @@ def custom_source(source: str, bucket: str, name: str, event_class: str | None, 
     return CustomSource(f"{root}/{FOLDER}/{name}", name, source, chosen, _region(root, settings))
 
 
-def is_taken(ocsf_version: str) -> bool:
+def is_accepted(ocsf_version: str) -> bool:
     """Whether Security Lake takes events of an OCSF version from custom sources."""
     return tuple(int(number) for number in ocsf_version.split(".")[:2]) <= NEWEST_OCSF
 

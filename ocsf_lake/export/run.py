@@ -137,7 +137,7 @@ def _attempt(sender: Sender, shipment: Shipment, summary: Summary, errors: list[
 
 
 def _check_versions(target: CustomSource, waiting: Sequence[WaitingFile]) -> None:
-    newer = sorted({file.ocsf_version for file in waiting if not custom_sources.is_taken(file.ocsf_version)})
+    newer = sorted({file.ocsf_version for file in waiting if not custom_sources.is_accepted(file.ocsf_version)})
     if newer:
         newest = ".".join(map(str, custom_sources.NEWEST_OCSF))
         raise ConfigError(

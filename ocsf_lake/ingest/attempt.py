@@ -111,7 +111,7 @@ class Attempt:
         self.failures: dict[ObjectRef, Failure] = {}
         self.traces = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
-        self._earlier: _Earlier | None = None if policy is duplicates.Policy.KEEP else _Earlier()
+        self._earlier: _EarlierParts | None = None if policy is duplicates.Policy.KEEP else _EarlierParts()
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -384,7 +384,7 @@ class Attempt:
                 raise
             raise UnprovedError from error
 
-    def _without_duplicates(self, mapped: Mapped, earlier: _Earlier) -> tuple[Mapped, duplicates.Found]:
+    def _without_duplicates(self, mapped: Mapped, earlier: _EarlierParts) -> tuple[Mapped, duplicates.Repeats]:
         """What is left of a part, and what it repeats; without `drop` all of it is left."""
         drop = self.policy is duplicates.Policy.DROP
         action = "dropped" if drop else "marked"
@@ -421,7 +421,7 @@ class Prepared:
 
     pieces: Sequence[Piece]
     mapped: Mapped
-    duplicates: duplicates.Found | None
+    duplicates: duplicates.Repeats | None
     slices: list[Slice]
     alone: list[Encoded]
     """The files that it would be without other parts, if they were asked for."""
@@ -431,7 +431,7 @@ class Prepared:
     """The same for records of other sources, and of how many records of each object."""
 
 
-class _Earlier:
+class _EarlierParts:
     """Events of a batch's earlier parts in files of their own, for the search for duplicates.
 
     The batch's files cannot be read before they are ended.

@@ -17,7 +17,7 @@ from ocsf_lake.ingest.plan import Planned, Planner, mappers
 from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.coverage import Coverage
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.seen import Seen
@@ -144,5 +144,5 @@ def _window(
 ) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=deliveries.delivery(source).late_days)
-    wanted = Wanted(first, last + late, tuple(accounts), tuple(regions))
-    return Window(source, uri, wanted, lake=settings.lake)
+    scope = Scope(first, last + late, tuple(accounts), tuple(regions))
+    return Window(source, uri, scope, lake=settings.lake)

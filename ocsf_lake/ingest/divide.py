@@ -80,7 +80,7 @@ class Culprit:
 
 
 @dataclass
-class Found:
+class Division:
     """What a search found.
 
     Args:
@@ -121,7 +121,7 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: frozenset[ObjectRef]) -> Found:
+def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: frozenset[ObjectRef]) -> Division:
     """Finds what makes the work on some pieces fail.
 
     Args:
@@ -170,7 +170,7 @@ class _Search:
         self._give_up(after)
         return [left for segment in after if (left := self._without_objects(segment)).pieces]
 
-    def result(self, segments: Sequence[_Segment]) -> Found:
+    def result(self, segments: Sequence[_Segment]) -> Division:
         """What is known when every record that fails stands alone."""
         culprits: dict[ObjectRef, list[Culprit]] = {}
         for segment in segments:
@@ -179,7 +179,7 @@ class _Search:
                 culprits.setdefault(piece.ref, []).append(Culprit(piece, described(error)))
                 if piece.ref not in self.passed or not _items(piece.chunk) or isinstance(error, CountError):
                     self._fails(piece.ref, error)
-        return Found(
+        return Division(
             [left.pieces for segment in segments if (left := self._without_objects(segment)).pieces and not left.error],
             [item for ref, items in culprits.items() if ref not in self.objects for item in items],
             list(self.objects.values()),

@@ -88,7 +88,7 @@ def alone(lake: Lake, source: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Repeats:
     """Duplicates among some events.
 
     Args:
@@ -122,7 +122,7 @@ class Search:
         self.batch = batch
         self.action = action
 
-    def find(self, events: pa.Table, written: Sequence[FileInfo]) -> Found:
+    def find(self, events: pa.Table, written: Sequence[FileInfo]) -> Repeats:
         """The duplicates among some events of the batch.
 
         Args:
@@ -141,7 +141,7 @@ class Search:
             listed += places
             variants += other
         order = sorted(range(len(rows)), key=rows.__getitem__)
-        return Found([rows[place] for place in order], [listed[place] for place in order], variants)
+        return Repeats([rows[place] for place in order], [listed[place] for place in order], variants)
 
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
@@ -277,7 +277,7 @@ def slices(listed: Sequence[Mapping[str, Any]], batch: Batch) -> list[Slice]:
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class _EarlierFile:
     """A file with events of batches that were finished before.
 
     Args:
@@ -295,7 +295,7 @@ class _Earlier:
     is_merged: bool = False
 
 
-def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_Earlier]:
+def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_EarlierFile]:
     """The files with events of batches that were finished before this one, in partitions of a table.
 
     A batch that is rebuilt to get a lost file back finds the same files as the first time.
@@ -320,7 +320,7 @@ def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Pa
             for path, values, class_uid, is_merged in select_in(connection, query, files.c.partition, partition_texts):
                 partition = Partition(table, tuple(values.split("/")))
                 again = bool(is_merged) and first_done is not None
-                earlier.append(_Earlier(path, partition, class_uid, files is RETIRED, again))
+                earlier.append(_EarlierFile(path, partition, class_uid, files is RETIRED, again))
             if first_done is None:
                 break  # all that was retired is in a merged file
     return earlier

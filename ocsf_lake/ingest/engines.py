@@ -19,7 +19,7 @@ _left: list[_Cache] = []
 """Engines of threads that have ended."""
 
 
-class _Own:
+class _ThreadEngines:
     """A thread's engines."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class _Own:
 
 class _Threads(threading.local):
     def __init__(self) -> None:
-        self.own = _Own()  # made in each thread, and gone with it
+        self.own = _ThreadEngines()  # made in each thread, and gone with it
 
 
 _threads = _Threads()

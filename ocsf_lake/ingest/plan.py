@@ -152,7 +152,7 @@ def mappers(source: str | None, settings: Settings) -> tuple[MutableMapping[str,
 
 
 @dataclass(frozen=True)
-class _Instead:
+class _Replacement:
     """What takes the place of an open batch.
 
     Args:
@@ -233,7 +233,7 @@ class Planner:
             states = self.lake.ledger.states(refs)
             left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
             for ref in refs:
-                if self._is_another_s(ref, source):
+                if self._is_of_another_source(ref, source):
                     continue
                 count.objects += 1
                 state, batch = states.get(ref.key, (None, None))
@@ -271,21 +271,22 @@ class Planner:
                 batch_ids.append(row.id)
         return batch_ids
 
-    def _anew(self, batch: Batch) -> _Instead:
-        return _Instead(self.grouped(batch.source, batch.members))
+    def _anew(self, batch: Batch) -> _Replacement:
+        return _Replacement(self.grouped(batch.source, batch.members))
 
-    def _divided(self, row: BatchRow, batch: Batch) -> _Instead:
+    def _divided(self, row: BatchRow, batch: Batch) -> _Replacement:
         """A batch in parts; each of several members is divided again after one more failure."""
         if len(batch.members) > 1:
             size = -(-len(batch.members) // PARTS)
             members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
-            return _Instead([self._batch(batch.source, some) for some in members], failures=self.settings.attempts - 1)
+            parts = [self._batch(batch.source, some) for some in members]
+            return _Replacement(parts, failures=self.settings.attempts - 1)
         (ref,) = batch.members
         reason = row.reason or DIED
         tried_with = program(batch.mapper_version)
         left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
         self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.message(left_out)))
-        return _Instead([], left_out=left_out)
+        return _Replacement([], left_out=left_out)
 
     def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
         builder = BatchBuilder(source, self.version(source), self.settings)
@@ -294,21 +295,21 @@ class Planner:
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Plans members of an open batch as the source that is asked for now; the others keep theirs."""
 
-        def instead(batch: Batch) -> _Instead:
-            return _Instead(
+        def instead(batch: Batch) -> _Replacement:
+            return _Replacement(
                 self.grouped(source, [ref for ref in batch.members if ref.key in keys]),
                 self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
             )
 
         return self._replaced(batch_id, instead)
 
-    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Instead]) -> list[str]:
+    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Replacement]) -> list[str]:
         """Takes a batch that nobody holds out of the lake and plans its members anew.
 
         Returns:
             The batches to do.
         """
-        decided: list[_Instead] = []
+        decided: list[_Replacement] = []
 
         def once() -> list[str]:
             with self.lake.leases.held(batch_id) as lease:
@@ -378,11 +379,11 @@ class Planner:
                 self.planned.known += 1
                 if self.keep_settled:
                     self.settled.append(ref)
-            elif state is State.PLANNED and batch in wrong and not self._is_another_s(ref, source):
+            elif state is State.PLANNED and batch in wrong and not self._is_of_another_source(ref, source):
                 mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch and batch not in wrong:
                 open_ids[batch] = None
-            if self._is_another_s(ref, source):
+            if self._is_of_another_source(ref, source):
                 if state not in SETTLED:
                     self.planned.listed -= 1
                     self.planned.of_others += 1
@@ -392,7 +393,7 @@ class Planner:
                 new.append(ref)
         return new
 
-    def _is_another_s(self, ref: ObjectRef, source: str | None) -> bool:
+    def _is_of_another_source(self, ref: ObjectRef, source: str | None) -> bool:
         """Whether an object's name says that it is of another source than the one that is read.
 
         Several sources may be delivered to the same folders. Another's objects there are neither read nor noted in the

@@ -55,7 +55,7 @@ def put(connection: sa.Connection, of: Batch, routed: Batch, result: Result, at:
     put_done(connection, replace(routed, attempts=of.attempts), result, at)
 
 
-def whose(ledger: Ledger, batch_id: str) -> str | None:
+def containing_batch(ledger: Ledger, batch_id: str) -> str | None:
     """The batch in whose objects the records of a batch stand; None when it has objects of its own."""
     with ledger.engine.connect() as connection:
         of_batch: str | None = connection.scalar(sa.select(ROUTED.c.of_batch).where(ROUTED.c.batch_id == batch_id))

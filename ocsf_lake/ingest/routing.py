@@ -54,7 +54,7 @@ class Routed:
 
 
 @dataclass
-class _Sorted:
+class _ForeignRecords:
     """Records that are not the batch's own.
 
     Args:
@@ -93,7 +93,7 @@ class Router:
         """What some chunks become: by the batch's own source first, then by others, sorted by name."""
         if self.name not in content.recognized_sources():
             return [Routed(self.engine, self.engine.map(parts, ordered=self.ordered))]
-        foreign = _Sorted()
+        foreign = _ForeignRecords()
         own = [(raw_object, self._own(raw_object, chunk, foreign)) for raw_object, chunk in parts]
         mapped = self.engine.map(own, ordered=self.ordered)
         mapped = self._without_foreign(mapped, {item.uri: item for item, _ in parts}, foreign)
@@ -109,7 +109,7 @@ class Router:
         self._kinds.add(reason)
         return reason
 
-    def _own(self, raw_object: RawObject, chunk: Chunk, foreign: _Sorted) -> Chunk:
+    def _own(self, raw_object: RawObject, chunk: Chunk, foreign: _ForeignRecords) -> Chunk:
         """A chunk without the records that are another source's by the documents they came in."""
         bad = [item for item in chunk.bad if not self._moved(raw_object, item.record, item.text, foreign)]
         records = chunk.records
@@ -130,7 +130,7 @@ class Router:
             records = records.filter(pa.array(stays, pa.bool_()))
         return replace(chunk, records=records, bad=bad)
 
-    def _without_foreign(self, mapped: Mapped, objects: dict[str, RawObject], foreign: _Sorted) -> Mapped:
+    def _without_foreign(self, mapped: Mapped, objects: dict[str, RawObject], foreign: _ForeignRecords) -> Mapped:
         """What was mapped without the rejects that are records of another source."""
         rejects = mapped.rejects
         if not len(rejects):
@@ -140,7 +140,7 @@ class Router:
         stays = [not self._moved(objects[uri], number, text, foreign) for uri, number, text in rows]
         return mapped if all(stays) else replace(mapped, rejects=rejects.filter(pa.array(stays, pa.bool_())))
 
-    def _moved(self, raw_object: RawObject, number: int, text: str, foreign: _Sorted) -> bool:
+    def _moved(self, raw_object: RawObject, number: int, text: str, foreign: _ForeignRecords) -> bool:
         """Whether a text that the batch's source cannot use is a whole record of another one, or of none."""
         if is_exported(text.encode()[:HEAD_BYTES]):
             text = b"".join(as_log_events(iter([text.encode()]))).decode()

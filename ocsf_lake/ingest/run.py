@@ -299,8 +299,8 @@ def plan(
         planned = planner.plan((page for one in listings for page in one.pages()), source)
         if source is not None and source in planner.mappers:
             _reread(planner, source)
-        for done in listings:
-            done.done()
+        for one in listings:
+            one.done()
     planned.add_calls(calls)
     uri_by_place = {listing.printable_uri(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
     planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=uri_by_place)

@@ -44,7 +44,7 @@ PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Scope:
     """What is asked for.
 
     Args:
@@ -91,7 +91,7 @@ def _by_days() -> Iterator[Delivery]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Trees:
     """The trees of AWS's below a folder.
 
     Args:
@@ -103,7 +103,7 @@ class Found:
     beside: Names = field(default_factory=Names)
 
 
-def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found:
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Trees:
     """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
 
     Args:
@@ -115,9 +115,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return Found((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
+        return Trees((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
     if not patterns:
-        return Found()
+        return Trees()
     roots: list[str] = []
     loose: dict[str, Names] = {}
     closed: list[str] = []
@@ -143,7 +143,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
                 else:
                     following.append(f"{folder}/{name}")
         waiting = following
-    return Found(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Found()
+    return Trees(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Trees()
 
 
 def _beside(
@@ -182,14 +182,14 @@ class Walk:
 
     Args:
         fs: The file system.
-        wanted: Days, accounts and regions.
+        scope: Days, accounts and regions.
         calls: How often the store was asked, so far.
     """
 
-    def __init__(self, fs: Any, wanted: Wanted, calls: Calls) -> None:
+    def __init__(self, fs: Any, scope: Scope, calls: Calls) -> None:
         self.leaves: list[Leaf] = []
         self.fs = fs
-        self.wanted = wanted
+        self.scope = scope
         self.calls = calls
         self.seen: dict[str, set[str]] = {"account": set(), "region": set()}
         self.reached: dict[str, set[str]] = {"account": set(), "region": set()}
@@ -210,7 +210,7 @@ class Walk:
             ConfigError: No tree has a folder of this source, or one of an account or region that is asked for.
         """
         patterns = delivery(source).patterns
-        if self.wanted.regions and not any("{region}" in pattern for pattern in patterns):
+        if self.scope.regions and not any("{region}" in pattern for pattern in patterns):
             raise ConfigError(f"the prefixes of {source} name no region, so none can be chosen; leave --region out")
         for root in roots:
             for pattern in patterns:
@@ -258,7 +258,7 @@ class Walk:
         return self._folders[path]
 
     def _take(self, values: dict[str, str]) -> bool:
-        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+        for name, chosen in (("account", self.scope.accounts), ("region", self.scope.regions)):
             if name in values:
                 self.seen[name].add(values[name])
                 if chosen and values[name] not in chosen:
@@ -268,7 +268,7 @@ class Walk:
     def _days(self, path: str, steps: Sequence[str]) -> Iterator[str]:
         year_step, month_step, day_step = steps
         months: dict[tuple[int, int], list[date]] = {}
-        for day in self.wanted.days():
+        for day in self.scope.days():
             months.setdefault((day.year, day.month), []).append(day)
         for days in months.values():
             month = f"{path}/{filled(year_step, days[0])}/{filled(month_step, days[0])}"
@@ -282,7 +282,7 @@ class Walk:
         """Says what is not there at all: of a mistyped account there would be no records, and no word about it."""
         if self.calls.refused:
             return  # what is absent may be in there, and the run names it
-        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+        for name, chosen in (("account", self.scope.accounts), ("region", self.scope.regions)):
             if absent := sorted(set(chosen) - self.reached[name]):
                 existing = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
                 asked = ", ".join(absent)

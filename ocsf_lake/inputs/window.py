@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 
 from ocsf_lake.inputs import deliveries, discovery, listing, probe
 from ocsf_lake.inputs.coverage import Coverage
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.storage import objects, s3
@@ -26,7 +26,7 @@ class Window:
     Args:
         source: Name of the source.
         uri: A folder: a bucket, `AWSLogs/` or something in it, or any other.
-        wanted: Days of delivery, accounts, regions.
+        scope: Days of delivery, accounts, regions.
         calls: How often the store was asked, so far.
         in_tree: Whether prefixes could be built; known once listing has begun.
         undetermined: Objects taken although their names lack the day, account or region that is asked for.
@@ -37,7 +37,7 @@ class Window:
 
     source: str
     uri: str
-    wanted: Wanted
+    scope: Scope
     calls: Calls = field(default_factory=Calls)
     in_tree: bool = False
     undetermined: int = 0
@@ -47,7 +47,7 @@ class Window:
 
     def __post_init__(self) -> None:
         """The coverage begins with what is asked for."""
-        asked = (self.wanted.first, self.wanted.last)
+        asked = (self.scope.first, self.scope.last)
         self.coverage = Coverage(self.source, self.uri, self.lake, *asked, passed=self.calls.passed)
 
     def pages(self, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
@@ -67,7 +67,7 @@ class Window:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
         self.coverage.given[listing.printable_uri(fs, path)] = self.uri
-        trees = deliveries.Found()
+        trees = deliveries.Trees()
         if objects.kind(fs, path) == "directory":
             lake = objects.filesystem(self.lake)[1] if self.lake else ""
             trees = deliveries.find(fs, path, self.source, self.calls, lake)
@@ -81,7 +81,7 @@ class Window:
         for root in trees.roots:
             self.coverage.trees.add(listing.printable_uri(fs, root))
         self.coverage.beside = trees.beside
-        walk = deliveries.Walk(fs, self.wanted, self.calls)
+        walk = deliveries.Walk(fs, self.scope, self.calls)
         for place in walk.places(trees.roots, path, self.source):
             yield from listing.below(fs, place, self.calls)
         self.coverage.accounts, self.coverage.regions = walk.reached["account"], walk.reached["region"]
@@ -107,10 +107,10 @@ class Window:
         if facts.source not in (None, self.source):
             return False
         day = _day(facts.day) if facts.day else day_in(ref.uri)
-        chosen = ((facts.account, self.wanted.accounts), (facts.region, self.wanted.regions))
+        chosen = ((facts.account, self.scope.accounts), (facts.region, self.scope.regions))
         if any(accepted and value is not None and value not in accepted for value, accepted in chosen):
             return False
-        if day is not None and not self.wanted.first <= day <= self.wanted.last:
+        if day is not None and not self.scope.first <= day <= self.scope.last:
             outside[ref.uri] = day
             return False
         self.undetermined += day is None or any(accepted and value is None for value, accepted in chosen)

@@ -49,7 +49,7 @@ class StaleError(RetriableError):
 
 
 @dataclass(frozen=True)
-class Held:
+class PartitionFile:
     """A file that a compaction may take up.
 
     Args:
@@ -220,7 +220,7 @@ class Compactions:
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
-    def partition_files(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[Held]]]:
+    def partition_files(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[PartitionFile]]]:
         """Generation and files, by path, of partitions."""
         with self._engine.connect() as connection:
             return _partition_files(connection, table, values)
@@ -491,7 +491,7 @@ def version(table: str) -> str:
 
 def _partition_files(
     connection: sa.Connection, table: str, values: Sequence[str]
-) -> dict[str, tuple[int, list[Held]]]:
+) -> dict[str, tuple[int, list[PartitionFile]]]:
     row = FILES.c
     query = (
         sa.select(
@@ -521,7 +521,7 @@ def _partition_files(
         name: (
             generation_of.get(name, 0),
             [
-                Held(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
+                PartitionFile(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
                 for file, of_batch in sorted(files, key=lambda item: item[0].path)
             ],
         )

@@ -81,7 +81,7 @@ class FileLeases:
                 yield None
                 return
             try:
-                yield _Sure()
+                yield _FileLease()
             finally:
                 path.unlink(missing_ok=True)
 
@@ -89,7 +89,7 @@ class FileLeases:
         """See `Leases`."""
 
 
-class _Sure:
+class _FileLease:
     def check(self) -> None:
         """The kernel takes a lock from nobody who lives."""
 
@@ -115,7 +115,7 @@ class PostgresLeases:
             yield None
             return
         try:
-            yield _Session(self, batch_id, connection)
+            yield _SessionLease(self, batch_id, connection)
         finally:
             self._give_back(batch_id, connection)
 
@@ -184,7 +184,7 @@ class PostgresLeases:
                 connection.close()
 
 
-class _Session:
+class _SessionLease:
     def __init__(self, leases: PostgresLeases, batch_id: str, connection: sa.Connection) -> None:
         self.leases = leases
         self.batch_id = batch_id

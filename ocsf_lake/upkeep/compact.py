@@ -32,7 +32,17 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import FENCED, Compactions, Held, Merge, Move, Output, Plan, StaleError, retired
+from ocsf_lake.ledger.compactions import (
+    FENCED,
+    Compactions,
+    Merge,
+    Move,
+    Output,
+    PartitionFile,
+    Plan,
+    StaleError,
+    retired,
+)
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout
@@ -284,13 +294,15 @@ def _plan(table: str, moves: Sequence[Move]) -> Plan:
     return Plan(hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS], table, tuple(moves))
 
 
-def planned(table: str, values: str, generation: int, files: Sequence[Held], settings: Settings) -> Move | None:
+def planned(
+    table: str, values: str, generation: int, files: Sequence[PartitionFile], settings: Settings
+) -> Move | None:
     """What to do with one partition; None where it is not worth it.
 
     Files of one source, class and OCSF version are merged; those that an export has sent are not merged with others,
     so that each file is sent or is not. Files that are large enough come along as they are.
     """
-    groups: dict[tuple[object, ...], list[Held]] = {}
+    groups: dict[tuple[object, ...], list[PartitionFile]] = {}
     for item in files:
         if item.file.bytes < settings.compact_file_bytes // 2:
             key = (item.source, item.ocsf_version, item.file.class_uid, item.targets)
@@ -312,9 +324,9 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
     return Move(values, generation, tuple(merges), copied)
 
 
-def _bounded(files: Sequence[Held], most: int) -> Iterator[list[Held]]:
+def _bounded(files: Sequence[PartitionFile], most: int) -> Iterator[list[PartitionFile]]:
     """Files in groups of bounded size."""
-    group: list[Held] = []
+    group: list[PartitionFile] = []
     size = 0
     for item in files:
         if group and size + item.file.bytes > most:
@@ -326,7 +338,7 @@ def _bounded(files: Sequence[Held], most: int) -> Iterator[list[Held]]:
         yield group
 
 
-def _merge(table: str, values: str, to: str, files: Sequence[Held], settings: Settings) -> Merge | None:
+def _merge(table: str, values: str, to: str, files: Sequence[PartitionFile], settings: Settings) -> Merge | None:
     number = -(-sum(item.file.bytes for item in files) // settings.compact_file_bytes)
     if number >= len(files):
         return None

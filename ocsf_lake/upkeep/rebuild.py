@@ -106,8 +106,8 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
         return UNKNOWN
     if fingerprint(fields.mapper(done.source, lake.settings), done.ocsf_version) != done.mapper_version:
         return "its mapper has changed since, so its files cannot be made as they were"
-    whose = routed.whose(lake.ledger, batch_id)
-    of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
+    container = routed.containing_batch(lake.ledger, batch_id)
+    of = (lake.ledger.batch(container, done=True) if container is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
         result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
     if isinstance(result, str):
@@ -175,7 +175,9 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         seen.add(current)
         if (inner := compactions.merge(current)) is not None:
             waiting += [batch for batch, _ in inner.inputs.values()]
-        elif (batch := lake.ledger.batch(routed.whose(lake.ledger, current) or current, done=True)) is not None:
+            continue
+        container = routed.containing_batch(lake.ledger, current) or current
+        if (batch := lake.ledger.batch(container, done=True)) is not None:
             refs |= {ref.key: ref for ref in batch.members}
     engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
     if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":

@@ -33,7 +33,7 @@ from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import Compactions, Held, Merge, Move, Output, Plan, StaleError
+from ocsf_lake.ledger.compactions import Compactions, Merge, Move, Output, PartitionFile, Plan, StaleError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
@@ -191,7 +191,7 @@ class _Work:
         summary.rows += sum(output.rows for one in merges for output in one.outputs)
 
     def _write(
-        self, compactions: Compactions, partition: Partition, generation: int, files: Sequence[Held],
+        self, compactions: Compactions, partition: Partition, generation: int, files: Sequence[PartitionFile],
         merges: Sequence[Merge], made: Mapping[str, Path],
     ) -> None:  # fmt: skip
         to = generations.folder(partition, generation)
@@ -217,12 +217,12 @@ class _Work:
 
     # -- new files ----------------------------------------------------------------------------------------------------
     def _merges(
-        self, partition: Partition, generation: int, files: Sequence[Held], folder: Path
+        self, partition: Partition, generation: int, files: Sequence[PartitionFile], folder: Path
     ) -> tuple[list[Merge], dict[str, Path]]:
         """The files that take the place of the partition's, on this machine's disk; none where all rows are current."""
         merges: list[Merge] = []
         made: dict[str, Path] = {}
-        groups: dict[tuple[str, ...], list[Held]] = {}
+        groups: dict[tuple[str, ...], list[PartitionFile]] = {}
         for item in files:
             if item.source == self.chosen.source:
                 if item.is_shipping:
@@ -238,8 +238,9 @@ class _Work:
         return merges, made
 
     def _group(
-        self, partition: Partition, generation: int, targets: tuple[str, ...], files: Sequence[Held], folder: Path
-    ) -> Iterator[tuple[Merge, list[Path]]]:
+        self, partition: Partition, generation: int, targets: tuple[str, ...], files: Sequence[PartitionFile],
+        folder: Path,
+    ) -> Iterator[tuple[Merge, list[Path]]]:  # fmt: skip
         inputs = {item.file.path: item.file.sha256 for item in sorted(files, key=lambda item: item.file.path)}
         (folder / "old").mkdir()
         paths = fetched.fetch(self.lake.store, list(inputs.items()), folder / "old")

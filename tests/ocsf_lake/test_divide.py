@@ -14,7 +14,7 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import divide, duplicates
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.ingest.divide import Found
+from ocsf_lake.ingest.divide import Division
 from ocsf_lake.ingest.parts import Piece
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.results import CountError, State
@@ -328,7 +328,7 @@ def records_of(pieces: Sequence[Piece]) -> set[tuple[str, int]]:
     }
 
 
-def searched(pieces: Sequence[Piece], culprits: set[tuple[str, int]]) -> tuple[Found, int]:
+def searched(pieces: Sequence[Piece], culprits: set[tuple[str, int]]) -> tuple[Division, int]:
     tries = 0
 
     def attempt(some: Sequence[Piece]) -> None:

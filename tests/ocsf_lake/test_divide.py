@@ -217,7 +217,7 @@ def test_a_record_that_the_search_for_duplicates_fails_on_stands_alone(
             raise duckdb.ConversionException("no such thing")
         return found(self, events, written)
 
-    monkeypatch.setattr(duplicates.Search, "found", fails)
+    monkeypatch.setattr(duplicates.Search, "find", fails)
     write(logs / "again.json", json.dumps({"Records": [call(0), call(1)]}))
     chosen = settings(batch_objects=9, part_rows=99, duplicates={"aws_cloudtrail": "drop"})
     summary = ingest.ingest([str(logs)], chosen, source="aws_cloudtrail")

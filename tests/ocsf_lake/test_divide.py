@@ -210,12 +210,12 @@ def test_a_record_that_cannot_be_written_stands_alone(
 def test_a_record_that_the_search_for_duplicates_fails_on_stands_alone(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = duplicates.Search.found
+    find = duplicates.Search.find
 
     def fails(self: duplicates.Search, events: pa.Table, written: Any) -> Any:
         if _poisoned_rows(events):
             raise duckdb.ConversionException("no such thing")
-        return found(self, events, written)
+        return find(self, events, written)
 
     monkeypatch.setattr(duplicates.Search, "find", fails)
     write(logs / "again.json", json.dumps({"Records": [call(0), call(1)]}))

@@ -193,9 +193,10 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                     abandon(lake, plan)  # who maps its rows once more begins anew
                 else:
                     _one(lake, plan, lease, done)
+            if not compactions.partitions(table):
+                return  # nothing to ask the catalogs for
             if (reason := refusal(lake, table)) is not None:
-                if compactions.partitions(table):
-                    summary.refused[table] = reason
+                summary.refused[table] = reason
                 return
             for plan in _plans(lake, compactions, table, before, summary):
                 lease.check()

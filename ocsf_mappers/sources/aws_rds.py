@@ -34,8 +34,9 @@ from ocsf_mappers import (
 CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?"
 ZONE = "(?:UTC|GMT)"
 PEER = r"(?:(?P<host>[^\s()]+)\((?P<port>\d+)\)|(?P<socket>\[local\]))?"
-PREFIX = rf"(?P<time>{CLOCK}) {ZONE}:{PEER}:(?P<user>[^\n]+?)@(?P<database>[^@\n]+?):\[(?P<connection>\d+)\]:"
-"""Of a session; a name may hold an @, that of Kerberos does."""
+PREFIX = rf"(?P<time>{CLOCK}) {ZONE}:{PEER}:(?P<user>[^\n]{{0}}?)@(?P<database>[^@\n]{{0}}?):\[(?P<connection>\d+)\]:"
+"""A name may hold an @, that of Kerberos does. The server's own processes have none, those that run scheduled jobs among them."""
+ANY_LEVEL = r"[A-Z]+\d?"
 ANY_ZONE = r"(?:[A-Z]\w*|[+-]\d+)"
 """RDS logs in UTC; lines in another zone are records too, and go to quarantine."""
 AGAIN = rf"\n{CLOCK} {ZONE}:[^\n]*?:\[\d+\]:"
@@ -65,9 +66,9 @@ REFUSALS = (
 )
 
 
-def logged(level: str, body: str) -> Pattern:
-    """Lines of a session with texts of this form."""
-    return Pattern(rf"{PREFIX}(?P<level>{level}): +{body}\s*")
+def logged(level: str, body: str, names: str = "+") -> Pattern:
+    """Lines with texts of this form; of a session, or with `*` for names of any process."""
+    return Pattern(rf"{PREFIX.replace('{0}', names)}(?P<level>{level}): +{body}\s*")
 
 
 # -- MySQL ------------------------------------------------------------------------------------------------------------
@@ -99,15 +100,16 @@ def audited(subject: str) -> tuple[Values, Pattern]:
 
 LINES = Lines(
     (
-        logged("LOG", AUDIT),
+        logged(ANY_LEVEL, AUDIT, "*"),
+        logged(ANY_LEVEL, "(?P<message>AUDIT: .*?)", "*"),
         logged("LOG", f"(?P<message>(?P<session>{SESSIONS}): .*?)"),
         logged("FATAL", f"(?P<message>(?P<refusal>{REFUSALS})){NO_STATEMENT}"),
-        logged("LOG", rf"(?:duration: (?P<duration>[\d.]+) ms +)?(?:statement|(?P<phase>parse|bind|execute(?: fetch from)?) (?P<prepared>[^\n]+?)): +(?P<statement>.*?){NO_STATEMENT}"),
+        logged("LOG", rf"(?:duration: (?P<duration>[\d.]+) ms +)?(?:statement|(?P<phase>parse|bind|execute(?: fetch from)?) (?P<prepared>[^\n]+?)): +(?P<statement>.*?){NO_STATEMENT}", "*"),
         logged("ERROR|FATAL|PANIC", f"(?P<message>.*?){AFTER}"),
         logged("STATEMENT", "(?P<statement>.*?)"),
         logged("DETAIL|QUERY", "(?P<message>.*?)"),
         Pattern(rf"{CLOCK} {ZONE}:[^\n]*?:\[\d+\]:(?:{FURTHER}): {LEFT_OUT}", drop="says more of another line of the log"),
-        Pattern(rf"{CLOCK} {ZONE}:[^\n]*?:\[\d+\]:[A-Z]+\d?: {LEFT_OUT}", drop="message of the server, neither a session nor a statement"),
+        Pattern(rf"{CLOCK} {ZONE}:[^\n]*?:\[\d+\]:{ANY_LEVEL}: {LEFT_OUT}", drop="message of the server, neither a session nor a statement"),
         *audited("statement"),
         *audited("table"),
     ),

@@ -170,6 +170,14 @@ def test_a_record_may_go_over_several_lines() -> None:
     assert bad(chunks) == [(1, "stray")]
 
 
+@pytest.mark.parametrize("block", [1, 6, 100])
+def test_no_record_begins_where_the_beginning_of_another_has_gone(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+    monkeypatch.setattr(lines, "LOOK_BYTES", 16)
+    chunks = read(READERS["records that begin with several lines"], "10 a\n11 b\n<1>c\n12 d\n13 e\n")
+    assert texts(chunks) == {1: "10 a\n11 b\n<1>c", 4: "12 d", 5: "13 e"}
+
+
 def test_lines_of_an_export_task_have_their_time_beside_them() -> None:
     text = "2024-01-01T00:00:00.000Z x y\n2024-01-01T00:00:00.001Z z \n w\n2024-01-01T00:00:00.002Z !\n"
     chunks = read(Lines((Pattern(r"(?P<a>[a-z]) (?P<b>.*)"),)), text)

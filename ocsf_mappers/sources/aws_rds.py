@@ -151,7 +151,12 @@ copies_in = (col.audit_class == "WRITE") | (col.audit_class.is_null() & query.ma
 session = coalesce(col.session_id, col.connection)
 numeric = col.host.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")
 local = col.host == "localhost"
-instance = coalesce(col["envelope.logGroup"].extract("^/aws/rds/(?:instance|cluster)/([^/]+)/"), col.serverhost)
+# of a cluster's log group the stream is called as the instance
+group = col["envelope.logGroup"]
+instance = coalesce(
+    group.extract("^/aws/rds/instance/([^/]+)/"), col.serverhost,
+    col["envelope.logStream"].where(group.starts_with("/aws/rds/cluster/")).extract("^([A-Za-z][A-Za-z0-9-]*)"),
+)  # fmt: skip
 failed_code = col.retcode.is_not_null() & ~col.retcode.matches("^0+$")
 stopped = col.level.is_in("ERROR", "FATAL", "PANIC")
 
@@ -170,7 +175,7 @@ COMMON: Fields = {
         sql("strftime(TRY_STRPTIME({0}, '%Y%m%d %H:%M:%S'), '%Y-%m-%dT%H:%M:%SZ')", reads=[col.seconds], carries=False).iso8601(),
     ),
     "message":     col.message,
-    "status_code": coalesce(col.retcode, col.sqlstate, col.code),
+    "status_code": coalesce(col.retcode, *(state.where(state != "00000") for state in (col.sqlstate, col.code))),
     # context: an id that CloudWatch Logs gives, else what makes a line one of its kind; PostgreSQL's shorter prefix has nothing like it
     "metadata.uid":             coalesce(
         col["envelope.id"], joined(col.session_id, col.line, col.time),
@@ -199,7 +204,7 @@ MAPPER = Mapper(
         "time micros seconds level code host socket address port user database connection message session refusal duration phase prepared"
         " line sqlstate session_start vxid txid session_id application statement detail hint query context location"
         " audit statement_id substatement_id audit_class command object_type object bare_object audited bare_audited parameters"
-        " serverhost queryid operation retcode connection_type envelope.id envelope.owner envelope.logGroup"
+        " serverhost queryid operation retcode connection_type envelope.id envelope.owner envelope.logGroup envelope.logStream"
     ),
     table="rds",
     sorted_by=["actor.user.name"],
@@ -248,5 +253,6 @@ SOURCE = Source(
             rf"{CLOCK} {ZONE}:{unnamed(PEER)}:[^@]*@.*?:\[\d+\]:(?:[^\n]*?:)?(?:{LEVELS}|{ANY_FURTHER}): .*",
             r"(?:\d{16}|\d{8} \d\d?:\d\d:\d\d),[^,]*,.*,[^,]*,\d+,\d+,[A-Z_]+,.*",
         ),
+        set_aside={rf"{CLOCK} {ZONE},(?:\"[^\"]*\")?,(?:\"[^\"]*\")?,\d+,": "PostgreSQL's log as CSV, which repeats the text log beside it"},
     ),
 )

@@ -86,9 +86,12 @@ def logged(level: str, body: str, prefix: str = PREFIX) -> Pattern:
     return Pattern(rf"{prefix}(?P<level>{level}): +{CODE}{body}\s*")
 
 
+ODD = PREFIX.replace(f"(?P<user>{NAME_AT}?)@(?P<database>{NAME}?)", r"(?P<user>[^\n]{0,130}:\[[^\n]{0,130})")
+"""With names that hold the end of a prefix: of what is written before anybody is in, what stands behind the last one is the server's."""
+
 POSTGRESQL = (
-    # names that hold the end of a prefix: what stands behind the last one is the server's
-    logged("FATAL", REFUSED + then("DETAIL", "LOCATION"), PREFIX.replace(f"(?P<user>{NAME_AT}?)@(?P<database>{NAME}?)", r"(?P<user>[^\n]{0,130}:\[[^\n]{0,130})")),
+    logged("FATAL", REFUSED + then("DETAIL", "LOCATION"), ODD),
+    logged("DETAIL|LOCATION", rf'(?P<message>(?:Connection matched |Role "|User "|Password )[^\n]*(?:\n\tConnection matched [^\n]*)?|\w+, [\w./]+:\d+)', ODD),
     logged(LEVELS, AUDIT + then("LOCATION")),
     logged("LOG", f"(?P<message>(?P<session>{SESSIONS}): {NAME_AT})" + then("LOCATION")),
     logged("FATAL", REFUSED + then("DETAIL", "LOCATION")),

@@ -86,7 +86,7 @@ def logged(level: str, body: str, prefix: str = PREFIX) -> Pattern:
     return Pattern(rf"{prefix}(?P<level>{level}): +{CODE}{body}\s*")
 
 
-ODD = PREFIX.replace(f"(?P<user>{NAME_AT}?)@(?P<database>{NAME}?)", r"(?P<user>[^\n]{0,130}:\[[^\n]{0,130})")
+ODD = PREFIX.replace(f"(?P<user>{NAME_AT}?)@(?P<database>{NAME}?)", r"(?P<user>[^\n]{0,130}:\[\d+\]:[^\n]{0,130})")
 """With names that hold the end of a prefix: of what is written before anybody is in, what stands behind the last one is the server's."""
 
 POSTGRESQL = (
@@ -148,8 +148,9 @@ query = coalesce(
     col.audited.where(~col.audited.contains('""')), sql("""replace({0}, '""', '"')""", reads=[col.audited], carries=False), col.bare_audited,
 )  # fmt: skip
 """Without the signs that a log puts before quotes; with them it stays by itself too."""
-verb = coalesce(col.command.extract(FIRST_WORD), query.extract(FIRST_WORD), col.operation.where(col.operation != "QUERY")).lower()
-copies_in = (col.audit_class == "WRITE") | (col.audit_class.is_null() & query.matches(r"(?is)\sfrom\s+(?:stdin|program|')"))
+written = coalesce(col.statement, col.audited, col.bare_audited)
+verb = coalesce(col.command, written, col.operation.where(col.operation != "QUERY")).extract(FIRST_WORD).lower()
+copies_in = (col.audit_class == "WRITE") | (col.audit_class.is_null() & written.matches(r"(?is)\sfrom\s+(?:stdin|program|')"))
 
 session = coalesce(col.session_id, col.connection)
 numeric = col.host.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")

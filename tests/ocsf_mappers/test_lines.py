@@ -324,6 +324,17 @@ def test_a_changed_line_loses_nothing(source: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("source", _with_lines())
+def test_a_log_in_small_pieces_is_the_same_log(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))
+    logs = [case.path.read_bytes() for case in cases(source) if case.path.suffix == ".log"]
+    assert logs
+    whole = [told(read(reader, log)) for log in logs]
+    for block in (400, 1_000):
+        monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+        assert [told(read(reader, log)) for log in logs] == whole
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
 @pytest.mark.parametrize(
     ("source", "file", "sep", "columns"),

@@ -456,7 +456,7 @@ def test_sql_is_the_last_way_out(source: str) -> None:
         },
         "aws_rds": {
             *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "CAST(round(TRY_CAST(", "strftime("),
-            *("replace({0}, ' '", "replace({0}, '\"\"'", "{0} || '/' || {1} || '/'", "{0} || '/' || {1}"),
+            *("replace({0}, '", "{0} || '/' || {1} || '/'", "{0} || '/' || {1}"),
         },
         "aws_s3_access": {"strftime(", "concat_ws("},
         "aws_securityhub": {

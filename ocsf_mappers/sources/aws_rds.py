@@ -38,11 +38,15 @@ ZONE = "(?:UTC|GMT)"
 PEER = r"(?:(?P<host>[^\s()]+)\((?P<port>\d+)\)|(?P<socket>\[local\]))?"
 NAME, NAME_AT = r"(?:[^:@\n]|:+[^:@\[\n])*", r"(?:[^:\n]|:+[^:\[\n])*"
 """Without what ends a prefix. A user's may hold an @, that of Kerberos does; the server's own processes have none."""
+NO_LEVEL = r"[^\n][^GROELCTYN1-5\n]|[^ON\n]G|[^O\n]R|[^F\n]O|[^C\n]E|[^AI\n]L|[^I\n]C|[^NX\n]T|[^R\n]Y|[^O\n]N|[^G\n][1-5]"
+"""Two letters that no level ends in."""
+APPLICATION = rf"(?:[^:\n]?: )?(?:[^:\n]|:+[^: \n]|(?:{NO_LEVEL}): )*?"
+"""A client's choice too: without what looks like a level and a colon, or it could begin the message."""
 MORE = (
     r"(?:(?P<line>\d+):(?P<sqlstate>[0-9A-Z]{5}):(?P<session_start>[^\n]{19,40}?):(?P<vxid>[\d/]*):(?P<txid>\d+):"
-    r"(?P<session_id>[0-9a-f]+\.[0-9a-f]+):(?P<application>[^\n]{0,63}?):?)?"
+    rf"(?P<session_id>[0-9a-f]+\.[0-9a-f]+):(?P<application>{APPLICATION}):?)?"
 )
-"""What the longer prefix has further; an application's name is the client's choice too."""
+"""What the longer prefix has further."""
 PREFIX = rf"(?P<time>{CLOCK}) {ZONE}:{PEER}:(?P<user>{NAME_AT}?)@(?P<database>{NAME}?):\[(?P<connection>\d+)\]:{MORE}"
 LEVELS = "DEBUG[1-5]|INFO|NOTICE|WARNING|LOG|ERROR|FATAL|PANIC"
 FURTHER = ("DETAIL", "HINT", "QUERY", "CONTEXT", "LOCATION", "STATEMENT")
@@ -91,7 +95,7 @@ ODD = PREFIX.replace(f"(?P<user>{NAME_AT}?)@(?P<database>{NAME}?)", r"(?P<user>[
 
 POSTGRESQL = (
     logged("FATAL", REFUSED + then("DETAIL", "LOCATION"), ODD),
-    logged("DETAIL|LOCATION", rf'(?P<message>(?:Connection matched |Role "|User "|Password )[^\n]*(?:\n\tConnection matched [^\n]*)?|\w+, [\w./]+:\d+)', ODD),
+    logged("DETAIL|LOCATION", r'(?P<message>(?:Connection matched |Role "|User "|Password )[^\n]*(?:\n\tConnection matched [^\n]*)?|\w+, [\w./]+:\d+)', ODD),
     logged(LEVELS, AUDIT + then("LOCATION")),
     logged("LOG", f"(?P<message>(?P<session>{SESSIONS}): {NAME_AT})" + then("LOCATION")),
     logged("FATAL", REFUSED + then("DETAIL", "LOCATION")),
@@ -120,11 +124,13 @@ def audited(operation: str, subject: str, retcode: str) -> Pattern:
     )
 
 
+FIRST_LEVEL = unnamed(MORE).replace(APPLICATION, rf"(?:(?!(?:{LEVELS}|{ANY_FURTHER}): )[^\n]){{0,63}}")
+
 LINES = Lines(
     (*POSTGRESQL, audited(r"QUERY\w*", r"'(?P<statement>[^\n]*)'", r"-?\d+"), audited("[A-Z_]+", r"'?(?P<object>[^,'\n]*)'?", r"-?\d*")),
     null="",
     # any line but one with a tab, and those that say more; a line end in a name does not end what stands before the text
-    begins=rf"(?!{CLOCK} {ZONE}:(?:(?!:\[\d+\]:)[^\n])*:\[\d+\]:{unnamed(MORE)}(?:{ANY_FURTHER}): )"
+    begins=rf"(?!{CLOCK} {ZONE}:(?:(?!:\[\d+\]:)[^\n])*:\[\d+\]:{FIRST_LEVEL}(?:{ANY_FURTHER}): )"
     rf"(?:{CLOCK} {ZONE}:(?s:.{{0,500}}?):\[\d+\]:|{unnamed(STAMP)},(?s:.{{0,500}}?),\d+,\d+,[A-Z_]+,|[^\t\n])",
     label="text (audit log, PostgreSQL log)",
 )  # fmt: skip

@@ -456,7 +456,8 @@ def test_sql_is_the_last_way_out(source: str) -> None:
         },
         "aws_rds": {
             *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "CAST(round(TRY_CAST(", "strftime("),
-            *("replace({0}, '", "{0} || '/' || {1} || '/'", "{0} || '/' || {1}"),
+            *("replace({0}, ' '", "replace({0}, '\"\"'", "replace({0}, '\\''"),
+            *(" || '/' || ".join(f"{{{number}}}" for number in range(parts)) for parts in (2, 3, 5, 6)),
         },
         "aws_s3_access": {"strftime(", "concat_ws("},
         "aws_securityhub": {

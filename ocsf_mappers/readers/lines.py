@@ -248,17 +248,18 @@ def _pieces(blocks: Iterator[bytes], begins: re.Pattern[bytes] | None) -> Iterat
             held = b""
             continue
         held += piece
-        last, seen = 0, len(held) - LOOK_BYTES
+        last, behind, seen = 0, len(held), len(held) - LOOK_BYTES
         for found in begins.finditer(held):
             if found.start() > seen:
-                break  # what comes next may say otherwise
+                behind = found.start()  # what comes next may say otherwise
+                break
             last = found.start()
         if last:
             yield held[:last], False
-            held = held[last:]
-        if len(held) > RECORD_BYTES + LOOK_BYTES:
-            yield held[:-LOOK_BYTES], True
-            held = held[-LOOK_BYTES:]
+        if behind - last > RECORD_BYTES:
+            yield held[last:behind], True
+            last = behind
+        held = held[last:]
     if held:
         yield held, False
 

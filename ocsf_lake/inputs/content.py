@@ -34,7 +34,7 @@ Members = Mapping[str, msgspec.Raw]
 
 
 @dataclass(frozen=True)
-class Told:
+class Recognition:
     """What a record says of its source.
 
     Args:
@@ -51,7 +51,7 @@ def known() -> frozenset[str]:
     return frozenset(name for name, source in registry.sources().items() if source.marks)
 
 
-def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
+def of_record(text: str | bytes, around: str | bytes | None = None) -> Recognition:
     """What one record says of its source.
 
     Args:
@@ -63,13 +63,13 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
         kind = _text(event, "detail-type")
         for name, source in registry.sources().items():
             if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
-                return Told(name)
+                return Recognition(name)
     data = text.encode() if isinstance(text, str) else text
     found = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
     if found is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
-        return Told(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
-    return Told(found)
+        return Recognition(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
+    return Recognition(found)
 
 
 def _event(members: Members) -> Members | None:

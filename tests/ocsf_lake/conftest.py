@@ -14,7 +14,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_mappers import registry
-from tests.ocsf_lake.mortal import TINY, Mortals
+from tests.ocsf_lake.mortal import TINY, CrashHarness
 from tests.servers.postgres import Postgres
 
 Make = Callable[..., Settings]
@@ -138,9 +138,9 @@ def tiny() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mortals() -> Iterator[Mortals]:
+def mortals() -> Iterator[CrashHarness]:
     """Ingests and the like that can be killed."""
-    found = Mortals.born()
+    found = CrashHarness.born()
     yield found
     found.end()
 

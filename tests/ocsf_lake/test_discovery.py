@@ -180,10 +180,10 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         ("2026-03-16 10:00:00 UTC:2001:db8::7(52834):a@b.example@db:[7]:LOG:  statement: SELECT 1", "aws_rds"),
         ("2026-03-16 10:00:00 UTC::@:[7]:LOG:  checkpoint starting: time\n", "aws_rds"),
         (
-            "2026-03-16 10:00:00.123 UTC:::1(5):a@db:[7]:1:00000:2026-03-16 10:00:00 UTC:3/4:0:69b7.7:psql:LOG:  statement: x",
+            "2026-03-16 10:00:00.123 UTC:::1(5):a@db:[7]:1:00000:2026-03-16 10:00:00 UTC::0:6b.7:psql:LOG:  x",
             "aws_rds",
         ),
-        ('2026-03-16 10:00:00.123 UTC,"a","db",7,"[local]",69b7.7,1,"SELECT",,,0,LOG,00000,"statement: x",,,,,,,,', None),
+        ('2026-03-16 10:00:00.123 UTC,"a","db",7,"[local]",6b.7,1,"x",,,0,LOG,00000,"statement: x",,,,,,,,', None),
         ("1773655200123456,shop-1,admin,10.0.0.5,71,0,CONNECT,shopdb,,0\n", "aws_rds"),
         ("20260316 10:02:02,ip-10-7-1-52,app,::1,91,18,QUERY,shopdb,'SELECT 1',0,,\n", "aws_rds"),
         ('{"timestamp": 1, "message": "20260316 10:00:00,db-1,app,localhost,9,1,QUERY,,\'SELECT 1\',0"}', "aws_rds"),

@@ -119,7 +119,7 @@ def audited(operation: str, subject: str, retcode: str) -> Pattern:
     """Lines of an audit log with this in the ninth value. A name may hold commas and quotes; a quote in a statement has a backslash."""
     return Pattern(
         rf"{STAMP},(?P<serverhost>[^,\n]*),(?P<user>[^\n]*?),(?P<host>[^,\n]*),(?P<connection>\d+),(?P<queryid>\d+),"
-        rf"(?P<operation>{operation}),(?P<database>[^,\n]*),{subject},(?P<retcode>{retcode})(?:,(?P<connection_type>\d|[A-Za-z][A-Za-z/ ]*)?,?)?\s*",
+        rf"(?P<operation>{operation}),(?P<database>[^,\n]*),{subject},(?P<retcode>{retcode})(?:,(?P<connection_type>\d|[A-Za-z][\w/. ]*)?,?)?\s*",
         parts={"host": r"(?P<address>\d+\.\d+\.\d+\.\d+):(?P<port>\d+)"},
     )
 

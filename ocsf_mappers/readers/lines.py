@@ -26,6 +26,9 @@ EXPORT_TIME = "envelope.timestamp"
 BLANK, DIRECTIVE = "blank line", "line that describes the others"
 NO_LAYOUT = "the line is in no layout that is known: "
 
+LOOK_BYTES = 1 << 10
+"""So far may an expression look that tells where records begin."""
+
 HEADER_BYTES = 64 << 10
 """A line that names columns may be so long."""
 
@@ -56,7 +59,8 @@ class Lines:
         null: What stands for a missing value.
         comment: What lines begin with that describe the others; they are counted drops.
         begins: Regular expression that the first line of a record begins with; lines that do not belong to the record
-            before them. Without it a line is a record.
+            before them. It may go over line ends, and then no record begins where it has gone, within 1,024 bytes.
+            Without it a line is a record.
     """
 
     layouts: tuple[Layout, ...] = ()
@@ -244,15 +248,18 @@ def _pieces(blocks: Iterator[bytes], begins: re.Pattern[bytes] | None) -> Iterat
             buffer = b""
             continue
         buffer += piece
-        last = -1
+        last, following, certain = 0, len(buffer), len(buffer) - LOOK_BYTES
         for match in begins.finditer(buffer):
+            if match.start() > certain:
+                following = match.start()  # what comes next may say otherwise
+                break
             last = match.start()
-        if last > 0:
+        if last:
             yield buffer[:last], False
-            buffer = buffer[last:]
-        if len(buffer) > RECORD_BYTES:
-            yield buffer, True
-            buffer = b""
+        if following - last > RECORD_BYTES:
+            yield buffer[last:following], True
+            last = following
+        buffer = buffer[last:]
     if buffer:
         yield buffer, False
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.entries import Entries, Told
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.json_split import KEPT_BYTES
@@ -42,9 +43,11 @@ class DelimitedInJson:
 
     Args:
         text: How the lines themselves are read.
+        entries: Records in JSON that are made to lines first, as entries of a journal.
     """
 
     text: Delimited | Lines
+    entries: Entries | None = None
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
@@ -57,10 +60,15 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
+        log_event = CLOUDWATCH if self.entries is None else replace(CLOUDWATCH, never=self.entries.marks)
+        for chunk in JsonRecords((), (log_event,), texts=True).read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
                 chunk, carried = _carried_lines(chunk)
                 yield from self._lines(self.text, carried)
+            if self.entries is not None and len(chunk.records):
+                told = self.entries.told(chunk.records["_raw"])
+                yield from _entries(self.entries, told, chunk.records.filter(pa.array(told.rows)))
+                chunk = replace(chunk, records=chunk.records.filter(pa.array(~told.rows)))
             yield from self._columns(chunk)
 
     def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
@@ -126,6 +134,41 @@ class DelimitedInJson:
         if columns is None:
             raise _NoFieldsError(self.text.misfit(len(values)))
         return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
+
+
+def _entries(entries: Entries, told: Told, records: pa.Table) -> Iterator[Chunk]:
+    """Entries of a journal as their lines and the members beside these; only those that are records are taken apart."""
+    numbers = records["_record"].to_numpy()
+    whole = [(raw, around) for _, raw, around in _rows(records)]
+    bad: list[Bad] = []
+    dropped: Counter[str] = Counter()
+    table = _Table()
+    for chunk in entries.lines.of_texts(told.lines, numbers):
+        dropped.update(chunk.dropped)
+        for item in chunk.bad:
+            bad.append(replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])))
+        columns = [chunk.records[name].to_pylist() for name in positions(len(chunk.names))]
+        for place, number in enumerate(chunk.records["_record"].to_pylist()):
+            row = int(np.searchsorted(numbers, number))
+            raw, around = whole[row]
+            text = _document(raw, around)
+            if not told.said[row]:
+                bad.append(Bad(number, entries.unsaid, text))
+                continue
+            try:
+                members = _members(raw)
+            except _NoFieldsError as error:
+                bad.append(Bad(number, str(error), text))
+                continue
+            values = zip(chunk.names, (column[place] for column in columns), strict=True)
+            fields = [*((name, value) for name, value in values if value is not None), *entries.beside(members)]
+            fields += _beside(around)
+            if table.is_full(fields):
+                yield table.chunk()
+                table = _Table()
+            table.add(number, fields, text)
+    yield table.chunk()
+    yield Chunk(no_records(), bad, dropped)
 
 
 class _NoFieldsError(Exception):

@@ -117,6 +117,10 @@ class Expr:
         """Unix milliseconds, UTC, as a point in time."""
         return Expr(texts.Epoch(self._word, 1_000))
 
+    def epoch_micros(self) -> Expr:
+        """Unix microseconds, UTC, as a point in time."""
+        return Expr(texts.Epoch(self._word, 1))
+
     def iso8601(self) -> Expr:
         """ISO 8601 text with date and time as a point in time; without an offset it is UTC."""
         return Expr(texts.Iso8601(self._word))

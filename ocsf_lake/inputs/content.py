@@ -30,6 +30,7 @@ EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the buck
 _EXPORT_TEST = "aws-logs-write-test"
 
 _NAME_CHARACTERS = 80
+_HOLDING = tuple(dict.fromkeys(envelope.member for envelope in (CLOUDWATCH, *CARRIERS)))
 Members = Mapping[str, msgspec.Raw]
 
 
@@ -65,7 +66,11 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
             if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
                 return Told(name)
     data = text.encode() if isinstance(text, str) else text
-    found = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
+    if data.lstrip()[:1] == b"{":
+        found = _of_members(_members(data))
+    else:
+        # a record may hold a text where documents hold a line: then it is told by its other members
+        found = _of_line(data) or (None if around is None else _of_members(_holder(_members(around))))
     if found is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
         return Told(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
@@ -79,6 +84,12 @@ def _event(members: Members) -> Members | None:
         if bytes(value).startswith(b"{"):
             inner = _event(_members(bytes(value))) or inner
     return inner or (members if "detail-type" in members and "detail" in members else None)
+
+
+def _holder(members: Members) -> Members:
+    """The document that held a text itself, among documents around it."""
+    inner = (members[name] for name in _HOLDING if name in members)
+    return next((_holder(_members(bytes(value))) for value in inner if bytes(value).startswith(b"{")), members)
 
 
 def _text(members: Members, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -109,20 +109,18 @@ class DelimitedInJson:
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
-        bad, dropped = list(chunk.bad), Counter(chunk.dropped)
-        table = _Table()
-        for number, raw, around in _rows(chunk.records):
-            try:
-                fields = [*self._fields(raw, is_carried=around is not None), *_beside(around)]
-            except _NoFieldsError as error:
-                bad.append(Bad(number, str(error), _document(raw, around)))
-                continue
-            if table.is_full(fields):
-                yield table.chunk()
-                table = _Table()
-            table.add(number, fields, _document(raw, around))
-        yield table.chunk()
-        yield Chunk(no_records(), bad, dropped)
+        bad = list(chunk.bad)
+
+        def read() -> Iterator[tuple[int, _Members, str]]:
+            for number, raw, around in _rows(chunk.records):
+                text = _document(raw, around)
+                try:
+                    yield number, [*self._fields(raw, is_carried=around is not None), *_beside(around)], text
+                except _NoFieldsError as error:
+                    bad.append(Bad(number, str(error), text))
+
+        yield from _tables(read())
+        yield Chunk(no_records(), bad, chunk.dropped)
 
     def _fields(self, raw: str, *, is_carried: bool) -> _Members:
         """Names and values of a record, the same name perhaps several times."""
@@ -142,11 +140,12 @@ def _entries(entries: Entries, told: Told, records: pa.Table) -> Iterator[Chunk]
     whole = [(raw, around) for _, raw, around in _rows(records)]
     bad: list[Bad] = []
     dropped: Counter[str] = Counter()
-    table = _Table()
+    found: list[tuple[int, _Members, str]] = []
     for chunk in entries.lines.of_texts(told.lines, numbers):
         dropped.update(chunk.dropped)
-        for item in chunk.bad:
-            bad.append(replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])))
+        bad += [
+            replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])) for item in chunk.bad
+        ]
         columns = [chunk.records[name].to_pylist() for name in positions(len(chunk.names))]
         for place, number in enumerate(chunk.records["_record"].to_pylist()):
             row = int(np.searchsorted(numbers, number))
@@ -162,13 +161,25 @@ def _entries(entries: Entries, told: Told, records: pa.Table) -> Iterator[Chunk]
                 continue
             values = zip(chunk.names, (column[place] for column in columns), strict=True)
             fields = [*((name, value) for name, value in values if value is not None), *entries.beside(members)]
-            fields += _beside(around)
-            if table.is_full(fields):
-                yield table.chunk()
-                table = _Table()
-            table.add(number, fields, text)
-    yield table.chunk()
+            found.append((number, [*fields, *_beside(around)], text))
+    # by layout until here
+    yield from _tables(sorted(found, key=lambda item: item[0]))
     yield Chunk(no_records(), bad, dropped)
+
+
+def _tables(records: Iterable[tuple[int, _Members, str]]) -> Iterator[Chunk]:
+    """Records as chunks, as many in each as there is room for.
+
+    Args:
+        records: Number, fields and text of each.
+    """
+    table = _Table()
+    for number, fields, text in records:
+        if table.is_full(fields):
+            yield table.chunk()
+            table = _Table()
+        table.add(number, fields, text)
+    yield table.chunk()
 
 
 class _NoFieldsError(Exception):

@@ -114,9 +114,10 @@ def _of_value(value: object, raw: str) -> str | None:
     match value:
         case str() | None:
             return value
-        case [int(), *_] if all(type(item) is int and 0 <= item < 256 for item in value):
-            return bytes(value).decode(errors="backslashreplace")
         case [first, *_]:
+            numbers = [item for item in value if type(item) is int and 0 <= item < 256]
+            if len(numbers) == len(value):
+                return bytes(numbers).decode(errors="backslashreplace")
             return _of_value(first, msgspec.json.encode(first).decode())
         case []:
             return None

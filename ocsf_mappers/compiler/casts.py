@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
+from ocsf_mappers import sqltext
+
+
+def held(kind: str, column: pa.DataType | None) -> str:
+    """The kind of value that a table's column holds: it may be narrower, as wide as another version of OCSF wants it."""
+    return "integer_t" if kind == "long_t" and column == pa.int32() else kind
+
+
+def fitted(sql: str, column: pa.DataType | None) -> str:
+    """A number as a decimal column holds it, null where it is too large; of other columns as it is."""
+    if column is None or not pa.types.is_decimal(column):
+        return sql
+    return f"try_cast({sql} AS {sqltext.duckdb_type(column)})"
+
 
 def cast(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
     """A cast from text that gives null unless the text is exactly how the value would be written; None needs none."""

@@ -187,9 +187,11 @@ class Compiler:
         """Paths whose text is cast and may fail, with the cast."""
         found = {}
         for path, number in self.numbers.items():
-            limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
-            if cast := casts.cast(self.kinds[path], f"x{number}", limits):
-                found[path] = cast
+            column = column_type(self.table, path)
+            kind = casts.held(self.kinds[path], column)
+            limits = None if kind == "list" else self.schema.scalar(self._any(path).attribute).range
+            if cast := casts.cast(kind, f"x{number}", limits):
+                found[path] = casts.fitted(cast, column)
         return found
 
     @cached_property
@@ -229,7 +231,7 @@ class Compiler:
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.word, mapped.attribute, self.column)
         if self.kinds[path] == "list" and not mapped.word.is_list:
-            return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
+            return lists.texts(mapped.word.sql(self.column))
         return mapped.word.sql(self.column)
 
     def _objects(self, path: str, mapped: Mapped) -> ObjectList:
@@ -327,7 +329,7 @@ class Compiler:
                 continue
             # A text that is no list stays where it is.
             as_list = self.kinds[path] == "list" and not lists.parts(mapped.word) and not mapped.word.is_list
-            is_array = f"left({mapped.word.sql(self.column)}, 1) = '['" if as_list else None
+            is_array = f"{lists.texts(mapped.word.sql(self.column))} IS NOT NULL" if as_list else None
             found = mapped.word.consumed(self.column, is_array)
             if lists.parts(mapped.word):
                 found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")

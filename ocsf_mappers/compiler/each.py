@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions
+from ocsf_mappers.compiler import captions, casts
 from ocsf_mappers.compiler.columns import Leaf, column
 from ocsf_mappers.compiler.reads import Element
 from ocsf_mappers.errors import MappingError
@@ -290,8 +290,13 @@ class ObjectList:
             yield from self._id(path, attribute, word, mapped, element)
         elif self._column(path) is not None:
             text = word.sql(element)
-            limits = self.holder.facts.scalar(attribute).range
-            yield path, text if word.is_constant else self.cast(base, f"({text})::VARCHAR", limits) or text
+            yield path, text if word.is_constant else self._cast(path, attribute, text) or text
+
+    def _cast(self, path: str, attribute: schema.Attribute, text: str) -> str | None:
+        """SQL for a text as the attribute's type and the table's column have it; None where any text will do."""
+        facts, column = self.holder.facts.scalar(attribute), self._column(path)
+        cast = self.cast(casts.held(facts.base, column), f"({text})::VARCHAR", facts.range)
+        return None if cast is None else casts.fitted(cast, column)
 
     def _id(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
@@ -317,7 +322,7 @@ class ObjectList:
             sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
             text = word.sql(element)
-            found = text if word.is_list else f"from_json({text}, '[\"VARCHAR\"]')"
+            found = text if word.is_list else lists.texts(text)
             sql = f"TRY_CAST({found} AS {sqltext.duckdb_type(kind)})"
         return _not_empty(sql)
 
@@ -365,7 +370,7 @@ class ObjectList:
         """SQL that is true where the finished element holds what a field was given; None where it always does."""
         text = word.sql(element)
         if attribute.is_array:
-            return None if word.is_list else f"left({text}, 1) = '['"
+            return None if word.is_list else f"{lists.texts(text)} IS NOT NULL"
         default = self._default(attribute, word)
         if self._is_id(attribute):
             number = captions.id_sql(word, attribute, element)
@@ -373,8 +378,7 @@ class ObjectList:
             if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
                 lost.append(str(captions.OTHER))
             return f"{number} NOT IN ({', '.join(lost)})" if lost else None
-        facts = None if attribute.object else self.holder.facts.scalar(attribute)
-        cast = self.cast(facts.base, f"({text})::VARCHAR", facts.range) if facts else None
+        cast = None if attribute.object else self._cast(path, attribute, text)
         # An object that has nothing but defaults is not made.
         strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None
         return both(f"{cast} IS NOT NULL" if cast else None, strong)
@@ -386,15 +390,15 @@ class ObjectList:
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        array = self._source(part)
+        found = lists.elements(self._source(part))
         beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
         element = Element(self.item, self.record, (word for _, word in part.fields), beside)
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
-            return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
+            return f"({found} IS NULL)"
         left = self._unused_members(part, uses, element)
-        found = f"list_bool_or(list_transform({element.read(lists.elements(array), left)}, lambda {self.item}: {left}))"
-        return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
+        some = f"list_bool_or(list_transform({element.read(found, left)}, lambda {self.item}: {left}))"
+        return f"({found} IS NULL OR coalesce({some}, false))"
 
     def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
         read = {found.path for _, word in part.fields for found in columns(word)}

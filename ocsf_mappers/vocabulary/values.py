@@ -129,7 +129,9 @@ class Json(Word):
 
     def taken(self, at: Resolver) -> str:
         """SQL that takes the member out where it is needed, which may be in few records."""
-        return f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
+        found = f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
+        # a member is JSON, what a word makes may be any text
+        return found if isinstance(self.inner, Column) else f"TRY({found})"
 
     @property
     def passes_text(self) -> bool:
@@ -312,18 +314,25 @@ class Case(Word):
 
 @dataclass(frozen=True)
 class Sql(Word):
-    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends."""
+    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends.
+
+    Where it cannot be computed, as of a sum that is too large, it is null and carries nothing over.
+    """
 
     template: str
     reads: tuple[Word, ...]
     carries: bool = True
 
     def sql(self, at: Resolver) -> str:
-        return "(" + self.template.format(*(read.sql(at) for read in self.reads)) + ")"
+        return f"TRY({self._filled(at)})"
+
+    def _filled(self, at: Resolver) -> str:
+        return self.template.format(*(read.sql(at) for read in self.reads))
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
+        works = f"TRY(coalesce(({self._filled(at)})::VARCHAR, '')) IS NOT NULL"
         for read in self.reads if self.carries else ():
-            yield from read.consumed(at, condition)
+            yield from read.consumed(at, both(condition, works))
 
     def said(self, words: Explained) -> str:
         return f"sql({self.template.format(*map(words.of, self.reads))})"

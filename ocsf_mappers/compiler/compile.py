@@ -15,7 +15,7 @@ The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -96,6 +96,7 @@ class Compiler:
         self.table = mapper.lake_table
         self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+        self._record.casts.update(casts.agreed(self._numeric()))
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
@@ -131,6 +132,14 @@ class Compiler:
             if self._readable(mapped.word) or chain[-1].required or mapped.word.default is not None:
                 found[path] = mapped
         return found
+
+    def _numeric(self) -> Iterator[tuple[Word, Callable[[str], str] | None]]:
+        """Values of attributes, and what makes numbers of them."""
+        for fields in self.mapped:
+            for path, mapped in fields.items():
+                attribute = mapped.attribute
+                if not attribute.object and not attribute.is_array and attribute.enum is None:
+                    yield mapped.word, casts.numeric(self.schema.scalar(attribute), column_type(self.table, path))
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))

@@ -242,7 +242,16 @@ class ObjectList:
         return _only(self.kind.value_type, "", found)
 
     def _element(self, part: lists.Each) -> Element:
-        return Element(self.item, self.record, (word for _, word in part.fields))
+        return Element(self.item, self.record, (word for _, word in part.fields), casts=self._casts(part))
+
+    def _casts(self, part: lists.Each) -> dict[Word, Callable[[str], str]]:
+        """What makes numbers of the values of one part, see `casts.agreed`."""
+        known = [(path, self.holder.attribute(path), word) for path, word in part.fields]
+        return casts.agreed(
+            (word, casts.numeric(self.holder.facts.scalar(attribute), self._column(path)))
+            for path, attribute, word in known
+            if attribute is not None and not attribute.object and not attribute.is_array and attribute.enum is None
+        )
 
     def _taken(self, part: lists.Each, element: Element) -> list[Taken]:
         """What one part takes out of each element."""
@@ -392,7 +401,7 @@ class ObjectList:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
         found = lists.elements(self._source(part))
         beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
-        element = Element(self.item, self.record, (word for _, word in part.fields), beside)
+        element = Element(self.item, self.record, (word for _, word in part.fields), beside, self._casts(part))
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
             return f"({found} IS NULL)"

@@ -140,7 +140,8 @@ JOURNAL = Entries(
 
 # The latest year that puts the time no later than two days after the log event, else the object. A clock may run ahead,
 # and the time of an object is the beginning of what it covers.
-REFERENCE = "coalesce(make_timestamp(TRY_CAST({1} AS BIGINT) * 1000), TRY_CAST({1} AS TIMESTAMP), TRY_CAST({2} AS TIMESTAMP))"
+SEEN = "CASE WHEN TRY_CAST({1} AS BIGINT) BETWEEN 0 AND 99999999999999 THEN make_timestamp(TRY_CAST({1} AS BIGINT) * 1000) END"
+REFERENCE = f"coalesce({SEEN}, TRY_CAST({{1}} AS TIMESTAMP), TRY_CAST({{2}} AS TIMESTAMP))"
 IN_YEAR = f"TRY_STRPTIME(CAST(year({REFERENCE}) + %d AS VARCHAR) || ' ' || replace({{0}}, '  ', ' '), '%%Y %%b %%d %%H:%%M:%%S')"
 NOT_LATER = f"CASE WHEN {IN_YEAR} <= {REFERENCE} + INTERVAL 2 DAY THEN {IN_YEAR} END"
 dated = sql(
@@ -204,7 +205,7 @@ COMMON: Fields = {
         "name":     coalesce(entry("_comm", "comm"), col.program),
         "cmd_line": coalesce(col.command, entry("_cmdline", "cmdline")),
         "user.uid": entry("_uid", "uid"),
-        "file": {"path": exe, "name": exe.extract("([^/]+)$"), "type_id": when(exe.is_not_null()).then("Regular File")},
+        "file": obj({"path": exe, "name": exe.extract("([^/]+)$"), "type_id": "Regular File"}, needs="name"),
     }, needs="pid"),
     # OCSF wants a user, 1.1.0 also where a group is made
     "user.name":           coalesce(col.user, col.changed, when(col.refusal == "ROOT LOGIN REFUSED").then("root"), when(is_line).then("unknown")),
@@ -230,6 +231,7 @@ MAPPER = Mapper(
     ),
     sorted_by=["device.hostname", "user.name"],
     duplicate_key=["metadata.uid"],
+    blank=("",),
     events=[
         EventMap("group_management", where=col.group.is_not_null() & is_line, profiles=("cloud", "host"), fields=COMMON | {
             "activity_id": when(col.message.matches("^(?:add|user .* added by) ")).then("Add User").when(col.message.matches("^(?:delete|user .* removed by) ")).then("Remove User")

@@ -200,8 +200,7 @@ class Obj:
             yield from self._words.items()
             return
         # A default is no value of its own.
-        needed = [values.without_default(self._words[path]) for path in self._needs]
-        there = claims.Not(claims.IsNull(needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))))
+        there = claims.Not(claims.IsUnread(tuple(values.without_default(self._words[path]) for path in self._needs)))
         for path, word in self._words.items():
             yield path, word if path in self._needs else lists.where(word, there)
 

@@ -140,7 +140,8 @@ def elements(array: str) -> str:
 
 def texts(array: str) -> str:
     """SQL for the items of a JSON array as texts; null where a text is no array."""
-    return f"TRY(from_json({array}, '[\"VARCHAR\"]'))"
+    # without CASE, DuckDB would compute what recurs ahead of TRY
+    return f"TRY(CASE WHEN left({array}::VARCHAR, 1) = '[' THEN from_json({array}, '[\"VARCHAR\"]') END)"
 
 
 def json_path(path: str) -> str:

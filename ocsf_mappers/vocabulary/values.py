@@ -316,7 +316,8 @@ class Case(Word):
 class Sql(Word):
     """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends.
 
-    Where it cannot be computed, as of a sum that is too large, it is null and carries nothing over.
+    A record for which it cannot be computed, as of a sum that is too large, is quarantined. `TRY` around it would not
+    help: DuckDB computes what stands in it twice ahead of it.
     """
 
     template: str
@@ -324,15 +325,11 @@ class Sql(Word):
     carries: bool = True
 
     def sql(self, at: Resolver) -> str:
-        return f"TRY({self._filled(at)})"
-
-    def _filled(self, at: Resolver) -> str:
-        return self.template.format(*(read.sql(at) for read in self.reads))
+        return "(" + self.template.format(*(read.sql(at) for read in self.reads)) + ")"
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
-        works = f"TRY(coalesce(({self._filled(at)})::VARCHAR, '')) IS NOT NULL"
         for read in self.reads if self.carries else ():
-            yield from read.consumed(at, both(condition, works))
+            yield from read.consumed(at, condition)
 
     def said(self, words: Explained) -> str:
         return f"sql({self.template.format(*map(words.of, self.reads))})"

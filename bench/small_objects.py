@@ -98,7 +98,7 @@ def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float, int]:
     else:
         from ocsf_lake import config
         from ocsf_lake.inputs import listing
-        from ocsf_lake.storage.objects import Opener
+        from ocsf_lake.storage.objects import Prefetcher
 
         access = config.load(lake=str(work / "none")).input_access
 
@@ -107,12 +107,12 @@ def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float, int]:
 
         refs = [ref for page in listed() for ref in page]
         for ref in refs[:1] if step == "get" else ():
-            _read(Opener((), access), ref)
+            _read(Prefetcher((), access), ref)
         begun = _now()
         if step == "list":
             listed()
         else:
-            opener = Opener(refs, access)
+            opener = Prefetcher(refs, access)
             for ref in refs:
                 _read(opener, ref)
     cpu, wall = (end - start for start, end in zip(begun, _now(), strict=True))

@@ -37,7 +37,7 @@ MOST_TASKS = 100
 """Of one flow run."""
 LOST_WORKERS = frozenset(["KilledWorker", "TaskRunCrashed", "CrashedRun"])
 """What else than a broken pool says that the process of a task ended, which another task of it may have done."""
-TOLD_SECONDS = 2.0
+SHOWN_SECONDS = 2.0
 """How often progress is told, at most."""
 
 
@@ -226,22 +226,22 @@ class _Progress:
         self.source = source
         self.batches = batches
         self.done = 0
-        self.told = time.monotonic()
+        self.shown_at = time.monotonic()
         # Called from a flow that is no coroutine, it gives no coroutine either.
-        self.artifact = cast("UUID", create_progress_artifact(0.0, self._key, self._said))
+        self.artifact = cast("UUID", create_progress_artifact(0.0, self._key, self._progress))
 
     @property
     def _key(self) -> str:
         return f"progress-{self.source.replace('_', '-')}"
 
     @property
-    def _said(self) -> str:
+    def _progress(self) -> str:
         return f"{self.source}: {self.done:,} of {self.batches:,} batches"
 
     def add(self, batches: int) -> None:
         self.done += batches
         now = time.monotonic()
-        if self.done < self.batches and now - self.told < TOLD_SECONDS:
+        if self.done < self.batches and now - self.shown_at < SHOWN_SECONDS:
             return
-        self.told = now
-        update_progress_artifact(self.artifact, 100.0 * self.done / self.batches, self._said)
+        self.shown_at = now
+        update_progress_artifact(self.artifact, 100.0 * self.done / self.batches, self._progress)

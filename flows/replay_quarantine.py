@@ -29,11 +29,11 @@ def replay_quarantine(
         lake: Root of the lake; the worker's settings name it when this does not.
     """
     done = replay.replay(worker.settings(lake), source, part, reason, again=again)
-    create_markdown_artifact(page(done), "replay-quarantine", said(done))
-    return Completed(message=said(done), data=None)
+    create_markdown_artifact(page(done), "replay-quarantine", message(done))
+    return Completed(message=message(done), data=None)
 
 
-def said(done: Summary) -> str:
+def message(done: Summary) -> str:
     """The run in one line."""
     records = text.plural(done.closed, "record")
     busy = f"; another replay works on {', '.join(done.busy)}" if done.busy else ""
@@ -46,5 +46,5 @@ def said(done: Summary) -> str:
 def page(done: Summary) -> str:
     """The run in Markdown, with the reasons of those that are refused still."""
     rows = [[report.code(reason), text.count(number)] for reason, number in done.open.most_common(100)]
-    parts = [f"{said(done)}.", *([report.table(["still refused", "records"], rows)] if rows else [])]
+    parts = [f"{message(done)}.", *([report.table(["still refused", "records"], rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"

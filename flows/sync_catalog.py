@@ -22,7 +22,7 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
 
     Args:
         lake: Root of the lake; the worker's settings name it when this does not.
-        repair: Makes catalogs and storage say what the ledger says, and fails for what stays untrue.
+        repair: Makes catalogs and storage say what the ledger says, and fails where they still disagree.
     """
     with lakes.opened(worker.settings(lake)) as found:
         findings = check.sync(found).left if repair else check.check(found)
@@ -32,6 +32,6 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
             for item in findings[:SHOWN_FAILURES]
         ]
         create_table_artifact(rows, "catalog", text.plural(len(findings), "finding"))
-    if check.is_true(findings):
+    if check.consistent(findings):
         return Completed(message="storage, ledger and catalogs agree", data=None)
     return Failed(message=f"{text.plural(len(findings), 'finding')}; `ocsf-lake catalog sync` repairs what it can")

@@ -14,7 +14,7 @@ from prefect.states import Completed
 from ocsf_lake import text
 from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import health
-from ocsf_lake.upkeep.health import Finding
+from ocsf_lake.upkeep.health import Alarm
 
 EVENT = "ocsf-lake.{check}"
 RESOURCE = "ocsf-lake.source.{source}"
@@ -43,7 +43,7 @@ def watch(lake: str | None = None) -> State[Any]:
     return Completed(name="Completed" if not findings else "Findings", message=found, data=None)
 
 
-def page(findings: list[Finding]) -> str:
+def page(findings: list[Alarm]) -> str:
     """The findings in Markdown."""
     if not findings:
         return "All is as it should be.\n"

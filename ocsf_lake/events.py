@@ -19,7 +19,7 @@ from ocsf_lake.inputs import discovery, fields
 from ocsf_mappers import Mapped, Mapper, RawObject
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import events as checks
-from ocsf_mappers.ocsf.events import Finding
+from ocsf_mappers.ocsf.events import Violation
 from ocsf_mappers.ocsf.tables import OUTSIDE_OCSF
 from ocsf_mappers.readers import Chunk, of_object
 from ocsf_mappers.readers.streams import Blocks
@@ -107,7 +107,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 # -- events held against OCSF -----------------------------------------------------------------------------------------
-def findings(file: Path, stream: BinaryIO, settings: Settings, counts: Counter[str]) -> Iterator[Finding]:
+def findings(file: Path, stream: BinaryIO, settings: Settings, counts: Counter[str]) -> Iterator[Violation]:
     """What is wrong with the events of a file; `counts["events"]` goes up by their number.
 
     Args:
@@ -130,7 +130,7 @@ def findings(file: Path, stream: BinaryIO, settings: Settings, counts: Counter[s
     yield from checks.check_json(lines)
 
 
-def _parquet(data: bytes, file: Path, counts: Counter[str]) -> Iterator[Finding]:
+def _parquet(data: bytes, file: Path, counts: Counter[str]) -> Iterator[Violation]:
     before = 0
     try:
         for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=PARQUET_ROWS):

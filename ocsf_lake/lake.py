@@ -54,7 +54,12 @@ class Lake:
 
 @contextmanager
 def opened(
-    settings: Settings, patient: bool = False, *, reading: bool = False, catalogs: bool = False, absent: bool = False
+    settings: Settings,
+    with_retries: bool = False,
+    *,
+    reading: bool = False,
+    catalogs: bool = False,
+    absent: bool = False,
 ) -> Iterator[Lake]:
     """The lake of these settings; it is made when there is none, unless it is only to be read.
 
@@ -63,7 +68,8 @@ def opened(
 
     Args:
         settings: The settings in force.
-        patient: Wait while the database does not answer, as a run does; who looks something up wants to know at once.
+        with_retries: Wait while the database does not answer, as a run does; who looks something up wants to know at
+            once.
         reading: Make and change nothing: permission to read is enough.
         catalogs: Who only reads wants the catalogs beside the ledger too, to look at them.
         absent: A lake that is not there counts as an empty one; it is not made.
@@ -80,13 +86,13 @@ def opened(
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
     place = shown(target)
     with ExitStack() as stack:
-        ledger = _ledger(settings, store, target, patient, reading, absent)
+        ledger = _ledger(settings, store, target, with_retries, reading, absent)
         stack.callback(ledger.close)
         if url is not None:
-            _asked(patient, ledger.belongs_to, store.uri("").rstrip("/"), reading=reading)
-        found = _asked(patient, marker.check, ledger.engine, store, place)
+            _asked(with_retries, ledger.belongs_to, store.uri("").rstrip("/"), reading=reading)
+        found = _asked(with_retries, marker.check, ledger.engine, store, place)
         if found is None and not reading:
-            _asked(patient, _claim, ledger, store, place)
+            _asked(with_retries, _claim, ledger, store, place)
         if state is not None and not reading:
             _remove_former_catalog(state)
         others = _others(settings, store, state, url if shared else None, reading) if catalogs or not reading else []
@@ -135,16 +141,16 @@ def _sqlite(state: Path | None, name: str) -> sa.URL:
 
 
 def _ledger(
-    settings: Settings, store: Store, target: sa.URL, patient: bool, reading: bool, absent: bool
+    settings: Settings, store: Store, target: sa.URL, with_retries: bool, reading: bool, absent: bool
 ) -> Ledger:
     """The ledger; none is made where the lake had one."""
     file = None if target.get_backend_name() == "postgresql" else Path(str(target.database))
     if file is not None and not file.exists() and not file.is_symlink():
-        said = _asked(patient, marker.read, store)
+        said = _asked(with_retries, marker.read, store)
         if said is not None or marker.holds_files(store):
             raise MissingError(marker.lost(store, said, shown(target)))
     try:
-        return _asked(patient, Ledger, target, settings.mask, reading=reading)
+        return _asked(with_retries, Ledger, target, settings.mask, reading=reading)
     except MissingError as error:
         if absent:
             return Ledger(None)
@@ -176,8 +182,8 @@ def _remove_former_catalog(state: Path) -> None:
         former.parent.rmdir()
 
 
-def _asked(patient: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
-    return retry.patiently(do, *given, **named) if patient else do(*given, **named)
+def _asked(with_retries: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    return retry.with_retries(do, *given, **named) if with_retries else do(*given, **named)
 
 
 def _others(

@@ -67,7 +67,7 @@ class HeldFile:
 
 
 class Kind(StrEnum):
-    """What can be untrue between storage, ledger and catalogs."""
+    """What storage, ledger and catalogs can disagree in."""
 
     FILE_MISSING = "file missing"
     FILE_CHANGED = "file changed"
@@ -86,13 +86,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
-    """Something that is untrue.
+class Drift:
+    """One disagreement of storage, ledger and catalogs.
 
     Args:
         where: `storage`, or the name of the catalog.
         table: The table concerned.
-        kind: What sort of untruth.
+        kind: Its kind.
         item: File, partition or column concerned.
         says: What it means, and what a repair does.
         harmless: Whether queries return the right rows nevertheless.
@@ -123,10 +123,10 @@ class Expired:
     bytes: int
 
 
-class Truth(Protocol):
+class ExpectedState(Protocol):
     """What storage and catalogs should hold."""
 
-    def held(self, table: str) -> list[HeldFile]:
+    def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew from the ledger."""
 
     def is_open(self, path: str) -> bool:
@@ -201,16 +201,16 @@ class Catalog(Protocol):
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; none when there is no such table."""
 
-    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
-        """What is untrue about one table.
+    def check(self, definition: Definition, expected: ExpectedState) -> list[Drift]:
+        """In what one table is not as it should be.
 
         Args:
             definition: The table.
-            truth: What it should hold; asked after the catalog was, so that work going on meanwhile is no finding.
+            expected: What it should hold; asked after the catalog was, so that work going on meanwhile is no finding.
         """
 
-    def repair(self, definition: Definition, truth: Truth) -> None:
-        """Makes one table true; takes what `check` takes. Only what is untrue is touched."""
+    def repair(self, definition: Definition, expected: ExpectedState) -> None:
+        """Makes one table as it should be; takes what `check` takes. Nothing else is touched."""
 
     def close(self) -> None:
         """Closes connections."""

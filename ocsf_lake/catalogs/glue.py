@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, covers, described, widened_columns
+from ocsf_lake.catalogs.base import (
+    Definition,
+    Drift,
+    ExpectedState,
+    HeldFile,
+    Kind,
+    covers,
+    described,
+    widened_columns,
+)
 from ocsf_lake.storage import layout, s3
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
@@ -403,19 +412,19 @@ class GlueCatalog:
                 return
             token = {"NextToken": answer["NextToken"]}
 
-    # -- truth --------------------------------------------------------------------------------------------------------
-    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+    # -- drift --------------------------------------------------------------------------------------------------------
+    def check(self, definition: Definition, expected: ExpectedState) -> list[Drift]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         table, here = definition.name, (self.name, definition.name)
         found = self._table(table)
         partitions = [] if found is None else list(self._partitions(table))
-        filled = _folders(truth.held(table))
+        filled = _folders(expected.files(table))
         if found is None:
             says = "Athena does not know the table; sync makes it"
-            return [Finding(*here, Kind.TABLE_MISSING, table, says)] if filled else []
+            return [Drift(*here, Kind.TABLE_MISSING, table, says)] if filled else []
         columns = {item["Name"]: item["Type"] for item in found["StorageDescriptor"]["Columns"]}
         wrong = [
-            Finding(*here, Kind.TABLE_SCHEMA, name, f"{columns.get(name, 'missing')} instead of {kind}; sync mends it")
+            Drift(*here, Kind.TABLE_SCHEMA, name, f"{columns.get(name, 'missing')} instead of {kind}; sync mends it")
             for name, kind in definition.columns
             if not covers(columns.get(name), kind)
         ]
@@ -428,48 +437,48 @@ class GlueCatalog:
                 if not self.place.projection.reaches(item.values) or layout.is_compacted(folder)
             ]
             kind = Kind.PARTITION_UNREACHABLE
-            return wrong + [Finding(*here, kind, described(item), why) for item, why in unreachable]
+            return wrong + [Drift(*here, kind, described(item), why) for item, why in unreachable]
         by_values = {tuple(item["Values"]): item for item in partitions}
         for partition, folder in sorted(filled.items()):
             item = by_values.pop(partition.values, None)
             wrong += self._partition_findings(definition, partition, folder, item, columns)
         says = "no rows are there; sync takes it out"
         wrong += [
-            Finding(*here, Kind.PARTITION_EMPTY, "/".join(values), says)
+            Drift(*here, Kind.PARTITION_EMPTY, "/".join(values), says)
             for values in by_values
-            if not truth.is_open_partition(Partition(table, values))
+            if not expected.is_open_partition(Partition(table, values))
         ]
         return wrong
 
     def _partition_findings(
         self, definition: Definition, partition: Partition, folder: str, item: dict[str, Any] | None,
         columns: dict[str, str],
-    ) -> Iterator[Finding]:  # fmt: skip
+    ) -> Iterator[Drift]:  # fmt: skip
         here, name = (self.name, definition.name), described(partition)
         if item is None:
             says = "Athena returns none of its rows; sync registers it"
-            yield Finding(*here, Kind.PARTITION_MISSING, name, says)
+            yield Drift(*here, Kind.PARTITION_MISSING, name, says)
             return
         storage = item["StorageDescriptor"]
         if storage["Location"].rstrip("/") != self.store.uri(folder):
-            yield Finding(*here, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
+            yield Drift(*here, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
         own = {column["Name"]: column["Type"] for column in storage["Columns"]}
         differing = [key for key, kind in columns.items() if own.get(key, kind) != kind]
         if differing or not own.keys() >= columns.keys():
             which = ", ".join(differing or sorted(columns.keys() - own.keys()))
             says = f"{which} not as in the table: Athena refuses it (HIVE_PARTITION_SCHEMA_MISMATCH); sync mends it"
-            yield Finding(*here, Kind.PARTITION_SCHEMA, name, says)
+            yield Drift(*here, Kind.PARTITION_SCHEMA, name, says)
 
-    def repair(self, definition: Definition, truth: Truth) -> None:
+    def repair(self, definition: Definition, expected: ExpectedState) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
-        if not self.check(definition, truth):
+        if not self.check(definition, expected):
             return
         with self._lock:
             self._put_table(definition, lambda known: _forced(known, definition.columns))
             self._checked[definition.name] = definition
         # What is wrong with partitions is told by the table as it is now.
-        findings = self.check(definition, truth)
-        folders = _folders(truth.held(definition.name))
+        findings = self.check(definition, expected)
+        folders = _folders(expected.files(definition.name))
         kinds: dict[Kind, list[Partition]] = {}
         for finding in findings:
             kinds.setdefault(finding.kind, []).append(Partition(definition.name, tuple(finding.item.split("/"))))
@@ -486,7 +495,7 @@ class GlueCatalog:
         if self.place.catalog_id:
             given["CatalogId"] = self.place.catalog_id
         try:
-            with s3.explained(f"glue:{self.place.database}", denied=_DeniedError):
+            with s3.translate_errors(f"glue:{self.place.database}", denied=_DeniedError):
                 found: dict[str, Any] = getattr(self.glue, method)(
                     **{name: value for name, value in given.items() if value is not None}
                 )

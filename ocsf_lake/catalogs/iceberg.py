@@ -34,7 +34,7 @@ from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import Record
 
 from ocsf_lake.catalogs import iceberg_expiry
-from ocsf_lake.catalogs.base import Definition, Expired, Finding, HeldFile, Kind, Truth
+from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, Expired, HeldFile, Kind
 from ocsf_lake.catalogs.iceberg_connection import FOLDER, NOT_THERE, translated
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
@@ -307,8 +307,8 @@ class IcebergCatalog:
             loaded = self._table(table)
             return sorted({_partition(table, file) for file in _data_files(loaded).values()}) if loaded else []
 
-    # -- truth --------------------------------------------------------------------------------------------------------
-    def check(self, definition: Definition, truth: Truth) -> list[Finding]:
+    # -- drift --------------------------------------------------------------------------------------------------------
+    def check(self, definition: Definition, expected: ExpectedState) -> list[Drift]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         if not self.holds(definition):
             return []
@@ -317,47 +317,47 @@ class IcebergCatalog:
             table = self._table(name)
             if table is None:
                 says = "no engine sees it; sync makes it"
-                return [Finding(*here, Kind.TABLE_MISSING, name, says)] if truth.held(name) else []
+                return [Drift(*here, Kind.TABLE_MISSING, name, says)] if expected.files(name) else []
             found = [
-                Finding(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
+                Drift(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
                 for column in _lacking(table, self._columns(definition))
             ]
-            return found + self._check_rows(table, name, truth)
+            return found + self._check_rows(table, name, expected)
 
-    def _check_rows(self, table: Table, name: str, truth: Truth) -> list[Finding]:
+    def _check_rows(self, table: Table, name: str, expected: ExpectedState) -> list[Drift]:
         here = (self.name, name)
         known = set(_data_files(table))
-        held = truth.held(name)
+        held = expected.files(name)
         wanted = {self.store.uri(file.path): file.path for file in held}
         missing = wanted.keys() - known
         if missing and (later := self._table(name)) is not None:
             missing -= _data_files(later).keys()  # of batches that were done since
         says = "no engine sees its rows; sync adds it"
-        found = [Finding(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in missing]
+        found = [Drift(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in missing]
         says = "engines see rows that no finished batch has counted; sync takes it out"
         found += [
-            Finding(*here, Kind.FILE_UNKNOWN, uri, says) for uri in known - wanted.keys() if not truth.is_open(uri)
+            Drift(*here, Kind.FILE_UNKNOWN, uri, says) for uri in known - wanted.keys() if not expected.is_open(uri)
         ]
         return found
 
-    def repair(self, definition: Definition, truth: Truth) -> None:
+    def repair(self, definition: Definition, expected: ExpectedState) -> None:
         """See `Catalog`; a column of another type is not repaired, as its field id has a type for ever."""
-        if not self.check(definition, truth):
+        if not self.check(definition, expected):
             return
         self.create_or_evolve(definition)
         with self._lock:
             self._retried(definition.name, lambda: self._evolved(definition))
-            self._repair_rows(definition.name, truth)
+            self._repair_rows(definition.name, expected)
 
-    def _repair_rows(self, name: str, truth: Truth) -> None:
-        self._retried(name, lambda: self._set_all(name, truth))
+    def _repair_rows(self, name: str, expected: ExpectedState) -> None:
+        self._retried(name, lambda: self._set_all(name, expected))
 
-    def _set_all(self, name: str, truth: Truth) -> None:
+    def _set_all(self, name: str, expected: ExpectedState) -> None:
         table = self._loaded(name)
         known = _data_files(table)
-        held = truth.held(name)
+        held = expected.files(name)
         wanted = {self.store.uri(file.path) for file in held}
-        unknown = [path for path in known if path not in wanted and not truth.is_open(path)]
+        unknown = [path for path in known if path not in wanted and not expected.is_open(path)]
         self._commit(table, {"ocsf-lake.repair": "true"}, held, known, unknown)
 
     # -- commits ------------------------------------------------------------------------------------------------------

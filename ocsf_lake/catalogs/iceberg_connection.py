@@ -158,7 +158,7 @@ def connect(
         given["py-catalog-impl"] = f"{WaitingRestCatalog.__module__}.{WaitingRestCatalog.__qualname__}"
         given.setdefault("rest.sigv4.max-retries", str(SIGNED_RETRIES))
     if given.get(SIGNED, "").lower() == "true":
-        with s3.explained(given["warehouse"]):
+        with s3.translate_errors(given["warehouse"]):
             _sign(given, store.access)
     catalog = _opened(given)
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
@@ -208,7 +208,7 @@ def _opened(properties: dict[str, Any]) -> PyIcebergCatalog:
         try:
             # pyiceberg looks for its tables and then makes them; another process may do so in between.
             locked = database.locked(uri, "tables of iceberg") if uri.startswith("postgresql") else nullcontext()
-            with locked, s3.explained(properties["warehouse"]):  # not the URI, which may have a password
+            with locked, s3.translate_errors(properties["warehouse"]):  # not the URI, which may have a password
                 return load_catalog(NAME, **properties)
         except BUSY as error:
             raise RetriableError(f"the Iceberg catalog does not answer: {error}") from error
@@ -242,7 +242,7 @@ def translated(table: str, uri: str) -> Iterator[None]:
         WriteError: It refused.
     """
     try:
-        with s3.explained(uri, denied=WriteError):
+        with s3.translate_errors(uri, denied=WriteError):
             yield
     except BUSY as error:
         raise RetriableError(f"the Iceberg catalog failed: {error}", table=table) from error

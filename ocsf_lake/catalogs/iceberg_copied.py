@@ -35,7 +35,7 @@ from pyiceberg.table import FileScanTask, Table, WriteTask
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import NestedField, StringType
 
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth, described
+from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind, described
 from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _has_snapshot, _partition, commit
 from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.layout import Partition
@@ -214,55 +214,55 @@ class CopiedCatalog(IcebergCatalog):
         """Nothing: the service does it."""
         return EXPIRES_ITSELF
 
-    # -- truth --------------------------------------------------------------------------------------------------------
-    def _check_rows(self, table: Table, name: str, truth: Truth) -> list[Finding]:
+    # -- drift --------------------------------------------------------------------------------------------------------
+    def _check_rows(self, table: Table, name: str, expected: ExpectedState) -> list[Drift]:
         here = (self.name, name)
         result = []
-        wrong = self._wrong(table, truth)
+        wrong = self._wrong(table, expected)
         # Looked at again: to read names takes a while, and batches that were done meanwhile are as they should be.
         there = _rows(self._loaded(name), _of(wrong)) if wrong else Counter()
-        held = {_place(file): file for file in truth.held(name)}
+        held = {_place(file): file for file in expected.files(name)}
         for place in wrong:
             rows, file = there[place], held.get(place)
             if file is None:
-                if rows and not truth.is_open(place[1]):
+                if rows and not expected.is_open(place[1]):
                     item = f"{described(place[0])}/{place[1] or 'rows of no file of the lake'}"
                     says = f"engines see {rows:,} rows that no finished batch has counted; sync takes them out"
-                    result.append(Finding(*here, Kind.FILE_UNKNOWN, item, says))
+                    result.append(Drift(*here, Kind.FILE_UNKNOWN, item, says))
             elif rows < file.rows:
                 says = f"engines see {rows:,} of its {file.rows:,} rows; sync copies it"
-                result.append(Finding(*here, Kind.FILE_UNREGISTERED, file.path, says))
+                result.append(Drift(*here, Kind.FILE_UNREGISTERED, file.path, says))
             elif rows > file.rows:
                 says = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it anew"
-                result.append(Finding(*here, Kind.FILE_UNKNOWN, file.path, says))
+                result.append(Drift(*here, Kind.FILE_UNKNOWN, file.path, says))
         return result
 
-    def _wrong(self, table: Table, truth: Truth) -> list[Place]:
+    def _wrong(self, table: Table, expected: ExpectedState) -> list[Place]:
         """Places of which a table has other rows than it should have; what is not done yet may be among them."""
         there = _rows(table)
-        wanted = {_place(file): file.rows for file in truth.held(table.name()[-1])}
+        wanted = {_place(file): file.rows for file in expected.files(table.name()[-1])}
         return sorted(place for place in there.keys() | wanted.keys() if there[place] != wanted.get(place, 0))
 
-    def _repair_rows(self, name: str, truth: Truth) -> None:
-        wrong = self._wrong(self._loaded(name), truth)
+    def _repair_rows(self, name: str, expected: ExpectedState) -> None:
+        wrong = self._wrong(self._loaded(name), expected)
         for start in range(0, len(wrong), FILES_PER_COMMIT):
-            self._repair_places(name, wrong[start : start + FILES_PER_COMMIT], truth)
+            self._repair_places(name, wrong[start : start + FILES_PER_COMMIT], expected)
 
-    def _repair_places(self, name: str, places: Sequence[Place], truth: Truth) -> None:
+    def _repair_places(self, name: str, places: Sequence[Place], expected: ExpectedState) -> None:
         try:
-            self._retried(name, lambda: self._repair_some(name, places, truth))
+            self._retried(name, lambda: self._repair_some(name, places, expected))
         except fetched.LakeFileError:
             # One is gone for good, which is said of storage; the others can be mended.
             half = len(places) // 2
             for some in (places[:half], places[half:]) if half else ():
-                self._repair_places(name, some, truth)
+                self._repair_places(name, some, expected)
 
-    def _repair_some(self, name: str, places: Sequence[Place], truth: Truth) -> None:
+    def _repair_some(self, name: str, places: Sequence[Place], expected: ExpectedState) -> None:
         # What should be there is asked after what is there: a batch that is done in between is not taken out.
         table = self._loaded(name)
         there = _rows(table, _of(places))
-        held = {_place(file): file for file in truth.held(name)}
-        places = [place for place in places if place in held or not truth.is_open(place[1])]
+        held = {_place(file): file for file in expected.files(name)}
+        places = [place for place in places if place in held or not expected.is_open(place[1])]
         files = [held[place] for place in places if place in held]
         there = Counter({place: there[place] for place in places if place in there})
         self._put(table, {"ocsf-lake.repair": "true"}, there, files)

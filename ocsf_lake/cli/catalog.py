@@ -13,7 +13,7 @@ from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
 
 if TYPE_CHECKING:
-    from ocsf_lake.catalogs.base import Finding
+    from ocsf_lake.catalogs.base import Drift
 
 CHECK_EXAMPLE = "ocsf-lake catalog check --lake demo_lake"
 SYNC_EXAMPLE = "ocsf-lake catalog sync --lake demo_lake"
@@ -30,9 +30,10 @@ app = typer.Typer(
 
 
 def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption = False) -> None:
-    """Say what is untrue: files without a partition, partitions without files, other columns, files nobody wrote.
+    """Find where storage, ledger and catalogs disagree.
 
-    Storage, the ledger and every catalog of the settings are compared with each other. Exit 1 when a query could return
+    Files without a partition, partitions without files, other columns, files nobody wrote: storage, the ledger and
+    every catalog of the settings are compared with each other. Exit 1 when a query could return
     wrong rows.
     """
     found = settings_of_lake(lake)
@@ -50,7 +51,7 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
     if exposed:
         folders = shlex.join(map(str, exposed))
         terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
-    if not lake_check.is_true(findings):
+    if not lake_check.consistent(findings):
         terminal.say("`ocsf-lake catalog sync` repairs what can be repaired")
         raise typer.Exit(1)
 
@@ -59,7 +60,7 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     """Make catalogs and storage say what the ledger says.
 
     Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
-    objects. Exit 1 when something stays untrue.
+    objects. Exit 1 when they still disagree.
     """
     found = settings_of_lake(lake)
     from ocsf_lake.lake import opened
@@ -78,7 +79,7 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
             terminal.say(f"made again from its raw objects: batch {batch_id}")
         for reason in repair.refused:
             terminal.say(f"cannot be mended: {reason}")
-    if not lake_check.is_true(repair.left):
+    if not lake_check.consistent(repair.left):
         raise typer.Exit(1)
 
 
@@ -141,7 +142,7 @@ def views(
         typer.echo(f"{statement};")
 
 
-def _show(findings: Sequence[Finding], as_json: bool) -> None:
+def _show(findings: Sequence[Drift], as_json: bool) -> None:
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
     elif findings:

@@ -188,6 +188,6 @@ def _tell_news(name: str, found: SourceSummary) -> None:
     from ocsf_lake.ledger import meter
 
     for news, sighting in list(found.news.items())[:SHOWN_NEWS]:
-        terminal.say(f"new in {name}: {meter.said(news, sighting)}")
+        terminal.say(f"new in {name}: {meter.message(news, sighting)}")
     if len(found.news) > SHOWN_NEWS:
         terminal.say(f"new in {name}: {len(found.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")

@@ -125,14 +125,14 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        code = told(error)
+        code = report(error)
         if code is None:
             say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
             code = 1
         sys.exit(code)
 
 
-def told(error: Exception) -> int | None:
+def report(error: Exception) -> int | None:
     """Says on stderr what went wrong and what to do; gives the exit code, None for a defect of this program."""
     import duckdb
 

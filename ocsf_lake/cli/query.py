@@ -12,7 +12,7 @@ from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
 
 if TYPE_CHECKING:
-    from ocsf_lake.query.lint import Finding
+    from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
@@ -73,10 +73,10 @@ def _say_why_empty(sql: str, dialect: str) -> None:
         return
     for finding in report.findings:
         if finding.rule == lake_lint.NO_SUCH_VALUE:
-            terminal.say(*_told(finding))
+            terminal.say(*_lines(finding))
 
 
-def _told(finding: Finding) -> list[str]:
+def _lines(finding: Hint) -> list[str]:
     return [f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else [])]
 
 
@@ -130,7 +130,7 @@ def lint(
         output.print_json(asdict(report))
     else:
         for finding in report.findings:
-            terminal.say(*_told(finding))
+            terminal.say(*_lines(finding))
         typer.echo(report.corrected)
     if report.findings:
         raise typer.Exit(1)

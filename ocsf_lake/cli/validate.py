@@ -15,7 +15,7 @@ from ocsf_lake.cli.options import settings
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
-    from ocsf_mappers.ocsf.events import Finding
+    from ocsf_mappers.ocsf.events import Violation
 
 EXAMPLE = (
     "ocsf-lake map aws_vpc_flow sample_logs/aws_vpc_flow/version_5.log > events.jsonl\n"
@@ -66,7 +66,7 @@ def validate(
     raise typer.Exit(int(bool(counts["errors"])))
 
 
-def _findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Finding]:
+def _findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Violation]:
     from ocsf_lake.events import findings
 
     with files.opened(file) as stream:

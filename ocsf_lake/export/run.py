@@ -16,7 +16,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.export import custom_source as custom_sources
 from ocsf_lake.export.custom_source import CustomSource
 from ocsf_lake.export.shipment import Sender
-from ocsf_lake.ingest.batch import reached
+from ocsf_lake.ingest.batch import failpoint
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.exports import Shipment, ShippedObject, WaitingFile
 from ocsf_lake.ledger.results import ID_DIGITS, CountError
@@ -119,7 +119,7 @@ def export(
             lease.check()
             shipment = exports.plan(account, day, files, clock())
             exports.record(lake.store, shipment)
-            reached("planned", shipment.id)
+            failpoint("planned", shipment.id)
             _attempt(sender, shipment, summary, errors)
     if errors:
         for error in errors[1:]:

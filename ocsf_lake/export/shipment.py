@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ocsf_lake.export.custom_source import CustomSource
-from ocsf_lake.ingest.batch import reached
+from ocsf_lake.ingest.batch import failpoint
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.exports import Exports, Shipment, ShippedFile, ShippedObject
 from ocsf_lake.ledger.leases import Lease
@@ -90,7 +90,7 @@ class Sender:
             _check(shipment, start)
         self.exports.finish(shipment, self.clock())
         self.exports.record(self.lake.store, shipment)
-        reached("shipped", shipment.id)
+        failpoint("shipped", shipment.id)
         return sent
 
     def _sent(
@@ -111,14 +111,14 @@ class Sender:
         name = f"{self.target.folder(shipment.account, shipment.day)}/{name}"
         found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, fetched.sha256(file))
         self.exports.begin(shipment, found)
-        reached("noted", shipment.id)
+        failpoint("noted", shipment.id)
         self.lease.check()
         if not self.store.put_new(name, file) and noted is not None:
             # An attempt that was interrupted had put it, maybe with other bytes for the same rows.
             found = replace(found, bytes=noted.bytes, sha256=noted.sha256)
-        reached("put", shipment.id)
+        failpoint("put", shipment.id)
         self.exports.written(shipment, found, self.clock())
-        reached("object", shipment.id)
+        failpoint("object", shipment.id)
         return found
 
 

@@ -18,7 +18,7 @@ from ocsf_lake import events as lake_events
 from ocsf_lake.inputs import fields
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import events as checks
-from ocsf_mappers.ocsf.events import Finding
+from ocsf_mappers.ocsf.events import Violation
 from ocsf_mappers.ocsf.tables import PARTITION_KEYS
 
 
@@ -132,7 +132,7 @@ def validate(events: Any) -> list[Problem]:
     return [_problem(found) for found in _findings(events)]
 
 
-def _findings(events: Any) -> Iterator[Finding]:
+def _findings(events: Any) -> Iterator[Violation]:
     if isinstance(events, str | os.PathLike):
         path = Path(events)
         try:
@@ -155,6 +155,6 @@ def _json(event: Any) -> str:
     return orjson.dumps(event, default=float, option=orjson.OPT_UTC_Z).decode()
 
 
-def _problem(found: Finding) -> Problem:
+def _problem(found: Violation) -> Problem:
     path, mark, message = found.says.partition(": ")
     return Problem(found.event, path if mark else None, message if mark else found.says, found.warning)

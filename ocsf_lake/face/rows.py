@@ -64,7 +64,7 @@ class Explanation:
     """
 
     cost: lake_query.Cost
-    findings: Sequence[lint.Finding]
+    findings: Sequence[lint.Hint]
 
     def __repr__(self) -> str:
         cost = self.cost

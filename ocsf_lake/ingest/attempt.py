@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES
 from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
-from ocsf_lake.ingest.divide import Broken, Failure
-from ocsf_lake.ingest.parts import Assembly, Part, Piece, SetAsideError, Source, UnreadableError
+from ocsf_lake.ingest.divide import Failure, PartialReadError
+from ocsf_lake.ingest.parts import Part, PartBuilder, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Router
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.orphans import Traces
+from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage import writer as writers
@@ -109,7 +109,7 @@ class Attempt:
         self.source = Source(work.engine.mapper, work.lake.settings, members)
         self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
         self.failures: dict[ObjectRef, Failure] = {}
-        self.traces = Traces(work.lake.ledger.engine, batch.id)
+        self.traces = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
         self._earlier: _Earlier | None = None if policy is duplicates.Policy.KEEP else _Earlier()
         self.number = 0
@@ -123,7 +123,7 @@ class Attempt:
         """Reads, maps and writes all of it.
 
         Raises:
-            Broken: Objects failed of which some records are written; it has to be done without them.
+            PartialReadError: Objects failed of which some records are written; it has to be done without them.
             CountError: Records were lost or doubled.
             UnprovedError: It has to be done once more, with `Work.proves`.
         """
@@ -199,7 +199,7 @@ class Attempt:
         return self.others[name]
 
     def _parts(self) -> Iterator[Part]:
-        assembly = Assembly(self.lake.settings)
+        assembly = PartBuilder(self.lake.settings)
         for ref, outcome in self.result.outcomes.items():
             if outcome.state is State.FAILED:
                 continue
@@ -216,7 +216,7 @@ class Attempt:
             except Exception as error:
                 failure = self._unreadable(ref, error)
                 if given:
-                    raise Broken([failure]) from error
+                    raise PartialReadError([failure]) from error
                 self.failures[ref] = failure
                 self.result.outcomes[ref] = failure.outcome
         yield from assembly.rest()
@@ -254,7 +254,7 @@ class Attempt:
     def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
         found = divide.search(pieces, self.prepared, error, frozenset(self._passed))
         if found.objects:
-            raise Broken(found.objects) from error
+            raise PartialReadError(found.objects) from error
         rejects = divide.rejects(found.records, self.engine)
         for row in rejects.to_pylist():
             self.result.isolated.append(Isolated(row["source_object"], row["source_record"], row["reason"]))

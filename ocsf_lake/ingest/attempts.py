@@ -31,7 +31,7 @@ def is_due(tries: Tries, more: int, program: str | None, now: datetime) -> bool:
     return tries.tried_at is None or now - datetime.fromisoformat(tries.tried_at) >= pause
 
 
-def told(tries: Tries | LeftOut) -> str:
+def message(tries: Tries | LeftOut) -> str:
     """What to say of an object that is left out."""
     until = "after a pause" if tries.tried_with is None else "when the mapper or ocsf-lake has changed"
     return f"{tries.reason} (tried {tries.attempts} times; tried again {until})"

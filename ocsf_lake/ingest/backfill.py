@@ -119,7 +119,7 @@ def planned(
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
     found, _ = mappers(window.source, settings)
-    with opened(settings, patient=True) as lake:
+    with opened(settings, with_retries=True) as lake:
         window.seen = Seen(lake.ledger.engine)
         planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
     planned.add_calls(window.calls)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs.definitions import definition, partition_of
 from ocsf_lake.ingest import duplicates, moving, routed
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
-from ocsf_lake.ingest.divide import Broken, Failure
+from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
@@ -111,9 +111,9 @@ def _completed(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: duplicates.Policy,
     key: Sequence[str],
 ) -> Result:  # fmt: skip
-    reached("begun", batch.id)
+    failpoint("begun", batch.id)
     result = make(batch)
-    reached("written", batch.id)
+    failpoint("written", batch.id)
     lease.check()
     given_up: list[str] = []
     earlier: list[str] = []
@@ -136,12 +136,12 @@ def _completed(
             lake.catalog.drop(batch_id)
         for one, found in [(batch, result), *result.routed]:
             register(one, lake, found, earlier)
-        reached("registered", batch.id)
+        failpoint("registered", batch.id)
         if batch.attempts > 1:
             records.forget(lake.store, batch.id)
         facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
         records.write(lake.store, batch, result, facts)
-        reached("recorded", batch.id)
+        failpoint("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
         generations.check(connection, result.all_files)
@@ -156,7 +156,7 @@ def _completed(
         # What it was made of is in other batches by now; what was written here would count it twice.
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
         raise
-    reached("done", batch.id)
+    failpoint("done", batch.id)
     return result
 
 
@@ -167,7 +167,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
     lake.store.remove(file.path for file in result.all_files)
 
 
-def again(
+def rebuild_files(
     batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
     read: Collection[ObjectRef], *, parts_alone: bool = False,
 ) -> Result:  # fmt: skip
@@ -193,13 +193,13 @@ def again(
     return made(batch, work, policy, left_out=left_out)
 
 
-def reached(step: str, batch_id: str) -> None:
+def failpoint(step: str, batch_id: str) -> None:
     """Called between the steps of a batch; does nothing. Tests interrupt a run here."""
 
 
 def part_ended(batch_id: str) -> None:
     """Called after each part of an attempt."""
-    reached("part", batch_id)
+    failpoint("part", batch_id)
 
 
 def made(
@@ -230,7 +230,7 @@ def made(
             break
         except UnprovedError:
             work = replace(work, proves=True)
-        except Broken as broken:
+        except PartialReadError as broken:
             # Some of its records may be in files by now. Without it those files come out anew, under the same names.
             failures |= {failure.ref: failure for failure in broken.failures}
             left_out = {**left_out, **{ref: failure.outcome for ref, failure in failures.items()}}

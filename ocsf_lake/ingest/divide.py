@@ -31,7 +31,7 @@ Try = Callable[[Sequence[Piece]], object]
 """Does the work on some pieces without consequences; raises what makes it fail."""
 
 
-class Broken(Exception):  # noqa: N818 - not raised to callers: it asks for the batch to be started again
+class PartialReadError(Exception):
     """Objects failed when some of their records had been given out, so that the parts so far are void."""
 
     def __init__(self, failures: Iterable[Failure]) -> None:

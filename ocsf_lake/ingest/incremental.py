@@ -41,11 +41,11 @@ def plan_fresh(
     days = delivery.sweep_days if sweep else delivery.lookback_days
     kinds = ["days", "sweep"] if sweep else ["days"]
     what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
-    with opened(settings, patient=True) as lake:
-        since = retry.patiently(remembered, lake, uri, source, "").get(what[-1], now)
+    with opened(settings, with_retries=True) as lake:
+        since = retry.with_retries(remembered, lake, uri, source, "").get(what[-1], now)
     wanted = Wanted(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
     planned = backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)
     if not planned.refused:
-        with opened(settings, patient=True) as lake:
-            retry.patiently(remember, lake, uri, source, what, "", now)
+        with opened(settings, with_retries=True) as lake:
+            retry.with_retries(remember, lake, uri, source, what, "", now)
     return planned

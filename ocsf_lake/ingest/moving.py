@@ -27,7 +27,7 @@ def lease(table: str) -> str:
     return hashlib.sha256(f"compaction of {table}".encode()).hexdigest()[:ID_DIGITS]
 
 
-def reached(step: str, of: str) -> None:
+def failpoint(step: str, of: str) -> None:
     """Called between the steps of a compaction; does nothing. Tests interrupt it here."""
 
 
@@ -55,10 +55,10 @@ def forward(lake: Lake, plan: Plan, held: Lease) -> None:
     for old, new in plan.copied.items():
         held.check()
         lake.store.copy(old, new)
-        reached("copied", plan.id)
+        failpoint("copied", plan.id)
     for move in plan.moves:
-        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _said(plan, move))
-    reached("complete", plan.id)
+        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move))
+    failpoint("complete", plan.id)
     before = {path: _held(path, batch_id, file) for path, (batch_id, file) in found.files(plan.old).items()}
     after = [_held(file.path, merge_id, file) for merge_id, file in plan.new()]
     after += [_held(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
@@ -66,20 +66,20 @@ def forward(lake: Lake, plan: Plan, held: Lease) -> None:
         held.check()
         catalog.create_or_evolve(definition(plan.table))
         catalog.replace(plan.id, [before[path] for path in plan.old], sorted(after))
-        reached("replaced", plan.id)
+        failpoint("replaced", plan.id)
     held.check()
     at = now()
     records.write_moved(lake.store, plan.number, plan.id, found.rows(plan, at), plan.copied)
-    reached("recorded", plan.id)
+    failpoint("recorded", plan.id)
     found.finish(plan, at)
-    reached("compacted", plan.id)
+    failpoint("compacted", plan.id)
 
 
 def _held(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
     return HeldFile(path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
 
 
-def _said(plan: Plan, move: Move) -> pa.Buffer:
+def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
     """What a folder says of itself, so that anybody knows which of a partition's folders counts."""
     said = {
         "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),

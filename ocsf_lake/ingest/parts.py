@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
-from ocsf_lake.storage.objects import ObjectError, ObjectRef, Opener
+from ocsf_lake.storage.objects import ObjectError, ObjectRef, Prefetcher
 from ocsf_mappers import Mapper, RawObject
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers import Chunk, of_object
@@ -57,7 +57,7 @@ class Source:
     def __init__(self, mapper: Mapper, settings: Settings, refs: Sequence[ObjectRef] = ()) -> None:
         self.mapper = mapper
         self.settings = settings
-        self.opener = Opener(refs, settings.input_access)
+        self.opener = Prefetcher(refs, settings.input_access)
 
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The object's records in chunks, none of them longer than a part.
@@ -102,7 +102,7 @@ def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:
         yield replace(chunk, records=records, bad=(), dropped={}) if start else replace(chunk, records=records)
 
 
-class Assembly:
+class PartBuilder:
     """Puts pieces together to parts.
 
     The parts depend on the pieces and the bounds alone, so that doing it again gives the same parts.

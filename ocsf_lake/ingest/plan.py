@@ -13,7 +13,7 @@ from functools import partial
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import attempts, divide, undo
-from ocsf_lake.ingest.grouping import Grouping, batches
+from ocsf_lake.ingest.batch_builder import BatchBuilder, batches
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.listing import Calls
@@ -200,7 +200,7 @@ class Planner:
             pages: The objects, in an order that is the same every time.
             source: What they are of; None to tell it from each one's name or content.
         """
-        waiting = _Waiting(self)
+        waiting = PlanBuffer(self)
         open_ids: dict[str, None] = {}
         mistaken: dict[str, set[tuple[str, str]]] = {}
         for chunk in _chunks(pages):
@@ -210,7 +210,7 @@ class Planner:
             waiting.write(WRITTEN_AT_ONCE)
         waiting.finish()
         # A batch that this run has written is open as well when the same object is listed again after that.
-        rows = retry.patiently(self.lake.ledger.rows, [found for found in open_ids if found not in waiting.written])
+        rows = retry.with_retries(self.lake.ledger.rows, [found for found in open_ids if found not in waiting.written])
         self.planned.batch_ids += [*self.current(rows), *waiting.written]
         for batch, keys in mistaken.items():
             self.planned.batch_ids += self._as_source(source or "", batch, keys)
@@ -218,13 +218,13 @@ class Planner:
         return self.planned
 
     def _suspects(self, batch_ids: Sequence[str]) -> list[str]:
-        rows = retry.patiently(self.lake.ledger.rows, batch_ids)
+        rows = retry.with_retries(self.lake.ledger.rows, batch_ids)
         return [row.id for row in sorted(rows, key=lambda row: row.failures) if row.failures]
 
     def counted(self, pages: Iterable[Sequence[ObjectRef]], source: str) -> Count:
         """What `plan` would find, without writing, and without reading files to hash them."""
         count = Count()
-        grouping = Grouping(source, "", self.settings)
+        builder = BatchBuilder(source, "", self.settings)
         open_ids: set[str] = set()
         for chunk in _chunks(pages):
             known = self.lake.ledger.etags(chunk)
@@ -247,8 +247,8 @@ class Planner:
                     count.archived += 1
                     continue
                 count.bytes += ref.size
-                count.batches += len(list(grouping.add(ref)))
-        count.batches += len(list(grouping.rest())) + len(open_ids)
+                count.batches += len(list(builder.add(ref)))
+        count.batches += len(list(builder.rest())) + len(open_ids)
         count.bytes += sum(row.bytes_in for row in self.lake.ledger.rows(open_ids))
         return count
 
@@ -283,12 +283,12 @@ class Planner:
         reason = row.reason or DIED
         tried_with = program(batch.mapper_version)
         left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
-        self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.told(left_out)))
+        self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.message(left_out)))
         return _Instead([], left_out=left_out)
 
     def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
-        grouping = Grouping(source, self.version(source), self.settings)
-        return grouping.batch(members)
+        builder = BatchBuilder(source, self.version(source), self.settings)
+        return builder.batch(members)
 
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
         """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
@@ -326,7 +326,7 @@ class Planner:
                 written = {batch.id for batch in planned}
                 return [batch.id for batch in instead.to_do if batch.id in written]
 
-        return retry.patiently(once)
+        return retry.with_retries(once)
 
     def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
         """Objects of a source in batches, as this lake would read them now."""
@@ -352,7 +352,7 @@ class Planner:
     # -- one chunk ----------------------------------------------------------------------------------------------------
     def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
         """Local files that did not change since they were last seen are not hashed again."""
-        known = retry.patiently(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
+        known = retry.with_retries(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
         return [
             replace(ref, etag=found)
             if not ref.etag and (found := known.get((ref.uri, ref.size, ref.stamp)))
@@ -365,10 +365,10 @@ class Planner:
         mistaken: dict[str, set[tuple[str, str]]],
     ) -> list[ObjectRef]:  # fmt: skip
         """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
-        states = retry.patiently(self.lake.ledger.states, refs)
+        states = retry.with_retries(self.lake.ledger.states, refs)
         left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
         found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
-        rows = retry.patiently(self.lake.ledger.rows, found)
+        rows = retry.with_retries(self.lake.ledger.rows, found)
         wrong = {row.id for row in rows if source is not None and row.source != source}
         new = []
         for ref in refs:
@@ -406,10 +406,10 @@ class Planner:
     def _left_out(self, failed: Sequence[ObjectRef]) -> dict[tuple[str, str], str]:
         """Objects that failed so often that they are not tried now, and what to say of each."""
         asked = [ref for ref in failed if not self.again(ref)]
-        found = retry.patiently(self.lake.ledger.tries, asked) if asked else {}
+        found = retry.with_retries(self.lake.ledger.tries, asked) if asked else {}
         now = datetime.now(UTC)
         return {
-            key: attempts.told(tries)
+            key: attempts.message(tries)
             for key, tries in found.items()
             if (more := tries.attempts - self.settings.attempts) >= 0
             and not attempts.is_due(tries, more, self._program(tries.source) if tries.tried_with else None, now)
@@ -418,7 +418,7 @@ class Planner:
     def _program(self, source: str | None) -> str | None:
         return program(self.version(source)) if source is not None and source in self.mappers else None
 
-    def _group(self, refs: Iterable[ObjectRef], source: str | None, waiting: _Waiting) -> None:
+    def _group(self, refs: Iterable[ObjectRef], source: str | None, waiting: PlanBuffer) -> None:
         noted: dict[tuple[State, str, str | None], list[ObjectRef]] = {}
         for ref in refs:
             name, why = self._source(ref, source)
@@ -428,7 +428,7 @@ class Planner:
                 noted.setdefault((why.state, why.reason, name), []).append(ref)
                 self.planned.unread.add(why)
         for (state, reason, name), found in noted.items():
-            retry.patiently(self.lake.ledger.note, found, state, reason, name)
+            retry.with_retries(self.lake.ledger.note, found, state, reason, name)
 
     def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not.
@@ -481,26 +481,27 @@ class Planner:
             return discovery.sniffed(ref.uri, file, self.settings.limits)
 
 
-class _Waiting:
+class PlanBuffer:
     """Batches being filled, and full ones that are not in the ledger yet."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.keys: set[tuple[str, str]] = set()
         self.written: dict[str, None] = {}
-        self._groupings: dict[str, Grouping] = {}
+        self._builders: dict[str, BatchBuilder] = {}
         self._full: list[Batch] = []
         self._refused: list[Batch] = []
 
     def add(self, source: str, ref: ObjectRef) -> None:
+        """Takes an object into the batch of its source."""
         self.keys.add(ref.key)
-        self._full += self._grouping(source).add(ref)
+        self._full += self._builder(source).add(ref)
 
     def write(self, at_least: int) -> None:
         """Writes the full batches to the ledger, if there are so many."""
         while len(self._full) >= at_least:
             some, self._full = self._full[:WRITTEN_AT_ONCE], self._full[WRITTEN_AT_ONCE:]
-            written = dict.fromkeys(batch.id for batch in retry.patiently(self.planner.lake.ledger.plan, some))
+            written = dict.fromkeys(batch.id for batch in retry.with_retries(self.planner.lake.ledger.plan, some))
             self.written |= written
             self._refused += [batch for batch in some if batch.id not in written]
             self.keys.difference_update(member.key for batch in some for member in batch.members)
@@ -514,22 +515,22 @@ class _Waiting:
         while self._refused:
             refused, self._refused = self._refused, []
             for batch in refused:
-                states = retry.patiently(self.planner.lake.ledger.states, batch.members)
+                states = retry.with_retries(self.planner.lake.ledger.states, batch.members)
                 for member in batch.members:
                     if states.get(member.key, (None, None))[0] not in SETTLED:
                         self.add(batch.source, member)
             self._end()
 
     def _end(self) -> None:
-        for source in sorted(self._groupings):
-            self._full += self._groupings[source].rest()
+        for source in sorted(self._builders):
+            self._full += self._builders[source].rest()
         self.write(1)
 
-    def _grouping(self, source: str) -> Grouping:
-        if source not in self._groupings:
+    def _builder(self, source: str) -> BatchBuilder:
+        if source not in self._builders:
             version = self.planner.version(source)
-            self._groupings[source] = Grouping(source, version, self.planner.settings)
-        return self._groupings[source]
+            self._builders[source] = BatchBuilder(source, version, self.planner.settings)
+        return self._builders[source]
 
 
 def _chunks(pages: Iterable[Sequence[ObjectRef]]) -> Iterator[list[ObjectRef]]:

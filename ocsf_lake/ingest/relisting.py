@@ -70,7 +70,7 @@ class Listing:
     def pages(self) -> Iterator[list[ObjectRef]]:
         """The objects, page by page."""
         access = self.lake.settings.input_access
-        with s3.explained(self.uri):
+        with s3.translate_errors(self.uri):
             fs, path = objects.filesystem(self.uri, access)
             fs.invalidate_cache()
             self._place = listing.shown(fs, f"{path}/")
@@ -91,7 +91,7 @@ class Listing:
                 # Not by its objects in the ledger: a listing that was killed may have left the first of them there.
                 uri = listing.shown(fs, f"{folder}/")
                 self._years.add(uri)
-                return YEARS in retry.patiently(remembered, self.lake, uri, self.source, self.mapper)
+                return YEARS in retry.with_retries(remembered, self.lake, uri, self.source, self.mapper)
 
             yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves, self._swept)
             for folder in unfinished:
@@ -107,8 +107,8 @@ class Listing:
         if not self._remembered or self.calls.refused:
             return
         what = self._remembered if self._swept else [WHOLE]
-        retry.patiently(_remember_years, self.lake, self._years, self.source, self.mapper, self.now)
-        retry.patiently(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
+        retry.with_retries(_remember_years, self.lake, self._years, self.source, self.mapper, self.now)
+        retry.with_retries(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
 
     def _noting_years(self, path: str, pages: Iterator[list[ObjectRef]]) -> Iterator[list[ObjectRef]]:
         """Pages of all that is below a path, of which the folders of years are noted."""
@@ -129,13 +129,13 @@ class Listing:
         """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
         if self.whole:
             return []
-        found = retry.patiently(remembered, self.lake, self._place, self.source, self.mapper)
+        found = retry.with_retries(remembered, self.lake, self._place, self.source, self.mapper)
         if WHOLE not in found or SWEPT not in found:
             return []
-        self._calls = retry.patiently(_calls_of, self.lake, self._place, self.source)
+        self._calls = retry.with_retries(_calls_of, self.lake, self._place, self.source)
         if self._calls <= FEW_CALLS:
             return []
-        unfinished = retry.patiently(_unfinished, self.lake, self._place)
+        unfinished = retry.with_retries(_unfinished, self.lake, self._place)
         if len(unfinished) > MOST_UNFINISHED:
             return []
         self._swept = not timedelta(0) <= self.now - found[SWEPT] < SWEEP_EVERY

@@ -23,7 +23,7 @@ from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import objects, orphans, replays
 from ocsf_lake.ledger.ledger import file_row
-from ocsf_lake.ledger.orphans import Traces
+from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
@@ -116,9 +116,9 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
             raise RetriableError("another run works on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)
         moving.write()
-        batch.reached("rewritten", old or "")
+        batch.failpoint("rewritten", old or "")
         planned = lake.ledger.plan(batches, first=moving.apply)
-        batch.reached("moved", old or "")
+        batch.failpoint("moved", old or "")
         moving.remove_old()
     return [found.id for found in planned]
 
@@ -176,7 +176,7 @@ class _Moving:
             return []
         tag = hashlib.sha256(repr(sorted(keys)).encode()).hexdigest()[:8]
         path = f"{file.path.removesuffix('.parquet')}-{tag}.parquet"
-        Traces(self.lake.ledger.engine, batch_id).note([path.rpartition("/")[0]])
+        Orphans(self.lake.ledger.engine, batch_id).note([path.rpartition("/")[0]])
         data = parquet.encode(rest, self.lake.settings)
         store.put(path, data)
         return [FileInfo(path, file.partition, None, len(rest), data.size, parquet.checksum(data))]
@@ -201,12 +201,12 @@ class _Moving:
         folders = {path.rpartition("/")[0] for path in self._gone}
         for batch_id in self.ids:
             # Where the old files are: whoever finds this done removes them.
-            Traces.note_in(connection, batch_id, folders)
+            Orphans.note_in(connection, batch_id, folders)
             if emptied:
                 self.lake.catalog.drop(batch_id)
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
-        batch.reached("registered", main)
+        batch.failpoint("registered", main)
         if emptied:
             self._forget(connection)
             return

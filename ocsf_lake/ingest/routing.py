@@ -120,7 +120,7 @@ class Router:
         elif "_envelope" in records.column_names:
             columns = (records[name].to_pylist() for name in ("_record", "_raw", "_envelope"))
             for number, (raw, around) in zip(next(columns), zip(*columns, strict=True), strict=True):
-                told = content.Told() if around is None else self._told(raw, around)
+                told = content.Recognition() if around is None else self._recognized(raw, around)
                 stays.append(told.stranger is None and told.source in (None, self.name))
                 if told.stranger is not None:
                     found.strangers.append((raw_object.uri, told.stranger))
@@ -150,7 +150,7 @@ class Router:
         if len(carried) != 1:
             return False
         around = carried[0].around
-        told = self._told(carried[0].text, None if around is None else msgspec.json.encode(around))
+        told = self._recognized(carried[0].text, None if around is None else msgspec.json.encode(around))
         if told.stranger is not None:
             found.strangers.append((raw_object.uri, told.stranger))
         elif told.source is not None and told.source != self.name:
@@ -159,9 +159,9 @@ class Router:
             return False
         return True
 
-    def _told(self, text: str | bytes, around: str | bytes | None) -> content.Told:
+    def _recognized(self, text: str | bytes, around: str | bytes | None) -> content.Recognition:
         told = content.of_record(text, around)
-        return content.Told() if told.stranger is not None and self.keep_strangers else told
+        return content.Recognition() if told.stranger is not None and self.keep_strangers else told
 
     def _other(self, source: str, records: dict[RawObject, list[tuple[int, str]]]) -> Routed:
         engine = self.engines(source)

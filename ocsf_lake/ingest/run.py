@@ -21,7 +21,7 @@ from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, 
 from ocsf_lake.storage import objects, retry
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Engine, Mapper, registry
-from ocsf_mappers.compiler.statistics import News, Sighting
+from ocsf_mappers.compiler.statistics import FirstSeen, SchemaDrift
 from ocsf_mappers.errors import RetriableError, WriteError
 
 __all__ = [
@@ -72,7 +72,7 @@ class SourceSummary:
     duplicates: int = 0
     variants: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
-    news: dict[News, Sighting] = field(default_factory=dict)
+    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
@@ -289,7 +289,7 @@ def plan(
     objects.check(asked, settings.input_access)
     named = {objects.uri_of(uri, settings.input_access) for uri in asked}
     calls = listing.Calls()
-    with opened(settings, patient=True) as lake:
+    with opened(settings, with_retries=True) as lake:
         reread.clean(lake)
         planner = Planner(lake, found, broken, lambda ref: again or ref.uri in named)
         planner.keep_settled = source is not None
@@ -315,7 +315,7 @@ def _reread(planner: Planner, source: str) -> None:
     moving: dict[str | None, list[ObjectRef]] = {}
     for start in range(0, len(planner.settled), CHUNK):
         refs = planner.settled[start : start + CHUNK]
-        known = retry.patiently(reread.before, lake, refs)
+        known = retry.with_retries(reread.before, lake, refs)
         for ref in refs:
             read = known.get(ref.key)
             if read is None or not reread.is_worth_it(read, source, version):
@@ -346,8 +346,8 @@ def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | No
         ConfigError: The lake cannot be opened.
         WriteError: The lake refused a file; running again continues.
     """
-    with opened(settings, patient=True) as lake:
-        return _worked(lake, retry.patiently(lake.ledger.rows, batch_ids), progress)
+    with opened(settings, with_retries=True) as lake:
+        return _worked(lake, retry.with_retries(lake.ledger.rows, batch_ids), progress)
 
 
 def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
@@ -356,8 +356,8 @@ def resume(settings: Settings, progress: OnProgress | None = None) -> Summary:
     Raises:
         WriteError: The lake refused a file.
     """
-    with opened(settings, patient=True) as lake:
-        return _worked(lake, retry.patiently(lake.ledger.rows), progress)
+    with opened(settings, with_retries=True) as lake:
+        return _worked(lake, retry.with_retries(lake.ledger.rows), progress)
 
 
 def open_batches(settings: Settings) -> dict[str, tuple[list[str], list[str]]]:
@@ -367,8 +367,8 @@ def open_batches(settings: Settings) -> dict[str, tuple[list[str], list[str]]]:
         ConfigError: The lake cannot be opened.
     """
     found: dict[str, tuple[list[str], list[str]]] = {}
-    with opened(settings, patient=True) as lake:
-        for row in sorted(retry.patiently(lake.ledger.rows), key=lambda row: row.failures):
+    with opened(settings, with_retries=True) as lake:
+        for row in sorted(retry.with_retries(lake.ledger.rows), key=lambda row: row.failures):
             every, suspects = found.setdefault(row.source, ([], []))
             every.append(row.id)
             suspects += [row.id] if row.failures else []
@@ -381,8 +381,8 @@ def suspects(batch_ids: Iterable[str], settings: Settings) -> list[str]:
     Raises:
         ConfigError: The lake cannot be opened.
     """
-    with opened(settings, patient=True) as lake:
-        rows = retry.patiently(lake.ledger.rows, list(batch_ids))
+    with opened(settings, with_retries=True) as lake:
+        rows = retry.with_retries(lake.ledger.rows, list(batch_ids))
     return [row.id for row in sorted(rows, key=lambda row: row.failures) if row.failures]
 
 
@@ -398,7 +398,7 @@ def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -
     run.summary.busy += done
     todo = planner.current(rows)
     run.summary.add_planned(planner.planned)
-    run.work(retry.patiently(lake.ledger.rows, todo), progress)
+    run.work(retry.with_retries(lake.ledger.rows, todo), progress)
     return run.summary
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from ocsf_mappers.compiler.statistics import OTHER, Census, day_name
+from ocsf_mappers.compiler.statistics import OTHER, Statistics, day_name
 
 KEPT_KEYS = 1_000
 """Of a batch's keys in `unmapped`, the most frequent are kept; logs can invent keys without end."""
@@ -31,7 +31,7 @@ def value_counts(column: pa.ChunkedArray) -> Counter[str]:
     return counts
 
 
-def unmapped_keys(census: Census) -> dict[str, int]:
+def unmapped_keys(census: Statistics) -> dict[str, int]:
     """Events of all days per key of `unmapped`."""
     totals: Counter[str] = Counter()
     for (_, name), number in census.unmapped.items():

@@ -30,12 +30,12 @@ EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the buck
 _EXPORT_TEST = "aws-logs-write-test"
 
 _NAME_CHARACTERS = 80
-_HOLDING = tuple(dict.fromkeys(envelope.member for envelope in (CLOUDWATCH, *CARRIERS)))
+_HOLDING_MEMBERS = tuple(dict.fromkeys(envelope.member for envelope in (CLOUDWATCH, *CARRIERS)))
 Members = Mapping[str, msgspec.Raw]
 
 
 @dataclass(frozen=True)
-class Told:
+class Recognition:
     """What a record says of its source.
 
     Args:
@@ -52,7 +52,7 @@ def known() -> frozenset[str]:
     return frozenset(name for name, source in registry.sources().items() if source.marks)
 
 
-def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
+def of_record(text: str | bytes, around: str | bytes | None = None) -> Recognition:
     """What one record says of its source.
 
     Args:
@@ -64,17 +64,17 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Told:
         kind = _text(event, "detail-type")
         for name, source in registry.sources().items():
             if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
-                return Told(name)
+                return Recognition(name)
     data = text.encode() if isinstance(text, str) else text
     if data.lstrip()[:1] == b"{":
         found = _of_members(_members(data))
     else:
         # a record may hold a text where documents hold a line: then it is told by its other members
-        found = _of_line(data) or (None if around is None else _of_members(_holder(_members(around))))
+        found = _of_line(data) or (None if around is None else _of_members(_innermost(_members(around))))
     if found is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
-        return Told(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
-    return Told(found)
+        return Recognition(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
+    return Recognition(found)
 
 
 def _event(members: Members) -> Members | None:
@@ -86,10 +86,10 @@ def _event(members: Members) -> Members | None:
     return inner or (members if "detail-type" in members and "detail" in members else None)
 
 
-def _holder(members: Members) -> Members:
+def _innermost(members: Members) -> Members:
     """The document that held a text itself, among documents around it."""
-    inner = (members[name] for name in _HOLDING if name in members)
-    return next((_holder(_members(bytes(value))) for value in inner if bytes(value).startswith(b"{")), members)
+    inner = (members[name] for name in _HOLDING_MEMBERS if name in members)
+    return next((_innermost(_members(bytes(value))) for value in inner if bytes(value).startswith(b"{")), members)
 
 
 def _text(members: Members, name: str) -> str:

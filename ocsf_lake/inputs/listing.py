@@ -86,7 +86,7 @@ class Calls:
         """
         uri = str(fs.unstrip_protocol(path))
         try:
-            with s3.explained(uri, denied=ObjectError):
+            with s3.translate_errors(uri, denied=ObjectError):
                 yield
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -106,7 +106,7 @@ def pages(uri: str, calls: Calls, access: Access = objects.DEFAULT_ACCESS) -> It
         ConfigError: The URI stands for nothing, or its store refuses us.
         RetriableError: Its store is busy or out of reach.
     """
-    with s3.explained(uri):
+    with s3.translate_errors(uri):
         yield from _pages(uri, calls, access)
 
 

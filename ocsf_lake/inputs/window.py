@@ -60,7 +60,7 @@ class Window:
             ConfigError: There is nothing at the URI, or nothing of the source, account or region.
         """
         objects.check([self.uri], access)
-        with s3.explained(self.uri):
+        with s3.translate_errors(self.uri):
             yield from self._pages(access)
 
     def _pages(self, access: Access) -> Iterator[list[ObjectRef]]:

@@ -73,7 +73,7 @@ def read(store: Store) -> Marker | None:
 
 def claim(store: Store, ledger: str, place: str) -> bool:
     """Writes which ledger the lake belongs to, unless it says so already; gives whether it was written."""
-    return store.put_once(NAME, _said(ledger, place))
+    return store.put_once(NAME, _content(ledger, place))
 
 
 def replace(store: Store, ledger: str, place: str) -> None:
@@ -82,7 +82,7 @@ def replace(store: Store, ledger: str, place: str) -> None:
     claim(store, ledger, place)
 
 
-def _said(ledger: str, place: str) -> bytes:
+def _content(ledger: str, place: str) -> bytes:
     said = {"ledger": ledger, "place": place, "host": socket.gethostname()}
     return (json.dumps(said, indent=2) + "\n").encode()
 

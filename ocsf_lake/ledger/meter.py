@@ -18,7 +18,7 @@ from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Batch, Result
 from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, NEWS
 from ocsf_lake.storage import layout
-from ocsf_mappers.compiler.statistics import OTHER, News, Novelty, Sighting
+from ocsf_mappers.compiler.statistics import OTHER, DriftKind, FirstSeen, SchemaDrift
 
 NAMES_A_DAY = 2_000
 """Of a source's members, so many names are told apart on one day; later ones are together under `(other)`."""
@@ -30,7 +30,7 @@ NEWS_OF_SOURCE = 10_000
 
 def record(
     connection: sa.Connection, batch: Batch, result: Result, day_of: DayOf, at: str | None = None
-) -> dict[News, Sighting]:
+) -> dict[SchemaDrift, FirstSeen]:
     """Adds a batch to the meter, inside the transaction that marks it done.
 
     Args:
@@ -53,11 +53,11 @@ def record(
         for (day, name), number in failed.items()
     ]
     _add(connection, FAILED_CASTS, ("source", "day", "attribute"), rows)
-    return {news: sighting for news, sighting in found.items() if news.kind is not Novelty.OPEN_MEMBER}
+    return {news: sighting for news, sighting in found.items() if news.kind is not DriftKind.OPEN_MEMBER}
 
 
 def _days(
-    batch: Batch, result: Result, found: dict[News, Sighting], day_of: DayOf
+    batch: Batch, result: Result, found: dict[SchemaDrift, FirstSeen], day_of: DayOf
 ) -> list[dict[str, Any]]:
     census = result.census
     kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
@@ -79,7 +79,7 @@ def _days(
             if number:
                 count(day, kind, number)
     for news, sighting in found.items():
-        count(sighting.day, "news", news.kind is not Novelty.OPEN_MEMBER)
+        count(sighting.day, "news", news.kind is not DriftKind.OPEN_MEMBER)
     return [
         {"batch_id": batch.id, "source": batch.source, "day": day, **{kind: counts[kind] for kind in kinds}}
         for day, counts in days.items()
@@ -107,23 +107,23 @@ def _members(connection: sa.Connection, source: str, result: Result) -> list[dic
 
 
 def _record_news(
-    connection: sa.Connection, batch: Batch, news: dict[News, Sighting], at: str
-) -> dict[News, Sighting]:
+    connection: sa.Connection, batch: Batch, news: dict[SchemaDrift, FirstSeen], at: str
+) -> dict[SchemaDrift, FirstSeen]:
     """Adds to the table of news; gives what is in it from now on and was not before."""
     if not news:
         return {}
     key = (NEWS.c.kind, NEWS.c.name, NEWS.c.text)
-    known = {News(Novelty(kind), *texts) for kind, *texts in connection.execute(_of_source(key, batch.source))}
-    told: dict[News, Sighting] = {}
+    known = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(_of_source(key, batch.source))}
+    told: dict[SchemaDrift, FirstSeen] = {}
     for item, sighting in news.items():
-        item = News(item.kind, _storable(item.name), _storable(item.text))
+        item = SchemaDrift(item.kind, _storable(item.name), _storable(item.text))
         if item not in known and len(known) >= NEWS_OF_SOURCE:
-            item = News(item.kind, OTHER)
+            item = SchemaDrift(item.kind, OTHER)
         known.add(item)
         if item in told:
             told[item].records += sighting.records
         else:
-            told[item] = Sighting(**vars(sighting))
+            told[item] = FirstSeen(**vars(sighting))
     rows = [
         {
             "source": batch.source, "kind": item.kind, "name": item.name, "text": item.text,
@@ -134,7 +134,7 @@ def _record_news(
     ]  # fmt: skip
     _add(connection, NEWS, ("source", "kind", "name", "text"), rows)
     mine = _of_source(key, batch.source).where(NEWS.c.first_batch == batch.id)
-    fresh = {News(Novelty(kind), *texts) for kind, *texts in connection.execute(mine)}
+    fresh = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(mine)}
     return {item: sighting for item, sighting in told.items() if item in fresh}
 
 
@@ -161,13 +161,13 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\\u0000")
 
 
-def said(news: News, sighting: Sighting) -> str:
+def message(news: SchemaDrift, sighting: FirstSeen) -> str:
     """What is new and where it stands first, in words; what came with the log is as it came."""
     where = f"first in {sighting.object}, record {sighting.record}"
     match news.kind:
-        case Novelty.VALUE:
+        case DriftKind.VALUE:
             return f"{news.name} {news.text}, which the mapper does not list; {where}"
-        case Novelty.ENUM_TEXT:
+        case DriftKind.ENUM_TEXT:
             return f"{news.name} {news.text}, which OCSF does not know: it is Other; {where}"
         case _:
             return f"member {news.name}, which the mapper does not declare: it is in unmapped; {where}"

@@ -12,7 +12,7 @@ from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 
 
-class Traces:
+class Orphans:
     """What one attempt at a batch leaves.
 
     Args:

@@ -27,7 +27,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_mappers.compiler.statistics import Census, News, Novelty, Sighting
+from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import ReadError
 
 FORMAT = 1
@@ -91,8 +91,8 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
     """
     said = {
         "facts": {**vars(facts), "replay": _replay(batch, result)},
-        **_said(batch, result),
-        "routed": [_said(*routed) for routed in result.routed],
+        **_record_of(batch, result),
+        "routed": [_record_of(*routed) for routed in result.routed],
     }
     _put(store, batch.number, batch.id, said)
 
@@ -104,7 +104,7 @@ def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
     return said if batch.kind is Kind.REPLAY else None
 
 
-def _said(batch: Batch, result: Result) -> dict[str, Any]:
+def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
     return {
         "batch": {
             "id": batch.id, "source": batch.source, "mapper_version": batch.mapper_version,
@@ -248,7 +248,7 @@ def _result(number: int, said: dict[str, Any]) -> tuple[Batch, Result]:
     return Batch(members=tuple(outcomes), number=number, **said["batch"]), result
 
 
-def _census(census: Census) -> dict[str, Any]:
+def _census(census: Statistics) -> dict[str, Any]:
     counted = {
         name: [[day, key, number] for (day, key), number in getattr(census, name).items()]
         for name in ("mapped", "unmapped", "failed")
@@ -260,13 +260,13 @@ def _census(census: Census) -> dict[str, Any]:
     return {"events": census.events, **counted, "news": news}
 
 
-def _census_of(said: dict[str, Any]) -> Census:
+def _census_of(said: dict[str, Any]) -> Statistics:
     counted = {
         name: Counter({(day, key): number for day, key, number in said[name]})
         for name in ("mapped", "unmapped", "failed")
     }
-    news = {News(Novelty(kind), name, text): Sighting(*seen) for kind, name, text, *seen in said["news"]}
-    return Census(Counter(said["events"]), news=news, **counted)
+    news = {SchemaDrift(DriftKind(kind), name, text): FirstSeen(*seen) for kind, name, text, *seen in said["news"]}
+    return Statistics(Counter(said["events"]), news=news, **counted)
 
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
-from ocsf_mappers.compiler.statistics import Census, News, Sighting
+from ocsf_mappers.compiler.statistics import FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import OcsfMappersError
 
 ID_DIGITS = 32
@@ -204,8 +204,8 @@ class Result:
     variants: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     isolated: list[Isolated] = field(default_factory=list)
-    census: Census = field(default_factory=Census)
-    news: dict[News, Sighting] = field(default_factory=dict)
+    census: Statistics = field(default_factory=Statistics)
+    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
 
     @property

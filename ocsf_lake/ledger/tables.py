@@ -190,7 +190,7 @@ NEWS = sa.Table(
     sa.Column("noticed_at", sa.Text, nullable=False),
     sa.Column("records", sa.BigInteger, nullable=False),
 )
-"""What no release knows, and where it was met first; see `ocsf_mappers.compiler.statistics.Novelty` for the kinds."""
+"""What no release knows, and where it was met first; see `ocsf_mappers.compiler.statistics.DriftKind` for the kinds."""
 DUPLICATES = sa.Table(
     "duplicates",
     METADATA,

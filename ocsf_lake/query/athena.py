@@ -48,7 +48,7 @@ def run(
         ConfigError: Athena refused the query, or cancelled it at the workgroup's limit.
         RetriableError: Athena is busy or out of reach.
     """
-    with s3.explained(f"athena:{workgroup}"):
+    with s3.translate_errors(f"athena:{workgroup}"):
         given = {"QueryString": sql, "QueryExecutionContext": {"Database": database}, "WorkGroup": workgroup}
         query = athena.start_query_execution(**given)["QueryExecutionId"]
         execution = _ended(athena, query, sleep)

@@ -46,7 +46,7 @@ _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Hint:
     """Something wrong with a query.
 
     Args:
@@ -69,7 +69,7 @@ class Report:
         corrected: The query with every condition as it should be; the same query where nothing can be corrected.
     """
 
-    findings: Sequence[Finding]
+    findings: Sequence[Hint]
     corrected: str
 
 
@@ -87,7 +87,7 @@ def lint(sql: str, dialect: str = "trino") -> Report:
         tree = sqlglot.parse_one(sql, read=dialect)
     except sqlglot.errors.SqlglotError as error:
         raise ConfigError(f"the query cannot be read: {error}") from error
-    findings: list[Finding] = []
+    findings: list[Hint] = []
     for select in list(tree.find_all(exp.Select)):
         if any(security_lake.table_of(table.name) for table in _own_tables(select)):
             findings += _unpruned(select, dialect)
@@ -105,7 +105,7 @@ def _own_tables(select: exp.Select) -> Iterator[exp.Table]:
 
 
 # -- times and partitions ---------------------------------------------------------------------------------------------
-def _unpruned(select: exp.Select, dialect: str) -> Iterator[Finding]:
+def _unpruned(select: exp.Select, dialect: str) -> Iterator[Hint]:
     where = select.args.get("where")
     condition = where.this if where is not None else None
     if condition is None or not _prunes(condition):
@@ -114,9 +114,9 @@ def _unpruned(select: exp.Select, dialect: str) -> Iterator[Finding]:
             instead = _bracketed(condition, bound)
             condition.replace(instead)
             says = "OR binds weaker than AND: one side has no condition on time or partition and reads every file"
-            yield Finding("or-defeats-pruning", says, instead.sql(dialect=dialect))
+            yield Hint("or-defeats-pruning", says, instead.sql(dialect=dialect))
             return
-        yield Finding("no-pruning", says, "AND time_dt > current_timestamp - INTERVAL '7' DAY")
+        yield Hint("no-pruning", says, "AND time_dt > current_timestamp - INTERVAL '7' DAY")
 
 
 def _prunes(condition: exp.Expr) -> bool:
@@ -162,7 +162,7 @@ def _bracketed(condition: exp.Expr, bounds: Sequence[exp.Expr]) -> exp.Expr:
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
-def _words(comparison: exp.Expr, dialect: str) -> Iterator[Finding]:
+def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     column = comparison.this
     if not isinstance(column, exp.Column | exp.Dot):
         return
@@ -176,7 +176,7 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Finding]:
             if right is not None:
                 literal.replace(exp.Literal.string(right))
             instead = comparison.sql(dialect=dialect) if right is not None else ""
-            yield Finding(NO_SUCH_VALUE, f"{path}: {says}", instead)
+            yield Hint(NO_SUCH_VALUE, f"{path}: {says}", instead)
 
 
 def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

@@ -91,7 +91,7 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
     """The bucket by the shorter way; None where there is only the longer one. Asks the store once for each.
 
     Raises:
-        Exception: What s3fs raises for a store out of reach or without credentials; see `s3.explained`.
+        Exception: What s3fs raises for a store out of reach or without credentials; see `s3.translate_errors`.
     """
     with _making:
         if _users - {os.getpid()}:

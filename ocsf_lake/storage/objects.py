@@ -157,7 +157,7 @@ def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
     for uri in uris:
         fs, path = filesystem(uri, access)
         fs.invalidate_cache()
-        with s3.explained(uri):
+        with s3.translate_errors(uri):
             if kind(fs, path) is None and not _GLOB & set(path):
                 raise ConfigError(f"there is nothing at {uri!r}")
 
@@ -279,10 +279,10 @@ def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
 
 def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
     begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
-    return io.BufferedReader(Steady(fs, path, ref, begun), _BUFFER_BYTES)
+    return io.BufferedReader(ResumingReader(fs, path, ref, begun), _BUFFER_BYTES)
 
 
-class Steady(io.RawIOBase):
+class ResumingReader(io.RawIOBase):
     """An object of a remote store, read on where a connection broke.
 
     Args:
@@ -359,7 +359,7 @@ class Steady(io.RawIOBase):
         super().close()
 
 
-class Opener:
+class Prefetcher:
     """Opens the objects of a batch one after the other, and fetches the next ones meanwhile where that helps.
 
     Args:
@@ -387,7 +387,7 @@ class Opener:
                 yield file
             return
         try:
-            with s3.explained(ref.uri, denied=ObjectError):
+            with s3.translate_errors(ref.uri, denied=ObjectError):
                 data = retry.call(self._whole, ref)
         except Changed:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
@@ -428,8 +428,8 @@ def _whole(ref: ObjectRef) -> bool:
 
 @contextmanager
 def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO]:
-    """One object's bytes, raw; see `Opener.opened`."""
-    with Opener((), access).opened(ref) as file:
+    """One object's bytes, raw; see `Prefetcher.opened`."""
+    with Prefetcher((), access).opened(ref) as file:
         yield file
 
 
@@ -441,7 +441,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
         yield io.BytesIO(kept)
         return
     try:
-        with s3.explained(ref.uri, denied=ObjectError):
+        with s3.translate_errors(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
             file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
@@ -459,7 +459,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
         if not same:
             raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
         try:
-            with s3.explained(ref.uri, denied=ObjectError):
+            with s3.translate_errors(ref.uri, denied=ObjectError):
                 yield file
         except Changed:
             raise ObjectError(

@@ -61,7 +61,7 @@ def call(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     return _called(CALL_ATTEMPTS, do, *given, **named)
 
 
-def patiently(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+def with_retries(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     """Calls a function, again for as long as a batch would be tried: a step of what is too dear to begin anew.
 
     Raises:

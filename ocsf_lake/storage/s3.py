@@ -255,7 +255,7 @@ def aws_session(service: str, access: Access) -> Any:
 
 # -- errors -----------------------------------------------------------------------------------------------------------
 @contextmanager
-def explained(uri: str, denied: type[OcsfMappersError] = ConfigError) -> Iterator[None]:
+def translate_errors(uri: str, denied: type[OcsfMappersError] = ConfigError) -> Iterator[None]:
     """Makes errors of the store this project's; those of other file systems pass through.
 
     Args:

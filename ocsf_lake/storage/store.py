@@ -52,7 +52,7 @@ class Store:
         path = self.path(name)
         try:
             # memory:// and object stores show an object once it is whole.
-            with s3.explained(self.uri(name), denied=WriteError):
+            with s3.translate_errors(self.uri(name), denied=WriteError):
                 if self.is_local:
                     _put_local(Path(path), data, self.umask)
                 elif s3.is_s3(self.fs):
@@ -74,7 +74,7 @@ class Store:
         """
         path = self.path(name)
         try:
-            with s3.explained(self.uri(name), denied=WriteError), pa.memory_map(str(file)) as mapped:
+            with s3.translate_errors(self.uri(name), denied=WriteError), pa.memory_map(str(file)) as mapped:
                 data = mapped.read_buffer()
                 if self.is_local:
                     return _put_new_local(Path(path), data, self.umask)
@@ -100,7 +100,7 @@ class Store:
         """
         path, buffer = self.path(name), pa.py_buffer(data)
         try:
-            with s3.explained(self.uri(name), denied=WriteError):
+            with s3.translate_errors(self.uri(name), denied=WriteError):
                 if self.is_local:
                     return _put_new_local(Path(path), buffer, self.umask)
                 if s3.is_s3(self.fs):
@@ -120,7 +120,7 @@ class Store:
             RetriableError: The store is busy or out of reach.
         """
         try:
-            with s3.explained(self.uri(name)):
+            with s3.translate_errors(self.uri(name)):
                 return bytes(retry.call(self.fs.cat_file, self.path(name)))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -135,7 +135,7 @@ class Store:
             last: The name, without the folder.
         """
         folder = self.path(prefix)
-        with s3.explained(self.uri(prefix)):
+        with s3.translate_errors(self.uri(prefix)):
             if s3.is_s3(self.fs):
                 return s3.names_after(self.fs, folder, last)
             if self.is_local:
@@ -164,7 +164,7 @@ class Store:
     def size(self, name: str) -> int | None:
         """Size of a file, None when there is none."""
         try:
-            with s3.explained(self.uri(name)):
+            with s3.translate_errors(self.uri(name)):
                 return int(retry.call(self.fs.info, self.path(name))["size"])
         except FileNotFoundError:
             return None
@@ -172,7 +172,7 @@ class Store:
     def sizes(self, prefix: str) -> dict[str, int]:
         """Name and size of every file below a folder; empty when there is no such folder."""
         start = len(self.path(""))
-        with s3.explained(self.uri(prefix)):
+        with s3.translate_errors(self.uri(prefix)):
             self.fs.invalidate_cache()
             found = retry.call(self.fs.find, self.path(prefix), detail=True)
         return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
@@ -180,7 +180,7 @@ class Store:
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)
-        with s3.explained(self.uri(prefix)):
+        with s3.translate_errors(self.uri(prefix)):
             if s3.is_s3(self.fs):
                 yield from s3.names_after(self.fs, folder, "")
             elif self.is_local:
@@ -191,7 +191,7 @@ class Store:
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes."""
-        with s3.explained(self.uri(name)), self.fs.open(self.path(name), "rb") as file:
+        with s3.translate_errors(self.uri(name)), self.fs.open(self.path(name), "rb") as file:
             yield file
 
     def copy(self, name: str, to: str) -> None:
@@ -203,7 +203,7 @@ class Store:
         """
         source, target = self.path(name), self.path(to)
         try:
-            with s3.explained(self.uri(to), denied=WriteError):
+            with s3.translate_errors(self.uri(to), denied=WriteError):
                 if self.is_local:
                     _link_local(Path(source), Path(target), self.umask)
                 else:
@@ -214,7 +214,7 @@ class Store:
     def move(self, name: str, to: str) -> None:
         """Gives a file another name."""
         source, target = self.path(name), self.path(to)
-        with s3.explained(self.uri(name), denied=WriteError):
+        with s3.translate_errors(self.uri(name), denied=WriteError):
             if self.is_local:
                 # Not fsspec's: it asks shutil, which copies where a rename would do, and takes a folder for a place.
                 permissions.make_folder(Path(target).parent, self.umask)
@@ -227,7 +227,7 @@ class Store:
         """Removes files; those that are gone already count as removed."""
         for name in names:
             try:
-                with s3.explained(self.uri(name), denied=WriteError):
+                with s3.translate_errors(self.uri(name), denied=WriteError):
                     retry.call(self.fs.rm_file, self.path(name))
             except FileNotFoundError:
                 continue

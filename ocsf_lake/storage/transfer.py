@@ -39,7 +39,7 @@ _PRECONDITION = frozenset(["PreconditionFailed", "412"])
 def fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
     """Starts to get a whole object, if it is still the one with this ETag; of a ledger made anew, the size may be 0.
 
-    The future raises `Changed` when it is not, and otherwise what `s3.explained` tells apart.
+    The future raises `Changed` when it is not, and otherwise what `s3.translate_errors` tells apart.
     """
     try:
         found, key = _direct(fs, path)

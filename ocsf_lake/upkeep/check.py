@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind, Truth
+from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions, overview
@@ -39,41 +39,41 @@ class Repair:
     """What a repair did.
 
     Args:
-        found: What was untrue before.
-        left: What is untrue still.
+        found: The disagreements before.
+        left: Those that are left.
         rebuilt: Batches whose files were made again.
         moved: Files nobody wrote, by their names before.
         refused: What could not be mended, and why.
     """
 
-    found: list[Finding]
-    left: list[Finding] = field(default_factory=list)
+    found: list[Drift]
+    left: list[Drift] = field(default_factory=list)
     rebuilt: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
-def check(lake: Lake, deep: bool = False) -> list[Finding]:
-    """Everything that is untrue between storage, ledger and each catalog, sorted.
+def check(lake: Lake, deep: bool = False) -> list[Drift]:
+    """Where storage, ledger and each catalog disagree, sorted.
 
     Args:
         lake: The lake.
         deep: Also read every file and compare its checksum.
     """
-    wanted = _LedgerTruth(lake.ledger, lake.store)
-    found: list[Finding] = []
+    wanted = _LedgerState(lake.ledger, lake.store)
+    found: list[Drift] = []
     for table in _definitions():
         found += _stored(lake, table, wanted, deep)
         for catalog in lake.catalog.all:
             found += catalog.check(table, wanted)
     unknown = overview.without_source(lake.ledger.engine)
-    found += [Finding(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
+    found += [Drift(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
     return sorted(found)
 
 
-def truth(lake: Lake) -> Truth:
+def expected_state(lake: Lake) -> ExpectedState:
     """What storage and catalogs should hold, as the ledger says."""
-    return _LedgerTruth(lake.ledger, lake.store)
+    return _LedgerState(lake.ledger, lake.store)
 
 
 def exposed(lake: Lake) -> list[Path]:
@@ -89,7 +89,7 @@ def exposed(lake: Lake) -> list[Path]:
     return permissions.open_to_others(root or Path("/"), folders)
 
 
-def is_true(findings: list[Finding]) -> bool:
+def consistent(findings: list[Drift]) -> bool:
     """Whether every query returns what it should, in spite of these findings."""
     return all(finding.harmless for finding in findings)
 
@@ -102,7 +102,7 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         deep: Also read every file and compare its checksum.
     """
     repair = Repair(check(lake, deep))
-    if is_true(repair.found):
+    if consistent(repair.found):
         repair.left = repair.found
         return repair
     for finding in repair.found:
@@ -115,17 +115,17 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
             lost.setdefault(batch_of(item.item), set()).add(item.item)
     waiting = rebuild.in_order(lake, lost.keys())
     while waiting:
-        reasons = {one: rebuild.made_again(lake, one, lost[one]) for one in waiting}
+        reasons = {one: rebuild.rebuild_batch(lake, one, lost[one]) for one in waiting}
         refused = [one for one in waiting if reasons[one]]
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
             repair.refused += [f"batch {one}: {reasons[one]}" for one in refused]
             break
         waiting = refused  # what they are made of may be there now
-    wanted = _LedgerTruth(lake.ledger, lake.store)
+    expected = _LedgerState(lake.ledger, lake.store)
     for table in _definitions():
         for catalog in lake.catalog.all:
-            catalog.repair(table, wanted)
+            catalog.repair(table, expected)
     repair.left = check(lake, deep)
     return repair
 
@@ -134,26 +134,26 @@ def _definitions() -> list[Definition]:
     return [definition(name) for name in definitions.names()]
 
 
-class _LedgerTruth:
-    """See `ocsf_lake.catalogs.base.Truth`."""
+class _LedgerState:
+    """See `ocsf_lake.catalogs.base.ExpectedState`."""
 
     def __init__(self, ledger: Ledger, store: Store | None = None) -> None:
         self._engine = ledger.engine
         self._store = store
         self._open: set[str] = set()
         self.open_folders: set[str] = set()
-        """Folders that a compaction is writing into, as of the last time that `held` was asked."""
+        """Folders that a compaction is writing into, as of the last time that `files` was asked."""
 
-    def held(self, table: str) -> list[HeldFile]:
+    def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
-        files = FILES.c
-        columns = (files.path, files.partition, files.batch_id, files.rows, files.bytes, files.sha256)
+        held = FILES.c
+        columns = (held.path, held.partition, held.batch_id, held.rows, held.bytes, held.sha256)
         with self._engine.connect() as connection:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             self.open_folders = set(compactions.open_folders(connection))
-            rows = connection.execute(sa.select(*columns).where(files.table_name == table).order_by(files.path)).all()
+            rows = connection.execute(sa.select(*columns).where(held.table_name == table).order_by(held.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 
     def retired(self, table: str) -> set[str]:
@@ -173,36 +173,36 @@ class _LedgerTruth:
         return any(self.is_open(path) for path in self._store.sizes(folder))
 
 
-def _stored(lake: Lake, table: Definition, truth: _LedgerTruth, deep: bool) -> Iterator[Finding]:
-    """What is untrue between storage and ledger: files that are gone or other than they were, and files too many."""
+def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -> Iterator[Drift]:
+    """Where storage and ledger disagree: files that are gone or other than they were, and files too many."""
     here = (STORAGE, table.name)
     # Storage first, the ledger after it: a batch that is finished in between is no finding.
     sizes = lake.store.sizes(table.prefix)
     if table.name not in definitions.BESIDE:
         sizes |= lake.store.sizes(f"{layout.COMPACTED}/{table.prefix}")
-    held = {file.path: file for file in truth.held(table.name)}
-    known = truth.retired(table.name)
+    held = {file.path: file for file in expected.files(table.name)}
+    known = expected.retired(table.name)
     for path, file in held.items():
         size = sizes.get(path)
         if size is None:
             size = lake.store.size(path)
         if size is None:
-            yield Finding(*here, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
+            yield Drift(*here, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
         elif size != file.bytes:
-            yield Finding(*here, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
+            yield Drift(*here, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
         elif deep and _sha256(lake, path) != file.sha256:
-            yield Finding(*here, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
+            yield Drift(*here, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
     folders = {layout.folder_of(path) for path in (*held, *known)}
     for path in sorted(sizes.keys() - held.keys() - known):
         folder, _, name = path.rpartition("/")
-        if name == layout.PLAN and (folder in folders or folder in truth.open_folders):
+        if name == layout.PLAN and (folder in folders or folder in expected.open_folders):
             continue
-        if truth.is_open(path) or folder in truth.open_folders:
+        if expected.is_open(path) or folder in expected.open_folders:
             says = "a run is writing it, or died over it; the next run of the same command finishes the batch"
-            yield Finding(*here, Kind.FILE_UNFINISHED, path, says, harmless=True)
+            yield Drift(*here, Kind.FILE_UNFINISHED, path, says, harmless=True)
         elif lake.store.size(path) is not None:  # a compaction's files of before may have been removed just now
             says = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
-            yield Finding(*here, Kind.FILE_FOREIGN, path, says)
+            yield Drift(*here, Kind.FILE_FOREIGN, path, says)
 
 
 def _sha256(lake: Lake, path: str) -> str:

@@ -159,7 +159,7 @@ def compact(
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
     summary = Summary(is_dry=dry_run)
-    with opened(settings, patient=True) as lake:
+    with opened(settings, with_retries=True) as lake:
         for name in names if table is None else [table]:
             _table(lake, name, clock() - older_than, summary, dry_run)
         if not dry_run:
@@ -183,9 +183,10 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                     abandon(lake, plan)  # who maps its rows once more begins anew
                 else:
                     _one(lake, plan, lease, done)
+            if not found.partitions(table):
+                return  # nothing to ask the catalogs for
             if (reason := refusal(lake, table)) is not None:
-                if found.partitions(table):
-                    summary.refused[table] = reason
+                summary.refused[table] = reason
                 return
             for plan in _plans(lake, found, table, before, summary):
                 lease.check()
@@ -194,7 +195,7 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                 except StaleError:
                     summary.waiting += len(plan.moves)
                     continue
-                moving.reached("planned", plan.id)
+                moving.failpoint("planned", plan.id)
                 _one(lake, plan, lease, done)
         except (fetched.LakeFileError, ConfigError) as error:
             # Of this table; what is wrong with it does not keep back the others.
@@ -234,7 +235,7 @@ def refusal(lake: Lake, table: str) -> str | None:
     for catalog in lake.catalog.all:
         if (reason := catalog.irreplaceable(wanted)) is not None:
             return f"{catalog.name}: {reason}"
-        if not check.is_true(found := catalog.check(wanted, check.truth(lake))):
+        if not check.consistent(found := catalog.check(wanted, check.expected_state(lake))):
             return (
                 f"{catalog.name} and the ledger do not agree ({found[0].kind}: {found[0].item}); "
                 "`ocsf-lake catalog sync` first"
@@ -354,7 +355,7 @@ def _one(lake: Lake, plan: Plan, lease: Lease, done: Done) -> None:
         except StaleError:
             abandon(lake, plan)
             return
-        moving.reached("fenced", plan.id)
+        moving.failpoint("fenced", plan.id)
     before |= found.files(plan.old)
     moving.forward(lake, plan, lease)
     _count(done, plan, before)
@@ -387,7 +388,7 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
                 for output, file in zip(one.outputs, files, strict=True):
                     lease.check()
                     outputs.append(put(lake, output, file))
-                    moving.reached("merged", plan.id)
+                    moving.failpoint("merged", plan.id)
             merges.append(replace(one, outputs=tuple(outputs)))
         moves.append(replace(move, merges=tuple(merges)))
     return replace(plan, moves=tuple(moves))
@@ -430,7 +431,7 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
                 continue
             sizes = found.retired_bytes(gone)
             lake.store.remove(gone)
-            moving.reached("removed", table)
+            moving.failpoint("removed", table)
             for folder in sorted({layout.folder_of(path) for path in gone}):
                 if layout.is_compacted(folder):
                     left = lake.store.sizes(folder)

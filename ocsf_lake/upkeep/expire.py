@@ -69,7 +69,7 @@ def expire(
     """
     summary = Summary(is_dry=dry_run)
     before = clock() - older_than
-    with opened(settings, patient=True) as lake:
+    with opened(settings, with_retries=True) as lake:
         for catalog in lake.catalog.all:
             for table in sorted(registry.tables()):
                 done = catalog.expire(table, before, dry_run=dry_run)

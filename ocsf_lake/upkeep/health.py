@@ -19,7 +19,7 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS, RETIRED
 from ocsf_lake.storage import layout
-from ocsf_mappers.compiler.statistics import Novelty
+from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import ConfigError, nearest
 
 LOOK_BACK = timedelta(days=14)
@@ -35,7 +35,7 @@ OPEN_TOO_LONG = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Alarm:
     """Something that is not as it should be.
 
     Args:
@@ -49,7 +49,7 @@ class Finding:
     message: str
 
 
-def check(settings: Settings, now: datetime, names: Iterable[str] | None = None) -> list[Finding]:
+def check(settings: Settings, now: datetime, names: Iterable[str] | None = None) -> list[Alarm]:
     """What is not as it should be, by check and source.
 
     Args:
@@ -72,7 +72,7 @@ def check(settings: Settings, now: datetime, names: Iterable[str] | None = None)
     return sorted(found, key=lambda finding: (finding.check, finding.source))
 
 
-def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
+def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
     """Batches that raised, or that nobody has finished for hours; objects that could not be opened."""
     late = _text(now - OPEN_TOO_LONG)
     batches = sa.select(BATCHES.c.source, BATCHES.c.state, sa.func.count(), sa.func.max(BATCHES.c.reason)).where(
@@ -85,17 +85,17 @@ def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
     with ledger.engine.connect() as connection:
         for source, state, number, reason in connection.execute(batches.group_by(BATCHES.c.source, BATCHES.c.state)):
             if state == State.FAILED:
-                yield Finding("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
+                yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
             else:
                 hours = int(OPEN_TOO_LONG.total_seconds() // 3600)
                 said = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
-                yield Finding("failed", source, said)
+                yield Alarm("failed", source, said)
         grouped = objects.where(OBJECTS.c.state == State.FAILED).group_by(OBJECTS.c.source)
         for source, number, reason in connection.execute(grouped):
-            yield Finding("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
+            yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
 
 
-def freshness(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
+def freshness(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
     """Sources of which nothing new has come for longer than is usual.
 
     Usual is the second longest gap of the last two weeks (the longest may have been an outage), and half of it more.
@@ -107,8 +107,8 @@ def freshness(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
         usual = max(gaps[-2], LEAST_GAP / GAP_FACTOR)
         silent = now - arrivals[-1]
         if silent > usual * GAP_FACTOR:
-            yield Finding(
-                "freshness", source, f"nothing new for {_said(silent)}; usually it takes {_said(usual)} at most"
+            yield Alarm(
+                "freshness", source, f"nothing new for {_duration(silent)}; usually it takes {_duration(usual)} at most"
             )
 
 
@@ -136,7 +136,7 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
     return {source: sorted(moments) for source, moments in found.items()}
 
 
-def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Finding]:
+def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Alarm]:
     """Sources of whose records too many went to quarantine in the last day."""
     query = (
         sa.select(BATCHES.c.source, sa.func.sum(BATCHES.c.read), sa.func.sum(BATCHES.c.quarantined))
@@ -146,7 +146,7 @@ def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Fi
     with ledger.engine.connect() as connection:
         for source, read, refused in connection.execute(query):
             if refused and refused / read > settings.alert_quarantined:
-                yield Finding(
+                yield Alarm(
                     "quarantine",
                     source,
                     f"{refused:,} of {read:,} records of the last 24 hours are in quarantine, more than "
@@ -154,7 +154,7 @@ def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Fi
                 )
 
 
-def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
+def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
     """Sources in which something was noticed in the last day that neither the mapper nor earlier records had.
 
     Names inside open-ended members are not counted, nor is anything while the source is new to the lake.
@@ -163,13 +163,13 @@ def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Finding]:
     old = sa.select(BATCHES.c.source).where(BATCHES.c.state == State.DONE, BATCHES.c.done_at < since)
     query = (
         sa.select(NEWS.c.source, sa.func.count(), sa.func.min(NEWS.c.name))
-        .where(NEWS.c.noticed_at >= since, NEWS.c.kind != Novelty.OPEN_MEMBER, NEWS.c.source.in_(old))
+        .where(NEWS.c.noticed_at >= since, NEWS.c.kind != DriftKind.OPEN_MEMBER, NEWS.c.source.in_(old))
         .group_by(NEWS.c.source)
     )
     with ledger.engine.connect() as connection:
         for source, number, name in connection.execute(query):
             what = _plural(number, "novelty", "novelties")
-            yield Finding("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
+            yield Alarm("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
 
 
 CHECKS = {"failed": failed, "freshness": freshness, "members": members, "quarantine": quarantine}
@@ -181,7 +181,7 @@ def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _said(span: timedelta) -> str:
+def _duration(span: timedelta) -> str:
     minutes = round(span.total_seconds() / 60)
     return f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 

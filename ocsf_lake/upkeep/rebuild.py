@@ -41,7 +41,7 @@ OTHERWISE = (
 )
 
 
-def made_again(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
+def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
     """Puts lost files of a finished batch back; gives the reason where that cannot be done.
 
     Args:
@@ -109,18 +109,18 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
     whose = routed.whose(lake.ledger, batch_id)
     of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
-        result = _again(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
+        result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
     if isinstance(result, str):
         return result
     found = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
     return found[0] if found else OTHERWISE
 
 
-def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
+def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
     """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
     engine = engines.engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
     if batch.kind is Kind.REPLAY:
-        return replay.again(lake, batch, engine, lease, aside, parts_alone=parts_alone)
+        return replay.rebuild_files(lake, batch, engine, lease, aside, parts_alone=parts_alone)
     states = lake.ledger.states(batch.members)
     read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
     for ref in read:
@@ -130,7 +130,7 @@ def _again(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bo
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
     policy = duplicates.policy_of(lake.ledger, batch.id)
-    return batches.again(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone)
+    return batches.rebuild_files(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone)
 
 
 def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
@@ -184,7 +184,7 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         if lease is None:
             return "another run works on it"
         try:
-            return remap.again(lake, engine, lease, merged.outputs, [refs[key] for key in sorted(refs)], aside)
+            return remap.rebuild_files(lake, engine, lease, merged.outputs, [refs[key] for key in sorted(refs)], aside)
         except remap.RefusedError as error:
             return str(error)
 

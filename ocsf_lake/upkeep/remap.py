@@ -140,7 +140,7 @@ def remap(
     """
     mapper = fields.mapper(chosen.source, settings)
     summary = Summary(is_dry=dry_run)
-    with opened(settings, patient=True) as lake:
+    with opened(settings, with_retries=True) as lake:
         engine = engines.engine(mapper, settings.ocsf_version)
         for table in mapper.tables:
             with lake.leases.held(moving.lease(table)) as lease:
@@ -202,17 +202,17 @@ class _Work:
         said = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
         plan = Plan(hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS], partition.table, (move,))
         found.plan(plan)
-        moving.reached("planned", plan.id)
+        moving.failpoint("planned", plan.id)
         try:
             for output in (output for one in merges for output in one.outputs):
                 self.lease.check()
                 compact.put(self.lake, output, made[output.path])
-                moving.reached("merged", plan.id)
+                moving.failpoint("merged", plan.id)
             plan = found.fence(plan)
         except StaleError:
             compact.abandon(self.lake, plan)
             raise
-        moving.reached("fenced", plan.id)
+        moving.failpoint("fenced", plan.id)
         moving.forward(self.lake, plan, self.lease)
 
     # -- new files ----------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[Wanted, bool]:
     return {key: np.unique(np.concatenate(parts)) for key, parts in found.items()}, is_current
 
 
-def again(
+def rebuild_files(
     lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store
 ) -> list[FileInfo]:
     """Lost files of partitions that were mapped once more, made again from all raw objects whose records they may have.

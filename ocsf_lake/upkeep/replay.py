@@ -119,7 +119,7 @@ def replay(
     return summary
 
 
-def again(
+def rebuild_files(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, *, parts_alone: bool = False
 ) -> Result | str:
     """Writes the files of a finished replay elsewhere, from what it says of its entries; gives the reason if it cannot.
@@ -184,7 +184,7 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     batch = Batch(batch_id, source, version, engine.version, _members(lake, entries), kind=Kind.REPLAY)
     lease.check()
     lake.ledger.plan([batch])
-    batches.reached("planned", batch.id)
+    batches.failpoint("planned", batch.id)
     reasons: Counter[str] = Counter()
     make = partial(_made, lake, engine=engine, lease=lease, store=lake.store, entries=entries, reasons=reasons)
     result = batches.complete(batch, lake, lease, make)
@@ -239,7 +239,7 @@ class _Replay(Attempt):
     def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
         """See `Attempt`; beside the events, what becomes of the entries."""
         prepared = super().prepared(pieces, rejects)
-        prepared.slices += self._said(_ended(prepared))
+        prepared.slices += self._outcomes(_ended(prepared))
         return prepared
 
     def write(self, prepared: Prepared) -> None:
@@ -253,7 +253,7 @@ class _Replay(Attempt):
         """Says why entries that are left stay open, and counts what left quarantine instead of what was read."""
         failed = {ref.key: outcome.reason for ref, outcome in self.result.outcomes.items()}
         rest = {key: self.open.get(key) or failed.get(key[:2]) or MISSING for key in self.waiting}
-        self.add(self._said(rest))
+        self.add(self._outcomes(rest))
         self.reasons.update(rest.values())
         for ref, outcome in self.result.outcomes.items():
             own, others = outcome.counts, [other.result.outcomes[ref].counts for other in self.others.values()]
@@ -271,7 +271,7 @@ class _Replay(Attempt):
             said = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
             raise CountError(f"{number} entries were replayed and {said}", batch=self.batch.id)
 
-    def _said(self, ended: Mapping[_Key, str | None]) -> list[Slice]:
+    def _outcomes(self, ended: Mapping[_Key, str | None]) -> list[Slice]:
         rows = [
             (*key, self.entries[key].tries + 1, "closed" if why is None else "open", why)
             for key, why in sorted(ended.items())

@@ -21,15 +21,15 @@ class Leaf:
     sql: str
     texts: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
-    weak: bool = False
+    is_default: bool = False
 
     @property
-    def never(self) -> bool:
+    def absent(self) -> bool:
         """Whether nothing makes it exist."""
         return not self.texts and not self.tests
 
 
-NEVER = Leaf("NULL")
+ABSENT = Leaf("NULL")
 
 
 def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
@@ -37,13 +37,13 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
     if path in leaves:
         return leaves[path]
     if not pa.types.is_struct(field.type):
-        return NEVER
+        return ABSENT
     members = [(member, column(member, f"{path}.{member.name}", leaves)) for member in field.type]
-    strong = [leaf for _, leaf in members if not leaf.weak]
+    strong = [leaf for _, leaf in members if not leaf.is_default]
     texts = _once(text for leaf in strong for text in leaf.texts)
     tests = _once(test for leaf in strong for test in leaf.tests)
     if not texts and not tests:
-        return NEVER
+        return ABSENT
     packed = ", ".join(f"{sqltext.name(member.name)}: {typed(leaf, member.type)}" for member, leaf in members)
     some = [f"coalesce({', '.join(texts)}) IS NOT NULL"] if texts else []
     return Leaf(f"CASE WHEN {' OR '.join([*some, *tests])} THEN {{{packed}}} END", texts, tests)
@@ -51,7 +51,7 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
 
 def typed(leaf: Leaf, kind: pa.DataType) -> str:
     """A leaf in the column's exact type."""
-    if leaf.never and not leaf.weak:
+    if leaf.absent and not leaf.is_default:
         return f"NULL::{sqltext.duckdb_type(kind)}"
     # A struct has its type from its members.
     return leaf.sql if pa.types.is_struct(kind) else f"({leaf.sql})::{sqltext.duckdb_type(kind)}"

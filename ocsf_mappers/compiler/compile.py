@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts, statistics
-from ocsf_mappers.compiler.each import Holder, ObjectList
+from ocsf_mappers.compiler.each import ObjectList, ObjectSchema
 from ocsf_mappers.compiler.flat import FlatColumns
 from ocsf_mappers.compiler.observables import observables
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
 from ocsf_mappers.compiler.reads import Record, SharedRecord
-from ocsf_mappers.compiler.unmapped import Leftovers
+from ocsf_mappers.compiler.unmapped import Unmapped
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema, validate
 from ocsf_mappers.vocabulary import lists
@@ -53,13 +53,13 @@ class BatchShape:
             `_raw`.
         object_key: Columns from the object's own name that are present.
         envelope: Whether `_envelope` holds the JSON around each record.
-        careful: JSON only: some record has undeclared, repeated or mistyped members, so look at each.
+        check_keys: JSON only: some record has undeclared, repeated or mistyped members, so look at each.
     """
 
     columns: frozenset[str] | None = None
     object_key: tuple[str, ...] = ()
     envelope: bool = False
-    careful: bool = False
+    check_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Compiler:
         if members is None:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
-        known = Holder(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
+        known = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
         return ObjectList(lists.parts(mapped.word), known, column_type(self.table, path), self.shared, casts.checked)
 
     def _texts(self) -> Iterator[str]:
@@ -307,8 +307,8 @@ class Compiler:
 
     # -- what is left over --------------------------------------------------------------------------------------------
     @cached_property
-    def _leftovers(self) -> Leftovers:
-        leftovers = Leftovers(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
+    def _leftovers(self) -> Unmapped:
+        leftovers = Unmapped(self.mapper.shape, self.batch, self.column, frozenset(self.mapper.drop))
         for path in self.paths:
             for use, events in self._uses(path):
                 value = f"v{self.numbers[path]}"
@@ -359,7 +359,7 @@ class Compiler:
 
     def _unlisted(self) -> Iterator[tuple[str, str]]:
         """Source path and SQL for the text there that is not among those the mapper lists."""
-        for name, texts in self.mapper.listed.items():
+        for name, texts in self.mapper.known_values.items():
             column = self.column(tuple(name.split(".")))
             if column != ABSENT:
                 known = ", ".join(sqltext.text(text) for text in texts)
@@ -483,9 +483,9 @@ class Compiler:
 
     def _problems(self) -> str:
         problems = validate.listing(self._checks[1], warnings=False)
-        return (
-            f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END" if self.batch.careful else problems
-        )
+        if not self.batch.check_keys:
+            return problems
+        return f"CASE WHEN _repeated IS NOT NULL THEN [_repeated] ELSE {problems} END"
 
     def _filled(self, number: int) -> pa.Schema:
         """The table's columns, lists of objects only with the members that an event map fills: others need no check."""
@@ -503,7 +503,7 @@ class Compiler:
         keys = "".join(f", _key_{name}" for name in self.batch.object_key)
         envelope = ", _envelope" if self.batch.envelope else ""
         parsed = f"SELECT _object, _record{keys}{envelope}, _raw, from_json(_raw, {shape.json_spec}) AS r"
-        if not self.batch.careful:
+        if not self.batch.check_keys:
             return f"{parsed} FROM batch"
         repeated = (
             "list_filter(list_transform(k, lambda names: "

@@ -31,7 +31,7 @@ Cast = Callable[[str, str, tuple[int, int] | None], str | None]
 
 
 @dataclass(frozen=True)
-class Holder:
+class ObjectSchema:
     """What the elements are: an OCSF object in one version, under some profiles."""
 
     facts: schema.Schema
@@ -60,7 +60,7 @@ class Taken:
 
     path: str
     sql: str
-    weak: bool
+    is_default: bool
     default: str | None = None
 
 
@@ -78,7 +78,7 @@ class Sibling:
         return [(key, caption) for key, caption in known if int(key) != captions.OTHER]
 
     @property
-    def weak(self) -> bool:
+    def is_default(self) -> bool:
         """Whether it makes no object exist: it is always there."""
         return self.attribute.required
 
@@ -99,7 +99,7 @@ class ObjectList:
     def __init__(
         self,
         parts: Sequence[lists.Each],
-        holder: Holder,
+        holder: ObjectSchema,
         kind: pa.DataType,
         record: Resolver,
         cast: Cast,
@@ -185,20 +185,20 @@ class ObjectList:
                 continue
             sql = self._text(texts, path)
             there = self._presence(path, sql, taken)
-            weak = not any(there)
+            is_default = not any(there)
             if path.endswith("_dt") and pa.types.is_timestamp(self._column(path) or pa.null()):
-                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *there, weak=weak)
+                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *there, is_default=is_default)
             elif self._column(path) is not None:
-                yield path, Leaf(sql, *there, weak=weak)
+                yield path, Leaf(sql, *there, is_default=is_default)
             if path.endswith("_dt") and self._column(plain := path.removesuffix("_dt")) is not None:
-                yield plain, Leaf(f"({sql})::BIGINT // 1000", *there, weak=weak)
+                yield plain, Leaf(f"({sql})::BIGINT // 1000", *there, is_default=is_default)
         for path, sibling in self.siblings.items():
             number = self._text(texts, sibling.id)
             branches = " ".join(f"WHEN '{key}' THEN {sqltext.text(caption)}" for key, caption in sibling.captions)
             told = f"CASE {number} {branches} END"
             sql = f"coalesce({self._text(texts, path)}, {told})" if path in texts else told
-            there = ((), ()) if sibling.weak else self._presence(sibling.id, number, taken)
-            yield path, Leaf(sql, *there, weak=not any(there))
+            there = ((), ()) if sibling.is_default else self._presence(sibling.id, number, taken)
+            yield path, Leaf(sql, *there, is_default=not any(there))
 
     def _text(self, texts: Sequence[str], path: str) -> str:
         return f"{self.flat}.v[{texts.index(path) + 1}]"
@@ -208,14 +208,14 @@ class ObjectList:
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Texts and tests that make an object with this value exist (see `Leaf`)."""
         found = [(number, value) for number, part in enumerate(taken) for value in part if value.path == path]
-        if all(value.weak for _, value in found):
+        if all(value.is_default for _, value in found):
             return (), ()
-        weak = [str(number) for number, value in found if value.weak]
+        is_default = [str(number) for number, value in found if value.is_default]
         defaults: dict[str | None, list[str]] = {}
         for number, value in found:
-            if not value.weak:
+            if not value.is_default:
                 defaults.setdefault(value.default, []).append(str(number))
-        if not weak and set(defaults) == {None}:
+        if not is_default and set(defaults) == {None}:
             return (sql,), ()
         tests = [f"{sql} IS NOT NULL"] if None in defaults or len(defaults) > 1 else []
         for default, numbers in defaults.items():
@@ -223,8 +223,8 @@ class ObjectList:
                 elsewhere = [f"{self.flat}.p NOT IN ({', '.join(numbers)})"] if len(defaults) > 1 else []
                 tests.append(" OR ".join([f"{sql} <> {sqltext.text(default)}", *elsewhere]))
         tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
-        if weak:
-            tests.append(f"{self.flat}.p NOT IN ({', '.join(weak)})")
+        if is_default:
+            tests.append(f"{self.flat}.p NOT IN ({', '.join(is_default)})")
         return (), (f"({' AND '.join(tests)})",)
 
     @property
@@ -260,8 +260,8 @@ class ObjectList:
         for path, (attribute, word) in fields.items():
             default = self._default(attribute, word)
             for name, sql in self._values(path, attribute, word, fields.keys(), element):
-                weak = word.is_constant or (default is not None and name != path)
-                found.append(Taken(name, sql, weak, default))
+                is_default = word.is_constant or (default is not None and name != path)
+                found.append(Taken(name, sql, is_default, default))
         return found
 
     def _default(self, attribute: schema.Attribute, word: Word) -> str | None:
@@ -327,7 +327,7 @@ class ObjectList:
             members = self.holder.facts.members(attribute)
             if members is None:
                 raise MappingError(f"{path}: OCSF {self.holder.facts.version} declares no members")
-            inner = Holder(self.holder.facts, members, self.holder.profiles)
+            inner = ObjectSchema(self.holder.facts, members, self.holder.profiles)
             sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
             text = word.sql(element)

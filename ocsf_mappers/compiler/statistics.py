@@ -29,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).days
 
 
-class Novelty(StrEnum):
+class DriftKind(StrEnum):
     """Why something is news.
 
     member: a name that the mapper's record type does not declare. open_member: a name inside a member whose content
@@ -44,7 +44,7 @@ class Novelty(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class News:
+class SchemaDrift:
     """One thing that may be new.
 
     Args:
@@ -53,13 +53,13 @@ class News:
         text: The value or text; empty for members.
     """
 
-    kind: Novelty
+    kind: DriftKind
     name: str
     text: str = ""
 
 
 @dataclass
-class Sighting:
+class FirstSeen:
     """Where something stands.
 
     Args:
@@ -76,7 +76,7 @@ class Sighting:
 
 
 @dataclass
-class Census:
+class Statistics:
     """What the records of some events held, by day of the event, `YYYYMMDD`.
 
     Args:
@@ -91,9 +91,9 @@ class Census:
     mapped: Counter[tuple[str, str]] = field(default_factory=Counter)
     unmapped: Counter[tuple[str, str]] = field(default_factory=Counter)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    news: dict[News, Sighting] = field(default_factory=dict)
+    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
 
-    def add(self, other: Census) -> None:
+    def add(self, other: Statistics) -> None:
         """Counts later records as well."""
         self.events.update(other.events)
         self.mapped.update(other.mapped)
@@ -101,7 +101,7 @@ class Census:
         self.failed.update(other.failed)
         for news, sighting in other.news.items():
             if (known := self.news.get(news)) is None:
-                self.news[news] = Sighting(**vars(sighting))
+                self.news[news] = FirstSeen(**vars(sighting))
             else:
                 known.records += sighting.records
         self._bound()
@@ -115,9 +115,9 @@ class Census:
             self.news = dict(sorted(self.news.items(), key=_importance)[: 2 * KEPT_NAMES])
 
 
-def merged(parts: Iterable[Census]) -> Census:
+def merged(parts: Iterable[Statistics]) -> Statistics:
     """Several counts as one, in order."""
-    total = Census()
+    total = Statistics()
     for part in parts:
         total.add(part)
     return total
@@ -135,9 +135,9 @@ def bounded(counts: Counter[tuple[str, str]], kept: int) -> Counter[tuple[str, s
     return found
 
 
-def _importance(item: tuple[News, Sighting]) -> tuple[bool, int, News]:
+def _importance(item: tuple[SchemaDrift, FirstSeen]) -> tuple[bool, int, SchemaDrift]:
     news, sighting = item
-    return news.kind is Novelty.OPEN_MEMBER, -sighting.records, news
+    return news.kind is DriftKind.OPEN_MEMBER, -sighting.records, news
 
 
 def shortened(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NO_ENTRIES = 'NULL::STRUCT("key" VARCHAR, "value" VARCHAR)[]'
 
 
-class Leftovers:
+class Unmapped:
     """Collects what the mapping uses, then writes the SQL for what remains.
 
     Args:
@@ -123,7 +123,7 @@ class Leftovers:
         found = []
         if self.batch.envelope:
             found.append(("_envelope IS NOT NULL", _pair("envelope", "_envelope", "NULL")))
-        if not self.batch.careful:
+        if not self.batch.check_keys:
             return found
         for number, (path, names) in enumerate(self.shape.objects.items(), start=1):
             declared = sqltext.texts(names)

@@ -89,12 +89,12 @@ class Batch:
         chunks = [pa.DictionaryArray.from_arrays(chunk, dictionary) for chunk in self.records["_object"].chunks]
         return pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
 
-    def shape(self, mapper: Mapper, *, careful: bool) -> BatchShape:
+    def shape(self, mapper: Mapper, *, check_keys: bool) -> BatchShape:
         """What the compiler has to know of the columns."""
         present = set(self.records.column_names)
         keys = tuple(name for name in OBJECT_KEY_COLUMNS if f"_key_{name}" in present)
         if self.is_json:
-            return BatchShape(object_key=keys, envelope="_envelope" in present, careful=careful)
+            return BatchShape(object_key=keys, envelope="_envelope" in present, check_keys=check_keys)
         declared = (path[0] for path in mapper.shape.leaves)
         return BatchShape(frozenset(name for name in declared if tabular.column_name(name) in present), keys)
 

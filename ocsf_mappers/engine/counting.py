@@ -16,10 +16,10 @@ from ocsf_mappers.compiler.statistics import (
     BITS,
     KEPT_NAMES,
     OTHER,
-    Census,
-    News,
-    Novelty,
-    Sighting,
+    DriftKind,
+    FirstSeen,
+    SchemaDrift,
+    Statistics,
     bounded,
     day_name,
     shortened,
@@ -47,7 +47,7 @@ def count(
     unmapped: pa.Array,
     objects: Sequence[str],
     carried: Carried | None = None,
-) -> Census:
+) -> Statistics:
     """Counts the records of some events.
 
     Args:
@@ -60,9 +60,9 @@ def count(
         carried: Where members hold something; without it `Program.census` says so.
     """
     if not length:
-        return Census()
+        return Statistics()
     rows = _Rows(program, columns, length, objects)
-    census = Census()
+    census = Statistics()
     for (day, _), events in zip(rows.groups, rows.per_group(), strict=True):
         census.events[day] += events
     left = _count_unmapped(census, rows, shape, unmapped)
@@ -132,9 +132,9 @@ class _Rows:
     def day(self, row: int) -> str:
         return self.groups[0 if self.codes is None else int(self.codes[row])][0]
 
-    def sighting(self, records: int, row: int) -> Sighting:
+    def sighting(self, records: int, row: int) -> FirstSeen:
         where, number = (_at(self.columns[name], row) for name in ("_object", "_record"))
-        return Sighting(records, self.objects[where], number, self.day(row))
+        return FirstSeen(records, self.objects[where], number, self.day(row))
 
 
 def _at(column: Column, row: int) -> Any:
@@ -148,7 +148,7 @@ def _first(codes: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return first
 
 
-def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> dict[str, list[int]]:
+def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> dict[str, list[int]]:
     """Counts names in `unmapped`, and gives how often each stands there in each group."""
     offsets = np.asarray(unmapped.offsets)
     keys = unmapped.keys.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
@@ -167,7 +167,7 @@ def _count_unmapped(census: Census, rows: _Rows, shape: RecordShape, unmapped: p
             row = int(np.searchsorted(offsets - offsets[0], first[number], side="right")) - 1
             kind, name = kinds(names[number]), shortened(names[number])
             if kind is not None:
-                census.news.setdefault(News(kind, name), rows.sighting(int(totals[number]), row))
+                census.news.setdefault(SchemaDrift(kind, name), rows.sighting(int(totals[number]), row))
     places = codes
     if rows.codes is not None:
         places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
@@ -233,10 +233,10 @@ def _kinds(shape: RecordShape) -> Any:
     declared = _declared(shape)
     opened = tuple(f"{name}." for name, is_json in declared.items() if is_json)
 
-    def kind(name: str) -> Novelty | None:
+    def kind(name: str) -> DriftKind | None:
         if name in declared:
             return None
-        return Novelty.OPEN_MEMBER if name.startswith((*opened, *AROUND)) else Novelty.MEMBER
+        return DriftKind.OPEN_MEMBER if name.startswith((*opened, *AROUND)) else DriftKind.MEMBER
 
     return kind
 
@@ -269,7 +269,7 @@ def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
             yield name, (counted[key] @ held.astype(np.int64)).tolist()
 
 
-def _count_failed(census: Census, rows: _Rows) -> None:
+def _count_failed(census: Statistics, rows: _Rows) -> None:
     failed = rows.column("_failed")
     if failed.null_count == len(failed):
         return
@@ -279,10 +279,10 @@ def _count_failed(census: Census, rows: _Rows) -> None:
             census.failed[rows.day(int(row)), name] += 1
 
 
-def _count_values(census: Census, rows: _Rows) -> None:
+def _count_values(census: Statistics, rows: _Rows) -> None:
     for name, column in rows.program.unlisted.items():
         if rows.columns[column].values.null_count < len(rows.columns[column].values):
-            _note(census, rows, Novelty.VALUE, name, rows.column(column))
+            _note(census, rows, DriftKind.VALUE, name, rows.column(column))
     for path, caption in rows.program.captions.items():
         if caption.other is None or not any(caption.telling):
             continue
@@ -292,10 +292,10 @@ def _count_values(census: Census, rows: _Rows) -> None:
         if texts.null_count < len(texts) and not all(caption.telling):
             telling = pa.array(np.array(caption.telling, bool)[rows.numbers(EVENT_MAP)])
             texts = pc.if_else(telling, texts, pa.scalar(None, pa.string()))
-        _note(census, rows, Novelty.ENUM_TEXT, path, texts)
+        _note(census, rows, DriftKind.ENUM_TEXT, path, texts)
 
 
-def _note(census: Census, rows: _Rows, kind: Novelty, name: str, texts: pa.Array) -> None:
+def _note(census: Statistics, rows: _Rows, kind: DriftKind, name: str, texts: pa.Array) -> None:
     if texts.null_count == len(texts):
         return
     there = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
@@ -305,4 +305,4 @@ def _note(census: Census, rows: _Rows, kind: Novelty, name: str, texts: pa.Array
     for number in _largest(np.flatnonzero(totals).tolist(), totals):
         text = shortened(coded.dictionary[number].as_py())
         row = int(there[first[number]])
-        census.news.setdefault(News(kind, name, text), rows.sighting(int(totals[number]), row))
+        census.news.setdefault(SchemaDrift(kind, name, text), rows.sighting(int(totals[number]), row))

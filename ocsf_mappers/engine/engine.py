@@ -179,7 +179,7 @@ class Engine:
 
     def _over_values(self, batch: Batch, *, ordered: bool) -> tuple[Mapped, np.ndarray[Any, Any]]:
         """What is computed once for equal values, and a boolean a record: whether it is left to the other way."""
-        shape = batch.shape(self.mapper, careful=False)
+        shape = batch.shape(self.mapper, check_keys=False)
         plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validate)
         if plan.size > MOST_SQL:
             return self._nothing(), np.ones(len(batch), bool)
@@ -268,7 +268,7 @@ class Engine:
         return batch.filter(valid), broken.rejects(["the record is not valid JSON"] * len(broken))
 
     def _run(self, batch: Batch) -> Mapped:
-        shape = batch.shape(self.mapper, careful=batch.is_json and self._needs_care(batch))
+        shape = batch.shape(self.mapper, check_keys=batch.is_json and self._needs_care(batch))
         program = self._program(shape)
         found = self._query(program.sql, batch)
         failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)

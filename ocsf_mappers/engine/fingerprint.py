@@ -23,7 +23,7 @@ def fingerprint(mapper: Mapper, version: str) -> str:
 @lru_cache(maxsize=128)
 def _fingerprint(mapper: Mapper, version: str, code: bytes) -> str:
     columns = frozenset(path[0] for path in mapper.shape.leaves)
-    json = BatchShape(object_key=OBJECT_KEY_COLUMNS, envelope=True, careful=True)
+    json = BatchShape(object_key=OBJECT_KEY_COLUMNS, envelope=True, check_keys=True)
     shapes = (json, BatchShape(columns, OBJECT_KEY_COLUMNS))
     digest = hashlib.sha256(code)
     digest.update(repr(mapper.readers).encode())

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ocsf_mappers.compiler import statistics
-from ocsf_mappers.compiler.statistics import Census
+from ocsf_mappers.compiler.statistics import Statistics
 from ocsf_mappers.readers.column import alike
 
 REJECTS = pa.schema(
@@ -44,7 +44,7 @@ class Mapped:
     rejects: pa.Table
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
-    census: Census = field(default_factory=Census)
+    census: Statistics = field(default_factory=Statistics)
     fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property

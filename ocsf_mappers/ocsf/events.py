@@ -20,7 +20,7 @@ from ocsf_mappers.readers.json_split import split
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """What is wrong with one event: its number in the file (from 1), whether it is only a warning, and what."""
 
     event: int
@@ -28,7 +28,7 @@ class Finding:
     says: str
 
 
-def check_table(events: pa.Table) -> Iterator[Finding]:
+def check_table(events: pa.Table) -> Iterator[Violation]:
     """Findings for events in columns; structs are entered by name."""
     with _connection() as con:
         con.register("events", events.append_column("_event", pa.array(range(1, len(events) + 1), pa.int64())))
@@ -41,7 +41,7 @@ def check_table(events: pa.Table) -> Iterator[Finding]:
         )
 
 
-def check_json(lines: list[str]) -> Iterator[Finding]:
+def check_json(lines: list[str]) -> Iterator[Violation]:
     """Findings for events as JSON text, one an item."""
     with _connection() as con:
         table = pa.table(
@@ -49,7 +49,7 @@ def check_json(lines: list[str]) -> Iterator[Finding]:
         )
         con.register("raw", table)
         for (number,) in con.sql("SELECT _event FROM raw WHERE NOT coalesce(json_valid(_raw), false)").fetchall():
-            yield Finding(number, False, "not valid JSON")
+            yield Violation(number, False, "not valid JSON")
         con.execute(
             "CREATE TEMP TABLE parsed AS SELECT _event, _raw, json_extract_string(_raw, '$.metadata.version') AS _v, "
             "json_extract_string(_raw, '$.class_uid') AS _c, "
@@ -101,12 +101,12 @@ def _identify(version: str | None, class_uid: object) -> tuple[schema.Schema, sc
     return (facts, found) if found is not None else f"class_uid: {class_uid!r} is no class of OCSF {version}"
 
 
-def _all_of(con: duckdb.DuckDBPyConnection, relation: str, where: str, says: str) -> Iterator[Finding]:
+def _all_of(con: duckdb.DuckDBPyConnection, relation: str, where: str, says: str) -> Iterator[Violation]:
     for (number,) in con.sql(f"SELECT _event FROM {relation} WHERE {where} ORDER BY _event").fetchall():
-        yield Finding(number, False, says)
+        yield Violation(number, False, says)
 
 
-def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema) -> Iterator[Finding]:
+def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema) -> Iterator[Violation]:
     con.execute(f"CREATE TEMP VIEW told AS {query}")
     groups = con.sql("SELECT _v, _c, _p, count(*) FROM told GROUP BY ALL ORDER BY min(_event)").fetchall()
     for version, class_uid, profiles, _ in groups:
@@ -120,14 +120,14 @@ def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema
         yield from _run(con, f"SELECT * FROM told WHERE {where}", checks)
 
 
-def _run(con: duckdb.DuckDBPyConnection, relation: str, checks: list[validate.Check]) -> Iterator[Finding]:
+def _run(con: duckdb.DuckDBPyConnection, relation: str, checks: list[validate.Check]) -> Iterator[Violation]:
     errors, warnings = validate.listing(checks, warnings=False), validate.listing(checks, warnings=True)
     query = f"SELECT _event, ({errors})::VARCHAR[], ({warnings})::VARCHAR[] FROM ({relation}) ORDER BY _event"
     for number, wrong, doubtful in con.sql(query).fetchall():
         for says in wrong or ():
-            yield Finding(number, False, says)
+            yield Violation(number, False, says)
         for says in doubtful or ():
-            yield Finding(number, True, says)
+            yield Violation(number, True, says)
 
 
 # -- JSON into columns ------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _check_json_group(
     where: str,
     found: tuple[schema.Schema, schema.EventClass],
     profiles: tuple[str, ...],
-) -> Iterator[Finding]:
+) -> Iterator[Violation]:
     facts, event_class = found
     rows = con.sql(f"SELECT json_group_structure(_raw::JSON)::VARCHAR FROM parsed WHERE {where}").fetchall()
     structure = orjson.loads(rows[0][0])
@@ -162,7 +162,7 @@ def _check_json_group(
     for path, says, test in wrong:
         name = path.removeprefix("$.")
         for (number,) in con.sql(f"SELECT _event FROM parsed WHERE {where} AND {test} ORDER BY _event").fetchall():
-            yield Finding(number, False, f"{name}: {says}")
+            yield Violation(number, False, f"{name}: {says}")
     yield from _run(con, relation, validate.checks(facts, [(event_class, profiles)], columns))
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
-from ocsf_mappers.readers.entries import Entries, Told
+from ocsf_mappers.readers.entries import Entries, EntryLines
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.json_split import KEPT_BYTES
@@ -66,9 +66,9 @@ class DelimitedInJson:
                 chunk, carried = _carried_lines(chunk)
                 yield from self._lines(self.text, carried)
             if self.entries is not None and len(chunk.records):
-                told = self.entries.told(chunk.records["_raw"])
-                yield from _entries(self.entries, told, chunk.records.filter(pa.array(told.rows)))
-                chunk = replace(chunk, records=chunk.records.filter(pa.array(~told.rows)))
+                found = self.entries.lines_of(chunk.records["_raw"])
+                yield from _entries(self.entries, found, chunk.records.filter(pa.array(found.is_entry)))
+                chunk = replace(chunk, records=chunk.records.filter(pa.array(~found.is_entry)))
             yield from self._columns(chunk)
 
     def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
@@ -134,14 +134,14 @@ class DelimitedInJson:
         return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
 
 
-def _entries(entries: Entries, told: Told, records: pa.Table) -> Iterator[Chunk]:
+def _entries(entries: Entries, texts: EntryLines, records: pa.Table) -> Iterator[Chunk]:
     """Entries of a journal as their lines and the members beside these; only those that are records are taken apart."""
     numbers = records["_record"].to_numpy()
     whole = [(raw, around) for _, raw, around in _rows(records)]
     bad: list[Bad] = []
     dropped: Counter[str] = Counter()
     found: list[tuple[int, _Members, str]] = []
-    for chunk in entries.lines.of_texts(told.lines, numbers):
+    for chunk in entries.lines.of_texts(texts.lines, numbers):
         dropped.update(chunk.dropped)
         bad += [
             replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])) for item in chunk.bad
@@ -151,8 +151,8 @@ def _entries(entries: Entries, told: Told, records: pa.Table) -> Iterator[Chunk]
             row = int(np.searchsorted(numbers, number))
             raw, around = whole[row]
             text = _document(raw, around)
-            if not told.said[row]:
-                bad.append(Bad(number, entries.unsaid, text))
+            if not texts.has_text[row]:
+                bad.append(Bad(number, entries.missing_text, text))
                 continue
             try:
                 members = _members(raw)

@@ -20,18 +20,18 @@ SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
-class Told:
+class EntryLines:
     """Some entries as lines.
 
     Args:
-        rows: Which of the records are entries.
+        is_entry: Which of the records are entries.
         lines: The line of each of them.
-        said: For each whether it has the last part.
+        has_text: For each of them whether it has the last part.
     """
 
-    rows: Flags
+    is_entry: Flags
     lines: pa.Array
-    said: Flags
+    has_text: Flags
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Entries:
     prefix: str
 
     @property
-    def unsaid(self) -> str:
+    def missing_text(self) -> str:
         """Why an entry without the last part is bad."""
         return f"the entry has no text in {' or '.join(self.parts[-1])}"
 
-    def told(self, records: pa.ChunkedArray) -> Told:
+    def lines_of(self, records: pa.ChunkedArray) -> EntryLines:
         """The entries among some records.
 
         Args:
@@ -76,8 +76,8 @@ class Entries:
         own = pa.array(rows)
         parts = [pc.coalesce(*(texts[name].filter(own) for name in names)) for names in self.parts]
         filled = [pc.fill_null(part, "") for part in parts]
-        said = pc.not_equal(filled[-1], "").to_numpy(zero_copy_only=False)
-        return Told(rows, pc.binary_join_element_wise(*filled, SEPARATOR), said)
+        has_text = pc.not_equal(filled[-1], "").to_numpy(zero_copy_only=False)
+        return EntryLines(rows, pc.binary_join_element_wise(*filled, SEPARATOR), has_text)
 
     def beside(self, members: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
         """The members of an entry that its line does not say, under the names of their columns.

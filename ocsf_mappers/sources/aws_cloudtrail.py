@@ -350,7 +350,7 @@ MAPPER = Mapper(
         "CloudTrail-Aggregated": "aggregated events are summaries of events that other files hold",
     },
     duplicate_key=("metadata.uid", "cloud.account.uid"),
-    listed={"eventVersion": "1.0 1.00 1.01 1.02 1.03 1.04 1.05 1.06 1.07 1.08 1.09 1.10 1.11".split()},
+    known_values={"eventVersion": "1.0 1.00 1.01 1.02 1.03 1.04 1.05 1.06 1.07 1.08 1.09 1.10 1.11".split()},
     observables={
         "src_endpoint.domain": "Hostname",
         "resources.uid": "Resource UID",  # marked by the schema after 1.1.0 only; AWS lists them there too

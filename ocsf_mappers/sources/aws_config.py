@@ -171,7 +171,7 @@ MAPPER = Mapper(
     ),
     # a snapshot tells items of the history again
     duplicate_key=("metadata.uid", "cloud.account.uid"),
-    listed={
+    known_values={
         "newEvaluationResult.complianceType": ["COMPLIANT", "NON_COMPLIANT", "NOT_APPLICABLE", "INSUFFICIENT_DATA"],
     },
     observables={"entity.uid": "Resource UID", "resource.uid": "Resource UID", "resources.uid": "Resource UID"},

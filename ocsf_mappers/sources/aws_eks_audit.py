@@ -105,7 +105,7 @@ MAPPER = Mapper(
     ]),
     table="eks_audit",
     duplicate_key=("metadata.uid",),
-    listed={"apiVersion": ["audit.k8s.io/v1", "audit.k8s.io/v1beta1"], "stage": ["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]},
+    known_values={"apiVersion": ["audit.k8s.io/v1", "audit.k8s.io/v1beta1"], "stage": ["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]},
     drop={"kind": "it is Event in every record of the log"},
     observables={"resources.uid": "Resource UID"},
     events=[

@@ -63,7 +63,7 @@ MAPPER = Mapper(
     record=text_struct(f"envelope.owner {FIELDS} client_ip client_port destination_ip destination_port"),
     table="nlb",
     sorted_by=["src_endpoint.ip"],
-    listed={"version": ["2.0"], "type": ["tls"]},
+    known_values={"version": ["2.0"], "type": ["tls"]},
     events=[
         EventMap("network_activity", profiles=("cloud", "load_balancer"), fields={
             # classification

@@ -69,7 +69,7 @@ MAPPER = Mapper(
         pa.field("additional_properties", JSON),
     ]),
     table="route53",
-    listed={"version": ["1.000000", "1.100000"]},
+    known_values={"version": ["1.000000", "1.100000"]},
     observables={
         "src_endpoint.instance_uid": "Resource UID",
         "dst_endpoint.instance_uid": "Resource UID",

@@ -91,7 +91,7 @@ MAPPER = Mapper(
     ],
     record=text_struct(FIELDS),
     table="vpc_flow",
-    listed={"version": "2 3 4 5 6 7 8 9 10".split()},
+    known_values={"version": "2 3 4 5 6 7 8 9 10".split()},
     observables={"src_endpoint.instance_uid": "Resource UID", "dst_endpoint.instance_uid": "Resource UID"},
     events=[
         EventMap("network_activity", profiles=("cloud", "security_control"), fields={

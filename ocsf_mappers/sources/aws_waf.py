@@ -124,7 +124,7 @@ MAPPER = Mapper(
     table="waf",
     blank=("", "-"),
     duplicate_key=("metadata.product.feature.uid", "http_request.uid", "time", "firewall_rule.uid"),
-    listed={"formatVersion": ["1"], "action": list(ACTIONS)},
+    known_values={"formatVersion": ["1"], "action": list(ACTIONS)},
     observables={
         "dst_endpoint.uid": "Resource UID",
         "http_request.url.hostname": (),  # dst_endpoint.hostname is the same

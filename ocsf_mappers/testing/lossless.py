@@ -14,8 +14,8 @@ import pyarrow as pa
 from ocsf_mappers import PROTOCOL_NUMBERS, Mapper, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing.samples import Json, leaves, named_rows
-from ocsf_mappers.vocabulary.claims import Compare, IsIn, Test
 from ocsf_mappers.vocabulary.expr import as_word
+from ocsf_mappers.vocabulary.predicates import Compare, IsIn, Test
 from ocsf_mappers.vocabulary.texts import Epoch, Extract, Iso8601, Replace, ReplacePrefix
 from ocsf_mappers.vocabulary.values import Coalesce, Column, Sql
 from ocsf_mappers.vocabulary.values import Json as Member
@@ -104,13 +104,13 @@ def _chosen_from(word: Word) -> Iterator[str]:
 @cache
 def steering(source: str) -> frozenset[str]:
     """Source paths whose values decide how a record is mapped, or only mean something as they are, such as times."""
-    claims = (Compare, IsIn, Test, Replace, ReplacePrefix, Epoch, Iso8601, Sql, Extract)
+    predicates = (Compare, IsIn, Test, Replace, ReplacePrefix, Epoch, Iso8601, Sql, Extract)
     mapper = registry.load(source)
     given = [value for event in mapper.events for value in (*event.words.values(), event.where) if value is not None]
     found = set()
     for word in map(as_word, (*given, mapper.table_word)):
         for claim in word.every():
-            if isinstance(claim, claims):
+            if isinstance(claim, predicates):
                 found |= {path for inner in claim.every() if (path := _path(inner))}
     return frozenset(found)
 

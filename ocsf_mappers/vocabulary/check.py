@@ -85,7 +85,7 @@ def _checks(mapper: Mapper) -> Iterator[tuple[str, Callable[[], None]]]:
                 yield path, partial(_check_row, mapper, event, path + below, value)
     yield "table", partial(_check_columns, mapper, mapper.table_word)
     yield "observables", partial(_check_observables, mapper)
-    for name, paths in (("drop", mapper.drop), ("listed", mapper.listed)):
+    for name, paths in (("drop", mapper.drop), ("known_values", mapper.known_values)):
         for path in paths:
             yield name, partial(mapper.shape.check, tuple(path.split(".")))
 

@@ -24,7 +24,7 @@ from types import MethodType
 from typing import NoReturn, TypeAlias
 
 from ocsf_mappers.errors import MappingError, nearest
-from ocsf_mappers.vocabulary import claims, lists, texts, values
+from ocsf_mappers.vocabulary import lists, predicates, texts, values
 from ocsf_mappers.vocabulary.record import Path
 from ocsf_mappers.vocabulary.word import Word
 
@@ -132,46 +132,46 @@ class Expr:
     # -- claims -----------------------------------------------------------------------------------------------------
     def is_null(self) -> Expr:
         """Whether the value is missing."""
-        return Expr(claims.IsNull(self._word))
+        return Expr(predicates.IsNull(self._word))
 
     def is_not_null(self) -> Expr:
         """Whether there is a value."""
-        return Expr(claims.Not(claims.IsNull(self._word)))
+        return Expr(predicates.Not(predicates.IsNull(self._word)))
 
     def is_in(self, *texts: str) -> Expr:
         """Whether the text is one of these."""
-        return Expr(claims.IsIn(self._word, texts))
+        return Expr(predicates.IsIn(self._word, texts))
 
     def matches(self, pattern: str) -> Expr:
         """Whether an RE2 pattern is found anywhere in the text."""
-        return Expr(claims.Test("regexp_matches", self._word, pattern))
+        return Expr(predicates.Test("regexp_matches", self._word, pattern))
 
     def contains(self, text: str) -> Expr:
         """Whether the text contains this text."""
-        return Expr(claims.Test("contains", self._word, text))
+        return Expr(predicates.Test("contains", self._word, text))
 
     def starts_with(self, text: str) -> Expr:
         """Whether the text begins with this text."""
-        return Expr(claims.Test("starts_with", self._word, text))
+        return Expr(predicates.Test("starts_with", self._word, text))
 
     def ends_with(self, text: str) -> Expr:
         """Whether the text ends with this text."""
-        return Expr(claims.Test("ends_with", self._word, text))
+        return Expr(predicates.Test("ends_with", self._word, text))
 
     def __eq__(self, other: object) -> Expr:  # type: ignore[override]
-        return Expr(claims.Compare("=", self._word, as_word(other)))
+        return Expr(predicates.Compare("=", self._word, as_word(other)))
 
     def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return Expr(claims.Compare("<>", self._word, as_word(other)))
+        return Expr(predicates.Compare("<>", self._word, as_word(other)))
 
     def __and__(self, other: Expr) -> Expr:
-        return Expr(claims.Logic("AND", as_condition(self), as_condition(other)))
+        return Expr(predicates.Logic("AND", as_condition(self), as_condition(other)))
 
     def __or__(self, other: Expr) -> Expr:
-        return Expr(claims.Logic("OR", as_condition(self), as_condition(other)))
+        return Expr(predicates.Logic("OR", as_condition(self), as_condition(other)))
 
     def __invert__(self) -> Expr:
-        return Expr(claims.Not(as_condition(self)))
+        return Expr(predicates.Not(as_condition(self)))
 
     def __bool__(self) -> NoReturn:
         raise MappingError("an expression has no truth value yet: combine with & | ~ and test with when(...)")
@@ -200,7 +200,8 @@ class Obj:
             yield from self._words.items()
             return
         # A default is no value of its own.
-        there = claims.Not(claims.IsUnread(tuple(values.without_default(self._words[path]) for path in self._needs)))
+        needed = tuple(values.without_default(self._words[path]) for path in self._needs)
+        there = predicates.Not(predicates.IsUnread(needed))
         for path, word in self._words.items():
             yield path, word if path in self._needs else lists.where(word, there)
 
@@ -378,7 +379,7 @@ def as_condition(value: object) -> Word:
     Raises:
         MappingError: The value is not true or false of a record, such as a text, or a comparison of no column.
     """
-    if isinstance(value, Expr) and isinstance(value._word, claims.Claim | values.Sql):
+    if isinstance(value, Expr) and isinstance(value._word, predicates.Claim | values.Sql):
         return value._word
     shown = "this expression" if isinstance(value, Expr) else repr(value)
     raise MappingError(f'{shown} is no condition: compare a value, as in col.a == "x" or col.a.is_not_null()')

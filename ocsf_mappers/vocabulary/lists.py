@@ -25,7 +25,7 @@ class Every(Word):
     def sql(self, at: Resolver) -> str:
         raise TypeError("every() stands before each() only")
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"every({words.whole(self.inner)}, {self.path})"
 
 
@@ -44,7 +44,7 @@ class Each(Word):
     def sql(self, at: Resolver) -> str:
         raise TypeError("a list of objects needs the type of its elements")
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         fields = ", ".join(f"{path}: {words.of(value)}" for path, value in self.fields)
         return f"each({words.of(self.inner)}, {fields})"
 
@@ -92,7 +92,7 @@ class EachOf(Word):
             is_array = None if self.inner.is_list else f"{elements(self.inner.sql(at))} IS NOT NULL"
             yield from self.inner.consumed(at, both(condition, is_array))
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         said = [words.of(self.inner), *([self.path] if self.path else [])]
         said += [words.of(self.text)] if self.text else []
         said += [f"where {words.of(self.where)}"] if self.where else []

@@ -86,8 +86,8 @@ class Mapper:
             value looks like counts.
         duplicate_key: OCSF paths whose values together stand for one record, however often it is delivered; none where
             equal records may both be true.
-        listed: Source path -> every text that is known to stand there, such as the versions of the format. Another text
-            is mapped all the same, and told as news.
+        known_values: Source path -> every text that is known to stand there, such as the versions of the format.
+            Another text is mapped all the same, and reported as schema drift.
         blank: Texts that mean "not known" in this log: null wherever they are read.
         set_aside: How AWS's keys name a log -> reason, for objects in the same tree that hold no records of this log.
     """
@@ -101,7 +101,7 @@ class Mapper:
     drop: Mapping[str, str] = field(default_factory=dict)
     observables: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     duplicate_key: Sequence[str] = ()
-    listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    known_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     blank: Sequence[str] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
     sorted_by: Sequence[str] = ()

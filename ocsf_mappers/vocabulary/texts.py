@@ -48,8 +48,8 @@ class Replace(Word):
             known = ", ".join(sqltext.text(old) for old, _ in self.pairs)
             yield from self.inner.consumed(at, both(condition, f"{self.inner.sql(at)} IN ({known})"))
 
-    def said(self, words: Explained) -> str:
-        return _table_said("replace", self.inner, self.pairs, self.otherwise, words)
+    def explain(self, words: Explained) -> str:
+        return _explained_table("replace", self.inner, self.pairs, self.otherwise, words)
 
 
 class Classed(Word):
@@ -86,8 +86,8 @@ class ReplacePrefix(Classed):
         rest = self.otherwise.spelled(at, spelling)
         return f"CASE WHEN {self.inner.sql(at)} IS NULL THEN NULL {branches} ELSE {rest} END"
 
-    def said(self, words: Explained) -> str:
-        return _table_said("replace_prefix", self.inner, self.pairs, self.otherwise, words)
+    def explain(self, words: Explained) -> str:
+        return _explained_table("replace_prefix", self.inner, self.pairs, self.otherwise, words)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Prefix(Word):
         pattern = "^(?i)(" + "|".join(map(re.escape, self.prefixes)) + ")"
         return at.shared(self, f"lower(regexp_extract({self.inner.sql(at)}, {sqltext.text(pattern)}, 1))")
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"prefix({words.of(self.inner)}, {', '.join(map(quoted, self.prefixes))})"
 
 
@@ -121,7 +121,7 @@ class Lower(Word):
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         yield from self.inner.consumed(at, condition)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"lower({words.of(self.inner)})"
 
 
@@ -139,7 +139,7 @@ class Extract(Word):
     def passes_text(self) -> bool:
         return True
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"extract({words.of(self.inner)}, {words.pattern(self.pattern)})"
 
 
@@ -156,7 +156,7 @@ class Band(Classed):
         branches = " ".join(f"WHEN {number} >= {floor} THEN {spelling.constant(new)}" for floor, new in self.pairs)
         return f"CASE WHEN {number} IS NULL THEN NULL {branches} ELSE {self.otherwise.spelled(at, spelling)} END"
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         floors = ", ".join(f"from {floor} {quoted(new)}" for floor, new in self.pairs)
         return f"band({words.of(self.inner)}: {floors}, else {words.whole(self.otherwise)})"
 
@@ -171,7 +171,7 @@ class Millis(Word):
         seconds = f"try_cast({self.inner.sql(at)} AS DOUBLE)"
         return at.shared(self, f"CASE WHEN {seconds} >= 0 THEN try_cast(round(1000 * {seconds}) AS BIGINT) END")
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"seconds_to_millis({words.of(self.inner)})"
 
 
@@ -214,7 +214,7 @@ class Epoch(Word):
     def time_text(self, at: Resolver) -> str | None:
         return self.inner.sql(at)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"epoch_{_UNITS[self.micros]}({words.of(self.inner)})"
 
 
@@ -244,7 +244,7 @@ class Iso8601(Word):
     def time_text(self, at: Resolver) -> str | None:
         return self.inner.sql(at)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"iso8601({words.of(self.inner)})"
 
 
@@ -252,7 +252,7 @@ def _all_known(pairs: tuple[tuple[object, str], ...], otherwise: Word, known: Co
     return all(new in known for _, new in pairs) and otherwise.gives_only(known)
 
 
-def _table_said(
+def _explained_table(
     name: str, inner: Word, pairs: tuple[tuple[str, str], ...], otherwise: Word | None, words: Explained
 ) -> str:
     olds: dict[str, list[str]] = {}

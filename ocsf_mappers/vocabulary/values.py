@@ -43,7 +43,7 @@ class Column(Word):
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         yield Consumption(self.path, (), condition)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return ".".join((_SPECIAL.get(self.path[0], self.path[0]), *self.path[1:]))
 
 
@@ -83,7 +83,7 @@ class Literal(Word):
     def is_constant(self) -> bool:
         return True
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return quoted(self.value)
 
 
@@ -112,7 +112,7 @@ class ListOf(Word):
         for item in self.items:
             yield from item.consumed(at, condition)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"[{', '.join(map(words.of, self.items))}]"
 
 
@@ -141,7 +141,7 @@ class Json(Word):
         if isinstance(self.inner, Column):
             yield Consumption(self.inner.path, self.keys, condition)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return ".".join([words.whole(self.inner), *self.keys])
 
 
@@ -186,7 +186,7 @@ class Coalesce(Word):
         texts = [found for item in self.items if (found := item.time_text(at))]
         return f"coalesce({', '.join(texts)})"
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"coalesce({', '.join(map(words.whole, self.items))})"
 
 
@@ -208,7 +208,7 @@ class First(Coalesce):
         yield from super().results()
         yield self.otherwise
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"first({', '.join(map(words.whole, self.items))}, else {quoted(self.otherwise)})"
 
 
@@ -246,7 +246,7 @@ class Text(Word):
             others = " AND ".join(f"{other.sql(at)} IS NOT NULL" for other in self.items if other != item)
             yield from item.consumed(at, both(condition, others or None))
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         items = [f"{{{words.of(item)}}}" for item in self.items]
         return quoted("".join(map("".join, zip_longest(self.pieces, items, fillvalue=""))))
 
@@ -303,7 +303,7 @@ class Case(Word):
             earlier = " AND ".join(f"({miss}) IS NOT TRUE" for miss in missed)
             yield from self.otherwise.consumed(at, both(condition, earlier))
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         parts = [f"{words.whole(value)} when {words.of(test)}" for test, value in self.branches]
         return ", else ".join([*parts, *([] if self.otherwise is None else [words.whole(self.otherwise)])])
 
@@ -331,5 +331,5 @@ class Sql(Word):
         for read in self.reads if self.carries else ():
             yield from read.consumed(at, condition)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"sql({self.template.format(*map(words.of, self.reads))})"

@@ -168,7 +168,7 @@ class Word(ABC):
 
     # -- how it is explained ------------------------------------------------------------------------------------------
     @abstractmethod
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         """The word as readable text."""
 
     @property
@@ -185,11 +185,11 @@ class Explained:
 
     def of(self, word: Word) -> str:
         """The text of a word."""
-        return word.said(self)
+        return word.explain(self)
 
     def whole(self, word: Word) -> str:
         """The text as one operand."""
-        return word.said(self) if word.stands_alone else f"({word.said(self)})"
+        return word.explain(self) if word.stands_alone else f"({word.explain(self)})"
 
     def pattern(self, pattern: str) -> str:
         """The text of an RE2 pattern."""

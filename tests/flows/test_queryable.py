@@ -41,7 +41,7 @@ NOT_IN_ICEBERG = "quarantine"
 
 # -- what the lake has to hold ----------------------------------------------------------------------------------------
 @dataclass
-class Truth:
+class ExpectedState:
     """What becomes of the sample logs, from their goldens; of real logs only the sums are known.
 
     Args:
@@ -67,8 +67,8 @@ def real(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def truth(real: Path | None) -> Truth:
-    found, counts = Truth(), json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
+def truth(real: Path | None) -> ExpectedState:
+    found, counts = ExpectedState(), json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
     for source in FOLDERS:
         found.records[source] = counts["own"][source] + (counts["real"][source] if real else 0)
         found.rejects[source] = ALLOWED_REJECTS[source].total() if real else 0
@@ -314,7 +314,7 @@ DAMAGES: tuple[Callable[[Production], Damaged], ...] = (
 
 # -- the test ---------------------------------------------------------------------------------------------------------
 def test_four_sources_by_two_writers_are_queryable_and_again_after_each_damage(
-    production: Production, truth: Truth, ocsf_lake: RunCommand
+    production: Production, truth: ExpectedState, ocsf_lake: RunCommand
 ) -> None:
     told = ingested_by_two(production)
     # Each batch was one writer's, so what the two have counted is what there is.
@@ -351,7 +351,7 @@ def test_four_sources_by_two_writers_are_queryable_and_again_after_each_damage(
     assert_counts(production, truth, rows, ocsf_lake)
 
 
-def assert_counts(production: Production, truth: Truth, rows: dict[str, int], ocsf_lake: RunCommand) -> None:
+def assert_counts(production: Production, truth: ExpectedState, rows: dict[str, int], ocsf_lake: RunCommand) -> None:
     """What queries count by table and partition is what the goldens say, and the sums are those of the samples."""
     tables = sorted(rows.keys() - {NOT_IN_ICEBERG})
     keys = "region, accountid, eventday"

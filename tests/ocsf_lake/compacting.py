@@ -56,13 +56,13 @@ def ledger(settings: Settings, table: sa.Table) -> list[dict[str, Any]]:
 def die_at(step: str, nth: int = 1) -> Callable[[str, str], None]:
     left = [nth]
 
-    def reached(now: str, _: str) -> None:
+    def failpoint(now: str, _: str) -> None:
         if now == step:
             left[0] -= 1
             if left[0] == 0:
                 raise KilledError
 
-    return reached
+    return failpoint
 
 
 @contextmanager
@@ -70,5 +70,5 @@ def dying(monkeypatch: pytest.MonkeyPatch, step: str) -> Iterator[None]:
     """What is done here dies at a step."""
     with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - whatever it is
         for module in (batch, moving):
-            patched.setattr(module, "reached", die_at(step))
+            patched.setattr(module, "failpoint", die_at(step))
         yield

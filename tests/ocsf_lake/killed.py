@@ -18,11 +18,11 @@ class KilledError(BaseException):
 def killed_at(step: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is inside ends where a batch comes to a step, and fails the test when none comes there."""
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
+    def die(failpoint: str, _: str) -> None:
+        if failpoint == step:
             raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         with pytest.raises(KilledError):
             yield

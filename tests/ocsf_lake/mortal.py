@@ -37,13 +37,13 @@ for it for ever."""
 
 
 @dataclass
-class Mortals:
+class CrashHarness:
     """Children to be killed."""
 
     process: subprocess.Popen[str]
 
     @classmethod
-    def born(cls) -> Mortals:
+    def born(cls) -> CrashHarness:
         command = [sys.executable, str(Path(__file__))]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OCSF_LAKE_")}
         return cls(
@@ -71,15 +71,15 @@ class Mortals:
 
     def do(self, work: str, settings: dict[str, object], *given: str, **death: object) -> str:
         """Does one of `works` in a child; see `ingest`."""
-        return self._told(work, settings, given, death)[0]
+        return self._recognized(work, settings, given, death)[0]
 
     def steps(self, work: str, settings: dict[str, object], *given: str) -> list[str]:
         """The moments that one of `works` comes to, in their order, when nothing ends it."""
-        ended, steps = self._told(work, settings, given, {})
+        ended, steps = self._recognized(work, settings, given, {})
         assert ended == "done", ended
         return steps
 
-    def _told(
+    def _recognized(
         self, work: str, settings: dict[str, object], given: tuple[str, ...], death: dict[str, object]
     ) -> tuple[str, list[str]]:
         assert self.process.stdin is not None
@@ -215,7 +215,7 @@ class _Death:
         self.left = nth
         self.steps: list[str] = []
 
-    def reached(self, step: str, _: object = None) -> None:
+    def failpoint(self, step: str, _: object = None) -> None:
         self.steps.append(step)
         if step == self.step:
             self.left -= 1
@@ -229,33 +229,33 @@ class _Death:
         from ocsf_lake.storage import store
 
         for name, module in list(sys.modules.items()):
-            if name.startswith("ocsf_lake.") and hasattr(module, "reached"):
-                module.reached = self.reached
+            if name.startswith("ocsf_lake.") and hasattr(module, "failpoint"):
+                module.failpoint = self.failpoint
         plan, replace, put, link = Ledger.plan, Path.replace, store._put_local, os.link
 
         def planned(self_: Any, batches: Any, **instead_of: Any) -> Any:
             written = plan(self_, batches, **instead_of)
-            self.reached("planned")
+            self.failpoint("planned")
             return written
 
         def renaming(self_: Path, target: Any) -> Any:
-            self.reached("renaming")
+            self.failpoint("renaming")
             return replace(self_, target)
 
         def linking(source: Any, target: Any) -> None:
             link(source, target)
-            self.reached("linked")
+            self.failpoint("linked")
 
         def putting(path: Path, data: Any, umask: int) -> None:
             if self.step == "half a file" and self.left == 1:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_name(f".{path.name}.tmp").write_bytes(data.to_pybytes()[: data.size // 2])
-            self.reached("half a file")
+            self.failpoint("half a file")
             put(path, data, umask)
 
         Ledger.plan, Path.replace, store._put_local = planned, renaming, putting  # type: ignore[method-assign]
         os.link = linking
-        sa.event.listen(sa.Engine, "commit", lambda connection: self.reached("committing"))
+        sa.event.listen(sa.Engine, "commit", lambda connection: self.failpoint("committing"))
         if self.step in ICEBERG_STEPS:
             self._prepare_iceberg()
 
@@ -266,13 +266,13 @@ class _Death:
         output, commit = FsspecFileIO.new_output, Table._do_commit
 
         def writing(self_: FsspecFileIO, location: str) -> Any:
-            self.reached("iceberg file")
+            self.failpoint("iceberg file")
             return output(self_, location)
 
         def committing(self_: Table, *given: Any, **named: Any) -> None:
-            self.reached("iceberg commit")
+            self.failpoint("iceberg commit")
             commit(self_, *given, **named)
-            self.reached("iceberg committed")
+            self.failpoint("iceberg committed")
 
         FsspecFileIO.new_output, Table._do_commit = writing, committing  # type: ignore[method-assign]
 

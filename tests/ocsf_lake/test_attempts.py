@@ -21,7 +21,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_mappers.errors import RetriableError
 from tests.ocsf_lake.conftest import ON_BOTH, call, write
-from tests.ocsf_lake.mortal import Mortals
+from tests.ocsf_lake.mortal import CrashHarness
 from tests.ocsf_lake.test_ingest import rows
 
 Make = Callable[..., Settings]
@@ -44,7 +44,7 @@ def names(found: ingest.Summary) -> list[str]:
 @pytest.mark.slow
 # -- what ends the process --------------------------------------------------------------------------------------------
 def test_an_object_that_ends_the_process_costs_a_few_runs_and_itself(
-    mortals: Mortals, logs: Path, tmp_path: Path
+    mortals: CrashHarness, logs: Path, tmp_path: Path
 ) -> None:
     bounds = {"lake": str(tmp_path / "lake"), "batch_objects": 100}
     ended = [mortals.ingest(logs, bounds, reading="killer.json")]
@@ -64,7 +64,7 @@ def test_an_object_that_ends_the_process_costs_a_few_runs_and_itself(
     assert rows(found, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(30, 30)]
 
 
-def test_an_object_that_is_named_itself_is_tried_again(mortals: Mortals, logs: Path, tmp_path: Path) -> None:
+def test_an_object_that_is_named_itself_is_tried_again(mortals: CrashHarness, logs: Path, tmp_path: Path) -> None:
     bounds = {"lake": str(tmp_path / "lake"), "batch_objects": 1, "attempts": 2}
     for _ in range(2):  # the first time others are under way as well, the second time it is alone
         assert mortals.ingest(logs, bounds, reading="killer.json") == "killed"
@@ -74,7 +74,7 @@ def test_an_object_that_is_named_itself_is_tried_again(mortals: Mortals, logs: P
 
 
 def test_another_mapper_tries_again_by_itself(
-    mortals: Mortals, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mortals: CrashHarness, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounds = {"lake": str(tmp_path / "lake"), "batch_objects": 1, "attempts": 2}
     for _ in range(2):  # the first time others are under way as well, the second time it is alone
@@ -160,7 +160,7 @@ def test_an_interrupted_attempt_is_no_failure(logs: Path, settings: Make, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", interrupted)
+        patched.setattr(batch, "failpoint", interrupted)
         for _ in range(5):
             with pytest.raises(KeyboardInterrupt):
                 ingest.ingest([str(logs)], settings(), CLOUDTRAIL)

@@ -143,7 +143,7 @@ def test_a_batch_that_an_earlier_version_began_is_finished(
             raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         with pytest.raises(KilledError):
             read(logs, settings(**PARTS))
     left = files(settings())

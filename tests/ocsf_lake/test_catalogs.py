@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from ocsf_lake import config
 from ocsf_lake.catalogs import glue as glue_module
 from ocsf_lake.catalogs import iceberg_connection as iceberg_module
-from ocsf_lake.catalogs.base import Definition, Finding, HeldFile, Kind
+from ocsf_lake.catalogs.base import Definition, Drift, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog
@@ -47,17 +47,17 @@ def info(batch_id: str = BATCHES[0], day: str = "20250311", account: str = "1111
     return FileInfo(f"{place}/{batch_id}-00000-4001.parquet", partition, 4001, 1, 3, "0", 1, 2)
 
 
-class Truth:
+class ExpectedState:
     """A ledger as a test wants it."""
 
     def __init__(self, files: dict[str, list[FileInfo]] | None = None, open_batches: tuple[str, ...] = ()) -> None:
-        self.files = files or {}
+        self.batches = files or {}
         self.open_batches = open_batches
 
-    def held(self, table: str) -> list[HeldFile]:
+    def files(self, table: str) -> list[HeldFile]:
         return [
             HeldFile(file.path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
-            for batch_id, files in self.files.items()
+            for batch_id, files in self.batches.items()
             for file in files
             if file.partition.table == table
         ]
@@ -69,7 +69,7 @@ class Truth:
         return False
 
 
-def kinds(findings: list[Finding]) -> list[tuple[Kind, str]]:
+def kinds(findings: list[Drift]) -> list[tuple[Kind, str]]:
     return sorted((finding.kind, finding.item) for finding in findings)
 
 
@@ -149,7 +149,7 @@ def test_many_partitions_are_registered_in_batches_and_again_without_effect(glue
     assert max(sizes) <= 100
     assert sum(sizes) == 500
     assert glue.partitions("vpc_flow") == sorted(file.partition for file in files)
-    assert glue.check(VPC, Truth({BATCHES[0]: files})) == []
+    assert glue.check(VPC, ExpectedState({BATCHES[0]: files})) == []
 
 
 def test_a_partition_has_its_tables_columns_and_a_place_of_its_own(glue: GlueCatalog) -> None:
@@ -190,10 +190,10 @@ def test_partitions_left_behind_by_an_interruption_are_brought_up_by_the_next_ru
         patched.setattr(GlueCatalog, "_bring_partitions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             again(glue).create_or_evolve(wider)
-    truth = Truth({BATCHES[0]: [info()]})
-    assert kinds(glue.check(wider, truth)) == [(Kind.PARTITION_SCHEMA, "eu-west-1/111122223333/20250311")]
+    expected = ExpectedState({BATCHES[0]: [info()]})
+    assert kinds(glue.check(wider, expected)) == [(Kind.PARTITION_SCHEMA, "eu-west-1/111122223333/20250311")]
     again(glue).create_or_evolve(wider)
-    assert glue.check(wider, truth) == []
+    assert glue.check(wider, expected) == []
 
 
 def test_a_column_never_changes_its_type(glue: GlueCatalog) -> None:
@@ -226,17 +226,17 @@ def test_a_projection_registers_nothing_and_says_what_it_does_not_reach(place: P
         "s3://bucket/lake/aws/VPC_FLOW/2.0/region=${region}/accountId=${accountid}/eventDay=${eventday}"
     )
     assert glue.partitions("vpc_flow") == []
-    assert kinds(glue.check(VPC, Truth({BATCHES[0]: files}))) == [
+    assert kinds(glue.check(VPC, ExpectedState({BATCHES[0]: files}))) == [
         (Kind.PARTITION_UNREACHABLE, "eu-west-1/111122223333/unknown")
     ]
     glue.close()
 
 
-def test_check_finds_what_is_untrue_in_glue_and_repair_mends_it(glue: GlueCatalog) -> None:
-    truth = Truth({BATCHES[0]: [info(day=day) for day in DAYS[:4]]})
-    assert kinds(glue.check(VPC, truth)) == [(Kind.TABLE_MISSING, "vpc_flow")]
-    glue.repair(VPC, truth)
-    assert glue.check(VPC, truth) == []
+def test_check_finds_drift_in_glue_and_repair_mends_it(glue: GlueCatalog) -> None:
+    expected = ExpectedState({BATCHES[0]: [info(day=day) for day in DAYS[:4]]})
+    assert kinds(glue.check(VPC, expected)) == [(Kind.TABLE_MISSING, "vpc_flow")]
+    glue.repair(VPC, expected)
+    assert glue.check(VPC, expected) == []
     assert len(glue.partitions("vpc_flow")) == 4
     named = {"DatabaseName": glue.place.database, "TableName": "vpc_flow"}
     partitions = glue.glue.get_partitions(**named)["Partitions"]
@@ -260,7 +260,7 @@ def test_check_finds_what_is_untrue_in_glue_and_repair_mends_it(glue: GlueCatalo
         },
     )  # fmt: skip
     where = "eu-west-1/111122223333"
-    assert set(kinds(glue.check(VPC, truth))) == {
+    assert set(kinds(glue.check(VPC, expected))) == {
         (Kind.TABLE_SCHEMA, "time"),
         (Kind.PARTITION_MISSING, f"{where}/{DAYS[0]}"),
         (Kind.PARTITION_PLACE, f"{where}/{DAYS[1]}"),
@@ -269,8 +269,8 @@ def test_check_finds_what_is_untrue_in_glue_and_repair_mends_it(glue: GlueCatalo
         (Kind.PARTITION_SCHEMA, f"{where}/{DAYS[3]}"),
         (Kind.PARTITION_EMPTY, f"{where}/20260101"),
     }
-    again(glue).repair(VPC, truth)
-    assert glue.check(VPC, truth) == []
+    again(glue).repair(VPC, expected)
+    assert glue.check(VPC, expected) == []
 
 
 class Stub:
@@ -447,7 +447,7 @@ def test_a_batch_is_one_snapshot_and_never_two(iceberg: IcebergCatalog, written:
             iceberg.register(batch_id, files)
     assert sorted(filter(None, snapshots_of(iceberg))) == sorted(batches)
     assert len(rows_of(iceberg)) == 60
-    assert iceberg.check(VPC, Truth(batches)) == []
+    assert iceberg.check(VPC, ExpectedState(batches)) == []
     assert {item.values[:2] for item in iceberg.partitions("vpc_flow")} == {
         ("eu-west-1", "012345678901"), ("eu-west-1", "111122223333"),
     }  # fmt: skip
@@ -603,17 +603,18 @@ def test_new_columns_and_members_reach_iceberg(iceberg: IcebergCatalog, written:
         iceberg.create_or_evolve(with_column(VPC, pa.field("more", pa.int64())))
 
 
-def test_check_finds_what_is_untrue_in_iceberg_and_repair_mends_it(iceberg: IcebergCatalog, written: Path) -> None:
+def test_check_finds_drift_in_iceberg_and_repair_mends_it(iceberg: IcebergCatalog, written: Path) -> None:
     batches = files_of(written)
-    truth = Truth(batches)
-    assert kinds(iceberg.check(VPC, truth)) == [(Kind.TABLE_MISSING, "vpc_flow")]
+    expected = ExpectedState(batches)
+    assert kinds(iceberg.check(VPC, expected)) == [(Kind.TABLE_MISSING, "vpc_flow")]
     (first, files), (second, _) = sorted(batches.items())[:2]
     iceberg.create_or_evolve(VPC)
     iceberg.register(first, files)
-    wanted = Truth({second: batches[second]})
+    wanted = ExpectedState({second: batches[second]})
     found = iceberg.check(with_column(VPC, pa.field("more", pa.string())), wanted)
     assert {finding.kind for finding in found} == {Kind.TABLE_SCHEMA, Kind.FILE_UNREGISTERED, Kind.FILE_UNKNOWN}
-    assert {finding.kind for finding in iceberg.check(VPC, Truth(wanted.files, (first,)))} == {Kind.FILE_UNREGISTERED}
+    one_open = ExpectedState(wanted.files, (first,))
+    assert {finding.kind for finding in iceberg.check(VPC, one_open)} == {Kind.FILE_UNREGISTERED}
     iceberg.repair(VPC, wanted)
     assert iceberg.check(VPC, wanted) == []
     assert len(rows_of(iceberg)) == sum(file.rows for file in batches[second])

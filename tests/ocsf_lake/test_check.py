@@ -9,7 +9,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.catalogs import glue as glue_module
-from ocsf_lake.catalogs.base import Finding, Kind
+from ocsf_lake.catalogs.base import Drift, Kind
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
@@ -37,7 +37,7 @@ def settings(ready: Path) -> Settings:
     return config.load(lake=str(ready / "lake"), batch_objects=2, part_rows=25, catalogs=["iceberg"])
 
 
-def kinds(findings: list[Finding]) -> set[tuple[str, str]]:
+def kinds(findings: list[Drift]) -> set[tuple[str, str]]:
     return {(finding.where, finding.kind) for finding in findings}
 
 
@@ -88,7 +88,7 @@ def test_damage_is_found_and_mended(
         assert check.check(open_lake, deep=True) == []
         damage(lake)
         assert kinds(check.check(open_lake)) == found
-        assert not check.is_true(check.check(open_lake))
+        assert not check.consistent(check.check(open_lake))
         repair = check.sync(open_lake)
         assert (repair.left, repair.refused) == ([], [])
         assert check.check(open_lake, deep=True) == []
@@ -132,25 +132,25 @@ def test_a_file_whose_raw_objects_are_gone_is_not_made_worse(settings: Settings,
 
 
 @pytest.mark.parametrize("step", ["part", "written", "registered"])
-def test_work_under_way_is_no_untruth(
+def test_work_under_way_is_no_finding_that_counts(
     step: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config.load(lake=str(tmp_path / "lake"), batch_objects=2, part_rows=25, workers=1)
 
-    def die(reached: str, _: str) -> None:
-        if reached == step:
+    def die(failpoint: str, _: str) -> None:
+        if failpoint == step:
             raise KeyboardInterrupt
 
     vpc = str(logs / "AWSLogs" / "111122223333" / "vpcflowlogs")
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         patched.setattr(writer, "MOST_BYTES", -1)  # so that a part of the batch has files
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([vpc], settings, "aws_vpc_flow")
     with opened(settings) as lake:
         findings = check.check(lake)
         assert kinds(findings) == {("storage", Kind.FILE_UNFINISHED)}
-        assert check.is_true(findings)
+        assert check.consistent(findings)
         assert check.sync(lake).left == findings
     ingest.ingest([vpc], settings, "aws_vpc_flow")
     with opened(settings) as lake:

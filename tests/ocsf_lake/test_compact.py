@@ -318,7 +318,7 @@ def test_files_of_an_export_that_is_not_done_are_left_to_the_next_run(
         return export.export(*given, clock=lambda: datetime(2025, 3, 12, tzinfo=UTC)).events
 
     with monkeypatch.context() as patched:
-        patched.setattr(export, "reached", die_at("planned"))
+        patched.setattr(export, "failpoint", die_at("planned"))
         with pytest.raises(KilledError):
             send()
     summary = compact.compact(found)
@@ -338,17 +338,17 @@ def test_a_compaction_whose_late_file_an_export_takes_is_given_up_and_planned_an
         given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
         return export.export(*given, clock=lambda: datetime(2025, 3, 12, tzinfo=UTC)).events
 
-    def reached(now: str, _: str) -> None:
+    def failpoint(now: str, _: str) -> None:
         if now == "merged" and not came:
             came.append(now)
             take(late_logs, found, 4)
             with monkeypatch.context() as patched:
-                patched.setattr(export, "reached", die_at("planned"))
+                patched.setattr(export, "failpoint", die_at("planned"))
                 with pytest.raises(KilledError):
                     send()
 
     with monkeypatch.context() as patched:
-        patched.setattr(moving, "reached", reached)
+        patched.setattr(moving, "failpoint", failpoint)
         assert compact.compact(found).tables == []
     assert came
     assert not [path for path in Path(found.lake).glob("compacted/**/*") if path.is_file()]
@@ -417,7 +417,7 @@ def test_a_replay_under_which_its_partition_moves_is_done_again(
     mend()
     done: list[str] = []
 
-    def reached(now: str, of: str) -> None:
+    def failpoint(now: str, of: str) -> None:
         if now == "registered" and not done:
             done.append(of)
             with dying(monkeypatch, "fenced"):
@@ -425,7 +425,7 @@ def test_a_replay_under_which_its_partition_moves_is_done_again(
 
     held = len(rows(found, PLACES))
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", reached)
+        patched.setattr(batch, "failpoint", failpoint)
         assert replay.replay(found).closed == 2
     assert done
     assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == held + 2

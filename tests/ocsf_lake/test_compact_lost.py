@@ -103,12 +103,12 @@ def test_a_lost_file_that_came_along_is_made_again(
     old = files(found)
     late = log(late_logs, 4)
 
-    def reached(now: str, _: str) -> None:
+    def failpoint(now: str, _: str) -> None:
         if now == "merged":
             ingest.ingest([str(late)], found)
 
     with monkeypatch.context() as patched:
-        patched.setattr(moving, "reached", reached)
+        patched.setattr(moving, "failpoint", failpoint)
         compact.compact(found)
     (path,) = [path for path in files(found) if path.with_name(path.name).name not in {item.name for item in old}
                and pq.read_metadata(path).num_rows == EACH]  # fmt: skip

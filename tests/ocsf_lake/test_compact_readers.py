@@ -125,7 +125,7 @@ def registered(small_files: Path, moto_server: str, tmp_path_factory: pytest.Tem
         found = Registered(folder, place, s3.aws_client("glue", place.access, place.endpoint))
         patched.setattr(lakes, "_others", found.others)
         with opened(found.settings) as lake:
-            assert not check.is_true(check.sync(lake).found)
+            assert not check.consistent(check.sync(lake).found)
             assert check.check(lake) == []
     found.keep()
     yield found
@@ -156,7 +156,7 @@ def test_a_compaction_that_dies_is_finished_by_the_next_one(
         compact.compact(found)
     readers.see(4)
     with opened(found) as lake:
-        assert check.is_true([item for item in check.check(lake) if item.where == "storage"])
+        assert check.consistent([item for item in check.check(lake) if item.where == "storage"])
     compact.compact(found)
     readers.see(4)
     assert [path.parent.name for path in files(found)] == ["g0001"]
@@ -210,7 +210,7 @@ def test_a_partition_that_moves_under_a_batch_takes_it_along(
     found = readers.settings
     done: list[str] = []
 
-    def reached(now: str, of: str) -> None:
+    def failpoint(now: str, of: str) -> None:
         if now == step and not done:
             done.append(of)
             with dying(monkeypatch, until):
@@ -218,7 +218,7 @@ def test_a_partition_that_moves_under_a_batch_takes_it_along(
             readers.see(4, but_listing=True)
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", reached)
+        patched.setattr(batch, "failpoint", failpoint)
         take(late_logs, found, 4)
     assert done
     readers.see(5)
@@ -236,7 +236,7 @@ def test_what_comes_before_the_fence_comes_along(
     found = readers.settings
     came: list[str] = []
 
-    def reached(now: str, _: str) -> None:
+    def failpoint(now: str, _: str) -> None:
         if now == "merged" and not came:
             came.append(now)
             take(late_logs, found, 5)
@@ -244,7 +244,7 @@ def test_what_comes_before_the_fence_comes_along(
             raise KilledError
 
     with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - the compaction dies where it copies
-        patched.setattr(moving, "reached", reached)
+        patched.setattr(moving, "failpoint", failpoint)
         compact.compact(found)
     readers.see(5)
     compact.compact(found)
@@ -312,7 +312,7 @@ def test_projection_after_a_compaction_is_told_and_refused(readers: Readers, lat
         assert finding.kind is Kind.PARTITION_UNREACHABLE
         assert "it was compacted" in finding.says
         glue.create_or_evolve(definition(TABLE))
-        found = list(check.truth(lake).held(TABLE))
+        found = list(check.expected_state(lake).files(TABLE))
         with pytest.raises(WriteError, match="leave the setting glue_projection at false"):
             glue.register(found[0].batch_id, found)
         assert "Athena ignores the place" in (glue.irreplaceable(definition(TABLE)) or "")

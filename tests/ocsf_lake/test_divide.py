@@ -21,7 +21,7 @@ from ocsf_lake.ledger.results import CountError, State
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.upkeep import replay
-from ocsf_lake.upkeep.rebuild import made_again
+from ocsf_lake.upkeep.rebuild import rebuild_batch
 from ocsf_mappers import Engine, RawObject
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers import Bad, Chunk, JsonRecords
@@ -114,7 +114,7 @@ def test_lost_files_of_a_divided_batch_are_made_again(
         files = rows(found, "SELECT path, batch_id FROM ledger_files")
         for path, _ in files:
             (tmp_path / "lake" / str(path)).unlink()
-        assert made_again(lake, str(files[0][1]), {str(path) for path, _ in files}) is None
+        assert rebuild_batch(lake, str(files[0][1]), {str(path) for path, _ in files}) is None
     assert contents(tmp_path / "lake") == before
 
 

@@ -80,7 +80,7 @@ def test_earlier_snapshots_and_their_metadata_go_and_rows_stay(settings: Setting
         named.add(table.current_snapshot().manifest_list.rpartition("/")[2])
         assert {path.name for path in metadata(settings, ".avro")} == named
         assert check.check(lake) == []
-        for batch_id in {file.batch_id for file in check.truth(lake).held(TABLE)}:
+        for batch_id in {file.batch_id for file in check.expected_state(lake).files(TABLE)}:
             lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
         assert len(table_of(lake).snapshots()) == 1
     grow_old(settings)
@@ -111,7 +111,7 @@ def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
 
     with opened(settings) as lake:
         monkeypatch.setattr(iceberg, "_data_files", looking)
-        assert catalog_of(lake).check(definition(TABLE), check.truth(lake)) == []
+        assert catalog_of(lake).check(definition(TABLE), check.expected_state(lake)) == []
         assert came
 
 
@@ -171,7 +171,7 @@ def test_a_batch_that_comes_between_is_kept(
     assert came
     with opened(settings) as lake:
         assert check.check(lake) == []
-        assert len({item.batch_id for item in check.truth(lake).held(TABLE)}) == 5
+        assert len({item.batch_id for item in check.expected_state(lake).files(TABLE)}) == 5
 
 
 def test_files_that_were_merged_go_when_no_snapshot_has_them(settings: Settings) -> None:
@@ -183,7 +183,7 @@ def test_files_that_were_merged_go_when_no_snapshot_has_them(settings: Settings)
     with opened(settings) as lake:
         assert check.check(lake) == []
         assert len(table_of(lake).scan().to_arrow()) == sum(
-            file.rows for file in check.truth(lake).held(TABLE)
+            file.rows for file in check.expected_state(lake).files(TABLE)
         )
 
 
@@ -231,7 +231,8 @@ def test_snapshots_of_a_lake_on_s3_expire(
     assert (done.snapshots, done.files > 0) == (1, True)
     with opened(found) as lake:
         assert check.check(lake) == []
-        assert len(table_of(lake).scan().to_arrow()) == sum(file.rows for file in check.truth(lake).held(TABLE))
+        files = check.expected_state(lake).files(TABLE)
+        assert len(table_of(lake).scan().to_arrow()) == sum(file.rows for file in files)
 
 
 @pytest.mark.integration

@@ -411,13 +411,13 @@ def test_a_backlog_is_sent_whole(
 def die_at(step: str, nth: int = 1) -> Callable[[str, str], None]:
     left = [nth]
 
-    def reached(found: str, _: str) -> None:
+    def failpoint(found: str, _: str) -> None:
         if found == step:
             left[0] -= 1
             if left[0] == 0:
                 raise KilledError
 
-    return reached
+    return failpoint
 
 
 BOOKS = (
@@ -441,8 +441,8 @@ def test_an_interrupted_export_goes_on_with_the_same_objects(
 ) -> None:
     found = filled(export_object_bytes=1, row_group_rows=15)
     with monkeypatch.context() as patched:
-        patched.setattr(shipment, "reached", die_at(step, nth))
-        patched.setattr(export, "reached", die_at(step, nth))
+        patched.setattr(shipment, "failpoint", die_at(step, nth))
+        patched.setattr(export, "failpoint", die_at(step, nth))
         with pytest.raises(KilledError):
             send(found)
     before = {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in
@@ -466,7 +466,7 @@ def test_an_object_that_may_be_there_keeps_its_rows_whatever_a_size_comes_to_mea
 ) -> None:
     """As after an upgrade that compresses better: the object that was put ends where it ended."""
     with monkeypatch.context() as patched:
-        patched.setattr(shipment, "reached", die_at("put"))
+        patched.setattr(shipment, "failpoint", die_at("put"))
         with pytest.raises(KilledError):
             send(filled(export_object_bytes=1, row_group_rows=15))
     send(filled(compression_level=9))
@@ -494,7 +494,7 @@ def test_objects_on_s3_are_put_once(
 
     monkeypatch.setattr(transfer, "_put", put)
     with monkeypatch.context() as patched:
-        patched.setattr(shipment, "reached", die_at(step))
+        patched.setattr(shipment, "failpoint", die_at(step))
         with pytest.raises(KilledError):
             send(filled(), f"s3://{bucket}")
     send(filled(), f"s3://{bucket}")
@@ -534,7 +534,7 @@ def test_of_two_exports_at_once_one_does_nothing(
             inside.set()
             assert go_on.wait(60)
 
-    monkeypatch.setattr(shipment, "reached", wait)
+    monkeypatch.setattr(shipment, "failpoint", wait)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(send, found)
         assert inside.wait(60)
@@ -639,7 +639,7 @@ def test_batches_that_are_not_finished_are_not_sent(
 ) -> None:
     found = settings(export_region=REGION)
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die_at("registered", nth=2))
+        patched.setattr(batch, "failpoint", die_at("registered", nth=2))
         with pytest.raises(KilledError):
             ingest.ingest([str(logs)], found)
     partly = send(found).events
@@ -757,7 +757,7 @@ def test_a_permission_to_put_objects_is_enough(
         send(filled(), f"s3://{bucket}")
     may_put(as_stranger, bucket, "calls")
     with monkeypatch.context() as patched:
-        patched.setattr(shipment, "reached", die_at("put"))
+        patched.setattr(shipment, "failpoint", die_at("put"))
         with pytest.raises(KilledError):
             send(filled(), f"s3://{bucket}")
     send(filled(), f"s3://{bucket}")

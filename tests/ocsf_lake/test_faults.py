@@ -23,7 +23,7 @@ from ocsf_lake.storage import retry
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake import faulty
 from tests.ocsf_lake.conftest import BOUNDS, call, contents, write
-from tests.ocsf_lake.mortal import Mortals
+from tests.ocsf_lake.mortal import CrashHarness
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import often
 
@@ -67,7 +67,7 @@ def _is_whole(lake: Path, whole: Path) -> None:
 
 
 def test_a_worker_killed_amid_a_batch_leaves_it_to_another(
-    mortals: Mortals, logs: Path, whole: Path, tmp_path: Path
+    mortals: CrashHarness, logs: Path, whole: Path, tmp_path: Path
 ) -> None:
     settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
     planned = ingest.plan([str(logs)], config.load(**settings))
@@ -79,7 +79,7 @@ def test_a_worker_killed_amid_a_batch_leaves_it_to_another(
     _is_whole(tmp_path / "lake", whole)
 
 
-def test_a_file_that_may_not_grow_stops_the_run(mortals: Mortals, logs: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_stops_the_run(mortals: CrashHarness, logs: Path, whole: Path, tmp_path: Path) -> None:
     settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
     ingest.plan([str(logs)], config.load(**settings))
     smallest = min(len(data) for data in contents(whole).values())
@@ -93,7 +93,7 @@ def test_a_file_that_may_not_grow_stops_the_run(mortals: Mortals, logs: Path, wh
 @pytest.mark.slow
 def test_two_ingests_at_once(logs: Path, whole: Path, tmp_path: Path) -> None:
     settings = {"lake": str(tmp_path / "lake"), **BOUNDS}
-    one, other = Mortals.born(), Mortals.born()
+    one, other = CrashHarness.born(), CrashHarness.born()
     with ThreadPoolExecutor(2) as both:
         ended = list(both.map(lambda each: each.ingest(logs, settings), [one, other]))
     one.end()
@@ -116,7 +116,7 @@ def test_a_backfill_over_days_that_a_live_run_has_planned(
             done.append(0)
             done.append(ingest.work(live, settings(batch_objects=3)).counts.events)
 
-    monkeypatch.setattr(batch, "reached", work_meanwhile)
+    monkeypatch.setattr(batch, "failpoint", work_meanwhile)
     events = sum(
         backfill.backfill(source, str(logs), day, day, settings()).counts.events
         for source in ("aws_cloudtrail", "aws_vpc_flow")

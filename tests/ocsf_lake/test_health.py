@@ -16,7 +16,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import health
-from ocsf_mappers.compiler.statistics import Novelty
+from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import ConfigError
 
 NOW = datetime(2026, 3, 18, 12, 0, tzinfo=UTC)
@@ -124,7 +124,7 @@ def test_objects_that_could_not_be_read_are_told(lake: Settings) -> None:
 
 
 def test_news_of_a_source_that_the_lake_knows_are_told(lake: Settings) -> None:
-    def noticed(source: str, name: str, when: datetime, kind: Novelty = Novelty.MEMBER) -> None:
+    def noticed(source: str, name: str, when: datetime, kind: DriftKind = DriftKind.MEMBER) -> None:
         row = {
             "source": source, "kind": kind, "name": name, "text": "", "first_day": "20260318", "first_object": "o",
             "first_record": 1, "first_batch": "b", "noticed_at": health._text(when), "records": 3,
@@ -135,7 +135,7 @@ def test_news_of_a_source_that_the_lake_knows_are_told(lake: Settings) -> None:
     batch(lake, NOW - timedelta(days=3))
     batch(lake, NOW - timedelta(hours=1), "aws_vpc_flow")
     noticed("aws_cloudtrail", "old", NOW - timedelta(days=2))
-    noticed("aws_cloudtrail", "requestParameters.x", NOW - timedelta(hours=1), Novelty.OPEN_MEMBER)
+    noticed("aws_cloudtrail", "requestParameters.x", NOW - timedelta(hours=1), DriftKind.OPEN_MEMBER)
     noticed("aws_vpc_flow", "everything", NOW - timedelta(hours=1))
     assert found(lake, "members") == []
     noticed("aws_cloudtrail", "vpcEndpointAccountId", NOW - timedelta(hours=1))

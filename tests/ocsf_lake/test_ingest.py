@@ -103,7 +103,7 @@ def test_resume_needs_no_uris(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", lambda step, _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(batch, "failpoint", lambda step, _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([str(logs)], settings())
     assert ingest.resume(settings()).counts.events == 140
@@ -118,7 +118,7 @@ def test_batches_planned_for_another_mapper_are_planned_anew(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([str(logs)], settings(ocsf_version="1.5.0"))
     ingest.ingest([str(logs)], settings())
@@ -235,7 +235,7 @@ def test_an_object_planned_as_another_source_becomes_what_it_is_said_to_be(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", interrupted)
+        patched.setattr(batch, "failpoint", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([str(tmp_path / "in")], settings(), source="aws_vpc_flow")
     found = ingest.ingest([str(logs[0])], settings(), source="aws_cloudtrail")

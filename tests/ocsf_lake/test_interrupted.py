@@ -2,7 +2,7 @@
 again it ends as if nothing had happened.
 
 The steps are those that a run which nothing ends has come to, so that a new one is among them by itself: the moments
-that the code names (`reached`), half a file, before a file gets its name, when it has it beside the name that it was
+that the code names (`failpoint`), half a file, before a file gets its name, when it has it beside the name that it was
 written under, and before each commit to the ledger.
 """
 
@@ -28,7 +28,7 @@ from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check
 from tests.ocsf_lake.conftest import contents, write
-from tests.ocsf_lake.mortal import Mortals, works
+from tests.ocsf_lake.mortal import CrashHarness, works
 from tests.ocsf_lake.test_ingest import rows
 
 PLACES = "SELECT source_object, source_record FROM cloud_trail_mgmt ORDER BY ALL"
@@ -122,7 +122,7 @@ def kills(steps: list[str], every: bool) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["first", "others"])
 @pytest.mark.parametrize(("work", "before", "after"), WORKS, ids=[name for name, *_ in WORKS])
 def test_a_work_that_is_killed_at_a_step_is_done_once(
-    work: str, before: int, after: int, every: bool, stage: Stage, mortals: Mortals
+    work: str, before: int, after: int, every: bool, stage: Stage, mortals: CrashHarness
 ) -> None:
     given = stage.given.get(work, ())
     stage.before(work)
@@ -149,7 +149,7 @@ def test_a_work_that_is_killed_at_a_step_is_done_once(
 
 
 @pytest.mark.slow
-def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: Mortals) -> None:
+def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: CrashHarness) -> None:
     """Again and again on one lake, and on the next one when it came through."""
     given, order = stage.given["ingest"], {**stage.order, "workers": 2}
     stage.before("ingest")
@@ -171,7 +171,7 @@ def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: M
 
 @pytest.mark.parametrize("committed", [0, 1, 2, 3], ids=["nothing", "tables", "id", "claim"])
 def test_a_lake_whose_making_was_killed_is_made_by_the_next_run(
-    committed: int, stage: Stage, mortals: Mortals
+    committed: int, stage: Stage, mortals: CrashHarness
 ) -> None:
     """The first commits to a new ledger: its tables, its id, and the end of the transaction that marks the lake."""
     stage.before("ingest")

@@ -29,7 +29,7 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, replay
 from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, write
-from tests.ocsf_lake.mortal import STEPS, Mortals
+from tests.ocsf_lake.mortal import STEPS, CrashHarness
 from tests.ocsf_lake.test_ingest import rows
 from tests.servers.rgw import S3Server
 from tests.support import PROJECT
@@ -153,7 +153,7 @@ def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, 
 
 @at_steps(*(step for step in STEPS if step not in ("half a file", "renaming")), often=("written",))
 def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(
-    step: str, logs: Path, tmp_path: Path, mortals: Mortals
+    step: str, logs: Path, tmp_path: Path, mortals: CrashHarness
 ) -> None:
     """And if the ledger is lost right then, the one made again reads what was not done, once."""
     given: dict[str, object] = {"lake": str(tmp_path / "lake"), **BOUNDS}

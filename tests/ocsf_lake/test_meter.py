@@ -11,7 +11,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.leases import LostError
-from ocsf_mappers.compiler.statistics import OTHER, News, Novelty
+from ocsf_mappers.compiler.statistics import OTHER, DriftKind, SchemaDrift
 from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, Make, at_steps, call, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
@@ -19,7 +19,7 @@ from tests.ocsf_lake.test_ingest import rows
 COUNTED = "events, quarantined, dropped, members_mapped, members_unmapped, failed_casts, news"
 
 
-def read(settings: Settings, path: Path, *records: object) -> dict[News, tuple[str, int, int]]:
+def read(settings: Settings, path: Path, *records: object) -> dict[SchemaDrift, tuple[str, int, int]]:
     """Ingests a file of CloudTrail records; gives the news of it, as file name, record and number of records."""
     write(path, json.dumps({"Records": records}))
     summary = ingest.ingest([str(path)], settings, source="aws_cloudtrail")
@@ -82,9 +82,9 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
         call(6, **login, responseElements={"ConsoleLogin": "Perhaps"}),
     ]
     assert read(settings(), tmp_path / "second.json", *second) == {
-        News(Novelty.MEMBER, "newMember.deep"): ("second.json", 2, 2),
-        News(Novelty.VALUE, "eventVersion", "1.99"): ("second.json", 2, 1),
-        News(Novelty.ENUM_TEXT, "status_id", "Perhaps"): ("second.json", 4, 1),
+        SchemaDrift(DriftKind.MEMBER, "newMember.deep"): ("second.json", 2, 2),
+        SchemaDrift(DriftKind.VALUE, "eventVersion", "1.99"): ("second.json", 2, 1),
+        SchemaDrift(DriftKind.ENUM_TEXT, "status_id", "Perhaps"): ("second.json", 4, 1),
     }
     assert read(settings(), tmp_path / "third.json", call(7, eventVersion="1.99")) == {}
     assert rows(settings(), "SELECT kind, name, text, records, first_record FROM ledger_news ORDER BY ALL") == [

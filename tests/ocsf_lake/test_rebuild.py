@@ -98,7 +98,7 @@ def test_a_repair_that_dies_leaves_the_batch_finished(
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         with pytest.raises(KilledError):
             sync(settings())
     assert rows(settings(), "SELECT DISTINCT state FROM ledger_batches") == [(State.DONE,)]

@@ -105,7 +105,7 @@ def test_a_dry_run_leaves_what_an_interrupted_run_left(
 
     mapper(actor__user__name="bob")
     with monkeypatch.context() as patched:
-        patched.setattr(moving, "reached", stop)
+        patched.setattr(moving, "failpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             once_more(lake)
     before = files(lake)

@@ -220,8 +220,8 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     begun: list[Batch] = []
     written: list[Path] = []
 
-    def taken_over(reached: str, batch_id: str) -> None:
-        if reached == "written" and not begun:
+    def taken_over(failpoint: str, batch_id: str) -> None:
+        if failpoint == "written" and not begun:
             written.extend(Path(settings().lake).rglob(f"{batch_id}-*.parquet"))
             with opened(settings()) as lake:
                 (row,) = lake.ledger.arrow("batches").filter(pc.field("kind") == "replay").to_pylist()
@@ -234,7 +234,7 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
                 for path in written:
                     path.write_bytes(b"of the other one")
 
-    monkeypatch.setattr(batch, "reached", taken_over)
+    monkeypatch.setattr(batch, "failpoint", taken_over)
     with pytest.raises(LostError):
         replay.replay(settings())
     assert [found.attempts for found in begun] == [1]
@@ -257,14 +257,14 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     replay.replay(shared("copy"))
     cut = False
 
-    def cut_off(reached: str, _: str) -> None:
+    def cut_off(failpoint: str, _: str) -> None:
         nonlocal cut
-        if reached == step and not cut:
+        if failpoint == step and not cut:
             cut = True
             cut_off_all(shared())
             assert replay.replay(shared(), part=part).closed == (1 if part else 4)
 
-    monkeypatch.setattr(batch, "reached", cut_off)
+    monkeypatch.setattr(batch, "failpoint", cut_off)
     with pytest.raises(LostError):
         replay.replay(shared())
     check(shared())
@@ -296,13 +296,13 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
 ) -> None:
     mend()
 
-    def sync(reached: str, _: str) -> None:
-        if reached == "written":
+    def sync(failpoint: str, _: str) -> None:
+        if failpoint == "written":
             with opened(settings()) as lake:
                 repair = catalog_check.sync(lake)
                 assert {finding.kind for finding in repair.left} == {Kind.FILE_UNFINISHED}
 
-    monkeypatch.setattr(batch, "reached", sync)
+    monkeypatch.setattr(batch, "failpoint", sync)
     assert replay.replay(settings()).closed == 4
     check(settings())
     with opened(settings()) as lake:

@@ -145,7 +145,7 @@ def test_lost_files_are_not_made_again_by_a_mapper_that_has_changed(
     )
     _mended(monkeypatch)
     with opened(settings()) as lake:
-        assert "its mapper has changed" in str(rebuild.made_again(lake, str(batch_id), {str(path)}))
+        assert "its mapper has changed" in str(rebuild.rebuild_batch(lake, str(batch_id), {str(path)}))
 
 
 @pytest.mark.slow  # a mapper of the second source that has changed is in the test above

@@ -20,7 +20,7 @@ from ocsf_lake.inputs import listing
 from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.storage import direct, objects, retry, s3, transfer
-from ocsf_lake.storage.objects import ObjectError, ObjectRef, Opener
+from ocsf_lake.storage.objects import ObjectError, ObjectRef, Prefetcher
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
@@ -113,12 +113,12 @@ def test_a_run_that_died_is_finished_by_the_next_one(
     raw = uploaded(logs / "AWSLogs" / "111122223333" / "vpcflowlogs", bucket, s3_owner)
     found = on_s3(batch_objects=1)
 
-    def die(reached: str, _: str) -> None:
-        if reached == "registered":
+    def die(failpoint: str, _: str) -> None:
+        if failpoint == "registered":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "reached", die)
+        patched.setattr(batch, "failpoint", die)
         with pytest.raises(KeyboardInterrupt):
             ingest.ingest([raw], found, "aws_vpc_flow")
     assert ingest.ingest([raw], found, "aws_vpc_flow").counts.events == 30
@@ -149,14 +149,14 @@ def test_more_objects_than_a_page_are_listed(s3_owner: S3Server, bucket: str, ac
     assert len(refs) == 1_010
     assert refs[0] == ObjectRef(f"s3://{bucket}/in/00000.json", hashlib.md5(b"{}").hexdigest(), 2)
     assert len(refs_at(f"s3://{bucket}/in/0000*", access)) == 10
-    with Opener_(refs[:60], access) as opener:
+    with Prefetcher_(refs[:60], access) as opener:
         for ref in refs[:60]:
             with opener.opened(ref) as file:
                 assert file.read() == b"{}"
 
 
-class Opener_(Opener):  # noqa: N801
-    def __enter__(self) -> "Opener_":
+class Prefetcher_(Prefetcher):  # noqa: N801
+    def __enter__(self) -> "Prefetcher_":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,7 +170,7 @@ def test_objects_are_fetched_ahead_within_bounds_and_in_any_order(
     for number in range(6):
         s3_owner.client().put_object(Bucket=bucket, Key=f"in/{number}", Body=b"0123456789")
     refs = refs_at(f"s3://{bucket}/in", access)
-    with Opener_(refs, access) as opener:
+    with Prefetcher_(refs, access) as opener:
         with opener.opened(refs[0]) as file:
             assert file.read() == b"0123456789"
         assert [ref.uri[-1] for ref in opener._fetched] == ["1"]

@@ -32,7 +32,7 @@ from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
-from tests.ocsf_lake.mortal import Mortals
+from tests.ocsf_lake.mortal import CrashHarness
 from tests.servers.seaweed import TablesServer
 from tests.support import often
 
@@ -153,7 +153,7 @@ def test_a_batch_that_is_there_is_not_added_again_whatever_became_of_its_snapsho
         snapshots = len(table_of(lake).snapshots())
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        batches = {file.batch_id for file in check.truth(lake).held("vpc_flow")}
+        batches = {file.batch_id for file in check.expected_state(lake).files("vpc_flow")}
         for batch_id in batches:
             catalog.register(batch_id, lake.ledger.files_of(batch_id))
         assert len(table_of(lake).snapshots()) == snapshots
@@ -169,7 +169,7 @@ def test_a_dropped_batch_is_gone_and_one_done_anew_has_its_new_rows(
         happened(table_of(lake))
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        first = min(file.batch_id for file in check.truth(lake).held("vpc_flow"))
+        first = min(file.batch_id for file in check.expected_state(lake).files("vpc_flow"))
         files = lake.ledger.files_of(first)
         for _ in range(2):
             catalog.drop(first)
@@ -188,7 +188,7 @@ def test_new_columns_reach_the_table(filled: Settings) -> None:
         catalog = catalog_of(lake)
         wider = with_member(with_column(VPC, pa.field("more", pa.string())), "cloud", pa.field("org", pa.string()))
         catalog.create_or_evolve(wider)
-        first = min(file.batch_id for file in check.truth(lake).held("vpc_flow"))
+        first = min(file.batch_id for file in check.expected_state(lake).files("vpc_flow"))
         catalog.drop(first)
         catalog.register(first, lake.ledger.files_of(first))
         found = table_of(lake).scan().to_arrow()
@@ -203,7 +203,7 @@ def test_events_out_of_time_are_there_too(filled: Settings) -> None:
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        held = check.truth(lake).held("vpc_flow")[0]
+        held = check.expected_state(lake).files("vpc_flow")[0]
         with lake.store.opened(held.path) as stream:
             found = pq.read_table(stream)[:5]
         times = pa.array([-1, -(10**14), 4 * 10**17, None, 0], pa.int64()).cast(pa.timestamp("us", "UTC"))
@@ -278,7 +278,7 @@ def test_damage_is_found_and_mended(damage: Callable[[Table], None], kind: Kind,
 def test_compaction_and_expiry_are_left_to_the_service(filled: Settings) -> None:
     with opened(filled) as lake:
         assert "compacts its tables itself" in (compact.refusal(lake, "vpc_flow") or "")
-        catalog, held = catalog_of(lake), check.truth(lake).held("vpc_flow")
+        catalog, held = catalog_of(lake), check.expected_state(lake).files("vpc_flow")
         catalog.create_or_evolve(VPC)
         for _ in range(2):
             catalog.replace("f" * 32, held[:2], held[1:2])  # of a compaction that began before the table was there
@@ -287,8 +287,8 @@ def test_compaction_and_expiry_are_left_to_the_service(filled: Settings) -> None
 
 # -- crowded, killed, cut off -----------------------------------------------------------------------------------------
 @pytest.fixture
-def mortals() -> Iterator[Mortals]:
-    found = Mortals.born()
+def mortals() -> Iterator[CrashHarness]:
+    found = CrashHarness.born()
     yield found
     found.end()
 
@@ -303,10 +303,10 @@ def flows(to: Path, first: int, objects: int) -> Path:
 
 
 @pytest.mark.slow
-def test_writers_that_meet_all_get_in_once(tabled: Settings, mortals: Mortals, tmp_path: Path) -> None:
+def test_writers_that_meet_all_get_in_once(tabled: Settings, mortals: CrashHarness, tmp_path: Path) -> None:
     """Two processes, from a catalog without the table on."""
     given = {**tabled.model_dump(mode="json", exclude_defaults=True), "batch_objects": 1}
-    other = Mortals.born()
+    other = CrashHarness.born()
     try:
         with ThreadPoolExecutor(2) as pool:
             logs = [flows(tmp_path / name, first, 6) for name, first in (("one", 0), ("two", 6))]
@@ -328,7 +328,7 @@ DEATHS = [
 
 
 @pytest.mark.slow
-def test_killed_at_each_step_each_row_is_there_once(tabled: Settings, mortals: Mortals, tmp_path: Path) -> None:
+def test_killed_at_each_step_each_row_is_there_once(tabled: Settings, mortals: CrashHarness, tmp_path: Path) -> None:
     given = {**tabled.model_dump(mode="json", exclude_defaults=True), "batch_objects": 2, "attempts": 1_000}
     for number, death in enumerate(DEATHS):
         logs = flows(tmp_path / f"logs{number}", number * 2, 2)

@@ -74,12 +74,12 @@ def test_a_batch_that_is_done_while_a_table_is_repaired_stays(
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        catalog.drop(check.truth(lake).held("vpc_flow")[0].batch_id)
+        catalog.drop(check.expected_state(lake).files("vpc_flow")[0].batch_id)
         catalog.sleep = lambda _: None
         monkeypatch.setattr(CopiedCatalog, "_loaded", crowded(load))
         monkeypatch.setattr(iceberg_copied, "_rows", crowded(look))
         with catalog._lock:
-            catalog._repair_rows("vpc_flow", check.truth(lake))
+            catalog._repair_rows("vpc_flow", check.expected_state(lake))
         assert len(done) == 6
         monkeypatch.setattr(CopiedCatalog, "_loaded", load)
         monkeypatch.setattr(iceberg_copied, "_rows", look)
@@ -102,7 +102,7 @@ def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
 
     with opened(filled) as lake:
         monkeypatch.setattr(iceberg_copied, "_rows", looking)
-        assert catalog_of(lake).check(VPC, check.truth(lake)) == []
+        assert catalog_of(lake).check(VPC, check.expected_state(lake)) == []
         assert len(looked) >= 2
 
 
@@ -137,11 +137,11 @@ def test_a_compaction_that_began_before_the_tables_were_copied_is_finished(
     with dying(monkeypatch, step):
         compact.compact(before)
     with opened(tabled) as lake:
-        assert check.is_true(check.sync(lake).left)
+        assert check.consistent(check.sync(lake).left)
         assert rows(table_of(lake, TABLE)).total() == 18
     compact.compact(tabled)
     with opened(tabled) as lake:
-        (merged,) = check.truth(lake).held(TABLE)
+        (merged,) = check.expected_state(lake).files(TABLE)
         assert layout.is_compacted(layout.folder_of(merged.path))
         assert set(table_of(lake, TABLE).scan().to_arrow()[LAKE_FILE].to_pylist()) == {merged.path.rpartition("/")[2]}
     take(tmp_path / "more", tabled, 3)
@@ -156,7 +156,7 @@ def test_what_an_earlier_attempt_put_elsewhere_is_taken_out(filled: Settings) ->
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        file = check.truth(lake).held("vpc_flow")[0]
+        file = check.expected_state(lake).files("vpc_flow")[0]
         other = table_of(lake, "vpc_flow").scan().to_arrow()
         with lake.store.opened(file.path) as stream:
             own = pq.read_table(stream)
@@ -179,7 +179,7 @@ def test_the_last_day_there_is_has_rows_too(filled: Settings) -> None:
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        held = check.truth(lake).held("vpc_flow")[0]
+        held = check.expected_state(lake).files("vpc_flow")[0]
         with lake.store.opened(held.path) as stream:
             found = pq.read_table(stream)[:2]
         times = pa.array([253_402_214_400_000_000, 253_402_300_799_999_999], pa.timestamp("us", "UTC"))
@@ -245,13 +245,13 @@ def test_a_file_that_is_gone_for_good_does_not_keep_others_from_being_mended(fil
     with opened(filled) as lake:
         catalog = catalog_of(lake)
         catalog.create_or_evolve(VPC)
-        held = check.truth(lake).held("vpc_flow")
+        held = check.expected_state(lake).files("vpc_flow")
         for file in held:
             catalog.drop(file.batch_id)
         lake.store.remove([held[1].path])
-        catalog.repair(VPC, check.truth(lake))
+        catalog.repair(VPC, check.expected_state(lake))
         assert_once(lake, 10)
-        (finding,) = catalog.check(VPC, check.truth(lake))
+        (finding,) = catalog.check(VPC, check.expected_state(lake))
         assert (finding.kind, finding.item) == (Kind.FILE_UNREGISTERED, held[1].path)
 
 

@@ -82,7 +82,7 @@ def test_a_worker_that_lost_its_batch_cannot_finish_it(
             cut_off_all(shared())
             assert ingest.work([planned], shared()).counts.read
 
-    monkeypatch.setattr(batch, "reached", cut_off)
+    monkeypatch.setattr(batch, "failpoint", cut_off)
     monkeypatch.setattr(retry, "sleep", lambda _: None)
     summary = ingest.work([planned], shared())
     assert (summary.busy, summary.counts.read) == (1, 0)
@@ -158,7 +158,7 @@ def test_the_database_may_be_gone_for_a_minute(
     monkeypatch.setattr(plan, "CHUNK", 1)
     monkeypatch.setattr(listing, "pages", one_by_one)
     if when == "working":
-        monkeypatch.setattr(batch, "reached", lambda step, _: outage.begin() if step == "part" else None)
+        monkeypatch.setattr(batch, "failpoint", lambda step, _: outage.begin() if step == "part" else None)
     if when == "opening":
         outage.begin()
     summary = ingest.ingest([str(logs)], asked)

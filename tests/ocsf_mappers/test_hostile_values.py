@@ -1,4 +1,4 @@
-"""Values that no sender means, in each place of the sample logs: one costs its attribute, not a query or an assembly."""
+"""Values that no sender means, in each place of the sample logs: one costs its attribute, not a query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocsf_mappers import EventMap, JsonRecords, Mapper, Product, RawObject, col,
 from ocsf_mappers.engine.engine import Engine
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing.samples import cases_in, read
-from tests.support import SAMPLE_LOGS, dig, ocsf
+from tests.support import SAMPLE_LOGS, dig, map_bytes, ocsf
 
 VALUES = ("9223372036854775807", "99999999999999", "[", "NaN", 1e308)
 RAISED = re.compile(r"mapping failed|\w+ Error: ")
@@ -58,9 +58,8 @@ def hostile(source: str) -> Iterator[Chunk]:
                         seen.add((name,))
                         rows = pa.concat_tables([table.slice(0, 1)] * len(VALUES))
                         column = pa.array(map(str, VALUES), pa.string())
-                        yield replace(
-                            chunk, bad=(), records=rows.set_column(rows.column_names.index(f"c{place}"), f"c{place}", column)
-                        )
+                        rows = rows.set_column(rows.column_names.index(f"c{place}"), f"c{place}", column)
+                        yield replace(chunk, bad=(), records=rows)
                 continue
             for raw in table["_raw"].to_pylist():
                 try:
@@ -122,8 +121,7 @@ MAPPER = Mapper(
 )
 def test_what_does_not_fit_is_left_out_and_kept(member: str, value: str, path: str, version: str) -> None:
     record = {"time": "2026-02-03T08:15:30Z", "pid": "7", "name": "sshd", "took": "5", "scope": '["a"]', member: value}
-    engine = Engine(MAPPER, version)
-    mapped = engine.map((RawObject("memory://x"), chunk) for chunk in read(MAPPER, io.BytesIO(json.dumps(record).encode())))
+    mapped = map_bytes(Engine(MAPPER, version), json.dumps(record).encode())
     assert mapped.rejects["reason"].to_pylist() == []
     (event,) = ocsf(mapped.events)
     assert dig(event, path) is None

@@ -81,7 +81,7 @@ MAPPER = Mapper(
     blank=("",),
     table="guardduty_findings",
     duplicate_key=("metadata.uid", "cloud.account.uid"),
-    listed={"schemaVersion": ["2.0"]},
+    known_values={"schemaVersion": ["2.0"]},
     drop={"service.serviceName": "it is always guardduty, as metadata.product.name says"},
     events=[
         # of processes in containers and on Linux, OCSF knows more under profiles of their own

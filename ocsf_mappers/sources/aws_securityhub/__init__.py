@@ -68,7 +68,7 @@ MAPPER = Mapper(
         "finding_info.uid", "finding_info.modified_time_dt", "status_id", "activity_id", "severity_id", "message",
         "compliance.status_id",
     ),
-    listed={
+    known_values={
         "SchemaVersion": ["2018-10-08"],
         "RecordState": ["ACTIVE", "ARCHIVED"],
         "Workflow.Status": ["NEW", "NOTIFIED", "SUPPRESSED", "RESOLVED"],

@@ -21,13 +21,13 @@ def batches(source: str, mapper_version: str, refs: Iterable[ObjectRef], setting
         refs: The objects; a batch holds neighbours.
         settings: Bounds of a batch.
     """
-    grouping = Grouping(source, mapper_version, settings)
+    builder = BatchBuilder(source, mapper_version, settings)
     for ref in refs:
-        yield from grouping.add(ref)
-    yield from grouping.rest()
+        yield from builder.add(ref)
+    yield from builder.rest()
 
 
-class Grouping:
+class BatchBuilder:
     """Puts objects of one source into batches, in the order in which they are given.
 
     Args:

@@ -36,7 +36,7 @@ class Pair(Claim):
 class Compare(Pair):
     """Two values compared; false where either is null."""
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"{words.whole(self.left)} {'!=' if self.op == '<>' else self.op} {words.whole(self.right)}"
 
 
@@ -52,7 +52,7 @@ class Logic(Pair):
             else:
                 yield side
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         operands = [
             f"({words.of(item)})" if isinstance(item, Case | Logic) else words.of(item) for item in self._operands()
         ]
@@ -68,7 +68,7 @@ class IsNull(Claim):
     def sql(self, at: Resolver) -> str:
         return at.is_null(self.inner)
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"{words.whole(self.inner)} is null"
 
     def denied(self, words: Explained) -> str:
@@ -86,8 +86,8 @@ class IsUnread(Claim):
         found = " AND ".join(at.is_unread(value) for value in self.values)
         return found if len(self.values) == 1 else f"({found})"
 
-    def said(self, words: Explained) -> str:
-        return self._missing.said(words)
+    def explain(self, words: Explained) -> str:
+        return self._missing.explain(words)
 
     def denied(self, words: Explained) -> str:
         """The text of the opposite."""
@@ -108,7 +108,7 @@ class IsIn(Claim):
     def sql(self, at: Resolver) -> str:
         return f"({self.inner.sql(at)} IN ({', '.join(map(sqltext.text, self.values))}))"
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         return f"{words.whole(self.inner)} in ({', '.join(map(quoted, self.values))})"
 
     def denied(self, words: Explained) -> str:
@@ -128,7 +128,7 @@ class Test(Claim):
         found = f"{self.function}({self.inner.sql(at)}, {sqltext.text(self.argument)})"
         return at.shared(self, found) if self.function == "regexp_matches" else found
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         shown = words.pattern(self.argument) if self.function == "regexp_matches" else quoted(self.argument)
         return f"{words.whole(self.inner)} {_SAID.get(self.function, self.function)} {shown}"
 
@@ -142,7 +142,7 @@ class Not(Claim):
     def sql(self, at: Resolver) -> str:
         return f"(NOT {self.inner.sql(at)})"
 
-    def said(self, words: Explained) -> str:
+    def explain(self, words: Explained) -> str:
         if isinstance(self.inner, IsNull | IsUnread | IsIn):
             return self.inner.denied(words)
         return f"not ({words.of(self.inner)})"

@@ -221,7 +221,7 @@ ended = col.message.matches(r"^Disconnected from user |^pam_\w+\([^)]*\): sessio
 MAPPER = Mapper(
     name="linux_auth",
     product=Product("Linux authentication log", vendor="Linux"),
-    readers=[DelimitedInJson(LINES, JOURNAL), LINES],
+    readers=[DelimitedInJson(LINES, JOURNAL, label="JSON (systemd's journal, CloudWatch Logs, Firehose)"), LINES],
     record=text_struct(
         "time stamp host program pid message repeated more method user invalid key refusal address port service logname tty by by_uid uid"
         " on_host chroot peer permitted"

@@ -154,8 +154,12 @@ dated = sql(
 MEMBERS = (
     "__cursor __realtime_timestamp _source_realtime_timestamp timestamp date _hostname hostname host _machine_id machine_id"
     " _boot_id boot_id _pid pid syslog_pid _comm comm _exe exe _cmdline cmdline _uid uid _audit_session audit_session"
+    # known, and left in `unmapped`
+    " __monotonic_timestamp __seqnum __seqnum_id _transport _gid _cap_effective _selinux_context _audit_loginuid _runtime_scope priority"
+    " syslog_facility syslog_timestamp _systemd_unit _systemd_slice _systemd_cgroup _systemd_session _systemd_owner_uid"
+    " _systemd_user_slice _systemd_user_unit _systemd_invocation_id source_type"
 )  # fmt: skip
-"""Members of an entry that are read, in lower case; in `unmapped` the others are spelled as they came."""
+"""Members of an entry, in lower case; in `unmapped` others are spelled as they came."""
 
 
 def entry(*names: str) -> Expr:

@@ -26,6 +26,9 @@ EXPORT_TIME = "envelope.timestamp"
 BLANK, DIRECTIVE = "blank line", "line that describes the others"
 NO_LAYOUT = "the line is in no layout that is known: "
 
+LOOK_BYTES = 1 << 10
+"""So far may an expression look that tells where records begin."""
+
 HEADER_BYTES = 64 << 10
 """A line that names columns may be so long."""
 
@@ -56,7 +59,8 @@ class Lines:
         null: What stands for a missing value.
         comment: What lines begin with that describe the others; they are counted drops.
         begins: Regular expression that the first line of a record begins with; lines that do not belong to the record
-            before them. Without it a line is a record.
+            before them. It may go over line ends, and then no record begins where it has gone, within 1,024 bytes.
+            Without it a line is a record.
     """
 
     layouts: tuple[Layout, ...] = ()
@@ -244,15 +248,18 @@ def _pieces(blocks: Iterator[bytes], begins: re.Pattern[bytes] | None) -> Iterat
             held = b""
             continue
         held += piece
-        last = -1
+        last, behind, seen = 0, len(held), len(held) - LOOK_BYTES
         for found in begins.finditer(held):
+            if found.start() > seen:
+                behind = found.start()  # what comes next may say otherwise
+                break
             last = found.start()
-        if last > 0:
+        if last:
             yield held[:last], False
-            held = held[last:]
-        if len(held) > RECORD_BYTES:
-            yield held, True
-            held = b""
+        if behind - last > RECORD_BYTES:
+            yield held[last:behind], True
+            last = behind
+        held = held[last:]
     if held:
         yield held, False
 

@@ -458,7 +458,7 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
         },
         "aws_rds": {
-            *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "CAST(round(TRY_CAST(", "strftime("),
+            *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "TRY_CAST(round(TRY_CAST(", "strftime("),
             *("replace({0}, ' '", "replace({0}, '\"\"'", "replace({0}, '\\''"),
             *(" || '/' || ".join(f"{{{number}}}" for number in range(parts)) for parts in (2, 3, 5, 6)),
         },

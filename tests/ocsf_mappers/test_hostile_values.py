@@ -16,7 +16,7 @@ from ocsf_mappers import EventMap, JsonRecords, Mapper, Product, RawObject, col,
 from ocsf_mappers.engine.engine import Engine
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing.samples import cases_in, read
-from tests.support import SAMPLE_LOGS, dig, map_bytes, ocsf
+from tests.support import SAMPLE_LOGS, dig, engine, map_bytes, ocsf, often
 
 VALUES = ("9223372036854775807", "99999999999999", "[", "NaN", 1e308)
 RAISED = re.compile(r"mapping failed|\w+ Error: ")
@@ -76,12 +76,11 @@ def hostile(source: str) -> Iterator[Chunk]:
             yield from read(mapper, io.BytesIO(data.encode()))
 
 
-@pytest.mark.parametrize("source", registry.names())
+@pytest.mark.parametrize("source", often(registry.names(), ["aws_vpc_flow", "aws_waf"]))
 def test_no_value_makes_a_query_fail(source: str) -> None:
-    engine = Engine(registry.load(source), "1.8.0")
     chunks = [(RawObject("memory://x"), chunk) for chunk in hostile(source)]
     assert chunks
-    mapped = engine.map(chunks)
+    mapped = engine(source, "1.8.0").map(chunks)
     assert len(mapped.events)
     assert sorted({reason for reason in mapped.rejects["reason"].to_pylist() if RAISED.search(reason)}) == []
 

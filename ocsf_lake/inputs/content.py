@@ -88,8 +88,12 @@ def _event(members: Members) -> Members | None:
 
 def _innermost(members: Members) -> Members:
     """The document that held a text itself, among documents around it."""
-    inner = (members[name] for name in _HOLDING_MEMBERS if name in members)
-    return next((_innermost(_members(bytes(value))) for value in inner if bytes(value).startswith(b"{")), members)
+    while True:
+        inner = (bytes(members[name]) for name in _HOLDING_MEMBERS if name in members)
+        document = next((value for value in inner if value.startswith(b"{")), None)
+        if document is None:
+            return members
+        members = _members(document)  # a loop, for senders choose how deep documents stand
 
 
 def _text(members: Members, name: str) -> str:

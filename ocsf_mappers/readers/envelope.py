@@ -159,6 +159,9 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
         except RepeatedError as error:
             yield Carried(text, problem=str(error))  # one of them may hold another record
             return
+        except _ERRORS:
+            yield Carried(text)  # it is as deep as could just be read before
+            return
     if depth and is_document:
         events = _events(members)
         if events is not None:

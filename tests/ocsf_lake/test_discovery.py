@@ -245,6 +245,12 @@ def test_the_first_bytes_tell_the_source(text: str, source: str | None) -> None:
     assert discovery.of_bytes(io.BytesIO(text.encode()), Limits()) == source
 
 
+def test_no_document_is_too_deep_to_look_at() -> None:
+    for depth in (*range(400, 500), *range(900, 1000)):
+        inside = '{"body":' * depth + "1" + "}" * depth
+        assert content.of_content(f'{{"timestamp":1,"id":"1","message":"hello","body":{inside}}}'.encode()) is None
+
+
 def test_parquet_is_told_by_its_columns() -> None:
     def parquet(*names: str) -> io.BytesIO:
         sink = io.BytesIO()

@@ -80,17 +80,17 @@ class Entries:
         return EntryLines(rows, pc.binary_join_element_wise(*filled, SEPARATOR), has_text)
 
     def beside(self, members: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-        """The members of an entry that its line does not say, under the names of their columns.
+        """The members of an entry that its line does not say, and the journal's own, under the names of their columns.
 
         Args:
             members: Names and values; of texts the text, of others their JSON.
         """
-        held = {name: value for name, value in members if value is not None}
-        said = {next((name for name in names if name in held), "") for names in self.parts}
+        held = dict(members)  # of a repeated one the line has the last
+        said = {next((name for name in names if held.get(name)), "") for names in self.parts}
         return [
             (f"{self.prefix}{name}", value)
             for name, value in members
-            if value is not None and (name not in said or value[:1] == "[")
+            if value is not None and (name not in said or name[:1] == "_" or value[:1] == "[" or value != held[name])
         ]
 
     @cached_property
@@ -105,7 +105,7 @@ def _texts(values: pa.Array) -> pa.Array:
 def _text(raw: str | None) -> str | None:
     """What a member holds as text, of its JSON; None where it holds nothing."""
     try:
-        return None if raw is None else _of_value(msgspec.json.decode(raw), raw)
+        return None if raw is None else _of_value(msgspec.json.decode(raw), raw) or None
     except (msgspec.DecodeError, RecursionError):
         return raw
 

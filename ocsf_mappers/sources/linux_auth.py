@@ -152,7 +152,7 @@ dated = sql(
 
 
 MEMBERS = (
-    "__cursor __realtime_timestamp _source_realtime_timestamp timestamp date _hostname hostname host _machine_id machine_id"
+    "__cursor __realtime_timestamp _source_realtime_timestamp source_realtime_timestamp timestamp date _hostname hostname host _machine_id machine_id"
     " _boot_id boot_id _pid pid syslog_pid _comm comm _exe exe _cmdline cmdline _uid uid _audit_session audit_session"
     # known, and left in `unmapped`
     " __monotonic_timestamp __seqnum __seqnum_id _transport _gid _cap_effective _selinux_context _audit_loginuid _runtime_scope priority"
@@ -167,14 +167,23 @@ def entry(*names: str) -> Expr:
     return coalesce(*(col[f"journal.{name}"] for name in names))
 
 
-sent, received = entry("_source_realtime_timestamp"), entry("__realtime_timestamp")
+as_is = entry("_boot_id", "_transport", "_pid").is_not_null()
+"""Every entry has these, unless a shipper took all `_` away."""
+
+
+def own(name: str) -> Expr:
+    """A member that the journal itself writes; without its `_` it is the sender's, where others have theirs."""
+    return coalesce(col[f"journal._{name}"], col[f"journal.{name}"].where(~as_is))
+
+
+sent, received = own("source_realtime_timestamp"), entry("__realtime_timestamp")
 shipped = coalesce(
     entry("timestamp").iso8601(), entry("date").epoch_seconds(fraction=True),
     col["envelope.timestamp"].where(col.time.is_null() & col.stamp.is_null()).epoch_millis(),
     col["envelope.timestamp"].where(col.time.is_null() & col.stamp.is_null()).iso8601(),
 )  # fmt: skip
-host = coalesce(col.host, entry("_hostname", "hostname", "host"))
-exe = entry("_exe", "exe")
+host = coalesce(col.host, own("hostname"), entry("host"))
+exe = own("exe")
 
 is_line = col.program.is_not_null() & col.message.is_not_null()
 numeric = col.address.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")
@@ -197,18 +206,18 @@ COMMON: Fields = {
     "cloud.account.uid": coalesce(col["envelope.owner"], object_key.account),
     "cloud.region":      object_key.region,
     "device.hostname":     host,
-    "device.uid":          entry("_machine_id", "machine_id"),
-    "device.boot_uid":     entry("_boot_id", "boot_id"),
+    "device.uid":          own("machine_id"),
+    "device.boot_uid":     own("boot_id"),
     "device.instance_uid": instance,
     "device.type_id":      when(instance.is_not_null()).then("Virtual").otherwise("Unknown"),
     "actor.user.name":     coalesce(col.by, col.remover),
     "actor.user.uid":      col.by_uid,
-    "actor.session.uid":   entry("_audit_session", "audit_session"),
+    "actor.session.uid":   own("audit_session"),
     "actor.process": obj({
-        "pid":      coalesce(col.pid, entry("_pid", "pid", "syslog_pid")),
-        "name":     coalesce(entry("_comm", "comm"), col.program),
-        "cmd_line": coalesce(col.command, entry("_cmdline", "cmdline")),
-        "user.uid": entry("_uid", "uid"),
+        "pid":      coalesce(col.pid, own("pid"), entry("syslog_pid")),
+        "name":     coalesce(own("comm"), col.program.where(~as_is | (col.program == own("comm")))),
+        "cmd_line": coalesce(col.command, own("cmdline")),
+        "user.uid": own("uid"),
         "file": obj({"path": exe, "name": exe.extract("([^/]+)$"), "type_id": "Regular File"}, needs="name"),
     }, needs="pid"),
     # OCSF wants a user, 1.1.0 also where a group is made

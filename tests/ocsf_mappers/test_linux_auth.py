@@ -201,6 +201,25 @@ def test_what_a_sender_calls_itself_is_not_who_it_is() -> None:
     assert {"1", "db-1"} <= set(event["unmapped"].values())
 
 
+# the journal has no name of a process that ended at once
+UNKNOWN = {"_COMM": None, "_HOSTNAME": None}
+CLAIMS = {"COMM": "sshd", "EXE": "/usr/sbin/sshd", "CMDLINE": "sshd: ann", "AUDIT_SESSION": "9", "HOSTNAME": "db-1"}
+PATHS = "actor.process.name", "actor.process.file", "actor.process.cmd_line", "actor.session", "dst_endpoint.hostname"
+
+
+def test_what_a_sender_claims_is_not_taken_where_the_journal_itself_says_nothing() -> None:
+    claimed = entry(**UNKNOWN, **CLAIMS, host="web-1")
+    (event,) = ocsf(map_bytes(engine("linux_auth"), json.dumps(claimed).encode()).events)
+    assert [dig(event, path) for path in PATHS] == [None, None, None, None, "web-1"]
+    assert set(CLAIMS.values()) <= set(event["unmapped"].values())
+
+
+def test_a_shipper_may_take_underscores_away() -> None:
+    plain = {name.strip("_").lower(): value for name, value in (entry(**UNKNOWN) | CLAIMS).items() if value}
+    (event,) = ocsf(map_bytes(engine("linux_auth"), json.dumps(plain).encode()).events)
+    assert [dig(event, path) for path in PATHS[::2]] == ["sshd", "sshd: ann", "db-1"]
+
+
 @pytest.mark.parametrize(
     ("members", "user"),
     [
@@ -208,6 +227,7 @@ def test_what_a_sender_calls_itself_is_not_who_it_is() -> None:
         ({"MESSAGE": ["Invalid user ann from 192.0.2.1 port 1", "second"]}, "ann"),
         ({"MESSAGE": None, "message": "Invalid user ann from 192.0.2.1 port 1"}, "ann"),
         ({"SYSLOG_IDENTIFIER": ["sshd", "x"], "MESSAGE": "Invalid user ann from 192.0.2.1 port 1"}, "ann"),
+        ({"SYSLOG_IDENTIFIER": "", "MESSAGE": "Invalid user ann from 192.0.2.1 port 1"}, "ann"),
     ],
 )
 def test_a_text_in_any_form_of_the_journal(members: dict[str, object], user: str) -> None:
@@ -216,6 +236,14 @@ def test_a_text_in_any_form_of_the_journal(members: dict[str, object], user: str
     for value in members.values():
         if isinstance(value, list):
             assert json.dumps(value, separators=(",", ":")) in event["unmapped"].values()
+
+
+@pytest.mark.parametrize("name", ["MESSAGE", "SYSLOG_IDENTIFIER"])
+def test_of_a_repeated_member_none_is_lost(name: str) -> None:
+    data = json.dumps(entry(MESSAGE="Invalid user ann from 192.0.2.1 port 1"))
+    (event,) = ocsf(map_bytes(engine("linux_auth"), f'{{"{name}":"cron",{data[1:]}'.encode()).events)
+    assert dig(event, "user.name") == "ann"
+    assert event["unmapped"][f"journal.{name}"] == "cron"
 
 
 @pytest.mark.parametrize("missing", [None, [], ""])

@@ -402,15 +402,16 @@ class ObjectList:
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        elements = lists.elements(self._source(part))
+        source = self._source(part)
         extra = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
         element = Element(self.item, self.record, (word for _, word in part.fields), extra, self._casts(part))
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
-            return f"({elements} IS NULL)"
+            return f"(NOT {lists.has_elements(source)})"
         unused = self._unused_members(part, uses, element)
-        any_unused = f"list_bool_or(list_transform({element.read(elements, unused)}, lambda {self.item}: {unused}))"
-        return f"({elements} IS NULL OR coalesce({any_unused}, false))"
+        read = element.read(lists.elements(source), unused)
+        # null where there are no elements: these are computed once, for they may be large
+        return f"coalesce(list_contains(list_transform({read}, lambda {self.item}: {unused}), true), true)"
 
     def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
         read = {member.path for _, word in part.fields for member in columns(word)}

@@ -89,7 +89,7 @@ class EachOf(Word):
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         if (self.path, self.where, self.text) == (None, None, None):
-            is_array = None if self.inner.is_list else f"{elements(self.inner.sql(at))} IS NOT NULL"
+            is_array = None if self.inner.is_list else has_elements(self.inner.sql(at))
             yield from self.inner.consumed(at, both(condition, is_array))
 
     def explain(self, words: Explained) -> str:
@@ -136,6 +136,11 @@ def elements(array: str) -> str:
         f"TRY(CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
         f"WHEN '{{' THEN [{array}::JSON] END)"
     )
+
+
+def has_elements(array: str) -> str:
+    """SQL that is true where a value has `elements`, which need not be computed for it; false elsewhere."""
+    return f"coalesce(left({array}::VARCHAR, 1) IN ('[', '{{') AND json_valid({array}), false)"
 
 
 def texts(array: str) -> str:

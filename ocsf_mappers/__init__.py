@@ -25,6 +25,7 @@ from ocsf_mappers.readers import (
 )
 from ocsf_mappers.vocabulary import load_balancers
 from ocsf_mappers.vocabulary.aws import aws_partition
+from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, Named
 from ocsf_mappers.vocabulary.expr import (
     Column,
     Expr,
@@ -67,6 +68,9 @@ __all__ = [
     "Delimited",
     "DelimitedInJson",
     "Delivery",
+    "Digest",
+    "DigestName",
+    "Digests",
     "Engine",
     "Envelope",
     "EventMap",
@@ -80,6 +84,7 @@ __all__ = [
     "Mapped",
     "Mapper",
     "Marks",
+    "Named",
     "Obj",
     "Pairs",
     "ParquetRows",

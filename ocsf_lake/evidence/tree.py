@@ -1,0 +1,181 @@
+"""Where digests and log files lie: a place for each account and region, its objects day by day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from ocsf_lake.inputs import deliveries, listing
+from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.storage import objects, retry, s3
+from ocsf_lake.storage.objects import ObjectRef
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.vocabulary.source import ROOT, Source
+
+_BY_DAY = re.compile(r"(\d{4}/\d\d/\d\d)/[^/]+")
+_UNSAFE = frozenset(["", ".", ".."])
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def in_tree(key: str) -> str | None:
+    """The part of a key from `AWSLogs/` on, by which it is known wherever its tree was copied to.
+
+    The last `AWSLogs/` counts: a bucket's prefix may be called anything, by whoever owns the bucket. None for a key
+    that lies in no such tree, or could lead out of it.
+    """
+    steps = key.split("/")
+    if ROOT not in steps:
+        return None
+    inside = steps[len(steps) - 1 - steps[::-1].index(ROOT) :]
+    return None if _UNSAFE & set(inside) or _CONTROL.search(key) else "/".join(inside)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An account's digests and log files of one region.
+
+    Args:
+        fs: The file system.
+        top: Path of the folder that holds `AWSLogs/`.
+        account: Twelve digits.
+        region: The region.
+        digests: Path of the folder with the digests' years; there may be none.
+        logs: The same of the log files.
+    """
+
+    fs: Any
+    top: str
+    account: str
+    region: str
+    digests: str
+    logs: str
+
+    def key(self, ref: ObjectRef) -> str:
+        """An object's key from `AWSLogs/` on."""
+        return str(self.fs._strip_protocol(ref.uri)).removeprefix(f"{self.top}/")
+
+    def path(self, key: str) -> str:
+        """The path of a key that begins with `AWSLogs/`."""
+        return f"{self.top}/{key}"
+
+    def uri(self, key: str) -> str:
+        """Its URI, to be shown."""
+        return listing.shown(self.fs, self.path(key))
+
+
+def places(
+    fs: Any, path: str, source: Source, accounts: tuple[str, ...], regions: tuple[str, ...], calls: Calls
+) -> list[Place]:
+    """The places in and below a folder, in order.
+
+    Args:
+        fs: Its file system.
+        path: The folder: it holds `AWSLogs/`, lies above it, or is that of an organization or account in it.
+        source: The source whose digests are looked for.
+        accounts: Only these; empty for all.
+        regions: Only these; empty for all.
+        calls: How often the store was asked, so far.
+
+    Raises:
+        ConfigError: There is none, or none of an account or region that is asked for.
+    """
+    digests = source.digests
+    assert digests is not None
+    kinds = [pattern.split("/")[2] for pattern in (digests.pattern, digests.logs)]
+    found: list[Place] = []
+    seen: dict[str, set[str]] = {"account": set(), "region": set()}
+    for root in deliveries.find(fs, path, source.name, calls).roots:
+        for top, folder, account in _accounts(fs, root, calls):
+            seen["account"].add(account)
+            if accounts and account not in accounts:
+                continue
+            names = {name for kind in kinds for name in listing.folders(fs, f"{folder}/{kind}", calls)}
+            for region in sorted(filter(deliveries.VARIABLES["region"].fullmatch, names)):
+                seen["region"].add(region)
+                if not regions or region in regions:
+                    leaves = (f"{folder}/{kind}/{region}" for kind in kinds)
+                    found.append(Place(fs, top, account, region, *leaves))
+    for name, chosen in (("account", accounts), ("region", regions)):
+        if absent := sorted(set(chosen) - {getattr(place, name) for place in found}):
+            there = ", ".join(sorted(seen[name])[: deliveries.SHOWN]) or "none"
+            raise ConfigError(f"nothing of {source.name} for {name} {', '.join(absent)} below {path!r}; there: {there}")
+    if not found:
+        raise ConfigError(
+            f"no folders of {source.name} below {path!r}; name the one that holds {ROOT}/, or an account's in it"
+        )
+    return found
+
+
+def _accounts(fs: Any, root: str, calls: Calls) -> Iterator[tuple[str, str, str]]:
+    """The folders of accounts: that which holds `AWSLogs/`, their path, the account."""
+    steps = root.split("/")
+    at = len(steps) - 1 - steps[::-1].index(ROOT) if ROOT in steps else len(steps)
+    top, given = "/".join(steps[:at]), steps[at + 1 :]
+    yield from ((top, *found) for found in _below(fs, f"{top}/{ROOT}", given, calls))
+
+
+def _below(fs: Any, folder: str, given: list[str], calls: Calls) -> Iterator[tuple[str, str]]:
+    for name in given[:1] or listing.folders(fs, folder, calls):
+        if deliveries.VARIABLES["account"].fullmatch(name) and not given[1:]:
+            yield f"{folder}/{name}", name
+        elif deliveries.ORGANIZATION.fullmatch(name):
+            yield from _below(fs, f"{folder}/{name}", given[1:], calls)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects of one day; of none where they lie in no folder of a day."""
+
+    day: date | None
+    refs: tuple[ObjectRef, ...]
+
+
+def by_day(place: Place, folder: str, first: date | None, last: date | None, calls: Calls) -> Iterator[Objects]:
+    """The objects in a folder of years, day by day in order; those in no folder of a day as they come.
+
+    Args:
+        place: Whose folder it is.
+        folder: Its path.
+        first: Only days from this one on.
+        last: Only days up to this one.
+        calls: How often the store was asked, so far.
+    """
+    held: list[ObjectRef] = []
+    day = ""
+    for page in listing.below(place.fs, folder, calls, after=f"{first:%Y/%m/%d}" if first else ""):
+        for ref in page:
+            name = str(place.fs._strip_protocol(ref.uri)).removeprefix(f"{folder}/")
+            if (found := _BY_DAY.fullmatch(name)) is None or (its := _day(found[1])) is None:
+                yield Objects(None, (ref,))
+                continue
+            if found[1] != day and held:
+                yield Objects(_day(day), tuple(held))
+                held = []
+            if last and its > last:
+                return
+            day = found[1]
+            if not first or its >= first:
+                held.append(ref)
+    if held:
+        yield Objects(_day(day), tuple(held))
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text.replace("/", "-"))
+    except ValueError:
+        return None
+
+
+def look(place: Place, key: str) -> ObjectRef | None:
+    """An object of the place's tree that was not listed; None where there is none."""
+    fs, path = place.fs, place.path(key)
+    with s3.translate_errors(place.uri(key), denied=objects.ObjectError):
+        try:
+            info = retry.call(fs.info, path)
+        except FileNotFoundError:
+            return None
+    return objects.unhashed(fs, info) if info["type"] == "file" else None

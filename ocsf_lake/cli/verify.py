@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from ocsf_lake.evidence.verify import Summary
     from ocsf_mappers import Source
 
-EXAMPLE = "ocsf-lake verify aws_cloudtrail s3://my-trail --from 2026-03-16 --to 2026-03-17"
+EXAMPLE = (
+    "ocsf-lake verify aws_cloudtrail sample_logs/evidence --from 2026-03-17 --to 2026-03-17"
+    " --public-keys sample_logs/evidence/public-keys.json"
+)
 
 CHAINS_SHOWN = 40
 """Of chains that are proved, so many are named; JSON has all of them."""

@@ -227,7 +227,7 @@ class Chain:
             )  # fmt: skip
         if before and not self.proof.backfill:
             if known and known is not before and known.key != entry.key:
-                before.faults.append(("digest not in chain", f"the next digest, {entry.key}, names another one"))
+                before.faults.append(("digest not in chain", f"the next digest, {_file(entry)}, names another one"))
             # A digest that cannot be read hides what it names: it counts as one of an hour.
             gap = entry.start - before.end
             if gap > (SLACK if entry.digest is None else timedelta()) and (entry.digest is None or known is before):
@@ -270,7 +270,7 @@ class Chain:
             span = digest.start - since
             said = f"; nothing proves the {_hours(span)} from {since:{UTC_TIME}}" if span > timedelta() else ""
             said = said if self.last else "; no earlier digest of the chain is here"
-            yield self.fault("digest missing", uri, f"{entry.key} names it{said}", since, digest.start)
+            yield self.fault("digest missing", uri, f"{_file(entry)} names it{said}", since, digest.start)
             return None
         signature = (digest.previous_signature or "").lower()
         if known.digest is None:
@@ -310,14 +310,15 @@ class Chain:
             reason = entry.faults[0][1]
             if self._unchecked and self._unchecked.reason != reason:
                 yield from self._tell_unchecked()
-            self._unchecked = self._unchecked or _Unchecked(reason, entry)
-            self._unchecked.end = entry.end
-            self._unchecked.number += 1
+            if self.window.concerns(entry.start, entry.end):
+                self._unchecked = self._unchecked or _Unchecked(reason, entry)
+                self._unchecked.end = entry.end
+                self._unchecked.number += 1
         else:
             yield from self._tell_unchecked()
-        if entry.faults and not self._unchecked:
-            reasons = "; ".join(dict.fromkeys(reason for _, reason in entry.faults))
-            yield self.fault(entry.faults[0][0], entry.uri, reasons, entry.start, entry.end)
+            if entry.faults:
+                reasons = "; ".join(dict.fromkeys(reason for _, reason in entry.faults))
+                yield self.fault(entry.faults[0][0], entry.uri, reasons, entry.start, entry.end)
         if self.window.concerns(entry.start, entry.end):
             self._count(entry)
         if entry.proved and not self.proof.backfill:
@@ -354,6 +355,10 @@ class _Unchecked:
     entry: Entry
     end: datetime | None = None
     number: int = 0
+
+
+def _file(entry: Entry) -> str:
+    return entry.key.rpartition("/")[2]
 
 
 def _hours(span: timedelta) -> str:

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class PublicKeys:
         self._keys = dict(keys)
         self._service = service
         self._access = access or Access()
-        self._asked: set[tuple[str, str, datetime]] = set()
+        self._asked: set[tuple[str, str, date]] = set()
         self._lock = threading.Lock()
 
     def of(self, fingerprint: str, region: str, time: datetime) -> RSAPublicKey | None:
@@ -65,7 +65,7 @@ class PublicKeys:
         if fingerprint in self._keys or self._service is None:
             return self._keys.get(fingerprint)
         with self._lock:
-            question = region, fingerprint, time.replace(minute=0, second=0)
+            question = region, fingerprint, time.date()
             if fingerprint not in self._keys and question not in self._asked and region not in self.refused:
                 self._asked.add(question)
                 self._ask(region, time)

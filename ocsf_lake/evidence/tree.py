@@ -15,7 +15,7 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.vocabulary.source import ROOT, Source
 
-_BY_DAY = re.compile(r"(\d{4}/\d\d/\d\d)/[^/]+")
+_BY_DAY = re.compile(r"(\d{4}/\d\d/\d\d)/([^/]+/)*")
 _UNSAFE = frozenset(["", ".", ".."])
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -134,7 +134,9 @@ class Objects:
 
 
 def by_day(place: Place, folder: str, first: date | None, last: date | None, calls: Calls) -> Iterator[Objects]:
-    """The objects in a folder of years, day by day in order; those in no folder of a day as they come.
+    """The objects in a folder of years, day by day in order.
+
+    Those that lie elsewhere, or deeper, come in between, without a day: where days are chosen, those below them alone.
 
     Args:
         place: Whose folder it is.
@@ -148,8 +150,11 @@ def by_day(place: Place, folder: str, first: date | None, last: date | None, cal
     for page in listing.below(place.fs, folder, calls, after=f"{first:%Y/%m/%d}" if first else ""):
         for ref in page:
             name = str(place.fs._strip_protocol(ref.uri)).removeprefix(f"{folder}/")
-            if (found := _BY_DAY.fullmatch(name)) is None or (its := _day(found[1])) is None:
-                yield Objects(None, (ref,))
+            found = _BY_DAY.match(name)
+            its = _day(found[1]) if found else None
+            if found is None or its is None:
+                if not first and not last:
+                    yield Objects(None, (ref,))
                 continue
             if found[1] != day and held:
                 yield Objects(_day(day), tuple(held))
@@ -157,7 +162,11 @@ def by_day(place: Place, folder: str, first: date | None, last: date | None, cal
             if last and its > last:
                 return
             day = found[1]
-            if not first or its >= first:
+            if first and its < first:
+                continue
+            if found[2]:
+                yield Objects(None, (ref,))
+            else:
                 held.append(ref)
     if held:
         yield Objects(_day(day), tuple(held))

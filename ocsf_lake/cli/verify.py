@@ -133,7 +133,7 @@ def _line(fault: Fault) -> str:
 def _chain(proof: Proof, signatures: bool) -> str:
     first, last = (_time(time) if time else "?" for time in (proof.first, proof.last))
     kind = "backfill digest" if proof.backfill else "digest"
-    begun = ", where the chain begins" if proof.begins and not proof.backfill else ""
+    begun = " (where the chain begins)" if proof.begins and not proof.backfill else ""
     said = "proved" if signatures else "fit each other"
     return (
         f"{proof.account} {proof.region} {proof.trail} ({proof.home_region}):"

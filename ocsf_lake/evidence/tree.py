@@ -93,7 +93,13 @@ def places(
             if accounts and account not in accounts:
                 continue
             names = {name for kind in kinds for name in listing.folders(fs, f"{folder}/{kind}", calls)}
-            for region in sorted(filter(deliveries.VARIABLES["region"].fullmatch, names)):
+            for region in sorted(names):
+                if not deliveries.VARIABLES["region"].fullmatch(region):
+                    for kind in kinds:
+                        if listing.folders(fs, f"{folder}/{kind}/{region}", calls):
+                            uri = listing.shown(fs, f"{folder}/{kind}/{region}")
+                            calls.refused[uri] = "it is called as no region is, and lies in the place of one"
+                    continue
                 seen["region"].add(region)
                 if not regions or region in regions:
                     leaves = (f"{folder}/{kind}/{region}" for kind in kinds)

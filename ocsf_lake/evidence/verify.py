@@ -358,12 +358,17 @@ class _Days:
         """Looks for log files that no digest names; those of days before one, whose digests are all read."""
         for day in sorted(day for day in self.logs if before is None or day < before):
             for key, ref in self.logs.pop(day).items():
-                yield from self._judged(key, ref, self.digests.delivered(key) or _midnight(day))
+                yield from self._judged(key, ref, day)
         if before is not None:
             self.named = {key: item for key, item in self.named.items() if item[0] >= before - timedelta(days=1)}
 
-    def _judged(self, key: str, ref: ObjectRef, delivered: datetime) -> Iterator[Fault]:
-        if not self.run.window.concerns(delivered, delivered + timedelta(minutes=1)):
+    def _judged(self, key: str, ref: ObjectRef, day: date) -> Iterator[Fault]:
+        said = self.digests.delivered(key)
+        # Anyone may have named a file: one of another day than its folder's is judged by its folder.
+        dated = said is not None and said.date() == day
+        delivered = said if said and dated else _midnight(day)
+        end = delivered + (timedelta(minutes=1) if dated else timedelta(days=1))
+        if not self.run.window.concerns(delivered, end):
             return
         if entries := self.named.get(key, (None, []))[1]:
             # If none of its digests is proved, they are told.
@@ -373,12 +378,17 @@ class _Days:
             return
         chains = [chain for chain in self.chains.values() if not chain.proof.backfill]
         stretches = [stretch for chain in chains for stretch in chain.stretches]
-        if any(start + SLACK <= delivered < end - SLACK for start, end in stretches):
+        if any(
+            start + SLACK <= delivered < until - SLACK if dated else start < end and delivered < until
+            for start, until in stretches
+        ):
             yield self._fault(
                 "log file not named", ref.uri, "digests prove this time, and none names it: it was added, or delivered"
-                " by a trail without validation", delivered, delivered + timedelta(minutes=1),
+                " by a trail without validation", delivered, end,
             )  # fmt: skip
-        elif any(start - SLACK <= delivered < end for start, end in stretches) or self.run.now - delivered < DUE:
+        elif dated and (
+            any(start - SLACK <= delivered < until for start, until in stretches) or self.run.now - delivered < DUE
+        ):
             self.run.summary.pending += 1
         else:
             if self.unproved is None:

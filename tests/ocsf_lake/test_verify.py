@@ -169,6 +169,31 @@ def test_an_added_log_file(tree: Tree, check: Check) -> None:
     assert said(check(tree)[0]) == [("log file not named", log)]
 
 
+@pytest.mark.parametrize("time", ["20310504T1330Z", "20260503T1330Z", "1330", "20260504T0001Z"])
+def test_an_added_log_file_with_a_name_that_hides_it(tree: Tree, check: Check, time: str) -> None:
+    log = tree.log(ACCOUNT, REGION, moment("2026-05-04T13:30"))
+    hidden = log.replace("20260504T1330Z", time)
+    tree.objects[hidden] = tree.objects.pop(log)
+    assert said(check(tree)[0]) == [("log file not named", hidden)]
+
+
+def test_a_folder_that_is_called_as_no_region(tree: Tree, check: Check) -> None:
+    log = tree.log(ACCOUNT, "US EAST", moment("2026-05-04T13:30"))
+    assert said(check(tree)[0]) == [("folder not read", log.partition("2026/")[0].rstrip("/"))]
+
+
+def test_two_trails_in_one_place(tree: Tree, check: Check) -> None:
+    """Each has digests of its own; what one names is named."""
+    other = Tree(trail="second_trail_x", home=SECOND)
+    other.chain(ACCOUNT, REGION, START + timedelta(minutes=13), HOURS, every=2)
+    tree.objects |= other.objects
+    faults, proofs, _ = check(tree)
+    assert not faults
+    assert [(proof.trail, proof.home_region) for proof in proofs if proof.account == ACCOUNT][1:] == [
+        ("org-trail", REGION), ("second_trail_x", SECOND),
+    ]  # fmt: skip
+
+
 def test_records_appended_to_a_log_file(tree: Tree, chain: list[str], check: Check) -> None:
     log = logs_of(tree, chain[5])[0]
     tree.objects[log] += gzip.compress(b'{"Records":[{"eventID":"forged"}]}')

@@ -270,6 +270,8 @@ class Chain:
             span = digest.start - since
             said = f"; nothing proves the {_hours(span)} from {since:{UTC_TIME}}" if span > timedelta() else ""
             said = said if self.last else "; no earlier digest of the chain is here"
+            if named.bucket != digest.bucket:
+                said = f"; it was delivered to another bucket, {named.bucket}{said}"
             yield self.fault("digest missing", uri, f"{_file(entry)} names it{said}", since, digest.start)
             return None
         signature = (digest.previous_signature or "").lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -67,10 +68,11 @@ Check = Callable[..., tuple[list[Fault], list[Proof], Summary]]
 
 @pytest.fixture
 def check(tmp_path: Path, keys: PublicKeys) -> Check:
-    """Verifies the day of a tree, copied to a folder."""
+    """Verifies the day of a tree, copied to a folder of its own."""
+    numbers = itertools.count()
 
     def run(tree: Tree, keys: PublicKeys | None = keys, **asked: object) -> tuple[list[Fault], list[Proof], Summary]:
-        uri = str(tree.write(tmp_path / "copy"))
+        uri = str(tree.write(tmp_path / f"copy{next(numbers)}"))
         return of(Asked(uri, **{"first": DAY, "last": DAY, **asked}), keys)  # type: ignore[arg-type]
 
     return run
@@ -309,6 +311,24 @@ def test_a_chain_that_ends_before_others_of_its_trail(tree: Tree, chain: list[st
     del tree.objects[chain[-1]]
     faults, _, _ = check(tree, last=None)
     assert ("chain ends", chain[-2]) in said(faults)
+
+
+def test_a_trail_that_moved_to_another_bucket(check: Check) -> None:
+    """Both buckets together are a chain; of the later one alone, the digest before it is missing, and its bucket said."""
+    early = Tree("first-bucket")
+    before = early.chain(ACCOUNT, REGION, START, 9, every=2)
+    late = replace(early, bucket="second-bucket", objects=dict(early.objects), metadata=dict(early.metadata))
+    own = late.chain(ACCOUNT, REGION, START + 9 * HOUR, 1, before[-1], every=99)
+    moved = {**late.read(own[0]), "previousDigestS3Bucket": "first-bucket"}
+    late.put(own[0], moved)
+    late.chain(ACCOUNT, REGION, START + 10 * HOUR, HOURS - 10, own[0], every=2)
+    faults, _, summary = check(late)
+    assert not faults
+    assert summary.copied == {"first-bucket": 9, "second-bucket": HOURS - 9}
+    late.objects = {key: data for key, data in late.objects.items() if key not in early.objects}
+    faults, _, _ = check(late)
+    assert said(faults) == [("digest missing", before[-1])]
+    assert "another bucket, first-bucket" in faults[0].reason
 
 
 def test_a_digest_that_another_key_signed(tree: Tree, chain: list[str], check: Check) -> None:

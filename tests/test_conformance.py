@@ -18,11 +18,11 @@ from ocsf_mappers.ocsf import schema, validate
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing import lossless
 from tests import ocsf_check
-from tests.support import IN_EACH_VERSION, Json, as_events, engine, own, plain
+from tests.support import DEFAULT_OFTEN, Json, as_events, engine, own, plain
 from tests.support import mapped as mapped_samples
 
 pytestmark = [
-    IN_EACH_VERSION,
+    DEFAULT_OFTEN,
     pytest.mark.parametrize("source", registry.names()),
 ]
 Parts = list[tuple[RawObject, Chunk]]

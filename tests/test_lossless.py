@@ -21,7 +21,7 @@ from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObje
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing import lossless
 from tests import support
-from tests.support import IN_EACH_VERSION, Json, as_events, map_bytes, often, own, read, read_bytes
+from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, often, own, read, read_bytes
 
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
@@ -99,7 +99,7 @@ def _apart(source: str, parts: Parts) -> Parts:
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
-@IN_EACH_VERSION
+@DEFAULT_OFTEN
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:

@@ -399,6 +399,7 @@ class _Shown:
             wanted[OUTCOMES] = wanted[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
         self._held = lake.files.of(wanted)
+        self._duplicate_keys = lake.ledger.duplicate_keys()
 
     def part(self, name: str) -> None:
         """Shows one of `_parts`."""
@@ -428,7 +429,7 @@ class _Shown:
             yield table.security_lake, f"FROM {sqltext.name(table.name)}"
         if table.latest is not None:
             yield table.latest.view, latest_rows(table, table.latest)
-        if key := self.lake.ledger.duplicate_keys().get(table.name):
+        if key := self._duplicate_keys.get(table.name):
             yield from duplicate_views(table.name, key).items()
 
     def _regions(self, name: str, suffix: str) -> None:

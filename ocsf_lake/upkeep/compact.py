@@ -183,9 +183,10 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                     abandon(lake, plan)  # who maps its rows once more begins anew
                 else:
                     _one(lake, plan, lease, done)
+            if not found.partitions(table):
+                return  # nothing to ask the catalogs for
             if (reason := refusal(lake, table)) is not None:
-                if found.partitions(table):
-                    summary.refused[table] = reason
+                summary.refused[table] = reason
                 return
             for plan in _plans(lake, found, table, before, summary):
                 lease.check()

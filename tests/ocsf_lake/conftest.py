@@ -159,7 +159,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def shared(postgres_server: Postgres, tmp_path: Path) -> Make:
+def shared(postgres_server: Postgres, tmp_path: Path) -> Iterator[Make]:
     """Like `settings`, with ledger and catalog in a PostgreSQL database, one for each name."""
     urls: dict[str, str] = {}
 
@@ -167,7 +167,9 @@ def shared(postgres_server: Postgres, tmp_path: Path) -> Make:
         urls.setdefault(name, postgres_server.database())
         return config.load(**{"lake": str(tmp_path / name), "ledger_url": urls[name], **BOUNDS, **more})
 
-    return make
+    yield make
+    for url in urls.values():
+        postgres_server.drop(url)
 
 
 @pytest.fixture(scope="session")

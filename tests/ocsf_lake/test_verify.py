@@ -314,7 +314,7 @@ def test_a_chain_that_ends_before_others_of_its_trail(tree: Tree, chain: list[st
 
 
 def test_a_trail_that_moved_to_another_bucket(check: Check) -> None:
-    """Both buckets together are a chain; of the later one alone, the digest before it is missing, and its bucket said."""
+    """Both buckets together are a chain; of the later one alone, the one before it is missing, and its bucket named."""
     early = Tree("first-bucket")
     before = early.chain(ACCOUNT, REGION, START, 9, every=2)
     late = replace(early, bucket="second-bucket", objects=dict(early.objects), metadata=dict(early.metadata))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,7 @@ class Tree:
         prefix: Before `AWSLogs/`.
         trail: Who had them delivered.
         home: Where it was made.
+        folder: Between `AWSLogs/` and the accounts: that of the organization, or nothing.
         private: What digests are signed with.
     """
 
@@ -75,21 +76,20 @@ class Tree:
     prefix: str = ""
     trail: str = "org-trail"
     home: str = "us-east-1"
+    folder: str = f"{ORGANIZATION}/"
     private: RSAPrivateKey = field(default_factory=key)
     objects: dict[str, bytes] = field(default_factory=dict)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def copy(self) -> Tree:
         """Another one with the same objects."""
-        return Tree(
-            self.bucket, self.prefix, self.trail, self.home, self.private, dict(self.objects), dict(self.metadata)
-        )
+        return replace(self, objects=dict(self.objects), metadata=dict(self.metadata))
 
     def log(self, account: str, region: str, delivered: datetime, number: int = 0) -> str:
         """Adds a log file of one record; gives its key."""
         event = hashlib.sha256(f"{account} {region} {delivered} {number}".encode()).hexdigest()
         name = f"{account}_CloudTrail_{region}_{delivered:%Y%m%dT%H%MZ}_{event[:16]}.json.gz"
-        key = f"{self.prefix}AWSLogs/{ORGANIZATION}/{account}/CloudTrail/{region}/{delivered:%Y/%m/%d}/{name}"
+        key = f"{self.prefix}AWSLogs/{self.folder}{account}/CloudTrail/{region}/{delivered:%Y/%m/%d}/{name}"
         record = {
             "eventVersion": "1.11",
             "userIdentity": {"type": "IAMUser", "accountId": account, "userName": "ann"},
@@ -108,7 +108,7 @@ class Tree:
     def name(self, account: str, region: str, end: datetime, suffix: str = "") -> str:
         """The key of a digest."""
         file = f"{account}_CloudTrail-Digest_{region}_{self.trail}_{self.home}_{end:%Y%m%dT%H%M%SZ}{suffix}.json.gz"
-        return f"{self.prefix}AWSLogs/{ORGANIZATION}/{account}/CloudTrail-Digest/{region}/{end:%Y/%m/%d}/{file}"
+        return f"{self.prefix}AWSLogs/{self.folder}{account}/CloudTrail-Digest/{region}/{end:%Y/%m/%d}/{file}"
 
     def digest(
         self, account: str, region: str, end: datetime, logs: list[str], before: str | None, suffix: str = "",

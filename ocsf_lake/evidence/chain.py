@@ -78,6 +78,8 @@ class Entry:
         sha256: Of its content, hex.
         metadata: The signature that its metadata has.
         signed: Whether a signature fits; None where there was none yet to be held against it.
+        origin: Bucket and prefix that it was delivered to.
+        names: So many log files it names.
         made: When it was made, as far as that is known.
         faults: What is wrong with it, and why.
         files: Log files of it that are as it says.
@@ -91,6 +93,8 @@ class Entry:
     sha256: str = ""
     metadata: str | None = None
     signed: bool | None = None
+    origin: str = ""
+    names: int = 0
     made: datetime | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
     files: int = 0
@@ -339,7 +343,7 @@ class Chain:
         if entry.proved and entry.digest:
             proof.proved += 1
             proof.seconds += (entry.end - entry.start).total_seconds()
-            proof.empty += not entry.digest.files
+            proof.empty += not entry.names
             proof.files += entry.files
             proof.bytes += entry.bytes
 

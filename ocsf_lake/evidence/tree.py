@@ -16,6 +16,8 @@ from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.vocabulary.source import ROOT, Source
 
 _BY_DAY = re.compile(r"(\d{4}/\d\d/\d\d)/([^/]+/)*")
+YEARS = range(2000, 9000)
+"""Of others there are no logs, and nobody should reckon with them, to the end of the calendar."""
 _UNSAFE = frozenset(["", ".", ".."])
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -42,6 +44,7 @@ class Place:
         top: Path of the folder that holds `AWSLogs/`.
         account: Twelve digits.
         region: The region.
+        owner: Path of the folder of the organization or account whose trails deliver there.
         digests: Path of the folder with the digests' years; there may be none.
         logs: The same of the log files.
     """
@@ -50,6 +53,7 @@ class Place:
     top: str
     account: str
     region: str
+    owner: str
     digests: str
     logs: str
 
@@ -93,6 +97,8 @@ def places(
             if accounts and account not in accounts:
                 continue
             names = {name for kind in kinds for name in listing.folders(fs, f"{folder}/{kind}", calls)}
+            above = folder.rpartition("/")[0]
+            owner = above if deliveries.ORGANIZATION.fullmatch(above.rpartition("/")[2]) else folder
             for region in sorted(names):
                 if not deliveries.VARIABLES["region"].fullmatch(region):
                     for kind in kinds:
@@ -103,7 +109,7 @@ def places(
                 seen["region"].add(region)
                 if not regions or region in regions:
                     leaves = (f"{folder}/{kind}/{region}" for kind in kinds)
-                    found.append(Place(fs, top, account, region, *leaves))
+                    found.append(Place(fs, top, account, region, owner, *leaves))
     for name, chosen in (("account", accounts), ("region", regions)):
         if absent := sorted(set(chosen) - {getattr(place, name) for place in found}):
             there = ", ".join(sorted(seen[name])[: deliveries.SHOWN]) or "none"
@@ -180,9 +186,10 @@ def by_day(place: Place, folder: str, first: date | None, last: date | None, cal
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text.replace("/", "-"))
+        found = date.fromisoformat(text.replace("/", "-"))
     except ValueError:
         return None
+    return found if found.year in YEARS else None
 
 
 def look(place: Place, key: str) -> ObjectRef | None:

@@ -131,6 +131,8 @@ def verify(
     """
     if source.digests is None:
         raise ConfigError(f"AWS delivers no digests of {source.name}: nothing proves that its log files are complete")
+    if any(day and day.year not in tree.YEARS for day in (asked.first, asked.last)):
+        raise ConfigError(f"there are no logs of {asked.first or asked.last} or {asked.last or asked.first}")
     if asked.first and asked.last and asked.first > asked.last:
         raise ConfigError(f"the first day, {asked.first}, is after the last one, {asked.last}")
     access = settings.input_access
@@ -237,7 +239,7 @@ class _Days:
                         f" none were made; nothing proves the time until {wanted:{UTC_TIME}}", chain.last.end, wanted,
                     )  # fmt: skip
                 else:
-                    self.run.ends.setdefault((self.place.top, trail, home), []).append((proof, chain.last.uri))
+                    self.run.ends.setdefault((self.place.owner, trail, home), []).append((proof, chain.last.uri))
             yield proof
 
     # -- digests ------------------------------------------------------------------------------------------------------
@@ -252,6 +254,7 @@ class _Days:
                 entries.append((ref, Entry(ref.uri, key, name)))
         entries.sort(key=lambda item: (item[1].name.end, item[1].key))
         for (_, entry), _ in zip(entries, self.run.pool.map(lambda item: self._read(*item), entries), strict=True):
+            self._count_copied(entry)
             yield from self._of_window(self._files(entry))
         for _, entry in entries:
             found = entry.name.trail, entry.name.home_region, entry.name.backfill
@@ -299,24 +302,30 @@ class _Days:
         self.run.signatures.check(entry, entry.metadata)
 
     def _moved(self, digest: Digest, entry: Entry) -> str | None:
-        """Why a digest is not the one that belongs here; notes where the tree was copied from."""
+        """Why a digest is not the one that belongs here; notes where it was delivered."""
         inside = in_tree(digest.key)
         if inside != entry.key:
             return f"it says that it was delivered as {digest.key}"
         if digest.account != entry.name.account or digest.end != entry.name.end:
             return f"it says that it is of account {digest.account} and ends at {digest.end:{UTC_TIME}}"
-        origin = f"{digest.bucket}/{digest.key[: -len(inside)]}".rstrip("/")
-        if not s3.is_s3(self.place.fs) or origin != self.place.top:
-            copied = self.run.summary.copied
-            if origin in copied or len(copied) < ORIGINS:
-                copied[origin] = copied.get(origin, 0) + 1
+        entry.origin = f"{digest.bucket}/{digest.key[: -len(inside)]}".rstrip("/")
         return None
+
+    def _count_copied(self, entry: Entry) -> None:
+        """Counts a digest that was delivered elsewhere."""
+        elsewhere = entry.origin != self.place.top or not s3.is_s3(self.place.fs)
+        if entry.digest and elsewhere and self.run.window.concerns(entry.start, entry.end):
+            copied = self.run.summary.copied
+            if entry.origin in copied or len(copied) < ORIGINS:
+                copied[entry.origin] = copied.get(entry.origin, 0) + 1
 
     # -- log files ----------------------------------------------------------------------------------------------------
     def _files(self, entry: Entry) -> Iterator[Fault]:
         """Holds the log files that a digest names against it."""
         if not (digest := entry.digest):
             return
+        entry.names = len(digest.files)
+        entry.digest = replace(digest, files=())  # names of a busy hour take megabytes, and digests are remembered
         named = {key: file for file in digest.files if (key := in_tree(file.key))}
         for file in digest.files:
             if in_tree(file.key) is None:

@@ -138,7 +138,7 @@ def test_a_copy_is_matched_by_keys_and_said_to_be_one(tree: Tree, keys: PublicKe
         path.write_bytes(data)
     faults, _, summary = of(Asked(str(tmp_path / "case 7"), DAY, DAY), keys)
     assert not faults
-    assert summary.copied == {"org-logs/audit/2026": HOURS}
+    assert summary.copied == {"org-logs/audit/2026": 25}
 
 
 def test_log_files_that_were_decompressed_are_the_same(tree: Tree, check: Check) -> None:
@@ -324,7 +324,7 @@ def test_a_trail_that_moved_to_another_bucket(check: Check) -> None:
     late.chain(ACCOUNT, REGION, START + 10 * HOUR, HOURS - 10, own[0], every=2)
     faults, _, summary = check(late)
     assert not faults
-    assert summary.copied == {"first-bucket": 9, "second-bucket": HOURS - 9}
+    assert summary.copied == {"first-bucket": 9, "second-bucket": 16}
     late.objects = {key: data for key, data in late.objects.items() if key not in early.objects}
     faults, _, _ = check(late)
     assert said(faults) == [("digest missing", before[-1])]
@@ -382,8 +382,14 @@ def test_a_digest_of_another_account(tree: Tree, chain: list[str], check: Check)
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no gzip and no JSON", gzip.compress(b"{}", mtime=0), gzip.compress(b'{"awsAccountId":"1"}', mtime=0)[:-5]],
-    ids=["empty", "other", "without members", "truncated"],
+    [
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b"",
+        b"no gzip and no JSON",
+        gzip.compress(b"{}", mtime=0),
+        gzip.compress(b'{"awsAccountId":"1"}', mtime=0)[:-5],
+    ],
+    ids=["nested", "empty", "other", "without members", "truncated"],
 )
 def test_an_unreadable_digest(tree: Tree, chain: list[str], check: Check, content: bytes) -> None:
     tree.objects[chain[8]] = content
@@ -445,6 +451,29 @@ def test_a_digest_in_a_place_that_is_none(tree: Tree, chain: list[str], check: C
     tree.objects[wrong] = tree.objects[chain[8]]
     faults, _, _ = check(tree, first=None)
     assert said(faults) == [("digest misplaced", wrong)]
+
+
+@pytest.mark.parametrize("day", ["0001/01/01", "9999/12/31", "2026/02/30"])
+def test_days_of_no_calendar(tree: Tree, check: Check, day: str) -> None:
+    place = f"AWSLogs/{digests.ORGANIZATION}/{ACCOUNT}"
+    stamp = f"{day.replace('/', '')}T0000"
+    log = f"{place}/CloudTrail/{REGION}/{day}/{ACCOUNT}_CloudTrail_{REGION}_{stamp}Z_a.json.gz"
+    name = f"{ACCOUNT}_CloudTrail-Digest_{REGION}_t_{REGION}_{stamp}00Z.json.gz"
+    digest = f"{place}/CloudTrail-Digest/{REGION}/{day}/{name}"
+    tree.objects |= {log: b"{}", digest: b"{}"}
+    found = said(check(tree, first=None, last=None)[0])
+    assert ("digest misplaced", digest) in found
+    assert ("log file not named", log) in found
+    with pytest.raises(ConfigError, match="no logs of"):
+        check(tree, last=date.max)
+
+
+def test_trails_of_one_name_in_accounts_of_no_organization(keys: PublicKeys, tmp_path: Path) -> None:
+    """One that was stopped says nothing about the other."""
+    tree = Tree(folder="")
+    chains = [tree.chain(ACCOUNT, REGION, START, 6, every=99), tree.chain(OTHER, REGION, START, 9, every=99)]
+    faults, _, _ = of(Asked(str(tree.write(tmp_path))), keys)
+    assert said(faults) == [("digest not signed", chain[-1]) for chain in chains]
 
 
 def test_a_key_that_leads_out_of_the_tree(check: Check) -> None:

@@ -15,6 +15,8 @@ import msgspec
 
 from ocsf_mappers import Digest, DigestName, Digests, Named
 
+YEARS = range(2000, 9000)
+"""Others are no year of a digest: nobody should reckon with them, to the end of the calendar."""
 _NAME = re.compile(
     r"(?:^|/)AWSLogs/(?:[^/]+/)?(?P<account>\d{12})/CloudTrail-Digest/(?P<region>[a-z0-9-]+)/(?P<day>\d{4}/\d\d/\d\d)/"
     r"(?P=account)_CloudTrail-Digest_(?P=region)_(?P<trail>[^/]+)_(?P<home>[a-z0-9-]+)_(?P<end>\d{8}T\d{6}Z)"
@@ -65,7 +67,7 @@ def read(content: bytes) -> Digest:
     """
     try:
         file = msgspec.json.decode(content, type=_File)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from error
     start, end = (_time(text, "%Y-%m-%dT%H:%M:%SZ") for text in (file.digest_start_time, file.digest_end_time))
     if start is None or end is None or not start < end:
@@ -109,9 +111,10 @@ def delivered(key: str) -> datetime | None:
 
 def _time(text: str, form: str) -> datetime | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=UTC)
+        found = datetime.strptime(text, form).replace(tzinfo=UTC)
     except ValueError:
         return None
+    return found if found.year in YEARS else None
 
 
 DIGESTS = Digests(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
+from typing import TypeVar
 
 from ocsf_lake.config import Settings
 from ocsf_lake.evidence import tree
@@ -37,8 +39,11 @@ from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.readers.streams import Limits, hashes, uncompressed
 from ocsf_mappers.vocabulary.source import Source
 
-THREADS = 8
-"""So many objects are read at once."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+THREADS = 16
+"""So many objects are read at once: they are small, and a store takes its time to answer."""
 DIGEST_BYTES = 64 << 20
 """A digest is no larger, uncompressed; one of 10,000 log files takes four megabytes."""
 AFTER = 4 * HOUR
@@ -172,6 +177,17 @@ class _Run:
         self.now = now
         self.ends: dict[tuple[str, str, str], list[tuple[Proof, str]]] = {}
 
+    def ahead(self, do: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Does something with each item, a few of them at once; gives the items in order, with what it gave."""
+        waiting: deque[tuple[T, Future[R]]] = deque()
+        for item in items:
+            waiting.append((item, self.pool.submit(do, item)))
+            if len(waiting) > 2 * THREADS:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for item, future in waiting:
+            yield item, future.result()
+
     def all(self, places: Iterable[Place], asked: Asked) -> Iterator[Fault | Proof]:
         """What is found in all of them."""
         for place in places:
@@ -253,9 +269,9 @@ class _Days:
             elif not self.run.window.end or name.end <= self.run.window.end + AFTER:
                 entries.append((ref, Entry(ref.uri, key, name)))
         entries.sort(key=lambda item: (item[1].name.end, item[1].key))
-        for (_, entry), _ in zip(entries, self.run.pool.map(lambda item: self._read(*item), entries), strict=True):
+        for (_, entry), _ in self.run.ahead(lambda item: self._read(*item), entries):
             self._count_copied(entry)
-            yield from self._of_window(self._files(entry))
+        yield from self._of_window(self._files([entry for _, entry in entries]))
         for _, entry in entries:
             found = entry.name.trail, entry.name.home_region, entry.name.backfill
             chain = self.chains.get(found)
@@ -320,10 +336,21 @@ class _Days:
                 copied[entry.origin] = copied.get(entry.origin, 0) + 1
 
     # -- log files ----------------------------------------------------------------------------------------------------
-    def _files(self, entry: Entry) -> Iterator[Fault]:
-        """Holds the log files that a digest names against it."""
-        if not (digest := entry.digest):
-            return
+    def _files(self, entries: Iterable[Entry]) -> Iterator[Fault]:
+        """Holds the log files that digests name against them."""
+        items: list[tuple[Entry, str, Named]] = []
+        for entry in entries:
+            if entry.digest:
+                yield from self._note(entry, entry.digest, items)
+        for (entry, key, _), found in self.run.ahead(lambda item: self._check(*item[1:]), items):
+            if isinstance(found, int):
+                entry.files += 1
+                entry.bytes += found
+            else:
+                yield self._about(entry, found[0], self.place.uri(key), found[1])
+
+    def _note(self, entry: Entry, digest: Digest, items: list[tuple[Entry, str, Named]]) -> Iterator[Fault]:
+        """Notes what a digest names, and which of these are to be read."""
         entry.names = len(digest.files)
         entry.digest = replace(digest, files=())  # names of a busy hour take megabytes, and digests are remembered
         named = {key: file for file in digest.files if (key := in_tree(file.key))}
@@ -333,14 +360,9 @@ class _Days:
                 yield self._about(entry, "log file missing", uri, "its digest names it, by a key that is none of AWS's")
         for key in named:
             self.named.setdefault(key, (entry.end.date(), []))[1].append(entry)
-        if entry.signed is False or not self.run.window.concerns(entry.start, entry.end):
-            return
-        for key, found in zip(named, self.run.pool.map(self._check, named, named.values()), strict=True):
-            if isinstance(found, int):
-                entry.files += 1
-                entry.bytes += found
-            else:
-                yield self._about(entry, found[0], self.place.uri(key), found[1])
+        # What a digest names whose signature does not fit says nothing.
+        if entry.signed is not False and self.run.window.concerns(entry.start, entry.end):
+            items += [(entry, key, file) for key, file in named.items()]
 
     def _check(self, key: str, named: Named) -> tuple[str, str] | int:
         """What is wrong with a log file and why; its size, uncompressed, where nothing is."""

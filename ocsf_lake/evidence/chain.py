@@ -216,11 +216,13 @@ class Chain:
         self._signatures = signatures
         self._read = read
         self._unchecked: _Unchecked | None = None
+        self._said: dict[str, str] = {}
         self._recent: OrderedDict[str, Entry] = OrderedDict()
 
     def add(self, entry: Entry) -> Iterator[Fault]:
         """Takes the next digest; gives what is wrong with those that are through."""
         before, known = self.last, None
+        self._signatures.check(entry, self._said.pop(entry.key, None))
         if entry.digest and entry.digest.previous:
             known = yield from self._link(entry, entry.digest)
         elif entry.digest and before and not self.proof.backfill:
@@ -238,17 +240,17 @@ class Chain:
                 yield self.fault(
                     "gap", entry.uri, f"nothing proves the {_hours(gap)} before this digest", before.end, entry.start
                 )
-        if before:
+        if before and not self.proof.backfill:
             yield from self._close(before)
         self.last = entry
         self._recent[entry.key] = entry
         if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+            yield from self._close(self._recent.popitem(last=False)[1])
 
     def end(self) -> Iterator[Fault]:
         """Ends the chain."""
-        if self.last:
-            yield from self._close(self.last)
+        for entry in self._recent.values():
+            yield from self._close(entry)
         yield from self._tell_unchecked()
 
     def _tell_unchecked(self) -> Iterator[Fault]:
@@ -266,6 +268,9 @@ class Chain:
         known = self._recent.get(key) if key else None
         if known is None and key and (self.last or not self.window.start or digest.start > self.window.start):
             known = self._read(key)
+            # Backfill digests name each other in the order in which they were made, not in that of their hours.
+            if known and digest.previous_signature and len(self._said) < REMEMBERED:
+                self._said[key] = digest.previous_signature
         if known is None:
             if self.window.start and digest.start <= self.window.start:
                 return None  # what was before is not asked for

@@ -498,6 +498,16 @@ def test_backfill_digests_name_late_log_files(tree: Tree, check: Check) -> None:
     assert summary.files == 50
 
 
+def test_backfill_digests_in_the_order_in_which_they_were_made(tree: Tree, check: Check) -> None:
+    before = None
+    for number in (10, 4, 20, 26):
+        log = tree.log(ACCOUNT, REGION, START + number * HOUR - timedelta(minutes=33))
+        before = tree.digest(ACCOUNT, REGION, START + number * HOUR, [log], before, "_backfill")
+    faults, proofs, _ = check(tree)
+    assert not faults
+    assert [(proof.digests, proof.proved) for proof in proofs if proof.backfill] == [(3, 3)]
+
+
 def test_a_deleted_backfill_digest(tree: Tree, check: Check) -> None:
     before, made = None, []
     for number in (4, 10, 14, 26):

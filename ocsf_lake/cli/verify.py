@@ -154,6 +154,8 @@ def _tell(summary: Summary) -> None:
         )
     if not summary.signatures:
         terminal.say("signatures were not checked: digests and log files fit each other, which a forger can see to")
+    if not summary.digests:
+        terminal.say("there is no digest of these days: nothing is proved")
     said = "proved" if summary.signatures else "not contradicted"
     hours = f"{summary.seconds / 3600:,.1f}".removesuffix(".0")
     terminal.say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from ocsf_lake.inputs import deliveries, listing
@@ -145,7 +145,9 @@ class Objects:
     refs: tuple[ObjectRef, ...]
 
 
-def by_day(place: Place, folder: str, first: date | None, last: date | None, calls: Calls) -> Iterator[Objects]:
+def by_day(
+    place: Place, folder: str, first: date | None, last: date | None, calls: Calls, before: timedelta = timedelta()
+) -> Iterator[Objects]:
     """The objects in a folder of years, day by day in order.
 
     Those that lie elsewhere, or deeper, come in between, without a day: where days are chosen, those below them alone.
@@ -156,10 +158,12 @@ def by_day(place: Place, folder: str, first: date | None, last: date | None, cal
         first: Only days from this one on.
         last: Only days up to this one.
         calls: How often the store was asked, so far.
+        before: Also those of so long before the first day that lie in a folder of a day.
     """
+    since = first and first - before
     held: list[ObjectRef] = []
     day = ""
-    for page in listing.below(place.fs, folder, calls, after=f"{first:%Y/%m/%d}" if first else ""):
+    for page in listing.below(place.fs, folder, calls, after=f"{since:%Y/%m/%d}" if since else ""):
         for ref in page:
             name = str(place.fs._strip_protocol(ref.uri)).removeprefix(f"{folder}/")
             found = _BY_DAY.match(name)
@@ -174,12 +178,12 @@ def by_day(place: Place, folder: str, first: date | None, last: date | None, cal
             if last and its > last:
                 return
             day = found[1]
-            if first and its < first:
+            if since and its < since:
                 continue
-            if found[2]:
-                yield Objects(None, (ref,))
-            else:
+            if not found[2]:
                 held.append(ref)
+            elif not first or its >= first:
+                yield Objects(None, (ref,))
     if held:
         yield Objects(_day(day), tuple(held))
 

@@ -136,8 +136,9 @@ def verify(
     """
     if source.digests is None:
         raise ConfigError(f"AWS delivers no digests of {source.name}: nothing proves that its log files are complete")
-    if any(day and day.year not in tree.YEARS for day in (asked.first, asked.last)):
-        raise ConfigError(f"there are no logs of {asked.first or asked.last} or {asked.last or asked.first}")
+    for day in (asked.first, asked.last):
+        if day and day.year not in tree.YEARS:
+            raise ConfigError(f"there are no logs of {day}")
     if asked.first and asked.last and asked.first > asked.last:
         raise ConfigError(f"the first day, {asked.first}, is after the last one, {asked.last}")
     access = settings.input_access
@@ -218,14 +219,17 @@ class _Days:
         self.logs: dict[date, dict[str, ObjectRef]] = {}
         self.named: dict[str, tuple[date, list[Entry]]] = {}
         self.unproved: _Stretch | None = None
+        self.earlier: dict[tuple[str, str], Entry] = {}
 
     def all(self, asked: Asked) -> Iterator[Fault | Proof]:
         """What is found in it."""
         first, last = asked.first, asked.last
         days = partial(tree.by_day, self.place, first=first, calls=self.run.calls)
-        # A digest lies in the folder of the day on which its time ends.
+        # A digest lies in the folder of the day on which its time ends. Those of the day before say which chains there
+        # should be.
         after = last and last + timedelta(days=1)
-        for day, digests, logs in _both(days(self.place.digests, last=after), days(self.place.logs, last=last)):
+        found = days(self.place.digests, last=after, before=timedelta(days=1))
+        for day, digests, logs in _both(found, days(self.place.logs, last=last)):
             if day is None:
                 for ref in digests:
                     yield self._fault("digest misplaced", ref.uri, "it lies in no folder of a day, as digests do")
@@ -234,7 +238,7 @@ class _Days:
                 continue
             yield from self._judge(before=day - timedelta(days=1))
             self.logs[day] = {self.place.key(ref): ref for ref in logs}
-            yield from self._day(digests)
+            yield from self._day(day, digests)
         for chain in self.chains.values():
             yield from self._of_window(chain.end())
         yield from self._judge()
@@ -243,13 +247,19 @@ class _Days:
         yield from self._proofs()
 
     def _proofs(self) -> Iterator[Fault | Proof]:
+        wanted = min(self.run.window.end or self.run.now, self.run.now - DUE)
+        for (trail, home), entry in sorted(self.earlier.items(), key=lambda item: item[0]):
+            if (trail, home, False) not in self.chains and entry.end < wanted:
+                yield self._about(
+                    entry, "chain ends", entry.uri, "its chain has digests of the day before and none of the days that are"
+                    " asked for: they are missing, or none were made", entry.end, wanted,
+                )  # fmt: skip
         for (trail, home, backfill), chain in sorted(self.chains.items(), key=lambda item: item[0]):
             proof = chain.proof
             if proof.last is None or chain.last is None:
                 continue
-            wanted = min(self.run.window.end, self.run.now - DUE) if self.run.window.end else None
             if not backfill:
-                if wanted and chain.last.end < wanted:
+                if self.run.window.end and chain.last.end < wanted:
                     yield chain.fault(
                         "chain ends", chain.last.uri, "it is the last digest of its chain: later ones are missing, or"
                         f" none were made; nothing proves the time until {wanted:{UTC_TIME}}", chain.last.end, wanted,
@@ -259,12 +269,16 @@ class _Days:
             yield proof
 
     # -- digests ------------------------------------------------------------------------------------------------------
-    def _day(self, refs: Sequence[ObjectRef]) -> Iterator[Fault]:
+    def _day(self, day: date, refs: Sequence[ObjectRef]) -> Iterator[Fault]:
+        start = self.run.window.start or datetime.min.replace(tzinfo=UTC)
         entries: list[tuple[ObjectRef, Entry]] = []
         for ref in refs:
             key = self.place.key(ref)
             name = self.digests.name(key)
-            if name is None:
+            if day < (self.run.window.start or start).date() or (name and name.end <= start):
+                if name and not name.backfill:
+                    self.earlier[name.trail, name.home_region] = Entry(ref.uri, key, name)
+            elif name is None:
                 yield self._fault("digest misplaced", ref.uri, "its name and folder are not those of a digest")
             elif not self.run.window.end or name.end <= self.run.window.end + AFTER:
                 entries.append((ref, Entry(ref.uri, key, name)))
@@ -431,11 +445,12 @@ class _Days:
     ) -> Fault:
         return Fault(what, uri, reason, start, end, self.place.account, self.place.region)
 
-    def _about(self, entry: Entry, what: str, uri: str, reason: str) -> Fault:
+    def _about(
+        self, entry: Entry, what: str, uri: str, reason: str, start: datetime | None = None, end: datetime | None = None
+    ) -> Fault:
         name = entry.name
-        return replace(
-            self._fault(what, uri, reason, entry.start, entry.end), trail=name.trail, home_region=name.home_region
-        )
+        found = self._fault(what, uri, reason, start or entry.start, end or entry.end)
+        return replace(found, trail=name.trail, home_region=name.home_region)
 
     def _of_window(self, faults: Iterable[Fault]) -> Iterator[Fault]:
         """The faults in the time that is asked for."""

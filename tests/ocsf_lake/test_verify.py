@@ -307,6 +307,16 @@ def test_the_last_digests_deleted(tree: Tree, chain: list[str], check: Check) ->
     assert (faults[1].start, faults[1].end) == (START + 23 * HOUR, moment("2026-05-05T00:00"))
 
 
+def test_all_digests_of_a_region_deleted_from_some_day_on(tree: Tree, chain: list[str], check: Check) -> None:
+    before = tree.chain(ACCOUNT, REGION, START - 25 * HOUR, 25, every=99)
+    for own in [*chain, *(log for digest in chain for log in logs_of(tree, digest))]:
+        tree.objects.pop(own)
+    faults, proofs, _ = check(tree)
+    assert said(faults) == [("chain ends", before[-1])]
+    assert (faults[0].start, faults[0].trail) == (START - HOUR, "org-trail")
+    assert len(proofs) == 2
+
+
 def test_a_chain_that_ends_before_others_of_its_trail(tree: Tree, chain: list[str], check: Check) -> None:
     del tree.objects[chain[-1]]
     faults, _, _ = check(tree, last=None)

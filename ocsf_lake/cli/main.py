@@ -61,8 +61,8 @@ class _Command(TyperCommand):
     """A command whose usage line shows arguments as their metavars say: what may be left out is in brackets there."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        shown = [str(param.metavar) for param in self.params if param.param_type_name == "argument"]
-        return ["[OPTIONS]", *shown]
+        arguments = [str(param.metavar) for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *arguments]
 
 
 def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> None:
@@ -102,8 +102,8 @@ _add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
 app.add_typer(catalog.app, name="catalog")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(version("ocsf-lake"))

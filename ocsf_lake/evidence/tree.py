@@ -67,7 +67,7 @@ class Place:
 
     def uri(self, key: str) -> str:
         """Its URI, to be shown."""
-        return listing.shown(self.fs, self.path(key))
+        return listing.printable_uri(self.fs, self.path(key))
 
 
 def places(
@@ -103,7 +103,7 @@ def places(
                 if not deliveries.VARIABLES["region"].fullmatch(region):
                     for kind in kinds:
                         if listing.folders(fs, f"{folder}/{kind}/{region}", calls):
-                            uri = listing.shown(fs, f"{folder}/{kind}/{region}")
+                            uri = listing.printable_uri(fs, f"{folder}/{kind}/{region}")
                             calls.refused[uri] = "it is called as no region is, and lies in the place of one"
                     continue
                 seen["region"].add(region)

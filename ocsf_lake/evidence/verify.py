@@ -251,8 +251,8 @@ class _Days:
         for (trail, home), entry in sorted(self.earlier.items(), key=lambda item: item[0]):
             if (trail, home, False) not in self.chains and entry.end < wanted:
                 yield self._about(
-                    entry, "chain ends", entry.uri, "its chain has digests of the day before and none of the days that are"
-                    " asked for: they are missing, or none were made", entry.end, wanted,
+                    entry, "chain ends", entry.uri, "its chain has digests of the day before and none of the days that"
+                    " are asked for: they are missing, or none were made", entry.end, wanted,
                 )  # fmt: skip
         for (trail, home, backfill), chain in sorted(self.chains.items(), key=lambda item: item[0]):
             proof = chain.proof

@@ -75,7 +75,7 @@ def custom_source(source: str, bucket: str, name: str, event_class: str | None, 
         bucket: URI of Security Lake's bucket.
         name: Name that the custom source was registered under.
         event_class: The class, by name or uid; needed when the source has several.
-        settings: The region, where the bucket's name does not say it.
+        settings: The region, where the bucket's name does not have it.
 
     Raises:
         ConfigError: Security Lake would not take a name, class or region, or they do not fit each other.
@@ -96,7 +96,7 @@ def custom_source(source: str, bucket: str, name: str, event_class: str | None, 
     return CustomSource(f"{root}/{FOLDER}/{name}", name, source, chosen, _region(root, settings))
 
 
-def is_taken(ocsf_version: str) -> bool:
+def is_accepted(ocsf_version: str) -> bool:
     """Whether Security Lake takes events of an OCSF version from custom sources."""
     return tuple(int(number) for number in ocsf_version.split(".")[:2]) <= NEWEST_OCSF
 
@@ -109,30 +109,30 @@ def place(values: tuple[str, ...]) -> tuple[str, str] | None:
     return (EXTERNAL if account == layout.UNKNOWN else account), day
 
 
-def _class(mapper: Mapper, name: str, wanted: str | None) -> EventClass:
+def _class(mapper: Mapper, name: str, event_class: str | None) -> EventClass:
     facts = schema.load()
-    classes = [facts.event_class(found) for found in dict.fromkeys(event.event_class for event in mapper.events)]
-    shown = ", ".join(f"{item.caption} [{item.uid}]" for item in classes)
-    if wanted is None:
+    classes = [facts.event_class(one) for one in dict.fromkeys(event.event_class for event in mapper.events)]
+    captions = ", ".join(f"{item.caption} [{item.uid}]" for item in classes)
+    if event_class is None:
         if len(classes) == 1:
             return classes[0]
         raise ConfigError(
-            f"events of {mapper.name} are of several classes ({shown}), and a custom source holds one: register "
+            f"events of {mapper.name} are of several classes ({captions}), and a custom source holds one: register "
             f"one for each and name its class, as in --name {name[:15]}-{classes[0].uid} --class {classes[0].uid}"
         )
     for item in classes:
-        if wanted.lower() in (str(item.uid), item.name, item.caption.lower()):
+        if event_class.lower() in (str(item.uid), item.name, item.caption.lower()):
             return item
-    hint = nearest(wanted, [item.name for item in classes])
-    raise ConfigError(f"{mapper.name} has no events of a class {wanted!r}, but of {shown}{hint}")
+    hint = nearest(event_class, [item.name for item in classes])
+    raise ConfigError(f"{mapper.name} has no events of a class {event_class!r}, but of {captions}{hint}")
 
 
 def _region(root: str, settings: Settings) -> str:
-    said = _BUCKET.fullmatch(root.rpartition("/")[2])
-    found, given = said and said[1], settings.export_region
-    if found and given and found != given:
-        raise ConfigError(f"setting export_region is {given!r}, and the bucket {root!r} is one of {found}")
-    region = found or given
+    match = _BUCKET.fullmatch(root.rpartition("/")[2])
+    named, configured = match and match[1], settings.export_region
+    if named and configured and named != configured:
+        raise ConfigError(f"setting export_region is {configured!r}, and the bucket {root!r} is one of {named}")
+    region = named or configured
     if region is None:
         raise ConfigError(
             f"the name of {root!r} does not say its region, as aws-security-data-lake-<region>-<id> does: "

@@ -137,7 +137,7 @@ def _attempt(sender: Sender, shipment: Shipment, summary: Summary, errors: list[
 
 
 def _check_versions(target: CustomSource, waiting: Sequence[WaitingFile]) -> None:
-    newer = sorted({file.ocsf_version for file in waiting if not custom_sources.is_taken(file.ocsf_version)})
+    newer = sorted({file.ocsf_version for file in waiting if not custom_sources.is_accepted(file.ocsf_version)})
     if newer:
         newest = ".".join(map(str, custom_sources.NEWEST_OCSF))
         raise ConfigError(
@@ -152,11 +152,11 @@ def _due(
     """Account, day and files of each shipment that may go now; what may not is counted."""
     by_place: dict[tuple[str, str], list[WaitingFile]] = {}
     for file in waiting:
-        found = custom_sources.place(file.values)
-        if found is None:
+        place = custom_sources.place(file.values)
+        if place is None:
             summary.left_out += file.rows
         else:
-            by_place.setdefault(found, []).append(file)
+            by_place.setdefault(place, []).append(file)
     shipped = lake.exports(target.uri).last_shipped()
     for (account, day), files in sorted(by_place.items()):
         last = shipped.get((account, day))
@@ -169,14 +169,14 @@ def _due(
 
 def _bounded(files: Sequence[WaitingFile]) -> Iterator[list[WaitingFile]]:
     """Files in groups of bounded size, none of them small: too little for one more goes with the one before it."""
-    held: list[WaitingFile] = []
+    group: list[WaitingFile] = []
     left, size = sum(file.bytes for file in files), 0
     for file in files:
         if size >= SHIPMENT_BYTES and left >= SHIPMENT_BYTES:
-            yield held
-            held, size = [], 0
-        held.append(file)
+            yield group
+            group, size = [], 0
+        group.append(file)
         size += file.bytes
         left -= file.bytes
-    if held:
-        yield held
+    if group:
+        yield group

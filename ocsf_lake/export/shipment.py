@@ -1,10 +1,10 @@
 """One shipment to a custom source: files of one partition of the lake become objects of Security Lake.
 
 The rows of all files are put in one order (time, then object and record), a span of time after the other, and cut into
-objects of bounded size. An object's name says which of the shipment's rows it has, so the same name always
+objects of bounded size. An object's name has the numbers of the shipment's rows in it, so the same name always
 stands for the same events: what is there already is never written again, and a shipment that was interrupted goes on.
 
-Exported events hold attributes of OCSF alone. What the lake says beside them goes into `unmapped`, under the names of
+Exported events hold attributes of OCSF alone. What the lake has beside them goes into `unmapped`, under the names of
 `KEPT`; account and day are in the object's name.
 """
 
@@ -38,7 +38,7 @@ KEPT_WHERE = {
     "ocsf_lake.region": ("region", "region IS DISTINCT FROM cloud.region"),
     "ocsf_lake.asl_version": ("asl_version", "asl_version IS NOT NULL"),
 }
-"""Key in `unmapped` -> column, and where nothing else in the event says it."""
+"""Key in `unmapped` -> column, and where nothing else in the event has it."""
 
 
 
@@ -84,9 +84,9 @@ class Sender:
                 rows = ordered.Rows(batches, columns(self.target.source), self.settings)
                 start, step = 0, facts.step(self.settings)
                 while rows.more():
-                    found = self._sent(shipment, start, rows, noted.get(start), folder / "object.parquet", step)
-                    sent.append(found)
-                    start += found.rows
+                    shipped = self._sent(shipment, start, rows, noted.get(start), folder / "object.parquet", step)
+                    sent.append(shipped)
+                    start += shipped.rows
             _check(shipment, start)
         self.exports.finish(shipment, self.clock())
         self.exports.record(self.lake.store, shipment)
@@ -109,17 +109,17 @@ class Sender:
             _check(shipment, start + number)
         name = f"{shipment.id}-{start:012d}-{number:09d}.parquet"
         name = f"{self.target.folder(shipment.account, shipment.day)}/{name}"
-        found = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, fetched.sha256(file))
-        self.exports.begin(shipment, found)
+        shipped = ShippedObject(self.store.uri(name), start, number, file.stat().st_size, fetched.sha256(file))
+        self.exports.begin(shipment, shipped)
         failpoint("noted", shipment.id)
         self.lease.check()
         if not self.store.put_new(name, file) and noted is not None:
             # An attempt that was interrupted had put it, maybe with other bytes for the same rows.
-            found = replace(found, bytes=noted.bytes, sha256=noted.sha256)
+            shipped = replace(shipped, bytes=noted.bytes, sha256=noted.sha256)
         failpoint("put", shipment.id)
-        self.exports.written(shipment, found, self.clock())
+        self.exports.written(shipment, shipped, self.clock())
         failpoint("object", shipment.id)
-        return found
+        return shipped
 
 
 def _check(shipment: Shipment, rows: int) -> None:
@@ -160,26 +160,26 @@ def _sorted(
 
 
 def _selected(connection: duckdb.DuckDBPyConnection, files: str, source: str) -> str:
-    there = connection.sql(f"SELECT * FROM {files} LIMIT 0").columns
-    wanted = columns(source)
-    if strange := sorted(set(there) - set(wanted.names) - tables.OUTSIDE_OCSF):
+    present = connection.sql(f"SELECT * FROM {files} LIMIT 0").columns
+    schema = columns(source)
+    if strange := sorted(set(present) - set(schema.names) - tables.OUTSIDE_OCSF):
         raise CountError(f"files of the lake have columns that this release does not know: {', '.join(strange)}")
     chosen = []
-    for name in wanted.names:
+    for name in schema.names:
         quoted = sqltext.name(name)
         if name == "unmapped":
             chosen.append(f"{_unmapped()} AS unmapped")
         else:
             # Files of an older release may lack a column.
-            chosen.append(quoted if name in there else f"NULL AS {quoted}")
+            chosen.append(quoted if name in present else f"NULL AS {quoted}")
     return ", ".join(chosen)
 
 
 def _unmapped() -> str:
-    """What the source left over, and what the lake says of the event; of two equal keys the lake's counts."""
+    """What the source left over, and what the lake adds to the event; of two equal keys the lake's counts."""
     nothing = "MAP([]::VARCHAR[], []::VARCHAR[])"
-    said = ", ".join(f"{sqltext.text(key)}: {sqltext.name(name)}::VARCHAR" for key, name in KEPT.items())
-    parts = [f"coalesce(unmapped, {nothing})", f"MAP {{{said}}}"]
+    members = ", ".join(f"{sqltext.text(key)}: {sqltext.name(name)}::VARCHAR" for key, name in KEPT.items())
+    parts = [f"coalesce(unmapped, {nothing})", f"MAP {{{members}}}"]
     for key, (value, where) in KEPT_WHERE.items():
         parts.append(f"CASE WHEN {where} THEN MAP {{{sqltext.text(key)}: {value}}} ELSE {nothing} END")
     return f"map_concat({', '.join(parts)})"

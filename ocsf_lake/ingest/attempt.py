@@ -44,7 +44,7 @@ class NotAloneError(RetriableError):
 
 
 class UnprovedError(Exception):
-    """Rows could not be encoded, and nobody can say which: other parts' are in the same files. See `Work.proves`."""
+    """Rows could not be encoded, and it is not known which: other parts' are in the same files. See `Work.proves`."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Attempt:
     Args:
         batch: The batch, as the ledger has begun it.
         work: What it needs.
-        left_out: Members that are not read, and what is said of them.
+        left_out: Members that are not read, and their outcomes.
         policy: What becomes of duplicates.
         quarantines: Whether records that become no event are written into quarantine. Else they are there already, and
             those of no known source are refused again instead of dropped.
@@ -111,7 +111,7 @@ class Attempt:
         self.failures: dict[ObjectRef, Failure] = {}
         self.traces = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
-        self._earlier: _Earlier | None = None if policy is duplicates.Policy.KEEP else _Earlier()
+        self._earlier: _EarlierParts | None = None if policy is duplicates.Policy.KEEP else _EarlierParts()
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -203,19 +203,19 @@ class Attempt:
         for ref, outcome in self.result.outcomes.items():
             if outcome.state is State.FAILED:
                 continue
-            given = False
+            begun = False
             try:
                 for piece in self.pieces(ref):
                     outcome.counts.read += piece.chunk.read
                     outcome.counts.dropped += sum(piece.chunk.dropped.values())
-                    given = True
+                    begun = True
                     yield from assembly.add(piece)
                 self._unanswered = 0
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
             except Exception as error:
                 failure = self._unreadable(ref, error)
-                if given:
+                if begun:
                     raise PartialReadError([failure]) from error
                 self.failures[ref] = failure
                 self.result.outcomes[ref] = failure.outcome
@@ -252,14 +252,14 @@ class Attempt:
             self.write(prepared)
 
     def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
-        found = divide.search(pieces, self.prepared, error, frozenset(self._passed))
-        if found.objects:
-            raise PartialReadError(found.objects) from error
-        rejects = divide.rejects(found.records, self.engine)
+        division = divide.search(pieces, self.prepared, error, frozenset(self._passed))
+        if division.objects:
+            raise PartialReadError(division.objects) from error
+        rejects = divide.rejects(division.records, self.engine)
         for row in rejects.to_pylist():
             self.result.isolated.append(Isolated(row["source_object"], row["source_record"], row["reason"]))
-        groups = found.passed
-        if found.records:
+        groups = division.passed
+        if division.records:
             try:
                 whole = self.prepared([piece for group in groups for piece in group], rejects)
             except Exception as error:
@@ -288,18 +288,18 @@ class Attempt:
         return prepared
 
     def _sliced(self, pieces: Sequence[Piece], mapped: Mapped) -> Prepared:
-        found = None
+        repeats = None
         listed: list[Slice] = []
         if self._earlier is not None:
-            mapped, found = self._without_duplicates(mapped, self._earlier)
-            listed = duplicates.slices(found.listed, self.batch)
+            mapped, repeats = self._without_duplicates(mapped, self._earlier)
+            listed = duplicates.slices(repeats.listed, self.batch)
         own = [*parquet.split(mapped.events), *(rejects.slices(mapped.rejects, self.batch) if self.quarantines else ())]
         alone = []
         if self.work.proves or self._earlier is not None:
             trial = Writer(self.lake.settings, self.batch.id, self.number)
             trial.add([*listed, *own])
             alone = list(trial.ended(_first_folder))
-        return Prepared(pieces, mapped, found, [*listed, *own], alone, sum(len(rows) for *_, rows in own))
+        return Prepared(pieces, mapped, repeats, [*listed, *own], alone, sum(len(rows) for *_, rows in own))
 
     def _check_part(self, prepared: Prepared, more: int) -> None:
         """Notices records that are lost or doubled while it can still be found by which record."""
@@ -328,11 +328,11 @@ class Attempt:
                 other._counts[uri].read += number
             other.write(theirs)
         self._count(prepared.mapped)
-        if (found := prepared.duplicates) is not None:
-            self.result.duplicates += len(found.rows)
-            self.result.variants += found.variants
+        if (repeats := prepared.duplicates) is not None:
+            self.result.duplicates += len(repeats.rows)
+            self.result.variants += repeats.variants
             if self.policy is duplicates.Policy.DROP:
-                for row in found.listed:
+                for row in repeats.listed:
                     self._counts[row["source_object"]].dropped += 1
         self.lease.check()
         self.add(prepared.slices)
@@ -384,19 +384,19 @@ class Attempt:
                 raise
             raise UnprovedError from error
 
-    def _without_duplicates(self, mapped: Mapped, earlier: _Earlier) -> tuple[Mapped, duplicates.Found]:
+    def _without_duplicates(self, mapped: Mapped, earlier: _EarlierParts) -> tuple[Mapped, duplicates.Repeats]:
         """What is left of a part, and what it repeats; without `drop` all of it is left."""
         drop = self.policy is duplicates.Policy.DROP
         action = "dropped" if drop else "marked"
         search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store, earlier.store)
-        found = search.found(mapped.events, earlier.files)
-        if not (found.rows and drop):
-            return mapped, found
-        gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(found.rows, pa.int64()))
+        repeats = search.find(mapped.events, earlier.files)
+        if not (repeats.rows and drop):
+            return mapped, repeats
+        gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(repeats.rows, pa.int64()))
         for day, number in tally.days(mapped.events.filter(gone)).items():
             mapped.census.events[day] -= number
-        dropped = mapped.dropped + Counter({duplicates.REASON: len(found.rows)})
-        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), found
+        dropped = mapped.dropped + Counter({duplicates.REASON: len(repeats.rows)})
+        return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), repeats
 
     @property
     def _counts(self) -> dict[str, Counts]:
@@ -421,7 +421,7 @@ class Prepared:
 
     pieces: Sequence[Piece]
     mapped: Mapped
-    duplicates: duplicates.Found | None
+    duplicates: duplicates.Repeats | None
     slices: list[Slice]
     alone: list[Encoded]
     """The files that it would be without other parts, if they were asked for."""
@@ -431,7 +431,7 @@ class Prepared:
     """The same for records of other sources, and of how many records of each object."""
 
 
-class _Earlier:
+class _EarlierParts:
     """Events of a batch's earlier parts in files of their own, for the search for duplicates.
 
     The batch's files cannot be read before they are ended.

@@ -32,6 +32,6 @@ def is_due(tries: Tries, more: int, program: str | None, now: datetime) -> bool:
 
 
 def message(tries: Tries | LeftOut) -> str:
-    """What to say of an object that is left out."""
+    """The reason to report for an object that is left out."""
     until = "after a pause" if tries.tried_with is None else "when the mapper or ocsf-lake has changed"
     return f"{tries.reason} (tried {tries.attempts} times; tried again {until})"

@@ -17,7 +17,7 @@ from ocsf_lake.ingest.plan import Planned, Planner, mappers
 from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.coverage import Coverage
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.seen import Seen
@@ -72,12 +72,12 @@ def estimate(
         ConfigError: There is no such source, nothing at the URI, or nothing of an account or region.
     """
     window = _window(source, uri, first, last, settings, accounts, regions)
-    found, _ = mappers(source, settings)
+    usable, _ = mappers(source, settings)
     with ExitStack() as stack:
         # Of a lake that is not there nothing is known, and an estimate does not make one.
         lake = stack.enter_context(opened(settings, absent=True))
         window.seen = Seen(lake.ledger.engine)
-        counted = Planner(lake, found).counted(window.pages(settings.input_access), source)
+        counted = Planner(lake, usable).counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)
     return Estimate(
         objects=counted.objects,
@@ -102,9 +102,9 @@ def backfill(
     Raises:
         WriteError: The lake refused a file; running again continues.
     """
-    found = planned(source, uri, first, last, settings, accounts, regions)
-    summary = ingest.work(found.batch_ids, settings, progress)
-    summary.add_planned(found)
+    plan = planned(source, uri, first, last, settings, accounts, regions)
+    summary = ingest.work(plan.batch_ids, settings, progress)
+    summary.add_planned(plan)
     return summary
 
 
@@ -118,10 +118,10 @@ def planned(
 
 def plan_window(window: Window, settings: Settings) -> Planned:
     """Plans what is new of a listing."""
-    found, _ = mappers(window.source, settings)
+    usable, _ = mappers(window.source, settings)
     with opened(settings, with_retries=True) as lake:
         window.seen = Seen(lake.ledger.engine)
-        planned = Planner(lake, found).plan(window.pages(settings.input_access), window.source)
+        planned = Planner(lake, usable).plan(window.pages(settings.input_access), window.source)
     planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
     planned.coverage = window.coverage
@@ -144,5 +144,5 @@ def _window(
 ) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=deliveries.delivery(source).late_days)
-    wanted = Wanted(first, last + late, tuple(accounts), tuple(regions))
-    return Window(source, uri, wanted, lake=settings.lake)
+    scope = Scope(first, last + late, tuple(accounts), tuple(regions))
+    return Window(source, uri, scope, lake=settings.lake)

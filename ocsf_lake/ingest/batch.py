@@ -90,7 +90,7 @@ def complete(
         lease: What keeps others from it.
         make: Writes its files, into folders that it notes before, see `ocsf_lake.ledger.orphans`.
         policy: What became of duplicates.
-        key: What tells the source's events apart.
+        key: The source's own key of an event.
 
     Raises:
         CountError: What was read is not what came out.
@@ -115,14 +115,14 @@ def _completed(
     result = make(batch)
     failpoint("written", batch.id)
     lease.check()
-    given_up: list[str] = []
-    earlier: list[str] = []
+    earlier_ids: list[str] = []
+    earlier_folders: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
             left = orphans.left(connection, lake.store, batch.id)
-            given_up += orphans.ids(connection, batch.id)
-            earlier += orphans.folders(connection, batch.id)
+            earlier_ids += orphans.ids(connection, batch.id)
+            earlier_folders += orphans.folders(connection, batch.id)
         lake.store.remove(path for path in left if path not in written)
 
     at = now()
@@ -132,10 +132,10 @@ def _completed(
         with lake.ledger.engine.connect() as connection:
             generations.check(connection, result.all_files)
         # An earlier attempt may have registered records of another source under another mapper.
-        for batch_id in set(given_up) - {batch.id, *(one.id for one, _ in result.routed)}:
+        for batch_id in set(earlier_ids) - {batch.id, *(one.id for one, _ in result.routed)}:
             lake.catalog.drop(batch_id)
-        for one, found in [(batch, result), *result.routed]:
-            register(one, lake, found, earlier)
+        for one, one_result in [(batch, result), *result.routed]:
+            register(one, lake, one_result, earlier_folders)
         failpoint("registered", batch.id)
         if batch.attempts > 1:
             records.forget(lake.store, batch.id)
@@ -213,7 +213,7 @@ def made(
         work: What it needs.
         policy: What becomes of duplicates.
         attempted: Gives an attempt, see `Attempt`.
-        left_out: Members that are not read, and what is said of them.
+        left_out: Members that are not read, and their outcomes.
 
     Raises:
         CountError: What was read is not what came out.
@@ -261,7 +261,7 @@ _NOT_READ = Outcome(state=State.FAILED)
 
 
 def register(batch: Batch, lake: Lake, result: Result, earlier: Iterable[str] = ()) -> None:
-    """Tells the catalogs of a batch's files.
+    """Registers a batch's files in the catalogs.
 
     Args:
         batch: The batch.
@@ -271,5 +271,5 @@ def register(batch: Batch, lake: Lake, result: Result, earlier: Iterable[str] = 
     """
     for name in sorted({file.partition.table for file in result.files}):
         lake.catalog.create_or_evolve(definition(name))
-    elsewhere = {found for folder in earlier if (found := partition_of(folder)) is not None}
+    elsewhere = {partition for folder in earlier if (partition := partition_of(folder)) is not None}
     lake.catalog.register(batch.id, result.files, sorted(elsewhere - {file.partition for file in result.files}))

@@ -43,22 +43,22 @@ class BatchBuilder:
         # Records are not counted before they are read. Their usual size is a constant, so that the same objects are
         # grouped the same way whatever was read before.
         self._most_bytes = min(settings.batch_bytes, settings.batch_records * deliveries.delivery(source).record_bytes)
-        self._held: list[ObjectRef] = []
+        self._members: list[ObjectRef] = []
         self._bytes = 0
 
     def add(self, ref: ObjectRef) -> Iterator[Batch]:
         """Takes an object in; gives the batch that was full before it."""
-        full = len(self._held) == self.settings.batch_objects or self._bytes + ref.size > self._most_bytes
-        if self._held and full:
+        full = len(self._members) == self.settings.batch_objects or self._bytes + ref.size > self._most_bytes
+        if self._members and full:
             yield from self.rest()
-        self._held.append(ref)
+        self._members.append(ref)
         self._bytes += ref.size
 
     def rest(self) -> Iterator[Batch]:
         """The last batch, if anything is left."""
-        if self._held:
-            yield self.batch(self._held)
-            self._held, self._bytes = [], 0
+        if self._members:
+            yield self.batch(self._members)
+            self._members, self._bytes = [], 0
 
     def batch(self, refs: Iterable[ObjectRef]) -> Batch:
         """Some objects as a batch, whatever its size."""
@@ -70,5 +70,5 @@ class BatchBuilder:
 
 def batch_id(mapper_version: str, ocsf_version: str, members: Sequence[ObjectRef]) -> str:
     """The batch's name: a hash of what decides its events."""
-    said = json.dumps([mapper_version, ocsf_version, [list(member.key) for member in members]])
-    return hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
+    text = json.dumps([mapper_version, ocsf_version, [list(member.key) for member in members]])
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]

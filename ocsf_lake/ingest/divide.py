@@ -45,7 +45,7 @@ class Failure:
 
     Args:
         ref: The object.
-        reason: What to say of it.
+        reason: For the report.
         lasting: Whether reading it again fails again, unless the mapper or this program changes.
         error: What was raised.
     """
@@ -80,7 +80,7 @@ class Culprit:
 
 
 @dataclass
-class Found:
+class Division:
     """What a search found.
 
     Args:
@@ -108,20 +108,20 @@ def ends_attempt(error: Exception) -> bool:
 
 def without_frames(error: Exception) -> Exception:
     """An error that keeps nothing alive of what was in memory when it was raised."""
-    found: BaseException | None = error
-    while found is not None:
-        found.__traceback__ = None
-        found = found.__cause__ or found.__context__
+    current: BaseException | None = error
+    while current is not None:
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__
     return error
 
 
 def described(error: Exception) -> str:
     """An error in one line, with its kind; records' own text may be in it."""
-    said = _encodable((str(error).strip().splitlines() or [""])[0])
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = _encodable((str(error).strip().splitlines() or [""])[0])
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: frozenset[ObjectRef]) -> Found:
+def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: frozenset[ObjectRef]) -> Division:
     """Finds what makes the work on some pieces fail.
 
     Args:
@@ -137,7 +137,7 @@ def search(pieces: Sequence[Piece], attempt: Try, error: Exception, passed: froz
     segments: list[_Segment] = [_Segment(list(pieces), without_frames(error))]
     while any(segment.error is not None and not segment.alone for segment in segments):
         segments = search.halved(segments)
-    return search.found(segments)
+    return search.result(segments)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class _Search:
         self._give_up(after)
         return [left for segment in after if (left := self._without_objects(segment)).pieces]
 
-    def found(self, segments: Sequence[_Segment]) -> Found:
+    def result(self, segments: Sequence[_Segment]) -> Division:
         """What is known when every record that fails stands alone."""
         culprits: dict[ObjectRef, list[Culprit]] = {}
         for segment in segments:
@@ -179,7 +179,7 @@ class _Search:
                 culprits.setdefault(piece.ref, []).append(Culprit(piece, described(error)))
                 if piece.ref not in self.passed or not _items(piece.chunk) or isinstance(error, CountError):
                     self._fails(piece.ref, error)
-        return Found(
+        return Division(
             [left.pieces for segment in segments if (left := self._without_objects(segment)).pieces and not left.error],
             [item for ref, items in culprits.items() if ref not in self.objects for item in items],
             list(self.objects.values()),

@@ -1,4 +1,4 @@
-"""Events that the lake has already, told by the source's own key: kept (`keep`), listed (`mark`), left out (`drop`).
+"""Events that the lake has already, by the source's own key: kept (`keep`), listed (`mark`) or left out (`drop`).
 
 CloudTrail delivers at least once, and two trails deliver everything twice. What counts as a duplicate is exact: the
 same key *and* the same content in every column but those that say where a record was read. The same key with other
@@ -60,18 +60,18 @@ def policy(settings: Settings, mapper: Mapper) -> Policy:
     """The policy in force for a source.
 
     Raises:
-        ConfigError: The policy is none, or the source's records have no key.
+        ConfigError: The policy is unknown, or the source's records have no key.
     """
-    said = settings.duplicates.get(mapper.name, Policy.KEEP)
-    if said not in list(Policy):
-        hint = nearest(said, map(str, Policy))
-        raise ConfigError(f"setting duplicates: {said!r} is none of {', '.join(Policy)}{hint}")
-    if said != Policy.KEEP and not mapper.duplicate_key:
+    value = settings.duplicates.get(mapper.name, Policy.KEEP)
+    if value not in list(Policy):
+        hint = nearest(value, map(str, Policy))
+        raise ConfigError(f"setting duplicates: {value!r} is none of {', '.join(Policy)}{hint}")
+    if value != Policy.KEEP and not mapper.duplicate_key:
         raise ConfigError(
             f"setting duplicates: records of {mapper.name} have no key of their own, and two that look the same may "
             "both be true; leave it at keep"
         )
-    return Policy(said)
+    return Policy(value)
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def alone(lake: Lake, source: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Repeats:
     """Duplicates among some events.
 
     Args:
@@ -109,7 +109,7 @@ class Search:
         lake: The lake.
         mapper: The source.
         batch: The batch.
-        action: What the table `duplicates` says is done with them.
+        action: What is done with them, as the table `duplicates` has it.
         store: Where the batch's files go.
         own: Where events of the batch's earlier parts are.
     """
@@ -122,11 +122,11 @@ class Search:
         self.batch = batch
         self.action = action
 
-    def found(self, events: pa.Table, written: Sequence[FileInfo]) -> Found:
+    def find(self, events: pa.Table, written: Sequence[FileInfo]) -> Repeats:
         """The duplicates among some events of the batch.
 
         Args:
-            events: As the engine gives them.
+            events: As mapped by the engine.
             written: Files with events of the batch's earlier parts.
         """
         rows: list[int] = []
@@ -141,7 +141,7 @@ class Search:
             listed += places
             variants += other
         order = sorted(range(len(rows)), key=rows.__getitem__)
-        return Found([rows[place] for place in order], [listed[place] for place in order], variants)
+        return Repeats([rows[place] for place in order], [listed[place] for place in order], variants)
 
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
@@ -165,29 +165,29 @@ class Search:
             before: set[int] = set()
             files = self._files(connection, paths, merged)
             if files:
-                known = f"SELECT DISTINCT a._row FROM fresh AS a JOIN (SELECT {named} FROM {files}) AS b ON {same}"
-                before = {row for (row,) in connection.execute(known).fetchall()}
+                in_files = f"SELECT DISTINCT a._row FROM fresh AS a JOIN (SELECT {named} FROM {files}) AS b ON {same}"
+                before = {row for (row,) in connection.execute(in_files).fetchall()}
             suspected |= before
             if not suspected:
                 return [], [], 0
             chosen = events.filter(pa.compute.is_in(events["_row"], pa.array(sorted(suspected), pa.int64())))
             connection.register("chosen", _plain(chosen, [*schema, pa.field("_row", pa.int64())], ()))
             content = ", ".join(sqltext.name(field.name) for field in columns)
-            said = f"sha256(to_json(struct_pack({content}))::VARCHAR) AS content"
+            hashed = f"sha256(to_json(struct_pack({content}))::VARCHAR) AS content"
             connection.execute(
                 "CREATE TEMP TABLE here AS SELECT _row, source_object, source_etag, source_record, "
-                f"{named}, {said} FROM chosen"
+                f"{named}, {hashed} FROM chosen"
             )
-            there = "SELECT NULL::VARCHAR AS content, NULL AS uri, NULL AS number WHERE false"
+            stored = "SELECT NULL::VARCHAR AS content, NULL AS uri, NULL AS number WHERE false"
             if files:
-                there = (
+                stored = (
                     f"SELECT content, min_by(source_object, (source_object, source_record)) AS uri, "
                     f"min_by(source_record, (source_object, source_record)) AS number FROM ("
-                    f"SELECT source_object, source_record, {said} FROM {files} WHERE ({', '.join(keys)}) IN "
+                    f"SELECT source_object, source_record, {hashed} FROM {files} WHERE ({', '.join(keys)}) IN "
                     f"(SELECT ({listed}) FROM here)) GROUP BY content"
                 )
-            found = connection.execute(
-                f"WITH there AS ({there}) SELECT _row, source_object, source_etag, source_record, [{listed}] AS key, "
+            matches = connection.execute(
+                f"WITH there AS ({stored}) SELECT _row, source_object, source_etag, source_record, [{listed}] AS key, "
                 "coalesce(uri, first_value(source_object) OVER same) AS of_object, "
                 "coalesce(number, first_value(source_record) OVER same) AS of_record, "
                 "uri IS NOT NULL OR row_number() OVER same > 1 AS duplicate, "
@@ -198,7 +198,7 @@ class Search:
         rows: list[int] = []
         places: list[Mapping[str, Any]] = []
         variants = 0
-        for row, uri, etag, number, key, of_object, of_record, duplicate, repeated in found:
+        for row, uri, etag, number, key, of_object, of_record, duplicate, repeated in matches:
             if not duplicate:
                 variants += repeated or row in before
                 continue
@@ -219,8 +219,8 @@ class Search:
         read = [f"SELECT * FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"] if paths else []
         if merged:
             files = f"read_parquet({sqltext.texts(merged)}, hive_partitioning = false)"
-            found = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {files}").fetchall()
-            earlier = _earlier(self.lake.ledger, self.batch.id, found)
+            origins = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {files}").fetchall()
+            earlier = _earlier(self.lake.ledger, self.batch.id, origins)
             keys = pa.table({name: [key[place] for key in earlier] for place, name in enumerate(("uri", "etag"))})
             connection.register("earlier", keys)
             before = "(source_object, source_etag) IN (SELECT (uri, etag) FROM earlier)"
@@ -233,28 +233,28 @@ class Search:
         Returns:
             Files of earlier batches, and files that have rows of earlier batches among others.
         """
-        wanted = {(partition, class_uid) for partition, class_uid in parquet.partitions(events)}
-        found: set[str] = set()
+        keys = {(partition, class_uid) for partition, class_uid in parquet.partitions(events)}
+        paths: set[str] = set()
         merged: set[str] = set()
         missing = False
-        known = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in wanted})
-        for item in known:
-            if (item.partition, item.class_uid) not in wanted:
+        finished = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in keys})
+        for item in finished:
+            if (item.partition, item.class_uid) not in keys:
                 continue
             if item.is_merged:
                 merged.add(_place(self.lake.store, item.path))
             elif not item.is_retired:
-                found.add(_place(self.lake.store, item.path))
-            # A file that is made again takes what it was merged with, as it was, for what was there.
+                paths.add(_place(self.lake.store, item.path))
+            # When a lost file is rebuilt, the files it was merged with count as they were then.
             elif self.store is not self.lake.store and self.store.size(item.path) is not None:
-                found.add(_place(self.store, item.path))
+                paths.add(_place(self.store, item.path))
             elif self.lake.store.size(item.path) is not None:
-                found.add(_place(self.lake.store, item.path))
+                paths.add(_place(self.lake.store, item.path))
             else:
                 missing = True
-        own = [file for file in written if (file.partition, file.class_uid) in wanted]
-        found |= {_place(self.own, file.path) for file in own}
-        return sorted(found), sorted(merged) if missing else []
+        own = [file for file in written if (file.partition, file.class_uid) in keys]
+        paths |= {_place(self.own, file.path) for file in own}
+        return sorted(paths), sorted(merged) if missing else []
 
 
 def _place(store: Store, path: str) -> str:
@@ -263,21 +263,21 @@ def _place(store: Store, path: str) -> str:
 
 def _plain(events: pa.Table, fields: Sequence[pa.Field], key: Sequence[str]) -> pa.Table:
     """The columns in plain types; only those of the key, where one is given."""
-    wanted = {path.partition(".")[0] for path in key}
-    chosen = [field for field in fields if not key or field.name in wanted or field.name == "_row"]
+    key_columns = {path.partition(".")[0] for path in key}
+    chosen = [field for field in fields if not key or field.name in key_columns or field.name == "_row"]
     return pa.table({field.name: events[field.name].cast(field.type) for field in chosen})
 
 
-def slices(found: Sequence[Mapping[str, Any]], batch: Batch) -> list[Slice]:
+def slices(listed: Sequence[Mapping[str, Any]], batch: Batch) -> list[Slice]:
     """Duplicates of a batch as the table of them lists them; none, no slice."""
-    if not found:
+    if not listed:
         return []
-    rows = pa.Table.from_pylist([dict(row) for row in found], DUPLICATES_SCHEMA)
+    rows = pa.Table.from_pylist([dict(row) for row in listed], DUPLICATES_SCHEMA)
     return [(Partition(DUPLICATES, (batch.source,)), None, rows)]
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class _EarlierFile:
     """A file with events of batches that were finished before.
 
     Args:
@@ -295,15 +295,15 @@ class _Earlier:
     is_merged: bool = False
 
 
-def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_Earlier]:
+def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_EarlierFile]:
     """The files with events of batches that were finished before this one, in partitions of a table.
 
-    A batch that is done again, to get a lost file back, finds what it found the first time.
+    A batch that is rebuilt to get a lost file back finds the same files as the first time.
     """
-    wanted = ["/".join(partition.values) for partition in partitions]
+    partition_texts = ["/".join(partition.values) for partition in partitions]
     is_done = BATCHES.c.state == State.DONE
     merged = BATCHES.c.kind == Kind.MERGE
-    found = []
+    earlier = []
     with ledger.engine.connect() as connection:
         first_done = connection.scalar(sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id, is_done))
         for files in (FILES, RETIRED):
@@ -317,13 +317,13 @@ def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Pa
                 query = query.where(RETIRED.c.merge_id.is_not(None), ~merged)
             if first_done is not None:
                 query = query.where(merged | (BATCHES.c.done_at < first_done))
-            for path, values, class_uid, is_merged in select_in(connection, query, files.c.partition, wanted):
+            for path, values, class_uid, is_merged in select_in(connection, query, files.c.partition, partition_texts):
                 partition = Partition(table, tuple(values.split("/")))
                 again = bool(is_merged) and first_done is not None
-                found.append(_Earlier(path, partition, class_uid, files is RETIRED, again))
+                earlier.append(_EarlierFile(path, partition, class_uid, files is RETIRED, again))
             if first_done is None:
                 break  # all that was retired is in a merged file
-    return found
+    return earlier
 
 
 def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -334,14 +334,14 @@ def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> 
         .join(BATCHES, BATCHES.c.id == OBJECTS.c.batch_id)
         .where(BATCHES.c.done_at < first_done)
     )
-    wanted = set(keys)
+    key_set = set(keys)
     with ledger.engine.connect() as connection:
         rows = objects.select(connection, query, sorted({uri for uri, _ in keys}))
-        return [(uri, etag) for uri, etag in rows if (uri, etag) in wanted]
+        return [(uri, etag) for uri, etag in rows if (uri, etag) in key_set]
 
 
 def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result, key: Sequence[str]) -> None:
-    """Notes, in the transaction that ends a batch, which duplicates it had and what tells its events apart."""
+    """Notes, in the transaction that ends a batch, which duplicates it had and the key of its events."""
     if policy is not Policy.KEEP:
         row = {
             "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
@@ -363,5 +363,5 @@ def routed(settings: Settings, result: Result) -> dict[str, tuple[str, Sequence[
 def policy_of(ledger: Ledger, batch_id: str) -> Policy:
     """The policy that was in force when a batch was done."""
     with ledger.engine.connect() as connection:
-        said = connection.scalar(sa.select(COUNTED.c.policy).where(COUNTED.c.batch_id == batch_id))
-    return Policy(said or Policy.KEEP)
+        value = connection.scalar(sa.select(COUNTED.c.policy).where(COUNTED.c.batch_id == batch_id))
+    return Policy(value or Policy.KEEP)

@@ -14,12 +14,12 @@ from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import fields
 from ocsf_mappers import Engine, Mapper
 
-_Kept = dict[tuple[Mapper, str], Engine]
-_left: list[_Kept] = []
+_Cache = dict[tuple[Mapper, str], Engine]
+_left: list[_Cache] = []
 """Engines of threads that have ended."""
 
 
-class _Own:
+class _ThreadEngines:
     """A thread's engines."""
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class _Own:
         except IndexError:
             self.engines = {}
 
-    def __del__(self, left: list[_Kept] = _left) -> None:
+    def __del__(self, left: list[_Cache] = _left) -> None:
         left.append(self.engines)
 
 
 class _Threads(threading.local):
     def __init__(self) -> None:
-        self.own = _Own()  # made in each thread, and gone with it
+        self.own = _ThreadEngines()  # made in each thread, and gone with it
 
 
 _threads = _Threads()
@@ -42,13 +42,13 @@ _threads = _Threads()
 
 def engine(mapper: Mapper, version: str) -> Engine:
     """The calling thread's engine of a mapper for an OCSF version."""
-    kept = _threads.own.engines
-    if (found := kept.get((mapper, version))) is None:
+    engines = _threads.own.engines
+    if (current := engines.get((mapper, version))) is None:
         # Of the same source, as settings make mappers anew, one other stays.
-        for key in [key for key in kept if (key[0].name, key[1]) == (mapper.name, version)][:-1]:
-            del kept[key]
-        found = kept[mapper, version] = Engine(mapper, version)
-    return found
+        for key in [key for key in engines if (key[0].name, key[1]) == (mapper.name, version)][:-1]:
+            del engines[key]
+        current = engines[mapper, version] = Engine(mapper, version)
+    return current
 
 
 def of_settings(version: str, settings: Settings) -> Engines:

@@ -10,7 +10,7 @@ from ocsf_lake.ingest import backfill
 from ocsf_lake.ingest.plan import Planned
 from ocsf_lake.ingest.relisting import first_day, remember, remembered
 from ocsf_lake.inputs import deliveries
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.lake import opened
 from ocsf_lake.storage import retry
@@ -22,7 +22,7 @@ def plan_fresh(
 ) -> Planned:  # fmt: skip
     """Plans what was delivered lately of one source and is not in the lake.
 
-    The first time that is what was delivered in the last days, and the coverage says what older objects there are;
+    The first time that is what was delivered in the last days, and the coverage lists what older objects there are;
     later, everything since the run before, and as many days more.
 
     Args:
@@ -43,8 +43,8 @@ def plan_fresh(
     what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
     with opened(settings, with_retries=True) as lake:
         since = retry.with_retries(remembered, lake, uri, source, "").get(what[-1], now)
-    wanted = Wanted(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
-    planned = backfill.plan_window(Window(source, uri, wanted, lake=settings.lake), settings)
+    scope = Scope(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
+    planned = backfill.plan_window(Window(source, uri, scope, lake=settings.lake), settings)
     if not planned.refused:
         with opened(settings, with_retries=True) as lake:
             retry.with_retries(remember, lake, uri, source, what, "", now)

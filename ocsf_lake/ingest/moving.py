@@ -23,7 +23,7 @@ PLAN_FORMAT = 1
 
 
 def lease(table: str) -> str:
-    """Name of what is held by who compacts a table."""
+    """Name of the lease of whoever compacts a table."""
     return hashlib.sha256(f"compaction of {table}".encode()).hexdigest()[:ID_DIGITS]
 
 
@@ -39,49 +39,49 @@ def settle(lake: Lake, table: str) -> None:
         WriteError: The lake or a catalog refused.
         RetriableError: A store, catalog or database does not answer.
     """
-    found = Compactions(lake.ledger.engine)
-    while found.is_fenced(table):
-        with lake.leases.held(lease(table)) as held:
-            plan = found.open(table) if held is not None else None
-            if held is not None and plan is not None and plan.state == FENCED:
-                forward(lake, plan, held)
+    compactions = Compactions(lake.ledger.engine)
+    while compactions.is_fenced(table):
+        with lake.leases.held(lease(table)) as lock:
+            plan = compactions.open(table) if lock is not None else None
+            if lock is not None and plan is not None and plan.state == FENCED:
+                forward(lake, plan, lock)
                 return
         retry.sleep(WAIT_SECONDS)
 
 
-def forward(lake: Lake, plan: Plan, held: Lease) -> None:
+def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
     """What is left of a compaction once it is fenced; each step can be done again."""
-    found = Compactions(lake.ledger.engine)
+    compactions = Compactions(lake.ledger.engine)
     for old, new in plan.copied.items():
-        held.check()
+        lock.check()
         lake.store.copy(old, new)
         failpoint("copied", plan.id)
     for move in plan.moves:
         lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move))
     failpoint("complete", plan.id)
-    before = {path: _held(path, batch_id, file) for path, (batch_id, file) in found.files(plan.old).items()}
-    after = [_held(file.path, merge_id, file) for merge_id, file in plan.new()]
-    after += [_held(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
+    before = {path: _held_file(path, batch_id, file) for path, (batch_id, file) in compactions.files(plan.old).items()}
+    after = [_held_file(file.path, merge_id, file) for merge_id, file in plan.new()]
+    after += [_held_file(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
     for catalog in lake.catalog.all:
-        held.check()
+        lock.check()
         catalog.create_or_evolve(definition(plan.table))
         catalog.replace(plan.id, [before[path] for path in plan.old], sorted(after))
         failpoint("replaced", plan.id)
-    held.check()
+    lock.check()
     at = now()
-    records.write_moved(lake.store, plan.number, plan.id, found.rows(plan, at), plan.copied)
+    records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied)
     failpoint("recorded", plan.id)
-    found.finish(plan, at)
+    compactions.finish(plan, at)
     failpoint("compacted", plan.id)
 
 
-def _held(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
+def _held_file(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
     return HeldFile(path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
 
 
 def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
-    """What a folder says of itself, so that anybody knows which of a partition's folders counts."""
-    said = {
+    """The plan file of a folder: from it anybody knows which of a partition's folders counts."""
+    content = {
         "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),
         "generation": move.generation, "compaction": plan.id,
         "merged": [
@@ -89,4 +89,4 @@ def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
         ],
         "copied": move.copied,
     }  # fmt: skip
-    return pa.py_buffer((json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
+    return pa.py_buffer((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())

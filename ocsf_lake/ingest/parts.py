@@ -111,7 +111,7 @@ class PartBuilder:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.number = 0
-        self._held: list[Piece] = []
+        self._pieces: list[Piece] = []
         self._rows = 0
         self._bytes = 0
 
@@ -120,16 +120,16 @@ class PartBuilder:
         rows = piece.chunk.read
         size = piece.chunk.records.nbytes + sum(len(bad.text) for bad in piece.chunk.bad)
         full = self._rows + rows > self.settings.part_rows or self._bytes + size > self.settings.part_bytes
-        if self._held and full:
+        if self._pieces and full:
             yield from self.rest()
-        self._held.append(piece)
+        self._pieces.append(piece)
         self._rows += rows
         self._bytes += size
 
     def rest(self) -> Iterator[Part]:
         """The last part, if anything is left."""
-        if self._held:
-            part = Part(self.number, self._held)
+        if self._pieces:
+            part = Part(self.number, self._pieces)
             self.number += 1
-            self._held, self._rows, self._bytes = [], 0, 0
+            self._pieces, self._rows, self._bytes = [], 0, 0
             yield part

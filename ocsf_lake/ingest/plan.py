@@ -70,8 +70,8 @@ class Unread:
         """Counts those of another as well."""
         for item in other.items:
             self.add(item)
-        held = Counter(item.state for item in other.items)
-        self.numbers.update(other.numbers - held)
+        named = Counter(item.state for item in other.items)
+        self.numbers.update(other.numbers - named)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Planned:
         list_calls: How often the store was asked for names.
         reread: Objects that are read again, as none of their records was an event.
         undetermined: Objects taken in although their names do not say the day, account or region that was asked for.
-        of_others: Objects in the same folders whose names say that they are of another source; they are left alone.
+        of_others: Objects in the same folders with names of another source; they are left alone.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
         refused: How many folders could not be listed.
@@ -107,7 +107,7 @@ class Planned:
     refused: int = 0
 
     def add_calls(self, calls: Calls) -> None:
-        """Takes over what listing cost, and the folders that could not be listed."""
+        """Takes over the number of list calls, and the folders that could not be listed."""
         self.list_calls = calls.number
         self.refused = len(calls.refused)
         for uri, reason in calls.refused.items():
@@ -147,19 +147,19 @@ def mappers(source: str | None, settings: Settings) -> tuple[MutableMapping[str,
     """
     if source is not None:
         return {source: fields.mapper(source, settings)}, {}
-    found = registry.Usable(lambda mapper: fields.configured(mapper, settings))
-    return found, found.broken
+    usable = registry.Usable(lambda mapper: fields.configured(mapper, settings))
+    return usable, usable.broken
 
 
 @dataclass(frozen=True)
-class _Instead:
+class _Replacement:
     """What takes the place of an open batch.
 
     Args:
         to_do: Batches that are asked for.
         waiting: Batches that are left for later.
         failures: With which the batches of several members begin.
-        left_out: The batch's only object, which goes into none.
+        left_out: The batch's only object, which goes into no batch.
     """
 
     to_do: Sequence[Batch]
@@ -198,7 +198,7 @@ class Planner:
 
         Args:
             pages: The objects, in an order that is the same every time.
-            source: What they are of; None to tell it from each one's name or content.
+            source: Their source; None to recognize it by each one's name or content.
         """
         waiting = PlanBuffer(self)
         open_ids: dict[str, None] = {}
@@ -210,7 +210,8 @@ class Planner:
             waiting.write(WRITTEN_AT_ONCE)
         waiting.finish()
         # A batch that this run has written is open as well when the same object is listed again after that.
-        rows = retry.with_retries(self.lake.ledger.rows, [found for found in open_ids if found not in waiting.written])
+        others = [batch_id for batch_id in open_ids if batch_id not in waiting.written]
+        rows = retry.with_retries(self.lake.ledger.rows, others)
         self.planned.batch_ids += [*self.current(rows), *waiting.written]
         for batch, keys in mistaken.items():
             self.planned.batch_ids += self._as_source(source or "", batch, keys)
@@ -227,12 +228,12 @@ class Planner:
         builder = BatchBuilder(source, "", self.settings)
         open_ids: set[str] = set()
         for chunk in _chunks(pages):
-            known = self.lake.ledger.etags(chunk)
-            refs = [replace(ref, etag=ref.etag or known.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
+            etags = self.lake.ledger.etags(chunk)
+            refs = [replace(ref, etag=ref.etag or etags.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
             states = self.lake.ledger.states(refs)
             left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
             for ref in refs:
-                if self._is_another_s(ref, source):
+                if self._is_of_another_source(ref, source):
                     continue
                 count.objects += 1
                 state, batch = states.get(ref.key, (None, None))
@@ -258,65 +259,66 @@ class Planner:
         Those planned for another mapper or OCSF version are planned anew. Those that failed too often are divided, and
         when a single object is left of one, it is left out.
         """
-        kept = []
+        batch_ids = []
         for row in rows:
             if row.state is State.DONE or not self._is_usable(row.source):
                 continue
             if (row.mapper_version, row.ocsf_version) != (self.version(row.source), self.settings.ocsf_version):
-                kept += self._replaced(row.id, self._anew)
+                batch_ids += self._replaced(row.id, self._anew)
             elif row.failures >= self.settings.attempts:
-                kept += self._replaced(row.id, partial(self._divided, row))
+                batch_ids += self._replaced(row.id, partial(self._divided, row))
             else:
-                kept.append(row.id)
-        return kept
+                batch_ids.append(row.id)
+        return batch_ids
 
-    def _anew(self, batch: Batch) -> _Instead:
-        return _Instead(self.grouped(batch.source, batch.members))
+    def _anew(self, batch: Batch) -> _Replacement:
+        return _Replacement(self.grouped(batch.source, batch.members))
 
-    def _divided(self, row: BatchRow, batch: Batch) -> _Instead:
+    def _divided(self, row: BatchRow, batch: Batch) -> _Replacement:
         """A batch in parts; each of several members is divided again after one more failure."""
         if len(batch.members) > 1:
             size = -(-len(batch.members) // PARTS)
             members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
-            return _Instead([self._batch(batch.source, some) for some in members], failures=self.settings.attempts - 1)
+            parts = [self._batch(batch.source, some) for some in members]
+            return _Replacement(parts, failures=self.settings.attempts - 1)
         (ref,) = batch.members
         reason = row.reason or DIED
         tried_with = program(batch.mapper_version)
         left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
         self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.message(left_out)))
-        return _Instead([], left_out=left_out)
+        return _Replacement([], left_out=left_out)
 
     def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
         builder = BatchBuilder(source, self.version(source), self.settings)
         return builder.batch(members)
 
     def _as_source(self, source: str, batch_id: str, keys: set[tuple[str, str]]) -> list[str]:
-        """Members of an open batch planned as what they are said to be now; the others wait as what they were."""
+        """Plans members of an open batch as the source that is asked for now; the others keep theirs."""
 
-        def instead(batch: Batch) -> _Instead:
-            return _Instead(
+        def instead(batch: Batch) -> _Replacement:
+            return _Replacement(
                 self.grouped(source, [ref for ref in batch.members if ref.key in keys]),
                 self.grouped(batch.source, [ref for ref in batch.members if ref.key not in keys]),
             )
 
         return self._replaced(batch_id, instead)
 
-    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Instead]) -> list[str]:
+    def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Replacement]) -> list[str]:
         """Takes a batch that nobody holds out of the lake and plans its members anew.
 
         Returns:
             The batches to do.
         """
-        found: list[_Instead] = []
+        decided: list[_Replacement] = []
 
         def once() -> list[str]:
             with self.lake.leases.held(batch_id) as lease:
                 batch = self.lake.ledger.batch(batch_id) if lease else None
-                if lease is None or (batch is None and not found):
+                if lease is None or (batch is None and not decided):
                     return []
-                if not found and batch is not None:
-                    found.append(instead_of(batch))
-                (instead,) = found
+                if not decided and batch is not None:
+                    decided.append(instead_of(batch))
+                (instead,) = decided
                 # Without the batch: it was taken out by a transaction whose answer was lost.
                 planned = self.lake.ledger.plan(
                     [*instead.waiting, *instead.to_do],
@@ -352,10 +354,10 @@ class Planner:
     # -- one chunk ----------------------------------------------------------------------------------------------------
     def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
         """Local files that did not change since they were last seen are not hashed again."""
-        known = retry.with_retries(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
+        etags = retry.with_retries(self.lake.ledger.etags, [ref for ref in refs if not ref.etag])
         return [
-            replace(ref, etag=found)
-            if not ref.etag and (found := known.get((ref.uri, ref.size, ref.stamp)))
+            replace(ref, etag=etag)
+            if not ref.etag and (etag := etags.get((ref.uri, ref.size, ref.stamp)))
             else objects.with_etag(ref)
             for ref in refs
         ]
@@ -367,8 +369,8 @@ class Planner:
         """The new objects. Those in open batches are noted: by batch, and by key where it is of the wrong source."""
         states = retry.with_retries(self.lake.ledger.states, refs)
         left_out = self._left_out([ref for ref in refs if states.get(ref.key, (None, None))[0] is State.FAILED])
-        found = {batch for state, batch in states.values() if state is State.PLANNED and batch}
-        rows = retry.with_retries(self.lake.ledger.rows, found)
+        batch_ids = {batch for state, batch in states.values() if state is State.PLANNED and batch}
+        rows = retry.with_retries(self.lake.ledger.rows, batch_ids)
         wrong = {row.id for row in rows if source is not None and row.source != source}
         new = []
         for ref in refs:
@@ -377,11 +379,11 @@ class Planner:
                 self.planned.known += 1
                 if self.keep_settled:
                     self.settled.append(ref)
-            elif state is State.PLANNED and batch in wrong and not self._is_another_s(ref, source):
+            elif state is State.PLANNED and batch in wrong and not self._is_of_another_source(ref, source):
                 mistaken.setdefault(batch, set()).add(ref.key)
             elif state is State.PLANNED and batch and batch not in wrong:
                 open_ids[batch] = None
-            if self._is_another_s(ref, source):
+            if self._is_of_another_source(ref, source):
                 if state not in SETTLED:
                     self.planned.listed -= 1
                     self.planned.of_others += 1
@@ -391,26 +393,26 @@ class Planner:
                 new.append(ref)
         return new
 
-    def _is_another_s(self, ref: ObjectRef, given: str | None) -> bool:
+    def _is_of_another_source(self, ref: ObjectRef, source: str | None) -> bool:
         """Whether an object's name says that it is of another source than the one that is read.
 
-        Several sources may be delivered to the same folders. What is another's there is neither read nor noted in the
-        ledger; elsewhere whoever names a source knows better than a name.
+        Several sources may be delivered to the same folders. Another's objects there are neither read nor noted in the
+        ledger; elsewhere the source that the user names counts, whatever the object's name.
         """
-        named = discovery.of_key(ref.uri).source if given is not None else None
-        if given is None or named is None or named == given:
+        named = discovery.of_key(ref.uri).source if source is not None else None
+        if source is None or named is None or named == source:
             return False
-        mine, theirs = (registry.source(name).delivery.patterns for name in (given, named))
+        mine, theirs = (registry.source(name).delivery.patterns for name in (source, named))
         return not set(mine).isdisjoint(theirs)
 
     def _left_out(self, failed: Sequence[ObjectRef]) -> dict[tuple[str, str], str]:
-        """Objects that failed so often that they are not tried now, and what to say of each."""
+        """Objects that failed so often that they are not tried now, and the reason of each."""
         asked = [ref for ref in failed if not self.again(ref)]
-        found = retry.with_retries(self.lake.ledger.tries, asked) if asked else {}
+        all_tries = retry.with_retries(self.lake.ledger.tries, asked) if asked else {}
         now = datetime.now(UTC)
         return {
             key: attempts.message(tries)
-            for key, tries in found.items()
+            for key, tries in all_tries.items()
             if (more := tries.attempts - self.settings.attempts) >= 0
             and not attempts.is_due(tries, more, self._program(tries.source) if tries.tried_with else None, now)
         }
@@ -427,10 +429,10 @@ class Planner:
             elif why is not None:
                 noted.setdefault((why.state, why.reason, name), []).append(ref)
                 self.planned.unread.add(why)
-        for (state, reason, name), found in noted.items():
-            retry.with_retries(self.lake.ledger.note, found, state, reason, name)
+        for (state, reason, name), unread in noted.items():
+            retry.with_retries(self.lake.ledger.note, unread, state, reason, name)
 
-    def _source(self, ref: ObjectRef, given: str | None) -> tuple[str | None, NotRead | None]:
+    def _source(self, ref: ObjectRef, chosen: str | None) -> tuple[str | None, NotRead | None]:
         """The source of an object that is to be read, or why it is not.
 
         Raises:
@@ -438,15 +440,15 @@ class Planner:
             ConfigError: The store refuses us altogether.
         """
         if ref.archived:
-            source = given or discovery.of_key(ref.uri).source
+            source = chosen or discovery.of_key(ref.uri).source
             return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
         try:
-            source = given or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
+            source = chosen or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
             if source is None:
-                found = self._sniffed(ref)
-                if found.nothing is not None:
-                    return None, NotRead(ref.uri, State.SET_ASIDE, found.nothing)
-                source = found.source
+                sniffed = self._sniffed(ref)
+                if sniffed.nothing is not None:
+                    return None, NotRead(ref.uri, State.SET_ASIDE, sniffed.nothing)
+                source = sniffed.source
             self._unanswered = 0
         except ConfigError:
             raise
@@ -467,7 +469,7 @@ class Planner:
         return f"{reason}; it may be of one that cannot be used: {lost}" if lost else reason
 
     def _unknown(self, error: Exception) -> str:
-        """Why the source of an object cannot be told."""
+        """Why the source of an object is not known."""
         if isinstance(error, RetriableError):
             self._unanswered += 1
             if self._unanswered >= MOST_UNANSWERED:
@@ -535,11 +537,11 @@ class PlanBuffer:
 
 def _chunks(pages: Iterable[Sequence[ObjectRef]]) -> Iterator[list[ObjectRef]]:
     """The objects of the pages in lists of `CHUNK` or a page more."""
-    held: list[ObjectRef] = []
+    chunk: list[ObjectRef] = []
     for page in pages:
-        held += page
-        if len(held) >= CHUNK:
-            yield held
-            held = []
-    if held:
-        yield held
+        chunk += page
+        if len(chunk) >= CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,7 +1,7 @@
 """A URI listed again, and what the ledger remembers of that: `ocsf-lake ingest`, by hand or from cron.
 
-Keys arrive out of order and late, so neither the last key nor the time of an event says what is new; the ledger does.
-It also says when a folder was last listed without a gap: from there each run looks some days back, so that a time in
+Keys arrive out of order and late, so neither the last key nor the time of an event shows what is new; the ledger does.
+It also shows when a folder was last listed without a gap: from there each run looks some days back, so that a time in
 which nothing ran is caught up with. Late objects are looked for further back once a day.
 """
 
@@ -73,7 +73,7 @@ class Listing:
         with s3.translate_errors(self.uri):
             fs, path = objects.filesystem(self.uri, access)
             fs.invalidate_cache()
-            self._place = listing.shown(fs, f"{path}/")
+            self._place = listing.printable_uri(fs, f"{path}/")
             if not recent.is_possible(fs, path) or objects.kind(fs, path) != "directory":
                 yield from listing.pages(self.uri, self.calls, access)
                 return
@@ -87,13 +87,13 @@ class Listing:
             leaves: list[Leaf] = []
             seen = Seen(self.lake.ledger.engine)
 
-            def is_known(folder: str) -> bool:
+            def was_listed(folder: str) -> bool:
                 # Not by its objects in the ledger: a listing that was killed may have left the first of them there.
-                uri = listing.shown(fs, f"{folder}/")
+                uri = listing.printable_uri(fs, f"{folder}/")
                 self._years.add(uri)
                 return YEARS in retry.with_retries(remembered, self.lake, uri, self.source, self.mapper)
 
-            yield from recent.pages(fs, path, self.first, is_known, self.calls, leaves, self._swept)
+            yield from recent.pages(fs, path, self.first, was_listed, self.calls, leaves, self._swept)
             for folder in unfinished:
                 yield from listing.below(fs, objects.filesystem(folder, access)[1].rstrip("/"), self.calls)
             last = max(self.now.astimezone(UTC).date(), self.first)
@@ -119,9 +119,9 @@ class Listing:
                 folder = ref.uri.rpartition("/")[0]
                 if folder == last or folder.startswith(last or "/"):
                     continue
-                found = recent.folder_of_years(folder.removeprefix(above), path)
-                last = f"{above}{found}/" if found else folder
-                if found:
+                year_folder = recent.folder_of_years(folder.removeprefix(above), path)
+                last = f"{above}{year_folder}/" if year_folder else folder
+                if year_folder:
                     self._years.add(last)
             yield page
 
@@ -129,8 +129,8 @@ class Listing:
         """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
         if self.whole:
             return []
-        found = retry.with_retries(remembered, self.lake, self._place, self.source, self.mapper)
-        if WHOLE not in found or SWEPT not in found:
+        last_listed = retry.with_retries(remembered, self.lake, self._place, self.source, self.mapper)
+        if WHOLE not in last_listed or SWEPT not in last_listed:
             return []
         self._calls = retry.with_retries(_calls_of, self.lake, self._place, self.source)
         if self._calls <= FEW_CALLS:
@@ -138,8 +138,8 @@ class Listing:
         unfinished = retry.with_retries(_unfinished, self.lake, self._place)
         if len(unfinished) > MOST_UNFINISHED:
             return []
-        self._swept = not timedelta(0) <= self.now - found[SWEPT] < SWEEP_EVERY
-        since = found[SWEPT] if self._swept else found[WHOLE]
+        self._swept = not timedelta(0) <= self.now - last_listed[SWEPT] < SWEEP_EVERY
+        since = last_listed[SWEPT] if self._swept else last_listed[WHOLE]
         days = deliveries.sweep_days() if self._swept else deliveries.lookback_days()
         self.first = first_day(since, self.now, days)
         return unfinished
@@ -193,8 +193,8 @@ def _unfinished(lake: Lake, uri: str) -> list[str]:
     )
     folders: set[str] = set()
     with lake.ledger.engine.connect() as connection:
-        for (found,) in connection.execute(query):
-            folders.add(found.rpartition("/")[0])
+        for (object_uri,) in connection.execute(query):
+            folders.add(object_uri.rpartition("/")[0])
             if len(folders) > MOST_UNFINISHED:
                 break
     return sorted(folders)

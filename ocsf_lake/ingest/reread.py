@@ -1,9 +1,9 @@
 """Objects read again: as another source than they were taken for, or by a mapper that was mended.
 
 Only where none of an object's records became an event, so that nothing is in the lake twice. What quarantine has of it
-is taken out: the file is written anew without it, the catalogs are told, and in one transaction the ledger forgets what
-became of the object and has it in a new batch. A run that dies before that leaves everything as it was, but for files
-that the next one removes; after it, the new batch is open like any other.
+is taken out: the file is written anew without it, the catalogs are updated, and in one transaction the ledger forgets
+what became of the object and has it in a new batch. A run that dies before that leaves everything as it was, but for
+files that the next one removes; after it, the new batch is open like any other.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def before(lake: Lake, refs: Sequence[ObjectRef]) -> dict[Key, Read]:
         .select_from(OBJECTS.outerjoin(BATCHES, BATCHES.c.id == columns.batch_id))
         .where(columns.state.in_([State.DONE, State.SET_ASIDE]))
     )  # fmt: skip
-    wanted = {ref.key for ref in refs}
+    keys = {ref.key for ref in refs}
     with lake.ledger.engine.connect() as connection:
         rows = list(objects.select(connection, query, (ref.uri for ref in refs)))
-    return {(uri, etag): Read(*facts) for uri, etag, *facts in rows if (uri, etag) in wanted}
+    return {(uri, etag): Read(*facts) for uri, etag, *facts in rows if (uri, etag) in keys}
 
 
 def kept_reason(lake: Lake, read: Read) -> str | None:
@@ -120,7 +120,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         planned = lake.ledger.plan(batches, first=moving.apply)
         batch.failpoint("moved", old or "")
         moving.remove_old()
-    return [found.id for found in planned]
+    return [new.id for new in planned]
 
 
 def _ids(lake: Lake, batch_id: str) -> list[str]:
@@ -190,17 +190,17 @@ class _Moving:
             query = sa.select(columns.read, columns.quarantined, columns.dropped).where(
                 columns.etag == ref.etag, columns.batch_id.is_not_distinct_from(main)
             )
-            found = next(objects.select(connection, query, [ref.uri]), None)
-            if found is None:
+            row = next(objects.select(connection, query, [ref.uri]), None)
+            if row is None:
                 raise RetriableError("another run has planned the object meanwhile; run it again", object=ref.uri)
-            counted[ref.key] = tuple(found)
+            counted[ref.key] = tuple(row)
             objects.remove(connection, [ref.key])
         if main is None:
             return
         emptied = connection.scalar(sa.select(columns.uri).where(columns.batch_id == main).limit(1)) is None
         folders = {path.rpartition("/")[0] for path in self._gone}
         for batch_id in self.ids:
-            # Where the old files are: whoever finds this done removes them.
+            # The folders of the old files: the next run that finds this done removes them.
             Orphans.note_in(connection, batch_id, folders)
             if emptied:
                 self.lake.catalog.drop(batch_id)
@@ -256,10 +256,10 @@ class _Moving:
 def clean(lake: Lake) -> None:
     """Removes files that an interrupted run has left of batches which were done before it."""
     done = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE)
-    known = sa.union(sa.select(BATCHES.c.id), sa.select(ROUTED.c.batch_id))
+    all_ids = sa.union(sa.select(BATCHES.c.id), sa.select(ROUTED.c.batch_id))
     named = TRACES.c.batch_id
     with lake.ledger.engine.connect() as connection:
-        left = connection.scalars(sa.select(named).where(named.in_(done) | named.not_in(known)).distinct()).all()
+        left = connection.scalars(sa.select(named).where(named.in_(done) | named.not_in(all_ids)).distinct()).all()
     for batch_id in left:
         with lake.leases.held(batch_id) as lease:
             if lease is not None:
@@ -269,7 +269,7 @@ def clean(lake: Lake) -> None:
 def _clean(lake: Lake, batch_id: str) -> None:
     with lake.ledger.engine.begin() as connection:
         folders = connection.scalars(sa.select(TRACES.c.folder).where(TRACES.c.batch_id == batch_id)).all()
-        kept = set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))
+        paths = set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))
         names: Iterable[str] = {name for folder in folders for name in lake.store.sizes(folder)}
-        lake.store.remove(sorted(name for name in names if layout.batch_of(name) == batch_id and name not in kept))
+        lake.store.remove(sorted(name for name in names if layout.batch_of(name) == batch_id and name not in paths))
         connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))

@@ -43,20 +43,20 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
     written = [routed.id for routed, _ in result.routed]
     stale = (ROUTED.c.of_batch == of.id) & ROUTED.c.batch_id.not_in(written)
     connection.execute(sa.delete(ROUTED).where(stale))
-    for routed, found in result.routed:
-        put(connection, of, routed, found, at)
+    for routed, routed_result in result.routed:
+        put(connection, of, routed, routed_result, at)
         mapper = registry.load(routed.source)
-        duplicates.note(connection, routed, duplicates.policy(settings, mapper), found, mapper.duplicate_key)
+        duplicates.note(connection, routed, duplicates.policy(settings, mapper), routed_result, mapper.duplicate_key)
 
 
-def put(connection: sa.Connection, of: Batch, routed: Batch, found: Result, at: str) -> None:
+def put(connection: sa.Connection, of: Batch, routed: Batch, result: Result, at: str) -> None:
     """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
-    found.news.update(meter.record(connection, routed, found, discovery.day_of, at))
-    put_done(connection, replace(routed, attempts=of.attempts), found, at)
+    result.news.update(meter.record(connection, routed, result, discovery.day_of, at))
+    put_done(connection, replace(routed, attempts=of.attempts), result, at)
 
 
-def whose(ledger: Ledger, batch_id: str) -> str | None:
+def containing_batch(ledger: Ledger, batch_id: str) -> str | None:
     """The batch in whose objects the records of a batch stand; None when it has objects of its own."""
     with ledger.engine.connect() as connection:
-        found: str | None = connection.scalar(sa.select(ROUTED.c.of_batch).where(ROUTED.c.batch_id == batch_id))
-    return found
+        of_batch: str | None = connection.scalar(sa.select(ROUTED.c.of_batch).where(ROUTED.c.batch_id == batch_id))
+    return of_batch

@@ -27,7 +27,7 @@ Engines = Callable[[str], Engine]
 """Gives the engine of a source."""
 
 KINDS = 100
-"""So many kinds of records without a source are told apart in what a batch says of its drops."""
+"""So many kinds of records without a source are counted apart among a batch's drops."""
 OTHER_KIND = "EventBridge event of another kind"
 
 HEAD_BYTES = 200
@@ -54,7 +54,7 @@ class Routed:
 
 
 @dataclass
-class _Sorted:
+class _ForeignRecords:
     """Records that are not the batch's own.
 
     Args:
@@ -91,16 +91,16 @@ class Router:
 
     def map(self, parts: Parts) -> list[Routed]:
         """What some chunks become: by the batch's own source first, then by others, sorted by name."""
-        if self.name not in content.known():
+        if self.name not in content.recognized_sources():
             return [Routed(self.engine, self.engine.map(parts, ordered=self.ordered))]
-        found = _Sorted()
-        own = [(raw_object, self._own(raw_object, chunk, found)) for raw_object, chunk in parts]
+        foreign = _ForeignRecords()
+        own = [(raw_object, self._own(raw_object, chunk, foreign)) for raw_object, chunk in parts]
         mapped = self.engine.map(own, ordered=self.ordered)
-        mapped = self._taken_back(mapped, {item.uri: item for item, _ in parts}, found)
-        reasons = Counter(self._kind(reason) for _, reason in found.strangers)
+        mapped = self._without_foreign(mapped, {item.uri: item for item, _ in parts}, foreign)
+        reasons = Counter(self._kind(reason) for _, reason in foreign.strangers)
         mapped = replace(mapped, dropped=mapped.dropped + reasons)
-        others = [self._other(source, found.of_source[source]) for source in sorted(found.of_source)]
-        return [Routed(self.engine, mapped, strangers=Counter(uri for uri, _ in found.strangers)), *others]
+        others = [self._other(source, foreign.of_source[source]) for source in sorted(foreign.of_source)]
+        return [Routed(self.engine, mapped, strangers=Counter(uri for uri, _ in foreign.strangers)), *others]
 
     def _kind(self, reason: str) -> str:
         """The reason, as long as there are not too many different ones: they come from the log."""
@@ -109,38 +109,38 @@ class Router:
         self._kinds.add(reason)
         return reason
 
-    def _own(self, raw_object: RawObject, chunk: Chunk, found: _Sorted) -> Chunk:
-        """A chunk without the records that are told to be another source's by the documents they came in."""
-        bad = [item for item in chunk.bad if not self._moved(raw_object, item.record, item.text, found)]
+    def _own(self, raw_object: RawObject, chunk: Chunk, foreign: _ForeignRecords) -> Chunk:
+        """A chunk without the records that are another source's by the documents they came in."""
+        bad = [item for item in chunk.bad if not self._moved(raw_object, item.record, item.text, foreign)]
         records = chunk.records
         stays: list[bool] = []
         if "_text" in records.column_names:
             pairs = zip(records["_record"].to_pylist(), records["_text"].to_pylist(), strict=True)
-            stays = [not self._moved(raw_object, number, text, found) for number, text in pairs]
+            stays = [not self._moved(raw_object, number, text, foreign) for number, text in pairs]
         elif "_envelope" in records.column_names:
             columns = (records[name].to_pylist() for name in ("_record", "_raw", "_envelope"))
             for number, (raw, around) in zip(next(columns), zip(*columns, strict=True), strict=True):
-                told = content.Recognition() if around is None else self._recognized(raw, around)
-                stays.append(told.stranger is None and told.source in (None, self.name))
-                if told.stranger is not None:
-                    found.strangers.append((raw_object.uri, told.stranger))
-                elif not stays[-1] and told.source is not None:
-                    found.add(told.source, raw_object, number, wrapped(raw, around, self.engine.envelopes))
+                recognized = content.Recognition() if around is None else self._recognized(raw, around)
+                stays.append(recognized.stranger is None and recognized.source in (None, self.name))
+                if recognized.stranger is not None:
+                    foreign.strangers.append((raw_object.uri, recognized.stranger))
+                elif not stays[-1] and recognized.source is not None:
+                    foreign.add(recognized.source, raw_object, number, wrapped(raw, around, self.engine.envelopes))
         if not all(stays):
             records = records.filter(pa.array(stays, pa.bool_()))
         return replace(chunk, records=records, bad=bad)
 
-    def _taken_back(self, mapped: Mapped, objects: dict[str, RawObject], found: _Sorted) -> Mapped:
+    def _without_foreign(self, mapped: Mapped, objects: dict[str, RawObject], foreign: _ForeignRecords) -> Mapped:
         """What was mapped without the rejects that are records of another source."""
         rejects = mapped.rejects
         if not len(rejects):
             return mapped
         names = ("source_object", "source_record", "raw")
         rows = zip(*(rejects[name].to_pylist() for name in names), strict=True)
-        stays = [not self._moved(objects[uri], number, text, found) for uri, number, text in rows]
+        stays = [not self._moved(objects[uri], number, text, foreign) for uri, number, text in rows]
         return mapped if all(stays) else replace(mapped, rejects=rejects.filter(pa.array(stays, pa.bool_())))
 
-    def _moved(self, raw_object: RawObject, number: int, text: str, found: _Sorted) -> bool:
+    def _moved(self, raw_object: RawObject, number: int, text: str, foreign: _ForeignRecords) -> bool:
         """Whether a text that the batch's source cannot use is a whole record of another one, or of none."""
         if is_exported(text.encode()[:HEAD_BYTES]):
             text = b"".join(as_log_events(iter([text.encode()]))).decode()
@@ -150,18 +150,18 @@ class Router:
         if len(carried) != 1:
             return False
         around = carried[0].around
-        told = self._recognized(carried[0].text, None if around is None else msgspec.json.encode(around))
-        if told.stranger is not None:
-            found.strangers.append((raw_object.uri, told.stranger))
-        elif told.source is not None and told.source != self.name:
-            found.add(told.source, raw_object, number, text)
+        recognized = self._recognized(carried[0].text, None if around is None else msgspec.json.encode(around))
+        if recognized.stranger is not None:
+            foreign.strangers.append((raw_object.uri, recognized.stranger))
+        elif recognized.source is not None and recognized.source != self.name:
+            foreign.add(recognized.source, raw_object, number, text)
         else:
             return False
         return True
 
     def _recognized(self, text: str | bytes, around: str | bytes | None) -> content.Recognition:
-        told = content.of_record(text, around)
-        return content.Recognition() if told.stranger is not None and self.keep_strangers else told
+        recognized = content.of_record(text, around)
+        return content.Recognition() if recognized.stranger is not None and self.keep_strangers else recognized
 
     def _other(self, source: str, records: dict[RawObject, list[tuple[int, str]]]) -> Routed:
         engine = self.engines(source)

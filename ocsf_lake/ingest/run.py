@@ -100,12 +100,12 @@ class SourceSummary:
     def merge(self, other: SourceSummary) -> None:
         """Counts what another run did as well."""
         self.counts.add(other.counts)
-        for kept, more in (
+        for counter, more in (
             (self.events_by_class, other.events_by_class), (self.dropped, other.dropped),
             (self.failed_casts, other.failed_casts), (self.unmapped_keys, other.unmapped_keys),
             (self.fallbacks, other.fallbacks),
         ):  # fmt: skip
-            kept.update(more)
+            counter.update(more)
         for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds", "duplicates", "variants"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for news, sighting in other.news.items():
@@ -146,7 +146,7 @@ class Summary:
         unread: Objects skipped, set aside or failed, and folders that cannot be listed, with the reasons.
         busy: Batches left to another run that works on them, or that it has done meanwhile.
         reread: Objects that are read again, as none of their records was an event.
-        of_others: Objects in the same folders whose names say that they are of another source; they were left alone.
+        of_others: Objects in the same folders with names of another source; they were left alone.
         failures: Batches that failed; they stay open.
         isolated: Records that made the program fail, at most `ISOLATED_KEPT`.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
@@ -182,8 +182,8 @@ class Summary:
         """Counts a batch."""
         self.sources.setdefault(batch.source, SourceSummary()).add(batch, result)
         self.isolated = (self.isolated + result.isolated)[:ISOLATED_KEPT]
-        for routed, found in result.routed:
-            self.sources.setdefault(routed.source, SourceSummary()).add_records(found)
+        for routed, routed_result in result.routed:
+            self.sources.setdefault(routed.source, SourceSummary()).add_records(routed_result)
         for ref, outcome in result.outcomes.items():
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
@@ -199,8 +199,8 @@ class Summary:
         self.failures += other.failures
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
         self.broken |= other.broken
-        for name, found in other.sources.items():
-            self.sources.setdefault(name, SourceSummary()).merge(found)
+        for name, summary in other.sources.items():
+            self.sources.setdefault(name, SourceSummary()).merge(summary)
 
     def add_planned(self, planned: Planned) -> None:
         """Counts what planning found."""
@@ -215,7 +215,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come, told after each batch.
+    """How far a run has come, reported after each batch.
 
     Args:
         batches: Batches done.
@@ -283,7 +283,7 @@ def plan(
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
     """
-    found, broken = mappers(source, settings)
+    usable, broken = mappers(source, settings)
     check_policies(settings)
     asked = objects.without_nested(uris)
     objects.check(asked, settings.input_access)
@@ -291,20 +291,20 @@ def plan(
     calls = listing.Calls()
     with opened(settings, with_retries=True) as lake:
         reread.clean(lake)
-        planner = Planner(lake, found, broken, lambda ref: again or ref.uri in named)
+        planner = Planner(lake, usable, broken, lambda ref: again or ref.uri in named)
         planner.keep_settled = source is not None
         mapper = planner.version(source) if source is not None and source in planner.mappers else ""
         begun = now or datetime.now(UTC)
         listings = [Listing(uri, source, mapper, lake, calls, begun, whole) for uri in asked]
-        planned = planner.plan((page for found in listings for page in found.pages()), source)
+        planned = planner.plan((page for one in listings for page in one.pages()), source)
         if source is not None and source in planner.mappers:
             _reread(planner, source)
-        for done in listings:
-            done.done()
+        for one in listings:
+            one.done()
     planned.add_calls(calls)
-    given = {listing.shown(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
-    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=given)
-    planned.coverage.parts = [found.coverage for found in listings if found.coverage is not None]
+    uri_by_place = {listing.printable_uri(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
+    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=uri_by_place)
+    planned.coverage.parts = [one.coverage for one in listings if one.coverage is not None]
     return planned
 
 
@@ -315,9 +315,9 @@ def _reread(planner: Planner, source: str) -> None:
     moving: dict[str | None, list[ObjectRef]] = {}
     for start in range(0, len(planner.settled), CHUNK):
         refs = planner.settled[start : start + CHUNK]
-        known = retry.with_retries(reread.before, lake, refs)
+        previous = retry.with_retries(reread.before, lake, refs)
         for ref in refs:
-            read = known.get(ref.key)
+            read = previous.get(ref.key)
             if read is None or not reread.is_worth_it(read, source, version):
                 continue
             if reason := reread.kept_reason(lake, read):
@@ -366,13 +366,13 @@ def open_batches(settings: Settings) -> dict[str, tuple[list[str], list[str]]]:
     Raises:
         ConfigError: The lake cannot be opened.
     """
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    by_source: dict[str, tuple[list[str], list[str]]] = {}
     with opened(settings, with_retries=True) as lake:
         for row in sorted(retry.with_retries(lake.ledger.rows), key=lambda row: row.failures):
-            every, suspects = found.setdefault(row.source, ([], []))
+            every, suspects = by_source.setdefault(row.source, ([], []))
             every.append(row.id)
             suspects += [row.id] if row.failures else []
-    return found
+    return by_source
 
 
 def suspects(batch_ids: Iterable[str], settings: Settings) -> list[str]:
@@ -389,10 +389,11 @@ def suspects(batch_ids: Iterable[str], settings: Settings) -> list[str]:
 def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -> Summary:
     check_policies(lake.settings)
     sources = {row.source for row in rows if row.state is not State.DONE}
-    there = set(registry.names())
-    found, broken = registry.usable(sources & there)  # each costs a quarter of a second of CPU; most runs are of one
-    broken |= {name: f"source {name!r} is not installed any more" for name in sources - there}
-    planner = Planner(lake, fields.all_configured(found, lake.settings), broken)
+    installed = set(registry.names())
+    # Each costs a quarter of a second of CPU, and most runs are of one.
+    usable, broken = registry.usable(sources & installed)
+    broken |= {name: f"source {name!r} is not installed any more" for name in sources - installed}
+    planner = Planner(lake, fields.all_configured(usable, lake.settings), broken)
     done = sum(row.state is State.DONE for row in rows)
     run = _Run(lake, planner.mappers)
     run.summary.busy += done
@@ -408,8 +409,8 @@ def check_policies(settings: Settings) -> None:
     Raises:
         ConfigError: There is no such source or policy, or the source's records have no key.
     """
-    found, _ = registry.usable(settings.duplicates)
-    for mapper in found.values():
+    usable, _ = registry.usable(settings.duplicates)
+    for mapper in usable.values():
         duplicates.policy(settings, mapper)
 
 
@@ -425,12 +426,12 @@ class _Run:
         self.mappers = mappers
         self.summary = Summary()
 
-    def work(self, found: Sequence[BatchRow], progress: OnProgress | None) -> None:
+    def work(self, rows: Sequence[BatchRow], progress: OnProgress | None) -> None:
         """Does the batches on several threads. One that raises does not stop the others, unless the lake refuses."""
         refused: WriteError | None = None
         done = bytes_in = 0
-        of_bytes = sum(row.bytes_in for row in found)
-        for row, outcome in self._outcomes(found):
+        of_bytes = sum(row.bytes_in for row in rows)
+        for row, outcome in self._outcomes(rows):
             if isinstance(outcome, WriteError):
                 refused = outcome
                 break  # not raised here: what is under way ends first
@@ -445,13 +446,13 @@ class _Run:
             batch, result = outcome
             self.summary.add(batch, result)
             if progress is not None:
-                progress(Progress(done, len(found), bytes_in, of_bytes, batch, result))
+                progress(Progress(done, len(rows), bytes_in, of_bytes, batch, result))
         if refused is not None:
             raise refused
 
-    def _outcomes(self, found: Sequence[BatchRow]) -> Iterator[tuple[BatchRow, _Done]]:
-        first = [row for row in found if not row.failures]
-        suspects = sorted((row for row in found if row.failures), key=lambda row: row.failures)
+    def _outcomes(self, rows: Sequence[BatchRow]) -> Iterator[tuple[BatchRow, _Done]]:
+        first = [row for row in rows if not row.failures]
+        suspects = sorted((row for row in rows if row.failures), key=lambda row: row.failures)
         if self.settings.workers == 1 or len(first) <= 1:
             for row in first:
                 yield row, self._do(row)
@@ -461,10 +462,10 @@ class _Run:
         for row in suspects:
             yield row, self._do(row)
 
-    def _side_by_side(self, found: Sequence[BatchRow]) -> Iterator[tuple[BatchRow, _Done]]:
+    def _side_by_side(self, rows: Sequence[BatchRow]) -> Iterator[tuple[BatchRow, _Done]]:
         running: dict[Future[_Done], BatchRow] = {}
         with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="ocsf-lake") as pool:
-            for row in found:
+            for row in rows:
                 running[pool.submit(self._do, row)] = row
                 if len(running) < self.settings.workers:
                     continue

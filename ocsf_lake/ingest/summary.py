@@ -30,7 +30,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "listed": summary.listed,
         "known": summary.known,
         "of_others": summary.of_others,
-        "sources": {name: _source_dict(found) for name, found in sorted(summary.sources.items())},
+        "sources": {name: _source_dict(source) for name, source in sorted(summary.sources.items())},
         "not_read_by_state": dict(summary.unread.numbers),
         "not_read": [{"object": item.uri, "state": item.state, "reason": item.reason} for item in summary.not_read],
         "busy_batches": summary.busy,
@@ -43,24 +43,24 @@ def as_dict(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _source_dict(found: SourceSummary) -> dict[str, Any]:
+def _source_dict(source: SourceSummary) -> dict[str, Any]:
     return {
-        "objects": found.objects,
-        "records": found.counts.read,
-        "events": found.counts.events,
-        "events_by_class": dict(found.events_by_class.most_common()),
-        "quarantined": found.counts.quarantined,
-        "dropped": dict(found.dropped.most_common()),
-        "failed_casts": dict(found.failed_casts.most_common()),
-        "unmapped_keys": dict(found.unmapped_keys.most_common()),
-        "duplicates": found.duplicates,
-        "variants": found.variants,
-        "mapped_row_by_row": dict(found.fallbacks.most_common()),
-        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in found.news.items()],
-        "bytes_in": found.bytes_in,
-        "bytes_out": found.bytes_out,
-        "files": found.files,
-        "seconds": round(found.seconds, 3),
+        "objects": source.objects,
+        "records": source.counts.read,
+        "events": source.counts.events,
+        "events_by_class": dict(source.events_by_class.most_common()),
+        "quarantined": source.counts.quarantined,
+        "dropped": dict(source.dropped.most_common()),
+        "failed_casts": dict(source.failed_casts.most_common()),
+        "unmapped_keys": dict(source.unmapped_keys.most_common()),
+        "duplicates": source.duplicates,
+        "variants": source.variants,
+        "mapped_row_by_row": dict(source.fallbacks.most_common()),
+        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in source.news.items()],
+        "bytes_in": source.bytes_in,
+        "bytes_out": source.bytes_out,
+        "files": source.files,
+        "seconds": round(source.seconds, 3),
     }
 
 
@@ -72,19 +72,19 @@ def reasons(summary: Summary) -> list[tuple[tuple[str, str], list[NotRead]]]:
     return sorted(groups.items(), key=lambda group: group[0])
 
 
-def row(name: str, found: SourceSummary) -> list[object]:
+def row(name: str, source: SourceSummary) -> list[object]:
     """A source's line of the closing table, see `COLUMNS`."""
-    classes = Lines(f"{number:,} {caption}" for caption, number in found.events_by_class.most_common())
-    counts = found.counts
+    classes = Lines(f"{number:,} {caption}" for caption, number in source.events_by_class.most_common())
+    counts = source.counts
     return [
         name,
-        count(found.objects),
+        count(source.objects),
         count(counts.read),
         classes,
         count(counts.quarantined),
         count(counts.dropped),
-        count(len(found.unmapped_keys)),
-        size(found.bytes_in),
-        size(found.bytes_out),
-        duration(found.seconds),
+        count(len(source.unmapped_keys)),
+        size(source.bytes_in),
+        size(source.bytes_out),
+        duration(source.seconds),
     ]

@@ -24,9 +24,9 @@ def value_counts(column: pa.ChunkedArray) -> Counter[str]:
     for chunk in column.chunks:
         # Counted by index: a dictionary may hold a value twice, and decoding it costs more than counting.
         plain = not pa.types.is_dictionary(chunk.type)
-        found = (chunk if plain else chunk.indices).value_counts()
-        values = found.field(0) if plain else chunk.dictionary.take(found.field(0))
-        for value, number in zip(values.to_pylist(), found.field(1).to_pylist(), strict=True):
+        counted = (chunk if plain else chunk.indices).value_counts()
+        values = counted.field(0) if plain else chunk.dictionary.take(counted.field(0))
+        for value, number in zip(values.to_pylist(), counted.field(1).to_pylist(), strict=True):
             counts[value] += number
     return counts
 
@@ -37,7 +37,7 @@ def unmapped_keys(census: Statistics) -> dict[str, int]:
     for (_, name), number in census.unmapped.items():
         totals[name] += number
     if len(totals) > KEPT_KEYS:
-        kept = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
-        kept[OTHER] += totals.total() - kept.total()
-        totals = kept
+        top = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))
+        top[OTHER] += totals.total() - top.total()
+        totals = top
     return dict(sorted(totals.items()))

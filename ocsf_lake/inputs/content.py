@@ -1,6 +1,6 @@
-"""What a record says of its source: told from its own members, whatever documents it came in.
+"""Recognizes the source of a record by its own members, whatever documents it came in.
 
-Text inside a value says nothing: a call to an API may quote a record of another source.
+Text inside a value does not count: a call to an API may quote a record of another source.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ocsf_mappers.readers.exported import as_log_events, is_exported
 from ocsf_mappers.readers.json_split import Salvage, split
 
 HEAD_BYTES = 256 << 10
-"""Of an object, this much is looked at to tell its source."""
+"""Of an object, this much is looked at to recognize its source."""
 HEAD_LINES = 100
-"""Lines of text, or records, are told by this many of them."""
+"""Lines of text, or records, are recognized by this many of them."""
 HEADER_COLUMNS, PARQUET_COLUMNS = 2, 3
-"""So many of a log's columns tell it, in a header line and in a Parquet file."""
+"""By so many of its columns a log is recognized, in a header line and in a Parquet file."""
 
 CONTROL_REASON = "it holds nothing but control messages of CloudWatch Logs"
 EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the bucket"
@@ -35,24 +35,24 @@ Members = Mapping[str, msgspec.Raw]
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a record says of its source.
+    """What is known of a record's source.
 
     Args:
-        source: The source; None where it says nothing.
-        stranger: Why it is a record of no source that is known, where the document around it says so.
+        source: The source; None where it is not recognized.
+        stranger: Why it is a record of no source that is known, where the document around it shows that.
     """
 
     source: str | None = None
     stranger: str | None = None
 
 
-def known() -> frozenset[str]:
+def recognized_sources() -> frozenset[str]:
     """Sources whose records are recognized."""
     return frozenset(name for name, source in registry.sources().items() if source.marks)
 
 
 def of_record(text: str | bytes, around: str | bytes | None = None) -> Recognition:
-    """What one record says of its source.
+    """Recognizes the source of one record.
 
     Args:
         text: The record: JSON, or a line of a text log.
@@ -65,11 +65,11 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Recogniti
             if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
                 return Recognition(name)
     data = text.encode() if isinstance(text, str) else text
-    found = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
-    if found is None and event is not None:
+    source_name = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
+    if source_name is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
         return Recognition(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
-    return Recognition(found)
+    return Recognition(source_name)
 
 
 def _event(members: Members) -> Members | None:
@@ -132,13 +132,13 @@ def of_columns(columns: Iterable[str], least: int, reads: Callable[[Reader], boo
         reads: Whether a reader is one for such objects; of a source without any they are not.
     """
     names = {name.lower().replace("-", "_") for name in columns}
-    found = {
+    matches = {
         name: (number, -len(source.marks.columns))
         for name, source in registry.sources().items()
         if (number := len(names & source.marks.columns)) >= least
         and any(map(reads, source.mapper.readers))
     }
-    return max(found, key=lambda name: found[name], default=None)
+    return max(matches, key=lambda name: matches[name], default=None)
 
 
 # -- a whole object ---------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def of_content(head: bytes) -> str | None:
     """The source whose records begin like this; None when it is none that is known.
 
     Args:
-        head: First bytes, decompressed; more of them tell more.
+        head: First bytes, decompressed; the more of them, the more is recognized.
     """
     if is_exported(head):
         head = b"".join(as_log_events(iter([head.rpartition(b"\n")[0] or head])))
@@ -160,9 +160,9 @@ def of_content(head: bytes) -> str | None:
         return found
     lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
     # below a first line that is none
-    told = Counter(found for line in lines if (found := _of_line(line)))
-    if told and 2 * told.most_common(1)[0][1] >= len(lines):
-        return told.most_common(1)[0][0]
+    counts = Counter(found for line in lines if (found := _of_line(line)))
+    if counts and 2 * counts.most_common(1)[0][1] >= len(lines):
+        return counts.most_common(1)[0][0]
     records = [line for line in lines if line.lstrip()[:1] == b"{" and _members(line)]
     # JSON lines with a broken one at their beginning. A page that quotes a record holds mostly other lines.
     return _of_json(b"\n".join(records)) if 0 < len(lines) <= 2 * len(records) else None
@@ -185,17 +185,17 @@ def reason_without_records(uri: str, head: bytes, *, whole: bool) -> str | None:
         return EXPORT_TEST_REASON
     if not whole or head.lstrip()[:1] != b"{":
         return None
-    found = list(_records(head))
-    return CONTROL_REASON if found and all(item.drop == CONTROL_DROP for item in found) else None
+    records = list(_records(head))
+    return CONTROL_REASON if records and all(item.drop == CONTROL_DROP for item in records) else None
 
 
 def _of_json(head: bytes) -> str | None:
     nearest = None
     for item in _records(head):
-        told = of_record(item.text, None if item.around is None else msgspec.json.encode(item.around))
-        if told.source is not None:
-            return told.source
-        if told.stranger is not None and item.around is not None and (event := _event(item.around)):
+        recognized = of_record(item.text, None if item.around is None else msgspec.json.encode(item.around))
+        if recognized.source is not None:
+            return recognized.source
+        if recognized.stranger is not None and item.around is not None and (event := _event(item.around)):
             nearest = nearest or _of_service(_text(event, "source"))
     lists = _lists()
     empty = (name for name, value in _members(head).items() if name in lists and _is_empty(value))
@@ -209,11 +209,11 @@ def _of_service(service: str) -> str | None:
 
 def _lists() -> dict[str, str]:
     """Member that holds a list of records -> the first source whose list it may be."""
-    found: dict[str, str] = {}
+    source_by_member: dict[str, str] = {}
     for name, source in registry.sources().items():
         for member in source.lists if source.marks else ():
-            found.setdefault(member, name)
-    return found
+            source_by_member.setdefault(member, name)
+    return source_by_member
 
 
 def _is_empty(value: msgspec.Raw) -> bool:

@@ -92,13 +92,13 @@ class Coverage:
         if self.first is None or self.last is None:
             return
         name = "older" if day < self.first else "newer"
-        found: Unread | None = getattr(self, name)
-        if found is None:
+        unread: Unread | None = getattr(self, name)
+        if unread is None:
             setattr(self, name, Unread(day, day, objects))
         else:
-            found.add(day)
+            unread.add(day)
             if objects is not None:
-                found.objects = (found.objects or 0) + objects
+                unread.objects = (unread.objects or 0) + objects
 
     def command(self, unread: Unread) -> str:
         """The command that brings them into the lake."""
@@ -110,24 +110,24 @@ class Coverage:
 
     def notes(self) -> list[Note]:
         """What to know about it."""
-        found = [self._looked_at()] if self.first is not None else []
+        notes = [self._looked_at()] if self.first is not None else []
         for part in self.parts:
             looked = f"looked at deliveries from {part.first} on in AWS's folders of {part.uri}, and at all beside them"
-            found.append(Note(f"{looked}; --all looks at everything"))
-            found += part.notes()[1:]
+            notes.append(Note(f"{looked}; --all looks at everything"))
+            notes += part.notes()[1:]
         for word, unread in (("older", self.older), ("newer", self.newer)):
             if unread is not None:
                 number = "" if unread.objects is None else f"{unread.objects:,} "
                 days = f"delivered {_days(unread.first, unread.last)}"
-                found.append(
+                notes.append(
                     Note(f"{number}{word} objects lie there unread, {days}; this reads them", (self.command(unread),))
                 )
         if self.probed < self.folders:
-            found.append(
+            notes.append(
                 Note(f"other days were looked for in {self.probed:,} of {self.folders:,} folders, others next time")
             )
         if self.beside.number:
-            found.append(
+            notes.append(
                 self._note(
                     f"{_plural(self.beside.number, 'folder or object', 'folders and objects')} beside AWS's folders "
                     "not looked at; `ocsf-lake ingest SOURCE URI` reads what is in one",
@@ -135,26 +135,26 @@ class Coverage:
                 )
             )
         for reason, names in sorted(self.passed.items()):
-            found.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over ({reason})", names))
-        return found
+            notes.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over ({reason})", names))
+        return notes
 
     def _looked_at(self) -> Note:
         days = f"what was delivered {_days(self.first, self.last)}"
         if not self.trees.number:
             return Note(f"looked at {days}, by the names of all objects", (self.uri,))
-        there = _plural(len(self.accounts), "account", "accounts")
+        places = _plural(len(self.accounts), "account", "accounts")
         if self.regions:
-            there += f" and {_plural(len(self.regions), 'region', 'regions')}"
-        return self._note(f"looked at {days}, for {there}, in", self.trees)
+            places += f" and {_plural(len(self.regions), 'region', 'regions')}"
+        return self._note(f"looked at {days}, for {places}, in", self.trees)
 
     def _note(self, text: str, names: Names) -> Note:
-        shown = tuple(map(self._as_given, names.some[:SHOWN]))
-        return Note(text, shown, names.number - len(shown))
+        names_shown = tuple(map(self._as_given, names.some[:SHOWN]))
+        return Note(text, names_shown, names.number - len(names_shown))
 
     def _as_given(self, name: str) -> str:
-        for uri, given in self.given.items():
+        for uri, as_named in self.given.items():
             if name == uri or name.startswith(f"{uri}/"):
-                return given.rstrip("/") + name[len(uri) :]
+                return as_named.rstrip("/") + name[len(uri) :]
         return name
 
     def as_dict(self) -> dict[str, Any]:

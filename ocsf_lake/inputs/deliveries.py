@@ -1,6 +1,6 @@
 """Under which prefixes AWS delivers each log, and how late: prefixes are built from this, buckets are not crawled.
 
-A pattern says what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
+A pattern is what stands below a bucket's own prefix. `{account}`, `{region}` and the like are found by listing the
 folders there; year, month and day are built from the range that is asked for. Days are those of delivery, in UTC.
 """
 
@@ -40,11 +40,11 @@ TREE_CALLS = 100
 TREE_PAGES = 4
 """Of a folder below the one that is named, so many pages are looked at: what holds more objects is no tree's parent."""
 PERIOD = re.compile(r"\d{1,10}|[^=]+=.*")
-"""Folders of a year, month, day or partition; they are many, and nobody lets AWS deliver into one."""
+"""Folders of a year, month, day or partition; they are many, and deliveries are not configured to begin in one."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Scope:
     """What is asked for.
 
     Args:
@@ -78,12 +78,12 @@ def all_patterns() -> list[str]:
 
 def lookback_days() -> int:
     """A regular run looks so many days back, whatever the source that is delivered by days."""
-    return max((found.lookback_days for found in _by_days()), default=Delivery().lookback_days)
+    return max((source_delivery.lookback_days for source_delivery in _by_days()), default=Delivery().lookback_days)
 
 
 def sweep_days() -> int:
     """A sweep looks so many days back, whatever the source that is delivered by days."""
-    return max((found.sweep_days for found in _by_days()), default=Delivery().sweep_days)
+    return max((source_delivery.sweep_days for source_delivery in _by_days()), default=Delivery().sweep_days)
 
 
 def _by_days() -> Iterator[Delivery]:
@@ -91,7 +91,7 @@ def _by_days() -> Iterator[Delivery]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Trees:
     """The trees of AWS's below a folder.
 
     Args:
@@ -103,7 +103,7 @@ class Found:
     beside: Names = field(default_factory=Names)
 
 
-def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found:
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Trees:
     """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
 
     Args:
@@ -115,9 +115,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return Found((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
+        return Trees((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
     if not patterns:
-        return Found()
+        return Trees()
     roots: list[str] = []
     loose: dict[str, Names] = {}
     closed: list[str] = []
@@ -129,9 +129,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
             if depth and calls.number >= end:
                 closed.append(folder)
                 continue
-            there = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
-            loose[folder] = there.files
-            for name in there.folders:
+            entries = listing.entries(fs, folder, calls, TREE_PAGES if depth else None)
+            loose[folder] = entries.files
+            for name in entries.folders:
                 if name == ROOT:
                     roots.append(folder)
                 elif f"{folder}/{name}" == lake:
@@ -143,7 +143,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Found
                 else:
                     following.append(f"{folder}/{name}")
         waiting = following
-    return Found(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Found()
+    return Trees(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Trees()
 
 
 def _beside(
@@ -155,13 +155,13 @@ def _beside(
         while root not in above:
             above.add(root)
             root = root.rpartition("/")[0]
-    found = Names()
+    beside = Names()
     for folder in sorted({*loose, *closed} - above):
         if folder.rpartition("/")[0] in above:
-            found.add(listing.shown(fs, f"{folder}/"))
+            beside.add(listing.printable_uri(fs, f"{folder}/"))
     for folder in sorted(above & loose.keys()):
-        found.extend(Names(loose[folder].number, [listing.shown(fs, name) for name in loose[folder].some]))
-    return found
+        beside.extend(Names(loose[folder].number, [listing.printable_uri(fs, name) for name in loose[folder].some]))
+    return beside
 
 
 @dataclass(frozen=True)
@@ -182,20 +182,20 @@ class Walk:
 
     Args:
         fs: The file system.
-        wanted: Days, accounts and regions.
+        scope: Days, accounts and regions.
         calls: How often the store was asked, so far.
     """
 
-    def __init__(self, fs: Any, wanted: Wanted, calls: Calls) -> None:
+    def __init__(self, fs: Any, scope: Scope, calls: Calls) -> None:
         self.leaves: list[Leaf] = []
         self.fs = fs
-        self.wanted = wanted
+        self.scope = scope
         self.calls = calls
         self.seen: dict[str, set[str]] = {"account": set(), "region": set()}
         self.reached: dict[str, set[str]] = {"account": set(), "region": set()}
         self._folders: dict[str, list[str]] = {}
         self._strangers: set[str] = set()
-        self._taken: set[str] = set()
+        self._followed: set[str] = set()
         self._account_steps = {pattern.split("/")[1] for pattern in all_patterns()}
 
     def places(self, roots: Sequence[str], path: str, source: str) -> Iterator[str]:
@@ -210,7 +210,7 @@ class Walk:
             ConfigError: No tree has a folder of this source, or one of an account or region that is asked for.
         """
         patterns = delivery(source).patterns
-        if self.wanted.regions and not any("{region}" in pattern for pattern in patterns):
+        if self.scope.regions and not any("{region}" in pattern for pattern in patterns):
             raise ConfigError(f"the prefixes of {source} name no region, so none can be chosen; leave --region out")
         for root in roots:
             for pattern in patterns:
@@ -219,17 +219,17 @@ class Walk:
 
     def strangers(self) -> Names:
         """URIs of folders in the place of an account, a region and the like that are called otherwise."""
-        found = Names()
-        for folder in sorted(self._strangers - self._taken):
-            found.add(listing.shown(self.fs, f"{folder}/"))
-        return found
+        names = Names()
+        for folder in sorted(self._strangers - self._followed):
+            names.add(listing.printable_uri(self.fs, f"{folder}/"))
+        return names
 
     def _below(self, path: str, pattern: str) -> Iterator[str]:
         """Folders of a day, for one pattern; nothing when the path lies beside it."""
         if ROOT not in path.split("/"):
             yield from self._from(f"{path}/{ROOT}", pattern.split("/")[1:], {})
-        elif found := steps_below(path, pattern):
-            rest, bound = found
+        elif below := steps_below(path, pattern):
+            rest, bound = below
             if self._take(bound):
                 yield from self._from(path, rest, bound)
 
@@ -243,11 +243,11 @@ class Walk:
         for name in self._names(path):
             below = f"{path}/{name}"
             if (values := matched(steps[0], name)) is not None:
-                self._taken.add(below)
+                self._followed.add(below)
                 if self._take(values):
                     yield from self._from(below, steps[1:], bound | values)
             elif path.endswith(f"/{ROOT}") and ORGANIZATION.fullmatch(name):
-                self._taken.add(below)
+                self._followed.add(below)
                 yield from self._from(below, steps, bound)
             elif "{" in steps[0] and not any(matched(step, name) is not None for step in self._account_steps):
                 self._strangers.add(below)
@@ -258,7 +258,7 @@ class Walk:
         return self._folders[path]
 
     def _take(self, values: dict[str, str]) -> bool:
-        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+        for name, chosen in (("account", self.scope.accounts), ("region", self.scope.regions)):
             if name in values:
                 self.seen[name].add(values[name])
                 if chosen and values[name] not in chosen:
@@ -268,35 +268,35 @@ class Walk:
     def _days(self, path: str, steps: Sequence[str]) -> Iterator[str]:
         year_step, month_step, day_step = steps
         months: dict[tuple[int, int], list[date]] = {}
-        for day in self.wanted.days():
+        for day in self.scope.days():
             months.setdefault((day.year, day.month), []).append(day)
         for days in months.values():
             month = f"{path}/{filled(year_step, days[0])}/{filled(month_step, days[0])}"
             names = [filled(day_step, day) for day in days]
             if len(names) > FEW_DAYS:
-                there = set(listing.folders(self.fs, month, self.calls))
-                names = [name for name in names if name in there]
+                existing = set(listing.folders(self.fs, month, self.calls))
+                names = [name for name in names if name in existing]
             yield from (f"{month}/{name}" for name in names)
 
     def _check(self, path: str, source: str) -> None:
         """Says what is not there at all: of a mistyped account there would be no records, and no word about it."""
         if self.calls.refused:
             return  # what is absent may be in there, and the run names it
-        for name, chosen in (("account", self.wanted.accounts), ("region", self.wanted.regions)):
+        for name, chosen in (("account", self.scope.accounts), ("region", self.scope.regions)):
             if absent := sorted(set(chosen) - self.reached[name]):
-                there = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
+                existing = ", ".join(sorted(self.seen[name])[:SHOWN]) or "none"
                 asked = ", ".join(absent)
-                raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {there}")
+                raise ConfigError(f"nothing of {source} for {name} {asked} below {path!r}; there are: {existing}")
         if not self.leaves:
             raise ConfigError(f"there are no folders of {source} below {path!r}")
 
 
 def steps_below(path: str, pattern: str) -> tuple[list[str], dict[str, str]] | None:
     """What of a pattern lies below a path in its tree, and the values above; None when the path is beside it."""
-    given, rest = path.split("/"), pattern.split("/")[1:]
-    if ROOT not in given:
+    names, rest = path.split("/"), pattern.split("/")[1:]
+    if ROOT not in names:
         return None
-    inside = given[len(given) - given[::-1].index(ROOT) :]
+    inside = names[len(names) - names[::-1].index(ROOT) :]
     if inside and ORGANIZATION.fullmatch(inside[0]):
         inside = inside[1:]
     bound: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""What an object's key and first bytes say: source, account, region, time.
+"""Source, account, region and time of an object, from its key and first bytes.
 
-A key says what AWS wrote into it; anyone may have named a file, so each value is checked before it is believed.
+A key has what AWS wrote into it; anyone may have named a file, so each value is checked before it is used.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _TIMES = (
     ("day", re.compile(r"/(?:date|dt|eventday)=(\d{4})-?(\d\d)-?(\d\d)/", re.IGNORECASE)),
     ("day", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/")),
 )
-"""How finely a key says a time -> how it says it, the finest first."""
+"""Precision of a time in a key -> its pattern, the finest first."""
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """What an object's key says; None where it says nothing, or nothing believable.
+    """Facts from an object's key; None where it has none, or none that is plausible.
 
     Args:
         source: Name of the source.
@@ -52,7 +52,7 @@ class KeyFacts:
         region: AWS's name of the region.
         day: Day of delivery, `YYYYMMDD`, UTC.
         kind: What AWS calls the log in its keys, such as `CloudTrail-Digest`.
-        time: Beginning of the time that the object covers, ISO 8601, UTC, as finely as the key says it.
+        time: Beginning of the time that the object covers, ISO 8601, UTC, as finely as the key has it.
         window: How finely that is: `second`, `minute`, `hour` or `day`.
     """
 
@@ -68,39 +68,39 @@ class KeyFacts:
 def of_key(uri: str) -> KeyFacts:
     """Source, account, region and time from the names of folders and file.
 
-    Keys of AWS's own say what the source is; of any other key, Hive-style steps (`region=eu-west-1`, `accountId=...`,
-    `year=2026`) say the rest.
+    Keys of AWS's own name the source; of any other key, Hive-style steps (`region=eu-west-1`, `accountId=...`,
+    `year=2026`) give the rest.
     """
     path = "/" + unquote(uri.partition("://")[2] or uri).lstrip("/")
     time, window = _time_of(path)
     account, region = _step(path, _ACCOUNT_STEPS, _ACCOUNT), _step(path, _REGION_STEPS, _HIVE_REGION)
     for name, source in registry.sources().items():
         for pattern in source.key_patterns:
-            if found := pattern.search(path):
-                said = found.groupdict()
+            if match := pattern.search(path):
+                groups = match.groupdict()
                 return KeyFacts(
                     name,
-                    _checked(_ACCOUNT, said.get("account")) or account,
-                    _checked(_REGION, said.get("region")) or region,
-                    _checked(_DAY, said.get("date") or _date(said)),
-                    said.get("kind"),
+                    _checked(_ACCOUNT, groups.get("account")) or account,
+                    _checked(_REGION, groups.get("region")) or region,
+                    _checked(_DAY, groups.get("date") or _date(groups)),
+                    groups.get("kind"),
                     time,
                     window,
                 )
     return KeyFacts(account=account, region=region, time=time, window=window)
 
 
-def _date(said: Mapping[str, str | None]) -> str:
-    return "".join((said.get(part) or "").zfill(2) for part in ("year", "month", "day"))
+def _date(groups: Mapping[str, str | None]) -> str:
+    return "".join((groups.get(part) or "").zfill(2) for part in ("year", "month", "day"))
 
 
 def day_of(uri: str) -> str | None:
-    """The day of delivery, `YYYYMMDD`, UTC, that a key says."""
+    """The day of delivery, `YYYYMMDD`, UTC, in a key."""
     return of_key(uri).day
 
 
 def raw_object(uri: str, etag: str = "") -> RawObject:
-    """An object as the engine takes it, with what its key says."""
+    """An object as the engine takes it, with the facts from its key."""
     facts = of_key(uri)
     return RawObject(uri, etag, region=facts.region, account=facts.account, time=facts.time, window=facts.window)
 
@@ -108,15 +108,15 @@ def raw_object(uri: str, etag: str = "") -> RawObject:
 def _step(path: str, names: frozenset[str], pattern: re.Pattern[str]) -> str | None:
     """The value that Hive-style folders give a name; None where they give none, no sound one, or several."""
     pairs = (step.partition("=") for step in path.split("/")[:-1])
-    said = {value for name, _, value in pairs if re.sub("[-_]", "", name.lower()) in names}
-    return said.pop() if len(said) == 1 and all(pattern.fullmatch(value) for value in said) else None
+    values = {value for name, _, value in pairs if re.sub("[-_]", "", name.lower()) in names}
+    return values.pop() if len(values) == 1 and all(pattern.fullmatch(value) for value in values) else None
 
 
 def _time_of(path: str) -> tuple[str | None, str | None]:
-    """The time that a key says most finely, and how finely that is; nothing where that is no date."""
+    """The finest time in a key, and how fine that is; nothing where that is no date."""
     for window, pattern in _TIMES:
-        if found := pattern.findall(path):
-            digits = "".join(found[-1])
+        if matches := pattern.findall(path):
+            digits = "".join(matches[-1])
             try:
                 moment = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
             except ValueError:
@@ -146,7 +146,7 @@ def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
 
 @dataclass(frozen=True)
 class Sniffed:
-    """What an object's beginning says.
+    """What an object's beginning shows.
 
     Args:
         source: Its source; None when it is none that is known.
@@ -158,12 +158,12 @@ class Sniffed:
 
 
 def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
-    """The source of an object whose name says nothing, from its beginning; see `sniffed`."""
+    """The source of an object whose name has none, from its beginning; see `sniffed`."""
     return sniffed("", file, limits).source
 
 
 def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
-    """The source of an object whose name says nothing, from its beginning, or why nothing in it is to be read.
+    """The source of an object whose name has none, from its beginning, or why nothing in it is to be read.
 
     Args:
         uri: The object.
@@ -179,7 +179,7 @@ def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
         except ReadError:
             return Sniffed()
     # A first record may be longer than what is usually enough.
-    found = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)
-    if found is None:
+    source = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)
+    if source is None:
         return Sniffed(nothing=content.reason_without_records(uri, head, whole=len(head) < content.HEAD_BYTES))
-    return Sniffed(found)
+    return Sniffed(source)

@@ -29,38 +29,38 @@ def mapper(name: str, settings: Settings) -> Mapper:
     return configured(registry.load(name), settings)
 
 
-def all_configured(found: Mapping[str, Mapper], settings: Settings) -> dict[str, Mapper]:
+def all_configured(mappers: Mapping[str, Mapper], settings: Settings) -> dict[str, Mapper]:
     """Mappers by name, as the settings make them."""
-    return {name: configured(mapper, settings) for name, mapper in found.items()}
+    return {name: configured(mapper, settings) for name, mapper in mappers.items()}
 
 
-def configured(found: Mapper, settings: Settings) -> Mapper:
+def configured(mapper: Mapper, settings: Settings) -> Mapper:
     """A mapper as the settings make it."""
-    if not settings.flow_fields or not _takes(found):
-        return found
-    return replace(found, readers=[_reader(reader, settings) for reader in found.readers])
+    if not settings.flow_fields or not _takes(mapper):
+        return mapper
+    return replace(mapper, readers=[_reader(reader, settings) for reader in mapper.readers])
 
 
 def source(uri: str, settings: Settings) -> str | None:
-    """The source of an object whose fields the settings name; None where they say nothing of it."""
-    if not any(fnmatchcase(uri, glob(given)) for given in settings.flow_fields):
+    """The source of an object whose fields the settings name; None where they do not."""
+    if not any(fnmatchcase(uri, glob(setting)) for setting in settings.flow_fields):
         return None
-    return next((name for name, found in registry.sources().items() if _takes(found.mapper)), None)
+    return next((name for name, candidate in registry.sources().items() if _takes(candidate.mapper)), None)
 
 
-def _takes(found: Mapper) -> bool:
+def _takes(mapper: Mapper) -> bool:
     """Whether the setting is about a source's columns."""
-    texts = (reader.text if isinstance(reader, DelimitedInJson) else reader for reader in found.readers)
+    texts = (reader.text if isinstance(reader, DelimitedInJson) else reader for reader in mapper.readers)
     return any(isinstance(text, Delimited) and text.setting == SETTING for text in texts)
 
 
-def glob(given: FlowFields) -> str:
+def glob(setting: FlowFields) -> str:
     """The pattern that the whole URI has to fit: a URI without `*` stands for all below it.
 
     A path that is no URI is one of this machine, from the working folder; one that begins with `*` may be anywhere.
     """
-    anywhere = "://" in given.uri or given.uri.startswith("*")
-    uri = given.uri if anywhere else f"file://{os.path.realpath(given.uri)}"
+    anywhere = "://" in setting.uri or setting.uri.startswith("*")
+    uri = setting.uri if anywhere else f"file://{os.path.realpath(setting.uri)}"
     return uri if any(mark in uri for mark in "*?[") else f"{uri}*"
 
 
@@ -75,12 +75,12 @@ def _reader(reader: Reader, settings: Settings) -> Reader:
 
 
 def _named(reader: Delimited, settings: Settings) -> Delimited:
-    return replace(reader, named=tuple(_columns(reader, given) for given in settings.flow_fields))
+    return replace(reader, named=tuple(_columns(reader, setting) for setting in settings.flow_fields))
 
 
-def _columns(reader: Delimited, given: FlowFields) -> Named:
-    names = tuple(name.lower().replace("-", "_") for name in given.fields.split())
-    where = f"setting {SETTING}, {given.uri}"
+def _columns(reader: Delimited, setting: FlowFields) -> Named:
+    names = tuple(name.lower().replace("-", "_") for name in setting.fields.split())
+    where = f"setting {SETTING}, {setting.uri}"
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{where}: {', '.join(repeated)} twice")
     unknown = [name for name in names if name not in reader.columns]
@@ -90,4 +90,4 @@ def _columns(reader: Delimited, given: FlowFields) -> Named:
             raise ConfigError(f"{where}: there is no field {name!r}{hint}")
     if len(unknown) * 2 >= len(names):
         raise ConfigError(f"{where}: {len(unknown)} of {len(names)} fields are none of a flow log's")
-    return Named(glob(given), names)
+    return Named(glob(setting), names)

@@ -94,7 +94,7 @@ class Calls:
             self.refused[uri] = f"the folder cannot be listed: {error}"
     def pass_over(self, fs: Any, path: str, reason: str) -> None:
         """Counts a name that stands for nothing to read, by the reason."""
-        self.passed.setdefault(reason, Names()).add(shown(fs, path))
+        self.passed.setdefault(reason, Names()).add(printable_uri(fs, path))
 
 
 def pages(uri: str, calls: Calls, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
@@ -138,8 +138,8 @@ def below(fs: Any, path: str, calls: Calls, after: str = "") -> Iterator[list[Ob
         yield from _walked(fs, path, calls)
         return
     for page in _s3_pages(fs, path, calls, after=after):
-        if found := _refs(fs, page, path, calls):
-            yield found
+        if refs := _refs(fs, page, path, calls):
+            yield refs
 
 
 def level(fs: Any, path: str, calls: Calls, inside: list[str]) -> Iterator[list[ObjectRef]]:
@@ -158,23 +158,23 @@ def level(fs: Any, path: str, calls: Calls, inside: list[str]) -> Iterator[list[
                 calls.pass_over(fs, f"{path}/{name}/", reason)
             else:
                 inside.append(name)
-        if found := _refs(fs, page, path, calls):
-            yield found
+        if refs := _refs(fs, page, path, calls):
+            yield refs
 
 
 def _refs(fs: Any, page: dict[str, Any], path: str, calls: Calls) -> list[ObjectRef]:
     """The objects of a page that may hold logs; the others are noted."""
     root = len(path)
-    found = []
+    refs = []
     for item in page.get("Contents", ()):
         name = f"{page['Name']}/{item['Key']}"
         if name.endswith("/"):
             reason = objects.FOLDER_WITH_CONTENT if item["Size"] else ""  # an empty one only marks a folder
         elif (reason := objects.skipped(name[root:]) or "") == "":
-            found.append(objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"}))
+            refs.append(objects.unhashed(fs, {**item, "name": name, "size": item["Size"], "type": "file"}))
         if reason:
             calls.pass_over(fs, name, reason)
-    return found
+    return refs
 
 
 def folders(fs: Any, path: str, calls: Calls) -> list[str]:
@@ -257,7 +257,7 @@ def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
     Links are followed, and what they lead to has its own name. A folder that is listed anyway is not listed again, so
     that links in a circle come to an end.
     """
-    held: list[ObjectRef] = []
+    refs: list[ObjectRef] = []
     roots = [path]
     waiting = _by_name(_listed(fs, path, calls))
     while waiting:
@@ -266,20 +266,20 @@ def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
         if reason := objects.skipped(name):
             calls.pass_over(fs, info["name"] + ("/" if info["type"] == "directory" else ""), reason)
             continue
-        found = objects.followed(fs, info)
-        if found["type"] == "directory":
-            if found is not info:
-                if any(_within(found["name"], root) for root in roots):
+        target = objects.followed(fs, info)
+        if target["type"] == "directory":
+            if target is not info:
+                if any(_within(target["name"], root) for root in roots):
                     continue
-                roots.append(found["name"])
-            waiting += _by_name(_listed(fs, found["name"], calls))
-        elif found["type"] == "file":
-            held.append(objects.unhashed(fs, found))
-        if len(held) == KEYS_PER_CALL:
-            yield held
-            held = []
-    if held:
-        yield held
+                roots.append(target["name"])
+            waiting += _by_name(_listed(fs, target["name"], calls))
+        elif target["type"] == "file":
+            refs.append(objects.unhashed(fs, target))
+        if len(refs) == KEYS_PER_CALL:
+            yield refs
+            refs = []
+    if refs:
+        yield refs
 
 
 def _within(path: str, folder: str) -> bool:
@@ -287,11 +287,11 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _listed(fs: Any, path: str, calls: Calls) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    infos: list[dict[str, Any]] = []
     with calls.noting(fs, path):
-        found += [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
-    calls.count(len(found))
-    return found
+        infos += [info for info in retry.call(fs.ls, path, detail=True) if info["name"].rstrip("/") != path.rstrip("/")]
+    calls.count(len(infos))
+    return infos
 
 
 def _by_name(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -308,28 +308,28 @@ def _globbed(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
         if reason := objects.skipped(name[root:]):
             calls.pass_over(fs, name, reason)
             continue
-        found = objects.followed(fs, info)
-        if found["type"] == "directory":
-            yield from below(fs, found["name"], calls)
-        elif found["type"] == "file":
-            yield [objects.unhashed(fs, found)]
+        target = objects.followed(fs, info)
+        if target["type"] == "directory":
+            yield from below(fs, target["name"], calls)
+        elif target["type"] == "file":
+            yield [objects.unhashed(fs, target)]
 
 
 def _noting_folders(fs: Any, calls: Calls) -> Any:
     """The file system with another `ls`: fsspec's glob leaves out in silence what cannot be listed."""
 
     def ls(path: str, detail: bool = True, **more: Any) -> list[Any]:
-        found: list[Any] = []
+        infos: list[Any] = []
         with calls.noting(fs, path):
-            found += retry.call(fs.ls, path, detail=detail, **more)
-        return found
+            infos += retry.call(fs.ls, path, detail=detail, **more)
+        return infos
 
     noting = object.__new__(type(fs))
     vars(noting).update(vars(fs), ls=ls)
     return noting
 
 
-def shown(fs: Any, path: str) -> str:
+def printable_uri(fs: Any, path: str) -> str:
     """A path as the ledger knows it: a URI, of text that can be printed."""
     uri = str(fs.unstrip_protocol(path)).rstrip("/") + ("/" if path.endswith("/") else "")
     return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

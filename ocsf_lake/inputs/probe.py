@@ -57,7 +57,7 @@ def _of_leaf(fs: Any, leaf: Leaf, coverage: Coverage, seen: Seen, calls: Calls) 
     assert coverage.first is not None
     assert coverage.last is not None
     months = _months(fs, leaf, calls)
-    known = seen.folders(_uri(fs, month.path) for month in months)
+    read_folders = seen.folders(_uri(fs, month.path) for month in months)
     inside = (coverage.first.replace(day=1), coverage.last.replace(day=1))
     for beyond in (
         [month for month in months if month.first <= inside[0]],
@@ -65,7 +65,7 @@ def _of_leaf(fs: Any, leaf: Leaf, coverage: Coverage, seen: Seen, calls: Calls) 
     ):
         asked = [month for month in beyond if month.first in inside]
         others = [month for month in beyond if month.first not in inside]
-        unread = [month for month in others if _uri(fs, month.path) not in known]
+        unread = [month for month in others if _uri(fs, month.path) not in read_folders]
         read = [month for month in others if month not in unread]
         for month in {*asked, *unread[:1], *unread[-1:], *read[:1], *read[-1:]}:
             for day in _days(fs, month, seen, calls):
@@ -75,24 +75,24 @@ def _of_leaf(fs: Any, leaf: Leaf, coverage: Coverage, seen: Seen, calls: Calls) 
 
 def _months(fs: Any, leaf: Leaf, calls: Calls) -> list[_Month]:
     year_step, month_step, day_step = leaf.steps
-    found = []
+    months = []
     for year, year_name in _numbers(fs, leaf.path, year_step, calls):
         for month, name in _numbers(fs, f"{leaf.path}/{year_name}", month_step, calls):
             if 1 <= year <= 9999 and 1 <= month <= 12:
-                found.append(_Month(date(year, month, 1), f"{leaf.path}/{year_name}/{name}", day_step))
-    return sorted(found)
+                months.append(_Month(date(year, month, 1), f"{leaf.path}/{year_name}/{name}", day_step))
+    return sorted(months)
 
 
 def _days(fs: Any, month: _Month, seen: Seen, calls: Calls) -> list[date]:
     """The days of a month that are there, and of which the lake has nothing."""
-    there: dict[str, date] = {}
+    day_by_uri: dict[str, date] = {}
     for day, name in _numbers(fs, month.path, month.day_step, calls):
         try:
-            there[_uri(fs, f"{month.path}/{name}")] = month.first.replace(day=day)
+            day_by_uri[_uri(fs, f"{month.path}/{name}")] = month.first.replace(day=day)
         except ValueError:
             continue
-    known = seen.folders(there)
-    return sorted(day for uri, day in there.items() if uri not in known)
+    read_folders = seen.folders(day_by_uri)
+    return sorted(day for uri, day in day_by_uri.items() if uri not in read_folders)
 
 
 def _numbers(fs: Any, path: str, step: str, calls: Calls) -> list[tuple[int, str]]:
@@ -106,4 +106,4 @@ def _numbers(fs: Any, path: str, step: str, calls: Calls) -> list[tuple[int, str
 
 
 def _uri(fs: Any, path: str) -> str:
-    return listing.shown(fs, f"{path}/")
+    return listing.printable_uri(fs, f"{path}/")

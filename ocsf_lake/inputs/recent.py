@@ -26,7 +26,7 @@ def is_possible(fs: Any, path: str) -> bool:
 
 
 def pages(
-    fs: Any, path: str, first: date, is_known: Callable[[str], bool], calls: Calls, leaves: list[Leaf],
+    fs: Any, path: str, first: date, was_listed: Callable[[str], bool], calls: Calls, leaves: list[Leaf],
     beside_years: bool = True,
 ) -> Iterator[list[ObjectRef]]:  # fmt: skip
     """The objects below a folder, without older days of AWS's folders.
@@ -35,7 +35,7 @@ def pages(
         fs: The file system, one for which `is_possible` holds.
         path: The folder.
         first: First day of delivery, UTC.
-        is_known: Whether a folder of years was listed whole before; one that was not is.
+        was_listed: Whether a folder of years was listed whole before; one that was not is.
         calls: How often the store was asked, so far.
         leaves: Takes the folders of which older days were left out.
         beside_years: Also the objects that somebody has put beside the years themselves, at a call a folder.
@@ -47,7 +47,7 @@ def pages(
         in_tree = ROOT in folder.split("/")
         rests = _rests(folder)
         years = _years(rests)
-        if years is not None and is_known(folder):
+        if years is not None and was_listed(folder):
             leaves.append(Leaf(folder, tuple(years)))
             after = _before(years, first)
             if beside_years:
@@ -79,7 +79,7 @@ def folder_of_years(path: str, root: str) -> str | None:
 
 def _rests(folder: str) -> list[list[str]]:
     """What may stand below a folder of a tree of AWS's."""
-    return [found[0] for pattern in deliveries.all_patterns() if (found := deliveries.steps_below(folder, pattern))]
+    return [below[0] for pattern in deliveries.all_patterns() if (below := deliveries.steps_below(folder, pattern))]
 
 
 def _years(rests: Sequence[Sequence[str]]) -> Sequence[str] | None:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 
 from ocsf_lake.inputs import deliveries, discovery, listing, probe
 from ocsf_lake.inputs.coverage import Coverage
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.storage import objects, s3
@@ -26,18 +26,18 @@ class Window:
     Args:
         source: Name of the source.
         uri: A folder: a bucket, `AWSLogs/` or something in it, or any other.
-        wanted: Days of delivery, accounts, regions.
+        scope: Days of delivery, accounts, regions.
         calls: How often the store was asked, so far.
         in_tree: Whether prefixes could be built; known once listing has begun.
-        undetermined: Objects given although their names do not say the day, account or region that is asked for.
+        undetermined: Objects taken although their names lack the day, account or region that is asked for.
         lake: Root of the lake that they are for, as the settings name it.
-        seen: What that lake has, to tell what else it has not; None where nobody wants to know.
+        seen: What that lake has, to find what else it has not; None where that is not asked for.
         coverage: What was looked at and what was not; whole once listing has ended.
     """
 
     source: str
     uri: str
-    wanted: Wanted
+    scope: Scope
     calls: Calls = field(default_factory=Calls)
     in_tree: bool = False
     undetermined: int = 0
@@ -47,7 +47,7 @@ class Window:
 
     def __post_init__(self) -> None:
         """The coverage begins with what is asked for."""
-        asked = (self.wanted.first, self.wanted.last)
+        asked = (self.scope.first, self.scope.last)
         self.coverage = Coverage(self.source, self.uri, self.lake, *asked, passed=self.calls.passed)
 
     def pages(self, access: Access = objects.DEFAULT_ACCESS) -> Iterator[list[ObjectRef]]:
@@ -66,23 +66,23 @@ class Window:
     def _pages(self, access: Access) -> Iterator[list[ObjectRef]]:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
-        self.coverage.given[listing.shown(fs, path)] = self.uri
-        found = deliveries.Found()
+        self.coverage.given[listing.printable_uri(fs, path)] = self.uri
+        trees = deliveries.Trees()
         if objects.kind(fs, path) == "directory":
             lake = objects.filesystem(self.lake)[1] if self.lake else ""
-            found = deliveries.find(fs, path, self.source, self.calls, lake)
-        self.in_tree = bool(found.roots)
+            trees = deliveries.find(fs, path, self.source, self.calls, lake)
+        self.in_tree = bool(trees.roots)
         if not self.in_tree:
             for page in listing.pages(self.uri, self.calls, access):
                 outside: dict[str, date] = {}
                 yield [ref for ref in page if self._named(ref, outside)]
                 self._note_unread(outside)
             return
-        for root in found.roots:
-            self.coverage.trees.add(listing.shown(fs, root))
-        self.coverage.beside = found.beside
-        walk = deliveries.Walk(fs, self.wanted, self.calls)
-        for place in walk.places(found.roots, path, self.source):
+        for root in trees.roots:
+            self.coverage.trees.add(listing.printable_uri(fs, root))
+        self.coverage.beside = trees.beside
+        walk = deliveries.Walk(fs, self.scope, self.calls)
+        for place in walk.places(trees.roots, path, self.source):
             yield from listing.below(fs, place, self.calls)
         self.coverage.accounts, self.coverage.regions = walk.reached["account"], walk.reached["region"]
         self.coverage.beside.extend(walk.strangers())
@@ -91,13 +91,13 @@ class Window:
 
     def _note_unread(self, outside: dict[str, date]) -> None:
         if self.seen is not None and outside:
-            known = self.seen.objects(list(outside))
+            read_uris = self.seen.objects(list(outside))
             for uri, day in outside.items():
-                if uri not in known:
+                if uri not in read_uris:
                     self.coverage.unread(day, 1)
 
     def _named(self, ref: ObjectRef, outside: dict[str, date]) -> bool:
-        """Whether an object is to be taken by what its name says; what it does not say speaks for it.
+        """Whether an object is to be taken by its name; a fact that the name lacks does not exclude it.
 
         Args:
             ref: The object.
@@ -107,20 +107,20 @@ class Window:
         if facts.source not in (None, self.source):
             return False
         day = _day(facts.day) if facts.day else day_in(ref.uri)
-        chosen = ((facts.account, self.wanted.accounts), (facts.region, self.wanted.regions))
-        if any(accepted and said is not None and said not in accepted for said, accepted in chosen):
+        chosen = ((facts.account, self.scope.accounts), (facts.region, self.scope.regions))
+        if any(accepted and value is not None and value not in accepted for value, accepted in chosen):
             return False
-        if day is not None and not self.wanted.first <= day <= self.wanted.last:
+        if day is not None and not self.scope.first <= day <= self.scope.last:
             outside[ref.uri] = day
             return False
-        self.undetermined += day is None or any(accepted and said is None for said, accepted in chosen)
+        self.undetermined += day is None or any(accepted and value is None for value, accepted in chosen)
         return True
 
 
 def day_in(uri: str) -> date | None:
-    """The one day that the names of file and folders say; None when they say none, or several."""
-    said = {found for match in _DATE.finditer(uri) if (found := _day(match[1] + match[3] + match[4]))}
-    return said.pop() if len(said) == 1 else None
+    """The one day in the names of file and folders; None when they have none, or several."""
+    days = {day for match in _DATE.finditer(uri) if (day := _day(match[1] + match[3] + match[4]))}
+    return days.pop() if len(days) == 1 else None
 
 
 def _day(digits: str) -> date | None:

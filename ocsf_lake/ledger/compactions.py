@@ -1,4 +1,4 @@
-"""What the ledger says of compactions: where the files of partitions are, what is being merged, and what was.
+"""What the ledger has of compactions: where the files of partitions are, what is being merged, and what was.
 
 A compaction takes a table's partitions into their next generation, see `ocsf_lake.upkeep.compact`. Its plan stands
 here before anything is written. Then it puts a fence around the partitions: no batch is done in them until it is done,
@@ -41,7 +41,7 @@ REMAPPED = "remapped"
 """Begins the version of the mapper of files whose records were mapped once more."""
 
 MERGED_SHIPMENT = "merged"
-"""Begins the id of the shipment that files are said to be in which were made of files that were shipped."""
+"""Begins the id of a shipment that stands for files which were merged from shipped ones."""
 
 
 class StaleError(RetriableError):
@@ -49,7 +49,7 @@ class StaleError(RetriableError):
 
 
 @dataclass(frozen=True)
-class Held:
+class PartitionFile:
     """A file that a compaction may take up.
 
     Args:
@@ -156,7 +156,7 @@ class Plan:
 
     @property
     def is_remap(self) -> bool:
-        """Whether rows are mapped once more, which nobody can do who only has their files."""
+        """Whether rows are mapped once more, which cannot be done from their files alone."""
         return any(merge.mapper_version for merge in self.merges)
 
     def partition(self, move: Move) -> Partition:
@@ -172,8 +172,8 @@ class Plan:
         for move in self.moves:
             for merge in move.merges:
                 for output in merge.outputs:
-                    said = (output.rows, output.bytes, output.sha256)
-                    yield merge.id, FileInfo(output.path, self.partition(move), merge.class_uid, *said)
+                    facts = (output.rows, output.bytes, output.sha256)
+                    yield merge.id, FileInfo(output.path, self.partition(move), merge.class_uid, *facts)
 
 
 class Compactions:
@@ -193,11 +193,11 @@ class Compactions:
             row.table_name == table, row.state != State.DONE
         )
         with self._engine.connect() as connection:
-            found = connection.execute(query).first()
-        if found is None:
+            stored = connection.execute(query).first()
+        if stored is None:
             return None
-        moves = tuple(_move(item) for item in json.loads(found.plan))
-        return Plan(found.id, table, moves, found.state, found.number)
+        moves = tuple(_move(item) for item in json.loads(stored.plan))
+        return Plan(stored.id, table, moves, stored.state, stored.number)
 
     def partitions(self, table: str) -> list[tuple[str, int, int, str]]:
         """Values, files, bytes and the time of the last batch of each partition that has several files."""
@@ -220,10 +220,10 @@ class Compactions:
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
-    def held(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[Held]]]:
+    def partition_files(self, table: str, values: Sequence[str]) -> dict[str, tuple[int, list[PartitionFile]]]:
         """Generation and files, by path, of partitions."""
         with self._engine.connect() as connection:
-            return _held(connection, table, values)
+            return _partition_files(connection, table, values)
 
     def plan(self, plan: Plan) -> None:
         """Notes a compaction before any work.
@@ -233,19 +233,19 @@ class Compactions:
         """
         with self._engine.begin() as connection:
             lock(connection, "shipments")
-            known = _held(connection, plan.table, [move.values for move in plan.moves])
+            by_partition = _partition_files(connection, plan.table, [move.values for move in plan.moves])
             for move in plan.moves:
-                generation, files = known[move.values]
-                there = {item.file.path: item for item in files}
+                generation, files = by_partition[move.values]
+                by_path = {item.file.path: item for item in files}
                 merged = {path: merge.targets for merge in move.merges for path in merge.inputs}
-                if generation + 1 != move.generation or not merged.keys() | move.copied.keys() <= there.keys():
+                if generation + 1 != move.generation or not merged.keys() | move.copied.keys() <= by_path.keys():
                     raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
                 if any(item.is_shipping for item in files) or any(
-                    there[path].targets != targets for path, targets in merged.items()
+                    by_path[path].targets != targets for path, targets in merged.items()
                 ):
                     raise StaleError("an export takes files of the partition", table=plan.table, partition=move.values)
             old = set(plan.old)
-            size = sum(item.file.bytes for _, files in known.values() for item in files if item.file.path in old)
+            size = sum(item.file.bytes for _, files in by_partition.values() for item in files if item.file.path in old)
             row = {
                 "id": plan.id, "table_name": plan.table, "state": State.PLANNED, "plan": _json(plan),
                 "partitions": len(plan.moves), "files_in": len(old), "bytes_in": size, "planned_at": now(),
@@ -263,15 +263,15 @@ class Compactions:
             # What a batch is writing into the ledger now is seen here, or the batch sees the fence.
             lock(connection, f"partitions of {plan.table}")
             lock(connection, "shipments")
-            known = _held(connection, plan.table, [move.values for move in plan.moves])
+            by_partition = _partition_files(connection, plan.table, [move.values for move in plan.moves])
             moves = []
             planned = set(plan.old)
             late: list[str] = []
             for move in plan.moves:
-                generation, files = known[move.values]
-                there = {item.file.path for item in files}
+                generation, files = by_partition[move.values]
+                paths = {item.file.path for item in files}
                 own = {path for merge in move.merges for path in merge.inputs} | move.copied.keys()
-                if generation + 1 != move.generation or not own <= there:
+                if generation + 1 != move.generation or not own <= paths:
                     raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
                 new = [item for item in files if item.file.path not in planned]
                 if any(item.is_shipping for item in new):
@@ -293,14 +293,14 @@ class Compactions:
             if late:
                 connection.execute(sa.insert(COMPACTING), [{"path": path, "compaction_id": plan.id} for path in late])
             values = {"state": FENCED, "plan": _json(fenced), "number": number}
-            found = connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
-            if found.rowcount != 1:
-                # who was thought dead; the fence would stay with nobody to take it away
+            changed = connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
+            if changed.rowcount != 1:
+                # who was thought dead; the fence would never be taken away
                 raise StaleError("another worker has given the plan up", table=plan.table)
         return fenced
 
     def rows(self, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
-        """What a fenced compaction writes into the ledger, by table, and into its record for one that is made anew."""
+        """What a fenced compaction writes into the ledger, by table, and into its record for a rebuilt ledger."""
         with self._engine.connect() as connection:
             return _rows(connection, plan, at)
 
@@ -337,7 +337,7 @@ class Compactions:
         query = _file_columns(FILES).add_columns(FILES.c.batch_id)
         with self._engine.connect() as connection:
             rows = select_in(connection, query, FILES.c.path, paths)
-            return {found[0]: (batch_id, _info(*found)) for *found, batch_id in rows}
+            return {columns[0]: (batch_id, _info(*columns)) for *columns, batch_id in rows}
 
     def retired_bytes(self, paths: Sequence[str]) -> int:
         """Size of retired files together."""
@@ -366,8 +366,8 @@ class Compactions:
         if not inputs:
             return None
         return Merged(
-            {found[0]: (batch_id, _info(*found)) for *found, batch_id in inputs},
-            sorted((_info(*found) for found in outputs), key=lambda file: file.path),
+            {columns[0]: (batch_id, _info(*columns)) for *columns, batch_id in inputs},
+            sorted((_info(*columns) for columns in outputs), key=lambda file: file.path),
         )
 
     def written(self, batch_id: str) -> list[FileInfo]:
@@ -401,10 +401,10 @@ def retired(connection: sa.Connection, before: str | None = None) -> dict[str, l
     """
     row = RETIRED.c
     query = sa.select(row.table_name, row.path).where(row.removed_at.is_(None)).order_by(row.path)
-    found: dict[str, list[str]] = {}
+    by_table: dict[str, list[str]] = {}
     for table, path in connection.execute(query if before is None else query.where(row.retired_at < before)):
-        found.setdefault(table, []).append(path)
-    return found
+        by_table.setdefault(table, []).append(path)
+    return by_table
 
 
 def open_folders(connection: sa.Connection) -> list[str]:
@@ -420,11 +420,11 @@ def open_folders(connection: sa.Connection) -> list[str]:
 
 def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], copied: Mapping[str, str]) -> None:
     """Writes what a compaction did into a ledger that has the files from before."""
-    for name, found in rows.items():
+    for name, new_rows in rows.items():
         table = METADATA.tables[name]
         if table is BATCHES:
-            found = [{"kind": Kind.MERGE, **row} for row in found]  # earlier versions did not say so
-        upsert(connection, table, tuple(column.name for column in table.primary_key.columns), found)
+            new_rows = [{"kind": Kind.MERGE, **row} for row in new_rows]  # records of earlier versions have no kind
+        upsert(connection, table, tuple(column.name for column in table.primary_key.columns), new_rows)
     for row in rows.get(RETIRED.name, ()):
         # Files of a table have one name each: who merges them takes them out.
         connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
@@ -476,22 +476,22 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         "planned_at": connection.scalar(sa.select(COMPACTIONS.c.planned_at).where(COMPACTIONS.c.id == plan.id)) or at,
         "done_at": at,
     }  # fmt: skip
-    found = {
+    rows_by_table = {
         BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
         SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
     }  # fmt: skip
-    return {name: rows for name, rows in found.items() if rows}
+    return {name: rows for name, rows in rows_by_table.items() if rows}
 
 
 def version(table: str) -> str:
     """What stands for the mapper's version of merged files: they have the columns that the table has today."""
-    said = registry.table(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
-    return f"compacted {hashlib.sha256(said.encode()).hexdigest()[:12]}"
+    schema = registry.table(table).arrow.to_string(show_schema_metadata=False, show_field_metadata=False)
+    return f"compacted {hashlib.sha256(schema.encode()).hexdigest()[:12]}"
 
 
-def _held(
+def _partition_files(
     connection: sa.Connection, table: str, values: Sequence[str]
-) -> dict[str, tuple[int, list[Held]]]:
+) -> dict[str, tuple[int, list[PartitionFile]]]:
     row = FILES.c
     query = (
         sa.select(
@@ -502,10 +502,10 @@ def _held(
         .where(row.table_name == table)
         .order_by(row.path)
     )  # fmt: skip
-    found: dict[str, list[tuple[FileInfo, tuple[str, str, str]]]] = {name: [] for name in values}
+    by_partition: dict[str, list[tuple[FileInfo, tuple[str, str, str]]]] = {name: [] for name in values}
     for *file, batch_id, source, ocsf_version in select_in(connection, query, row.partition, values):
-        found[file[2]].append((_info(*file), (batch_id, source, ocsf_version)))
-    paths = [file.path for files in found.values() for file, _ in files]
+        by_partition[file[2]].append((_info(*file), (batch_id, source, ocsf_version)))
+    paths = [file.path for files in by_partition.values() for file, _ in files]
     shipped: dict[str, set[str]] = {}
     shipping: set[str] = set()
     columns = sa.select(SHIPPED_FILES.c.path, SHIPPED_FILES.c.target, SHIPMENTS.c.state).join(
@@ -516,16 +516,16 @@ def _held(
         if state not in (None, State.DONE):
             shipping.add(path)
     query = sa.select(GENERATIONS.c.partition, GENERATIONS.c.generation).where(GENERATIONS.c.table_name == table)
-    known = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
+    generation_of = dict(map(tuple, select_in(connection, query, GENERATIONS.c.partition, values)))
     return {
         name: (
-            known.get(name, 0),
+            generation_of.get(name, 0),
             [
-                Held(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
+                PartitionFile(file, *of_batch, tuple(sorted(shipped.get(file.path, ()))), file.path in shipping)
                 for file, of_batch in sorted(files, key=lambda item: item[0].path)
             ],
         )
-        for name, files in found.items()
+        for name, files in by_partition.items()
     }
 
 
@@ -542,11 +542,11 @@ def _json(plan: Plan) -> str:
     return json.dumps([asdict(move) for move in plan.moves], separators=(",", ":"))
 
 
-def _move(said: dict[str, Any]) -> Move:
+def _move(document: dict[str, Any]) -> Move:
     merges = tuple(
         Merge(**{
             **merge, "targets": tuple(merge["targets"]), "outputs": tuple(Output(**item) for item in merge["outputs"]),
         })
-        for merge in said["merges"]
+        for merge in document["merges"]
     )  # fmt: skip
-    return Move(said["values"], said["generation"], merges, said["copied"])
+    return Move(document["values"], document["generation"], merges, document["copied"])

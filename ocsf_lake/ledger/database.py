@@ -51,7 +51,7 @@ _NO_PLACE = ("53100", "53200")
 """SQLSTATEs of PostgreSQL for a full disk and for too little memory."""
 _REFUSED = ("28", "3D")
 """Classes of SQLSTATE that asking again does not mend: who asks is unknown, or there is no such database."""
-_REFUSED_SAYS = ("authentication", "does not exist", "Name or service not known", "no password supplied")
+_REFUSED_WORDS = ("authentication", "does not exist", "Name or service not known", "no password supplied")
 """The same, where the driver gives no SQLSTATE: before there is a session."""
 _MAY_NOT = "42501"
 """SQLSTATE of a privilege that is missing."""
@@ -125,7 +125,7 @@ def parsed(url: str | sa.URL) -> sa.URL:
         target = sa.make_url(url)
         kind = target.drivername.partition("+")[0]
     except (sa.exc.ArgumentError, ValueError):
-        # What it says may be a part of the password, as the cause of our error would be.
+        # Its text may hold a part of the password, as the cause of our error would be.
         raise ConfigError(
             f"ledger_url is no URL of a database; {URLS}; in a password, characters such as @ : / are written in per "
             "cent, as %40"
@@ -145,9 +145,9 @@ def shown(target: sa.URL) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, without SQLAlchemy's own additions and in one line."""
-    said = getattr(error, "orig", None) or error
-    return " ".join(str(said).split()).removesuffix(".")
+    """The message of an error, without SQLAlchemy's own additions and in one line."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()).removesuffix(".")
 
 
 def is_postgres(url: str) -> bool:
@@ -241,7 +241,7 @@ def _notice_another_file(engine: sa.Engine, path: Path) -> None:
         record.info["file"] = _identity(path)
 
     @sa.event.listens_for(engine, "checkout")
-    def taken(_: Any, record: sa.pool.ConnectionPoolEntry, __: Any) -> None:
+    def reused(_: Any, record: sa.pool.ConnectionPoolEntry, __: Any) -> None:
         if record.info["file"] != _identity(path):
             raise sa.exc.DisconnectionError(f"{path} is another file now")  # which makes the pool open that one
 
@@ -252,10 +252,10 @@ _left: list[sa.Pool] = []
 
 def _leave_at_fork(engine: sa.Engine) -> None:
     """A forked process opens a connection of its own: https://www.sqlite.org/howtocorrupt.html, section 2.6."""
-    found = weakref.ref(engine)
+    reference = weakref.ref(engine)
 
     def leave() -> None:
-        if (left := found()) is not None:
+        if (left := reference()) is not None:
             _left.append(left.pool)
             left.dispose(close=False)
 
@@ -264,10 +264,10 @@ def _leave_at_fork(engine: sa.Engine) -> None:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -287,32 +287,32 @@ def _sorted_out(context: sa.ExceptionContext, what: str, mend: str) -> OcsfMappe
     if context.is_pre_ping:
         return None  # SQLAlchemy opens another connection
     error = context.original_exception
-    said = _one_line(error)
+    message = _one_line(error)
     if isinstance(error, sqlite3.DatabaseError):
-        return _sorted_out_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, what, said, mend)
+        return _sorted_out_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, what, message, mend)
     if type(error).__module__.partition(".")[0] != "psycopg":
         return None
     state = getattr(error, "sqlstate", None) or ""
     if state == _MAY_NOT:
-        return ConfigError(f"{what} refuses us: {said}; reading needs USAGE on its schema and SELECT on its tables")
+        return ConfigError(f"{what} refuses us: {message}; reading needs USAGE on its schema and SELECT on its tables")
     if not _is_operational(error):
         return None
     if state in _NO_PLACE:
-        return WriteError(f"{what} cannot be written: {said}")
-    if state.startswith(_REFUSED) or (not state and any(word in said for word in _REFUSED_SAYS)):
-        return ConfigError(f"{what} refuses us: {said}; ledger_url is where its name, user and password are set")
-    return RetriableError(f"{what} does not answer: {said}")
+        return WriteError(f"{what} cannot be written: {message}")
+    if state.startswith(_REFUSED) or (not state and any(word in message for word in _REFUSED_WORDS)):
+        return ConfigError(f"{what} refuses us: {message}; ledger_url is where its name, user and password are set")
+    return RetriableError(f"{what} does not answer: {message}")
 
 
-def _sorted_out_sqlite(code: int, what: str, said: str, mend: str) -> OcsfMappersError | None:
+def _sorted_out_sqlite(code: int, what: str, message: str, mend: str) -> OcsfMappersError | None:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return RetriableError(f"{what} is busy: {said}")
+        return RetriableError(f"{what} is busy: {message}")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return WriteError(f"{what} cannot be written: {said}")
+        return WriteError(f"{what} cannot be written: {message}")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DamagedError(f"{what} is damaged ({said}){mend}")
+        return DamagedError(f"{what} is damaged ({message}){mend}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return ConfigError(f"{what} cannot be opened: {said}; this user must be able to write it and its folder")
+        return ConfigError(f"{what} cannot be opened: {message}; this user must be able to write it and its folder")
     return None
 
 
@@ -325,13 +325,13 @@ def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequen
     """The engine, if all tables are those of today; in SQLite a copy in memory whose tables are."""
     newest = len(steps) + 1
     with engine.connect() as connection:
-        there = set(sa.inspect(connection).get_table_names())
-        version = _version(connection, metadata, newest) if there else 0
-    if not there and engine.dialect.name == "postgresql":
+        table_names = set(sa.inspect(connection).get_table_names())
+        version = _version(connection, metadata, newest) if table_names else 0
+    if not table_names and engine.dialect.name == "postgresql":
         raise MissingError(f"there is no {name} in the database {shown(engine.url)}, or this user may not see it")
     if version > newest:
         raise ConfigError(_too_new(name, version, newest))
-    if version == newest and metadata.tables.keys() <= there:
+    if version == newest and metadata.tables.keys() <= table_names:
         return engine
     if engine.dialect.name == "postgresql":
         raise ConfigError(
@@ -356,8 +356,8 @@ def _update(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequence
             raise ConfigError(_too_new(name, version, newest))
         for step in steps[version - 1 :]:
             step(connection)
-        there = set(sa.inspect(connection).get_table_names())  # SQLAlchemy itself would ask for each one
-        missing = [table for table in metadata.sorted_tables if table.name not in there]
+        table_names = set(sa.inspect(connection).get_table_names())  # SQLAlchemy itself would ask for each one
+        missing = [table for table in metadata.sorted_tables if table.name not in table_names]
         metadata.create_all(connection, missing, checkfirst=False)
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION} (version INTEGER NOT NULL)")
         if connection.exec_driver_sql(f"UPDATE {VERSION} SET version = {newest}").rowcount == 0:
@@ -369,12 +369,12 @@ def _too_new(name: str, version: int, newest: int) -> str:
 
 
 def _version(connection: sa.Connection, metadata: sa.MetaData, newest: int) -> int:
-    there = set(sa.inspect(connection).get_table_names())
-    if VERSION in there:
-        found = connection.exec_driver_sql(f"SELECT max(version) FROM {VERSION}").scalar()
-        return int(found or newest)
-    # Databases of the first version did not say so.
-    return 1 if there & set(metadata.tables) else newest
+    table_names = set(sa.inspect(connection).get_table_names())
+    if VERSION in table_names:
+        stored = connection.exec_driver_sql(f"SELECT max(version) FROM {VERSION}").scalar()
+        return int(stored or newest)
+    # Databases of the first version have no such table.
+    return 1 if table_names & set(metadata.tables) else newest
 
 
 # -- statements -------------------------------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def locked(url: str, what: str) -> Iterator[None]:
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT that can say what to do about rows that are there already."""
+    """An INSERT that takes a clause for rows that are there already."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 

@@ -1,7 +1,7 @@
-"""What the ledger says of exports: which files of the lake went to which custom source, in which objects.
+"""What the ledger has of exports: which files of the lake went to which custom source, in which objects.
 
 A file is in one shipment of a custom source. The shipment is noted before anything of it is written, each of its
-objects before it is put, and both say when they were done.
+objects before it is put, and both have the time when they were done.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WaitingFile:
 
 @dataclass(frozen=True)
 class ShippedFile:
-    """A file of a shipment, with what the ledger says of it today."""
+    """A file of a shipment, with its checksum in the ledger today."""
 
     path: str
     rows: int
@@ -74,12 +74,12 @@ class ShippedObject:
 
 def shipment_id(target: str, account: str, day: str, paths: Sequence[str]) -> str:
     """The shipment's name: the same files to the same place have the same one."""
-    said = json.dumps([target, account, day, sorted(paths)])
-    return hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
+    text = json.dumps([target, account, day, sorted(paths)])
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
 class Exports:
-    """What the ledger says of one custom source.
+    """What the ledger has of one custom source.
 
     Args:
         engine: The ledger's database.
@@ -102,11 +102,12 @@ class Exports:
         with self._engine.begin() as connection:
             connection.execute(insert(connection, EXPORTS).on_conflict_do_nothing(), row)
             query = sa.select(EXPORTS.c.source, EXPORTS.c.class_uid).where(EXPORTS.c.target == self._target)
-            held = connection.execute(query).one()
-        if tuple(held) != (source, class_uid):
+            registered = connection.execute(query).one()
+        if tuple(registered) != (source, class_uid):
             raise ConfigError(
-                f"the custom source at {self._target} takes events of {held.source}, class {held.class_uid}; a custom "
-                f"source holds one class: register another name for class {class_uid} of {source}"
+                f"the custom source at {self._target} takes events of {registered.source}, "
+                f"class {registered.class_uid}; a custom source holds one class: register another name for class "
+                f"{class_uid} of {source}"
             )
 
     def waiting(self, source: str, class_uid: int) -> list[WaitingFile]:
@@ -146,13 +147,13 @@ class Exports:
             LostError: A file of it is in another shipment by now.
         """
         paths = [file.path for file in files]
-        found = Shipment(
+        shipment = Shipment(
             shipment_id(self._target, account, day, paths), account, day, sum(file.rows for file in files)
         )
         rows = [
-            {"target": self._target, "path": file.path, "shipment_id": found.id, "rows": file.rows} for file in files
+            {"target": self._target, "path": file.path, "shipment_id": shipment.id, "rows": file.rows} for file in files
         ]
-        row = {**vars(found), "target": self._target, "state": State.PLANNED, "planned_at": _text(now)}
+        row = {**vars(shipment), "target": self._target, "state": State.PLANNED, "planned_at": _text(now)}
         try:
             with self._engine.begin() as connection:
                 lock(connection, "shipments")
@@ -163,7 +164,7 @@ class Exports:
                 connection.execute(sa.insert(SHIPPED_FILES), rows)
         except sa.exc.IntegrityError as error:
             raise LostError("another export has planned these files", target=self._target) from error
-        return found
+        return shipment
 
     def open(self) -> list[Shipment]:
         """Shipments that are planned and not done, the oldest first."""
@@ -180,7 +181,7 @@ class Exports:
         """The files of a shipment, by name."""
         query = (
             sa.select(SHIPPED_FILES.c.path, SHIPPED_FILES.c.rows, FILES.c.sha256)
-            # A file that is made again may have other bytes for the same rows, see `ocsf_lake.upkeep.check`.
+            # A file that is rebuilt may have other bytes for the same rows, see `ocsf_lake.upkeep.check`.
             .join(FILES, FILES.c.path == SHIPPED_FILES.c.path, isouter=True)
             .where(SHIPPED_FILES.c.target == self._target, SHIPPED_FILES.c.shipment_id == shipment.id)
             .order_by(SHIPPED_FILES.c.path)
@@ -199,23 +200,23 @@ class Exports:
         with self._engine.connect() as connection:
             return [ShippedObject(*row) for row in connection.execute(query)]
 
-    def begin(self, shipment: Shipment, found: ShippedObject) -> None:
+    def begin(self, shipment: Shipment, shipped: ShippedObject) -> None:
         """Notes an object before it is put; one that was noted before stays as it was.
 
         Raises:
             LostError: Another export has begun the same rows with an object of other rows.
         """
         columns = SHIPPED_OBJECTS.c
-        row = {**vars(found), "shipment_id": shipment.id}
+        row = {**vars(shipped), "shipment_id": shipment.id}
         with self._engine.begin() as connection:
             connection.execute(insert(connection, SHIPPED_OBJECTS).on_conflict_do_nothing(), row)
             query = sa.select(columns.rows).where(
-                columns.shipment_id == shipment.id, columns.first_row == found.first_row
+                columns.shipment_id == shipment.id, columns.first_row == shipped.first_row
             )
-            if connection.scalar(query) != found.rows:
+            if connection.scalar(query) != shipped.rows:
                 raise LostError("another export is sending these rows", shipment=shipment.id)
 
-    def written(self, shipment: Shipment, found: ShippedObject, now: datetime) -> None:
+    def written(self, shipment: Shipment, shipped: ShippedObject, now: datetime) -> None:
         """Notes that an object is there."""
         columns = SHIPPED_OBJECTS.c
         with self._engine.begin() as connection:
@@ -223,21 +224,21 @@ class Exports:
                 sa.update(SHIPPED_OBJECTS)
                 .where(
                     columns.shipment_id == shipment.id,
-                    columns.first_row == found.first_row,
+                    columns.first_row == shipped.first_row,
                     columns.written_at.is_(None),
                 )
-                .values(bytes=found.bytes, sha256=found.sha256, written_at=_text(now))
+                .values(bytes=shipped.bytes, sha256=shipped.sha256, written_at=_text(now))
             )
 
     def record(self, store: Store, shipment: Shipment) -> None:
-        """Writes into the lake what is known of a shipment, so that a ledger made anew does not send it again."""
-        wanted = [
+        """Writes into the lake what is known of a shipment, so that a rebuilt ledger does not send it again."""
+        queries = [
             sa.select(EXPORTS).where(EXPORTS.c.target == self._target),
             sa.select(SHIPMENTS).where(SHIPMENTS.c.id == shipment.id),
             sa.select(SHIPPED_FILES).where(SHIPPED_FILES.c.shipment_id == shipment.id),
             sa.select(SHIPPED_OBJECTS).where(SHIPPED_OBJECTS.c.shipment_id == shipment.id),
         ]
-        records.write_rows(store, self._engine, self._record, wanted)
+        records.write_rows(store, self._engine, self._record, queries)
 
     def tidy(self, store: Store) -> None:
         """Removes from the lake what an export that died left of a record; no other one may be going on."""

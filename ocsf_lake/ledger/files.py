@@ -13,7 +13,7 @@ from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage.layout import Partition
 
 Chosen = Callable[[tuple[str, ...]], bool]
-"""Whether a partition with these values is wanted."""
+"""Whether a partition with these values is chosen."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Files:
         with self._engine.connect() as connection:
             return dict(connection.execute(query).tuples().all())
 
-    def of(self, wanted: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
+    def of(self, tables: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
         """The files of several tables at one moment, by path.
 
         Args:
-            wanted: Name of each table -> which of its partitions; None for all.
+            tables: Name of each table -> which of its partitions; None for all.
         """
         with self._moment() as connection:
-            return {table: list(_files(connection, table, chosen)) for table, chosen in wanted.items()}
+            return {table: list(_files(connection, table, chosen)) for table, chosen in tables.items()}
 
     @contextmanager
     def _moment(self) -> Iterator[sa.Connection]:
@@ -75,7 +75,7 @@ class Files:
 def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:
     values = FILES.c.partition
     query = sa.select(values).where(FILES.c.table_name == table).distinct().order_by(values)
-    return [tuple(found.split("/")) for found in connection.scalars(query)]
+    return [tuple(text.split("/")) for text in connection.scalars(query)]
 
 
 def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iterator[LakeFile]:
@@ -89,7 +89,7 @@ def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iter
     if chosen is None:
         rows = connection.execute(query).all()
     else:
-        values = ["/".join(found) for found in _partitions(connection, table) if chosen(found)]
+        values = ["/".join(partition) for partition in _partitions(connection, table) if chosen(partition)]
         rows = sorted(select_in(connection, query, FILES.c.partition, values), key=lambda row: row[0])
     for path, size, digest, written_for in rows:
         yield LakeFile(path, size, digest, written_for)

@@ -31,18 +31,18 @@ def folder(partition: Partition, generation: int) -> str:
 
 def folders(engine: sa.Engine, partitions: Iterable[Partition]) -> dict[Partition, str]:
     """Where the files of partitions of events are, and new ones belong."""
-    wanted = set(partitions)
+    distinct = set(partitions)
     with engine.connect() as connection:
-        return _folders(connection, wanted)
+        return _folders(connection, distinct)
 
 
 def _folders(connection: sa.Connection, partitions: set[Partition]) -> dict[Partition, str]:
     query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition, GENERATIONS.c.generation)
-    known = {
+    generations = {
         (table, values): generation
         for table, values, generation in select_in(connection, query, GENERATIONS.c.partition, _values(partitions))
     }
-    return {item: folder(item, known.get((item.table, "/".join(item.values)), 0)) for item in sorted(partitions)}
+    return {item: folder(item, generations.get((item.table, "/".join(item.values)), 0)) for item in sorted(partitions)}
 
 
 def _values(partitions: Iterable[Partition]) -> list[str]:
@@ -66,6 +66,6 @@ def check(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
     query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition).where(GENERATIONS.c.fence.is_not(None))
     fenced = {tuple(row) for row in select_in(connection, query, GENERATIONS.c.partition, _values(places))}
     current = _folders(connection, set(places))
-    for partition, found in sorted(places.items()):
-        if (partition.table, "/".join(partition.values)) in fenced or found != {current[partition]}:
+    for partition, used in sorted(places.items()):
+        if (partition.table, "/".join(partition.values)) in fenced or used != {current[partition]}:
             raise MovedError(partition.table)

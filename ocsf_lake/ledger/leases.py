@@ -81,7 +81,7 @@ class FileLeases:
                 yield None
                 return
             try:
-                yield _Sure()
+                yield _FileLease()
             finally:
                 path.unlink(missing_ok=True)
 
@@ -89,7 +89,7 @@ class FileLeases:
         """See `Leases`."""
 
 
-class _Sure:
+class _FileLease:
     def check(self) -> None:
         """The kernel takes a lock from nobody who lives."""
 
@@ -105,7 +105,7 @@ class PostgresLeases:
         self._engine = engine
         self._mutex = threading.Lock()
         self._connection: sa.Connection | None = None
-        self._held: dict[str, sa.Connection] = {}
+        self._by_batch: dict[str, sa.Connection] = {}
 
     @contextmanager
     def held(self, batch_id: str) -> Iterator[Lease | None]:
@@ -115,7 +115,7 @@ class PostgresLeases:
             yield None
             return
         try:
-            yield _Session(self, batch_id, connection)
+            yield _SessionLease(self, batch_id, connection)
         finally:
             self._give_back(batch_id, connection)
 
@@ -127,19 +127,19 @@ class PostgresLeases:
     def _take(self, batch_id: str) -> sa.Connection | None:
         with self._mutex:
             # The server lets one session take its own lock twice.
-            if self._held.get(batch_id) is self._connection is not None:
+            if self._by_batch.get(batch_id) is self._connection is not None:
                 return None
             connection = self._opened()
             if not self._asked(connection, "SELECT pg_try_advisory_lock(:key)", batch_id):
                 return None
-            self._held[batch_id] = connection
+            self._by_batch[batch_id] = connection
             return connection
 
     def _give_back(self, batch_id: str, connection: sa.Connection) -> None:
         with self._mutex:
-            if self._held.get(batch_id) is not connection:
+            if self._by_batch.get(batch_id) is not connection:
                 return
-            del self._held[batch_id]
+            del self._by_batch[batch_id]
             if connection is self._connection:
                 with suppress(OcsfMappersError, sa.exc.SQLAlchemyError):
                     self._asked(connection, "SELECT pg_advisory_unlock(:key)", batch_id)
@@ -184,7 +184,7 @@ class PostgresLeases:
                 connection.close()
 
 
-class _Session:
+class _SessionLease:
     def __init__(self, leases: PostgresLeases, batch_id: str, connection: sa.Connection) -> None:
         self.leases = leases
         self.batch_id = batch_id

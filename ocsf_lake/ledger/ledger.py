@@ -48,7 +48,7 @@ WORKER = f"{socket.gethostname()}:{os.getpid()}"
 """Who this is, for people who look who works on what."""
 
 ANALYZED_FROM = 10_000
-"""After so many new objects the database is told that its tables have grown."""
+"""After so many new objects the database analyzes its tables anew."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ class Ledger:
 
     def etags(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, int, str], str]:
         """URI, size and stamp -> ETag, of those local files among these that have been seen before, as they are now."""
-        wanted = {ref.uri for ref in refs if ref.stamp}
+        uris = {ref.uri for ref in refs if ref.stamp}
         query = sa.select(OBJECTS.c.uri, OBJECTS.c.size, OBJECTS.c.stamp, OBJECTS.c.etag).where(
             OBJECTS.c.stamp != "", OBJECTS.c.etag != ""
         )
         with self.engine.connect() as connection:
-            rows = objects.select(connection, query, sorted(wanted))
+            rows = objects.select(connection, query, sorted(uris))
             return {(uri, size, stamp): etag for uri, size, stamp, etag in rows}
 
     def states(self, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
@@ -145,10 +145,10 @@ class Ledger:
         columns = OBJECTS.c
         names = [columns[item.name] for item in fields(Tries)]
         query = sa.select(columns.uri, columns.etag, *names).where(columns.state == State.FAILED)
-        wanted = {ref.key for ref in refs}
+        keys = {ref.key for ref in refs}
         with self.engine.connect() as connection:
             rows = objects.select(connection, query, (ref.uri for ref in refs))
-            return {(uri, etag): Tries(*found) for uri, etag, *found in rows if (uri, etag) in wanted}
+            return {(uri, etag): Tries(*facts) for uri, etag, *facts in rows if (uri, etag) in keys}
 
     def plan(
         self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
@@ -180,11 +180,11 @@ class Ledger:
                 _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
             for batch in batches:
                 if batch.kind is Kind.INGEST:
-                    known = _states(connection, batch.members)
-                    if _stands(batch, known):
+                    states = _states(connection, batch.members)
+                    if _stands(batch, states):
                         written.append(batch)  # by a transaction whose answer was lost, or by a run that plans the same
                         continue
-                    if any(state in SETTLED for state, _ in known.values()):
+                    if any(state in SETTLED for state, _ in states.values()):
                         continue
                     self._put(connection, batch.members, State.PLANNED, batch.source, batch.id, None)
                     _replace(connection, batch.members)
@@ -226,7 +226,7 @@ class Ledger:
         objects.put(connection, rows)
 
     def rows(self, ids: Iterable[str] | None = None) -> list[BatchRow]:
-        """What the ledger says of batches, in the order of the ids.
+        """The ledger's rows of batches, in the order of the ids.
 
         Args:
             ids: The batches; None for all with objects to read that are not done, by id.
@@ -236,10 +236,10 @@ class Ledger:
             if ids is None:
                 is_open = BATCHES.c.state != State.DONE, BATCHES.c.kind == Kind.INGEST
                 query = sa.select(*columns).where(*is_open).order_by(BATCHES.c.id)
-                return [_row(found) for found in connection.execute(query)]
+                return [_row(row) for row in connection.execute(query)]
             asked = list(ids)
-            found = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
-            return [found[batch_id] for batch_id in asked if batch_id in found]
+            by_id = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
+            return [by_id[batch_id] for batch_id in asked if batch_id in by_id]
 
     def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
         """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
@@ -342,14 +342,14 @@ class Ledger:
 
     def refs(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ObjectRef]:
         """Objects by URI and ETag."""
-        wanted = set(keys)
+        key_set = set(keys)
         query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.size, OBJECTS.c.stamp)
         with self.engine.connect() as connection:
-            rows = objects.select(connection, query, sorted({uri for uri, _ in wanted}))
-            return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in wanted}
+            rows = objects.select(connection, query, sorted({uri for uri, _ in key_set}))
+            return {ref.key: ref for ref in (ObjectRef(*row) for row in rows) if ref.key in key_set}
 
     def duplicate_keys(self) -> dict[str, list[str]]:
-        """Table -> OCSF paths that tell its events apart."""
+        """Table -> OCSF paths that identify its events."""
         with self.engine.connect() as connection:
             return {name: json.loads(key) for name, key in connection.execute(sa.select(KEYS))}
 
@@ -429,10 +429,10 @@ def _put_objects(connection: sa.Connection, batch: Batch, result: Result, at: st
 
 
 def _states(connection: sa.Connection, refs: Sequence[ObjectRef]) -> dict[tuple[str, str], tuple[State, str | None]]:
-    wanted = {ref.key for ref in refs}
+    keys = {ref.key for ref in refs}
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag, OBJECTS.c.state, OBJECTS.c.batch_id)
     rows = objects.select(connection, query, (ref.uri for ref in refs))
-    return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in wanted}
+    return {(uri, etag): (State(state), batch) for uri, etag, state, batch in rows if (uri, etag) in keys}
 
 
 def _count_attempts(
@@ -446,9 +446,9 @@ def _count_attempts(
     objects.change(connection, [ref.key for ref in refs], values)
 
 
-def _stands(batch: Batch, known: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
+def _stands(batch: Batch, states: Mapping[tuple[str, str], tuple[State, str | None]]) -> bool:
     """Whether a batch is planned as it is."""
-    return all(known.get(member.key) == (State.PLANNED, batch.id) for member in batch.members)
+    return all(states.get(member.key) == (State.PLANNED, batch.id) for member in batch.members)
 
 
 def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
@@ -481,15 +481,15 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
         .where(OBJECTS.c.batch_id == row["id"])
         .order_by(OBJECTS.c.uri, OBJECTS.c.etag)
     )
-    members = tuple(ObjectRef(*found) for found in connection.execute(query))
+    members = tuple(ObjectRef(*columns) for columns in connection.execute(query))
     return Batch(
         row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"],
         kind=Kind(row["kind"]),
     )  # fmt: skip
 
 
-def _row(found: sa.Row[Any]) -> BatchRow:
-    row = BatchRow(*found)
+def _row(columns: sa.Row[Any]) -> BatchRow:
+    row = BatchRow(*columns)
     return replace(row, state=State(row.state))
 
 

@@ -37,7 +37,7 @@ _OURS = re.compile(r"[0-9a-f]{12,}-\d{5}(-\d+)?\.parquet")
 
 @dataclass(frozen=True)
 class Marker:
-    """What a lake says of its ledger.
+    """A lake's reference to its ledger.
 
     Args:
         ledger: The ledger's id.
@@ -51,7 +51,7 @@ class Marker:
 
 
 def read(store: Store) -> Marker | None:
-    """What the lake says; None where it says nothing: it is new, or of a version that wrote no marker.
+    """The lake's marker; None where there is none: it is new, or of a version that wrote no marker.
 
     Raises:
         ConfigError: It cannot be read, or is damaged.
@@ -61,8 +61,8 @@ def read(store: Store) -> Marker | None:
     if data is None:
         return None
     try:
-        said = json.loads(data)
-        return Marker(str(said["ledger"]), str(said["place"]), str(said["host"]))
+        document = json.loads(data)
+        return Marker(str(document["ledger"]), str(document["place"]), str(document["host"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "the file that says which ledger the lake belongs to is damaged; with the right ledger in place remove it, "
@@ -72,7 +72,7 @@ def read(store: Store) -> Marker | None:
 
 
 def claim(store: Store, ledger: str, place: str) -> bool:
-    """Writes which ledger the lake belongs to, unless it says so already; gives whether it was written."""
+    """Writes which ledger the lake belongs to, unless that is there already; gives whether it was written."""
     return store.put_once(NAME, _content(ledger, place))
 
 
@@ -83,20 +83,20 @@ def replace(store: Store, ledger: str, place: str) -> None:
 
 
 def _content(ledger: str, place: str) -> bytes:
-    said = {"ledger": ledger, "place": place, "host": socket.gethostname()}
-    return (json.dumps(said, indent=2) + "\n").encode()
+    document = {"ledger": ledger, "place": place, "host": socket.gethostname()}
+    return (json.dumps(document, indent=2) + "\n").encode()
 
 
 # -- in the ledger ----------------------------------------------------------------------------------------------------
 def ledger_id(connection: sa.Connection) -> str | None:
     """The ledger's id; None for one that was never used, or only by a version that gave none."""
-    found = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == _LEDGER))
-    return None if found is None else str(found)
+    value = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == _LEDGER))
+    return None if value is None else str(value)
 
 
-def give_id(connection: sa.Connection, wanted: str | None = None) -> str:
+def give_id(connection: sa.Connection, chosen: str | None = None) -> str:
     """The ledger's id, a new one if it has none."""
-    row = {"key": _LEDGER, "value": wanted or uuid.uuid4().hex}
+    row = {"key": _LEDGER, "value": chosen or uuid.uuid4().hex}
     connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), row)
     return str(ledger_id(connection))
 
@@ -139,14 +139,14 @@ def check(engine: sa.Engine, store: Store, place: str) -> Marker | None:
     """
     marker = read(store)
     with engine.connect() as connection:
-        known = ledger_id(connection)
+        own_id = ledger_id(connection)
         used = connection.scalar(sa.select(sa.literal(1)).select_from(BATCHES).limit(1)) is not None
         number = last_number(connection)
     if marker is None:
         if not used and holds_files(store):
             raise ConfigError(lost(store, None, place))
         return None
-    if known != marker.ledger:
+    if own_id != marker.ledger:
         raise ConfigError(lost(store, marker, place) if not used else _another(store, marker, place))
     if newer := store.names_after(RECORDS, f"{number:012d}~"):
         # A batch may have been begun since the ledger was asked.

@@ -1,8 +1,8 @@
 """The loss meter: what became of records and of their members by source, batch and day, and what is new in a source.
 
 Written in the transaction that ends a batch, so that a batch which is interrupted and done again counts once. The day
-is the event's own; records in quarantine and dropped lines have none and stand under the day of delivery that their
-object's name says, or under `unknown`.
+is the event's own; records in quarantine and dropped lines have none and stand under the day of delivery in their
+object's name, or under `unknown`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import OTHER, DriftKind, FirstSeen, SchemaDrift
 
 NAMES_A_DAY = 2_000
-"""Of a source's members, so many names are told apart on one day; later ones are together under `(other)`."""
+"""Of a source's members, so many names are counted apart on one day; later ones are together under `(other)`."""
 DayOf = Callable[[str], str | None]
 
 NEWS_OF_SOURCE = 10_000
@@ -37,15 +37,15 @@ def record(
         connection: The ledger.
         batch: The batch.
         result: What became of it.
-        day_of: Gives the day of delivery, `YYYYMMDD`, that an object's URI says.
+        day_of: Gives the day of delivery, `YYYYMMDD`, in an object's URI.
         at: When it was done; now without it.
 
     Returns:
         What no earlier batch of the source had; names inside open-ended members are not among it.
     """
     census = result.census
-    found = _record_news(connection, batch, census.news, at or now())
-    _add(connection, METER, ("batch_id", "day"), _days(batch, result, found, day_of))
+    fresh = _record_news(connection, batch, census.news, at or now())
+    _add(connection, METER, ("batch_id", "day"), _days(batch, result, fresh, day_of))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
     failed = Counter({(day, _storable(name)): number for (day, name), number in census.failed.items()})
     rows = [
@@ -53,11 +53,11 @@ def record(
         for (day, name), number in failed.items()
     ]
     _add(connection, FAILED_CASTS, ("source", "day", "attribute"), rows)
-    return {news: sighting for news, sighting in found.items() if news.kind is not DriftKind.OPEN_MEMBER}
+    return {news: sighting for news, sighting in fresh.items() if news.kind is not DriftKind.OPEN_MEMBER}
 
 
 def _days(
-    batch: Batch, result: Result, found: dict[SchemaDrift, FirstSeen], day_of: DayOf
+    batch: Batch, result: Result, fresh: dict[SchemaDrift, FirstSeen], day_of: DayOf
 ) -> list[dict[str, Any]]:
     census = result.census
     kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
@@ -78,7 +78,7 @@ def _days(
         for kind, number in (("quarantined", outcome.counts.quarantined), ("dropped", outcome.counts.dropped)):
             if number:
                 count(day, kind, number)
-    for news, sighting in found.items():
+    for news, sighting in fresh.items():
         count(sighting.day, "news", news.kind is not DriftKind.OPEN_MEMBER)
     return [
         {"batch_id": batch.id, "source": batch.source, "day": day, **{kind: counts[kind] for kind in kinds}}
@@ -91,18 +91,18 @@ def _members(connection: sa.Connection, source: str, result: Result) -> list[dic
     for kind, counted in (("mapped", result.census.mapped), ("unmapped", result.census.unmapped)):
         for (day, name), number in counted.items():
             counts.setdefault((day, _storable(name)), Counter())[kind] += number
-    told_apart: dict[tuple[str, str], Counter[str]] = {}
+    by_member: dict[tuple[str, str], Counter[str]] = {}
     for day in sorted({day for day, _ in counts}):
         query = sa.select(MEMBERS.c.name).where(MEMBERS.c.source == source, MEMBERS.c.day == day)
-        known = set(connection.scalars(query))
-        of_day = {name: found for (when, name), found in counts.items() if when == day}
+        names = set(connection.scalars(query))
+        of_day = {name: kinds for (when, name), kinds in counts.items() if when == day}
         # The most frequent of the new names come first.
-        for name in sorted(of_day, key=lambda name: (name not in known, -of_day[name].total(), name)):
-            known.update([name] if len(known) < NAMES_A_DAY else [])
-            told_apart.setdefault((day, name if name in known else OTHER), Counter()).update(of_day[name])
+        for name in sorted(of_day, key=lambda name: (name not in names, -of_day[name].total(), name)):
+            names.update([name] if len(names) < NAMES_A_DAY else [])
+            by_member.setdefault((day, name if name in names else OTHER), Counter()).update(of_day[name])
     return [
-        {"source": source, "day": day, "name": name, "mapped": found["mapped"], "unmapped": found["unmapped"]}
-        for (day, name), found in told_apart.items()
+        {"source": source, "day": day, "name": name, "mapped": kinds["mapped"], "unmapped": kinds["unmapped"]}
+        for (day, name), kinds in by_member.items()
     ]
 
 
@@ -113,29 +113,30 @@ def _record_news(
     if not news:
         return {}
     key = (NEWS.c.kind, NEWS.c.name, NEWS.c.text)
-    known = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(_of_source(key, batch.source))}
-    told: dict[SchemaDrift, FirstSeen] = {}
+    query = _of_source(key, batch.source)
+    recorded = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(query)}
+    sightings: dict[SchemaDrift, FirstSeen] = {}
     for item, sighting in news.items():
         item = SchemaDrift(item.kind, _storable(item.name), _storable(item.text))
-        if item not in known and len(known) >= NEWS_OF_SOURCE:
+        if item not in recorded and len(recorded) >= NEWS_OF_SOURCE:
             item = SchemaDrift(item.kind, OTHER)
-        known.add(item)
-        if item in told:
-            told[item].records += sighting.records
+        recorded.add(item)
+        if item in sightings:
+            sightings[item].records += sighting.records
         else:
-            told[item] = FirstSeen(**vars(sighting))
+            sightings[item] = FirstSeen(**vars(sighting))
     rows = [
         {
             "source": batch.source, "kind": item.kind, "name": item.name, "text": item.text,
             "first_day": sighting.day, "first_object": _storable(sighting.object), "first_record": sighting.record,
             "first_batch": batch.id, "noticed_at": at, "records": sighting.records,
         }
-        for item, sighting in told.items()
+        for item, sighting in sightings.items()
     ]  # fmt: skip
     _add(connection, NEWS, ("source", "kind", "name", "text"), rows)
-    mine = _of_source(key, batch.source).where(NEWS.c.first_batch == batch.id)
+    mine = query.where(NEWS.c.first_batch == batch.id)
     fresh = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(mine)}
-    return {item: sighting for item, sighting in told.items() if item in fresh}
+    return {item: sighting for item, sighting in sightings.items() if item in fresh}
 
 
 def _of_source(columns: Iterable[sa.ColumnElement[Any]], source: str) -> sa.Select[Any]:

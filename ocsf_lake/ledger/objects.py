@@ -1,8 +1,8 @@
 """How the ledger stores objects: there are millions, so no text is stored twice that need not be.
 
 Keys of AWS begin alike: with organization, account, region and day. A beginning is stored once, in the table of names,
-as are sources and the ids of batches; the object's row has their numbers. What tells an object apart is still all of
-its URI and its ETag, nothing shortened: two objects never pass for one.
+as are sources and the ids of batches; the object's row has their numbers. An object is identified by all of its URI and
+its ETag, nothing shortened: two objects never pass for one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def split(uri: str) -> tuple[str, str]:
     Objects are found by this: were it to change, the ledgers that there are would have to be written anew.
     """
     slash = uri.rfind("/") + 1
-    found = _DAY.search(uri, slash)
-    cut = found.end() if found else slash
+    match = _DAY.search(uri, slash)
+    cut = match.end() if match else slash
     return uri[:cut], uri[cut:]
 
 
@@ -60,12 +60,12 @@ def put(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     numbers = _numbered(connection, {beginning for beginning, _ in uris} | shared)
     stored = []
     for row, (beginning, rest) in zip(rows, uris, strict=True):
-        found = {name: value for name, value in row.items() if name not in _SHARED and name != "uri"}
-        found |= {"beginning": numbers[beginning], "rest": rest, "etag": packed(row["etag"])}
+        values = {name: value for name, value in row.items() if name not in _SHARED and name != "uri"}
+        values |= {"beginning": numbers[beginning], "rest": rest, "etag": packed(row["etag"])}
         for column, name in _SHARED.items():
             if column in row:
-                found[name] = None if row[column] is None else numbers[row[column]]
-        stored.append(found)
+                values[name] = None if row[column] is None else numbers[row[column]]
+        stored.append(values)
     upsert(connection, OBJECT_ROWS, ("beginning", "rest", "etag"), stored)
 
 
@@ -73,28 +73,28 @@ def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]
     """The rows of a query on `OBJECTS` that are of one of some URIs."""
     pairs = [split(uri) for uri in dict.fromkeys(uris)]
     numbers = _numbers(connection, {beginning for beginning, _ in pairs})
-    wanted = [(numbers[beginning], rest) for beginning, rest in pairs if beginning in numbers]
+    numbered = [(numbers[beginning], rest) for beginning, rest in pairs if beginning in numbers]
     # JSON of SQLite ends a text at a NUL.
-    odd = [pair for pair in wanted if "\0" in pair[1]]
-    wanted = [pair for pair in wanted if "\0" not in pair[1]]
-    for start in range(0, len(wanted), ROWS):
-        yield from connection.execute(_joined(connection, query, wanted[start : start + ROWS]))
+    odd = [pair for pair in numbered if "\0" in pair[1]]
+    numbered = [pair for pair in numbered if "\0" not in pair[1]]
+    for start in range(0, len(numbered), ROWS):
+        yield from connection.execute(_joined(connection, query, numbered[start : start + ROWS]))
     for beginning, rest in odd:
         yield from connection.execute(query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest))
 
 
 def _joined(
-    connection: sa.Connection, query: sa.Select[Any], wanted: Sequence[tuple[int, str]]
+    connection: sa.Connection, query: sa.Select[Any], numbered: Sequence[tuple[int, str]]
 ) -> sa.Select[Any]:
-    """A query on `OBJECTS` with the rows that are wanted as one more table: what makes databases use the index."""
+    """A query on `OBJECTS` with these pairs as one more table: what makes databases use the index."""
     if connection.dialect.name == "postgresql":
-        numbers, rests = zip(*wanted, strict=True)
+        numbers, rests = zip(*numbered, strict=True)
         arrays = (
             sa.literal(list(numbers), postgresql.ARRAY(sa.Integer)), sa.literal(list(rests), postgresql.ARRAY(sa.Text))
         )  # fmt: skip
         pairs = sa.func.unnest(*arrays).table_valued("beginning", "rest", name="wanted").render_derived()
         return query.where(OBJECTS.c.beginning == pairs.c.beginning, OBJECTS.c.rest == pairs.c.rest)
-    pair = sa.func.json_each(json.dumps(wanted)).table_valued("value", name="wanted").c.value
+    pair = sa.func.json_each(json.dumps(numbered)).table_valued("value", name="wanted").c.value
     beginning, rest = (sa.func.json_extract(pair, f"$[{place}]") for place in range(2))
     return query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest)
 
@@ -107,14 +107,14 @@ def change(connection: sa.Connection, keys: Iterable[Key], values: Mapping[str, 
         keys: URIs and ETags.
         values: By columns of `OBJECT_ROWS`, none of which is a number of a text; also expressions of them.
     """
-    if found := _stored(connection, keys):
-        connection.execute(sa.update(OBJECT_ROWS).where(*_BY_KEY).values(values), found)
+    if rows := _stored(connection, keys):
+        connection.execute(sa.update(OBJECT_ROWS).where(*_BY_KEY).values(values), rows)
 
 
 def remove(connection: sa.Connection, keys: Iterable[Key]) -> None:
     """Forgets objects."""
-    if found := _stored(connection, keys):
-        connection.execute(sa.delete(OBJECT_ROWS).where(*_BY_KEY), found)
+    if rows := _stored(connection, keys):
+        connection.execute(sa.delete(OBJECT_ROWS).where(*_BY_KEY), rows)
 
 
 def remove_planned(connection: sa.Connection, batch_ids: Sequence[str]) -> None:
@@ -170,11 +170,11 @@ def _numbers(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
 
 def _numbered(connection: sa.Connection, names: set[str]) -> dict[str, int]:
     """The numbers of texts, which get one where they have none."""
-    found = _numbers(connection, names)
-    if missing := names - found.keys():
+    numbers = _numbers(connection, names)
+    if missing := names - numbers.keys():
         lock(connection, "names")  # until the transaction ends: nobody else numbers the same ones
-        found |= _numbers(connection, missing)
-        if missing := names - found.keys():
+        numbers |= _numbers(connection, missing)
+        if missing := names - numbers.keys():
             connection.execute(sa.insert(NAMES), [{"name": name} for name in sorted(missing)])
-            found |= _numbers(connection, missing)
-    return found
+            numbers |= _numbers(connection, missing)
+    return numbers

@@ -54,8 +54,8 @@ def folders(connection: sa.Connection, batch_id: str) -> list[str]:
 def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     """Names of a batch's files where its attempts so far may have left some, finished or half written."""
     written_by = ids(connection, batch_id)
-    found = folders(connection, batch_id)
-    return sorted({name for folder in found for name in store.sizes(folder) if layout.batch_of(name) in written_by})
+    places = folders(connection, batch_id)
+    return sorted({name for folder in places for name in store.sizes(folder) if layout.batch_of(name) in written_by})
 
 
 def forget(connection: sa.Connection, batch_id: str) -> None:

@@ -91,16 +91,16 @@ def sources(engine: sa.Engine) -> list[SourceRow]:
     row = BATCHES.c
     columns = [row[name] for name in ("read", "events", "quarantined", "dropped", "bytes_in", "bytes_out")]
     sums = [sa.func.sum(column) for column in columns]
-    wanted = (row.state == State.DONE) | (row.kind == Kind.INGEST)  # a replay that died is not there to be resumed
-    query = sa.select(row.source, row.state, sa.func.count(), *sums).where(wanted).group_by(row.source, row.state)
+    counted = (row.state == State.DONE) | (row.kind == Kind.INGEST)  # a replay that died is not there to be resumed
+    query = sa.select(row.source, row.state, sa.func.count(), *sums).where(counted).group_by(row.source, row.state)
     batches: dict[str, dict[str, int]] = {}
     counts: dict[str, list[int | None]] = {}
     with engine.connect() as connection:
         read = _read_whole(connection)
-        for source, state, number, *found in connection.execute(query.order_by(row.source, row.state)):
+        for source, state, number, *totals in connection.execute(query.order_by(row.source, row.state)):
             batches.setdefault(source, {})[state] = number
             if state == State.DONE:
-                counts[source] = [int(value) for value in found]
+                counts[source] = [int(value) for value in totals]
     rows = []
     for source, states in batches.items():
         records, events, quarantined, dropped, bytes_in, bytes_out = counts.get(source, [None] * len(columns))
@@ -119,7 +119,7 @@ def _read_whole(connection: sa.Connection) -> Counter[str]:
     """
     row = OBJECT_ROWS.c
     members = sa.select(row.batch, sa.func.count().label("number")).group_by(row.batch)
-    found: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
     for sign, counted in ((1, members), (-1, members.where(row.state != sa.literal_column("'done'")))):
         each = counted.subquery()
         query = (
@@ -130,8 +130,8 @@ def _read_whole(connection: sa.Connection) -> Counter[str]:
             .group_by(BATCHES.c.source)
         )
         for source, number in connection.execute(query):
-            found[source] += sign * int(number)
-    return found
+            numbers[source] += sign * int(number)
+    return numbers
 
 
 def not_read(engine: sa.Engine) -> list[NotRead]:
@@ -170,14 +170,14 @@ def failing(engine: sa.Engine) -> list[Failing]:
         .order_by(row.failures.desc(), row.id)
     )
     with engine.connect() as connection:
-        return [Failing(*found) for found in connection.execute(query)]
+        return [Failing(*columns) for columns in connection.execute(query)]
 
 
 def replaced_after_reading(engine: sa.Engine) -> int:
     """Keys of which more than one content was read."""
     row = OBJECT_ROWS.c
     uri = row.beginning, row.rest
-    # The key of the table tells which URIs stand twice; only those are looked at.
+    # The key of the table shows which URIs stand twice; only those are looked at.
     twice = sa.select(*uri).group_by(*uri).having(sa.func.count() > 1)
     read = (
         sa.select(*uri)
@@ -191,8 +191,8 @@ def replaced_after_reading(engine: sa.Engine) -> int:
 
 def tables(engine: sa.Engine) -> list[TableRow]:
     """Every table that has rows, by name."""
-    known = FILES.c.partition.like("%/%/%") & FILES.c.partition.not_like(f"%/{layout.UNKNOWN}")
-    day = sa.case((known, _day(engine)))
+    has_day = FILES.c.partition.like("%/%/%") & FILES.c.partition.not_like(f"%/{layout.UNKNOWN}")
+    day = sa.case((has_day, _day(engine)))
     query = (
         sa.select(
             FILES.c.table_name, BATCHES.c.source, sa.func.sum(FILES.c.rows), sa.func.min(day), sa.func.max(day)
@@ -201,23 +201,23 @@ def tables(engine: sa.Engine) -> list[TableRow]:
         .group_by(FILES.c.table_name, BATCHES.c.source)
         .order_by(FILES.c.table_name, BATCHES.c.source)
     )
-    found: dict[str, TableRow] = {}
+    by_name: dict[str, TableRow] = {}
     with engine.connect() as connection:
         for name, source, rows, first, last in connection.execute(query):
-            before = found.get(name, TableRow(name, 0, None, None, []))
+            before = by_name.get(name, TableRow(name, 0, None, None, []))
             days = [value for value in (before.first_day, before.last_day, first, last) if value is not None]
-            found[name] = TableRow(
+            by_name[name] = TableRow(
                 name, before.rows + int(rows), min(days, default=None), max(days, default=None),
                 [*before.sources, source],
             )  # fmt: skip
-    return list(found.values())
+    return list(by_name.values())
 
 
 def without_source(engine: sa.Engine) -> set[str]:
     """Tables that the lake has files of and no source that can be used: nothing is known of their columns."""
     with engine.connect() as connection:
-        found = set(connection.scalars(sa.select(FILES.c.table_name).distinct()))
-    return found - registry.tables().keys() - {layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES}
+        names = set(connection.scalars(sa.select(FILES.c.table_name).distinct()))
+    return names - registry.tables().keys() - {layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES}
 
 
 def _day(engine: sa.Engine) -> sa.ColumnElement[str]:
@@ -240,4 +240,4 @@ def last_days(engine: sa.Engine) -> list[tuple[str, str, str]]:
         .order_by(BATCHES.c.source, FILES.c.table_name)
     )
     with engine.connect() as connection:
-        return [(source, table, found) for source, table, found in connection.execute(query)]
+        return [(source, table, day) for source, table, day in connection.execute(query)]

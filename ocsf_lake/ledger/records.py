@@ -1,9 +1,9 @@
-"""What each batch came to, in a small file of the lake: so that a ledger that is lost can be made again, exactly.
+"""What each batch came to, in a small file of the lake: so that a ledger that is lost can be rebuilt, exactly.
 
-The rows of events and quarantine say which record of which object they come from. They do not say what was dropped,
+The rows of events and quarantine have the object and record that they come from. They do not show what was dropped,
 which objects had nothing to give, how large the objects were, or whether a batch that left files behind was ever
 finished. A batch's record does: it is written when all files of the batch are, right before the ledger counts it as
-done, and holds what the ledger is told. One more file for each batch, some kilobytes.
+done, and holds what the ledger gets. One more file for each batch, some kilobytes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CHECKPOINT = "000000000000"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ledger is told of a batch beside its result.
+    """What the ledger gets of a batch beside its result.
 
     Args:
         done_at: When it was done.
         worker: Who did it.
         policy: What became of duplicates.
-        key: What tells the source's events apart.
-        routed: Source of other records among them -> what became of their duplicates, and what tells them apart.
+        key: The source's own key of an event.
+        routed: Source of other records among them -> what became of their duplicates, and their key.
     """
 
     done_at: str
@@ -65,7 +65,7 @@ class Record:
         facts: The rest.
         put: Table of the ledger -> rows that were written without a batch.
         gone: Files that were removed on demand.
-        moved: Files that were given another name, old -> new, apart from what the rows say.
+        moved: Files that were given another name, old -> new, beside the rows.
     """
 
     number: int
@@ -89,19 +89,19 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         WriteError: The lake refused.
         RetriableError: The store does not answer.
     """
-    said = {
+    document = {
         "facts": {**vars(facts), "replay": _replay(batch, result)},
         **_record_of(batch, result),
         "routed": [_record_of(*routed) for routed in result.routed],
     }
-    _put(store, batch.number, batch.id, said)
+    _put(store, batch.number, batch.id, document)
 
 
 def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
-    """What tells a replay from other batches, as earlier versions read it too."""
+    """What marks a replay among batches, as earlier versions read it too."""
     entries = sum(file.rows for file in result.files if file.class_uid is None)
-    said = {"entries": entries, "planned_at": batch.planned_at, "token": ""}
-    return said if batch.kind is Kind.REPLAY else None
+    facts = {"entries": entries, "planned_at": batch.planned_at, "token": ""}
+    return facts if batch.kind is Kind.REPLAY else None
 
 
 def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
 
 
 def write_rows(
-    store: Store, engine: sa.Engine, name: str, wanted: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
+    store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
 ) -> None:
     """Writes a record of rows that the ledger has and no batch wrote.
 
@@ -134,7 +134,7 @@ def write_rows(
         store: The lake's files.
         engine: The ledger.
         name: What they are of, a word without `-`.
-        wanted: Queries, each of whole rows of one table.
+        queries: Each of whole rows of one table.
         gone: Files of the lake that the ledger forgets.
 
     Raises:
@@ -145,7 +145,7 @@ def write_rows(
         number = marker.next_number(connection)
         put = {
             str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
-            for query in wanted
+            for query in queries
         }
     _put(store, number, name, {"put": put, "gone": list(gone)})
 
@@ -169,8 +169,8 @@ def write_moved(
     _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
 
 
-def _put(store: Store, number: int, name: str, said: Mapping[str, Any]) -> None:
-    text = json.dumps({"format": FORMAT, **said}, ensure_ascii=True, separators=(",", ":"))
+def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
     data = gzip.compress(text.encode(), mtime=0)
     store.put(f"{marker.RECORDS}/{marker.file_name(number, name)}", pa.py_buffer(data))
 
@@ -205,10 +205,10 @@ def read_all(store: Store) -> Iterator[Record]:
 
 def _read(store: Store, name: str) -> Record:
     try:
-        said = json.loads(gzip.decompress(store.get(name) or b""))
-        if said["format"] != FORMAT:
+        document = json.loads(gzip.decompress(store.get(name) or b""))
+        if document["format"] != FORMAT:
             raise ReadError("a batch's record was written by a newer ocsf-lake; use that one", file=store.uri(name))
-        return _record(int(name.rpartition("/")[2].partition("-")[0]), said)
+        return _record(int(name.rpartition("/")[2].partition("-")[0]), document)
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ReadError(
             f"a batch's record is damaged ({error}); without it, what the batch read would be read again: put a copy "
@@ -217,35 +217,36 @@ def _read(store: Store, name: str) -> Record:
         ) from error
 
 
-def _record(number: int, said: dict[str, Any]) -> Record:
-    if "batch" not in said:
-        return Record(number, put=said["put"], gone=tuple(said["gone"]), moved=said.get("moved"))
-    batch, result = _result(number, said)
-    routed = [_result(0, one) for one in said["routed"]]
+def _record(number: int, document: dict[str, Any]) -> Record:
+    if "batch" not in document:
+        return Record(number, put=document["put"], gone=tuple(document["gone"]), moved=document.get("moved"))
+    batch, result = _result(number, document)
+    routed = [_result(0, one) for one in document["routed"]]
     result.routed = [(replace(one, kind=Kind.ROUTED), theirs) for one, theirs in routed]
-    found = said["facts"]
-    if found["replay"]:
-        batch = replace(batch, kind=Kind.REPLAY, planned_at=found["replay"]["planned_at"])
+    written = document["facts"]
+    if written["replay"]:
+        batch = replace(batch, kind=Kind.REPLAY, planned_at=written["replay"]["planned_at"])
     facts = Facts(
-        found["done_at"], found["worker"], found["policy"], tuple(found["key"]),
-        {source: (policy, key) for source, (policy, key) in found["routed"].items()},
+        written["done_at"], written["worker"], written["policy"], tuple(written["key"]),
+        {source: (policy, key) for source, (policy, key) in written["routed"].items()},
     )  # fmt: skip
     return Record(number, batch, result, facts)
 
 
-def _result(number: int, said: dict[str, Any]) -> tuple[Batch, Result]:
+def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
     outcomes = {
         ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
-        for uri, etag, size, stamp, state, reason, lasting, *counts in said["objects"]
+        for uri, etag, size, stamp, state, reason, lasting, *counts in document["objects"]
     }
     files = [
-        FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in said["files"]
+        FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in document["files"]
     ]
     result = Result(
-        outcomes, files, said["events_by_class"], said["dropped"], said["failed_casts"], said["unmapped_keys"],
-        said["seconds"], said["duplicates"], said["variants"], census=_census_of(said["census"]),
+        outcomes, files, document["events_by_class"], document["dropped"], document["failed_casts"],
+        document["unmapped_keys"], document["seconds"], document["duplicates"], document["variants"],
+        census=_census_of(document["census"]),
     )  # fmt: skip
-    return Batch(members=tuple(outcomes), number=number, **said["batch"]), result
+    return Batch(members=tuple(outcomes), number=number, **document["batch"]), result
 
 
 def _census(census: Statistics) -> dict[str, Any]:
@@ -260,13 +261,13 @@ def _census(census: Statistics) -> dict[str, Any]:
     return {"events": census.events, **counted, "news": news}
 
 
-def _census_of(said: dict[str, Any]) -> Statistics:
+def _census_of(document: dict[str, Any]) -> Statistics:
     counted = {
-        name: Counter({(day, key): number for day, key, number in said[name]})
+        name: Counter({(day, key): number for day, key, number in document[name]})
         for name in ("mapped", "unmapped", "failed")
     }
-    news = {SchemaDrift(DriftKind(kind), name, text): FirstSeen(*seen) for kind, name, text, *seen in said["news"]}
-    return Statistics(Counter(said["events"]), news=news, **counted)
+    news = {SchemaDrift(DriftKind(kind), name, text): FirstSeen(*seen) for kind, name, text, *seen in document["news"]}
+    return Statistics(Counter(document["events"]), news=news, **counted)
 
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:

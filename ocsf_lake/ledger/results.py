@@ -127,7 +127,7 @@ class BatchRow:
         bytes_in: Size of the members as they are stored.
         failures: Attempts that ended neither well nor through a store or database that failed: errors, and processes
             that died. One that is under way counts until it ends.
-        reason: Why the last attempt failed; None when nobody could say so.
+        reason: Why the last attempt failed; None when it is not known.
     """
 
     id: str
@@ -235,7 +235,7 @@ class Result:
 
     @property
     def columns(self) -> dict[str, object]:
-        """What the ledger's row of the batch says of it."""
+        """The batch's columns in the ledger."""
         return {
             **vars(self.counts), "events_by_class": _json(self.events_by_class),
             "dropped_reasons": _json(self.dropped), "failed_casts": _json(self.failed_casts),

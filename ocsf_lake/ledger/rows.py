@@ -44,8 +44,8 @@ class Rows:
 
     def __init__(self, moment: Moment, table: sa.Table, columns: Collection[str] | None = None) -> None:
         self._moment = moment
-        wanted = [column for column in table.columns if columns is None or column.name in columns]
-        self._columns = wanted or list(table.primary_key.columns)[:1]  # rows are counted by some column
+        selected = [column for column in table.columns if columns is None or column.name in columns]
+        self._columns = selected or list(table.primary_key.columns)[:1]  # rows are counted by some column
         self.schema = pa.schema([pa.field(column.name, arrow_type(column.type)) for column in self._columns])
 
     def __arrow_c_schema__(self) -> object:

@@ -1,7 +1,7 @@
 """SQLite databases that one may only read: another user's, on a file system mounted read-only, of an older version.
 
-A database in WAL mode needs a file beside it even for readers. Where none can be made and nobody writes, SQLite is told
-that the database does not change; where somebody left a log beside it, a copy of both is read.
+A database in WAL mode needs a file beside it even for readers. Where none can be made and nobody writes, SQLite opens
+the database as one that does not change; where somebody left a log beside it, a copy of both is read.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def in_memory(source: sa.Engine) -> sa.Engine:
 
 def memory_engine(connection: sqlite3.Connection | None = None) -> sa.Engine:
     """An engine for one database in memory, a new one or that of a connection."""
-    held = connection or sqlite3.connect(":memory:", check_same_thread=False)
+    database = connection or sqlite3.connect(":memory:", check_same_thread=False)
     return sa.create_engine(
-        "sqlite://", creator=lambda: held, poolclass=sa.StaticPool, execution_options=compiled.OPTIONS
+        "sqlite://", creator=lambda: database, poolclass=sa.StaticPool, execution_options=compiled.OPTIONS
     )
 
 
@@ -82,10 +82,10 @@ def _opened(path: Path) -> sqlite3.Connection:
         for file in (path, log):
             shutil.copyfile(file, Path(folder) / file.name)
         copied = _connected(Path(folder) / path.name, "mode=rw")
-        held = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        copied.backup(held)
+        memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        copied.backup(memory)
         copied.close()
-    return held
+    return memory
 
 
 def _connected(path: Path, how: str) -> sqlite3.Connection:

@@ -207,7 +207,7 @@ KEYS = sa.Table(
     sa.Column("table_name", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, nullable=False),
 )
-"""OCSF paths, as JSON, that tell the events of a table apart."""
+"""OCSF paths, as JSON, that identify the events of a table."""
 PURGES = sa.Table(
     "purges",
     METADATA,
@@ -378,7 +378,7 @@ def _count_failures(connection: sa.Connection) -> None:
 
 
 def _be_the_catalog(connection: sa.Connection) -> None:
-    """The ledger is what queries read; before, a catalog beside it repeated what it says of files.
+    """The ledger is what queries read; before, a catalog beside it repeated what it has of files.
 
     In PostgreSQL that one is left in its schema, `ocsf_catalog`: somebody may have built on it.
     """
@@ -466,4 +466,4 @@ SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
     **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
 }
-"""What a ledger says, by the names of tables; `objects` is a view, and how it is stored is not shown."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here."""

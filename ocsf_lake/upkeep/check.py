@@ -1,7 +1,7 @@
-"""Whether storage, ledger and catalogs say the same, and how to make them.
+"""Whether storage, ledger and catalogs agree, and how to make them.
 
 The ledger is the truth: it holds the files of every finished batch with size and checksum. What lies in the lake and
-was written by no batch is moved aside, never deleted; a file that is gone is made again from its raw objects, see
+was written by no batch is moved aside, never deleted; a file that is gone is rebuilt from its raw objects, see
 `ocsf_lake.upkeep.rebuild`. Files of batches that are under way are left alone.
 """
 
@@ -41,7 +41,7 @@ class Repair:
     Args:
         found: The disagreements before.
         left: Those that are left.
-        rebuilt: Batches whose files were made again.
+        rebuilt: Batches whose files were rebuilt.
         moved: Files nobody wrote, by their names before.
         refused: What could not be mended, and why.
     """
@@ -60,19 +60,19 @@ def check(lake: Lake, deep: bool = False) -> list[Drift]:
         lake: The lake.
         deep: Also read every file and compare its checksum.
     """
-    wanted = _LedgerState(lake.ledger, lake.store)
-    found: list[Drift] = []
+    expected = _LedgerState(lake.ledger, lake.store)
+    drifts: list[Drift] = []
     for table in _definitions():
-        found += _stored(lake, table, wanted, deep)
+        drifts += _stored(lake, table, expected, deep)
         for catalog in lake.catalog.all:
-            found += catalog.check(table, wanted)
+            drifts += catalog.check(table, expected)
     unknown = overview.without_source(lake.ledger.engine)
-    found += [Drift(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
-    return sorted(found)
+    drifts += [Drift(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
+    return sorted(drifts)
 
 
 def expected_state(lake: Lake) -> ExpectedState:
-    """What storage and catalogs should hold, as the ledger says."""
+    """What storage and catalogs should hold, by the ledger."""
     return _LedgerState(lake.ledger, lake.store)
 
 
@@ -95,7 +95,7 @@ def consistent(findings: list[Drift]) -> bool:
 
 
 def sync(lake: Lake, deep: bool = False) -> Repair:
-    """Makes storage and catalogs say what the ledger says, as far as that can be done.
+    """Makes storage and catalogs agree with the ledger, as far as that can be done.
 
     Args:
         lake: The lake.
@@ -146,18 +146,18 @@ class _LedgerState:
 
     def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
-        held = FILES.c
-        columns = (held.path, held.partition, held.batch_id, held.rows, held.bytes, held.sha256)
+        row = FILES.c
+        columns = (row.path, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
         with self._engine.connect() as connection:
             is_open = BATCHES.c.state != State.DONE
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             self.open_folders = set(compactions.open_folders(connection))
-            rows = connection.execute(sa.select(*columns).where(held.table_name == table).order_by(held.path)).all()
+            rows = connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 
     def retired(self, table: str) -> set[str]:
-        """Files whose rows are in others since a compaction, and that are still there for who reads them."""
+        """Files whose rows are in others since a compaction, and that are still there for their readers."""
         with self._engine.connect() as connection:
             return set(compactions.retired(connection).get(table, ()))
 
@@ -175,34 +175,34 @@ class _LedgerState:
 
 def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -> Iterator[Drift]:
     """Where storage and ledger disagree: files that are gone or other than they were, and files too many."""
-    here = (STORAGE, table.name)
+    place = (STORAGE, table.name)
     # Storage first, the ledger after it: a batch that is finished in between is no finding.
     sizes = lake.store.sizes(table.prefix)
     if table.name not in definitions.BESIDE:
         sizes |= lake.store.sizes(f"{layout.COMPACTED}/{table.prefix}")
-    held = {file.path: file for file in expected.files(table.name)}
-    known = expected.retired(table.name)
-    for path, file in held.items():
+    file_by_path = {file.path: file for file in expected.files(table.name)}
+    retired = expected.retired(table.name)
+    for path, file in file_by_path.items():
         size = sizes.get(path)
         if size is None:
             size = lake.store.size(path)
         if size is None:
-            yield Drift(*here, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
+            yield Drift(*place, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
         elif size != file.bytes:
-            yield Drift(*here, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
+            yield Drift(*place, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
         elif deep and _sha256(lake, path) != file.sha256:
-            yield Drift(*here, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
-    folders = {layout.folder_of(path) for path in (*held, *known)}
-    for path in sorted(sizes.keys() - held.keys() - known):
+            yield Drift(*place, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
+    folders = {layout.folder_of(path) for path in (*file_by_path, *retired)}
+    for path in sorted(sizes.keys() - file_by_path.keys() - retired):
         folder, _, name = path.rpartition("/")
         if name == layout.PLAN and (folder in folders or folder in expected.open_folders):
             continue
         if expected.is_open(path) or folder in expected.open_folders:
-            says = "a run is writing it, or died over it; the next run of the same command finishes the batch"
-            yield Drift(*here, Kind.FILE_UNFINISHED, path, says, harmless=True)
+            message = "a run is writing it, or died over it; the next run of the same command finishes the batch"
+            yield Drift(*place, Kind.FILE_UNFINISHED, path, message, harmless=True)
         elif lake.store.size(path) is not None:  # a compaction's files of before may have been removed just now
-            says = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
-            yield Drift(*here, Kind.FILE_FOREIGN, path, says)
+            message = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
+            yield Drift(*place, Kind.FILE_FOREIGN, path, message)
 
 
 def _sha256(lake: Lake, path: str) -> str:

@@ -8,8 +8,8 @@ A partition's files go into its next generation, a folder of its own outside the
 2. The files are written. Nobody sees them: no catalog and no folder of a table names them.
 3. The partitions get a fence: no batch is done in them until 6. What was done since 1 is taken up. From here on a
    compaction can only go on; a batch that finds the fence of one that died finishes it.
-4. What comes along is copied, and `_plan.json` says what the folder was made of.
-5. Catalogs are told, each in one step a table or partition. The record is written.
+4. What comes along is copied, and `_plan.json` lists what the folder was made of.
+5. Catalogs are updated, each in one step a table or partition. The record is written.
 6. The ledger has the new files instead of the old ones, in one transaction, and the fence is gone.
 7. After a time of grace for queries that are under way the old files are removed.
 
@@ -31,8 +31,18 @@ from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import compactions, generations
-from ocsf_lake.ledger.compactions import FENCED, Compactions, Held, Merge, Move, Output, Plan, StaleError
+from ocsf_lake.ledger import generations
+from ocsf_lake.ledger.compactions import (
+    FENCED,
+    Compactions,
+    Merge,
+    Move,
+    Output,
+    PartitionFile,
+    Plan,
+    StaleError,
+    retired,
+)
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout
@@ -92,7 +102,7 @@ class Summary:
         refused: Table -> why it cannot be compacted, or only in part.
         busy: Tables that another worker compacts.
         waiting: Partitions left to the next run, as an export takes files of them.
-        is_dry: Whether it was only said what would be done.
+        is_dry: Whether nothing was done, only reported what would be.
     """
 
     tables: list[Done] = field(default_factory=list)
@@ -126,10 +136,10 @@ def parsed(age: str) -> timedelta:
     Raises:
         ConfigError: It is none.
     """
-    found = _AGE.fullmatch(age)
-    if found is None:
+    match = _AGE.fullmatch(age)
+    if match is None:
         raise ConfigError(f"{age!r} is no age; say 2d for two days, 12h for twelve hours")
-    return timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])})
+    return timedelta(**{"days" if match[2] == "d" else "hours": int(match[1])})
 
 
 def _today() -> datetime:
@@ -146,7 +156,7 @@ def compact(
         settings: The lake; sizes and the time of grace.
         table: Only this one.
         older_than: Only event days that ended so long ago.
-        dry_run: Only say what would be done.
+        dry_run: Only report what would be done.
         clock: Gives the time, with a zone.
 
     Raises:
@@ -168,9 +178,9 @@ def compact(
 
 
 def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: bool) -> None:
-    found = Compactions(lake.ledger.engine)
+    compactions = Compactions(lake.ledger.engine)
     if dry_run:
-        _dry(lake, found, table, before, summary)
+        _dry(lake, compactions, table, before, summary)
         return
     with lake.leases.held(moving.lease(table)) as lease:
         if lease is None:
@@ -178,20 +188,20 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
             return
         done = Done(table)
         try:
-            if (plan := found.open(table)) is not None:
+            if (plan := compactions.open(table)) is not None:
                 if plan.is_remap and plan.state != FENCED:
                     abandon(lake, plan)  # who maps its rows once more begins anew
                 else:
                     _one(lake, plan, lease, done)
-            if not found.partitions(table):
+            if not compactions.partitions(table):
                 return  # nothing to ask the catalogs for
             if (reason := refusal(lake, table)) is not None:
                 summary.refused[table] = reason
                 return
-            for plan in _plans(lake, found, table, before, summary):
+            for plan in _plans(lake, compactions, table, before, summary):
                 lease.check()
                 try:
-                    found.plan(plan)
+                    compactions.plan(plan)
                 except StaleError:
                     summary.waiting += len(plan.moves)
                     continue
@@ -199,7 +209,7 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                 _one(lake, plan, lease, done)
         except (fetched.LakeFileError, ConfigError) as error:
             # Of this table; what is wrong with it does not keep back the others.
-            if (plan := found.open(table)) is not None and plan.state != FENCED:
+            if (plan := compactions.open(table)) is not None and plan.state != FENCED:
                 abandon(lake, plan)
             summary.refused[table] = str(error)
         finally:
@@ -216,10 +226,10 @@ def settle_open(lake: Lake, table: str, lease: Lease) -> None:
             abandon(lake, plan)
 
 
-def _dry(lake: Lake, found: Compactions, table: str, before: datetime, summary: Summary) -> None:
+def _dry(lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary) -> None:
     done = Done(table, bytes_after=None)
-    for plan in _plans(lake, found, table, before, summary):
-        _count(done, plan, found.files(plan.old))
+    for plan in _plans(lake, compactions, table, before, summary):
+        _count(done, plan, compactions.files(plan.old))
     if done.partitions:
         if (reason := refusal(lake, table)) is not None:
             summary.refused[table] = reason
@@ -231,40 +241,41 @@ def refusal(lake: Lake, table: str) -> str | None:
     """Why a table cannot be compacted."""
     from ocsf_lake.upkeep import check
 
-    wanted = definition(table)
+    table_definition = definition(table)
     for catalog in lake.catalog.all:
-        if (reason := catalog.irreplaceable(wanted)) is not None:
+        if (reason := catalog.irreplaceable(table_definition)) is not None:
             return f"{catalog.name}: {reason}"
-        if not check.consistent(found := catalog.check(wanted, check.expected_state(lake))):
+        if not check.consistent(drifts := catalog.check(table_definition, check.expected_state(lake))):
             return (
-                f"{catalog.name} and the ledger do not agree ({found[0].kind}: {found[0].item}); "
+                f"{catalog.name} and the ledger do not agree ({drifts[0].kind}: {drifts[0].item}); "
                 "`ocsf-lake catalog sync` first"
             )
     return None
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
-def _plans(lake: Lake, found: Compactions, table: str, before: datetime, summary: Summary) -> Iterator[Plan]:
+def _plans(lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary) -> Iterator[Plan]:
     """What is to be done, in portions of bounded size."""
     due = [
-        values for values, _, _, last in found.partitions(table)
+        values for values, _, _, last in compactions.partitions(table)
         if _is_over(values.rpartition("/")[2], before) or _is_unknown(values, last, before)
     ]  # fmt: skip
     moves: list[Move] = []
-    held = 0
+    total = 0
     for start in range(0, len(due), MOST_PARTITIONS):
-        for values, (generation, files) in sorted(found.held(table, due[start : start + MOST_PARTITIONS]).items()):
+        some = due[start : start + MOST_PARTITIONS]
+        for values, (generation, files) in sorted(compactions.partition_files(table, some).items()):
             if any(item.is_shipping for item in files):
                 summary.waiting += 1
                 continue
             if (move := planned(table, values, generation + 1, files, lake.settings)) is None:
                 continue
             own = sum(item.file.bytes for item in files)
-            if moves and (len(moves) >= MOST_PARTITIONS or held + own > MOST_BYTES):
+            if moves and (len(moves) >= MOST_PARTITIONS or total + own > MOST_BYTES):
                 yield _plan(table, moves)
-                moves, held = [], 0
+                moves, total = [], 0
             moves.append(move)
-            held += own
+            total += own
     if moves:
         yield _plan(table, moves)
 
@@ -280,17 +291,19 @@ def _is_unknown(values: str, last: str, before: datetime) -> bool:
 
 
 def _plan(table: str, moves: Sequence[Move]) -> Plan:
-    said = json.dumps([table, [[move.values, move.generation, [one.id for one in move.merges]] for move in moves]])
-    return Plan(hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS], table, tuple(moves))
+    text = json.dumps([table, [[move.values, move.generation, [one.id for one in move.merges]] for move in moves]])
+    return Plan(hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS], table, tuple(moves))
 
 
-def planned(table: str, values: str, generation: int, files: Sequence[Held], settings: Settings) -> Move | None:
+def planned(
+    table: str, values: str, generation: int, files: Sequence[PartitionFile], settings: Settings
+) -> Move | None:
     """What to do with one partition; None where it is not worth it.
 
     Files of one source, class and OCSF version are merged; those that an export has sent are not merged with others,
     so that each file is sent or is not. Files that are large enough come along as they are.
     """
-    groups: dict[tuple[object, ...], list[Held]] = {}
+    groups: dict[tuple[object, ...], list[PartitionFile]] = {}
     for item in files:
         if item.file.bytes < settings.compact_file_bytes // 2:
             key = (item.source, item.ocsf_version, item.file.class_uid, item.targets)
@@ -298,8 +311,8 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
     to = generations.folder(layout.Partition(table, tuple(values.split("/"))), generation)
     most = MERGED_FILES * settings.compact_file_bytes
     merges = [
-        found for key in sorted(groups, key=str) for some in _bounded(groups[key], most)
-        if (found := _merge(table, values, to, some, settings)) is not None
+        new for key in sorted(groups, key=str) for some in _bounded(groups[key], most)
+        if (new := _merge(table, values, to, some, settings)) is not None
     ]  # fmt: skip
     merged = {path for one in merges for path in one.inputs}
     copied = {
@@ -312,21 +325,21 @@ def planned(table: str, values: str, generation: int, files: Sequence[Held], set
     return Move(values, generation, tuple(merges), copied)
 
 
-def _bounded(files: Sequence[Held], most: int) -> Iterator[list[Held]]:
+def _bounded(files: Sequence[PartitionFile], most: int) -> Iterator[list[PartitionFile]]:
     """Files in groups of bounded size."""
-    held: list[Held] = []
+    group: list[PartitionFile] = []
     size = 0
     for item in files:
-        if held and size + item.file.bytes > most:
-            yield held
-            held, size = [], 0
-        held.append(item)
+        if group and size + item.file.bytes > most:
+            yield group
+            group, size = [], 0
+        group.append(item)
         size += item.file.bytes
-    if held:
-        yield held
+    if group:
+        yield group
 
 
-def _merge(table: str, values: str, to: str, files: Sequence[Held], settings: Settings) -> Merge | None:
+def _merge(table: str, values: str, to: str, files: Sequence[PartitionFile], settings: Settings) -> Merge | None:
     number = -(-sum(item.file.bytes for item in files) // settings.compact_file_bytes)
     if number >= len(files):
         return None
@@ -334,8 +347,8 @@ def _merge(table: str, values: str, to: str, files: Sequence[Held], settings: Se
     class_uid = first.file.class_uid
     assert class_uid is not None  # events have one
     inputs = {item.file.path: item.file.sha256 for item in sorted(files, key=lambda item: item.file.path)}
-    said = json.dumps([table, values, number, sorted(inputs.items())])
-    merge_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
+    text = json.dumps([table, values, number, sorted(inputs.items())])
+    merge_id = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
     rows = merge.shares(sum(item.file.rows for item in files), number)
     outputs = tuple(
         Output(f"{to}/{layout.file_name(merge_id, part, class_uid)}", share) for part, share in enumerate(rows)
@@ -346,17 +359,17 @@ def _merge(table: str, values: str, to: str, files: Sequence[Held], settings: Se
 # -- one compaction ---------------------------------------------------------------------------------------------------
 def _one(lake: Lake, plan: Plan, lease: Lease, done: Done) -> None:
     """Does a compaction to its end, from where an interrupted one left it."""
-    found = Compactions(lake.ledger.engine)
-    before = found.files(plan.old)
+    compactions = Compactions(lake.ledger.engine)
+    before = compactions.files(plan.old)
     if plan.state != FENCED:
         try:
             plan = _write(lake, plan, lease)
-            plan = found.fence(plan)
+            plan = compactions.fence(plan)
         except StaleError:
             abandon(lake, plan)
             return
         moving.failpoint("fenced", plan.id)
-    before |= found.files(plan.old)
+    before |= compactions.files(plan.old)
     moving.forward(lake, plan, lease)
     _count(done, plan, before)
 
@@ -402,7 +415,7 @@ def put(lake: Lake, output: Output, file: Path) -> Output:
             try:
                 fetched.fetch(lake.store, [(made.path, made.sha256)], Path(name))
             except fetched.LakeFileError:
-                # Of an attempt with another release of Parquet's library, say; nobody has seen it.
+                # Of an attempt with another release of Parquet's library, perhaps; nobody has seen it.
                 lake.store.remove([made.path])
                 lake.store.put_new(made.path, file)
     return made
@@ -419,17 +432,17 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
     """Removes files that were retired long enough ago; those that a snapshot of Iceberg still has stay."""
     before = (moment - timedelta(hours=lake.settings.compact_grace_hours)).isoformat(timespec="milliseconds")
     with lake.ledger.engine.connect() as connection:
-        over = compactions.retired(connection, before)
-    found = Compactions(lake.ledger.engine)
+        over = retired(connection, before)
+    compactions = Compactions(lake.ledger.engine)
     for table, paths in over.items():
-        kept: set[str] = set()
+        in_use: set[str] = set()
         for catalog in lake.catalog.all:
-            kept |= catalog.in_snapshots(table)
-        gone = [path for path in paths if lake.store.uri(path) not in kept]
+            in_use |= catalog.in_snapshots(table)
+        gone = [path for path in paths if lake.store.uri(path) not in in_use]
         with lake.leases.held(moving.lease(table)) as lease:
             if lease is None:
                 continue
-            sizes = found.retired_bytes(gone)
+            sizes = compactions.retired_bytes(gone)
             lake.store.remove(gone)
             moving.failpoint("removed", table)
             for folder in sorted({layout.folder_of(path) for path in gone}):
@@ -437,7 +450,7 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
                     left = lake.store.sizes(folder)
                     if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
                         lake.store.remove([plan_file])
-            found.removed(gone, moment.isoformat(timespec="milliseconds"))
+            compactions.removed(gone, moment.isoformat(timespec="milliseconds"))
         summary.removed += len(gone)
         summary.removed_bytes += sizes
 

@@ -29,7 +29,7 @@ class Summary:
     Args:
         tables: What became of each table that had something to forget.
         left: Catalog -> why its tables are left alone.
-        is_dry: Whether it was only said what would be done.
+        is_dry: Whether nothing was done, only reported what would be.
     """
 
     tables: list[Expired] = field(default_factory=list)
@@ -60,7 +60,7 @@ def expire(
     Args:
         settings: The lake.
         older_than: Their age.
-        dry_run: Only say what would be done.
+        dry_run: Only report what would be done.
         clock: Gives the time, with a zone.
 
     Raises:

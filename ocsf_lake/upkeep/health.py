@@ -1,4 +1,4 @@
-"""Whether a lake is as it should be, told from its ledger: sources that fell silent, records refused, work undone.
+"""Whether a lake is as it should be, judged by its ledger: sources that fell silent, records refused, work undone.
 
 A check finds nothing on a lake that is new: it needs some days of runs to know what is usual.
 """
@@ -23,14 +23,14 @@ from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import ConfigError, nearest
 
 LOOK_BACK = timedelta(days=14)
-"""What is usual is told from so many days."""
+"""What is usual is judged by so many days."""
 RECENT = timedelta(hours=24)
 """Rates are those of batches that were done since."""
 LEAST_GAP = timedelta(minutes=30)
 """A source is never called silent for less."""
 GAP_FACTOR = 1.5
 FEWEST_ARRIVALS = 10
-"""With fewer of them it cannot be told what is usual."""
+"""With fewer of them it is not known what is usual."""
 OPEN_TOO_LONG = timedelta(hours=6)
 
 
@@ -60,16 +60,17 @@ def check(settings: Settings, now: datetime, names: Iterable[str] | None = None)
     Raises:
         ConfigError: There is no check of some name, or the lake cannot be opened.
     """
-    wanted = list(CHECKS) if names is None else list(names)
-    for name in wanted:
+    selected = list(CHECKS) if names is None else list(names)
+    for name in selected:
         if name not in CHECKS:
             raise ConfigError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")
     try:
         with opened(settings, reading=True) as lake:
-            found = [finding for name in wanted for finding in CHECKS[name](lake.ledger, settings, now.astimezone(UTC))]
+            moment = now.astimezone(UTC)
+            alarms = [alarm for name in selected for alarm in CHECKS[name](lake.ledger, settings, moment)]
     except MissingError:
         return []  # nothing was ingested so far
-    return sorted(found, key=lambda finding: (finding.check, finding.source))
+    return sorted(alarms, key=lambda alarm: (alarm.check, alarm.source))
 
 
 def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
@@ -88,8 +89,8 @@ def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
                 yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
             else:
                 hours = int(OPEN_TOO_LONG.total_seconds() // 3600)
-                said = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
-                yield Alarm("failed", source, said)
+                message = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
+                yield Alarm("failed", source, message)
         grouped = objects.where(OBJECTS.c.state == State.FAILED).group_by(OBJECTS.c.source)
         for source, number, reason in connection.execute(grouped):
             yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
@@ -126,14 +127,14 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
         .where(BATCHES.c.planned_at >= _text(now - LOOK_BACK))
         .distinct()
     )
-    found: dict[str, set[datetime]] = {}
+    by_source: dict[str, set[datetime]] = {}
     with ledger.engine.connect() as connection:
         for source, planned_at, partition in connection.execute(query):
             moment = datetime.fromisoformat(planned_at)
             day = partition.rpartition("/")[2]
             if day != layout.UNKNOWN and day >= f"{moment - timedelta(days=1):%Y%m%d}":
-                found.setdefault(source, set()).add(moment.replace(second=0, microsecond=0))
-    return {source: sorted(moments) for source, moments in found.items()}
+                by_source.setdefault(source, set()).add(moment.replace(second=0, microsecond=0))
+    return {source: sorted(moments) for source, moments in by_source.items()}
 
 
 def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Alarm]:

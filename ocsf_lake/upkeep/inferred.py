@@ -1,4 +1,4 @@
-"""What the rows of a lake say of batches, where no record does: see `ocsf_lake.upkeep.rebuild_ledger`."""
+"""Batches inferred from the rows of a lake, where no record has them: see `ocsf_lake.upkeep.rebuild_ledger`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ocsf_mappers.ocsf import tables
 
 
 @dataclass
-class _Found:
+class _Batch:
     source: str = ""
     mapper_version: str = ""
     ocsf_version: str = ""
@@ -48,7 +48,7 @@ def prefixes() -> list[str]:
 
 
 def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
-    """Writes the batches, objects and files that these files of the lake tell of.
+    """Writes the batches, objects and files that these files of the lake are evidence of.
 
     Args:
         connection: An empty ledger.
@@ -56,19 +56,19 @@ def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
         paths: All of them.
 
     Raises:
-        ConfigError: Some are of a table that no source has: what they are made of cannot be told.
+        ConfigError: Some are of a table that no source has: their source is not known.
     """
-    found: dict[str, _Found] = {}
+    batches: dict[str, _Batch] = {}
     placed = list(_placed(paths))
     own = {path.removeprefix(f"{layout.COMPACTED}/") for path in paths if marker.is_ours(path)}
     names = {path.split("/")[1] for path in own if path.startswith(tables.OWN)}
     if lost := sorted(names - {partition.table for _, partition in placed}):
         raise ConfigError(f"table {', '.join(lost)}: {definitions.NO_SOURCE}")
     for path, partition in placed:
-        batch = found.setdefault(layout.batch_of(path), _Found())
+        batch = batches.setdefault(layout.batch_of(path), _Batch())
         _read(store, path, partition, batch)
     # Replays last: they change what the batches before them counted.
-    for batch_id, batch in sorted(found.items(), key=lambda item: (item[1].entries > 0, item[0])):
+    for batch_id, batch in sorted(batches.items(), key=lambda item: (item[1].entries > 0, item[0])):
         _put(connection, batch_id, batch)
 
 
@@ -107,7 +107,7 @@ def _generation(path: str) -> tuple[str, int]:
     return folder, int(generation.removeprefix("g"))
 
 
-def _read(store: Store, path: str, partition: Partition, batch: _Found) -> None:
+def _read(store: Store, path: str, partition: Partition, batch: _Batch) -> None:
     data = store.get(path) or b""
     file = pq.ParquetFile(pa.BufferReader(data))
     name = partition.table
@@ -130,17 +130,17 @@ def _read(store: Store, path: str, partition: Partition, batch: _Found) -> None:
         else:
             batch.entries += len(rows)
             batch.closed.update(_keys(rows.filter(pa.compute.equal(rows["state"], "closed"))))
-    said = hashlib.sha256(data).hexdigest()
-    batch.files.append(FileInfo(path, partition, class_uid, file.metadata.num_rows, len(data), said))
+    digest = hashlib.sha256(data).hexdigest()
+    batch.files.append(FileInfo(path, partition, class_uid, file.metadata.num_rows, len(data), digest))
 
 
 def _source(table: str, product: dict[str, Any]) -> str:
     """The source whose event is of this product, of those that fill the table; "" where none does."""
     names = [name for name, source in registry.sources().items() if table in source.mapper.tables]
     for name in names:
-        known = registry.sources()[name].mapper.product
+        expected = registry.sources()[name].mapper.product
         feature = (product.get("feature") or {}).get("name")
-        if (known.vendor, known.name, known.feature) == (product["vendor_name"], product["name"], feature):
+        if (expected.vendor, expected.name, expected.feature) == (product["vendor_name"], product["name"], feature):
             return name
     return names[0] if names else ""
 
@@ -149,21 +149,21 @@ def _keys(rows: pa.Table) -> list[tuple[str, str]]:
     return list(zip(rows["source_object"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
 
 
-def _put(connection: sa.Connection, batch_id: str, found: _Found) -> None:
+def _put(connection: sa.Connection, batch_id: str, facts: _Batch) -> None:
     at = now()
     outcomes = {}
-    keys = sorted({*found.events, *found.quarantined, *found.closed})
+    keys = sorted({*facts.events, *facts.quarantined, *facts.closed})
     for key in keys:
         outcome = outcomes[ObjectRef(*key, 0)] = Outcome()
         counts = outcome.counts
-        if found.entries:
-            counts.events, counts.quarantined = found.closed[key], -found.closed[key]
+        if facts.entries:
+            counts.events, counts.quarantined = facts.closed[key], -facts.closed[key]
         else:
-            counts.events, counts.quarantined = found.events[key], found.quarantined[key]
+            counts.events, counts.quarantined = facts.events[key], facts.quarantined[key]
             counts.read = counts.events + counts.quarantined
-    result = Result(outcomes, found.files, dict(sorted(found.classes.items())))
-    kind = Kind.REPLAY if found.entries else Kind.INGEST
+    result = Result(outcomes, facts.files, dict(sorted(facts.classes.items())))
+    kind = Kind.REPLAY if facts.entries else Kind.INGEST
     batch = Batch(
-        batch_id, found.source, found.mapper_version, found.ocsf_version, tuple(outcomes), attempts=1, kind=kind
+        batch_id, facts.source, facts.mapper_version, facts.ocsf_version, tuple(outcomes), attempts=1, kind=kind
     )
     put_done(connection, batch, result, at)

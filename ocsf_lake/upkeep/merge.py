@@ -45,7 +45,7 @@ def written(
     """
     schema = registry.table(table).arrow
     groups: dict[str, list[str]] = {}
-    held = 0
+    total = 0
     for path in paths:
         facts = pq.read_metadata(path)
         leaves = {facts.schema.column(number).path for number in range(facts.num_columns)}
@@ -54,10 +54,10 @@ def written(
                 f"files of {table} have columns that this release does not know, which it would lose: "
                 f"{', '.join(strange[:5])}; compact with the version that wrote them"
             )
-        held += facts.num_rows
+        total += facts.num_rows
         groups.setdefault("\n".join(sorted(leaves)), []).append(str(path))
-    if held != sum(rows):
-        raise CountError(f"files of {held:,} rows were to become files of {sum(rows):,}", table=table)
+    if total != sum(rows):
+        raise CountError(f"files of {total:,} rows were to become files of {sum(rows):,}", table=table)
     sizes = ordered.Facts.of(paths)
     target = folder / "merged.parquet"
     with closing(ordered.connect(folder)) as connection:
@@ -65,8 +65,8 @@ def written(
         bounds = ordered.bounds(connection, f"({every})", sizes.bytes, SPAN_BYTES)
         left = ordered.Rows(ordered.spans(connection, f"SELECT * FROM ({every})", bounds), schema, settings)
         for number in rows:
-            if (found := ordered.write(left, target, number, settings, sizes.step(settings))) != number:
-                raise CountError(f"a file of {number:,} rows would have {found:,}", table=table)
+            if (written_rows := ordered.write(left, target, number, settings, sizes.step(settings))) != number:
+                raise CountError(f"a file of {number:,} rows would have {written_rows:,}", table=table)
             yield target
             target.unlink()
         if left.more():
@@ -82,8 +82,8 @@ def _leaves(table: str) -> frozenset[str]:
     """The columns of a table's files, as Parquet names them."""
     sink = pa.BufferOutputStream()
     pq.write_table(registry.table(table).arrow.empty_table(), sink, store_schema=False)
-    found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
-    return frozenset(found.column(number).path for number in range(len(found.names)))
+    schema = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    return frozenset(schema.column(number).path for number in range(len(schema.names)))
 
 
 def shares(rows: int, files: int) -> list[int]:

@@ -125,35 +125,35 @@ def shown(
 
 def texts(lake: Lake, source: str, source_object: str, etag: str) -> dict[int, str]:
     """The texts of an object's entries that were kept whole, by record."""
-    found: dict[int, str] = {}
+    text_by_record: dict[int, str] = {}
     for path in lake.files.paths(QUARANTINE):
         if f"/source={source}/" not in path:
             continue
         with lake.store.fs.open(lake.store.path(path), "rb") as file:
-            kept = pq.read_table(
+            rows = pq.read_table(
                 file, filters=[("source_object", "=", source_object), ("source_etag", "=", etag)],
                 columns=["source_record", "raw"],
             )  # fmt: skip
-        found |= dict(zip(kept["source_record"].to_pylist(), kept["raw"].to_pylist(), strict=True))
-    return found
+        text_by_record |= dict(zip(rows["source_record"].to_pylist(), rows["raw"].to_pylist(), strict=True))
+    return text_by_record
 
 
 def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[Any, ...]] | str:
-    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why none can tell.
+    """What a finished replay read: object, ETag, record, tries before, MD5 and bytes of the text; or why that is lost.
 
     Args:
         lake: The lake.
         source: Of the replay.
         files: The replay's.
     """
-    said = [file.path for file in files if file.partition.table == OUTCOMES]
-    kept = [name for name in lake.files.paths(QUARANTINE) if f"/source={source}/" in name]
-    if not said or any(lake.store.size(name) is None for name in said):
+    outcome_paths = [file.path for file in files if file.partition.table == OUTCOMES]
+    entry_paths = [name for name in lake.files.paths(QUARANTINE) if f"/source={source}/" in name]
+    if not outcome_paths or any(lake.store.size(name) is None for name in outcome_paths):
         return "it is a replay of quarantine, and the file that says of which entries is gone"
-    if not kept or any(lake.store.size(name) is None for name in kept):
+    if not entry_paths or any(lake.store.size(name) is None for name in entry_paths):
         return "it is a replay of quarantine, and files of quarantine are gone or were purged"
     place = lake.store.path if lake.store.is_local else lake.store.uri
-    entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (kept, said))
+    entries, outcomes = (sqltext.texts([place(name) for name in names]) for names in (entry_paths, outcome_paths))
     with duck.connect() as connection:
         if not lake.store.is_local:
             connection.register_filesystem(lake.store.fs)
@@ -206,12 +206,12 @@ def purgeable(
         if paths
         else ()
     )
-    found = []
+    purges = []
     for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, QUARANTINE):
         number = still_open.get(path.rpartition("/")[2], 0)
         if done_at < limit and not (closed and number):
-            found.append(Purge(path, source, batch_id, rows, number))
-    return found
+            purges.append(Purge(path, source, batch_id, rows, number))
+    return purges
 
 
 def purge(lake: Lake, files: Sequence[Purge]) -> None:
@@ -233,9 +233,9 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
     replays.plan_purge(lake.ledger, [asdict(file) for file in files])
     for batch_id in sorted({file.batch_id for file in files}):
         gone = {file.path for file in files if file.batch_id == batch_id}
-        kept = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
+        rest = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
         lease.check()
-        lake.catalog.register(batch_id, kept)
+        lake.catalog.register(batch_id, rest)
     paths = [file.path for file in files]
     records.write_rows(
         lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths

@@ -1,6 +1,6 @@
-"""Lost files of finished batches, made again from what they were made of.
+"""Lost files of finished batches, rebuilt from what they were made of.
 
-A batch is mapped once more, into a folder aside. What comes out is held against the ledger, and only what is lost is
+A batch is mapped once more, into a folder aside. What comes out is compared with the ledger, and only what is lost is
 put back. Counts, the loss meter and what was purged stay as they are: the batch is finished all the while.
 """
 
@@ -52,10 +52,10 @@ def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
     try:
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
             aside = Store(folder)
-            known = {file.path: file for file in lake.ledger.files_of(batch_id)}
-            if not lost <= known.keys():
+            file_by_path = {file.path: file for file in lake.ledger.files_of(batch_id)}
+            if not lost <= file_by_path.keys():
                 return UNKNOWN
-            made = _made(lake, batch_id, [known[path] for path in sorted(lost)], aside)
+            made = _made(lake, batch_id, [file_by_path[path] for path in sorted(lost)], aside)
             if isinstance(made, str):
                 return made
             _put(lake, batch_id, made, aside)
@@ -66,12 +66,12 @@ def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
 
 
 def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> list[tuple[FileInfo, FileInfo]] | str:
-    """Makes files of a batch again, aside; each, and what was made."""
+    """Rebuilds files of a batch, aside; each with the one that was made for it."""
     done = lake.ledger.batch(batch_id, done=True)
     remapped = done if done is not None and done.mapper_version.startswith(f"{REMAPPED} ") else None
     if (merged := Compactions(lake.ledger.engine).merge(batch_id)) is not None:
         made = _merged(lake, merged, aside) if remapped is None else _remapped(lake, remapped, merged, aside)
-        return made if isinstance(made, str) else _found(lake, batch_id, lost, made)
+        return made if isinstance(made, str) else _matched(lake, batch_id, lost, made)
     if remapped is not None:
         return "its events were mapped once more beside those of another class, and cannot be made again alone"
     # Earlier versions wrote files for each part of a batch.
@@ -79,19 +79,19 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
         made = _mapped(lake, batch_id, aside, parts_alone)
         if isinstance(made, str):
             return made
-        found = _found(lake, batch_id, lost, made)
-        if not isinstance(found, str):
-            return found
+        pairs = _matched(lake, batch_id, lost, made)
+        if not isinstance(pairs, str):
+            return pairs
         aside.remove(file.path for file in made)
     return OTHERWISE
 
 
-def _found(
+def _matched(
     lake: Lake, batch_id: str, lost: Sequence[FileInfo], made: Sequence[FileInfo]
 ) -> list[tuple[FileInfo, FileInfo]] | str:
     """The lost files among those that were made; a reason where these are others than the batch wrote."""
     by_key = {_key(file): file for file in made}
-    exact = all((found := by_key.get(_key(file))) is not None and found.sha256 == file.sha256 for file in lost)
+    exact = all((rebuilt := by_key.get(_key(file))) is not None and rebuilt.sha256 == file.sha256 for file in lost)
     if not exact:
         written = [*lake.ledger.files_of(batch_id), *Compactions(lake.ledger.engine).written(batch_id)]
         if not _is_same(written, made):
@@ -106,14 +106,14 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
         return UNKNOWN
     if fingerprint(fields.mapper(done.source, lake.settings), done.ocsf_version) != done.mapper_version:
         return "its mapper has changed since, so its files cannot be made as they were"
-    whose = routed.whose(lake.ledger, batch_id)
-    of = (lake.ledger.batch(whose, done=True) if whose is not None else None) or done
+    container = routed.containing_batch(lake.ledger, batch_id)
+    of = (lake.ledger.batch(container, done=True) if container is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
         result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
     if isinstance(result, str):
         return result
-    found = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
-    return found[0] if found else OTHERWISE
+    matching = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
+    return matching[0] if matching else OTHERWISE
 
 
 def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
@@ -140,11 +140,11 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
     for path, (batch_id, file) in merged.inputs.items():
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
             try:
-                (here,) = fetched.fetch(lake.store, [(path, file.sha256)], Path(folder))
+                (local,) = fetched.fetch(lake.store, [(path, file.sha256)], Path(folder))
             except LakeFileError:
                 gone.setdefault(batch_id, []).append(file)
                 continue
-            aside.put_new(path, here.resolve())
+            aside.put_new(path, local.resolve())
             inputs[path] = file.sha256
     for batch_id in in_order(lake, gone.keys()):  # duplicates of an earlier one's events are found in what is aside
         made = _made(lake, batch_id, gone[batch_id], aside)
@@ -156,16 +156,16 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
         rows = [file.rows for file in merged.outputs]
         table = merged.outputs[0].partition.table
         written = merge.written(paths, table, rows, lake.settings, Path(folder))
-        found = []
+        rebuilt = []
         for output, made_file in zip(merged.outputs, written, strict=True):
-            found.append(replace(output, bytes=made_file.stat().st_size, sha256=fetched.sha256(made_file)))
+            rebuilt.append(replace(output, bytes=made_file.stat().st_size, sha256=fetched.sha256(made_file)))
             aside.put_new(output.path, made_file)
-    return found
+    return rebuilt
 
 
 def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[FileInfo] | str:
     """Makes the files of records that were mapped once more again: from all objects of the batches they came from."""
-    known = Compactions(lake.ledger.engine)
+    compactions = Compactions(lake.ledger.engine)
     refs: dict[tuple[str, str], ObjectRef] = {}
     waiting = [batch for batch, _ in merged.inputs.values()]
     seen: set[str] = set()
@@ -173,9 +173,11 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         if (current := waiting.pop()) in seen:
             continue
         seen.add(current)
-        if (inner := known.merge(current)) is not None:
+        if (inner := compactions.merge(current)) is not None:
             waiting += [batch for batch, _ in inner.inputs.values()]
-        elif (batch := lake.ledger.batch(routed.whose(lake.ledger, current) or current, done=True)) is not None:
+            continue
+        container = routed.containing_batch(lake.ledger, current) or current
+        if (batch := lake.ledger.batch(container, done=True)) is not None:
             refs |= {ref.key: ref for ref in batch.members}
     engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
     if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":
@@ -198,8 +200,8 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
     """Batches as they were done, replays after all others: each is made of what the earlier ones left."""
     with lake.ledger.engine.connect() as connection:
         query = sa.select(BATCHES.c.id, BATCHES.c.kind == Kind.REPLAY, BATCHES.c.done_at)
-        known = {batch_id: (replayed, done_at or "") for batch_id, replayed, done_at in connection.execute(query)}
-    return sorted(ids, key=lambda batch_id: (*known.get(batch_id, (False, "")), batch_id))
+        order = {batch_id: (replayed, done_at or "") for batch_id, replayed, done_at in connection.execute(query)}
+    return sorted(ids, key=lambda batch_id: (*order.get(batch_id, (False, "")), batch_id))
 
 
 def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
@@ -219,6 +221,6 @@ def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], a
 
 def _is_same(files: Sequence[FileInfo], made: Sequence[FileInfo]) -> bool:
     """Whether the same files have as many rows each; files of quarantine may have been purged."""
-    known = {(*_key(file), file.rows) for file in files}
-    found = {(*_key(file), file.rows): file.partition.table for file in made}
-    return known <= found.keys() and all(found[item] == QUARANTINE for item in found.keys() - known)
+    expected = {(*_key(file), file.rows) for file in files}
+    tables = {(*_key(file), file.rows): file.partition.table for file in made}
+    return expected <= tables.keys() and all(tables[item] == QUARANTINE for item in tables.keys() - expected)

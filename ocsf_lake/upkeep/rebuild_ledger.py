@@ -1,12 +1,12 @@
-"""A ledger that is lost, made again from the lake: from the batches' records, and where there are none from the rows.
+"""A ledger that is lost, rebuilt from the lake: from the batches' records, and where there are none from the rows.
 
 With records the new ledger is the old one: batches that were done, their objects, files and counts, the loss meter,
 duplicates, replays, purges and exports. Not in it are batches that were planned and not done, and objects that were
 looked at and went into no batch: the next run looks at them again.
 
-A lake of a version that wrote no records has its rows alone. They say what was read and what became of it; objects that
-gave neither events nor quarantine are not known, and are read again, which adds nothing; what was dropped counts as not
-read. Of a batch that died halfway nobody can tell there that it did.
+A lake of a version that wrote no records has its rows alone. They show what was read and what became of it; objects
+that gave neither events nor quarantine are not known, and are read again, which adds nothing; what was dropped counts
+as not read. A batch that died halfway is not recognized there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Summary:
         files: Files of the lake that they wrote.
         events: Events in those.
         quarantined: Records in quarantine.
-        exact: Whether records said so; else it was told from the rows.
+        exact: Whether it is from records; else it was inferred from the rows.
         missing: Files that batches wrote and that are gone.
         unknown: Files that no batch wrote to its end.
     """
@@ -62,7 +62,7 @@ class Summary:
 
 
 def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
-    """Makes the ledger of the settings from the lake's files, and tells the lake that it belongs to it.
+    """Makes the ledger of the settings from the lake's files, and notes in the lake that it belongs to it.
 
     All in one transaction: a rebuild that dies leaves what was there, and is run again.
 
@@ -76,8 +76,8 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
         RetriableError: The store or the database does not answer.
     """
     with bare(settings) as (store, ledger, place):
-        said = marker.read(store)
-        if said is None and not marker.holds_files(store):
+        content = marker.read(store)
+        if content is None and not marker.holds_files(store):
             raise ConfigError(f"there is no lake at {settings.lake!r}: nothing to make a ledger from")
         with ledger.engine.begin() as connection:
             lock(connection, "plan")
@@ -88,38 +88,38 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 )
             for table in METADATA.tables.values():
                 connection.execute(sa.delete(table))
-            summary = _fill(connection, store, said is not None)
+            summary = _fill(connection, store, content is not None)
             if settings.ledger_url is not None:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
-            if said is None:
+            if content is None:
                 records.checkpoint(connection, store)
-            # Before the transaction ends: a ledger that no lake names is made again, a lake without one reads twice.
+            # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
     return summary
 
 
 def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
     summary = Summary(exact=recorded)
-    there = {name for prefix in inferred.prefixes() for name in store.sizes(prefix)}
+    stored = {name for prefix in inferred.prefixes() for name in store.sizes(prefix)}
     number = 0
     if recorded:
         _put_checkpoint(connection, store)
-        found = list(records.read_all(store))
-        number = max((record.number for record in found), default=0)
+        all_records = list(records.read_all(store))
+        number = max((record.number for record in all_records), default=0)
         # As they ended, so that counts, and who saw something first, come out as they were.
-        last = {record.batch.id: record for record in found if record.batch is not None}
+        last = {record.batch.id: record for record in all_records if record.batch is not None}
         for record in sorted(last.values(), key=lambda record: (record.at, record.number)):
             _put_batch(connection, record)
-        for record in found:
+        for record in all_records:
             _put_rows(connection, record)
     else:
-        inferred.put(connection, store, sorted(there))
+        inferred.put(connection, store, sorted(stored))
     marker.set_last_number(connection, number)
     _count(connection, summary)
-    held = set(connection.scalars(sa.select(FILES.c.path)))
-    there = {path for path in there if not path.endswith(f"/{layout.PLAN}")}
+    registered = set(connection.scalars(sa.select(FILES.c.path)))
+    stored = {path for path in stored if not path.endswith(f"/{layout.PLAN}")}
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
-    summary.unknown, summary.missing = sorted(there - held - retired), sorted(held - there)
+    summary.unknown, summary.missing = sorted(stored - registered - retired), sorted(registered - stored)
     return summary
 
 
@@ -131,11 +131,11 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
     put_done(connection, batch, result, facts.done_at, facts.worker)
     duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
-    for one, found in result.routed:
-        routed.put(connection, batch, one, found, facts.done_at)
+    for one, routed_result in result.routed:
+        routed.put(connection, batch, one, routed_result, facts.done_at)
         connection.execute(sa.insert(ROUTED), {"batch_id": one.id, "of_batch": batch.id})
         policy, key = facts.routed[one.source]
-        duplicates.note(connection, one, duplicates.Policy(policy), found, key)
+        duplicates.note(connection, one, duplicates.Policy(policy), routed_result, key)
 
 
 def _put_rows(connection: sa.Connection, record: Record) -> None:

@@ -33,7 +33,7 @@ from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import Compactions, Held, Merge, Move, Output, Plan, StaleError
+from ocsf_lake.ledger.compactions import Compactions, Merge, Move, Output, PartitionFile, Plan, StaleError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
@@ -50,8 +50,8 @@ from ocsf_mappers.errors import OcsfMappersError, ReadError
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-Wanted = Mapping[tuple[str, str], Numbers | None]
-"""URI and ETag of an object -> numbers of its records, sorted; None for all that come out where they are wanted."""
+NumbersByObject = Mapping[tuple[str, str], Numbers | None]
+"""URI and ETag of an object -> numbers of its records, sorted; None for all that come out in the partition."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Summary:
         current: Partitions whose rows are today's mapper's already.
         refused: Partition, as table and values -> why it stays as it was.
         busy: Tables that another worker compacts or rewrites.
-        is_dry: Whether it was only said what would be done.
+        is_dry: Whether nothing was done, only reported what would be.
     """
 
     partitions: int = 0
@@ -129,7 +129,7 @@ def remap(
     Args:
         settings: The lake; the OCSF version that events get.
         chosen: The source and the days.
-        dry_run: Only say what would be done; raw objects are read all the same.
+        dry_run: Only report what would be done; raw objects are read all the same.
         progress: Called after each partition.
 
     Raises:
@@ -172,8 +172,8 @@ class _Work:
     def partition(self, table: str, values: str, summary: Summary) -> None:
         """Rewrites one partition, where it has rows of another version of the mapper."""
         self.lease.check()
-        found = Compactions(self.lake.ledger.engine)
-        generation, files = found.held(table, [values])[values]
+        compactions = Compactions(self.lake.ledger.engine)
+        generation, files = compactions.partition_files(table, [values])[values]
         partition = Partition(table, tuple(values.split("/")))
         with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
             folder = Path(name)
@@ -183,7 +183,7 @@ class _Work:
                     summary.current += any(item.source == self.chosen.source for item in files)
                     return
                 if not self.dry_run:
-                    self._write(found, partition, generation + 1, files, merges, made)
+                    self._write(compactions, partition, generation + 1, files, merges, made)
             except (RefusedError, StaleError, fetched.LakeFileError) as error:
                 summary.refused[f"{table}/{values}"] = str(error)
                 return
@@ -191,7 +191,7 @@ class _Work:
         summary.rows += sum(output.rows for one in merges for output in one.outputs)
 
     def _write(
-        self, found: Compactions, partition: Partition, generation: int, files: Sequence[Held],
+        self, compactions: Compactions, partition: Partition, generation: int, files: Sequence[PartitionFile],
         merges: Sequence[Merge], made: Mapping[str, Path],
     ) -> None:  # fmt: skip
         to = generations.folder(partition, generation)
@@ -199,16 +199,16 @@ class _Work:
         paths = [item.file.path for item in files if item.file.path not in inputs]
         copied = {path: f"{to}/{path.rpartition('/')[2]}" for path in paths}
         move = Move("/".join(partition.values), generation, tuple(merges), copied)
-        said = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
-        plan = Plan(hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS], partition.table, (move,))
-        found.plan(plan)
+        text = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
+        plan = Plan(hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS], partition.table, (move,))
+        compactions.plan(plan)
         moving.failpoint("planned", plan.id)
         try:
             for output in (output for one in merges for output in one.outputs):
                 self.lease.check()
                 compact.put(self.lake, output, made[output.path])
                 moving.failpoint("merged", plan.id)
-            plan = found.fence(plan)
+            plan = compactions.fence(plan)
         except StaleError:
             compact.abandon(self.lake, plan)
             raise
@@ -217,12 +217,12 @@ class _Work:
 
     # -- new files ----------------------------------------------------------------------------------------------------
     def _merges(
-        self, partition: Partition, generation: int, files: Sequence[Held], folder: Path
+        self, partition: Partition, generation: int, files: Sequence[PartitionFile], folder: Path
     ) -> tuple[list[Merge], dict[str, Path]]:
         """The files that take the place of the partition's, on this machine's disk; none where all rows are current."""
         merges: list[Merge] = []
         made: dict[str, Path] = {}
-        groups: dict[tuple[str, ...], list[Held]] = {}
+        groups: dict[tuple[str, ...], list[PartitionFile]] = {}
         for item in files:
             if item.source == self.chosen.source:
                 if item.is_shipping:
@@ -231,68 +231,71 @@ class _Work:
         for number, (targets, some) in enumerate(sorted(groups.items())):
             own = folder / str(number)
             own.mkdir()
-            found = self._group(partition, generation, targets, some, own)
-            for one, paths in found:
+            new_merges = self._group(partition, generation, targets, some, own)
+            for one, paths in new_merges:
                 merges.append(one)
                 made |= {output.path: path for output, path in zip(one.outputs, paths, strict=True)}
         return merges, made
 
     def _group(
-        self, partition: Partition, generation: int, targets: tuple[str, ...], files: Sequence[Held], folder: Path
-    ) -> Iterator[tuple[Merge, list[Path]]]:
+        self, partition: Partition, generation: int, targets: tuple[str, ...], files: Sequence[PartitionFile],
+        folder: Path,
+    ) -> Iterator[tuple[Merge, list[Path]]]:  # fmt: skip
         inputs = {item.file.path: item.file.sha256 for item in sorted(files, key=lambda item: item.file.path)}
         (folder / "old").mkdir()
         paths = fetched.fetch(self.lake.store, list(inputs.items()), folder / "old")
-        wanted, is_current = _rows_of(paths, self.engine.fingerprint)
+        numbers_by_object, is_current = _rows_of(paths, self.engine.fingerprint)
         if is_current:
             return
-        mapped = self.mapped(partition, wanted, folder / "new")
+        mapped = self.mapped(partition, numbers_by_object, folder / "new")
         to = generations.folder(partition, generation)
         all_inputs = sorted(inputs.items())
         for class_uid, (rows, own) in sorted(mapped.items()):
-            said = ["remap", partition.table, partition.values, self.engine.fingerprint, class_uid, all_inputs]
-            merge_id = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:ID_DIGITS]
+            identity = ["remap", partition.table, partition.values, self.engine.fingerprint, class_uid, all_inputs]
+            merge_id = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:ID_DIGITS]
             size = sum(path.stat().st_size for path in own)
             shares = merge.shares(rows, -(-size // self.lake.settings.compact_file_bytes))
-            outputs, kept = [], []
+            outputs, renamed = [], []
             (sorting := folder / f"class-{class_uid}").mkdir()
             written = merge.written(own, partition.table, shares, self.lake.settings, sorting)
             for part, (share, file) in enumerate(zip(shares, written, strict=True)):
                 path = f"{to}/{layout.file_name(merge_id, part, class_uid)}"
-                kept.append(file.rename(folder / f"{class_uid}-{part}.parquet"))
-                outputs.append(Output(path, share, kept[-1].stat().st_size, fetched.sha256(kept[-1])))
+                renamed.append(file.rename(folder / f"{class_uid}-{part}.parquet"))
+                outputs.append(Output(path, share, renamed[-1].stat().st_size, fetched.sha256(renamed[-1])))
                 file.touch()  # who wrote it removes it
             one = Merge(
                 merge_id, self.chosen.source, self.engine.version, class_uid, targets, inputs, tuple(outputs),
                 self.engine.fingerprint,
             )  # fmt: skip
             inputs = {}  # of several classes, the first one has what all were made of
-            yield one, kept
+            yield one, renamed
 
-    def mapped(self, partition: Partition, wanted: Wanted, folder: Path) -> dict[int, tuple[int, list[Path]]]:
+    def mapped(
+        self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path
+    ) -> dict[int, tuple[int, list[Path]]]:
         """Maps records once more into files, by class: their rows and paths.
 
         Raises:
             RefusedError: An object is not to be had as it was, or a record does not come out where it was.
         """
         settings = self.lake.settings
-        refs = [self._ref(uri, etag) for uri, etag in sorted(wanted)]
+        refs = [self._ref(uri, etag) for uri, etag in sorted(numbers_by_object)]
         reading = Source(self.engine.mapper, settings, refs)
         router = Router(self.engine, engines.of_settings(self.engine.version, settings))
         writer = Writer(settings, "remapped")
         folder.mkdir()
-        found: dict[int, tuple[int, list[Path]]] = {}
+        by_class: dict[int, tuple[int, list[Path]]] = {}
 
         def end_files() -> None:
             for file, data in writer.ended(lambda _: "."):
                 assert file.class_uid is not None
                 path = folder / file.path.rpartition("/")[2]
                 path.write_bytes(data)
-                rows, paths = found.get(file.class_uid, (0, []))
-                found[file.class_uid] = (rows + file.rows, [*paths, path])
+                rows, paths = by_class.get(file.class_uid, (0, []))
+                by_class[file.class_uid] = (rows + file.rows, [*paths, path])
 
         for ref in refs:
-            numbers = wanted[ref.uri, ref.etag]
+            numbers = numbers_by_object[ref.uri, ref.etag]
             seen: list[Numbers] = []
             reasons: dict[int, str] = {}
             try:
@@ -314,11 +317,11 @@ class _Work:
                 why = reasons.get(int(lost[0]), "the mapper makes no event of it")
                 raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
         end_files()
-        known = [numbers for numbers in wanted.values() if numbers is not None]
-        before, after = sum(map(len, known)), sum(rows for rows, _ in found.values())
-        if before != after and len(known) == len(wanted):
+        exact = [numbers for numbers in numbers_by_object.values() if numbers is not None]
+        before, after = sum(map(len, exact)), sum(rows for rows, _ in by_class.values())
+        if before != after and len(exact) == len(numbers_by_object):
             raise RefusedError(f"{before:,} records would become {after:,} events")
-        return found
+        return by_class
 
     def _add(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> None:
         for place, class_uid, rows in parquet.split(events):
@@ -346,9 +349,9 @@ class _Work:
         return replace(ref, uri=uri)
 
 
-def _rows_of(paths: Sequence[Path], version: str) -> tuple[Wanted, bool]:
+def _rows_of(paths: Sequence[Path], version: str) -> tuple[NumbersByObject, bool]:
     """Where the rows of files come from, and whether all are of this version of the mapper."""
-    found: dict[tuple[str, str], list[Numbers]] = {}
+    parts_by_object: dict[tuple[str, str], list[Numbers]] = {}
     is_current = True
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(columns=list(ROWS_OF)):
@@ -358,14 +361,14 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[Wanted, bool]:
             lists = grouped["source_record_list"].combine_chunks()
             for number, row in enumerate(grouped.select(list(ROWS_OF[:2])).to_pylist()):
                 key = (row["source_object"], row["source_etag"])
-                found.setdefault(key, []).append(lists[number].values.to_numpy())
-    return {key: np.unique(np.concatenate(parts)) for key, parts in found.items()}, is_current
+                parts_by_object.setdefault(key, []).append(lists[number].values.to_numpy())
+    return {key: np.unique(np.concatenate(parts)) for key, parts in parts_by_object.items()}, is_current
 
 
 def rebuild_files(
     lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store
 ) -> list[FileInfo]:
-    """Lost files of partitions that were mapped once more, made again from all raw objects whose records they may have.
+    """Lost files of partitions that were mapped once more, rebuilt from all raw objects whose records they may have.
 
     Args:
         lake: The lake.
@@ -385,16 +388,16 @@ def rebuild_files(
         folder = Path(name)
         made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")
         rows, paths = made.get(class_uid, (0, []))
-        if rows != (wanted := sum(file.rows for file in outputs)):
-            raise RefusedError(f"{rows:,} events come out, and there were {wanted:,}")
+        if rows != (expected := sum(file.rows for file in outputs)):
+            raise RefusedError(f"{rows:,} events come out, and there were {expected:,}")
         (folder / "sorted").mkdir()
         shares = [file.rows for file in outputs]
-        found = []
+        rebuilt = []
         written = merge.written(paths, partition.table, shares, lake.settings, folder / "sorted")
         for output, file in zip(outputs, written, strict=True):
-            found.append(replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file)))
+            rebuilt.append(replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file)))
             aside.put_new(output.path, file)
-        return found
+        return rebuilt
 
 
 def _only(rows: pa.Table, numbers: Numbers | None) -> pa.Table:

@@ -1,10 +1,10 @@
 """Records in quarantine mapped again, after a mapper or a reader was mended.
 
 A replay is a batch of its own: it reads open entries, writes their events under its own id, and beside them a file that
-says of each entry whether it is closed or why it stays open. One registration makes both visible, so an event and its
+has for each entry whether it is closed or why it stays open. One registration makes both visible, so an event and its
 open entry are never seen together. A replay that was interrupted is taken back whole and done anew.
 
-It becomes part of the lake as any batch does, see `ocsf_lake.ingest.batch.complete`. What the ledger says of a replay
+It becomes part of the lake as any batch does, see `ocsf_lake.ingest.batch.complete`. What the ledger has of a replay
 is not enough to go on with it: entries are chosen anew. So what was not finished is taken back first.
 """
 
@@ -105,8 +105,8 @@ def replay(
     if source:
         registry.load(source)
     with opened(settings) as lake:
-        held = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
-    for name in sorted(held & {source} if source else held):
+        sources = {partition.values[0] for partition in lake.files.partitions(QUARANTINE)}
+    for name in sorted(sources & {source} if source else sources):
         engine = engines.engine(fields.mapper(name, settings), settings.ocsf_version)
         with opened(settings) as lake, replays.held(lake.leases, name) as lease:
             if lease is None:
@@ -122,7 +122,7 @@ def replay(
 def rebuild_files(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, *, parts_alone: bool = False
 ) -> Result | str:
-    """Writes the files of a finished replay elsewhere, from what it says of its entries; gives the reason if it cannot.
+    """Writes the files of a finished replay elsewhere, from its entries' outcomes; gives the reason if it cannot.
 
     Args:
         lake: The lake.
@@ -132,20 +132,20 @@ def rebuild_files(
         store: Where to write.
         parts_alone: See `Work`.
     """
-    found = quarantine.replayed(lake, batch.source, lake.ledger.files_of(batch.id))
-    if isinstance(found, str):
-        return found
-    entries = [Entry(*row) for row in found]
+    rows = quarantine.replayed(lake, batch.source, lake.ledger.files_of(batch.id))
+    if isinstance(rows, str):
+        return rows
+    entries = [Entry(*row) for row in rows]
     batch = replace(batch, members=_members(lake, entries))
     return _made(lake, batch, engine, lease, store, entries, Counter(), parts_alone)
 
 
 def _groups(
-    settings: Settings, source: str, wanted: tuple[str, str | None, bool], version: str, summary: Summary
+    settings: Settings, source: str, filters: tuple[str, str | None, bool], version: str, summary: Summary
 ) -> Iterator[list[Entry]]:
     """The entries to replay, in order, the entries of an object together."""
-    part, reason, again = wanted
-    given = {"source": source, "part": part, "reason": reason}
+    part, reason, again = filters
+    parameters = {"source": source, "part": part, "reason": reason}
     chosen = (
         "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
     )
@@ -154,32 +154,32 @@ def _groups(
         counts = connection.execute(
             f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
             f"FROM quarantine WHERE {chosen} AND $version <> ''",
-            {**given, "version": version},
+            {**parameters, "version": version},
         ).fetchall()
         summary.damage += counts[0][0]
         summary.untried += counts[0][1]
         rows = connection.execute(
             "SELECT source_object, source_etag, source_record, tries, md5(raw), strlen(raw) FROM quarantine "
             f"WHERE {chosen} AND raw <> '' AND {fresh} AND $version <> '' ORDER BY ALL",
-            {**given, "version": version},
+            {**parameters, "version": version},
         )
-        held: list[Entry] = []
+        group: list[Entry] = []
         names: set[tuple[str, str]] = set()
-        while found := rows.fetchmany(10_000):
-            for entry in (Entry(*row) for row in found):
+        while page := rows.fetchmany(10_000):
+            for entry in (Entry(*row) for row in page):
                 key = (entry.object, entry.etag)
-                if held and key not in names and (len(held) >= ENTRIES or len(names) >= OBJECTS):
-                    yield held
-                    held, names = [], set()
-                held.append(entry)
+                if group and key not in names and (len(group) >= ENTRIES or len(names) >= OBJECTS):
+                    yield group
+                    group, names = [], set()
+                group.append(entry)
                 names.add(key)
-        if held:
-            yield held
+        if group:
+            yield group
 
 
 def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, summary: Summary) -> None:
-    said = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
-    batch_id = hashlib.sha256(said.encode()).hexdigest()[:ID_DIGITS]
+    text = json.dumps(["replay", engine.fingerprint, [[e.object, e.etag, e.record, e.tries] for e in entries]])
+    batch_id = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
     source, version = engine.mapper.name, engine.fingerprint
     batch = Batch(batch_id, source, version, engine.version, _members(lake, entries), kind=Kind.REPLAY)
     lease.check()
@@ -250,7 +250,7 @@ class _Replay(Attempt):
         super().write(prepared)
 
     def end(self) -> None:
-        """Says why entries that are left stay open, and counts what left quarantine instead of what was read."""
+        """Notes why entries that are left stay open, and counts what left quarantine instead of what was read."""
         failed = {ref.key: outcome.reason for ref, outcome in self.result.outcomes.items()}
         rest = {key: self.open.get(key) or failed.get(key[:2]) or MISSING for key in self.waiting}
         self.add(self._outcomes(rest))
@@ -268,8 +268,8 @@ class _Replay(Attempt):
         closed, number = -self.result.counts.quarantined, sum(map(len, self.by_object.values()))
         rows = sum(file.rows for file in self.result.all_files if file.class_uid is not None)
         if rows != closed or closed + self.reasons.total() != number:
-            said = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
-            raise CountError(f"{number} entries were replayed and {said}", batch=self.batch.id)
+            outcome = f"{closed} closed with {rows} events, {self.reasons.total()} refused again"
+            raise CountError(f"{number} entries were replayed and {outcome}", batch=self.batch.id)
 
     def _outcomes(self, ended: Mapping[_Key, str | None]) -> list[Slice]:
         rows = [
@@ -281,29 +281,29 @@ class _Replay(Attempt):
     # -- the records --------------------------------------------------------------------------------------------------
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The entries' records as the object has them, or as quarantine has them where the object is gone."""
-        wanted = {entry.record: entry for entry in self.by_object[ref.key]}
+        entries = {entry.record: entry for entry in self.by_object[ref.key]}
         try:
             # All of them before the first is given: an object that fails halfway must not be replayed in part.
-            held = [
+            pieces = [
                 replace(piece, chunk=chunk)
                 for piece in super().pieces(ref)
-                if (chunk := self._chosen(piece.chunk, ref, wanted)).read
+                if (chunk := self._chosen(piece.chunk, ref, entries)).read
             ]
         except (ObjectError, SetAsideError):
-            held = list(self._from_text(ref, wanted))
-        yield from held
+            pieces = list(self._from_text(ref, entries))
+        yield from pieces
 
-    def _chosen(self, chunk: Chunk, ref: ObjectRef, wanted: dict[int, Entry]) -> Chunk:
-        """The records that are wanted and still have the text they had."""
-        numbers = pa.array(sorted(wanted), pa.int64())
+    def _chosen(self, chunk: Chunk, ref: ObjectRef, entries: dict[int, Entry]) -> Chunk:
+        """The records of these entries that still have the text they had."""
+        numbers = pa.array(sorted(entries), pa.int64())
         chunk = replace(chunk, records=chunk.records.filter(pc.is_in(chunk.records["_record"], numbers)), dropped={})
         keep = []
         texts = self.engine.texts(chunk)
         for number, text in zip(chunk.records["_record"].to_pylist(), texts, strict=True):
-            keep.append(same := _same(wanted[number], text) or _same(wanted[number], self._former(text)))
+            keep.append(same := _same(entries[number], text) or _same(entries[number], self._former(text)))
             if not same:
                 self.open[ref.uri, ref.etag, number] = OTHERWISE
-        bad = [item for item in chunk.bad if item.record in wanted]
+        bad = [item for item in chunk.bad if item.record in entries]
         return replace(chunk, records=chunk.records.filter(pa.array(keep, pa.bool_())), bad=bad)
 
     def _former(self, text: str) -> str:
@@ -312,11 +312,11 @@ class _Replay(Attempt):
         reader = next(readers, None)
         return text if reader is None else reader.former_text(text)
 
-    def _from_text(self, ref: ObjectRef, wanted: dict[int, Entry]) -> Iterator[Piece]:
+    def _from_text(self, ref: ObjectRef, entries: dict[int, Entry]) -> Iterator[Piece]:
         reader = next((reader for reader in self.engine.mapper.readers if isinstance(reader, JsonRecords)), None)
         raw_object = discovery.raw_object(ref.uri, ref.etag)
         rows = quarantine.texts(self.lake, self.batch.source, ref.uri, ref.etag) if reader else {}
-        for number, entry in wanted.items():
+        for number, entry in entries.items():
             text = rows.get(number)
             if reader is None or text is None or (entry.bytes >= KEPT_BYTES and not _is_json(text)):
                 self.open[ref.uri, ref.etag, number] = GONE

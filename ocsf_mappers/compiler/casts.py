@@ -22,14 +22,14 @@ def checked(kind: str, text: str, limits: tuple[int, int] | None) -> str | None:
     """The same cast for what stays text for now: of a number the text itself, for so would the number be written."""
     match kind:
         case "integer_t":
-            return _number(text, "INTEGER", limits, given=text)
+            return _number(text, "INTEGER", limits, result=text)
         case "long_t":
-            return _number(text, "BIGINT", limits, given=text)
+            return _number(text, "BIGINT", limits, result=text)
         case _:
             return cast(kind, text, limits)
 
 
-def _number(text: str, kind: str, limits: tuple[int, int] | None, given: str | None = None) -> str:
+def _number(text: str, kind: str, limits: tuple[int, int] | None, result: str | None = None) -> str:
     number = f"try_cast({text} AS {kind})"
     within = f" AND {number} BETWEEN {limits[0]} AND {limits[1]}" if limits else ""
-    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {given or number} END"
+    return f"CASE WHEN {number}::VARCHAR = {text}{within} THEN {result or number} END"

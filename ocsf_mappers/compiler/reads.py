@@ -106,7 +106,7 @@ class Element(Resolver):
         variable: Name of the lambda's variable that stands for what is taken out of an element.
         record: The record around it.
         fields: The expressions that are rendered with this object.
-        beside: Further values of each element: name -> SQL over `i`, the element.
+        extra: Further values of each element: name -> SQL over `i`, the element.
     """
 
     def __init__(
@@ -114,15 +114,15 @@ class Element(Resolver):
         variable: str,
         record: Resolver,
         fields: Iterator[Word],
-        beside: dict[str, str] | None = None,
+        extra: dict[str, str] | None = None,
     ) -> None:
         self._variable = variable
         self._record = record
-        self._beside = beside or {}
+        self._extra = extra or {}
         self._members: dict[str, dict[str, int]] = {"a": {}, "w": {}}
         """The members that are read, without blank texts (`a`) and as they are written (`w`), and their places."""
         self._inner: dict[str, dict[str, int]] = {}
-        self._plain = not self._beside and not any(_looks_inside(word) or _is_written(word) for word in fields)
+        self._plain = not self._extra and not any(_looks_inside(word) or _is_written(word) for word in fields)
 
     @property
     def record(self) -> Resolver:
@@ -163,37 +163,37 @@ class Element(Resolver):
             return self._record.known(path[1:])
         return self(path, "a")
 
-    def read(self, elements: str, wanted: str) -> str:
-        """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.
+    def read(self, elements: str, using_sql: str) -> str:
+        """SQL for the members that some SQL refers to, taken out of each of some elements.
 
         Args:
             elements: SQL of the list of elements.
-            wanted: The SQL that refers to what is taken out.
+            using_sql: The SQL that refers to them.
         """
         inner = {f"d{number}": _extracted(text, places) for number, (text, places) in enumerate(self._inner.items())}
-        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in wanted}
+        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in using_sql}
         texts = {kind: _extracted("i", places) for kind, places in self._members.items()}
         if blank := self.blank((ELEMENT,)):
             texts["a"] = f"list_transform({texts['a']}, lambda t: {without_blank('t', blank)})"
         if self._plain:
             return f"list_transform({elements}, lambda i: {texts['a']})" if self._members["a"] else elements
-        read_of = "".join([wanted, *inner.values()])
-        taken = {kind: sql for kind, sql in texts.items() if f"{self._variable}.{kind}[" in read_of} | self._beside
-        found = f"list_transform({elements}, lambda i: {_struct(taken)})" if taken else elements
+        read_of = "".join([using_sql, *inner.values()])
+        members = {kind: sql for kind, sql in texts.items() if f"{self._variable}.{kind}[" in read_of} | self._extra
+        objects = f"list_transform({elements}, lambda i: {_struct(members)})" if members else elements
         if not inner:
-            return found
-        kept = {name: f"{self._variable}.{name}" for name in taken}
-        return f"list_transform({found}, lambda {self._variable}: {_struct(kept | inner)})"
+            return objects
+        passed = {name: f"{self._variable}.{name}" for name in members}
+        return f"list_transform({objects}, lambda {self._variable}: {_struct(passed | inner)})"
 
 
 def _looks_inside(word: Word) -> bool:
     """Whether a member is taken out of a value that a word makes of the element."""
-    return any(isinstance(found, Json) and not _is_outer(found.inner) for found in word.every())
+    return any(isinstance(part, Json) and not _is_outer(part.inner) for part in word.every())
 
 
 def _is_written(word: Word) -> bool:
     """Whether it keeps blank texts."""
-    return any(isinstance(found, Column) and found.as_written for found in word.every())
+    return any(isinstance(part, Column) and part.as_written for part in word.every())
 
 
 def _is_outer(word: Word) -> bool:

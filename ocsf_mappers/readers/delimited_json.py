@@ -59,15 +59,15 @@ class DelimitedInJson:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
         for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
-                chunk, carried = _carried_lines(chunk)
-                yield from self._lines(self.text, carried)
+                chunk, lines = _carried_lines(chunk)
+                yield from self._lines(self.text, lines)
             yield from self._columns(chunk)
 
-    def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
+    def _lines(self, text: Lines, lines: pa.Table) -> Iterator[Chunk]:
         """Lines that came in documents, with what stood around each in further columns."""
-        numbers = carried["_record"].to_numpy()
-        around = carried["_envelope"].combine_chunks()
-        for chunk in text.of_texts(carried["_raw"].combine_chunks(), numbers):
+        numbers = lines["_record"].to_numpy()
+        around = lines["_envelope"].combine_chunks()
+        for chunk in text.of_texts(lines["_raw"].combine_chunks(), numbers):
             bad = [
                 replace(item, text=_document(item.text, around[int(np.searchsorted(numbers, item.record))].as_py()))
                 for item in chunk.bad
@@ -75,11 +75,11 @@ class DelimitedInJson:
             if not len(chunk.records):
                 yield replace(chunk, bad=bad)
                 continue
-            own = around.take(pa.array(np.searchsorted(numbers, chunk.records["_record"].to_numpy()))).to_pylist()
-            names, columns = _beside_columns(own)
+            contexts = around.take(pa.array(np.searchsorted(numbers, chunk.records["_record"].to_numpy()))).to_pylist()
+            names, columns = _beside_columns(contexts)
             table = chunk.records.set_column(
                 chunk.records.column_names.index("_text"), "_text",
-                pa.array(map(_document, chunk.records["_text"].to_pylist(), own), pa.string()),
+                pa.array(map(_document, chunk.records["_text"].to_pylist(), contexts), pa.string()),
             )  # fmt: skip
             for name, values in zip(positions(len(chunk.names) + len(names))[len(chunk.names) :], columns, strict=True):
                 table = table.append_column(name, values)
@@ -89,11 +89,11 @@ class DelimitedInJson:
         """A record's text as earlier versions kept it in quarantine: its values alone."""
         if isinstance(self.text, Lines):
             return raw  # read by no earlier version
-        found = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
+        records = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
         try:
             fields = [
-                *self._fields(found[0].text.decode(), is_carried=found[0].around is not None),
-                *_beside(around_text(found[0].around)),
+                *self._fields(records[0].text.decode(), is_carried=records[0].around is not None),
+                *_beside(around_text(records[0].around)),
             ]
         except (_NoFieldsError, IndexError):
             return raw
@@ -166,12 +166,12 @@ class _Table:
 
 def _places(fields: _Members) -> dict[tuple[str, int], None]:
     """For each field its name, and how often the record had that name before; in order."""
-    seen: Counter[str] = Counter()
-    found: dict[tuple[str, int], None] = {}
+    counts: Counter[str] = Counter()
+    places: dict[tuple[str, int], None] = {}
     for name, _ in fields:
-        found[name, seen[name]] = None
-        seen[name] += 1
-    return found
+        places[name, counts[name]] = None
+        counts[name] += 1
+    return places
 
 
 def _members(raw: str) -> _Members:
@@ -181,16 +181,16 @@ def _members(raw: str) -> _Members:
         _NoFieldsError: It is no JSON object, or one without members or with too many.
     """
     try:
-        found = json.loads(
+        members = json.loads(
             raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse
         )
-        if not isinstance(found, _Object):
+        if not isinstance(members, _Object):
             raise _NoFieldsError("not a JSON object")
-        if not found:
+        if not members:
             raise _NoFieldsError("the record has no members")
-        if len(found) > COLUMNS:
-            raise _NoFieldsError(f"the record has {len(found)} members, more than the {COLUMNS} that are read")
-        return [(name, None if value is None else _text(value)) for name, value in found]
+        if len(members) > COLUMNS:
+            raise _NoFieldsError(f"the record has {len(members)} members, more than the {COLUMNS} that are read")
+        return [(name, None if value is None else _text(value)) for name, value in members]
     except (ValueError, RecursionError) as error:
         raise _NoFieldsError(f"the record is not valid JSON: {error}") from error
 
@@ -242,23 +242,23 @@ def _carried_lines(chunk: Chunk) -> tuple[Chunk, pa.Table]:
     """A chunk without the lines of text that came in documents, and these."""
     records = chunk.records
     bare = pc.starts_with(pc.utf8_ltrim_whitespace(records["_raw"]), "{")
-    carried = pc.and_(pc.is_valid(records["_envelope"]), pc.invert(bare))
-    return replace(chunk, records=records.filter(pc.invert(carried))), records.filter(carried)
+    is_carried = pc.and_(pc.is_valid(records["_envelope"]), pc.invert(bare))
+    return replace(chunk, records=records.filter(pc.invert(is_carried))), records.filter(is_carried)
 
 
 def _beside_columns(around: Sequence[str]) -> tuple[list[str], list[pa.Array]]:
     """What stood around some records as further columns."""
-    found: dict[str, list[str | None]] = {}
+    values_by_name: dict[str, list[str | None]] = {}
     for row, text in enumerate(around):
         for name, value in _beside(text):
-            found.setdefault(name, [None] * len(around))[row] = value
-    return list(found), [pa.array(values, pa.string()) for values in found.values()]
+            values_by_name.setdefault(name, [None] * len(around))[row] = value
+    return list(values_by_name), [pa.array(values, pa.string()) for values in values_by_name.values()]
 
 
 def _beside(around: str | None) -> _Members:
     """What stood around a record as further columns."""
-    found = [] if around is None else _members(around)
-    return [(f"{PREFIX}{name}", value) for name, value in found if value is not None]
+    members = [] if around is None else _members(around)
+    return [(f"{PREFIX}{name}", value) for name, value in members if value is not None]
 
 
 def _document(raw: str, around: str | None) -> str:

@@ -155,21 +155,21 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
         events = _events(members)
         if events is not None:
             # a source may know more of its log group's lines than that the service writes some
-            known = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
+            outer = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
             for event in events:
-                found = _held(event, known, envelopes, depth)
-                yield from [Carried(_encoded(event))] if found is None else found
+                records = _contents(event, outer, envelopes, depth)
+                yield from [Carried(_encoded(event))] if records is None else records
             return
-    found = _held(members, envelopes, envelopes, depth) if depth else None
-    yield from [Carried(text)] if found is None else found
+    records = _contents(members, envelopes, envelopes, depth) if depth else None
+    yield from [Carried(text)] if records is None else records
 
 
 def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | None:
     """A subscription document's log events, each with the members that stand around all of them."""
     around = dict(document)
-    held = bytes(around.pop(EVENT_LIST))
+    value = bytes(around.pop(EVENT_LIST))
     try:
-        if events := _RAWS.decode(held if held != b"null" else b"[]"):
+        if events := _RAWS.decode(value if value != b"null" else b"[]"):
             return [{**around, **_MEMBERS.decode(event)} for event in events]
     except _ERRORS:
         return None
@@ -177,41 +177,41 @@ def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | 
     return [{**around, "message": msgspec.Raw(msgspec.json.encode(CONTROL_TEXT))}] if control else []
 
 
-def _held(
-    members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
+def _contents(
+    members: dict[str, msgspec.Raw], outer: Sequence[Envelope], inner: Sequence[Envelope], depth: int
 ) -> list[Carried] | None:
     """What the first envelope that these members make holds; None where they make none."""
-    for envelope in known:
+    for envelope in outer:
         if not envelope.holds(members):
             continue
         payload = _payload(bytes(members[envelope.member]), envelope)
         if payload is None:
             continue
-        found = []
+        records = []
         for item in payload:
             if reason := envelope.drop_reason(item[:256].decode(errors="replace")):
-                found.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
+                records.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
                 continue
             is_object = item.lstrip()[:1] == b"{"
             nested = _opened(item, (*envelope.holding, *inner), depth - 1) if is_object else (Carried(item),)
             for one in nested:
                 place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
                 member = one.member or envelope.member
-                found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
-        return found
+                records.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
+        return records
     return None
 
 
-def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
+def _payload(value: bytes, envelope: Envelope) -> list[bytes] | None:
     """The texts in an envelope's member; None where its value is none that it may hold."""
     if envelope.listed:
-        return [bytes(record) for record in _RAWS.decode(held)] if held[:1] == b"[" else None
-    if held[:1] == b"{":
-        return [held]
-    if held[:1] != b'"':
+        return [bytes(record) for record in _RAWS.decode(value)] if value[:1] == b"[" else None
+    if value[:1] == b"{":
+        return [value]
+    if value[:1] != b'"':
         return None
     try:
-        text = msgspec.json.decode(held, type=str)
+        text = msgspec.json.decode(value, type=str)
         data = _unpacked(text) if envelope.packed else None
     except (*_ERRORS, zlib.error):
         return None
@@ -268,10 +268,10 @@ def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
     """The document that a record came in, put together again: reading it gives the same record and surroundings."""
     try:
         msgspec.json.decode(record)
-        held = msgspec.Raw(record.encode())
+        value = msgspec.Raw(record.encode())
     except (msgspec.DecodeError, RecursionError):
-        held = msgspec.Raw(msgspec.json.encode(record))
-    return _encoded(_wrapped(held, _MEMBERS.decode(around), envelopes)).decode()
+        value = msgspec.Raw(msgspec.json.encode(record))
+    return _encoded(_wrapped(value, _MEMBERS.decode(around), envelopes)).decode()
 
 
 def _wrapped(
@@ -280,16 +280,16 @@ def _wrapped(
     envelopes: Sequence[Envelope],
     holding: Sequence[Envelope] = (),
 ) -> dict[str, msgspec.Raw]:
-    known = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
+    matching = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
     # The record's place is null or holds the next document; where several may be meant, the place decides.
-    known.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
-    place = bytes(members[known[0].member])
+    matching.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
+    place = bytes(members[matching[0].member])
     inner = record
     if place.startswith(b"{"):
-        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, known[0].holding)))
-    if known[0].listed:
+        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, matching[0].holding)))
+    if matching[0].listed:
         inner = msgspec.Raw(b"[" + bytes(inner) + b"]")
-    whole = {**members, known[0].member: inner}
+    whole = {**members, matching[0].member: inner}
     if _KIND not in whole:
         return whole
     event: dict[str, msgspec.Raw] = {name: whole.pop(name) for name in _OF_EVENTS if name in whole}
@@ -329,8 +329,8 @@ def may_be_carried(heads: Iterable[bytes], text: bytes, envelopes: Sequence[Enve
     """
     firsts = set()
     for head in heads:
-        found = _FIRST_NAME.match(head)
-        firsts.add(found[1].decode(errors="replace") if found else None)
+        match = _FIRST_NAME.match(head)
+        firsts.add(match[1].decode(errors="replace") if match else None)
     markers = {envelope.marker for envelope in envelopes}
     for carrier, names in _NAMES.items():
         if None in firsts or firsts & names:

@@ -19,7 +19,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.plan import Planned
 from ocsf_lake.inputs import deliveries, listing, probe
 from ocsf_lake.inputs.coverage import Coverage, Unread
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.listing import Calls, Names
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.storage import objects
@@ -114,7 +114,7 @@ def test_the_lake_itself_is_nothing_that_was_left_out(logs: Path, settings: Make
 
 def test_a_folder_without_any_tree_is_listed_whole(tmp_path: Path) -> None:
     write(tmp_path / "apps" / "2025-03-11.json", "{}")
-    window = Window(SOURCE, str(tmp_path), Wanted(date(2025, 3, 11), date(2025, 3, 11)))
+    window = Window(SOURCE, str(tmp_path), Scope(date(2025, 3, 11), date(2025, 3, 11)))
     assert [len(page) for page in window.pages()] == [1]
     assert (window.in_tree, window.coverage.beside.number) == (False, 0)
 
@@ -174,7 +174,7 @@ def test_looking_for_other_days_costs_a_bounded_number_of_calls(tmp_path: Path, 
     for number in range(60):
         deliver(tmp_path, "2024/01/01", "2025/03/11", account=f"{number:012d}")
     one = date(2025, 3, 11)
-    cheap = Window(SOURCE, str(tmp_path), Wanted(one, one))
+    cheap = Window(SOURCE, str(tmp_path), Scope(one, one))
     assert sum(len(page) for page in cheap.pages()) == 60
     planned = backfill.planned(SOURCE, str(tmp_path), one, one, settings())
     assert planned.coverage is not None

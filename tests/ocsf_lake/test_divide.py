@@ -14,7 +14,7 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import divide, duplicates
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.ingest.divide import Found
+from ocsf_lake.ingest.divide import Division
 from ocsf_lake.ingest.parts import Piece
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.results import CountError, State
@@ -210,14 +210,14 @@ def test_a_record_that_cannot_be_written_stands_alone(
 def test_a_record_that_the_search_for_duplicates_fails_on_stands_alone(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = duplicates.Search.found
+    find = duplicates.Search.find
 
     def fails(self: duplicates.Search, events: pa.Table, written: Any) -> Any:
         if _poisoned_rows(events):
             raise duckdb.ConversionException("no such thing")
-        return found(self, events, written)
+        return find(self, events, written)
 
-    monkeypatch.setattr(duplicates.Search, "found", fails)
+    monkeypatch.setattr(duplicates.Search, "find", fails)
     write(logs / "again.json", json.dumps({"Records": [call(0), call(1)]}))
     chosen = settings(batch_objects=9, part_rows=99, duplicates={"aws_cloudtrail": "drop"})
     summary = ingest.ingest([str(logs)], chosen, source="aws_cloudtrail")
@@ -328,7 +328,7 @@ def records_of(pieces: Sequence[Piece]) -> set[tuple[str, int]]:
     }
 
 
-def searched(pieces: Sequence[Piece], culprits: set[tuple[str, int]]) -> tuple[Found, int]:
+def searched(pieces: Sequence[Piece], culprits: set[tuple[str, int]]) -> tuple[Division, int]:
     tries = 0
 
     def attempt(some: Sequence[Piece]) -> None:

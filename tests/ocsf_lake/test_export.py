@@ -660,7 +660,7 @@ def test_newer_versions_of_ocsf_are_refused(
     with pytest.raises(ConfigError, match=rf"in OCSF {version}, and Security Lake takes OCSF 1.3 or older"):
         send(found)
     assert not (tmp_path / "bucket").exists()
-    assert [custom_source.is_taken(name) for name in ("1.0.0", "1.1.0", "1.3.0", "1.4.0", "1.10.0", "2.0.0")] == [
+    assert [custom_source.is_accepted(name) for name in ("1.0.0", "1.1.0", "1.3.0", "1.4.0", "1.10.0", "2.0.0")] == [
         True, True, True, False, False, False
     ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import backfill, grouping, plan
+from ocsf_lake.ingest import backfill, batch_builder, plan
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.plan import Planner
 from ocsf_lake.lake import opened
@@ -84,7 +84,7 @@ def test_a_batch_is_bounded_by_objects_bytes_and_records(
     bounds: dict[str, object], sizes: list[int], settings: Make
 ) -> None:
     refs = [ObjectRef(f"s3://b/{number}", "e", 80 if "batch_records" in bounds else 9) for number in range(7)]
-    found = grouping.batches("aws_cloudtrail", "v", refs, settings(**bounds))
+    found = batch_builder.batches("aws_cloudtrail", "v", refs, settings(**bounds))
     assert [len(batch.members) for batch in found] == sizes
 
 

@@ -240,8 +240,8 @@ def test_export_tasks_of_every_source(settings: Make, tmp_path: Path) -> None:
 def test_a_source_that_is_not_recognized_keeps_all_of_its_records(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = content.known() - {"aws_guardduty"}
-    monkeypatch.setattr(content, "known", lambda: known)
+    known = content.recognized_sources() - {"aws_guardduty"}
+    monkeypatch.setattr(content, "recognized_sources", lambda: known)
     ingest.ingest([str(mixed)], settings(), source="aws_guardduty")
     assert rows(settings(), "SELECT DISTINCT source FROM ledger_batches") == [("aws_guardduty",)]
     is_sound(settings())
@@ -252,7 +252,7 @@ def test_a_source_that_is_not_recognized_keeps_all_of_its_records(
 def refused(mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The archive as a version that knew one source an object has read it: findings refused as CloudTrail."""
     with monkeypatch.context() as patched:
-        patched.setattr(content, "known", frozenset)
+        patched.setattr(content, "recognized_sources", frozenset)
         for name in ("lake", "whole"):
             ingest.ingest([str(mixed)], settings(name, batch_objects=10))
     assert rows(settings(), COUNTS) == [("aws_cloudtrail", 45, 33, 12, 0)]

@@ -13,7 +13,7 @@ from tests.support import SAMPLE_LOGS
 
 LOGS = {
     "aws_alb": "access.log", "aws_nlb": "access.log", "aws_clb": "access.log", "aws_s3_access": "access.log",
-    "aws_cloudfront": "standard.log", "linux_auth": "secure.log",
+    "aws_cloudfront": "standard.log", "linux_auth": "secure.log", "aws_rds": "postgresql.log",
 }  # fmt: skip
 
 
@@ -33,5 +33,7 @@ def test_logs_are_told_by_their_lines_and_answer(tmp_path: Path, settings: Calla
     assert numbers == {"alb": 1, "s3_access": 2, "cloudfront": 1}
     failed = "SELECT count(*) FROM linux_auth WHERE status = 'Failure' AND user.name = 'root'"
     assert rows(found, failed) == [(3,)]
+    guessed = "SELECT count(*) FROM rds WHERE class_uid = 3002 AND status = 'Failure' AND user.name = 'root'"
+    assert rows(found, guessed) == [(1,)]
     # each key of one request is an event, and no duplicate
     assert keys == ["a.csv", "b.csv", "example-reports"]

@@ -10,14 +10,14 @@ import fsspec
 import pytest
 
 from ocsf_lake.config import Settings
-from ocsf_lake.inputs.deliveries import Wanted
+from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.inputs.window import Window, day_in
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
 
 ONE, TWO = "111122223333", "012345678901"
-DAYS = Wanted(date(2025, 2, 28), date(2025, 3, 1))
+DAYS = Scope(date(2025, 2, 28), date(2025, 3, 1))
 KEYS = {
     "aws_cloudtrail": [
         f"AWSLogs/{ONE}/CloudTrail/eu-west-1/2025/02/28/{ONE}_CloudTrail_eu-west-1_20250228T2355Z_a.json.gz",
@@ -66,8 +66,8 @@ def bucket() -> Iterator[str]:
     fs.rm("/trees-test", recursive=True)
 
 
-def listed(source: str, uri: str, wanted: Wanted = DAYS, calls: Calls | None = None) -> list[str]:
-    window = Window(source, uri, wanted, calls or Calls())
+def listed(source: str, uri: str, scope: Scope = DAYS, calls: Calls | None = None) -> list[str]:
+    window = Window(source, uri, scope, calls or Calls())
     return [ref.uri.removeprefix("memory:///trees-test/p/") for page in window.pages() for ref in page]
 
 
@@ -94,8 +94,8 @@ def test_a_folder_of_days_is_read_by_name(bucket: str) -> None:
 
 
 def test_accounts_and_regions_can_be_chosen(bucket: str) -> None:
-    assert listed("aws_vpc_flow", bucket, Wanted(DAYS.first, DAYS.last, accounts=(TWO,))) == KEYS["aws_vpc_flow"][2:]
-    us = Wanted(DAYS.first, DAYS.last, regions=("us-east-1",))
+    assert listed("aws_vpc_flow", bucket, Scope(DAYS.first, DAYS.last, accounts=(TWO,))) == KEYS["aws_vpc_flow"][2:]
+    us = Scope(DAYS.first, DAYS.last, regions=("us-east-1",))
     assert sorted(listed("aws_cloudtrail", bucket, us)) == sorted(KEYS["aws_cloudtrail"][4:])
 
 
@@ -110,7 +110,7 @@ def test_accounts_and_regions_can_be_chosen(bucket: str) -> None:
 )
 def test_what_is_not_there_is_said(source: str, chosen: dict[str, tuple[str, ...]], said: str, bucket: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        listed(source, bucket, Wanted(DAYS.first, DAYS.last, **chosen))
+        listed(source, bucket, Scope(DAYS.first, DAYS.last, **chosen))
 
 
 def test_a_tree_without_the_source_is_a_mistake(bucket: str) -> None:
@@ -141,8 +141,8 @@ def test_the_one_day_that_a_name_says() -> None:
 
 def test_a_month_is_asked_for_once_where_most_of_its_days_are_missing(bucket: str) -> None:
     few, year = Calls(), Calls()
-    listed("aws_guardduty", bucket, Wanted(date(2025, 3, 1), date(2025, 3, 1)), few)
-    assert len(listed("aws_guardduty", bucket, Wanted(date(2025, 1, 1), date(2025, 12, 31)), year)) == 1
+    listed("aws_guardduty", bucket, Scope(date(2025, 3, 1), date(2025, 3, 1)), few)
+    assert len(listed("aws_guardduty", bucket, Scope(date(2025, 1, 1), date(2025, 12, 31)), year)) == 1
     # One account and one region: the folders above, and a month each instead of a day each.
     assert few.number < year.number <= few.number + 12 + 1
     assert year.usd == pytest.approx(year.number * 5e-6)
@@ -154,8 +154,8 @@ def test_a_fresh_run_looks_as_far_back_as_its_source_is_late(
     from ocsf_lake.ingest import backfill, incremental
     from ocsf_lake.ingest.plan import Planned
 
-    asked: list[Wanted] = []
-    monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.wanted) or Planned())
+    asked: list[Scope] = []
+    monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.scope) or Planned())
     now = datetime(2025, 3, 11, 0, 5, tzinfo=UTC)
     for sweep in (False, True):
         incremental.plan_fresh("aws_cloudtrail", bucket, Settings(lake=str(tmp_path)), now, sweep)

@@ -454,6 +454,11 @@ def test_sql_is_the_last_way_out(source: str) -> None:
         "aws_network_firewall": {
             *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
         },
+        "aws_rds": {
+            *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "CAST(round(TRY_CAST(", "strftime("),
+            *("replace({0}, ' '", "replace({0}, '\"\"'", "replace({0}, '\\''"),
+            *(" || '/' || ".join(f"{{{number}}}" for number in range(parts)) for parts in (2, 3, 5, 6)),
+        },
         "aws_s3_access": {"strftime(", "concat_ws("},
         "aws_securityhub": {
             *("nullif(array_to_string(json_extract_string({0}, '$[*].Description'",),

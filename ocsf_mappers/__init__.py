@@ -25,7 +25,7 @@ from ocsf_mappers.readers import (
 )
 from ocsf_mappers.vocabulary import load_balancers
 from ocsf_mappers.vocabulary.aws import aws_partition
-from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, Named
+from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
 from ocsf_mappers.vocabulary.expr import (
     Column,
     Expr,
@@ -77,6 +77,7 @@ __all__ = [
     "Expr",
     "FieldNames",
     "Fields",
+    "HashedObject",
     "Having",
     "JsonRecords",
     "Latest",
@@ -84,7 +85,6 @@ __all__ = [
     "Mapped",
     "Mapper",
     "Marks",
-    "Named",
     "Obj",
     "Pairs",
     "ParquetRows",

@@ -18,9 +18,8 @@ from ocsf_lake.cli.options import source as mapper
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
-    from ocsf_lake.evidence.chain import Fault, Proof
     from ocsf_lake.evidence.keys import PublicKeys
-    from ocsf_lake.evidence.verify import Summary
+    from ocsf_lake.evidence.report import Fault, Proof, Summary
     from ocsf_mappers import Source
 
 EXAMPLE = (
@@ -78,17 +77,17 @@ def verify(
 
         raise ConfigError("--public-keys and --no-signatures exclude each other")
     from ocsf_lake.evidence import verify as evidence
-    from ocsf_lake.evidence.chain import Proof
+    from ocsf_lake.evidence.report import Proof, Summary
     from ocsf_mappers import registry
 
-    found = registry.source(mapper(source).name)
+    chosen = registry.source(mapper(source).name)
     used = settings()
     days = first and first.date(), last and last.date()
     asked = evidence.Asked(uri, *days, tuple(account or ()), tuple(region or ()))
-    keys = None if no_signatures else _keys(found, public_keys, used)
-    summary = evidence.Summary()
+    keys = None if no_signatures else _keys(chosen, public_keys, used)
+    summary = Summary()
     shown: list[Proof] = []
-    for item in evidence.verify(found, asked, used, keys, summary):
+    for item in evidence.verify(chosen, asked, used, keys, summary):
         if as_json:
             _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
         elif isinstance(item, Proof):
@@ -134,10 +133,10 @@ def _chain(proof: Proof, signatures: bool) -> str:
     first, last = (_time(time) if time else "?" for time in (proof.first, proof.last))
     kind = "backfill digest" if proof.backfill else "digest"
     begun = " (where the chain begins)" if proof.begins and not proof.backfill else ""
-    said = "proved" if signatures else "fit each other"
+    verdict = "proved" if signatures else "fit each other"
     return (
         f"{proof.account} {proof.region} {proof.trail} ({proof.home_region}):"
-        f" {terminal.plural(proof.digests, kind)} from {first}{begun} to {last}, {proof.proved:,} {said}"
+        f" {terminal.plural(proof.digests, kind)} from {first}{begun} to {last}, {proof.proved:,} {verdict}"
     )
 
 
@@ -156,10 +155,10 @@ def _tell(summary: Summary) -> None:
         terminal.say("signatures were not checked: digests and log files fit each other, which a forger can see to")
     if not summary.digests:
         terminal.say("there is no digest of these days: nothing is proved")
-    said = "proved" if summary.signatures else "not contradicted"
+    verdict = "proved" if summary.signatures else "not contradicted"
     hours = f"{summary.seconds / 3600:,.1f}".removesuffix(".0")
     terminal.say(
-        f"{said}: {summary.proved:,} of {terminal.plural(summary.digests, 'digest')} in"
+        f"{verdict}: {summary.proved:,} of {terminal.plural(summary.digests, 'digest')} in"
         f" {terminal.plural(summary.chains, 'chain')}, {hours} hours, {terminal.plural(summary.files, 'log file')}"
         f" ({terminal.size(summary.bytes)} uncompressed); {terminal.plural(summary.empty, 'digest')} without log files;"
         f" {terminal.plural(summary.faults, 'fault')}"

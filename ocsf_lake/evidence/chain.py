@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ocsf_lake.evidence import keys
 from ocsf_lake.evidence.keys import PublicKeys
+from ocsf_lake.evidence.report import Fault, Proof, Window
 from ocsf_lake.evidence.tree import Place, in_tree
-from ocsf_mappers import Digest, DigestName, Digests, Named
+from ocsf_mappers import Digest, DigestName, Digests, HashedObject
 
 HOUR = timedelta(hours=1)
 """What a digest covers."""
@@ -25,45 +26,6 @@ UTC_TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How times are written."""
 STRETCHES = 32
 """Proved times without a gap that are remembered of a chain: log files are judged a day or two later."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that is not as it was delivered, or cannot be proved to be.
-
-    Args:
-        what: Its kind, in a few words that stay the same.
-        object: URI of the object.
-        reason: What is wrong.
-        start: Beginning of the time concerned, UTC; None where it is not known.
-        end: End of it.
-        account: Twelve digits, where it is about one.
-        region: The region.
-        trail: The trail, where it is about one.
-        home_region: Where the trail was made.
-    """
-
-    what: str
-    object: str
-    reason: str
-    start: datetime | None = None
-    end: datetime | None = None
-    account: str | None = None
-    region: str | None = None
-    trail: str | None = None
-    home_region: str | None = None
-
-
-@dataclass(frozen=True)
-class Window:
-    """The time that is asked for; None for no bound."""
-
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def concerns(self, start: datetime | None, end: datetime | None) -> bool:
-        """Whether some time lies in it, at least in part."""
-        return not (self.end and start and start >= self.end) and not (self.start and end and end <= self.start)
 
 
 @dataclass
@@ -118,74 +80,37 @@ class Signatures:
 
     Args:
         digests: How they are made.
-        known: The keys; None to check none.
+        public_keys: The keys; None to check none.
     """
 
-    def __init__(self, digests: Digests, known: PublicKeys | None) -> None:
+    def __init__(self, digests: Digests, public_keys: PublicKeys | None) -> None:
         self.digests = digests
-        self.known = known
+        self.keys = public_keys
 
     def check(self, entry: Entry, signature: str | None) -> None:
         """Holds a signature against a digest, and notes whether it fits, unless another one fits already."""
-        if self.known is None or signature is None or entry.signed or not (digest := entry.digest):
+        if self.keys is None or signature is None or entry.signed or not (digest := entry.digest):
             return
         if digest.algorithm == self.digests.algorithm and (key := self._key(entry, digest)):
             entry.signed = keys.signed(key, signature, digest.signed)
 
     def missing(self, entry: Entry) -> tuple[str, str] | None:
         """What is wrong with a digest whose signature does not fit, or was not checked; None where nothing is."""
-        if self.known is None or entry.signed or not (digest := entry.digest):
+        if self.keys is None or entry.signed or not (digest := entry.digest):
             return None
         if entry.signed is False:
             return "digest changed", "its signature does not fit its content"
         if digest.algorithm != self.digests.algorithm:
             return NOT_CHECKED, f"it was signed with {digest.algorithm!r}, not {self.digests.algorithm}"
         if self._key(entry, digest) is None:
-            why = self.known.refused.get(entry.name.region)
-            said = f"; AWS was asked for it: {why}" if why else ""
-            return NOT_CHECKED, f"the public key {digest.fingerprint!r} is not known{said}"
+            why = self.keys.refused.get(entry.name.region)
+            asked = f"; AWS was asked for it: {why}" if why else ""
+            return NOT_CHECKED, f"the public key {digest.fingerprint!r} is not known{asked}"
         return "digest not signed", "its metadata has no signature, and no later digest says which it has"
 
     def _key(self, entry: Entry, digest: Digest) -> RSAPublicKey | None:
         time = entry.made or digest.end
-        return self.known.of(digest.fingerprint, entry.name.region, time) if self.known else None
-
-
-@dataclass
-class Proof:
-    """What was proved of a chain in the time that is asked for.
-
-    Args:
-        account: Twelve digits.
-        region: The region.
-        trail: The trail.
-        home_region: Where it was made.
-        backfill: Whether it is that of its backfill digests.
-        first: Beginning of the first digest.
-        last: End of the last one.
-        begins: Whether the first is one with which a chain begins.
-        digests: So many there are.
-        proved: Of these, so many are proved.
-        seconds: Time that these cover.
-        empty: Of these, so many name no log file.
-        files: Log files that are as those say.
-        bytes: Of these, uncompressed.
-    """
-
-    account: str
-    region: str
-    trail: str
-    home_region: str
-    backfill: bool
-    first: datetime | None = None
-    last: datetime | None = None
-    begins: bool = False
-    digests: int = 0
-    proved: int = 0
-    seconds: float = 0
-    empty: int = 0
-    files: int = 0
-    bytes: int = 0
+        return self.keys.of(digest.fingerprint, entry.name.region, time) if self.keys else None
 
 
 class Chain:
@@ -221,10 +146,10 @@ class Chain:
 
     def add(self, entry: Entry) -> Iterator[Fault]:
         """Takes the next digest; gives what is wrong with those that are through."""
-        before, known = self.last, None
+        before, earlier = self.last, None
         self._signatures.check(entry, self._said.pop(entry.key, None))
         if entry.digest and entry.digest.previous:
-            known = yield from self._link(entry, entry.digest)
+            earlier = yield from self._link(entry, entry.digest)
         elif entry.digest and before and not self.proof.backfill:
             yield self.fault(
                 "chain begun anew", entry.uri, "this digest names none before it: logging or validation was stopped, or"
@@ -232,11 +157,11 @@ class Chain:
                 before.end, max(before.end, entry.start),
             )  # fmt: skip
         if before and not self.proof.backfill:
-            if known and known is not before and known.key != entry.key:
+            if earlier and earlier is not before and earlier.key != entry.key:
                 before.faults.append(("digest not in chain", f"the next digest, {_file(entry)}, names another one"))
             # A digest that cannot be read hides what it names: it counts as one of an hour.
             gap = entry.start - before.end
-            if gap > (SLACK if entry.digest is None else timedelta()) and (entry.digest is None or known is before):
+            if gap > (SLACK if entry.digest is None else timedelta()) and (entry.digest is None or earlier is before):
                 yield self.fault(
                     "gap", entry.uri, f"nothing proves the {_hours(gap)} before this digest", before.end, entry.start
                 )
@@ -255,60 +180,60 @@ class Chain:
 
     def _tell_unchecked(self) -> Iterator[Fault]:
         """The digests that follow each other and whose signature was not checked for one reason: a key, say."""
-        if found := self._unchecked:
+        if run := self._unchecked:
             self._unchecked = None
-            many = f" ({found.number:,} digests, this one the first)" if found.number > 1 else ""
-            yield self.fault(NOT_CHECKED, found.entry.uri, f"{found.reason}{many}", found.entry.start, found.end)
+            many = f" ({run.number:,} digests, this one the first)" if run.number > 1 else ""
+            yield self.fault(NOT_CHECKED, run.entry.uri, f"{run.reason}{many}", run.entry.start, run.end)
 
     def _link(self, entry: Entry, digest: Digest) -> Generator[Fault, None, Entry | None]:
         """Holds a digest against the one that it names, and returns that one."""
         named = digest.previous
         assert named is not None
         key = in_tree(named.key)
-        known = self._recent.get(key) if key else None
-        if known is None and key and (self.last or not self.window.start or digest.start > self.window.start):
-            known = self._read(key)
+        earlier = self._recent.get(key) if key else None
+        if earlier is None and key and (self.last or not self.window.start or digest.start > self.window.start):
+            earlier = self._read(key)
             # Backfill digests name each other in the order in which they were made, not in that of their hours.
-            if known and digest.previous_signature and len(self._said) < REMEMBERED:
+            if earlier and digest.previous_signature and len(self._said) < REMEMBERED:
                 self._said[key] = digest.previous_signature
-        if known is None:
+        if earlier is None:
             if self.window.start and digest.start <= self.window.start:
                 return None  # what was before is not asked for
             since = self.last.end if self.last else digest.start - HOUR
             uri = self.place.uri(key) if key else f"s3://{named.bucket}/{named.key}"
             span = digest.start - since
-            said = f"; nothing proves the {_hours(span)} from {since:{UTC_TIME}}" if span > timedelta() else ""
-            said = said if self.last else "; no earlier digest of the chain is here"
+            effect = f"; nothing proves the {_hours(span)} from {since:{UTC_TIME}}" if span > timedelta() else ""
+            effect = effect if self.last else "; no earlier digest of the chain is here"
             if named.bucket != digest.bucket:
-                said = f"; it was delivered to another bucket, {named.bucket}{said}"
-            yield self.fault("digest missing", uri, f"{_file(entry)} names it{said}", since, digest.start)
+                effect = f"; it was delivered to another bucket, {named.bucket}{effect}"
+            yield self.fault("digest missing", uri, f"{_file(entry)} names it{effect}", since, digest.start)
             return None
         signature = (digest.previous_signature or "").lower()
-        if known.digest is None:
-            return known
-        noted = len(known.faults)
-        self._compare(entry, known, named, signature)
-        if known.closed:
-            for what, reason in known.faults[noted:]:
-                yield self.fault(what, known.uri, reason, known.start, known.end)
-        return known
+        if earlier.digest is None:
+            return earlier
+        so_far = len(earlier.faults)
+        self._compare(entry, earlier, named, signature)
+        if earlier.closed:
+            for what, reason in earlier.faults[so_far:]:
+                yield self.fault(what, earlier.uri, reason, earlier.start, earlier.end)
+        return earlier
 
-    def _compare(self, entry: Entry, known: Entry, named: Named, signature: str) -> None:
+    def _compare(self, entry: Entry, earlier: Entry, named: HashedObject, signature: str) -> None:
         """Holds what a digest says of another one against that, and notes which of them is wrong."""
-        tampered = known.signed is False
-        self._signatures.check(known, signature)
-        if tampered and known.signed:
-            known.faults.append(("metadata changed", "its signature is not the one that the next digest says it has"))
-        elif known.metadata is not None and known.metadata.lower() != signature and known.signed is not False:
-            who = entry if known.signed else known
+        tampered = earlier.signed is False
+        self._signatures.check(earlier, signature)
+        if tampered and earlier.signed:
+            earlier.faults.append(("metadata changed", "its signature is not the one that the next digest says it has"))
+        elif earlier.metadata is not None and earlier.metadata.lower() != signature and earlier.signed is not False:
+            who = entry if earlier.signed else earlier
             who.faults.append(("digest changed", "it and the next digest say different signatures of the earlier one"))
         if named.algorithm != self._signatures.digests.hash_algorithm:
             entry.faults.append((NOT_CHECKED, f"it hashes the one before it with {named.algorithm!r}"))
-        elif named.hash.lower() != known.sha256:
-            if known.signed:
+        elif named.hash.lower() != earlier.sha256:
+            if earlier.signed:
                 entry.faults.append(("digest changed", "the hash that it has of the digest before it does not fit"))
             else:
-                known.faults.append(("digest changed", "its content is not what the next digest has the hash of"))
+                earlier.faults.append(("digest changed", "its content is not what the next digest has the hash of"))
 
     def _close(self, entry: Entry) -> Iterator[Fault]:
         if entry.closed:

@@ -99,7 +99,7 @@ def from_files(paths: Sequence[Path]) -> dict[str, RSAPublicKey]:
     Raises:
         ConfigError: A file cannot be read, is none such, or has no key.
     """
-    found: dict[str, RSAPublicKey] = {}
+    keys: dict[str, RSAPublicKey] = {}
     for path in paths:
         items = list(_items(path))
         if not items:
@@ -112,9 +112,9 @@ def from_files(paths: Sequence[Path]) -> dict[str, RSAPublicKey]:
                 key = _key(base64.b64decode("".join(value.split()), validate=True), fingerprint)
             except (binascii.Error, ConfigError) as error:
                 raise ConfigError(f"{str(path)!r}: the key {fingerprint!r} cannot be read: {error}") from error
-            if found.setdefault(fingerprint, key) != key:
+            if keys.setdefault(fingerprint, key) != key:
                 raise ConfigError(f"{str(path)!r}: the fingerprint {fingerprint!r} stands for two keys")
-    return found
+    return keys
 
 
 def _items(path: Path) -> Iterator[dict[str, Any]]:

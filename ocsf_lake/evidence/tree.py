@@ -89,7 +89,7 @@ def places(
     digests = source.digests
     assert digests is not None
     kinds = [pattern.split("/")[2] for pattern in (digests.pattern, digests.logs)]
-    found: list[Place] = []
+    places_there: list[Place] = []
     seen: dict[str, set[str]] = {"account": set(), "region": set()}
     for root in deliveries.find(fs, path, source.name, calls).roots:
         for top, folder, account in _accounts(fs, root, calls):
@@ -109,16 +109,16 @@ def places(
                 seen["region"].add(region)
                 if not regions or region in regions:
                     leaves = (f"{folder}/{kind}/{region}" for kind in kinds)
-                    found.append(Place(fs, top, account, region, owner, *leaves))
+                    places_there.append(Place(fs, top, account, region, owner, *leaves))
     for name, chosen in (("account", accounts), ("region", regions)):
-        if absent := sorted(set(chosen) - {getattr(place, name) for place in found}):
+        if absent := sorted(set(chosen) - {getattr(place, name) for place in places_there}):
             there = ", ".join(sorted(seen[name])[: deliveries.SHOWN]) or "none"
             raise ConfigError(f"nothing of {source.name} for {name} {', '.join(absent)} below {path!r}; there: {there}")
-    if not found:
+    if not places_there:
         raise ConfigError(
             f"no folders of {source.name} below {path!r}; name the one that holds {ROOT}/, or an account's in it"
         )
-    return found
+    return places_there
 
 
 def _accounts(fs: Any, root: str, calls: Calls) -> Iterator[tuple[str, str, str]]:
@@ -126,7 +126,7 @@ def _accounts(fs: Any, root: str, calls: Calls) -> Iterator[tuple[str, str, str]
     steps = root.split("/")
     at = len(steps) - 1 - steps[::-1].index(ROOT) if ROOT in steps else len(steps)
     top, given = "/".join(steps[:at]), steps[at + 1 :]
-    yield from ((top, *found) for found in _below(fs, f"{top}/{ROOT}", given, calls))
+    yield from ((top, *account) for account in _below(fs, f"{top}/{ROOT}", given, calls))
 
 
 def _below(fs: Any, folder: str, given: list[str], calls: Calls) -> Iterator[tuple[str, str]]:
@@ -161,39 +161,39 @@ def by_day(
         before: Also those of so long before the first day that lie in a folder of a day.
     """
     since = first and first - before
-    held: list[ObjectRef] = []
+    refs: list[ObjectRef] = []
     day = ""
     for page in listing.below(place.fs, folder, calls, after=f"{since:%Y/%m/%d}" if since else ""):
         for ref in page:
             name = str(place.fs._strip_protocol(ref.uri)).removeprefix(f"{folder}/")
-            found = _BY_DAY.match(name)
-            its = _day(found[1]) if found else None
-            if found is None or its is None:
+            match = _BY_DAY.match(name)
+            its = _day(match[1]) if match else None
+            if match is None or its is None:
                 if not first and not last:
                     yield Objects(None, (ref,))
                 continue
-            if found[1] != day and held:
-                yield Objects(_day(day), tuple(held))
-                held = []
+            if match[1] != day and refs:
+                yield Objects(_day(day), tuple(refs))
+                refs = []
             if last and its > last:
                 return
-            day = found[1]
+            day = match[1]
             if since and its < since:
                 continue
-            if not found[2]:
-                held.append(ref)
+            if not match[2]:
+                refs.append(ref)
             elif not first or its >= first:
                 yield Objects(None, (ref,))
-    if held:
-        yield Objects(_day(day), tuple(held))
+    if refs:
+        yield Objects(_day(day), tuple(refs))
 
 
 def _day(text: str) -> date | None:
     try:
-        found = date.fromisoformat(text.replace("/", "-"))
+        day = date.fromisoformat(text.replace("/", "-"))
     except ValueError:
         return None
-    return found if found.year in YEARS else None
+    return day if day.year in YEARS else None
 
 
 def look(place: Place, key: str) -> ObjectRef | None:

@@ -34,7 +34,7 @@ class DigestName:
 
 
 @dataclass(frozen=True)
-class Named:
+class HashedObject:
     """An object that a digest names.
 
     Args:
@@ -76,9 +76,9 @@ class Digest:
     fingerprint: str
     algorithm: str
     signed: bytes
-    previous: Named | None
+    previous: HashedObject | None
     previous_signature: str | None
-    files: tuple[Named, ...]
+    files: tuple[HashedObject, ...]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Digests:
         signature: Metadata of the object that has its signature, hex.
         generated: Metadata that says when a backfill digest was made.
         algorithm: The value of `Digest.algorithm` for RSA, PKCS #1 v1.5, with SHA-256.
-        hash_algorithm: The value of `Named.algorithm` for SHA-256.
+        hash_algorithm: The value of `HashedObject.algorithm` for SHA-256.
         keys: Service of AWS whose operation ListPublicKeys gives the public keys of a region.
     """
 

@@ -17,10 +17,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from ocsf_lake.config import Settings
-from ocsf_lake.evidence.chain import Fault, Proof
 from ocsf_lake.evidence.keys import PublicKeys, from_files
+from ocsf_lake.evidence.report import Fault, Proof, Summary
 from ocsf_lake.evidence.tree import in_tree
-from ocsf_lake.evidence.verify import Asked, Summary, verify
+from ocsf_lake.evidence.verify import Asked, verify
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
 from tests import digests

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ocsf_mappers import Digest, DigestName, Digests, Named
+from ocsf_mappers import Digest, DigestName, Digests, HashedObject
 
 YEARS = range(2000, 9000)
 """Others are no year of a digest: nobody should reckon with them, to the end of the calendar."""
@@ -50,13 +50,13 @@ class _File(msgspec.Struct, rename="camel"):
 
 def name(key: str) -> DigestName | None:
     """What a key says, if it is that of a digest in the folder of its day."""
-    found = _NAME.search(key)
-    if found is None or found.end() != len(key) or "AWSLogs/" in key[found.end("account") :]:
+    match = _NAME.search(key)
+    if match is None or match.end() != len(key) or "AWSLogs/" in key[match.end("account") :]:
         return None
-    end = _time(found["end"], "%Y%m%dT%H%M%SZ")
-    if end is None or found["day"] != f"{end:%Y/%m/%d}":
+    end = _time(match["end"], "%Y%m%dT%H%M%SZ")
+    if end is None or match["day"] != f"{end:%Y/%m/%d}":
         return None
-    return DigestName(found["account"], found["region"], found["trail"], found["home"], end, bool(found["backfill"]))
+    return DigestName(match["account"], match["region"], match["trail"], match["home"], end, bool(match["backfill"]))
 
 
 def read(content: bytes) -> Digest:
@@ -97,24 +97,24 @@ def read(content: bytes) -> Digest:
         file.digest_public_key_fingerprint,
         file.digest_signature_algorithm,
         signed.encode(),
-        Named(*given[:4]) if given else None,
+        HashedObject(*given[:4]) if given else None,
         file.previous_digest_signature,
-        tuple(Named(log.s3_bucket, log.s3_object, log.hash_algorithm, log.hash_value) for log in file.log_files),
+        tuple(HashedObject(log.s3_bucket, log.s3_object, log.hash_algorithm, log.hash_value) for log in file.log_files),
     )
 
 
 def delivered(key: str) -> datetime | None:
     """When a log file was delivered, as its name says."""
-    found = _DELIVERED.search(key)
-    return _time(found[1], "%Y%m%dT%H%MZ") if found else None
+    match = _DELIVERED.search(key)
+    return _time(match[1], "%Y%m%dT%H%MZ") if match else None
 
 
 def _time(text: str, form: str) -> datetime | None:
     try:
-        found = datetime.strptime(text, form).replace(tzinfo=UTC)
+        time = datetime.strptime(text, form).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return found if found.year in YEARS else None
+    return time if time.year in YEARS else None
 
 
 DIGESTS = Digests(

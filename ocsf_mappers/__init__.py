@@ -11,8 +11,10 @@ from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.ocsf.tables import Latest
 from ocsf_mappers.readers import (
     CLOUDWATCH,
+    SEPARATOR,
     Delimited,
     DelimitedInJson,
+    Entries,
     Envelope,
     FieldNames,
     JsonRecords,
@@ -64,6 +66,7 @@ __all__ = [
     "PROTOCOL_NUMBERS",
     "REQUEST_COLUMNS",
     "REQUEST_LINE",
+    "SEPARATOR",
     "Column",
     "Delimited",
     "DelimitedInJson",
@@ -72,6 +75,7 @@ __all__ = [
     "DigestName",
     "Digests",
     "Engine",
+    "Entries",
     "Envelope",
     "EventMap",
     "Expr",

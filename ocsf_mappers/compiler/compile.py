@@ -15,7 +15,7 @@ The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -96,6 +96,7 @@ class Compiler:
         self.table = mapper.lake_table
         self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+        self._record.casts.update(casts.agreed(self._numeric()))
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
@@ -131,6 +132,14 @@ class Compiler:
             if self._readable(mapped.word) or chain[-1].required or mapped.word.default is not None:
                 fields[path] = mapped
         return fields
+
+    def _numeric(self) -> Iterator[tuple[Word, Callable[[str], str] | None]]:
+        """Values of attributes, and what makes numbers of them."""
+        for fields in self.mapped:
+            for path, mapped in fields.items():
+                attribute = mapped.attribute
+                if not attribute.object and not attribute.is_array and attribute.enum is None:
+                    yield mapped.word, casts.numeric(self.schema.scalar(attribute), column_type(self.table, path))
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
@@ -187,9 +196,11 @@ class Compiler:
         """Paths whose text is cast and may fail, with the cast."""
         cast_by_path = {}
         for path, number in self.numbers.items():
-            limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
-            if cast := casts.cast(self.kinds[path], f"x{number}", limits):
-                cast_by_path[path] = cast
+            column = column_type(self.table, path)
+            kind = casts.held(self.kinds[path], column)
+            limits = None if kind == "list" else self.schema.scalar(self._any(path).attribute).range
+            if cast := casts.cast(kind, f"x{number}", limits):
+                cast_by_path[path] = casts.fitted(cast, column)
         return cast_by_path
 
     @cached_property
@@ -229,7 +240,7 @@ class Compiler:
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.word, mapped.attribute, self.column)
         if self.kinds[path] == "list" and not mapped.word.is_list:
-            return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
+            return lists.texts(mapped.word.sql(self.column))
         return mapped.word.sql(self.column)
 
     def _objects(self, path: str, mapped: Mapped) -> ObjectList:
@@ -328,7 +339,7 @@ class Compiler:
                 continue
             # A text that is no list stays where it is.
             as_list = self.kinds[path] == "list" and not lists.parts(mapped.word) and not mapped.word.is_list
-            is_array = f"left({mapped.word.sql(self.column)}, 1) = '['" if as_list else None
+            is_array = f"{lists.texts(mapped.word.sql(self.column))} IS NOT NULL" if as_list else None
             consumed = mapped.word.consumed(self.column, is_array)
             if lists.parts(mapped.word):
                 consumed = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")

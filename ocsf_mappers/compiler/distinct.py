@@ -193,6 +193,11 @@ class Leaves(Resolver):
             case _:
                 return f"({word.sql(self)} IS NULL)"
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        cast = self._record.casts.get(word)
+        return self.is_null(word) if cast is None else f"({cast(word.sql(self))} IS NULL)"
+
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
@@ -224,7 +229,9 @@ class _Distinct(Compiler):
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         leaves, blank = self.mapper.shape.leaves, self.mapper.blank
-        record = Record(self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope)
+        self._record = record = Record(
+            self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope
+        )
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions
+from ocsf_mappers.compiler import captions, casts
 from ocsf_mappers.compiler.columns import Leaf, column
 from ocsf_mappers.compiler.reads import Element
 from ocsf_mappers.errors import MappingError
@@ -243,7 +243,16 @@ class ObjectList:
         return _only(self.kind.value_type, "", paths)
 
     def _element(self, part: lists.Each) -> Element:
-        return Element(self.item, self.record, (word for _, word in part.fields))
+        return Element(self.item, self.record, (word for _, word in part.fields), casts=self._casts(part))
+
+    def _casts(self, part: lists.Each) -> dict[Word, Callable[[str], str]]:
+        """What makes numbers of the values of one part, see `casts.agreed`."""
+        known = [(path, self.holder.attribute(path), word) for path, word in part.fields]
+        return casts.agreed(
+            (word, casts.numeric(self.holder.ocsf.scalar(attribute), self._column(path)))
+            for path, attribute, word in known
+            if attribute is not None and not attribute.object and not attribute.is_array and attribute.enum is None
+        )
 
     def _taken(self, part: lists.Each, element: Element) -> list[Taken]:
         """What one part takes out of each element."""
@@ -291,8 +300,13 @@ class ObjectList:
             yield from self._id(path, attribute, word, mapped, element)
         elif self._column(path) is not None:
             text = word.sql(element)
-            limits = self.holder.ocsf.scalar(attribute).range
-            yield path, text if word.is_constant else self.cast(base, f"({text})::VARCHAR", limits) or text
+            yield path, text if word.is_constant else self._cast(path, attribute, text) or text
+
+    def _cast(self, path: str, attribute: schema.Attribute, text: str) -> str | None:
+        """SQL for a text as the attribute's type and the table's column have it; None where any text will do."""
+        scalar, column = self.holder.ocsf.scalar(attribute), self._column(path)
+        cast = self.cast(casts.held(scalar.base, column), f"({text})::VARCHAR", scalar.range)
+        return None if cast is None else casts.fitted(cast, column)
 
     def _id(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
@@ -318,7 +332,7 @@ class ObjectList:
             sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
             text = word.sql(element)
-            as_list = text if word.is_list else f"from_json({text}, '[\"VARCHAR\"]')"
+            as_list = text if word.is_list else lists.texts(text)
             sql = f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})"
         return _not_empty(sql)
 
@@ -366,7 +380,7 @@ class ObjectList:
         """SQL that is true where the finished element holds what a field was given; None where it always does."""
         text = word.sql(element)
         if attribute.is_array:
-            return None if word.is_list else f"left({text}, 1) = '['"
+            return None if word.is_list else f"{lists.texts(text)} IS NOT NULL"
         default = self._default(attribute, word)
         if self._is_id(attribute):
             number = captions.id_sql(word, attribute, element)
@@ -374,8 +388,7 @@ class ObjectList:
             if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
                 lost.append(str(captions.OTHER))
             return f"{number} NOT IN ({', '.join(lost)})" if lost else None
-        scalar = None if attribute.object else self.holder.ocsf.scalar(attribute)
-        cast = self.cast(scalar.base, f"({text})::VARCHAR", scalar.range) if scalar else None
+        cast = None if attribute.object else self._cast(path, attribute, text)
         # An object that has nothing but defaults is not made.
         strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None
         return both(f"{cast} IS NOT NULL" if cast else None, strong)
@@ -389,16 +402,15 @@ class ObjectList:
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        array = self._source(part)
+        elements = lists.elements(self._source(part))
         extra = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
-        element = Element(self.item, self.record, (word for _, word in part.fields), extra)
+        element = Element(self.item, self.record, (word for _, word in part.fields), extra, self._casts(part))
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
-            return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
+            return f"({elements} IS NULL)"
         unused = self._unused_members(part, uses, element)
-        elements = element.read(lists.elements(array), unused)
-        any_unused = f"list_bool_or(list_transform({elements}, lambda {self.item}: {unused}))"
-        return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({any_unused}, false))"
+        any_unused = f"list_bool_or(list_transform({element.read(elements, unused)}, lambda {self.item}: {unused}))"
+        return f"({elements} IS NULL OR coalesce({any_unused}, false))"
 
     def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
         read = {member.path for _, word in part.fields for member in columns(word)}

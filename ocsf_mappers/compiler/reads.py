@@ -6,7 +6,7 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
@@ -41,6 +41,8 @@ class Record(Resolver):
         self._blank = tuple(blank)
         self._envelope = envelope
         self._shared: dict[Word, tuple[str, str]] = {}
+        self.casts: dict[Word, Callable[[str], str]] = {}
+        """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -55,6 +57,10 @@ class Record(Resolver):
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return () if self._leaves.get(path, False) else self._blank
+
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return f"({self.casts[word](word.sql(self))} IS NULL)" if word in self.casts else self.is_null(word)
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
@@ -89,6 +95,10 @@ class SharedRecord(Resolver):
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return self._record.is_unread(word)
+
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
         return self._record.shared(word, sql)
@@ -107,6 +117,7 @@ class Element(Resolver):
         record: The record around it.
         fields: The expressions that are rendered with this object.
         extra: Further values of each element: name -> SQL over `i`, the element.
+        casts: As of `Record`.
     """
 
     def __init__(
@@ -115,6 +126,7 @@ class Element(Resolver):
         record: Resolver,
         fields: Iterator[Word],
         extra: dict[str, str] | None = None,
+        casts: Mapping[Word, Callable[[str], str]] | None = None,
     ) -> None:
         self._variable = variable
         self._record = record
@@ -122,6 +134,7 @@ class Element(Resolver):
         self._members: dict[str, dict[str, int]] = {"a": {}, "w": {}}
         """The members that are read, without blank texts (`a`) and as they are written (`w`), and their places."""
         self._inner: dict[str, dict[str, int]] = {}
+        self._casts = casts or {}
         self._plain = not self._extra and not any(_looks_inside(word) or _is_written(word) for word in fields)
 
     @property
@@ -156,6 +169,10 @@ class Element(Resolver):
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
+
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return f"({self._casts[word](word.sql(self))} IS NULL)" if word in self._casts else self.is_null(word)
 
     def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: of all members that is asked once, in `read`."""

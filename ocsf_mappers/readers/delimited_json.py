@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.entries import Entries, EntryLines
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.json_split import KEPT_BYTES
@@ -42,9 +43,11 @@ class DelimitedInJson:
 
     Args:
         text: How the lines themselves are read.
+        entries: Records in JSON that are made to lines first, as entries of a journal.
     """
 
     text: Delimited | Lines
+    entries: Entries | None = None
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
@@ -57,10 +60,15 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
+        log_event = CLOUDWATCH if self.entries is None else replace(CLOUDWATCH, never=self.entries.marks)
+        for chunk in JsonRecords((), (log_event,), texts=True).read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
                 chunk, lines = _carried_lines(chunk)
                 yield from self._lines(self.text, lines)
+            if self.entries is not None and len(chunk.records):
+                found = self.entries.lines_of(chunk.records["_raw"])
+                yield from _entries(self.entries, found, chunk.records.filter(pa.array(found.is_entry)))
+                chunk = replace(chunk, records=chunk.records.filter(pa.array(~found.is_entry)))
             yield from self._columns(chunk)
 
     def _lines(self, text: Lines, lines: pa.Table) -> Iterator[Chunk]:
@@ -101,20 +109,18 @@ class DelimitedInJson:
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
-        bad, dropped = list(chunk.bad), Counter(chunk.dropped)
-        table = _Table()
-        for number, raw, around in _rows(chunk.records):
-            try:
-                fields = [*self._fields(raw, is_carried=around is not None), *_beside(around)]
-            except _NoFieldsError as error:
-                bad.append(Bad(number, str(error), _document(raw, around)))
-                continue
-            if table.is_full(fields):
-                yield table.chunk()
-                table = _Table()
-            table.add(number, fields, _document(raw, around))
-        yield table.chunk()
-        yield Chunk(no_records(), bad, dropped)
+        bad = list(chunk.bad)
+
+        def read() -> Iterator[tuple[int, _Members, str]]:
+            for number, raw, around in _rows(chunk.records):
+                text = _document(raw, around)
+                try:
+                    yield number, [*self._fields(raw, is_carried=around is not None), *_beside(around)], text
+                except _NoFieldsError as error:
+                    bad.append(Bad(number, str(error), text))
+
+        yield from _tables(read())
+        yield Chunk(no_records(), bad, chunk.dropped)
 
     def _fields(self, raw: str, *, is_carried: bool) -> _Members:
         """Names and values of a record, the same name perhaps several times."""
@@ -126,6 +132,54 @@ class DelimitedInJson:
         if columns is None:
             raise _NoFieldsError(self.text.misfit(len(values)))
         return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
+
+
+def _entries(entries: Entries, texts: EntryLines, records: pa.Table) -> Iterator[Chunk]:
+    """Entries of a journal as their lines and the members beside these; only those that are records are taken apart."""
+    numbers = records["_record"].to_numpy()
+    whole = [(raw, around) for _, raw, around in _rows(records)]
+    bad: list[Bad] = []
+    dropped: Counter[str] = Counter()
+    found: list[tuple[int, _Members, str]] = []
+    for chunk in entries.lines.of_texts(texts.lines, numbers):
+        dropped.update(chunk.dropped)
+        bad += [
+            replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])) for item in chunk.bad
+        ]
+        columns = [chunk.records[name].to_pylist() for name in positions(len(chunk.names))]
+        for place, number in enumerate(chunk.records["_record"].to_pylist()):
+            row = int(np.searchsorted(numbers, number))
+            raw, around = whole[row]
+            text = _document(raw, around)
+            if not texts.has_text[row]:
+                bad.append(Bad(number, entries.missing_text, text))
+                continue
+            try:
+                members = _members(raw)
+            except _NoFieldsError as error:
+                bad.append(Bad(number, str(error), text))
+                continue
+            values = zip(chunk.names, (column[place] for column in columns), strict=True)
+            fields = [*((name, value) for name, value in values if value is not None), *entries.beside(members)]
+            found.append((number, [*fields, *_beside(around)], text))
+    # by layout until here
+    yield from _tables(sorted(found, key=lambda item: item[0]))
+    yield Chunk(no_records(), bad, dropped)
+
+
+def _tables(records: Iterable[tuple[int, _Members, str]]) -> Iterator[Chunk]:
+    """Records as chunks, as many in each as there is room for.
+
+    Args:
+        records: Number, fields and text of each.
+    """
+    table = _Table()
+    for number, fields, text in records:
+        if table.is_full(fields):
+            yield table.chunk()
+            table = _Table()
+        table.add(number, fields, text)
+    yield table.chunk()
 
 
 class _NoFieldsError(Exception):

@@ -36,6 +36,7 @@ class Envelope:
         drops: Beginning of a text in the record's place -> why such an envelope is a counted drop.
         also: Further members that such a document always has.
         only: Where the marker alone is too common a name: every name that may stand beside it.
+        never: Names that no such document has: a document with one of them is a record.
         packed: Whether the text is base64, perhaps of gzip.
         listed: Whether the member holds a list of records; each of them is one, and an empty list holds none.
         holding: Documents that the member may hold besides those that may stand anywhere.
@@ -46,6 +47,7 @@ class Envelope:
     drops: Mapping[str, str] = field(default_factory=dict, hash=False)
     also: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
+    never: tuple[str, ...] = ()
     packed: bool = False
     listed: bool = False
     holding: tuple[Envelope, ...] = ()
@@ -57,6 +59,7 @@ class Envelope:
             and self.member in names
             and all(name in names for name in self.also)
             and (not self.only or names.keys() <= self.only)
+            and not any(name in names for name in self.never)
         )
 
     def drop_reason(self, text: str) -> str | None:
@@ -85,11 +88,16 @@ SNS = Envelope("TopicArn", "Message", also=("MessageId",))
 SNS_TO_LAMBDA = Envelope("EventSource", "Sns", also=("EventSubscriptionArn",))
 SQS = Envelope("ReceiptHandle", "Body", also=("MessageId",))
 SQS_TO_LAMBDA = Envelope("receiptHandle", "body", also=("messageId",))
+_OTEL_NAMES = _names(
+    "name body severity_number severity_text dropped_attributes_count flags trace_id span_id attributes scope resource"
+)
+OTEL = Envelope("body", "body", only=_OTEL_NAMES)
+"""What OpenTelemetry's exporter to CloudWatch Logs makes of a log record, as in the CloudWatch agent."""
 FIREHOSE_FAILED = Envelope("rawData", "rawData", also=("errorCode",), packed=True)
 FIREHOSE_RECORD = Envelope("recordId", "data", packed=True)
 
 CARRIERS = (
-    EVENTBRIDGE, LOG_EVENT, SNS, SNS_TO_LAMBDA, SQS, SQS_TO_LAMBDA, FIREHOSE_FAILED, FIREHOSE_RECORD
+    EVENTBRIDGE, LOG_EVENT, SNS, SNS_TO_LAMBDA, SQS, SQS_TO_LAMBDA, OTEL, FIREHOSE_FAILED, FIREHOSE_RECORD
 )  # fmt: skip
 """What records of any source may come in, besides the documents of CloudWatch Logs subscriptions."""
 
@@ -311,6 +319,7 @@ _NAMES: Mapping[Envelope, frozenset[str]] = {
         "messageId receiptHandle body attributes messageAttributes md5OfBody eventSource eventSourceARN"
         " awsRegion"
     ),
+    OTEL: _OTEL_NAMES,
     FIREHOSE_FAILED: _names(
         "attemptsMade arrivalTimestamp errorCode errorMessage attemptEndingTimestamp rawData lambdaArn"
     ),

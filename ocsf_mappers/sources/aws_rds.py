@@ -238,7 +238,7 @@ MAPPER = Mapper(
             # a statement is logged before it runs, so that without a duration nobody knows
             "status_id":     when(stopped | failed_code).then("Failure").when(col.retcode.is_not_null() | col.duration.is_not_null()).then("Success").otherwise("Unknown"),
             "status_detail": col.detail,
-            "duration":      sql("CAST(round(TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.duration], carries=False),
+            "duration":      sql("TRY_CAST(round(TRY_CAST({0} AS DOUBLE)) AS BIGINT)", reads=[col.duration], carries=False),
             "actor.user.name":   coalesce(col.user, "unknown"),
             "actor.session.uid": session,
             "database.name":    col.database,

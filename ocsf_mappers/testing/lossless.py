@@ -22,7 +22,9 @@ from ocsf_mappers.vocabulary.values import Json as Member
 from ocsf_mappers.vocabulary.word import Word
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?$")
-_EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{10}\.\d{1,6})$")
+_EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{16}|\d{10}\.\d{1,6})$")
+_UNITS = {13: 1_000, 16: 1_000_000}
+"""Digits of a whole number -> how many of its unit a second has; of others it is seconds."""
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 
@@ -161,7 +163,7 @@ def _instant(text: str) -> str | None:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return f"@{moment.timestamp():.6f}"
     if _EPOCH.match(text):
-        return f"@{float(text) / (1000 if text.isdigit() and len(text) == 13 else 1):.6f}"
+        return f"@{float(text) / (_UNITS.get(len(text), 1) if text.isdigit() else 1):.6f}"
     return None
 
 

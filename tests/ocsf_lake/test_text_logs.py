@@ -37,3 +37,20 @@ def test_logs_are_told_by_their_lines_and_answer(tmp_path: Path, settings: Calla
     assert rows(found, guessed) == [(1,)]
     # each key of one request is an event, and no duplicate
     assert keys == ["a.csv", "b.csv", "example-reports"]
+
+
+def test_a_journal_is_told_by_its_entries_and_names_who_forged_a_sign_in(
+    tmp_path: Path, settings: Callable[..., Settings]
+) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    for path in (SAMPLE_LOGS / "linux_auth").glob("journal*.jsonl"):
+        shutil.copy(path, folder)
+    found = settings()
+    summary = ingest.ingest([str(folder)], found)
+    assert list(summary.sources) == ["linux_auth"]
+    forged = (
+        "SELECT user.name AS a, actor.process.name AS b, actor.process.user.uid AS c FROM linux_auth"
+        " WHERE service.name = 'sshd' AND actor.process.file.name <> 'sshd'"
+    )
+    assert rows(found, forged) == [("root", "logger", "1001")]

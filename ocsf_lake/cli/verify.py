@@ -72,9 +72,9 @@ def verify(
     is missing, and what was added. One line for each fault: when, what, the object, and why. Exit 1 if there is one, or
     if nothing is proved.
     """
-    if public_keys and no_signatures:
-        from ocsf_mappers.errors import ConfigError
+    from ocsf_mappers.errors import ConfigError, RetriableError
 
+    if public_keys and no_signatures:
         raise ConfigError("--public-keys and --no-signatures exclude each other")
     from ocsf_lake.evidence import verify as evidence
     from ocsf_lake.evidence.report import Proof, Summary
@@ -87,15 +87,19 @@ def verify(
     keys = None if no_signatures else _keys(chosen, public_keys, used)
     summary = Summary()
     shown: list[Proof] = []
-    for item in evidence.verify(chosen, asked, used, keys, summary):
-        if as_json:
-            _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
-        elif isinstance(item, Proof):
-            shown.append(item)
-            if len(shown) <= CHAINS_SHOWN:
-                terminal.say(_chain(item, summary.signatures))
-        else:
-            sys.stdout.write(f"{terminal.escaped(_line(item))}\n")
+    try:
+        for item in evidence.verify(chosen, asked, used, keys, summary):
+            if as_json:
+                _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
+            elif isinstance(item, Proof):
+                shown.append(item)
+                if len(shown) <= CHAINS_SHOWN:
+                    terminal.say(_chain(item, summary.signatures))
+            else:
+                sys.stdout.write(f"{terminal.escaped(_line(item))}\n")
+    except RetriableError as error:
+        terminal.say(f"error: {error}", "not everything was looked at; run the same command again, it begins anew")
+        raise typer.Exit(1) from error
     if as_json:
         _print({"type": "summary", **asdict(summary)})
     if len(shown) > CHAINS_SHOWN:

@@ -25,7 +25,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ledger.ledger import Batch, Ledger
 from ocsf_mappers import Engine
 from ocsf_mappers.engine.distinct import Evaluator
-from ocsf_mappers.errors import MappingError, WriteError
+from ocsf_mappers.errors import MappingError, RetriableError, WriteError
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
 from tests.ocsf_lake.conftest import call, write
@@ -706,6 +706,17 @@ def test_verify_without_keys_claims_nothing(ocsf_lake: RunCommand, monkeypatch: 
     assert (run.code, run.out) == (0, "")
     assert "signatures were not checked" in run.err
     assert "25 fit each other" in run.err
+
+
+def test_verify_that_is_cut_off_claims_nothing(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: object) -> None:
+        raise RetriableError("the store is busy")
+
+    monkeypatch.setattr("ocsf_lake.evidence.days.hashes", cut_off)
+    run = ocsf_lake(*VERIFY, "--public-keys", KEYS)
+    assert run.code == 1
+    assert "proved" not in run.out + run.err
+    assert "not everything was looked at" in run.err
 
 
 def test_verify_refuses_what_it_cannot_verify(ocsf_lake: RunCommand, tmp_path: Path) -> None:

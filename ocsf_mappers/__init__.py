@@ -27,6 +27,7 @@ from ocsf_mappers.readers import (
 )
 from ocsf_mappers.vocabulary import load_balancers
 from ocsf_mappers.vocabulary.aws import aws_partition
+from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
 from ocsf_mappers.vocabulary.expr import (
     Column,
     Expr,
@@ -70,6 +71,9 @@ __all__ = [
     "Delimited",
     "DelimitedInJson",
     "Delivery",
+    "Digest",
+    "DigestName",
+    "Digests",
     "Engine",
     "Entries",
     "Envelope",
@@ -77,6 +81,7 @@ __all__ = [
     "Expr",
     "FieldNames",
     "Fields",
+    "HashedObject",
     "Having",
     "JsonRecords",
     "Latest",

@@ -386,15 +386,8 @@ class Prefetcher:
             with _streamed(ref, self.access) as file:
                 yield file
             return
-        try:
-            with s3.translate_errors(ref.uri, denied=ObjectError):
-                data = retry.call(self._whole, ref)
-        except Changed:
-            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
-        except FileNotFoundError as error:
-            raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
-        except OSError as error:
-            raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+        with _opening(ref):
+            data = retry.call(self._whole, ref)
         yield io.BytesIO(data)
 
     def close(self) -> None:
@@ -431,6 +424,30 @@ def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO
     """One object's bytes, raw; see `Prefetcher.opened`."""
     with Prefetcher((), access).opened(ref) as file:
         yield file
+
+
+def described(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> tuple[bytes, dict[str, str]]:
+    """A small object whole, and its metadata, of which only stores like S3 have any; see `Prefetcher.opened`."""
+    if not _whole(ref):
+        with opened(ref, access) as file:
+            return file.read(), {}
+    fs, path = filesystem(ref.uri, access)
+    with _opening(ref):
+        return retry.call(lambda: transfer.fetch_described(fs, path, ref.etag, ref.size).result())
+
+
+@contextmanager
+def _opening(ref: ObjectRef) -> Iterator[None]:
+    """Makes errors of the store `ObjectError`, where they are about this object."""
+    try:
+        with s3.translate_errors(ref.uri, denied=ObjectError):
+            yield
+    except Changed:
+        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+    except FileNotFoundError as error:
+        raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+    except OSError as error:
+        raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
 
 
 @contextmanager

@@ -80,11 +80,19 @@ def _get_verified(fs: S3FileSystem, path: str, etag: str, size: int, bucket: dir
     return fetched
 
 
-def _fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+def fetch_described(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[tuple[bytes, dict[str, str]]]:
+    """Starts to get a whole object together with its metadata, as `fetch` does; its names are without `x-amz-meta-`."""
     return asyncio.run_coroutine_threadsafe(_get(fs, path, etag, size), fs.loop)
 
 
-async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> bytes:
+def _fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+    async def content() -> bytes:
+        return (await _get(fs, path, etag, size))[0]
+
+    return asyncio.run_coroutine_threadsafe(content(), fs.loop)
+
+
+async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> tuple[bytes, dict[str, str]]:
     from botocore import exceptions as boto
 
     bucket, _, key = path.partition("/")  # s3fs would take `?versionId=` in a key for a version
@@ -100,7 +108,7 @@ async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> bytes:
         raise ConnectionError(str(error)) from error
     if size and len(data) != size:
         raise ConnectionError(f"the answer has {len(data)} bytes, not {size}")
-    return data
+    return data, dict(answer.get("Metadata") or {})
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
@@ -95,13 +96,45 @@ def _raw(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _decompressed(blocks: Iterator[bytes], layers: int = LAYERS) -> Iterator[bytes]:
+def uncompressed(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
+    """An object's bytes, decompressed and not decoded.
+
+    Raises:
+        ReadError: The object is damaged or too large.
+    """
+    return _limited(_decompressed(_raw(file)), file, limits)
+
+
+def hashes(file: BinaryIO, limits: Limits) -> tuple[list[str], int]:
+    """SHA-256, in hex, of an object as it is stored and of what each decompression gives; and the bytes of the last.
+
+    Nothing is decoded. The content is that which reading the object goes through, so nothing appended escapes.
+
+    Raises:
+        ReadError: The object is damaged or too large.
+    """
+    found: list[Any] = []
+
+    def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        found.append(digest)
+        for block in blocks:
+            digest.update(block)
+            yield block
+
+    size = sum(map(len, _limited(_decompressed(_raw(file), LAYERS, hashed), file, limits)))
+    return [digest.hexdigest() for digest in found], size
+
+
+def _decompressed(
+    blocks: Iterator[bytes], layers: int = LAYERS, seen: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> Iterator[bytes]:
     head = next(blocks, b"")
-    stream = chain([head], blocks)
+    stream = seen(chain([head], blocks))
     if head.startswith(GZIP) and layers:
-        yield from _decompressed(_gunzip(stream), layers - 1)
+        yield from _decompressed(_gunzip(stream), layers - 1, seen)
     elif head.startswith(ZSTD) and layers:
-        yield from _decompressed(_unzstd(stream), layers - 1)
+        yield from _decompressed(_unzstd(stream), layers - 1, seen)
     else:
         yield from stream
 

@@ -44,7 +44,8 @@ _HINTS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     (r"((src|source|client|remote|caller|c|peer|from|orig)?_?(ip|addr|address|ip_address))"
      r"|saddr|src|source|client|remote|caller",
      ADDRESS, ("src_endpoint.ip", "device.ip")),
-    (r"((dst|dest|destination|server|target|s|to|resp)_?(ip|addr|address|ip_address)?)|daddr", ADDRESS, ("dst_endpoint.ip",)),
+    (r"((dst|dest|destination|server|target|s|to|resp)_?(ip|addr|address|ip_address)?)|daddr",
+     ADDRESS, ("dst_endpoint.ip",)),
     (r"((src|source|client|remote|c|s|orig)?_?port)|spt", PORT, ("src_endpoint.port",)),
     (r"((dst|dest|destination|server|target|d|resp)_?port)|dpt", PORT, ("dst_endpoint.port",)),
     (r"(http_?)?(request_?)?(method|verb)", "HTTP method", ("http_request.http_method",)),

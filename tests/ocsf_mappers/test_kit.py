@@ -83,7 +83,11 @@ def test_each_format_gives_a_module_whose_records_become_valid_events(
 
 @pytest.mark.parametrize(
     ("sender", "sender_port", "receiver", "receiver_port"),
-    [("src", "sport", "dst", "dport"), ("saddr", "spt", "daddr", "dpt"), ("source_ip", "src_port", "target", "dst_port")],
+    [
+        ("src", "sport", "dst", "dport"),
+        ("saddr", "spt", "daddr", "dpt"),
+        ("source_ip", "src_port", "target", "dst_port"),
+    ],
 )
 def test_short_names_of_both_ends_give_them_away(
     tmp_path: Path, sender: str, sender_port: str, receiver: str, receiver_port: str

@@ -30,6 +30,8 @@ CELLS = 4 << 20
 EXACT = 1 << 53
 """Below it, a double stands for a whole number and no other."""
 
+_DOCUMENTS = JsonRecords((), (CLOUDWATCH,), texts=True)
+
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 
 _BEGINNING = re.compile(rb'\s*+(?:\[\s*+(?:[\[{"\]]|\Z)|\{\s*+(?:["}]|\Z))')
@@ -57,11 +59,15 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        for chunk in JsonRecords((), (CLOUDWATCH,), texts=True).read(blocks):
+        for chunk in _DOCUMENTS.read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
                 chunk, carried = _carried_lines(chunk)
                 yield from self._lines(self.text, carried)
             yield from self._columns(chunk)
+
+    def document_of(self, blocks: Blocks, record: int) -> bytes | None:
+        """The document that a record came in, see `JsonRecords.document_of`."""
+        return _DOCUMENTS.document_of(blocks, record)
 
     def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
         """Lines that came in documents, with what stood around each in further columns."""

@@ -95,6 +95,15 @@ def _raw(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
+def uncompressed(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
+    """An object's bytes, decompressed and not decoded.
+
+    Raises:
+        ReadError: The object is damaged or too large.
+    """
+    return _limited(_decompressed(_raw(file)), file, limits)
+
+
 def _decompressed(blocks: Iterator[bytes], layers: int = LAYERS) -> Iterator[bytes]:
     head = next(blocks, b"")
     rest = chain([head], blocks)

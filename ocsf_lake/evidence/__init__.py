@@ -1,0 +1,1 @@
+"""What proves that logs are complete and unaltered."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ocsf_lake.upkeep.trace import Batch, Found, Traced
     from ocsf_lake.upkeep.trace_record import RawState, Record
 
-EXAMPLE = "ocsf-lake trace sample_logs/aws_cloudtrail/console_login_success.json#1 --lake demo_lake"
+EXAMPLE = "ocsf-lake trace 3e7dde78-ccd2-42b6-af53-70d47a7fae3c --lake demo_lake"
 
 MANY_FILES = 1_000
 """Looking through more files is told beforehand."""

@@ -295,10 +295,15 @@ def _checked(manifest: Any) -> dict[str, dict[str, Any]]:
         raise ValueError(f"{README} and {EVENTS} are not among its files")
     for event in events:
         named = event.get("files")
-        if not isinstance(named, dict) or not all(name in files for name in named.values()):
+        if not isinstance(named, dict) or not all(isinstance(name, str) and name in files for name in named.values()):
             raise ValueError("an event names a file that the bundle does not have")
-        if not isinstance(event.get("record"), dict) or not isinstance(event.get("object"), dict):
+        record = event.get("record")
+        if not isinstance(record, dict) or not isinstance(event.get("object"), dict):
             raise ValueError("an event has no record and object")
+        offsets = [("record", record.get("offset"))] if record.get("exact") else []
+        offsets += [("document", record.get("document_offset"))]
+        if any(what in named and type(offset) is not int for what, offset in offsets):
+            raise ValueError("an event does not say where its record stands")
     return files
 
 
@@ -316,7 +321,7 @@ def _opened(folder: Path, name: str, found: Verified) -> BinaryIO | None:
     """A file of the bundle; a fault where it is missing or something else than a file."""
     path = folder / name
     try:
-        if (folder / RAW).is_symlink() or path.is_symlink():
+        if path.is_symlink() or (path.parent != folder and path.parent.is_symlink()):
             found.faults.append(Fault(name, "it is a link, and no file"))
         elif not stat.S_ISREG(path.stat().st_mode):
             found.faults.append(Fault(name, "it is no file"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -318,6 +318,8 @@ class _Following:
             found.record = Record(row.source_record, reason=str(error))
             return found
         found.record, piece = trace_record.read(raw, reading, row.source_record, self._settings)
+        if piece is None and (kept := self._kept(row, source)) is not None:
+            found.record = replace(found.record, text=kept, reason=f"{found.record.reason}; quarantine kept this text")
         if piece is None:
             found.reason = found.record.reason
             return found
@@ -383,16 +385,24 @@ class _Following:
 
     def _replay(self, row: Row, source: str) -> str | None:
         """The replay that made the row of an entry of quarantine."""
-        replays = sa.select(BATCHES.c.id).where(BATCHES.c.kind == Kind.REPLAY).limit(1)
+        return self._of_entry("batch_id", OUTCOMES, row, source)
+
+    def _kept(self, row: Row, source: str) -> str | None:
+        """The text that quarantine kept of a record that was replayed."""
+        return self._of_entry("raw", QUARANTINE, row, source)
+
+    def _of_entry(self, column: str, table: str, row: Row, source: str) -> str | None:
+        """A column of the row's closed entry in quarantine; None where it was never in there."""
         with self._lake.ledger.engine.connect() as connection:
-            if connection.scalar(replays) is None:
+            replays = sa.select(BATCHES.c.id).where(BATCHES.c.kind == Kind.REPLAY, BATCHES.c.source == source)
+            if connection.scalar(replays.limit(1)) is None:
                 return None
         sql = (
-            f"SELECT batch_id FROM {OUTCOMES} WHERE source_object = $object AND source_etag = $etag "
+            f"SELECT {column} FROM {table} WHERE source_object = $object AND source_etag = $etag "
             "AND source_record = $record AND state = 'closed'"
         )
         given = {"object": row.source_object, "etag": row.source_etag, "record": row.source_record}
-        return next((str(batch_id) for (batch_id,) in _asked(self._settings, sql, given)), None)
+        return next((str(value) for (value,) in _asked(self._settings, sql, given)), None)
 
     def _duplicates(self, row: Row) -> list[tuple[str, int, str]]:
         """Records that equal this row's."""

@@ -178,28 +178,24 @@ class Raw:
             return replace(found, reason="it cannot be read")
         if ref.etag != found.etag:
             return replace(found, state=CHANGED, version=None, reason="the object has another content than was read")
-        if ref.archived:
-            return replace(found, reason="the object is archived: restore it first")
         self._ref = replace(ref, uri=found.uri)
         return replace(found, state=UNCHANGED)
 
     def _earlier(self, fs: Any, path: str, found: RawState) -> RawState:
         """The version that was read, of a bucket that keeps versions and lets us list them."""
         try:
-            versions = fs.object_version_info(path)
-            key = path.partition("/")[2]
-            same = (item for item in versions if item.get("Key") == key)
-            none: dict[str, Any] = {}
-            earlier = next((item for item in same if str(item.get("ETag", "")).strip('"') == found.etag), none)
-            version = _version(earlier.get("VersionId"))
-            if version is None:
-                return found
-            if earlier.get("Size", 0) > VERSION_BYTES:
-                return replace(found, version=version, reason=f"{found.reason}; the version that was read is too large")
-            self._kept = fs.cat_file(path, version_id=version)
-        except Exception as error:
-            return replace(found, reason=f"{found.reason}; earlier versions were not looked at: {error}")
-        self._ref = ObjectRef(found.uri, found.etag, len(self._kept or b""))
+            with s3.translate_errors(found.uri, denied=ObjectError):
+                earlier = s3.version_of(fs, path, found.etag)
+                if earlier is None:
+                    return found
+                version, size = earlier
+                if size > VERSION_BYTES:
+                    reason = f"{found.reason}; its earlier version is there, and too large to be read here"
+                    return replace(found, version=version, reason=reason)
+                self._kept = s3.read_version(fs, path, version)
+        except (OcsfMappersError, OSError) as error:
+            return replace(found, reason=f"{found.reason}; earlier versions cannot be had: {error}")
+        self._ref = ObjectRef(found.uri, found.etag, len(self._kept))
         return replace(found, version=version, reason=f"{found.reason}; its earlier version is read")
 
 
@@ -224,6 +220,8 @@ def read(raw: Raw, engine: Engine, number: int, settings: Settings) -> tuple[Rec
         settings: Limits.
     """
     found = Record(number)
+    if not raw.is_there:
+        return replace(found, reason=raw.state.reason), None
     try:
         piece = _piece(raw, engine, number)
         if piece is None:

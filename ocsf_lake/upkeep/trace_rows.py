@@ -199,11 +199,10 @@ def _found(
 ) -> Rows:
     found = Rows()
     for table, files in files_by_table.items():
-        if files:
+        looked = [len(some) for some in _groups(files) if _look(lake, some, condition, given, found)]
+        if looked:
             found.tables.append(table)
-            found.files += len(files)
-        for some in _groups(files):
-            _look(lake, some, condition, given, found)
+            found.files += sum(looked)
     return found
 
 
@@ -217,7 +216,8 @@ def _groups(files: Iterable[LakeFile]) -> Iterator[list[LakeFile]]:
             yield some[start : start + FILES_AT_ONCE]
 
 
-def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str, object], found: Rows) -> None:
+def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str, object], found: Rows) -> bool:
+    """Looks through some files; False where their events have no such attribute."""
     by_name: dict[str, list[LakeFile]] = {}
     for file in files:
         by_name.setdefault(file.path.rpartition("/")[2], []).append(file)
@@ -231,13 +231,14 @@ def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str,
                 dict(given),
             ).fetchall()
         except duckdb.BinderException:
-            return  # events of this table have no such attribute
+            return False
     found.total += rows[0][-1] if rows else 0
     for name, number, *facts, _ in rows[: MOST_ROWS - len(found.rows)]:
         file = next(file for file in by_name[name.rpartition("/")[2]] if name.endswith(f"/{file.path}"))
         partition = definitions.partition_of(layout.folder_of(file.path))
         assert partition is not None
         found.rows.append(Row(file, partition, number, *facts))
+    return True
 
 
 def _place(lake: Lake, file: LakeFile) -> str:

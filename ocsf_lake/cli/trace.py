@@ -166,7 +166,8 @@ def _object(state: RawState) -> Iterator[tuple[str, str]]:
 def _record(record: Record) -> Iterator[tuple[str, str]]:
     if record.exact:
         where = f"line {record.line:,}, byte {record.offset:,} (from 0) of the object, decompressed"
-        more = f"; the same bytes stand there {record.places:,} times" if record.places > 1 else ""
+        is_first = record.places > 1 and record.line != record.number
+        more = f", the first of {record.places:,} places with these bytes" if is_first else ""
         yield "record", f"{record.number:,}: {where}{more}"
     else:
         yield "record", f"{record.number:,}: no exact text: {record.reason}"

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ocsf_lake import differences
-from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, QUARANTINE
+from ocsf_lake.catalogs.definitions import DUPLICATES, NO_SOURCE, OUTCOMES, QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.events import plain_events
 from ocsf_lake.evidence import bundle
@@ -33,6 +33,7 @@ from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import objects as known_objects
+from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
@@ -471,6 +472,8 @@ def export(found: Found, folder: Path, *, whole_objects: bool = False) -> str:
 
 # -- where nothing was found ------------------------------------------------------------------------------------------
 def _hints(lake: Lake, what: Asked, uri: str | None) -> Iterator[str]:
+    for table in sorted(overview.without_source(lake.ledger.engine)):
+        yield f"table {table} was not looked through: {NO_SOURCE}"
     if uri is not None and what.record is not None:
         yield from _of_record(lake, uri, what.record, certain=what.uid is None)
     if what.uid is not None:

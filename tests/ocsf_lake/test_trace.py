@@ -16,7 +16,7 @@ import pytest
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.upkeep import compact, remap, replay, trace
+from ocsf_lake.upkeep import compact, rebuild_ledger, remap, replay, trace, trace_rows
 from ocsf_lake.upkeep.trace import Asked, Traced
 from ocsf_lake.upkeep.trace_record import line_of, search
 from ocsf_lake.upkeep.trace_rows import Narrowed
@@ -280,6 +280,33 @@ def test_all_events_of_a_uid_are_shown(settings: Make, tmp_path: Path) -> None:
     found = by_uid(settings(), uid(2))
     assert found.total == 2
     assert [event.row.source_object[-6:] for event in found.events] == ["a.json", "b.json"]
+
+
+def test_more_events_than_are_shown_are_counted(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_rows, "MOST_ROWS", 3)
+    monkeypatch.setattr(trace_rows, "FILES_AT_ONCE", 1)
+    for name in ("a", "b"):
+        path = write(tmp_path / f"{name}.json", json.dumps({"Records": [call(1), call(1)]}))
+        ingest.ingest([str(path)], settings(), "aws_cloudtrail")
+    found = by_uid(settings(), uid(1))
+    assert (found.total, len(found.events)) == (4, 3)
+    assert {event.record.places for event in found.events} == {2}
+    assert [event.row.number for event in found.events][:2] == [0, 1]
+
+
+def test_a_ledger_made_anew_leads_to_the_same_records(settings: Make, tmp_path: Path) -> None:
+    take(tmp_path / "logs", settings(), 0, 1)
+    compact.compact(settings())
+    path = sorted((tmp_path / "logs").rglob("*.json.gz"))[1]
+    before = by_record(settings(), path, 2)
+    rebuild_ledger.rebuild(settings(), replacing=True)
+    after = by_record(settings(), path, 2)
+    assert (after.row, after.record, after.object, after.changes) == (before.row, before.record, before.object, [])
+    assert (after.batch and after.batch.id, after.merge and after.merge.id) == (
+        before.batch and before.batch.id, before.merge and before.merge.id,
+    )  # fmt: skip
 
 
 def test_records_that_were_left_out_as_duplicates_are_told(settings: Make, tmp_path: Path) -> None:

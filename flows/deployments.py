@@ -33,10 +33,10 @@ def server() -> str:
     Raises:
         ConfigError: None is; Prefect would start a server of its own, which ends with this process.
     """
-    found: str | None = PREFECT_API_URL.value()
-    if not found:
+    url: str | None = PREFECT_API_URL.value()
+    if not url:
         raise ConfigError("no Prefect server is named; set PREFECT_API_URL, to http://127.0.0.1:4200/api say")
-    return found
+    return url
 
 
 def deploy(file: Path, pool_type: str, say: Say) -> None:
@@ -58,8 +58,8 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
             f"{file} reads variables that are not set: {', '.join(missing)}; set them, or delete the deployments of "
             "sources that you do not have"
         )
-    wanted = _yaml(file, text)
-    deployments = wanted.get("deployments") or []
+    definition = _yaml(file, text)
+    deployments = definition.get("deployments") or []
     spread(deployments, config.load().lake)
     with get_client(sync_client=True) as client:
         for pool in sorted({item["work_pool"]["name"] for item in deployments}):
@@ -70,7 +70,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
             _queue(client, pool, queue)
     with TemporaryDirectory(prefix="ocsf-lake-") as folder:
         spread_out = Path(folder) / file.name
-        spread_out.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+        spread_out.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(spread_out)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -97,10 +97,11 @@ def spread(deployments: list[dict[str, Any]], lake: str) -> None:
         ConfigError: A cron expression with `H` cannot be read.
     """
     for item in deployments:
-        own = _VARIABLE.sub(lambda found: os.environ[found[1]], str((item.get("parameters") or {}).get("lake") or lake))
+        lake_root = str((item.get("parameters") or {}).get("lake") or lake)
+        root = _VARIABLE.sub(lambda match: os.environ[match[1]], lake_root)
         for schedule in item.get("schedules") or ():
             if "cron" in schedule:
-                schedule["cron"] = schedules.resolved(str(schedule["cron"]), f"{full_name(item)} of {own}")
+                schedule["cron"] = schedules.resolved(str(schedule["cron"]), f"{full_name(item)} of {root}")
 
 
 def automate(file: Path, alerts: str | None, say: Say) -> None:
@@ -114,16 +115,16 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
     Raises:
         ConfigError: The file cannot be read, or there is no such block.
     """
-    wanted = _yaml(file, _text(file)).get("automations") or []
+    automations = _yaml(file, _text(file)).get("automations") or []
     with get_client(sync_client=True) as client:
         block = _block(client, alerts) if alerts else None
-        for item in wanted:
+        for item in automations:
             if block is not None:
                 item = {**item, "actions": [_action(action, block) for action in item["actions"]]}
             automation = AutomationCore.model_validate(item)
-            known = client.read_automations_by_name(automation.name)
-            if known:
-                client.update_automation(known[0].id, automation)
+            existing = client.read_automations_by_name(automation.name)
+            if existing:
+                client.update_automation(existing[0].id, automation)
             else:
                 client.create_automation(automation)
             say(f"automation {automation.name}")
@@ -138,12 +139,12 @@ def _text(file: Path) -> str:
 
 def _yaml(file: Path, text: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(text)
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not YAML: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ConfigError(f"{file} has no deployments and no automations")
-    return found
+    return document
 
 
 def _without_comments(text: str) -> str:
@@ -154,8 +155,8 @@ def _pool(client: SyncPrefectClient, name: str, kind: str) -> str:
     try:
         return f"work pool {name}, of type {client.read_work_pool(name).type}"
     except ObjectNotFound:
-        made = client.create_work_pool(WorkPoolCreate(name=name, type=kind))
-        return f"work pool {name}, of type {made.type}: new"
+        pool = client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+        return f"work pool {name}, of type {pool.type}: new"
 
 
 def _queue(client: SyncPrefectClient, pool: str, name: str) -> None:

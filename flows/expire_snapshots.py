@@ -25,5 +25,5 @@ def expire_snapshots(older_than: str = "5d", lake: str | None = None) -> State[A
     done = lake_expire.expire(worker.settings(lake), compact.parsed(older_than))
     if done.tables:
         create_table_artifact([vars(item) for item in done.tables], "expire-snapshots", done.message)
-    left = "".join(f"; {name}: {reason}" for name, reason in done.left.items())
-    return Completed(message=f"{done.message}{left}", data=None)
+    remaining = "".join(f"; {name}: {reason}" for name, reason in done.left.items())
+    return Completed(message=f"{done.message}{remaining}", data=None)

@@ -38,7 +38,7 @@ MOST_TASKS = 100
 LOST_WORKERS = frozenset(["KilledWorker", "TaskRunCrashed", "CrashedRun"])
 """What else than a broken pool says that the process of a task ended, which another task of it may have done."""
 SHOWN_SECONDS = 2.0
-"""How often progress is told, at most."""
+"""How often progress is reported, at most."""
 
 
 def retriable(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -130,14 +130,14 @@ def work(
     runs = _Runs(source, settings, report, len(batch_ids))
     doubtful = list(suspects)
     with _same_server():
-        left = [item for item in batch_ids if item not in doubtful]
-        while left:
-            lost = runs.side_by_side(left)
+        remaining = [item for item in batch_ids if item not in doubtful]
+        while remaining:
+            lost = runs.side_by_side(remaining)
             # Begun when their process ended, or when another one's did: one of them may be why.
             doubtful[:0] = begun = ingest.suspects(lost, settings)
-            left = [item for item in lost if item not in begun]
-            if left and not begun:
-                doubtful[:0], left = left, []
+            remaining = [item for item in lost if item not in begun]
+            if remaining and not begun:
+                doubtful[:0], remaining = remaining, []
         for batch_id in [*runs.passing, *doubtful]:
             runs.alone(batch_id)
 
@@ -162,27 +162,27 @@ class _Runs:
         """Does groups of batches; gives those whose process ended. Failures that may pass are put into `passing`."""
         lost: list[str] = []
         failed: list[str] = []
-        for name, group, found in self._ended(grouped(batch_ids)):
-            if isinstance(found, Summary):
-                passing = {failure.batch_id for failure in found.failures if failure.may_pass}
-                found.failures = [failure for failure in found.failures if failure.batch_id not in passing]
-                self.report.add(found)
+        for name, group, result in self._ended(grouped(batch_ids)):
+            if isinstance(result, Summary):
+                passing = {failure.batch_id for failure in result.failures if failure.may_pass}
+                result.failures = [failure for failure in result.failures if failure.batch_id not in passing]
+                self.report.add(result)
                 failed += [item for item in group if item in passing]
-            elif isinstance(found, BrokenExecutor) or type(found).__name__ in LOST_WORKERS:
+            elif isinstance(result, BrokenExecutor) or type(result).__name__ in LOST_WORKERS:
                 lost += group
             else:
-                self.report.failures.append(Failure(name, str(found), group))
+                self.report.failures.append(Failure(name, str(result), group))
         self.passing += failed
         self.progress.add(len(batch_ids) - len(lost) - len(failed))
         return lost
 
     def alone(self, batch_id: str) -> None:
         """Does one batch. On processes it has one of its own, which may end with it."""
-        for name, group, found in self._ended([[batch_id]]):
-            if isinstance(found, Summary):
-                self.report.add(found)
+        for name, group, result in self._ended([[batch_id]]):
+            if isinstance(result, Summary):
+                self.report.add(result)
             else:
-                self.report.failures.append(Failure(name, str(found), group))
+                self.report.failures.append(Failure(name, str(result), group))
         self.progress.add(1)
 
     def _ended(self, groups: Sequence[list[str]]) -> Iterator[tuple[str, list[str], Any]]:
@@ -195,8 +195,8 @@ class _Runs:
             futures = {}
             for group in groups:
                 name = f"{self.source} {group[0][:8]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-                given = {"name": name, "batch_ids": group, "settings": shared}
-                futures[runner.submit(self.task, given)] = (name, group)
+                parameters = {"name": name, "batch_ids": group, "settings": shared}
+                futures[runner.submit(self.task, parameters)] = (name, group)
             for future in as_completed(list(futures)):
                 yield *futures[future], _result(future)
 

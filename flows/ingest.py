@@ -15,9 +15,9 @@ from ocsf_lake.ingest import incremental
 
 
 def _run_name() -> str:
-    given = flow_run.parameters
-    what = "sweep" if given.get("sweep") else "ingest"
-    return f"{what} {given['source']} {flow_run.scheduled_start_time:%Y-%m-%d %H:%M}"
+    parameters = flow_run.parameters
+    kind = "sweep" if parameters.get("sweep") else "ingest"
+    return f"{kind} {parameters['source']} {flow_run.scheduled_start_time:%Y-%m-%d %H:%M}"
 
 
 @flow(flow_run_name=_run_name, timeout_seconds=worker.RUN_SECONDS)

@@ -91,8 +91,8 @@ def submit(
                 "source": source, "uri": uri, "first": begin.isoformat(), "last": end.isoformat(),
                 "accounts": list(accounts), "regions": list(regions), "lake": lake,
             }  # fmt: skip
-            if known := waiting.get(_key(parameters)):
-                yield Submitted(begin, end, known, new=False)
+            if waiting_name := waiting.get(_key(parameters)):
+                yield Submitted(begin, end, waiting_name, new=False)
                 continue
             name = f"backfill {source} {begin} to {end}"
             client.create_flow_run_from_deployment(
@@ -102,17 +102,17 @@ def submit(
 
 
 def _waiting(client: SyncPrefectClient, deployment: Any) -> Iterator[Any]:
-    which = FlowRunFilter(
+    run_filter = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
     offset = 0
-    while found := client.read_flow_runs(flow_run_filter=which, limit=PAGE, offset=offset):
-        yield from found
-        offset += len(found)
+    while runs := client.read_flow_runs(flow_run_filter=run_filter, limit=PAGE, offset=offset):
+        yield from runs
+        offset += len(runs)
 
 
 def _key(parameters: dict[str, Any]) -> tuple[object, ...]:
-    given = (parameters.get(name) or None for name in ("source", "uri", "first", "last", "lake"))
+    values = (parameters.get(name) or None for name in ("source", "uri", "first", "last", "lake"))
     lists = (tuple(parameters.get(name) or ()) for name in ("accounts", "regions"))
-    return (*given, *lists)
+    return (*values, *lists)

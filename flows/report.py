@@ -77,38 +77,38 @@ class Report:
     @property
     def failed_batches(self) -> list[tuple[str, str]]:
         """Batches that failed, and why: by themselves, or with the task that was to do them."""
-        found = [(failure.batch_id, failure.reason) for failure in self.summary.failures]
-        return found + [(batch, failure.reason) for failure in self.failures for batch in failure.batch_ids]
+        batches = [(failure.batch_id, failure.reason) for failure in self.summary.failures]
+        return batches + [(batch, failure.reason) for failure in self.failures for batch in failure.batch_ids]
 
     @property
     def message(self) -> str:
         """The run in one line."""
         counts = self.summary.counts
-        said = [
+        parts = [
             f"{self.summary.listed:,} objects found, {self.summary.known:,} known",
             f"{counts.read:,} records: {counts.events:,} events, {counts.quarantined:,} quarantined, "
             f"{counts.dropped:,} dropped",
         ]
         if batches := len(self.failed_batches):
-            said.append(f"{texts.plural(batches, 'batch', 'batches')} failed")
+            parts.append(f"{texts.plural(batches, 'batch', 'batches')} failed")
         if failed := self.summary.unread.numbers[Became.FAILED]:
-            said.append(f"{texts.plural(failed, 'object')} failed")
+            parts.append(f"{texts.plural(failed, 'object')} failed")
         if isolated := self.summary.isolated:
-            said.append(f"{texts.plural(len(isolated), 'record')} made the program fail")
+            parts.append(f"{texts.plural(len(isolated), 'record')} made the program fail")
         if broken := self.summary.broken:
-            said.append(f"{texts.plural(len(broken), 'source')} cannot be used")
+            parts.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
-            said.append(f"older deliveries of {older.first} to {older.last} lie there unread")
+            parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if self.summary.busy:
-            said.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
-        return "; ".join(said)
+            parts.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
+        return "; ".join(parts)
 
     def markdown(self) -> str:
         """The run as a page."""
         summary = self.summary
         parts = [f"# {code(self.name)}", self.message]
         if summary.sources:
-            rows = [summaries.row(name, found) for name, found in sorted(summary.sources.items())]
+            rows = [summaries.row(name, source) for name, source in sorted(summary.sources.items())]
             parts.append(table(summaries.COLUMNS, rows))
         for (state, reason), items in summaries.reasons(summary):
             lines = [f"{texts.plural(len(items), 'object')} {state.replace('_', ' ')}: {code(reason)}"]
@@ -136,8 +136,8 @@ class Report:
         rows += [("record", f"{item.uri} {item.record}", item.reason) for item in self.summary.isolated]
         rows += [("object", item.uri, item.reason) for item in self.failed_objects]
         return [
-            {"what": what, "name": texts.escaped(name), "reason": texts.escaped(redacted(reason))}
-            for what, name, reason in rows[:SHOWN_FAILURES]
+            {"what": kind, "name": texts.escaped(name), "reason": texts.escaped(redacted(reason))}
+            for kind, name, reason in rows[:SHOWN_FAILURES]
         ]
 
     def publish(self) -> State[Any]:
@@ -162,12 +162,12 @@ def _noted(note: Note) -> str:
 
 def code(text: str) -> str:
     """A code span that says exactly this text; control characters are spelled out."""
-    shown = texts.escaped(redacted(text))
-    if not shown.strip():
+    escaped = texts.escaped(redacted(text))
+    if not escaped.strip():
         return ""
-    fence = "`" * (max(map(len, re.findall(r"`+", shown)), default=0) + 1)
-    space = " " if len(fence) > 1 or shown[0] == " " else ""
-    return f"{fence}{space}{shown}{space}{fence}"
+    fence = "`" * (max(map(len, re.findall(r"`+", escaped)), default=0) + 1)
+    space = " " if len(fence) > 1 or escaped[0] == " " else ""
+    return f"{fence}{space}{escaped}{space}{fence}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -39,12 +39,12 @@ def resolved(cron: str, key: str) -> str:
 def _field(cron: str, field: str, name: str, key: str) -> str:
     if not field.startswith("H"):
         return field
-    found = _HASHED.fullmatch(field)
-    if found is None:
+    match = _HASHED.fullmatch(field)
+    if match is None:
         raise ConfigError(f"cron {cron!r}: {field!r} is none of H, H/5, H(3-5) and H(0-29)/5")
     least, most = FIELDS[name]
-    first, last = (least, most) if found[1] is None else (int(found[1]), int(found[2]))
-    step = None if found[3] is None else int(found[3])
+    first, last = (least, most) if match[1] is None else (int(match[1]), int(match[2]))
+    step = None if match[3] is None else int(match[3])
     if not least <= first <= last <= most or (step is not None and not 0 < step <= last - first + 1):
         raise ConfigError(f"cron {cron!r}: {field!r} does not fit into {least} to {most}, the numbers of a {name}")
     number = int.from_bytes(hashlib.sha256(f"{name} of {key}".encode()).digest())

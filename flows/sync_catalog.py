@@ -24,8 +24,8 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
         lake: Root of the lake; the worker's settings name it when this does not.
         repair: Makes catalogs and storage say what the ledger says, and fails where they still disagree.
     """
-    with lakes.opened(worker.settings(lake)) as found:
-        findings = check.sync(found).left if repair else check.check(found)
+    with lakes.opened(worker.settings(lake)) as open_lake:
+        findings = check.sync(open_lake).left if repair else check.check(open_lake)
     if findings:
         rows = [
             {"where": item.where, "table": item.table, "item": text.escaped(item.item), "says": item.says}

@@ -1,4 +1,4 @@
-"""The flow that looks whether the lake is as it should be, and tells the server's automations when it is not."""
+"""The flow that looks whether the lake is as it should be, and notifies the server's automations when it is not."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def watch(lake: str | None = None) -> State[Any]:
             payload={"message": text.escaped(finding.message)},
         )
     create_markdown_artifact(page(findings), "watch", "What is not as it should be")
-    found = text.plural(len(findings), "finding")
-    return Completed(name="Completed" if not findings else "Findings", message=found, data=None)
+    message = text.plural(len(findings), "finding")
+    return Completed(name="Completed" if not findings else "Findings", message=message, data=None)
 
 
 def page(findings: list[Alarm]) -> str:

@@ -23,12 +23,12 @@ def settings(lake: str | None) -> Settings:
     Raises:
         ConfigError: Some setting has no valid value, or a worker would make a lake in its own working folder.
     """
-    found = config.load(lake=lake)
-    check("the lake", found.lake, "set OCSF_LAKE_LAKE for the worker")
-    return found
+    loaded = config.load(lake=lake)
+    check("the lake", loaded.lake, "set OCSF_LAKE_LAKE for the worker")
+    return loaded
 
 
-def check(what: str, uri: str, remedy: str) -> None:
+def check(subject: str, uri: str, remedy: str) -> None:
     """Refuses a relative path in a run of a deployment: a worker runs it in a temporary folder.
 
     Raises:
@@ -36,5 +36,5 @@ def check(what: str, uri: str, remedy: str) -> None:
     """
     if deployment.id and "://" not in uri and not Path(uri).is_absolute():
         raise ConfigError(
-            f"{what} is {uri!r}, and a worker's working folder is temporary: {remedy}, as a whole path or URI"
+            f"{subject} is {uri!r}, and a worker's working folder is temporary: {remedy}, as a whole path or URI"
         )

@@ -256,31 +256,31 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def load(**given: Any) -> Settings:
+def load(**overrides: Any) -> Settings:
     """The settings in force; what is given here wins, None counts as not given.
 
     Raises:
         ConfigError: Some setting is unknown or has no valid value, or the file is no TOML; the message lists them all.
     """
     problems = _unknown_variables()
-    found = None
+    settings = None
     try:
-        found = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{FILE} is not TOML: {error}")
     except ValidationError as error:
         problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
-    if found is None or problems:
+    if settings is None or problems:
         raise ConfigError("; ".join(problems))
-    found.use_mappers()
-    return found
+    settings.use_mappers()
+    return settings
 
 
 def _unknown_variables() -> list[str]:
     """A misspelt variable would leave its setting at the default without a word: another lake, say."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    return [f"variable {name}: no such setting{nearest(name, known)}" for name in given if name not in NOT_SETTINGS]
+    valid = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in valid)
+    return [f"variable {name}: no such setting{nearest(name, valid)}" for name in unknown if name not in NOT_SETTINGS]
 
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:

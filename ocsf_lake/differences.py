@@ -86,39 +86,39 @@ def compare(
     Raises:
         ConfigError: A URI stands for nothing.
     """
-    found = Difference()
+    difference = Difference()
     waiting: list[tuple[RawObject, Chunk]] = []
 
     def map_waiting() -> None:
         if waiting:
-            _add(found, before.map(waiting).events, after.map(waiting).events)
+            _add(difference, before.map(waiting).events, after.map(waiting).events)
             waiting.clear()
 
     for uri in uris:
         for ref in (ref for page in listing.pages(uri, Calls(), settings.input_access) for ref in page):
-            if limit is not None and found.objects >= limit:
+            if limit is not None and difference.objects >= limit:
                 break
             try:
                 with objects.opened(ref, settings.input_access) as file:
                     _check_source(after.mapper.name, ref.uri, file, settings)
                     file.seek(0)
                     for chunk in _chunks(after, Blocks(file, settings.limits), ref.uri):
-                        found.records += chunk.read
+                        difference.records += chunk.read
                         waiting.append((discovery.raw_object(ref.uri), chunk))
                         if sum(len(chunk.records) for _, chunk in waiting) >= settings.part_rows:
                             map_waiting()
-                found.objects += 1
+                difference.objects += 1
             except (ReadError, OSError) as error:
-                found.unread[ref.uri] = str(error)
+                difference.unread[ref.uri] = str(error)
     map_waiting()
-    return found
+    return difference
 
 
 def _check_source(name: str, uri: str, file: BinaryIO, settings: Settings) -> None:
-    """Refuses an object that is told to be another source's, by its key or by its content."""
-    told = discovery.of_key(uri).source or discovery.sniffed(uri, file, settings.limits).source
-    if told is not None and told != name:
-        raise ReadError(f"it is a log of {told}", object=uri)
+    """Refuses an object that its key or its content identifies as another source's."""
+    source = discovery.of_key(uri).source or discovery.sniffed(uri, file, settings.limits).source
+    if source is not None and source != name:
+        raise ReadError(f"it is a log of {source}", object=uri)
 
 
 def _chunks(engine: Engine, blocks: Blocks, uri: str) -> Iterator[Chunk]:
@@ -138,15 +138,16 @@ def between(before: pa.Table, after: pa.Table) -> Difference:
         before: Events with the columns that say where they came from; others may be missing on either side.
         after: The same. Values of examples are whole.
     """
-    found = Difference(len(before))
-    _add(found, before, after, None)
-    return found
+    difference = Difference(len(before))
+    _add(difference, before, after, None)
+    return difference
 
 
-def _add(found: Difference, before: pa.Table, after: pa.Table, characters: int | None = CHARACTERS) -> None:
+def _add(difference: Difference, before: pa.Table, after: pa.Table, characters: int | None = CHARACTERS) -> None:
     old, new = _plain(before), _plain(after)
-    there, here = dict(_leaves(old.schema)), dict(_leaves(new.schema))
-    sides = {path: (_sql("old", path, there), _sql("new", path, here)) for path in {**there, **here}}
+    old_leaves, new_leaves = dict(_leaves(old.schema)), dict(_leaves(new.schema))
+    paths = {**old_leaves, **new_leaves}
+    sides = {path: (_sql("old", path, old_leaves), _sql("new", path, new_leaves)) for path in paths}
     # An event on both sides, or `quarantine` is what differs.
     both = "(old.class_uid IS NOT NULL AND new.class_uid IS NOT NULL)"
     pairs = {
@@ -172,7 +173,7 @@ def _add(found: Difference, before: pa.Table, after: pa.Table, characters: int |
             added, removed, changed = totals[3 * number : 3 * number + 3]
             if not added + removed + changed:
                 continue
-            change = found.changes.setdefault(path, Change(path))
+            change = difference.changes.setdefault(path, Change(path))
             change.added += added
             change.removed += removed
             change.changed += changed
@@ -214,9 +215,9 @@ def _leaves(columns: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
     yield from enter(columns, "")
 
 
-def _sql(side: str, path: str, known: dict[str, pa.DataType]) -> str:
+def _sql(side: str, path: str, columns: dict[str, pa.DataType]) -> str:
     """A column of one side as text, null where the side has none."""
-    if path not in known:
+    if path not in columns:
         return "NULL::VARCHAR"
     at = f"{side}.{'.'.join(sqltext.name(step) for step in path.split('.'))}"
-    return f"to_json({at})::VARCHAR" if pa.types.is_nested(known[path]) else f"{at}::VARCHAR"
+    return f"to_json({at})::VARCHAR" if pa.types.is_nested(columns[path]) else f"{at}::VARCHAR"

@@ -1,4 +1,4 @@
-"""Events without a lake: the records of a file mapped, and anybody's events held against OCSF."""
+"""Events without a lake: the records of a file mapped, and anybody's events validated against OCSF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEANINGFUL_WHEN_EMPTY = frozenset({"answers"})
 
 # -- a file's records as events ---------------------------------------------------------------------------------------
 def source_of(file: Path, stream: BinaryIO, settings: Settings) -> str:
-    """Name of the source of a file: told by its name, else by its beginning, as `ocsf-lake ingest` does.
+    """Name of the source of a file: by its name, else by its beginning, as `ocsf-lake ingest` does.
 
     Args:
         file: The file, see `mapped`.
@@ -43,13 +43,13 @@ def source_of(file: Path, stream: BinaryIO, settings: Settings) -> str:
         ConfigError: Neither says it.
     """
     uri = f"file://{file.resolve()}"
-    found = fields.source(uri, settings) or discovery.of_key(uri).source
-    if found is None:
-        found = discovery.sniffed(uri, stream, settings.limits).source
+    name = fields.source(uri, settings) or discovery.of_key(uri).source
+    if name is None:
+        name = discovery.sniffed(uri, stream, settings.limits).source
         stream.seek(0)
-    if found is None:
+    if name is None:
         raise ConfigError("neither name nor content of the file says what log it is: name the source", object=file)
-    return found
+    return name
 
 
 def mapped(
@@ -91,22 +91,22 @@ def _chunks(mapper: Mapper, settings: Settings, raw_object: RawObject, stream: B
     raise ReadError(f"the file is in none of the formats of {mapper.name}: {labels}", object=raw_object.uri)
 
 
-def plain_events(found: pa.Table) -> Iterator[dict[str, Any]]:
+def plain_events(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The events of a table as OCSF has them: without the lake's own columns, nulls and empty objects."""
-    names = [name for name in found.column_names if name not in OUTSIDE_OCSF and not name.startswith("_")]
-    for batch in found.select(names).to_batches(max_chunksize=1_000):
+    names = [name for name in table.column_names if name not in OUTSIDE_OCSF and not name.startswith("_")]
+    for batch in table.select(names).to_batches(max_chunksize=1_000):
         for row in batch.to_pylist(maps_as_pydicts="strict"):
             yield _without_nulls(row)
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {name: _without_nulls(item) for name, item in value.items() if item is not None}
-        return {name: item for name, item in kept.items() if item not in ({}, []) or name in MEANINGFUL_WHEN_EMPTY}
+        members = {name: _without_nulls(item) for name, item in value.items() if item is not None}
+        return {name: item for name, item in members.items() if item not in ({}, []) or name in MEANINGFUL_WHEN_EMPTY}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-# -- events held against OCSF -----------------------------------------------------------------------------------------
+# -- events validated against OCSF ------------------------------------------------------------------------------------
 def findings(file: Path, stream: BinaryIO, settings: Settings, counts: Counter[str]) -> Iterator[Violation]:
     """What is wrong with the events of a file; `counts["events"]` goes up by their number.
 

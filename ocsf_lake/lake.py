@@ -89,10 +89,10 @@ def opened(
         ledger = _ledger(settings, store, target, with_retries, reading, absent)
         stack.callback(ledger.close)
         if url is not None:
-            _asked(with_retries, ledger.belongs_to, store.uri("").rstrip("/"), reading=reading)
-        found = _asked(with_retries, marker.check, ledger.engine, store, place)
-        if found is None and not reading:
-            _asked(with_retries, _claim, ledger, store, place)
+            _call(with_retries, ledger.belongs_to, store.uri("").rstrip("/"), reading=reading)
+        lake_marker = _call(with_retries, marker.check, ledger.engine, store, place)
+        if lake_marker is None and not reading:
+            _call(with_retries, _claim, ledger, store, place)
         if state is not None and not reading:
             _remove_former_catalog(state)
         others = _others(settings, store, state, url if shared else None, reading) if catalogs or not reading else []
@@ -146,11 +146,11 @@ def _ledger(
     """The ledger; none is made where the lake had one."""
     file = None if target.get_backend_name() == "postgresql" else Path(str(target.database))
     if file is not None and not file.exists() and not file.is_symlink():
-        said = _asked(with_retries, marker.read, store)
-        if said is not None or marker.holds_files(store):
-            raise MissingError(marker.lost(store, said, shown(target)))
+        lake_marker = _call(with_retries, marker.read, store)
+        if lake_marker is not None or marker.holds_files(store):
+            raise MissingError(marker.lost(store, lake_marker, shown(target)))
     try:
-        return _asked(with_retries, Ledger, target, settings.mask, reading=reading)
+        return _call(with_retries, Ledger, target, settings.mask, reading=reading)
     except MissingError as error:
         if absent:
             return Ledger(None)
@@ -164,12 +164,12 @@ def _claim(ledger: Ledger, store: Store, place: str) -> None:
     and the next one goes on with the same id. The other way round the lake would name a ledger that nobody has.
     """
     with ledger.engine.begin() as connection:
-        known = marker.give_id(connection)
+        ledger_id = marker.give_id(connection)
     with ledger.engine.begin() as connection:
         lock(connection, "claim")
         if marker.read(store) is None:
             records.checkpoint(connection, store)
-            marker.claim(store, known, place)
+            marker.claim(store, ledger_id, place)
     marker.check(ledger.engine, store, place)
 
 
@@ -182,15 +182,15 @@ def _remove_former_catalog(state: Path) -> None:
         former.parent.rmdir()
 
 
-def _asked(with_retries: bool, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
-    return retry.with_retries(do, *given, **named) if with_retries else do(*given, **named)
+def _call(with_retries: bool, do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return retry.with_retries(do, *args, **kwargs) if with_retries else do(*args, **kwargs)
 
 
 def _others(
     settings: Settings, store: Store, state: Path | None, shared: str | None, reading: bool
 ) -> list[Catalog]:
     """The catalogs beside the local one, as the settings name them; each is imported only when it is wanted."""
-    found: list[Catalog] = []
+    catalogs: list[Catalog] = []
     if "glue" in settings.catalogs:
         from ocsf_lake.catalogs import glue
 
@@ -202,7 +202,7 @@ def _others(
             projection if settings.glue_projection else None,
         )  # fmt: skip
         client = s3.aws_client("glue", place.access, place.endpoint)
-        found.append(glue.GlueCatalog(place, store, client))
+        catalogs.append(glue.GlueCatalog(place, store, client))
     if "iceberg" in settings.catalogs:
         from ocsf_lake.catalogs import iceberg_connection
 
@@ -211,12 +211,12 @@ def _others(
         if iceberg_connection.are_copied(files, properties):
             from ocsf_lake.catalogs.iceberg_copied import CopiedCatalog
 
-            found.append(CopiedCatalog(catalog, settings.iceberg_namespace, store))
+            catalogs.append(CopiedCatalog(catalog, settings.iceberg_namespace, store))
         else:
             from ocsf_lake.catalogs.iceberg import IcebergCatalog
 
-            found.append(IcebergCatalog(catalog, settings.iceberg_namespace, store))
-    return found
+            catalogs.append(IcebergCatalog(catalog, settings.iceberg_namespace, store))
+    return catalogs
 
 
 def no_lake(settings: Settings) -> MissingError:

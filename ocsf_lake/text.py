@@ -95,8 +95,8 @@ def text(value: object) -> str:
         case str() | int() | float() | Decimal():
             return str(value)
         case _:
-            found = plain(value)
-            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            plain_value = plain(value)
+            return plain_value if isinstance(plain_value, str) else json.dumps(plain_value, ensure_ascii=False)
 
 
 def iso8601(moment: datetime) -> str:
@@ -110,9 +110,9 @@ class Lines(tuple[str, ...]):
     __slots__ = ()
 
 
-def rows(found: pa.Table | pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+def rows(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
     """The rows of an Arrow table or batch as Python values, maps as dictionaries."""
-    for batch in found.to_batches(max_chunksize=1_000) if hasattr(found, "to_batches") else [found]:
+    for batch in table.to_batches(max_chunksize=1_000) if hasattr(table, "to_batches") else [table]:
         yield from zip(*(_values(column) for column in batch.columns), strict=True)
 
 
@@ -137,18 +137,18 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]], kept: st
         rows: Values.
         kept: Control characters that are not spelled out.
     """
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     for row in chain([columns], rows):
         writer.writerow(escaped(_no_formula(value), kept) for value in row)
-        yield held.getvalue()
-        held.seek(0)
-        held.truncate()
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
 
 
 def _no_formula(value: object) -> str:
     """A value as text that a spreadsheet shows as it is: an apostrophe before what it would take for a formula."""
-    found = text(value)
-    if isinstance(value, str) and found.startswith(_FORMULAS) and found != "-" and not _NUMBER.fullmatch(found):
-        return f"'{found}"
-    return found
+    as_text = text(value)
+    if isinstance(value, str) and as_text.startswith(_FORMULAS) and as_text != "-" and not _NUMBER.fullmatch(as_text):
+        return f"'{as_text}"
+    return as_text

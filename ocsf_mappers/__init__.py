@@ -11,8 +11,10 @@ from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.ocsf.tables import Latest
 from ocsf_mappers.readers import (
     CLOUDWATCH,
+    SEPARATOR,
     Delimited,
     DelimitedInJson,
+    Entries,
     Envelope,
     FieldNames,
     JsonRecords,
@@ -25,6 +27,7 @@ from ocsf_mappers.readers import (
 )
 from ocsf_mappers.vocabulary import load_balancers
 from ocsf_mappers.vocabulary.aws import aws_partition
+from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
 from ocsf_mappers.vocabulary.expr import (
     Column,
     Expr,
@@ -63,16 +66,22 @@ __all__ = [
     "PROTOCOL_NUMBERS",
     "REQUEST_COLUMNS",
     "REQUEST_LINE",
+    "SEPARATOR",
     "Column",
     "Delimited",
     "DelimitedInJson",
     "Delivery",
+    "Digest",
+    "DigestName",
+    "Digests",
     "Engine",
+    "Entries",
     "Envelope",
     "EventMap",
     "Expr",
     "FieldNames",
     "Fields",
+    "HashedObject",
     "Having",
     "JsonRecords",
     "Latest",

@@ -50,6 +50,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",
     "aws_nlb": "nlb",
+    "aws_rds": "rds",
     "aws_route53_resolver": "route53",
     "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",

@@ -40,6 +40,7 @@ FOLDERS = {
     "aws_guardduty": "guardduty",
     "aws_network_firewall": "networkfirewall",
     "aws_nlb": "nlb",
+    "aws_rds": "rds",
     "aws_route53_resolver": "route53",
     "aws_s3_access": "s3access",
     "aws_securityhub": "securityhub",
@@ -73,6 +74,7 @@ ALLOWED_REJECTS = {
     "aws_clb": Counter(),
     "aws_cloudfront": Counter(),
     "aws_nlb": Counter(),
+    "aws_rds": Counter(),
     "aws_route53_resolver": Counter(),
     # parsed by another program, which named the members anew
     "aws_s3_access": Counter({NO_S3: 11, f"{NO_S3}; api.operation: required attribute is missing": 5}),

@@ -74,6 +74,9 @@ NOTES = {
     "unmapped clientAsn": "1.1.0 has no autonomous systems",
     "unmapped ja4Fingerprint": "1.1.0 has no JA4",
     "unmapped requestBodySize": "1.1.0 has no length of a body",
+    "device.boot_uid": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "unmapped journal._boot_id": "1.1.0 has no boots of a device",
+    "unmapped journal.boot_id": "1.1.0 has no boots of a device",
     "unmapped partition": "where no resource carries it, 1.1.0 has no place for it",
 }
 """Attribute -> why versions differ there. A difference without a note fails: it has not been reviewed."""

@@ -130,7 +130,7 @@ class ExpectedState(Protocol):
         """The files of a table that finished batches wrote, read anew from the ledger."""
 
     def is_open(self, path: str) -> bool:
-        """Whether a file belongs to a batch that is not finished, so that nothing is to be said about it yet."""
+        """Whether a file belongs to a batch that is not finished, so that it is not judged yet."""
 
     def is_open_partition(self, partition: Partition) -> bool:
         """Whether some file in a partition's folder belongs to a batch that is not finished."""
@@ -150,14 +150,14 @@ class Catalog(Protocol):
         """
 
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Adds files and the partitions they are in; files of the batch that are not among them are taken out.
 
         Args:
             batch_id: The batch.
             files: All of its files.
-            elsewhere: Partitions that an earlier attempt at the batch may have registered files in.
+            earlier: Partitions that an earlier attempt at the batch may have registered files in.
 
         Raises:
             WriteError: The catalog refused.
@@ -221,31 +221,31 @@ def described(partition: Partition) -> str:
     return "/".join(partition.values)
 
 
-def widened(known: pa.DataType, new: pa.DataType) -> pa.DataType:
+def widened(current: pa.DataType, new: pa.DataType) -> pa.DataType:
     """The type that has all members of two types: those known first, in their order.
 
     Raises:
         ValueError: Some part of them is of different types.
     """
-    if pa.types.is_struct(new) and pa.types.is_struct(known):
-        members = {field.name: field.type for field in known}
+    if pa.types.is_struct(new) and pa.types.is_struct(current):
+        members = {field.name: field.type for field in current}
         for field in new:
             members[field.name] = widened(members[field.name], field.type) if field.name in members else field.type
         return pa.struct([pa.field(name, kind) for name, kind in members.items()])
-    if pa.types.is_list(new) and pa.types.is_list(known):
-        return pa.list_(widened(known.value_type, new.value_type))
-    if new != known:
-        raise ValueError(f"{known} is not {new}")
-    return known
+    if pa.types.is_list(new) and pa.types.is_list(current):
+        return pa.list_(widened(current.value_type, new.value_type))
+    if new != current:
+        raise ValueError(f"{current} is not {new}")
+    return current
 
 
-def widened_columns(table: str, known: Columns, new: Columns) -> list[tuple[str, str]]:
+def widened_columns(table: str, current: Columns, new: Columns) -> list[tuple[str, str]]:
     """Name and Hive type of the columns of both; known ones keep their place.
 
     Raises:
         WriteError: A column has another type already.
     """
-    columns = dict(known)
+    columns = dict(current)
     for name, kind in new:
         before = columns.get(name, kind)
         if before == kind:
@@ -262,13 +262,13 @@ def widened_columns(table: str, known: Columns, new: Columns) -> list[tuple[str,
     return list(columns.items())
 
 
-def covers(known: str | None, wanted: str) -> bool:
+def covers(actual: str | None, expected: str) -> bool:
     """Whether a column's Hive type, as a catalog knows it, has all that is wanted of it."""
-    if known is None or known == wanted:
-        return known == wanted
+    if actual is None or actual == expected:
+        return actual == expected
     try:
-        found, new = tables.parse_hive_type(known), tables.parse_hive_type(wanted)
-        return _members(widened(found, new)) == _members(found)
+        actual_type, expected_type = tables.parse_hive_type(actual), tables.parse_hive_type(expected)
+        return _members(widened(actual_type, expected_type)) == _members(actual_type)
     except (ValueError, SchemaError):
         return False
 
@@ -296,11 +296,11 @@ class Catalogs:
             catalog.create_or_evolve(definition)
 
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """See `Catalog`."""
         for catalog in self.all:
-            catalog.register(batch_id, files, elsewhere)
+            catalog.register(batch_id, files, earlier)
 
     def drop(self, batch_id: str) -> None:
         """See `Catalog`."""

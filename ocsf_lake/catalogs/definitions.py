@@ -90,7 +90,7 @@ NO_SOURCE = (
     "the lake has files of it, and no source that can be used has such a table (`ocsf-lake sources` names those that"
     " cannot): bring its source back, in the folder that the setting mappers names or as a package"
 )
-"""What is said of a table that the lake has and no source."""
+"""The message about a table that the lake has and no source."""
 
 
 def names() -> list[str]:
@@ -102,14 +102,14 @@ def definition(table: str) -> Definition:
     """What a catalog has to know of one of the lake's tables."""
     if table in BESIDE:
         return BESIDE[table]
-    found = registry.table(table)
-    return Definition(found.name, found.prefix, found.arrow, tables.PARTITION_KEYS)
+    lake_table = registry.table(table)
+    return Definition(lake_table.name, lake_table.prefix, lake_table.arrow, tables.PARTITION_KEYS)
 
 
 def folder(table: str, values: Sequence[str]) -> str:
     """The folder of one partition, below the lake's root."""
-    found = definition(table)
-    return layout.folder(found.prefix, found.keys, values)
+    table_definition = definition(table)
+    return layout.folder(table_definition.prefix, table_definition.keys, values)
 
 
 def partition_of(folder: str) -> Partition | None:
@@ -138,13 +138,13 @@ def duplicate_views(table: str, key: Sequence[str]) -> dict[str, str]:
     groups = ", ".join(["eventday", "region", "accountid", "class_uid", *keys])
     keyless = " OR ".join(f"{sql} IS NULL" for sql in keys)
     order = "source_object, source_etag, source_record"
-    named = ", ".join(f'{sql} AS "{part}"' for sql, part in zip(keys, key, strict=True))
+    key_columns = ", ".join(f'{sql} AS "{part}"' for sql, part in zip(keys, key, strict=True))
     keyed = " AND ".join(f"{sql} IS NOT NULL" for sql in keys)
     name = sqltext.name(table)
     return {
         f"{table}_unique": f"SELECT * FROM {name} QUALIFY {keyless} OR "
         f"row_number() OVER (PARTITION BY {groups} ORDER BY {order}) = 1",
-        f"{table}_repeated": f"SELECT eventday, region, accountid, class_uid, {named}, count(*) AS events, "
+        f"{table}_repeated": f"SELECT eventday, region, accountid, class_uid, {key_columns}, count(*) AS events, "
         f"list({{'object': source_object, 'record': source_record}} ORDER BY {order}) AS places "
         f"FROM {name} WHERE {keyed} GROUP BY {groups} HAVING count(*) > 1",
     }

@@ -97,7 +97,7 @@ class Projection:
         """Parameters of a table in this location."""
         keys = {"region": self.regions, "accountid": self.accounts}
         template = "region=${region}/accountId=${accountid}/eventDay=${eventday}"
-        found = {
+        parameters = {
             "projection.enabled": "true",
             "projection.eventday.type": "date",
             "projection.eventday.format": "yyyyMMdd",
@@ -107,10 +107,10 @@ class Projection:
             "storage.location.template": f"{location}/{template}",
         }
         for key, values in keys.items():
-            found[f"projection.{key}.type"] = "enum" if values else "injected"
+            parameters[f"projection.{key}.type"] = "enum" if values else "injected"
             if values:
-                found[f"projection.{key}.values"] = ",".join(values)
-        return found
+                parameters[f"projection.{key}.values"] = ",".join(values)
+        return parameters
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class GlueCatalog:
         with self._lock:
             if self._checked.get(definition.name) == definition:
                 return
-            self._put_table(definition, lambda known: widened_columns(definition.name, known, definition.columns))
+            self._put_table(definition, lambda current: widened_columns(definition.name, current, definition.columns))
             self._checked[definition.name] = definition
 
     def _put_table(
@@ -171,21 +171,21 @@ class GlueCatalog:
     ) -> None:
         """Makes a table, or gives it other columns, and its partitions with it."""
         for attempt in range(ATTEMPTS):
-            found = self._table(definition.name)
-            if found is None:
+            table = self._table(definition.name)
+            if table is None:
                 columns = columns_of([])
                 if self._created(definition, columns):
                     self._columns[definition.name] = _glue_columns(columns)
                     return
                 continue
-            known = [(item["Name"], item["Type"]) for item in found["StorageDescriptor"]["Columns"]]
-            columns = columns_of(known)
+            current = [(item["Name"], item["Type"]) for item in table["StorageDescriptor"]["Columns"]]
+            columns = columns_of(current)
             self._columns[definition.name] = _glue_columns(columns)
-            parameters = {**found.get("Parameters", {}), **self._parameters(definition)}
-            changed = columns != known
-            if changed or parameters != found.get("Parameters", {}):
-                behind = {BEHIND: "true"} if changed else {}
-                if not self._updated(definition.name, found, columns, {**parameters, **behind}):
+            parameters = {**table.get("Parameters", {}), **self._parameters(definition)}
+            changed = columns != current
+            if changed or parameters != table.get("Parameters", {}):
+                mark = {BEHIND: "true"} if changed else {}
+                if not self._updated(definition.name, table, columns, {**parameters, **mark}):
                     self._wait(attempt)
                     continue
             if changed or BEHIND in parameters:
@@ -204,11 +204,11 @@ class GlueCatalog:
         return self.store.uri(definition.prefix)
 
     def _parameters(self, definition: Definition) -> dict[str, str]:
-        own = {"classification": "parquet", "parquet.compression": "ZSTD", "EXTERNAL": "TRUE"}
+        parameters = {"classification": "parquet", "parquet.compression": "ZSTD", "EXTERNAL": "TRUE"}
         if self._projected(definition) and self.place.projection:
-            return {**own, **self.place.projection.parameters(self._location(definition))}
+            return {**parameters, **self.place.projection.parameters(self._location(definition))}
         # With it Athena uses the partition indexes.
-        return {**own, "partition_filtering.enabled": "true", "projection.enabled": "false"}
+        return {**parameters, "partition_filtering.enabled": "true", "projection.enabled": "false"}
 
     def _projected(self, definition: Definition) -> bool:
         return self.place.projection is not None and definition.keys == ("region", "accountid", "eventday")
@@ -246,13 +246,13 @@ class GlueCatalog:
             pass
 
     def _updated(
-        self, name: str, found: dict[str, Any], columns: Sequence[tuple[str, str]], parameters: dict[str, str]
+        self, name: str, current: dict[str, Any], columns: Sequence[tuple[str, str]], parameters: dict[str, str]
     ) -> bool:
         """Changes a table as it was read; False when another one changed it meanwhile."""
-        table = {key: value for key, value in found.items() if key in _TABLE_INPUT}
-        table["StorageDescriptor"] = {**found["StorageDescriptor"], "Columns": _glue_columns(columns)}
+        table = {key: value for key, value in current.items() if key in _TABLE_INPUT}
+        table["StorageDescriptor"] = {**current["StorageDescriptor"], "Columns": _glue_columns(columns)}
         table["Parameters"] = parameters
-        version = {"VersionId": found["VersionId"]} if "VersionId" in found else {}
+        version = {"VersionId": current["VersionId"]} if "VersionId" in current else {}
         try:
             self._call("update_table", TableInput=table, **version)
             return True
@@ -262,31 +262,31 @@ class GlueCatalog:
     def _bring_partitions(self, table: str) -> None:
         """Gives every partition the table's columns."""
         columns = self._columns[table]
-        behind = [item for item in self._partitions(table) if item["StorageDescriptor"]["Columns"] != columns]
+        outdated = [item for item in self._partitions(table) if item["StorageDescriptor"]["Columns"] != columns]
         entries = [
             {
                 "PartitionValueList": item["Values"],
                 "PartitionInput": self._input(table, item["Values"], item["StorageDescriptor"]["Location"]),
             }
-            for item in behind
+            for item in outdated
         ]
         self._in_batches("batch_update_partition", table, "Entries", entries, UPDATED_AT_ONCE)
 
     def _finish(self, name: str) -> None:
-        """Takes the mark away that says that partitions are behind."""
+        """Removes the mark of a table whose partitions lack its columns."""
         for attempt in range(ATTEMPTS):
-            found = self._table(name)
-            if found is None or BEHIND not in found.get("Parameters", {}):
+            table = self._table(name)
+            if table is None or BEHIND not in table.get("Parameters", {}):
                 return
-            columns = [(item["Name"], item["Type"]) for item in found["StorageDescriptor"]["Columns"]]
-            parameters = {key: value for key, value in found["Parameters"].items() if key != BEHIND}
-            if self._updated(name, found, columns, parameters):
+            columns = [(item["Name"], item["Type"]) for item in table["StorageDescriptor"]["Columns"]]
+            parameters = {key: value for key, value in table["Parameters"].items() if key != BEHIND}
+            if self._updated(name, table, columns, parameters):
                 return
             self._wait(attempt)
 
     # -- partitions ---------------------------------------------------------------------------------------------------
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Adds the partitions of these files; Glue knows no files.
 
@@ -317,8 +317,8 @@ class GlueCatalog:
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
-        found = self._table(definition.name)
-        enabled = (found or {}).get("Parameters", {}).get("projection.enabled", "false") == "true"
+        table = self._table(definition.name)
+        enabled = (table or {}).get("Parameters", {}).get("projection.enabled", "false") == "true"
         if not enabled and not self._projected(definition):
             return None
         return (
@@ -346,9 +346,9 @@ class GlueCatalog:
                 raise WriteError("the table was not made before its partitions", table=table)
             return
         if self._projected(definition):
-            if moved := [described(item) for item, folder in partitions.items() if layout.is_compacted(folder)]:
+            if compacted := [described(item) for item, folder in partitions.items() if layout.is_compacted(folder)]:
                 raise WriteError(
-                    f"partitions that were compacted would not be seen with a projection ({moved[0]}); leave the "
+                    f"partitions that were compacted would not be seen with a projection ({compacted[0]}); leave the "
                     "setting glue_projection at false",
                     table=table,
                 )
@@ -373,7 +373,7 @@ class GlueCatalog:
             for attempt in range(ATTEMPTS):
                 answer = self._call(method, TableName=table, **{name: waiting})
                 refused = {tuple(_values(error)): error["ErrorDetail"] for error in answer.get("Errors", [])}
-                again = [values for values, detail in refused.items() if detail["ErrorCode"] in _AGAIN]
+                throttled = [values for values, detail in refused.items() if detail["ErrorCode"] in _AGAIN]
                 fatal = {
                     values: detail for values, detail in refused.items()
                     if detail["ErrorCode"] not in _AGAIN
@@ -386,7 +386,7 @@ class GlueCatalog:
                         f"{detail.get('ErrorMessage', '')}",
                         table=table,
                     )
-                waiting = [entry for entry in waiting if tuple(_values(entry)) in again]
+                waiting = [entry for entry in waiting if tuple(_values(entry)) in throttled]
                 if not waiting:
                     break
                 self._wait(attempt)
@@ -415,36 +415,36 @@ class GlueCatalog:
     # -- drift --------------------------------------------------------------------------------------------------------
     def check(self, definition: Definition, expected: ExpectedState) -> list[Drift]:
         """See `ocsf_lake.catalogs.base.Catalog`."""
-        table, here = definition.name, (self.name, definition.name)
-        found = self._table(table)
-        partitions = [] if found is None else list(self._partitions(table))
+        table, ids = definition.name, (self.name, definition.name)
+        glue_table = self._table(table)
+        partitions = [] if glue_table is None else list(self._partitions(table))
         filled = _folders(expected.files(table))
-        if found is None:
-            says = "Athena does not know the table; sync makes it"
-            return [Drift(*here, Kind.TABLE_MISSING, table, says)] if filled else []
-        columns = {item["Name"]: item["Type"] for item in found["StorageDescriptor"]["Columns"]}
+        if glue_table is None:
+            reason = "Athena does not know the table; sync makes it"
+            return [Drift(*ids, Kind.TABLE_MISSING, table, reason)] if filled else []
+        columns = {item["Name"]: item["Type"] for item in glue_table["StorageDescriptor"]["Columns"]}
         wrong = [
-            Drift(*here, Kind.TABLE_SCHEMA, name, f"{columns.get(name, 'missing')} instead of {kind}; sync mends it")
+            Drift(*ids, Kind.TABLE_SCHEMA, name, f"{columns.get(name, 'missing')} instead of {kind}; sync mends it")
             for name, kind in definition.columns
             if not covers(columns.get(name), kind)
         ]
         if self._projected(definition) and self.place.projection:
-            says = "no query in Athena sees it: the projection has no such region, account or day"
-            moved = "no query in Athena sees it: it was compacted, and the projection looks where it was before"
+            reason = "no query in Athena sees it: the projection has no such region, account or day"
+            compacted = "no query in Athena sees it: it was compacted, and the projection looks where it was before"
             unreachable = [
-                (item, says if not self.place.projection.reaches(item.values) else moved)
+                (item, reason if not self.place.projection.reaches(item.values) else compacted)
                 for item, folder in sorted(filled.items())
                 if not self.place.projection.reaches(item.values) or layout.is_compacted(folder)
             ]
             kind = Kind.PARTITION_UNREACHABLE
-            return wrong + [Drift(*here, kind, described(item), why) for item, why in unreachable]
+            return wrong + [Drift(*ids, kind, described(item), why) for item, why in unreachable]
         by_values = {tuple(item["Values"]): item for item in partitions}
         for partition, folder in sorted(filled.items()):
             item = by_values.pop(partition.values, None)
             wrong += self._partition_findings(definition, partition, folder, item, columns)
-        says = "no rows are there; sync takes it out"
+        reason = "no rows are there; sync takes it out"
         wrong += [
-            Drift(*here, Kind.PARTITION_EMPTY, "/".join(values), says)
+            Drift(*ids, Kind.PARTITION_EMPTY, "/".join(values), reason)
             for values in by_values
             if not expected.is_open_partition(Partition(table, values))
         ]
@@ -454,29 +454,29 @@ class GlueCatalog:
         self, definition: Definition, partition: Partition, folder: str, item: dict[str, Any] | None,
         columns: dict[str, str],
     ) -> Iterator[Drift]:  # fmt: skip
-        here, name = (self.name, definition.name), described(partition)
+        ids, name = (self.name, definition.name), described(partition)
         if item is None:
-            says = "Athena returns none of its rows; sync registers it"
-            yield Drift(*here, Kind.PARTITION_MISSING, name, says)
+            reason = "Athena returns none of its rows; sync registers it"
+            yield Drift(*ids, Kind.PARTITION_MISSING, name, reason)
             return
         storage = item["StorageDescriptor"]
         if storage["Location"].rstrip("/") != self.store.uri(folder):
-            yield Drift(*here, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
-        own = {column["Name"]: column["Type"] for column in storage["Columns"]}
-        differing = [key for key, kind in columns.items() if own.get(key, kind) != kind]
-        if differing or not own.keys() >= columns.keys():
-            which = ", ".join(differing or sorted(columns.keys() - own.keys()))
-            says = f"{which} not as in the table: Athena refuses it (HIVE_PARTITION_SCHEMA_MISMATCH); sync mends it"
-            yield Drift(*here, Kind.PARTITION_SCHEMA, name, says)
+            yield Drift(*ids, Kind.PARTITION_PLACE, name, f"at {storage['Location']}; sync puts it right")
+        types = {column["Name"]: column["Type"] for column in storage["Columns"]}
+        differing = [key for key, kind in columns.items() if types.get(key, kind) != kind]
+        if differing or not types.keys() >= columns.keys():
+            names = ", ".join(differing or sorted(columns.keys() - types.keys()))
+            reason = f"{names} not as in the table: Athena refuses it (HIVE_PARTITION_SCHEMA_MISMATCH); sync mends it"
+            yield Drift(*ids, Kind.PARTITION_SCHEMA, name, reason)
 
     def repair(self, definition: Definition, expected: ExpectedState) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         if not self.check(definition, expected):
             return
         with self._lock:
-            self._put_table(definition, lambda known: _forced(known, definition.columns))
+            self._put_table(definition, lambda current: _forced(current, definition.columns))
             self._checked[definition.name] = definition
-        # What is wrong with partitions is told by the table as it is now.
+        # Partitions are compared with the table as it is now.
         findings = self.check(definition, expected)
         folders = _folders(expected.files(definition.name))
         kinds: dict[Kind, list[Partition]] = {}
@@ -484,22 +484,22 @@ class GlueCatalog:
             kinds.setdefault(finding.kind, []).append(Partition(definition.name, tuple(finding.item.split("/"))))
         missing = kinds.get(Kind.PARTITION_MISSING, [])
         self._add(definition.name, {item: folders[item] for item in missing if item in folders})
-        moved = {*kinds.get(Kind.PARTITION_PLACE, []), *kinds.get(Kind.PARTITION_SCHEMA, [])}
-        self._put_places(definition.name, {item: folders[item] for item in moved if item in folders})
+        outdated = {*kinds.get(Kind.PARTITION_PLACE, []), *kinds.get(Kind.PARTITION_SCHEMA, [])}
+        self._put_places(definition.name, {item: folders[item] for item in outdated if item in folders})
         empty = [{"Values": list(item.values)} for item in kinds.get(Kind.PARTITION_EMPTY, [])]
         self._in_batches("batch_delete_partition", definition.name, "PartitionsToDelete", empty, DELETED_AT_ONCE)
 
     # -- calls --------------------------------------------------------------------------------------------------------
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
-        given = {"DatabaseName": self.place.database, **arguments}
+        request = {"DatabaseName": self.place.database, **arguments}
         if self.place.catalog_id:
-            given["CatalogId"] = self.place.catalog_id
+            request["CatalogId"] = self.place.catalog_id
         try:
             with s3.translate_errors(f"glue:{self.place.database}", denied=_DeniedError):
-                found: dict[str, Any] = getattr(self.glue, method)(
-                    **{name: value for name, value in given.items() if value is not None}
+                response: dict[str, Any] = getattr(self.glue, method)(
+                    **{name: value for name, value in request.items() if value is not None}
                 )
-                return found
+                return response
         except _DeniedError as error:
             raise WriteError(
                 f"{error.__cause__}; the role needs glue:{_action(method)} on the catalog, the database "
@@ -544,18 +544,18 @@ def _action(method: str) -> str:
 
 def _values(entry: dict[str, Any]) -> list[str]:
     """The partition's values in an entry of a request, or in an error about one."""
-    found = entry.get("PartitionValueList") or entry.get("PartitionValues") or entry.get("Values")
-    return list(found or [])
+    values = entry.get("PartitionValueList") or entry.get("PartitionValues") or entry.get("Values")
+    return list(values or [])
 
 
 def _glue_columns(columns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"Name": name, "Type": kind} for name, kind in columns]
 
 
-def _forced(known: list[tuple[str, str]], wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _forced(current: list[tuple[str, str]], expected: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The known columns, each with the lake's type where it does not cover that, and what is missing."""
-    found = dict(known)
-    for name, kind in wanted:
-        if not covers(found.get(name), kind):
-            found[name] = kind
-    return list(found.items())
+    columns = dict(current)
+    for name, kind in expected:
+        if not covers(columns.get(name), kind):
+            columns[name] = kind
+    return list(columns.items())

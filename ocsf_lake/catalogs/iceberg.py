@@ -69,8 +69,8 @@ class _Replace(_OverwriteFiles):
     """A snapshot whose files have the same rows as those before; pyiceberg has none, but for its parts."""
 
     def _summary(self, snapshot_properties: dict[str, str] | None = None) -> Summary:
-        said = super()._summary(snapshot_properties or {})
-        return Summary(Operation.REPLACE, **said.additional_properties)
+        summary = super()._summary(snapshot_properties or {})
+        return Summary(Operation.REPLACE, **summary.additional_properties)
 
 
 class IcebergCatalog:
@@ -164,20 +164,20 @@ class IcebergCatalog:
 
     # -- files --------------------------------------------------------------------------------------------------------
     def register(
-        self, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """See `ocsf_lake.catalogs.base.Catalog`; one commit per table."""
         with self._lock:
             names = {file.partition.table for file in files} & self._checked.keys()
-            if elsewhere:
-                names |= {partition.table for partition in elsewhere} & set(self._names())
+            if earlier:
+                names |= {partition.table for partition in earlier} & set(self._names())
             for name in sorted(names):
-                own = [file for file in files if file.partition.table == name]
-                earlier = [partition for partition in elsewhere if partition.table == name]
-                self._retried(name, partial(self._set_batch, name, batch_id, own, earlier))
+                table_files = [file for file in files if file.partition.table == name]
+                table_earlier = [partition for partition in earlier if partition.table == name]
+                self._retried(name, partial(self._set_batch, name, batch_id, table_files, table_earlier))
 
     def _set_batch(
-        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         """Makes a table have these files of a batch, and no others.
 
@@ -185,23 +185,23 @@ class IcebergCatalog:
         knows the batch's snapshot, and where none are given, as when the batch is taken out.
         """
         table = self._loaded(name)
-        partitions = [*(file.partition for file in files), *elsewhere]
+        partitions = [*(file.partition for file in files), *earlier]
         keys = None if _has_snapshot(table, batch_id) else {partition.values[:2] for partition in partitions} or None
-        held = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
-        self._commit(table, {BATCH: batch_id}, files, held, list(held))
+        current = {path: file for path, file in _data_files(table, keys).items() if layout.batch_of(path) == batch_id}
+        self._commit(table, {BATCH: batch_id}, files, current, list(current))
 
     def _commit(
         self,
         table: Table,
         properties: dict[str, str],
         files: Sequence[FileInfo | HeldFile],
-        held: dict[str, DataFile],
+        current: dict[str, DataFile],
         replaced: Sequence[str],
     ) -> None:
-        """One commit: adds the files that are not held, takes out those to be replaced that are not among the files."""
-        wanted = {self.store.uri(file.path): file for file in files}
-        added = [self._data_file(table, uri, wanted[uri]) for uri in sorted(wanted.keys() - held.keys())]
-        removed = [held[path] for path in replaced if path not in wanted]
+        """One commit: adds the files that the table lacks, takes out those to be replaced that are not among them."""
+        by_uri = {self.store.uri(file.path): file for file in files}
+        added = [self._data_file(table, uri, by_uri[uri]) for uri in sorted(by_uri.keys() - current.keys())]
+        removed = [current[path] for path in replaced if path not in by_uri]
         if not added and not removed:
             return
         commit(table, properties, removed, added)
@@ -242,17 +242,17 @@ class IcebergCatalog:
 
     def _replace(self, name: str, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
         table = self._loaded(name)
-        known = _data_files(table)
-        wanted = {self.store.uri(file.path): file for file in new}
-        added = [self._data_file(table, uri, wanted[uri]) for uri in sorted(wanted.keys() - known.keys())]
-        removed = [known[uri] for file in old if (uri := self.store.uri(file.path)) in known and uri not in wanted]
+        current = _data_files(table)
+        by_uri = {self.store.uri(file.path): file for file in new}
+        added = [self._data_file(table, uri, by_uri[uri]) for uri in sorted(by_uri.keys() - current.keys())]
+        removed = [current[uri] for file in old if (uri := self.store.uri(file.path)) in current and uri not in by_uri]
         if not added and not removed:
             return  # done before a crash
         if _has_deletes(table):
             raise WriteError(DELETED, table=name)
-        own = [file for file in old if file.partition.table == name]
-        if gone := sorted(file.path for file in own if self.store.uri(file.path) not in known.keys() | wanted.keys()):
-            raise WriteError(f"{GONE}; the first of {len(gone):,} is {gone[0]}", table=name)
+        paths = [file.path for file in old if file.partition.table == name]
+        if missing := sorted(path for path in paths if self.store.uri(path) not in current.keys() | by_uri.keys()):
+            raise WriteError(f"{GONE}; the first of {len(missing):,} is {missing[0]}", table=name)
         with table.transaction() as transaction, _Replace(
             operation=Operation.OVERWRITE, transaction=transaction, io=table.io,
             snapshot_properties={BATCH: batch_id},
@@ -296,10 +296,10 @@ class IcebergCatalog:
     def _names(self) -> list[str]:
         try:
             with translated(self.namespace, self.store.uri(FOLDER)):
-                found = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
+                names = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
         except NOT_THERE:
             return []
-        return sorted(found & registry.tables().keys())
+        return sorted(names & registry.tables().keys())
 
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; the day is the one that Iceberg keeps."""
@@ -312,33 +312,33 @@ class IcebergCatalog:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         if not self.holds(definition):
             return []
-        name, here = definition.name, (self.name, definition.name)
+        name, ids = definition.name, (self.name, definition.name)
         with translated(name, self._folder(name)):
             table = self._table(name)
             if table is None:
-                says = "no engine sees it; sync makes it"
-                return [Drift(*here, Kind.TABLE_MISSING, name, says)] if expected.files(name) else []
-            found = [
-                Drift(*here, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
+                reason = "no engine sees it; sync makes it"
+                return [Drift(*ids, Kind.TABLE_MISSING, name, reason)] if expected.files(name) else []
+            drifts = [
+                Drift(*ids, Kind.TABLE_SCHEMA, column, "missing or of another type; sync adds what is missing")
                 for column in _lacking(table, self._columns(definition))
             ]
-            return found + self._check_rows(table, name, expected)
+            return drifts + self._check_rows(table, name, expected)
 
     def _check_rows(self, table: Table, name: str, expected: ExpectedState) -> list[Drift]:
-        here = (self.name, name)
-        known = set(_data_files(table))
-        held = expected.files(name)
-        wanted = {self.store.uri(file.path): file.path for file in held}
-        missing = wanted.keys() - known
+        ids = (self.name, name)
+        current = set(_data_files(table))
+        files = expected.files(name)
+        by_uri = {self.store.uri(file.path): file.path for file in files}
+        missing = by_uri.keys() - current
         if missing and (later := self._table(name)) is not None:
             missing -= _data_files(later).keys()  # of batches that were done since
-        says = "no engine sees its rows; sync adds it"
-        found = [Drift(*here, Kind.FILE_UNREGISTERED, wanted[uri], says) for uri in missing]
-        says = "engines see rows that no finished batch has counted; sync takes it out"
-        found += [
-            Drift(*here, Kind.FILE_UNKNOWN, uri, says) for uri in known - wanted.keys() if not expected.is_open(uri)
+        reason = "no engine sees its rows; sync adds it"
+        drifts = [Drift(*ids, Kind.FILE_UNREGISTERED, by_uri[uri], reason) for uri in missing]
+        reason = "engines see rows that no finished batch has counted; sync takes it out"
+        drifts += [
+            Drift(*ids, Kind.FILE_UNKNOWN, uri, reason) for uri in current - by_uri.keys() if not expected.is_open(uri)
         ]
-        return found
+        return drifts
 
     def repair(self, definition: Definition, expected: ExpectedState) -> None:
         """See `Catalog`; a column of another type is not repaired, as its field id has a type for ever."""
@@ -354,11 +354,11 @@ class IcebergCatalog:
 
     def _set_all(self, name: str, expected: ExpectedState) -> None:
         table = self._loaded(name)
-        known = _data_files(table)
-        held = expected.files(name)
-        wanted = {self.store.uri(file.path) for file in held}
-        unknown = [path for path in known if path not in wanted and not expected.is_open(path)]
-        self._commit(table, {"ocsf-lake.repair": "true"}, held, known, unknown)
+        current = _data_files(table)
+        files = expected.files(name)
+        uris = {self.store.uri(file.path) for file in files}
+        unknown = [path for path in current if path not in uris and not expected.is_open(path)]
+        self._commit(table, {"ocsf-lake.repair": "true"}, files, current, unknown)
 
     # -- commits ------------------------------------------------------------------------------------------------------
     def _loaded(self, name: str) -> Table:
@@ -396,13 +396,13 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
         keys: Only manifests that may hold one of these regions and accounts are read; None reads all.
     """
     snapshot = table.current_snapshot()
-    found: dict[str, DataFile] = {}
+    files: dict[str, DataFile] = {}
     for manifest in snapshot.manifests(table.io) if snapshot else ():
         if keys is not None and not any(_may_hold(manifest, key) for key in keys):
             continue
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            found[entry.data_file.file_path] = entry.data_file
-    return found
+            files[entry.data_file.file_path] = entry.data_file
+    return files
 
 
 def commit(table: Table, properties: Mapping[str, str], removed: Iterable[DataFile], added: Iterable[DataFile]) -> None:
@@ -443,20 +443,21 @@ def _partition(table: str, file: DataFile) -> Partition:
     return Partition(table, (region or layout.UNKNOWN, account or layout.UNKNOWN, layout.event_day(day)))
 
 
-def _lacking(table: Table, wanted: pa.Schema) -> list[str]:
+def _lacking(table: Table, expected: pa.Schema) -> list[str]:
     """Columns that the table has not, or not with all members, or with another type."""
-    known = {field.name: field.type for field in table.schema().as_arrow()} if table.schema().fields else {}
-    return [field.name for field in wanted if field.name not in known or not _has(known[field.name], field.type)]
+    types = {field.name: field.type for field in table.schema().as_arrow()} if table.schema().fields else {}
+    return [field.name for field in expected if field.name not in types or not _has(types[field.name], field.type)]
 
 
-def _has(known: Any, wanted: Any) -> bool:
-    if pa.types.is_struct(wanted):
-        members = {field.name: field.type for field in known} if pa.types.is_struct(known) else {}
-        return all(field.name in members and _has(members[field.name], field.type) for field in wanted)
-    if pa.types.is_list(wanted):
-        return (pa.types.is_list(known) or pa.types.is_large_list(known)) and _has(known.value_type, wanted.value_type)
-    if pa.types.is_map(wanted):
-        return bool(pa.types.is_map(known))
-    if pa.types.is_string(wanted):
-        return bool(pa.types.is_string(known) or pa.types.is_large_string(known))
-    return bool(known == wanted)
+def _has(actual: Any, expected: Any) -> bool:
+    if pa.types.is_struct(expected):
+        members = {field.name: field.type for field in actual} if pa.types.is_struct(actual) else {}
+        return all(field.name in members and _has(members[field.name], field.type) for field in expected)
+    if pa.types.is_list(expected):
+        is_list = pa.types.is_list(actual) or pa.types.is_large_list(actual)
+        return is_list and _has(actual.value_type, expected.value_type)
+    if pa.types.is_map(expected):
+        return bool(pa.types.is_map(actual))
+    if pa.types.is_string(expected):
+        return bool(pa.types.is_string(actual) or pa.types.is_large_string(actual))
+    return bool(actual == expected)

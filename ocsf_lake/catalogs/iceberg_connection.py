@@ -32,7 +32,7 @@ try:
 except ImportError as missing:
     raise ConfigError(f"Iceberg needs pyiceberg ({missing}): install ocsf-lake[iceberg]") from missing
 
-# It tells, for each file, of every column that the writer keeps no statistics of.
+# It logs, for each file, every column that the writer keeps no statistics of.
 logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
 
 Files = Literal["auto", "referenced", "copied"]
@@ -42,7 +42,7 @@ FOLDER = "_iceberg"
 """Where metadata lies below the lake's root, where data files stay where they are."""
 
 NAME = "ocsf_lake"
-"""The catalog's name, by which the rows of its tables are told from those of others in the same database."""
+"""The catalog's name, which separates the rows of its tables from those of others in the same database."""
 
 CONNECT_SECONDS, ANSWER_SECONDS, SIGNED_RETRIES = 10, 60, 2
 """How long a catalog is waited for, and how often a signed request is repeated that got no answer; POST is not."""
@@ -138,29 +138,29 @@ def connect(
         ConfigError: It cannot be opened.
         RetriableError: It, or its database, does not answer.
     """
-    given: dict[str, Any] = dict(properties)
+    options: dict[str, Any] = dict(properties)
     copied = are_copied(files, properties)
     if reading:
-        given.setdefault("init_catalog_tables", "false")
-    if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & given.keys():
-        given |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
-    if given.get("uri", "").startswith("postgres"):
-        given["uri"] = database.postgres_url(given["uri"])
-        given.setdefault("pool_pre_ping", "true")
+        options.setdefault("init_catalog_tables", "false")
+    if not {"type", "uri", "catalog-impl", "py-catalog-impl"} & options.keys():
+        options |= {"type": "sql", "uri": shared or _beside_the_ledger(state, store.umask)}
+    if options.get("uri", "").startswith("postgres"):
+        options["uri"] = database.postgres_url(options["uri"])
+        options.setdefault("pool_pre_ping", "true")
     file_io = OwnFileIO if copied else LakeFileIO
-    given.setdefault("py-io-impl", f"{file_io.__module__}.{file_io.__qualname__}")
-    given.setdefault("warehouse", store.uri(FOLDER))
+    options.setdefault("py-io-impl", f"{file_io.__module__}.{file_io.__qualname__}")
+    options.setdefault("warehouse", store.uri(FOLDER))
     if store.is_local:
         permissions.make_folder(Path(store.path(FOLDER)), store.umask)  # pyiceberg's own files have no mode to choose
-    given[ACCESS] = json.dumps(asdict(store.access))
-    if _is_rest(given):
-        given.pop("type", None)
-        given["py-catalog-impl"] = f"{WaitingRestCatalog.__module__}.{WaitingRestCatalog.__qualname__}"
-        given.setdefault("rest.sigv4.max-retries", str(SIGNED_RETRIES))
-    if given.get(SIGNED, "").lower() == "true":
-        with s3.translate_errors(given["warehouse"]):
-            _sign(given, store.access)
-    catalog = _opened(given)
+    options[ACCESS] = json.dumps(asdict(store.access))
+    if _is_rest(options):
+        options.pop("type", None)
+        options["py-catalog-impl"] = f"{WaitingRestCatalog.__module__}.{WaitingRestCatalog.__qualname__}"
+        options.setdefault("rest.sigv4.max-retries", str(SIGNED_RETRIES))
+    if options.get(SIGNED, "").lower() == "true":
+        with s3.translate_errors(options["warehouse"]):
+            _sign(options, store.access)
+    catalog = _opened(options)
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
         database.sort_out_errors(engine)
     return catalog
@@ -175,22 +175,22 @@ def _is_rest(properties: Mapping[str, str]) -> bool:
     )
 
 
-def _sign(given: dict[str, Any], access: Access) -> None:
+def _sign(options: dict[str, Any], access: Access) -> None:
     """Adds what requests are signed with; pyiceberg fails without words where there is nothing of the kind."""
     session = s3.aws_session("Iceberg's catalog", access)
     region = access.region or session.get_config_variable("region")
-    if not {SIGNING_REGION, "client.region"} & given.keys():
+    if not {SIGNING_REGION, "client.region"} & options.keys():
         if region is None:
             raise ConfigError(f"signed requests to an Iceberg catalog need {SIGNING_REGION!r} in iceberg_properties")
-        given[SIGNING_REGION] = region
-    if CREDENTIALS & given.keys():
+        options[SIGNING_REGION] = region
+    if CREDENTIALS & options.keys():
         return
     if session.get_credentials() is None:
         raise ConfigError(
             "there are no credentials to sign requests to the Iceberg catalog with; set AWS_PROFILE, AWS_ACCESS_KEY_ID "
             "or a role of this machine"
         )
-    given[BOTOCORE_SESSION] = session
+    options[BOTOCORE_SESSION] = session
 
 
 def _beside_the_ledger(state: Path | None, umask: int) -> str:

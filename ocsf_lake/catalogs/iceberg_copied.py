@@ -128,19 +128,19 @@ class CopiedCatalog(IcebergCatalog):
 
     # -- rows ---------------------------------------------------------------------------------------------------------
     def _set_batch(
-        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], elsewhere: Sequence[Partition] = ()
+        self, name: str, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
         table = self._loaded(name)
         start = f"{batch_id}-"
         where: BooleanExpression = expressions.StartsWith(LAKE_FILE, start)
-        partitions = [*(file.partition for file in files), *elsewhere]
+        partitions = [*(file.partition for file in files), *earlier]
         if partitions and not _has_snapshot(table, batch_id):
             where = expressions.And(where, _within(partitions))
-        there = {place: rows for place, rows in _rows(table, where).items() if place[1].startswith(start)}
-        self._put(table, {BATCH: batch_id}, there, files)
+        actual = {place: rows for place, rows in _rows(table, where).items() if place[1].startswith(start)}
+        self._put(table, {BATCH: batch_id}, actual, files)
 
     def _put(
-        self, table: Table, properties: dict[str, str], there: Mapping[Place, int],
+        self, table: Table, properties: dict[str, str], actual: Mapping[Place, int],
         files: Sequence[FileInfo | HeldFile],
     ) -> None:  # fmt: skip
         """One commit, after which a table has the rows of these files and none of others that are there.
@@ -148,20 +148,20 @@ class CopiedCatalog(IcebergCatalog):
         Args:
             table: The table.
             properties: Of the snapshot.
-            there: How many rows it has of which files, as far as these may change.
+            actual: How many rows it has of which files, as far as these may change.
             files: The files.
         """
-        wanted = {_place(file): file.rows for file in files}
-        wrong = {place for place in there.keys() | wanted.keys() if there.get(place, 0) != wanted.get(place, 0)}
+        target = {_place(file): file.rows for file in files}
+        wrong = {place for place in actual.keys() | target.keys() if actual.get(place, 0) != target.get(place, 0)}
         if not wrong:
             return
-        gone = wrong & there.keys()
-        removed, added = _without(table, gone) if gone else ([], [])
-        some = [file for file in files if _place(file) in wrong]
-        largest = max((file.rows for file in some), default=1)
+        outdated = wrong & actual.keys()
+        removed, added = _without(table, outdated) if outdated else ([], [])
+        missing = [file for file in files if _place(file) in wrong]
+        largest = max((file.rows for file in missing), default=1)
         at_once = min(COPIED_AT_ONCE, max(1, ROWS_AT_ONCE // max(1, largest)))
         with ThreadPoolExecutor(at_once, thread_name_prefix="ocsf-lake") as pool:
-            for copies in pool.map(lambda file: self._copies(table, file, instead=_place(file) in gone), some):
+            for copies in pool.map(lambda file: self._copies(table, file, instead=_place(file) in outdated), missing):
                 added += copies
         commit(table, properties, removed, added)
 
@@ -191,16 +191,16 @@ class CopiedCatalog(IcebergCatalog):
             number = 0
             for rows in _pieces(path):
                 rows = rows.append_column(LAKE_FILE, pa.repeat(pa.scalar(name, pa.string()), len(rows)))
-                for key, some in _by_day(table, file.partition, rows):
-                    yield _written(table, key, some, written, number)
+                for key, day_rows in _by_day(table, file.partition, rows):
+                    yield _written(table, key, day_rows, written, number)
                     number += 1
 
     def _replace(self, name: str, batch_id: str, old: Sequence[HeldFile], new: Sequence[HeldFile]) -> None:
         """For a compaction that began before the table was copied; none begins after it, see `irreplaceable`."""
         table = self._loaded(name)
         places = {_place(file) for file in (*old, *new) if file.partition.table == name}
-        there = {place: rows for place, rows in _rows(table, _of(places)).items() if place in places}
-        self._put(table, {BATCH: batch_id}, there, [file for file in new if file.partition.table == name])
+        actual = {place: rows for place, rows in _rows(table, _of(places)).items() if place in places}
+        self._put(table, {BATCH: batch_id}, actual, [file for file in new if file.partition.table == name])
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
@@ -216,32 +216,32 @@ class CopiedCatalog(IcebergCatalog):
 
     # -- drift --------------------------------------------------------------------------------------------------------
     def _check_rows(self, table: Table, name: str, expected: ExpectedState) -> list[Drift]:
-        here = (self.name, name)
+        ids = (self.name, name)
         result = []
         wrong = self._wrong(table, expected)
         # Looked at again: to read names takes a while, and batches that were done meanwhile are as they should be.
-        there = _rows(self._loaded(name), _of(wrong)) if wrong else Counter()
-        held = {_place(file): file for file in expected.files(name)}
+        actual = _rows(self._loaded(name), _of(wrong)) if wrong else Counter()
+        file_by_place = {_place(file): file for file in expected.files(name)}
         for place in wrong:
-            rows, file = there[place], held.get(place)
+            rows, file = actual[place], file_by_place.get(place)
             if file is None:
                 if rows and not expected.is_open(place[1]):
                     item = f"{described(place[0])}/{place[1] or 'rows of no file of the lake'}"
-                    says = f"engines see {rows:,} rows that no finished batch has counted; sync takes them out"
-                    result.append(Drift(*here, Kind.FILE_UNKNOWN, item, says))
+                    reason = f"engines see {rows:,} rows that no finished batch has counted; sync takes them out"
+                    result.append(Drift(*ids, Kind.FILE_UNKNOWN, item, reason))
             elif rows < file.rows:
-                says = f"engines see {rows:,} of its {file.rows:,} rows; sync copies it"
-                result.append(Drift(*here, Kind.FILE_UNREGISTERED, file.path, says))
+                reason = f"engines see {rows:,} of its {file.rows:,} rows; sync copies it"
+                result.append(Drift(*ids, Kind.FILE_UNREGISTERED, file.path, reason))
             elif rows > file.rows:
-                says = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it anew"
-                result.append(Drift(*here, Kind.FILE_UNKNOWN, file.path, says))
+                reason = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it anew"
+                result.append(Drift(*ids, Kind.FILE_UNKNOWN, file.path, reason))
         return result
 
     def _wrong(self, table: Table, expected: ExpectedState) -> list[Place]:
         """Places of which a table has other rows than it should have; what is not done yet may be among them."""
-        there = _rows(table)
-        wanted = {_place(file): file.rows for file in expected.files(table.name()[-1])}
-        return sorted(place for place in there.keys() | wanted.keys() if there[place] != wanted.get(place, 0))
+        actual = _rows(table)
+        target = {_place(file): file.rows for file in expected.files(table.name()[-1])}
+        return sorted(place for place in actual.keys() | target.keys() if actual[place] != target.get(place, 0))
 
     def _repair_rows(self, name: str, expected: ExpectedState) -> None:
         wrong = self._wrong(self._loaded(name), expected)
@@ -252,20 +252,20 @@ class CopiedCatalog(IcebergCatalog):
         try:
             self._retried(name, lambda: self._repair_some(name, places, expected))
         except fetched.LakeFileError:
-            # One is gone for good, which is said of storage; the others can be mended.
+            # One is gone for good, which the check of storage reports; the others can be repaired.
             half = len(places) // 2
-            for some in (places[:half], places[half:]) if half else ():
-                self._repair_places(name, some, expected)
+            for part in (places[:half], places[half:]) if half else ():
+                self._repair_places(name, part, expected)
 
     def _repair_some(self, name: str, places: Sequence[Place], expected: ExpectedState) -> None:
         # What should be there is asked after what is there: a batch that is done in between is not taken out.
         table = self._loaded(name)
-        there = _rows(table, _of(places))
-        held = {_place(file): file for file in expected.files(name)}
-        places = [place for place in places if place in held or not expected.is_open(place[1])]
-        files = [held[place] for place in places if place in held]
-        there = Counter({place: there[place] for place in places if place in there})
-        self._put(table, {"ocsf-lake.repair": "true"}, there, files)
+        actual = _rows(table, _of(places))
+        file_by_place = {_place(file): file for file in expected.files(name)}
+        places = [place for place in places if place in file_by_place or not expected.is_open(place[1])]
+        files = [file_by_place[place] for place in places if place in file_by_place]
+        actual = Counter({place: actual[place] for place in places if place in actual})
+        self._put(table, {"ocsf-lake.repair": "true"}, actual, files)
 
 
 def _place(file: FileInfo | HeldFile) -> Place:
@@ -313,17 +313,17 @@ def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
             return Counter({(partition, ""): task.file.record_count})
         if (only := _only(task, field)) is not None:
             return Counter({(partition, only): task.file.record_count})
-        found: Counter[Place] = Counter()
+        counts: Counter[Place] = Counter()
         for batch in scan.to_record_batches([task]):
             for value in pc.value_counts(batch.column(0)).to_pylist():
-                found[partition, value["values"] or ""] += value["counts"]
-        return found
+                counts[partition, value["values"] or ""] += value["counts"]
+        return counts
 
     files = table.scan(row_filter=where if field is not None else EVERY).plan_files()
     with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="ocsf-lake") as pool:
         total: Counter[Place] = Counter()
-        for some in pool.map(count, files):
-            total.update(some)
+        for counts in pool.map(count, files):
+            total.update(counts)
         return total
 
 
@@ -343,12 +343,12 @@ def _pieces(path: Path) -> Iterator[pa.Table]:
         groups: list[int] = []
         size = 0
         for number in range(file.metadata.num_row_groups):
-            own = file.metadata.row_group(number).total_byte_size
-            if groups and size + own > PIECE_BYTES:
+            group_bytes = file.metadata.row_group(number).total_byte_size
+            if groups and size + group_bytes > PIECE_BYTES:
                 yield file.read_row_groups(groups)
                 groups, size = [], 0
             groups.append(number)
-            size += own
+            size += group_bytes
         if groups:
             yield file.read_row_groups(groups)
 
@@ -364,8 +364,8 @@ def _by_day(table: Table, partition: Partition, rows: pa.Table) -> Iterator[tupl
     # A folder is named after the day, and Python has no name for one before the year 1 or after 9999.
     days = pc.if_else(pc.and_(pc.greater_equal(days, _FIRST_DAY), pc.less_equal(days, _LAST_DAY)), days, None)
     for one in pc.unique(days).to_pylist():
-        some = rows.filter(pc.is_null(days) if one is None else pc.equal(days, one))
-        yield _key(table, region, account, one), some
+        day_rows = rows.filter(pc.is_null(days) if one is None else pc.equal(days, one))
+        yield _key(table, region, account, one), day_rows
 
 
 def _key(table: Table, region: str, account: str, day: int | None) -> PartitionKey:
@@ -390,15 +390,15 @@ def _without(table: Table, places: set[Place]) -> tuple[list[DataFile], list[Dat
         if not names or only is not None:
             continue
         rows = scan.to_table([task])
-        gone = pc.is_in(pc.fill_null(rows[LAKE_FILE], ""), pa.array(sorted(names), rows[LAKE_FILE].type))
-        rest = rows.filter(pc.invert(gone))
-        if len(rest) == len(rows):
+        is_removed = pc.is_in(pc.fill_null(rows[LAKE_FILE], ""), pa.array(sorted(names), rows[LAKE_FILE].type))
+        remaining = rows.filter(pc.invert(is_removed))
+        if len(remaining) == len(rows):
             continue
         removed.append(task.file)
-        if len(rest):
+        if len(remaining):
             region, account, day = (task.file.partition[number] for number in range(3))
             written = uuid.uuid5(uuid.NAMESPACE_URL, f"{task.file.file_path}#{sorted(names)}")
-            others.append(_written(table, _key(table, region, account, day), rest, written, 0))
+            others.append(_written(table, _key(table, region, account, day), remaining, written, 0))
     return removed, others
 
 

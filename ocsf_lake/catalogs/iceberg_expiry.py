@@ -34,26 +34,26 @@ def expire(table: Table, folder: str, before: datetime, *, dry_run: bool = False
         before: The moment, with a zone.
         dry_run: Only say what would be done.
     """
-    kept = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    ref_ids = {ref.snapshot_id for ref in table.metadata.refs.values()}
     old = [
         snapshot.snapshot_id for snapshot in table.snapshots()
-        if snapshot.timestamp_ms < before.timestamp() * 1000 and snapshot.snapshot_id not in kept
+        if snapshot.timestamp_ms < before.timestamp() * 1000 and snapshot.snapshot_id not in ref_ids
     ]  # fmt: skip
     metadata = f"{folder}/metadata"
     # Listed before the table is looked at again: what a commit writes meanwhile is not among it.
     is_ours = table.location() == folder and isinstance(table.io, FsspecFileIO)
-    found = dict(_listed(table, metadata)) if is_ours else {}
+    files = dict(_listed(table, metadata)) if is_ours else {}
     if old and not dry_run:
         table.maintenance.expire_snapshots().by_ids(old).commit()
     table.refresh()
-    named = _named(table, set(old))
-    gone = {path: size for path, size in found.items() if path.rpartition("/")[2] not in named}
-    if gone and not dry_run:
-        _remove(table, metadata, gone)
-    return Expired(table.name()[-1], len(old), len(gone), sum(gone.values()))
+    referenced = _referenced(table, set(old))
+    orphans = {path: size for path, size in files.items() if path.rpartition("/")[2] not in referenced}
+    if orphans and not dry_run:
+        _remove(table, metadata, orphans)
+    return Expired(table.name()[-1], len(old), len(orphans), sum(orphans.values()))
 
 
-def _named(table: Table, without: set[int]) -> set[str]:
+def _referenced(table: Table, without: set[int]) -> set[str]:
     """Names of the files of metadata that a table needs; they are unique without their folder."""
     paths = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
     for snapshot in table.snapshots():

@@ -31,31 +31,31 @@ def regions(partitions: Callable[[str], Iterable[Partition]]) -> list[str]:
     Args:
         partitions: Gives the partitions of a table.
     """
-    found = {
+    region_names = {
         partition.values[0]
         for name, table in registry.tables().items()
         if table.security_lake
         for partition in partitions(name)
     }
-    return sorted(found - {layout.UNKNOWN})
+    return sorted(region_names - {layout.UNKNOWN})
 
 
-def views(database: str, wanted: Iterable[str]) -> Iterator[str]:
+def views(database: str, region_names: Iterable[str]) -> Iterator[str]:
     """Statements for Athena and Hive: a view under Security Lake's name for each table and region.
 
     A view passes conditions on partitions and times on to the table, so queries read no more than they would there.
 
     Args:
         database: Database of our tables in Glue.
-        wanted: Names of regions.
+        region_names: Names of regions.
 
     Raises:
         ConfigError: A name cannot stand in a statement.
     """
-    wanted = list(wanted)
-    if wrong := [word for word in (database, *wanted) if not _NAME.fullmatch(word)]:
+    region_names = list(region_names)
+    if wrong := [word for word in (database, *region_names) if not _NAME.fullmatch(word)]:
         raise ConfigError(f"{wrong[0]!r} is no name of a database or region")
-    for region in wanted:
+    for region in region_names:
         yield f"CREATE DATABASE IF NOT EXISTS {names(region, '')[0]}"
         for name, table in registry.tables().items():
             if table.security_lake:
@@ -77,8 +77,8 @@ def table_of(name: str) -> str | None:
         return suffixes[word]
     if word.startswith(f"{GLUE_TABLE}_"):
         # The longest suffix: `..._s3_data_2_0` also ends with the shorter names of others.
-        found = [suffix for suffix in suffixes if word.endswith(f"_{suffix}")]
-        return suffixes[max(found, key=len)] if found else None
+        matches = [suffix for suffix in suffixes if word.endswith(f"_{suffix}")]
+        return suffixes[max(matches, key=len)] if matches else None
     return None
 
 

@@ -81,20 +81,20 @@ def backfill(
         _remap(source, uri, *days, account, region, settings(lake, ocsf_version), dry_run, as_json, remote)
     if remote and lake is not None:
         lake = _absolute(lake)
-    found = settings(lake, ocsf_version, workers=parallel)
-    chosen = (source, uri, first.date(), last.date(), found, tuple(account or ()), tuple(region or ()))
+    config = settings(lake, ocsf_version, workers=parallel)
+    arguments = (source, uri, first.date(), last.date(), config, tuple(account or ()), tuple(region or ()))
     from ocsf_lake.ingest import backfill as backfills
 
     if dry_run:
-        _show(backfills.estimate(*chosen), as_json)
+        _show(backfills.estimate(*arguments), as_json)
         terminal.say(f"nothing was done for {first.date()} to {last.date()}; without --dry-run it is")
         return
     if remote:
-        _submit(*chosen, days_per_run, estimate, lake, as_json)
+        _submit(*arguments, days_per_run, estimate, lake, as_json)
         return
     try:
         with terminal.progress_bar("backfilling") as progress:
-            summary = backfills.backfill(*chosen, progress=progress)
+            summary = backfills.backfill(*arguments, progress=progress)
     except KeyboardInterrupt:
         terminal.say("stopped; the same command continues where this one was")
         raise
@@ -108,7 +108,7 @@ def backfill(
 
 def _remap(
     source: str, uri: str, first: date, last: date, accounts: list[str] | None, regions: list[str] | None,
-    found: Settings, dry_run: bool, as_json: bool, remote: bool,
+    config: Settings, dry_run: bool, as_json: bool, remote: bool,
 ) -> None:  # fmt: skip
     """Maps what the lake has of some days once more, and ends the command."""
     from dataclasses import asdict
@@ -122,11 +122,11 @@ def _remap(
     if remote:
         raise ConfigError("--remap works here: leave --remote out")
     backfills.check_days(first, last)
-    if not exists(found):
-        raise no_lake(found)
-    below = objects.uri_of(uri, found.input_access)
+    if not exists(config):
+        raise no_lake(config)
+    below = objects.uri_of(uri, config.input_access)
     chosen = remap.Chosen(source, first, last, tuple(accounts or ()), tuple(regions or ()), below)
-    summary = remap.remap(found, chosen, dry_run=dry_run)
+    summary = remap.remap(config, chosen, dry_run=dry_run)
     if as_json:
         output.print_json(asdict(summary))
     for name, reason in summary.refused.items():
@@ -138,7 +138,7 @@ def _remap(
 
 
 def _submit(
-    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...],
+    source: str, uri: str, first: date, last: date, config: Settings, accounts: tuple[str, ...],
     regions: tuple[str, ...], days_per_run: int, estimate: bool, lake: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Makes the runs of a backfill on a Prefect server, and says which, after what they will have to do."""
@@ -149,11 +149,11 @@ def _submit(
     deployments.server()
     expected = None
     if estimate:
-        expected = _seen_from_here(source, uri, first, last, found, accounts, regions)
+        expected = _seen_from_here(source, uri, first, last, config, accounts, regions)
     if expected is not None and not as_json:
         _show(expected, as_json=False)
         if expected.seconds:
-            at_once = terminal.plural(found.workers, "batch", "batches")
+            at_once = terminal.plural(config.workers, "batch", "batches")
             terminal.say(f"the time is that of one run with {at_once} at once; several workers share it")
     runs = []
     for run in remote.submit(source, _absolute(uri), first, last, days_per_run, accounts, regions, lake):
@@ -165,24 +165,25 @@ def _submit(
 
 
 def _seen_from_here(
-    source: str, uri: str, first: date, last: date, found: Settings, accounts: tuple[str, ...], regions: tuple[str, ...]
-) -> Estimate | None:
+    source: str, uri: str, first: date, last: date, config: Settings, accounts: tuple[str, ...],
+    regions: tuple[str, ...],
+) -> Estimate | None:  # fmt: skip
     """What there is to do; None, and a word why, where this machine does not see what the workers see."""
     from ocsf_lake.ingest import backfill as backfills
     from ocsf_lake.lake import exists
     from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
     try:
-        if found.ledger_url is not None and _absolute(found.lake) != found.lake:
-            # A ledger notes whose it is: nobody but workers should tell it.
+        if config.ledger_url is not None and _absolute(config.lake) != config.lake:
+            # A ledger records its lake's root when it is first opened: only workers should set it.
             raise ConfigError("OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not; set both as for the workers")
-        known = exists(found)
-        expected = backfills.estimate(source, uri, first, last, found, accounts, regions)
+        lake_exists = exists(config)
+        expected = backfills.estimate(source, uri, first, last, config, accounts, regions)
     except (OcsfMappersError, OSError) as error:
         terminal.say(f"no estimate: {error}", "that is as seen from here; the workers may see more, and get their runs")
         return None
-    if not known:
-        terminal.say(f"there is no lake at {found.lake!r}, as seen from here: every object counts as new")
+    if not lake_exists:
+        terminal.say(f"there is no lake at {config.lake!r}, as seen from here: every object counts as new")
     return expected
 
 
@@ -191,34 +192,36 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
 
 
-def _show(found: Estimate, as_json: bool) -> None:
+def _show(estimate: Estimate, as_json: bool) -> None:
     if as_json:
-        output.print_json(as_dict(found))
+        output.print_json(as_dict(estimate))
         return
-    seconds = "unknown" if found.seconds is None else terminal.duration(found.seconds)
+    seconds = "unknown" if estimate.seconds is None else terminal.duration(estimate.seconds)
     output.print_table(
         ["objects", "known", "in", "batches", "LIST calls", "USD on S3", "seconds"],
         [
             [
-                terminal.count(found.objects), terminal.count(found.known), terminal.size(found.bytes),
-                terminal.count(found.batches), terminal.count(found.list_calls), f"{found.list_usd:.4f}", seconds,
+                terminal.count(estimate.objects), terminal.count(estimate.known), terminal.size(estimate.bytes),
+                terminal.count(estimate.batches), terminal.count(estimate.list_calls), f"{estimate.list_usd:.4f}",
+                seconds,
             ]
         ],
     )  # fmt: skip
-    if found.undetermined:
+    if estimate.undetermined:
         terminal.say(
-            f"of {terminal.plural(found.undetermined, 'object')} the name does not say the day, account or region; "
+            f"of {terminal.plural(estimate.undetermined, 'object')} the name does not say the day, account or region; "
             "a backfill reads them"
         )
-    if found.archived:
-        terminal.say(f"{terminal.plural(found.archived, 'object')} archived; restore them first, then they can be read")
-    ingest.tell_coverage(found.coverage)
-    if found.seconds is None:
+    if estimate.archived:
+        archived = terminal.plural(estimate.archived, "object")
+        terminal.say(f"{archived} archived; restore them first, then they can be read")
+    ingest.tell_coverage(estimate.coverage)
+    if estimate.seconds is None:
         terminal.say("how long it takes is known once the lake has done a batch of this source")
 
 
-def as_dict(found: Estimate) -> dict[str, Any]:
+def as_dict(estimate: Estimate) -> dict[str, Any]:
     """An estimate in JSON's types."""
     from dataclasses import asdict
 
-    return {**asdict(found), "coverage": found.coverage.as_dict()}
+    return {**asdict(estimate), "coverage": estimate.coverage.as_dict()}

@@ -36,11 +36,11 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
     every catalog of the settings are compared with each other. Exit 1 when a query could return
     wrong rows.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
     from ocsf_lake.upkeep import check as lake_check
 
-    with opened(found, reading=True, catalogs=True) as open_lake:
+    with opened(config, reading=True, catalogs=True) as open_lake:
         findings = lake_check.check(open_lake, deep)
         catalogs = [catalog.name for catalog in open_lake.catalog.all]
         exposed = lake_check.exposed(open_lake)
@@ -62,11 +62,11 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
     objects. Exit 1 when they still disagree.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
     from ocsf_lake.upkeep import check as lake_check
 
-    with opened(found) as open_lake:
+    with opened(config) as open_lake:
         repair = lake_check.sync(open_lake, deep)
     if as_json:
         output.print_json(asdict(repair))
@@ -96,11 +96,11 @@ def expire(
     What tables are now stays, and so do snapshots that a tag or another branch names. Files of events that only older
     snapshots read are removed by the next `ocsf-lake compact`.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.upkeep import compact
     from ocsf_lake.upkeep import expire as lake_expire
 
-    summary = lake_expire.expire(found, compact.parsed(older_than), dry_run=dry_run)
+    summary = lake_expire.expire(config, compact.parsed(older_than), dry_run=dry_run)
     if as_json:
         output.print_json(asdict(summary))
     elif summary.tables:
@@ -127,7 +127,7 @@ def views(
 
     The queries that AWS publishes for Security Lake then run unchanged, for any region.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.catalogs import security_lake as names
     from ocsf_lake.lake import opened
     from ocsf_mappers.errors import ConfigError
@@ -136,9 +136,9 @@ def views(
         raise ConfigError("say which names: --security-lake")
     regions = list(region or ())
     if not regions:
-        with opened(found, reading=True) as open_lake:
+        with opened(config, reading=True) as open_lake:
             regions = names.regions(open_lake.files.partitions)
-    for statement in names.views(found.glue_database, regions):
+    for statement in names.views(config.glue_database, regions):
         typer.echo(f"{statement};")
 
 

@@ -49,15 +49,15 @@ def check(
     """
     settings()  # they may name a folder of sources
     while True:
-        found = [_checked(name, samples, update_golden) for name in _wanted(names)]
+        reports = [_checked(name, samples, update_golden) for name in _wanted(names)]
         if as_json:
-            output.print_json([_plain(report) for report in found])
+            output.print_json([_plain(report) for report in reports])
         else:
-            for report in found:
+            for report in reports:
                 sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines(report)))
         if not watch:
-            raise typer.Exit(int(any(report.problems for report in found)))
-        _wait(found)
+            raise typer.Exit(int(any(report.problems for report in reports)))
+        _wait(reports)
 
 
 def _wanted(names: list[str] | None) -> list[str]:
@@ -76,19 +76,19 @@ def _checked(name: str, samples: Path | None, update_golden: bool) -> Report:
 
 
 def _plain(report: Report) -> dict[str, object]:
-    found = asdict(replace(report, counts=Counter(), quarantined=Counter(), coverage=None))
-    found["counts"], found["quarantined"] = dict(report.counts), dict(report.quarantined)
-    if (seen := report.coverage) is not None:
-        found["coverage"] = {
-            "members": dict(seen.members),
-            "unmapped": dict(seen.unmapped),
-            "dropped": seen.dropped,
-            "required": seen.required,
-            "recommended": seen.recommended,
+    document = asdict(replace(report, counts=Counter(), quarantined=Counter(), coverage=None))
+    document["counts"], document["quarantined"] = dict(report.counts), dict(report.quarantined)
+    if (coverage := report.coverage) is not None:
+        document["coverage"] = {
+            "members": dict(coverage.members),
+            "unmapped": dict(coverage.unmapped),
+            "dropped": coverage.dropped,
+            "required": coverage.required,
+            "recommended": coverage.recommended,
         }
-    found["file"] = None if report.file is None else str(report.file)
-    found["cases"] = [case.path.name for case in report.cases]
-    return found
+    document["file"] = None if report.file is None else str(report.file)
+    document["cases"] = [case.path.name for case in report.cases]
+    return document
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -103,18 +103,18 @@ def lines(report: Report) -> Iterator[str]:
             f" {counts['dropped']:,} dropped; OCSF {', '.join(report.versions)}"
         )
     yield from (f"    in quarantine: {reason} ({number})" for reason, number in report.quarantined.most_common(NAMED))
-    if (found := report.coverage) is not None:
-        yield f"  {len(found.mapped)} of {terminal.plural(len(found.members), 'member')} mapped"
-        if found.unmapped:
-            most = sorted(found.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
-            shown = [f"{path} ({number} of {found.members[path]})" for path, number in most]
-            yield f"    unmapped, in so many records: {_named(shown, len(found.unmapped))}"
-        if found.dropped:
-            yield f"    dropped: {_named(sorted(found.dropped)[:NAMED], len(found.dropped))}"
-        for caption, missing in found.required.items():
+    if (coverage := report.coverage) is not None:
+        yield f"  {len(coverage.mapped)} of {terminal.plural(len(coverage.members), 'member')} mapped"
+        if coverage.unmapped:
+            most = sorted(coverage.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
+            examples = [f"{path} ({number} of {coverage.members[path]})" for path, number in most]
+            yield f"    unmapped, in so many records: {_enumerated(examples, len(coverage.unmapped))}"
+        if coverage.dropped:
+            yield f"    dropped: {_enumerated(sorted(coverage.dropped)[:NAMED], len(coverage.dropped))}"
+        for caption, missing in coverage.required.items():
             yield f"  {caption}: required and without a row: {', '.join(missing)}"
-        for caption, missing in found.recommended.items():
-            yield f"  {caption}: recommended and without a row: {_named(missing[:NAMED], len(missing))}"
+        for caption, missing in coverage.recommended.items():
+            yield f"  {caption}: recommended and without a row: {_enumerated(missing[:NAMED], len(missing))}"
     if report.problems:
         yield f"  {terminal.plural(len(report.problems), 'problem')}:"
         yield from (f"    {_short_names(problem, report.file)}" for problem in report.problems)
@@ -122,36 +122,36 @@ def lines(report: Report) -> Iterator[str]:
         yield "  no problems"
 
 
-def _named(shown: list[str], number: int) -> str:
-    more = f" and {number - len(shown)} more" if number > len(shown) else ""
-    return ", ".join(shown) + more
+def _enumerated(names: list[str], number: int) -> str:
+    rest = f" and {number - len(names)} more" if number > len(names) else ""
+    return ", ".join(names) + rest
 
 
 def _short(path: Path) -> str:
     """A path from the working folder, where it lies below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    folder = Path.cwd()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
 def _short_names(problem: str, file: Path | None) -> str:
     return problem if file is None else problem.replace(str(file), _short(file))
 
 
-def _wait(found: list[Report]) -> None:
+def _wait(reports: list[Report]) -> None:
     """Returns when a file of the sources, or one of their samples, is another than it was."""
     from ocsf_mappers import registry
 
-    before = _stamps(found)
+    before = _stamps(reports)
     terminal.say("waiting for a change; ^C ends")
     # an editor that saves may take a file away for a moment
-    while _stamps(found) == before or any(report.file and not report.file.exists() for report in found):
+    while _stamps(reports) == before or any(report.file and not report.file.exists() for report in reports):
         time.sleep(WATCH_SECONDS)
     registry.forget()
 
 
-def _stamps(found: list[Report]) -> dict[Path, int]:
-    folders = {report.file.parent for report in found if report.file} | {
-        case.path.parent for report in found for case in report.cases
+def _stamps(reports: list[Report]) -> dict[Path, int]:
+    folders = {report.file.parent for report in reports if report.file} | {
+        case.path.parent for report in reports for case in report.cases
     }
     stamps = {}
     for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()):

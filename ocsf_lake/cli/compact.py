@@ -30,10 +30,10 @@ def compact(
     Files that were merged are removed by a later run, when their time of grace is over. Exit 1 when a table is left as
     it is, with the reason.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.upkeep import compact as lake_compact
 
-    summary = lake_compact.compact(found, table, lake_compact.parsed(older_than), dry_run=dry_run)
+    summary = lake_compact.compact(config, table, lake_compact.parsed(older_than), dry_run=dry_run)
     if as_json:
         output.print_json(asdict(summary))
     elif summary.tables:

@@ -47,10 +47,10 @@ def diff(
 
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: one of {', '.join(FORMATS)}")
-    found = settings()
-    mapper = fields.configured(source(source_name), found)
-    before, after = _engines(mapper, against, found.ocsf_version)
-    result = differences.compare(before, after, on, found, objects)
+    config = settings()
+    mapper = fields.configured(source(source_name), config)
+    before, after = _engines(mapper, against, config.ocsf_version)
+    result = differences.compare(before, after, on, config, objects)
     if form == "json":
         output.print_json(asdict(result))
     elif form == "sarif":
@@ -76,9 +76,9 @@ def _engines(mapper: Mapper, against: str, version: str) -> tuple[Engine, Engine
     if against.endswith(".py"):
         return Engine(registry.from_file(Path(against)).mapper, version), after
     if not re.fullmatch(r"\d+\.\d+\.\d+", against) or against not in shipped.versions():
-        known = ", ".join(shipped.versions())
+        versions = ", ".join(shipped.versions())
         raise ConfigError(
-            f"--against {against}: an OCSF version ({known}) or a Python file{nearest(against, shipped.versions())}"
+            f"--against {against}: an OCSF version ({versions}) or a Python file{nearest(against, shipped.versions())}"
         )
     return Engine(mapper, against), after
 
@@ -128,15 +128,15 @@ def _results(mapper: Mapper, result: Difference) -> Iterator[dict[str, Any]]:
         examples = [
             f"record {item.record} of {item.object}: {item.before!r} -> {item.after!r}" for item in change.examples
         ]
-        found: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "ruleId": change.path,
             "level": "warning" if change.removed or change.path == "quarantine" else "note",
             "message": {"text": f"{change.path}: {counts}. " + "; ".join(examples)},
         }
         if file is not None:
-            here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-            place: dict[str, Any] = {"artifactLocation": {"uri": here.as_posix()}}
+            relative = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+            place: dict[str, Any] = {"artifactLocation": {"uri": relative.as_posix()}}
             if line := line_of(file, change.path):
                 place["region"] = {"startLine": line}
-            found["locations"] = [{"physicalLocation": place}]
-        yield found
+            entry["locations"] = [{"physicalLocation": place}]
+        yield entry

@@ -34,10 +34,10 @@ def export(
     source holds one class. A partition is in one export every five minutes at most.
     """
     source(source_name)
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.export.run import export as run
 
-    summary = run(found, source_name, bucket, name, event_class)
+    summary = run(config, source_name, bucket, name, event_class)
     if as_json:
         output.print_json(asdict(summary))
     elif summary.objects:

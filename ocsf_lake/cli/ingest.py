@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
 SHOWN_NEWS = 5
-"""Of what is new in a source, so much is told; `ocsf-lake status SOURCE` lists all."""
+"""Of what is new in a source, so much is shown; `ocsf-lake status SOURCE` lists all."""
 SHOWN_FAILURES = 10
 """Of the batches that failed, and of the records that made the program fail, so many are named; --json names all."""
 SHOWN_OBJECTS = 3
@@ -56,13 +56,13 @@ def ingest(
     command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
     that source: those that were taken for another one, and those that an older mapper refused.
     """
-    found = settings(lake, ocsf_version)
+    config = settings(lake, ocsf_version)
     source, uris = split(arguments)
     from ocsf_lake.ingest.run import ingest as run
 
     try:
         with terminal.progress_bar("ingesting") as progress:
-            summary = run(uris, found, source, progress, again=retry, whole=whole)
+            summary = run(uris, config, source, progress, again=retry, whole=whole)
     except KeyboardInterrupt:
         terminal.say("stopped; the same command continues where this one was")
         raise
@@ -83,14 +83,14 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
     from ocsf_mappers import registry
     from ocsf_mappers.errors import ConfigError, nearest
 
-    first, *rest = arguments
-    if first.endswith(".py") and rest:
-        return registry.use_file(Path(first)), rest
+    first, *uris = arguments
+    if first.endswith(".py") and uris:
+        return registry.use_file(Path(first)), uris
     names = registry.names()
-    if first in names and not rest:
+    if first in names and not uris:
         raise ConfigError(f"{first} is the name of a source: say what to ingest, as in `ocsf-lake ingest {first} URI`")
     if first in names:
-        return first, rest
+        return first, uris
     is_uri = "://" in first or set(first) & set("*?[") or Path(first).exists()
     if not is_uri and (hint := nearest(first, names)):
         raise ConfigError(f"there is nothing at {first!r}, and no source of that name{hint}")
@@ -103,23 +103,23 @@ def show(summary: Summary) -> None:
     from ocsf_lake.ledger.results import State
 
     if summary.sources:
-        output.print_table(COLUMNS, [row(name, found) for name, found in sorted(summary.sources.items())])
+        output.print_table(COLUMNS, [row(name, source) for name, source in sorted(summary.sources.items())])
     for (state, reason), items in reasons(summary):
-        said = state.replace("_", " ")
-        lines = [f"{terminal.plural(len(items), 'object')} {said}: {reason}"]
+        label = state.replace("_", " ")
+        lines = [f"{terminal.plural(len(items), 'object')} {label}: {reason}"]
         if state != State.SET_ASIDE:
             lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
             lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
-    if more := summary.unread.numbers.total() - len(summary.not_read):
-        sys.stdout.write(f"{more:,} more objects were not read; ledger_objects has them all\n")
+    if unlisted := summary.unread.numbers.total() - len(summary.not_read):
+        sys.stdout.write(f"{unlisted:,} more objects were not read; ledger_objects has them all\n")
 
 
 def tell(summary: Summary) -> None:
     """What to know about the run, and what to do next."""
     tell_coverage(summary.coverage)
-    listed = terminal.plural(summary.listed, "object")
-    terminal.say(f"{listed} found, {summary.known:,} of them known from earlier runs")
+    total = terminal.plural(summary.listed, "object")
+    terminal.say(f"{total} found, {summary.known:,} of them known from earlier runs")
     if summary.of_others:
         others = terminal.plural(summary.of_others, "more object")
         terminal.say(f"{others} in the same folders left alone: by their names they are of another source")
@@ -129,18 +129,18 @@ def tell(summary: Summary) -> None:
     if not summary.sources and not summary.busy:
         terminal.say("nothing new was read")
         # Planned by another run while this one was listing: they are that one's to read.
-        if (taken := summary.listed - summary.known - summary.unread.numbers.total()) > 0:
-            terminal.say(f"{terminal.plural(taken, 'object')} left to another run that planned them meanwhile")
+        if (planned := summary.listed - summary.known - summary.unread.numbers.total()) > 0:
+            terminal.say(f"{terminal.plural(planned, 'object')} left to another run that planned them meanwhile")
     if summary.busy:
         terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
-    for name, found in sorted(summary.sources.items()):
-        _tell_news(name, found)
-        if found.duplicates:
-            events = terminal.plural(found.duplicates, "event")
+    for name, source in sorted(summary.sources.items()):
+        _tell_news(name, source)
+        if source.duplicates:
+            events = terminal.plural(source.duplicates, "event")
             terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
-        if found.variants:
-            terminal.say(f"{name}: {terminal.plural(found.variants, 'event')} kept: same key, other content")
-        for error, number in sorted(found.fallbacks.items()):
+        if source.variants:
+            terminal.say(f"{name}: {terminal.plural(source.variants, 'event')} kept: same key, other content")
+        for error, number in sorted(source.fallbacks.items()):
             records = terminal.plural(number, "record")
             terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
     _tell_failures(summary)
@@ -165,29 +165,29 @@ def _tell_failures(summary: Summary) -> None:
     for failure in summary.failures[:SHOWN_FAILURES]:
         hint = "; please report this" if failure.kind == "CountError" else ""
         terminal.say(f"error: batch {failure.batch_id} of {failure.source} failed: {failure.reason}{hint}")
-    if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
-        terminal.say(f"error: {more:,} more batches failed")
+    if (unlisted := len(summary.failures) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {unlisted:,} more batches failed")
     if summary.failures:
         terminal.say("batches that failed are tried again by later runs, after all others")
     for item in summary.isolated[:SHOWN_FAILURES]:
         where = f"record {item.record} of {item.uri}"
         terminal.say(f"error: {where} made the program fail, and is in quarantine: {item.reason}")
-    if (more := len(summary.isolated) - SHOWN_FAILURES) > 0:
-        terminal.say(f"error: {more:,} more records made the program fail, and are in quarantine")
+    if (unlisted := len(summary.isolated) - SHOWN_FAILURES) > 0:
+        terminal.say(f"error: {unlisted:,} more records made the program fail, and are in quarantine")
 
 
 def tell_coverage(coverage: Coverage | None) -> None:
     """What was looked at, and what was not."""
     for note in coverage.notes() if coverage else ():
         names = [f"  {name}" for name in note.names]
-        more = [f"  and {note.hidden:,} more"] if note.hidden else []
-        terminal.say(f"{note.text}:" if names else note.text, *names, *more)
+        tail = [f"  and {note.hidden:,} more"] if note.hidden else []
+        terminal.say(f"{note.text}:" if names else note.text, *names, *tail)
 
 
-def _tell_news(name: str, found: SourceSummary) -> None:
+def _tell_news(name: str, source: SourceSummary) -> None:
     from ocsf_lake.ledger import meter
 
-    for news, sighting in list(found.news.items())[:SHOWN_NEWS]:
+    for news, sighting in list(source.news.items())[:SHOWN_NEWS]:
         terminal.say(f"new in {name}: {meter.message(news, sighting)}")
-    if len(found.news) > SHOWN_NEWS:
-        terminal.say(f"new in {name}: {len(found.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")
+    if len(source.news) > SHOWN_NEWS:
+        terminal.say(f"new in {name}: {len(source.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")

@@ -33,9 +33,9 @@ def init(folder: FolderArgument) -> None:
     from ocsf_mappers.errors import ConfigError, WriteError
 
     files = dict(project())
-    there = [name for name in files if os.path.lexists(folder / name)]
-    if there:
-        raise ConfigError(f"{str(folder)!r} has {', '.join(there)} already; nothing was written")
+    existing = [name for name in files if os.path.lexists(folder / name)]
+    if existing:
+        raise ConfigError(f"{str(folder)!r} has {', '.join(existing)} already; nothing was written")
     try:
         for name, content in files.items():
             path = folder / name

@@ -34,6 +34,7 @@ from ocsf_lake.cli import (
     status,
     trace,
     validate,
+    verify,
 )
 from ocsf_lake.cli.terminal import say
 
@@ -61,8 +62,8 @@ class _Command(TyperCommand):
     """A command whose usage line shows arguments as their metavars say: what may be left out is in brackets there."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        shown = [str(param.metavar) for param in self.params if param.param_type_name == "argument"]
-        return ["[OPTIONS]", *shown]
+        arguments = [str(param.metavar) for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *arguments]
 
 
 def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> None:
@@ -86,6 +87,7 @@ _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
+_add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)
 _add(app, "init", init.init, init.EXAMPLE)
@@ -102,8 +104,8 @@ _add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
 app.add_typer(catalog.app, name="catalog")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(version("ocsf-lake"))

@@ -32,24 +32,24 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     from ocsf_lake.events import mapped
     from ocsf_lake.inputs import fields
 
-    found = settings(ocsf_version=ocsf_version)
-    mapper = fields.mapper(source(source_name).name, found)
-    told = _Told()
+    config = settings(ocsf_version=ocsf_version)
+    mapper = fields.mapper(source(source_name).name, config)
+    counts = _Counts()
     with files.opened(file) as stream:
-        parts = mapped(mapper, found, file, stream, uri="stdin" if file == files.STDIN else None)
-        output.print_json_lines(line for part in parts for line in _lines(part, told))
-    if told.rejects > SHOWN_REJECTS:
-        terminal.say(f"and {told.rejects - SHOWN_REJECTS:,} more records without an event")
-    for reason, number in sorted(told.dropped.items()):
+        parts = mapped(mapper, config, file, stream, uri="stdin" if file == files.STDIN else None)
+        output.print_json_lines(line for part in parts for line in _lines(part, counts))
+    if counts.rejects > SHOWN_REJECTS:
+        terminal.say(f"and {counts.rejects - SHOWN_REJECTS:,} more records without an event")
+    for reason, number in sorted(counts.dropped.items()):
         terminal.say(f"{terminal.plural(number, 'line')} left out: {reason}")
-    for path, number in sorted(told.failed_casts.items()):
+    for path, number in sorted(counts.failed_casts.items()):
         terminal.say(f"{terminal.plural(number, 'value')} of {path} not readable as its type; the text is in unmapped")
-    if told.rejects and not told.events:
+    if counts.rejects and not counts.events:
         raise typer.Exit(1)
 
 
 @dataclass
-class _Told:
+class _Counts:
     """What became of the records so far."""
 
     events: int = 0
@@ -59,18 +59,18 @@ class _Told:
 
 
 # -- events as JSON ---------------------------------------------------------------------------------------------------
-def _lines(mapped: Mapped, told: _Told) -> Iterator[bytes]:
+def _lines(mapped: Mapped, counts: _Counts) -> Iterator[bytes]:
     import orjson
 
     from ocsf_lake.events import plain_events
 
     for event in plain_events(mapped.events):
-        told.events += 1
+        counts.events += 1
         # coordinates and scores are decimals in the tables, numbers in OCSF
         yield orjson.dumps(event, default=float, option=orjson.OPT_UTC_Z)
     for reject in mapped.rejects.select(["source_object", "source_record", "reason"]).to_pylist():
-        told.rejects += 1
-        if told.rejects <= SHOWN_REJECTS:
+        counts.rejects += 1
+        if counts.rejects <= SHOWN_REJECTS:
             terminal.say(f"{reject['source_object']}: record {reject['source_record']}: {reject['reason']}")
-    told.dropped.update(mapped.dropped)
-    told.failed_casts.update(mapped.failed_casts)
+    counts.dropped.update(mapped.dropped)
+    counts.failed_casts.update(mapped.failed_casts)

@@ -48,19 +48,19 @@ def new(
 
     if not registry.NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
-    found = settings()
+    config = settings()
     if name in registry.names():
         raise ConfigError(f"there is a source {name!r} already; `ocsf-lake sources` lists them")
     with files.opened(sample) as stream:
-        seen = look(stream.read(READ_BYTES))
-    proposal = propose(name, seen.members, event_class)
-    folder = into or found.mappers or (PROJECT if PROJECT.is_dir() else Path("mappers"))
-    module = _write(folder, name, sample, seen, proposal)
+        survey = look(stream.read(READ_BYTES))
+    proposal = propose(name, survey.members, event_class)
+    folder = into or config.mappers or (PROJECT if PROJECT.is_dir() else Path("mappers"))
+    module = _write(folder, name, sample, survey, proposal)
     registry.use_file(module)
-    _tell(name, module, seen, proposal)
+    _tell(name, module, survey, proposal)
 
 
-def _write(folder: Path, name: str, sample: Path, seen: Look, proposal: Proposal) -> Path:
+def _write(folder: Path, name: str, sample: Path, survey: Look, proposal: Proposal) -> Path:
     """Writes the files, none over another, and gives the module's."""
     from ocsf_mappers.errors import ConfigError, WriteError
     from ocsf_mappers.kit import scaffold
@@ -71,16 +71,16 @@ def _write(folder: Path, name: str, sample: Path, seen: Look, proposal: Proposal
     samples = Path("sample_logs") / name if in_project else home / "samples"
     module = home / (f"{name}.py" if in_project else "__init__.py")
     texts = {
-        module: scaffold.module(name, seen, proposal).encode(),
-        samples / f"{stem}{seen.suffix}": seen.sample,
+        module: scaffold.module(name, survey, proposal).encode(),
+        samples / f"{stem}{survey.suffix}": survey.sample,
         (samples if in_project else home) / "SOURCE.md": scaffold.page(
-            name, seen, proposal, f"{stem}{seen.suffix}"
+            name, survey, proposal, f"{stem}{survey.suffix}"
         ).encode(),
     }
     if not in_project:
         texts[home / f"test_{name}.py"] = scaffold.test(name).encode()
-    if there := [str(path) for path in texts if path.exists()]:
-        raise ConfigError(f"{', '.join(there)} is there already; nothing was written")
+    if existing := [str(path) for path in texts if path.exists()]:
+        raise ConfigError(f"{', '.join(existing)} is there already; nothing was written")
     try:
         for path, data in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,20 +91,20 @@ def _write(folder: Path, name: str, sample: Path, seen: Look, proposal: Proposal
     return module
 
 
-def _tell(name: str, module: Path, seen: Look, proposal: Proposal) -> None:
+def _tell(name: str, module: Path, survey: Look, proposal: Proposal) -> None:
     from ocsf_lake.cli.check import lines
     from ocsf_mappers.ocsf import schema
     from ocsf_mappers.testing import check
 
     caption = schema.load(proposal.version).classes[proposal.event_class].caption
-    left = sum(row.path is None for row in proposal.rows)
+    unmapped = sum(row.path is None for row in proposal.rows)
     terminal.say(
         f"{caption}: {proposal.reason}",
-        f"{terminal.plural(len(seen.members), 'member')} in {terminal.plural(seen.records, 'record')}:"
-        f" {len(seen.members) - left} mapped, {left} left to you",
+        f"{terminal.plural(len(survey.members), 'member')} in {terminal.plural(survey.records, 'record')}:"
+        f" {len(survey.members) - unmapped} mapped, {unmapped} left to you",
     )
-    if seen.more:
-        terminal.say(f"{terminal.plural(seen.more, 'more member')} left in unmapped: so many are not looked at")
+    if survey.more:
+        terminal.say(f"{terminal.plural(survey.more, 'more member')} left in unmapped: so many are not looked at")
     if proposal.missing:
         terminal.say(f"{caption} requires, and nothing gives away: {', '.join(proposal.missing)}")
     check(name, update_golden=True)

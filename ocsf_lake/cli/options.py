@@ -48,10 +48,10 @@ def settings_of_lake(lake: str | None) -> Settings:
     """
     from ocsf_lake.lake import exists, no_lake
 
-    found = settings(lake)
-    if not exists(found):
-        raise no_lake(found)
-    return found
+    loaded = settings(lake)
+    if not exists(loaded):
+        raise no_lake(loaded)
+    return loaded
 
 
 def source(name: str) -> Mapper:

@@ -80,36 +80,36 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    shown = list(islice(rows, TABLE_ROWS))
+    head = list(islice(rows, TABLE_ROWS))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, name in enumerate(columns):
-        right = any(_is_number(row[number]) for row in shown)
+        right = any(_is_number(row[number]) for row in head)
         table.add_column(Text(escaped(name)), justify="right" if right else "left", overflow="fold")
-    for row in shown:
+    for row in head:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
-    if not _fits(columns, shown, console.width):
-        _print_upright(columns, shown)
+    if not _fits(columns, head, console.width):
+        _print_upright(columns, head)
         return
     with console.capture() as capture:
         console.print(table)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
-def _fits(columns: Sequence[str], shown: Sequence[Sequence[object]], width: int) -> bool:
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> bool:
     """Whether no column but long ones has to be folded."""
     needed = 0
     for number, name in enumerate(columns):
-        longest = max((len(line) for row in shown for line in _cell(row[number]).split("\n")), default=0)
+        longest = max((len(line) for row in rows for line in _cell(row[number]).split("\n")), default=0)
         needed += max(len(name), min(longest, _FOLDED)) + _GAP
     return needed - _GAP <= width
 
 
-def _print_upright(columns: Sequence[str], shown: Sequence[Sequence[object]]) -> None:
+def _print_upright(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows below each other, a line for each column, for terminals that are too narrow for the table."""
     width = max(map(len, columns))
     indent = "\n" + " " * (width + 2)
-    for row in shown:
+    for row in rows:
         pairs = zip(columns, row, strict=True)
         lines = [f"{escaped(name):{width}}  {_cell(value).replace(chr(10), indent)}".rstrip() for name, value in pairs]
         sys.stdout.write("\n".join([*lines, "", ""]))
@@ -124,27 +124,27 @@ def _cell(value: object) -> str:
 
 
 # -- rows of a query --------------------------------------------------------------------------------------------------
-def print_rows(found: pa.Table, form: str) -> None:
+def print_rows(table: pa.Table, form: str) -> None:
     """The rows of an Arrow table as `table`, `json` or `csv`."""
-    names = list(found.column_names)
+    names = list(table.column_names)
     if form == "json":
-        print_json([dict(zip(_unique(names), row, strict=True)) for row in rows(found)])
+        print_json([dict(zip(_unique(names), row, strict=True)) for row in rows(table)])
     elif form == "csv":
-        print_csv(names, rows(found))
+        print_csv(names, rows(table))
     elif names == ["explain_key", "explain_value"]:
-        for _, plan in rows(found):
+        for _, plan in rows(table):
             sys.stdout.write("".join(f"{escaped(line)}\n" for line in plan.split("\n")))
     else:
-        print_table(names, rows(found))
-        if found.num_rows > TABLE_ROWS:
-            say(f"{TABLE_ROWS:,} of {found.num_rows:,} rows shown; --format csv or --format json gives all of them")
+        print_table(names, rows(table))
+        if table.num_rows > TABLE_ROWS:
+            say(f"{TABLE_ROWS:,} of {table.num_rows:,} rows shown; --format csv or --format json gives all of them")
 
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Names with a number behind them from their second time on, because JSON keeps one value of a name."""
-    taken: dict[str, int] = {}
-    found = []
+    counts: dict[str, int] = {}
+    unique = []
     for name in names:
-        taken[name] = taken.get(name, 0) + 1
-        found.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
-    return found
+        counts[name] = counts.get(name, 0) + 1
+        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return unique

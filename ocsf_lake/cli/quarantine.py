@@ -43,12 +43,12 @@ def list_reasons(
     source: SourceOption = None, closed: AllOption = False, lake: LakeOption = None, as_json: JsonOption = False
 ) -> None:
     """List the reasons, with the number of records and the first of them."""
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
     from ocsf_lake.upkeep import quarantine
 
-    with lake_query.connected(found, "FROM quarantine") as connection:
+    with lake_query.connected(config, "FROM quarantine") as connection:
         groups = quarantine.listed(connection, source, None if closed else "open")
         verified.check(connection)
     if as_json:
@@ -90,24 +90,24 @@ def replay(
     A record that becomes an event is closed; one that is refused again stays, with its new reason. Records are read
     from their objects, and from quarantine's own text where an object is gone. Running it again changes nothing.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.upkeep.replay import replay as run
 
-    summary = run(found, source, part, reason, again=again)
+    summary = run(config, source, part, reason, again=again)
     if as_json:
         # asdict makes pairs of a Counter's items before Python 3.12.
         output.print_json({**vars(summary), "open": dict(summary.open.most_common())})
     else:
         sys.stdout.write(f"{terminal.plural(summary.closed, 'record')} became events and are closed\n")
         for why, number in summary.open.most_common():
-            said = f"{terminal.plural(number, 'record')} refused again: {why}"
-            sys.stdout.write(f"{terminal.escaped(said)}\n")
+            line = f"{terminal.plural(number, 'record')} refused again: {why}"
+            sys.stdout.write(f"{terminal.escaped(line)}\n")
     if summary.untried:
-        left = terminal.plural(summary.untried, "record")
-        terminal.say(f"{left} left alone: this very mapper has refused them; --again tries them all the same")
+        number_left = terminal.plural(summary.untried, "record")
+        terminal.say(f"{number_left} left alone: this very mapper has refused them; --again tries them all the same")
     if summary.damage:
-        left = terminal.plural(summary.damage, "entry", "entries")
-        terminal.say(f"{left} left alone: they stand for the rest of a damaged object and have no text")
+        number_left = terminal.plural(summary.damage, "entry", "entries")
+        terminal.say(f"{number_left} left alone: they stand for the rest of a damaged object and have no text")
     for name in summary.busy:
         terminal.say(f"{name} is left to another replay that works on it")
 
@@ -124,7 +124,7 @@ def purge(
     Nothing is ever removed but by this command, and it lists first. The ledger keeps what was removed, as table
     `ledger_purges`.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from datetime import timedelta
 
     from ocsf_lake.lake import opened
@@ -132,7 +132,7 @@ def purge(
     from ocsf_lake.upkeep import quarantine
 
     from_quarantine = "FROM quarantine"
-    with opened(found, reading=not yes) as opened_lake, lake_query.connected(found, from_quarantine) as connection:
+    with opened(config, reading=not yes) as opened_lake, lake_query.connected(config, from_quarantine) as connection:
         files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
         if yes:
             quarantine.purge(opened_lake, files)
@@ -156,18 +156,18 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show records with their text, by object and number in it."""
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
 
-    with lake_query.connected(found, "FROM quarantine") as connection:
+    with lake_query.connected(config, "FROM quarantine") as connection:
         rejects = list(islice(_rejects(connection, part, source, limit + 1), limit + 1))
         verified.check(connection)
-    shown = rejects[:limit]
+    page = rejects[:limit]
     if as_json:
-        output.print_json([asdict(reject) for reject in shown])
+        output.print_json([asdict(reject) for reject in page])
     else:
-        for reject in shown:
+        for reject in page:
             lines = [
                 f"{reject.source_object}: record {reject.source_record} ({reject.source})",
                 f"  {reject.reason}",
@@ -190,5 +190,6 @@ def _rejects(
         yield from quarantine.shown(connection, source, limit=limit)
         return
     groups = quarantine.listed(connection, source)
-    for held in sorted({(group.source, group.source_object) for group in groups if part in group.source_object}):
-        yield from quarantine.shown(connection, *held, limit=limit)
+    objects = {(group.source, group.source_object) for group in groups if part in group.source_object}
+    for source_name, source_object in sorted(objects):
+        yield from quarantine.shown(connection, source_name, source_object, limit=limit)

@@ -45,10 +45,10 @@ def query(
     if athena:
         _in_athena(sql, lake, form)
         return
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
 
-    with lake_query.connected(found, sql, *([lake_query.COST_READS] if explain else [])) as connection:
+    with lake_query.connected(config, sql, *([lake_query.COST_READS] if explain else [])) as connection:
         if explain:
             cost = lake_query.cost(connection, sql)
             _show_cost(cost, form)
@@ -59,7 +59,7 @@ def query(
             empty = lake_query.is_empty(rows)
     if empty:
         _say_why_empty(sql, "duckdb")
-        terminal.say(*lake_query.why_empty(found, sql))
+        terminal.say(*lake_query.why_empty(config, sql))
 
 
 def _say_why_empty(sql: str, dialect: str) -> None:
@@ -94,15 +94,15 @@ def _show_cost(cost: Cost, form: Form) -> None:
 
 
 def _in_athena(sql: str, lake: str | None, form: Form) -> None:
-    found = settings(lake)
+    config = settings(lake)
     import pyarrow as pa
 
     from ocsf_lake.query import athena
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.storage import s3
 
-    client = s3.aws_client("athena", found.lake_access)
-    answer = athena.run(client, sql, found.glue_database, found.athena_workgroup)
+    client = s3.aws_client("athena", config.lake_access)
+    answer = athena.run(client, sql, config.glue_database, config.athena_workgroup)
     columns = [pa.array([row[number] for row in answer.rows], pa.string()) for number in range(len(answer.columns))]
     rows = pa.table(columns, names=answer.columns)
     output.print_rows(rows, form)

@@ -28,10 +28,10 @@ def rebuild_ledger(
     Afterwards the lake belongs to the new ledger, and what it has read is not read again. Let no run work on the lake
     meanwhile.
     """
-    found = settings(lake)
+    config = settings(lake)
     from ocsf_lake.upkeep import rebuild_ledger as rebuilding
 
-    summary = rebuilding.rebuild(found, replacing=replace)
+    summary = rebuilding.rebuild(config, replacing=replace)
     if as_json:
         output.print_json(asdict(summary))
     else:
@@ -46,6 +46,6 @@ def rebuild_ledger(
     _tell(summary.unknown, "of no finished batch", "`ocsf-lake catalog sync` moves them aside")
 
 
-def _tell(names: list[str], what: str, instead: str) -> None:
+def _tell(names: list[str], state: str, remedy: str) -> None:
     if names:
-        terminal.say(f"{terminal.plural(len(names), 'file')} {what}: {', '.join(names[:SHOWN_FILES])}; {instead}")
+        terminal.say(f"{terminal.plural(len(names), 'file')} {state}: {', '.join(names[:SHOWN_FILES])}; {remedy}")

@@ -35,64 +35,67 @@ def schema(
 
     A mapper names attributes by the paths that stand here, and gives captions where an attribute has values.
     """
-    from ocsf_mappers.ocsf import schema as ocsf
+    from ocsf_mappers.ocsf import schema as ocsf_schema
 
-    facts = ocsf.load(settings(ocsf_version=ocsf_version).ocsf_version)
-    found = list(_classes(facts)) if class_name is None else list(_found(facts, class_name, path, like))
+    ocsf = ocsf_schema.load(settings(ocsf_version=ocsf_version).ocsf_version)
+    rows = list(_classes(ocsf)) if class_name is None else list(_selected(ocsf, class_name, path, like))
     if as_json:
-        output.print_json(found)
+        output.print_json(rows)
         return
-    columns = list(found[0]) if found else ["attribute"]
-    output.print_table(columns, [[_shown(item[name]) for name in columns] for item in found])
+    columns = list(rows[0]) if rows else ["attribute"]
+    output.print_table(columns, [[_shown(item[name]) for name in columns] for item in rows])
 
 
 def _shown(value: object) -> object:
     return Lines(str(item) for item in value) if isinstance(value, list) else value
 
 
-def _classes(facts: Schema) -> Iterator[dict[str, Any]]:
-    for name, found in sorted(facts.classes.items(), key=lambda item: item[1].uid):
-        yield {"class": name, "uid": found.uid, "caption": found.caption, "category": found.category_name}
+def _classes(ocsf: Schema) -> Iterator[dict[str, Any]]:
+    for name, event_class in sorted(ocsf.classes.items(), key=lambda item: item[1].uid):
+        yield {
+            "class": name, "uid": event_class.uid, "caption": event_class.caption,
+            "category": event_class.category_name,
+        }  # fmt: skip
 
 
-def _found(facts: Schema, class_name: str, path: str | None, like: str | None) -> Iterator[dict[str, Any]]:
+def _selected(ocsf: Schema, class_name: str, path: str | None, like: str | None) -> Iterator[dict[str, Any]]:
     from ocsf_mappers.errors import ConfigError, MappingError
 
-    by_uid = facts.class_by_uid(int(class_name)) if class_name.isascii() and class_name.isdecimal() else None
+    by_uid = ocsf.class_by_uid(int(class_name)) if class_name.isascii() and class_name.isdecimal() else None
     try:
-        event_class = by_uid or facts.event_class(class_name)
+        event_class = by_uid or ocsf.event_class(class_name)
         holder: ObjectType = event_class
         before = ""
         if path is not None:
-            attribute = facts.resolve(event_class.name, path, _every_profile(facts))[-1]
-            members = facts.members(attribute)
+            attribute = ocsf.resolve(event_class.name, path, _every_profile(ocsf))[-1]
+            members = ocsf.members(attribute)
             if members is None:
-                yield _row(facts, path, attribute, every_value=True)
+                yield _row(ocsf, path, attribute, every_value=True)
                 return
             holder, before = members, f"{path}."
     except MappingError as error:
         raise ConfigError(str(error)) from error
     if like is None:
         for name, attribute in holder.attributes.items():
-            yield _row(facts, f"{before}{name}", attribute)
+            yield _row(ocsf, f"{before}{name}", attribute)
     else:
-        for at, attribute in _below(facts, holder, before):
+        for at, attribute in _below(ocsf, holder, before):
             if like.lower() in at.lower():
-                yield _row(facts, at, attribute)
+                yield _row(ocsf, at, attribute)
 
 
-def _every_profile(facts: Schema) -> frozenset[str]:
-    return frozenset(profile for found in facts.classes.values() for profile in found.profiles)
+def _every_profile(ocsf: Schema) -> frozenset[str]:
+    return frozenset(profile for event_class in ocsf.classes.values() for profile in event_class.profiles)
 
 
-def _below(facts: Schema, holder: ObjectType, before: str, depth: int = 1) -> Iterator[tuple[str, Attribute]]:
+def _below(ocsf: Schema, holder: ObjectType, before: str, depth: int = 1) -> Iterator[tuple[str, Attribute]]:
     for name, attribute in holder.attributes.items():
         yield f"{before}{name}", attribute
-        if depth < DEPTH and (members := facts.members(attribute)) is not None:
-            yield from _below(facts, members, f"{before}{name}.", depth + 1)
+        if depth < DEPTH and (members := ocsf.members(attribute)) is not None:
+            yield from _below(ocsf, members, f"{before}{name}.", depth + 1)
 
 
-def _row(facts: Schema, path: str, attribute: Attribute, *, every_value: bool = False) -> dict[str, Any]:
+def _row(ocsf: Schema, path: str, attribute: Attribute, *, every_value: bool = False) -> dict[str, Any]:
     kind = attribute.object or attribute.type.removesuffix("_t")
     return {
         "attribute": path,
@@ -104,5 +107,5 @@ def _row(facts: Schema, path: str, attribute: Attribute, *, every_value: bool = 
 
 
 def _values(captions: Mapping[str, str], every_value: bool) -> list[str]:
-    shown = [f"{number} {caption}" if number != caption else caption for number, caption in captions.items()]
-    return shown if every_value or len(shown) <= 12 else [*shown[:11], f"and {len(shown) - 11} more"]
+    texts = [f"{number} {caption}" if number != caption else caption for number, caption in captions.items()]
+    return texts if every_value or len(texts) <= 12 else [*texts[:11], f"and {len(texts) - 11} more"]

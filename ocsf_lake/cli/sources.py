@@ -20,18 +20,18 @@ def sources(as_json: JsonOption = False) -> None:
     from ocsf_mappers import registry
 
     settings()  # they may name a folder of sources
-    found = described()
+    items = described()
     broken = registry.usable()[1]
     for reason in broken.values():
         terminal.say(f"error: {reason}")
     for name, path in registry.shadowed().items():
         terminal.say(f"{path} is not read: there is a source {name!r} already; give it another name")
     if as_json:
-        output.print_json(found)
+        output.print_json(items)
         raise typer.Exit(int(bool(broken)))
     rows = [
         [item["source"], item["product"], *(Lines(item[name]) for name in ("formats", "classes", "tables"))]
-        for item in found
+        for item in items
     ]
     output.print_table(["source", "product", "formats", "OCSF classes", "tables"], rows)
     raise typer.Exit(int(bool(broken)))
@@ -42,13 +42,13 @@ def described() -> list[dict[str, Any]]:
     from ocsf_mappers import registry
     from ocsf_mappers.ocsf import schema
 
-    facts = schema.load()
-    found = []
+    ocsf = schema.load()
+    items = []
     for name, mapper in registry.usable()[0].items():
         product = mapper.product
         name_of_product = product.name.removeprefix(f"{product.vendor} ")  # AWS WAF is not AWS's AWS WAF
-        classes = [facts.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
-        found.append(
+        classes = [ocsf.event_class(name) for name in dict.fromkeys(event.event_class for event in mapper.events)]
+        items.append(
             {
                 "source": name,
                 "product": " ".join(filter(None, [product.vendor, name_of_product, product.feature])),
@@ -57,7 +57,7 @@ def described() -> list[dict[str, Any]]:
                 "tables": list(mapper.tables),
             }
         )
-    return found
+    return items
 
 
 def explain(
@@ -69,8 +69,8 @@ def explain(
 
     It says where each OCSF attribute comes from, and what the OCSF version lacks.
     """
-    mapper, found = source(source_name), settings(ocsf_version=ocsf_version)
+    mapper, config = source(source_name), settings(ocsf_version=ocsf_version)
     from ocsf_mappers.compiler import explain as explained
 
-    made = explained.query if sql else explained.markdown
-    sys.stdout.write(made(mapper, found.ocsf_version))
+    render = explained.query if sql else explained.markdown
+    sys.stdout.write(render(mapper, config.ocsf_version))

@@ -51,18 +51,18 @@ def status(
     `unmapped`, failed their cast or are in quarantine, and what was never seen before. The day is the event's own;
     records in quarantine stand under their day of delivery.
     """
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
 
     if source:
-        with lake_query.connected(found, *_METER.values(), _KNOWN) as connection:
+        with lake_query.connected(config, *_METER.values(), _SOURCES) as connection:
             show_meter(connection, source, as_json=as_json)
             verified.check(connection)
     else:
-        show_sources(found, as_json=as_json)
+        show_sources(config, as_json=as_json)
     if fail_on:
-        _fail_on(found, fail_on)
+        _fail_on(config, fail_on)
 
 
 def show_sources(settings: Settings, *, as_json: bool) -> None:
@@ -74,13 +74,13 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
     with opened(settings, reading=True) as lake:
         engine = lake.ledger.engine
         sources, not_read, failing = (
-            [asdict(item) for item in found(engine)]
-            for found in (overview.sources, overview.not_read, overview.failing)
+            [asdict(item) for item in rows(engine)]
+            for rows in (overview.sources, overview.not_read, overview.failing)
         )
         replaced = overview.replaced_after_reading(engine)
         days = overview.last_days(engine)
         lost = sorted(overview.without_source(engine))
-    last = _last_events(settings, [found for found in days if found[1] not in lost])
+    last = _last_events(settings, [item for item in days if item[1] not in lost])
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
@@ -95,8 +95,8 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
     for name in lost:
         sys.stdout.write(f"{terminal.escaped(f'table {name}: {definitions.NO_SOURCE}')}\n")
     for item in not_read:
-        said = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
-        lines = [said]
+        message = f"{terminal.plural(item['objects'], 'object')} {item['state'].replace('_', ' ')}: {item['reason']}"
+        lines = [message]
         if item["state"] == "failed":
             lines[0] += f" (tried up to {terminal.plural(item['attempts'], 'time')})"
             lines += [f"  {uri}" for uri in item["examples"]]
@@ -105,8 +105,8 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
     for item in failing[:SHOWN_BATCHES]:
         tries = terminal.plural(item["failures"], "attempt")
         why = item["reason"] or "an attempt is under way, or its process ended"
-        said = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
-        sys.stdout.write(f"{terminal.escaped(said)}\n")
+        message = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
+        sys.stdout.write(f"{terminal.escaped(message)}\n")
     if replaced:
         keys = terminal.plural(replaced, "key")
         sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
@@ -138,8 +138,8 @@ _METER = {
         WHERE source = $source AND kind = 'open_member' ORDER BY noticed_at DESC, records DESC, name
     """,
 }
-_KNOWN = "SELECT DISTINCT source FROM ledger_batches"
-_SAID = {
+_SOURCES = "SELECT DISTINCT source FROM ledger_batches"
+_KIND_TEXTS = {
     "member": "undeclared member",
     "value": "value not listed by the mapper",
     "enum_text": "text unknown to OCSF, now Other",
@@ -159,8 +159,8 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
     if not meter["days"]:
         from ocsf_mappers.errors import ConfigError, nearest
 
-        known = [name for (name,) in connection.sql(_KNOWN).fetchall()]
-        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, known)}")
+        sources = [name for (name,) in connection.sql(_SOURCES).fetchall()]
+        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, sources)}")
     if as_json:
         output.print_json({"source": source, **meter})
         return
@@ -169,7 +169,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
     _print_counts("failed casts", meter["failed_casts"], NAMES)
     news = [
         {
-            "what": _SAID.get(item["kind"], item["kind"]),
+            "what": _KIND_TEXTS.get(item["kind"], item["kind"]),
             "where": item["name"],
             "text": item["text"],
             "records": item["records"],
@@ -190,10 +190,10 @@ def _print_counts(title: str, rows: list[dict[str, Any]], most: int) -> None:
         return
     sys.stdout.write(f"{title}\n")
     columns = list(rows[0])
-    shown = [
+    cells = [
         [terminal.count(value) if isinstance(value, int) else value for value in row.values()] for row in rows[:most]
     ]
-    output.print_table([name.replace("_", " ") for name in columns], shown)
+    output.print_table([name.replace("_", " ") for name in columns], cells)
     if len(rows) > most:
         sys.stdout.write(f"and {len(rows) - most:,} more; --json lists all\n")
     sys.stdout.write("\n")

@@ -36,29 +36,29 @@ def validate(
     number of the event (from 1), attribute, what is wrong.
     """
     counts = Counter[str]()
-    found = settings()
-    listed: list[dict[str, object]] = []
+    config = settings()
+    documents: list[dict[str, object]] = []
     for file in names:
-        for finding in _findings(file, found, counts):
+        for finding in _findings(file, config, counts):
             counts["warnings" if finding.warning else "errors"] += 1
             if finding.warning and not warnings:
                 continue
             if as_json:
-                path, mark, says = finding.says.partition(": ")
-                listed.append(
+                path, mark, message = finding.says.partition(": ")
+                documents.append(
                     {
                         "file": str(file),
                         "event": finding.event,
                         "level": "warning" if finding.warning else "error",
                         "path": path if mark else None,
-                        "says": says if mark else finding.says,
+                        "says": message if mark else finding.says,
                     }
                 )
             else:
                 level = "warning: " if finding.warning else ""
                 sys.stdout.write(terminal.escaped(f"{file}:{finding.event}: {level}{finding.says}") + "\n")
     if as_json:
-        output.print_json(listed)
+        output.print_json(documents)
     unshown = counts["warnings"] and not warnings
     parts = [terminal.plural(counts["events"], "event"), terminal.plural(counts["errors"], "error")]
     parts.append(terminal.plural(counts["warnings"], "warning") + (" (--warnings shows them)" if unshown else ""))
@@ -66,8 +66,8 @@ def validate(
     raise typer.Exit(int(bool(counts["errors"])))
 
 
-def _findings(file: Path, found: Settings, counts: Counter[str]) -> Iterator[Violation]:
+def _findings(file: Path, config: Settings, counts: Counter[str]) -> Iterator[Violation]:
     from ocsf_lake.events import findings
 
     with files.opened(file) as stream:
-        yield from findings(file, stream, found, counts)
+        yield from findings(file, stream, config, counts)

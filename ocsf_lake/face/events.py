@@ -1,4 +1,4 @@
-"""Events without a lake: a log file mapped, and anybody's events held against OCSF."""
+"""Events without a lake: a log file mapped, and anybody's events validated against OCSF."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ def map(file: str | os.PathLike[str], source: str | None = None, **settings: Any
         ConfigError: There is no such file or source, or it is not clear what log it is.
         ReadError: While events are read: it is in none of the formats of the source, or damaged.
     """
-    found = config.load(**settings)
+    loaded = config.load(**settings)
     path = Path(file)
     try:
         with path.open("rb") as stream:
-            name = source or lake_events.source_of(path, stream, found)
+            name = source or lake_events.source_of(path, stream, loaded)
     except OSError as error:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    return Events(path, name, found)
+    return Events(path, name, loaded)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Problem:
 
 
 def validate(events: Any) -> list[Problem]:
-    """What is wrong with events, each held against the OCSF version, class and profiles that it names.
+    """What is wrong with events, each checked against the OCSF version, class and profiles that it names.
 
     Args:
         events: Dictionaries or JSON texts; Arrow or what gives it (`Rows`, DataFrames); or the path of a file of JSON
@@ -129,7 +129,7 @@ def validate(events: Any) -> list[Problem]:
         ConfigError: There is no such file.
         ReadError: A file is neither JSON nor Parquet, or damaged.
     """
-    return [_problem(found) for found in _findings(events)]
+    return [_problem(violation) for violation in _findings(events)]
 
 
 def _findings(events: Any) -> Iterator[Violation]:
@@ -155,6 +155,6 @@ def _json(event: Any) -> str:
     return orjson.dumps(event, default=float, option=orjson.OPT_UTC_Z).decode()
 
 
-def _problem(found: Violation) -> Problem:
-    path, mark, message = found.says.partition(": ")
-    return Problem(found.event, path if mark else None, message if mark else found.says, found.warning)
+def _problem(violation: Violation) -> Problem:
+    path, mark, message = violation.says.partition(": ")
+    return Problem(violation.event, path if mark else None, message if mark else violation.says, violation.warning)

@@ -59,15 +59,17 @@ def open(uri: str | os.PathLike[str] | None = None, *, writable: bool = False, *
     Raises:
         ConfigError: There is no lake, it cannot be opened, or some setting is unknown. None is ever made.
     """
-    found = _settings(uri, settings)
+    loaded = _settings(uri, settings)
     try:
-        with opened(found, reading=True):
+        with opened(loaded, reading=True):
             pass
     except MissingError as error:
-        if found.ledger_url is None and exists(found):
+        if loaded.ledger_url is None and exists(loaded):
             raise  # there is one, and its ledger is lost: the message says what to do
-        raise ConfigError(f"there is no lake at {found.lake!r}; ocsf_lake.create({found.lake!r}) makes one") from error
-    return Lake(found, writable=writable)
+        raise ConfigError(
+            f"there is no lake at {loaded.lake!r}; ocsf_lake.create({loaded.lake!r}) makes one"
+        ) from error
+    return Lake(loaded, writable=writable)
 
 
 def create(uri: str | os.PathLike[str] | None = None, *, exist_ok: bool = False, **settings: Any) -> Lake:
@@ -82,28 +84,28 @@ def create(uri: str | os.PathLike[str] | None = None, *, exist_ok: bool = False,
         ConfigError: There is one already, or it has no place.
         WriteError: The place cannot be written.
     """
-    found = _settings(uri, settings)
+    loaded = _settings(uri, settings)
     if not exist_ok:
         try:
-            with opened(found, reading=True):
+            with opened(loaded, reading=True):
                 raise ConfigError(
-                    f"there is a lake at {found.lake!r}; ocsf_lake.open({found.lake!r}, writable=True) opens it"
+                    f"there is a lake at {loaded.lake!r}; ocsf_lake.open({loaded.lake!r}, writable=True) opens it"
                 )
         except MissingError:
             pass  # of one whose ledger is lost the next line says it
-    with opened(found):
-        return Lake(found, writable=True)
+    with opened(loaded):
+        return Lake(loaded, writable=True)
 
 
-def _settings(uri: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> Settings:
+def _settings(uri: str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> Settings:
     """The settings in force, their local paths whole: the working folder may change afterwards."""
-    found = config.load(lake=None if uri is None else os.fspath(uri), **given)
-    whole: dict[str, Any] = {}
-    if "://" not in found.lake:
-        whole["lake"] = str(Path(found.lake).expanduser().absolute())
-    if found.state is not None:
-        whole["state"] = found.state.expanduser().absolute()
-    return found.model_copy(update=whole)
+    loaded = config.load(lake=None if uri is None else os.fspath(uri), **overrides)
+    absolute: dict[str, Any] = {}
+    if "://" not in loaded.lake:
+        absolute["lake"] = str(Path(loaded.lake).expanduser().absolute())
+    if loaded.state is not None:
+        absolute["state"] = loaded.state.expanduser().absolute()
+    return loaded.model_copy(update=absolute)
 
 
 class Lake:
@@ -118,7 +120,7 @@ class Lake:
     ) -> None:
         self._settings = settings
         self._writable = writable
-        self._own = own
+        self._tables = own
 
     @property
     def uri(self) -> str:
@@ -146,12 +148,12 @@ class Lake:
             QueryError: It is no SQL.
             ConfigError: It is more than one statement, changes something, or its parameters are other ones.
         """
-        return Rows(self._settings, query, parameters, self._own)
+        return Rows(self._settings, query, parameters, self._tables)
 
     def __getitem__(self, name: str) -> Rows:
         """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
-        if lake_query.part_of(name) is None and name not in self._own:
-            raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._own])}")
+        if lake_query.part_of(name) is None and name not in self._tables:
+            raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._tables])}")
         return self.sql(f"FROM {sqltext.name(name)}")
 
     @property
@@ -198,16 +200,16 @@ class Lake:
             ConfigError: The lake has a table of that name, or what is given is no table.
             ReadError: The file cannot be read.
         """
-        own = dict(self._own)
-        taken = {name.lower() for name in own}
-        for name, given in tables.items():
+        all_tables = dict(self._tables)
+        names = {name.lower() for name in all_tables}
+        for name, value in tables.items():
             if not _NAME.fullmatch(name):
                 raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
-            if name.lower() in taken or lake_query.part_of(name) is not None:
+            if name.lower() in names or lake_query.part_of(name) is not None:
                 raise ConfigError(f"there is a table {name!r} already")
-            taken.add(name.lower())
-            own[name] = _arrow(name, given)
-        return Lake(self._settings, writable=self._writable, own=own)
+            names.add(name.lower())
+            all_tables[name] = _arrow(name, value)
+        return Lake(self._settings, writable=self._writable, own=all_tables)
 
     # -- writing ------------------------------------------------------------------------------------------------------
     def ingest(
@@ -267,11 +269,11 @@ class Lake:
             WriteError: The lake refused a file; calling it again continues.
         """
         first, last = _day("since", since), _day("until", until)
-        chosen = (source, os.fspath(uri), first, last, self._settings, tuple(accounts), tuple(regions))
+        arguments = (source, os.fspath(uri), first, last, self._settings, tuple(accounts), tuple(regions))
         if dry_run:
-            return backfills.estimate(*chosen)
+            return backfills.estimate(*arguments)
         self._check_writable()
-        return Result(backfills.backfill(*chosen, progress=progress))
+        return Result(backfills.backfill(*arguments, progress=progress))
 
     def _check_writable(self) -> None:
         if not self._writable:
@@ -329,7 +331,7 @@ class Result:
     @property
     def objects(self) -> int:
         """Objects that were read."""
-        return sum(found.objects for found in self._summary.sources.values())
+        return sum(source.objects for source in self._summary.sources.values())
 
     @property
     def records(self) -> int:
@@ -368,12 +370,12 @@ class Result:
 
     def _problems(self) -> list[str]:
         summary = self._summary
-        found = [f"batch {item.batch_id} of {item.source} failed: {item.reason}" for item in summary.failures]
-        found += [f"source {name}: {reason}" for name, reason in sorted(summary.broken.items())]
-        found += [f"record {item.record} of {item.uri}: {item.reason}" for item in summary.isolated]
+        problems = [f"batch {item.batch_id} of {item.source} failed: {item.reason}" for item in summary.failures]
+        problems += [f"source {name}: {reason}" for name, reason in sorted(summary.broken.items())]
+        problems += [f"record {item.record} of {item.uri}: {item.reason}" for item in summary.isolated]
         for (state, reason), items in summaries.reasons(summary):
-            found.append(f"{text.plural(len(items), 'object')} {state.replace('_', ' ')}: {reason}")
-        return found
+            problems.append(f"{text.plural(len(items), 'object')} {state.replace('_', ' ')}: {reason}")
+        return problems
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as `ocsf-lake ingest --json` prints it."""
@@ -385,33 +387,33 @@ class Result:
         return "\n".join(map(text.escaped, [f"<Result {', '.join(counts)}>", *self._problems()]))
 
     def _repr_html_(self) -> str:
-        rows = [summaries.row(name, found) for name, found in sorted(self._summary.sources.items())]
+        rows = [summaries.row(name, source) for name, source in sorted(self._summary.sources.items())]
         problems = [[problem] for problem in self._problems()]
         return html_table(summaries.COLUMNS, rows) + (html_table(["not read, or failed"], problems) if problems else "")
 
 
-def _day(name: str, given: date | str) -> date:
-    if isinstance(given, datetime):
-        return given.date()
+def _day(name: str, value: date | str) -> date:
+    if isinstance(value, datetime):
+        return value.date()
     try:
-        return given if isinstance(given, date) else date.fromisoformat(given)
+        return value if isinstance(value, date) else date.fromisoformat(value)
     except ValueError as error:
-        raise ConfigError(f"{name} is {given!r}, and no day such as 2026-03-16") from error
+        raise ConfigError(f"{name} is {value!r}, and no day such as 2026-03-16") from error
 
 
 # -- tables of others -------------------------------------------------------------------------------------------------
-def _arrow(name: str, given: Any) -> pa.Table:
+def _arrow(name: str, value: Any) -> pa.Table:
     """Something tabular as Arrow."""
     try:
-        if isinstance(given, str | os.PathLike):
-            return _of_file(Path(given))
-        if hasattr(given, "__arrow_c_stream__") or isinstance(given, Mapping):
-            return pa.table(given)
-        if isinstance(given, Sequence) and all(isinstance(row, Mapping) for row in given):
-            return _of_dicts(given)
+        if isinstance(value, str | os.PathLike):
+            return _of_file(Path(value))
+        if hasattr(value, "__arrow_c_stream__") or isinstance(value, Mapping):
+            return pa.table(value)
+        if isinstance(value, Sequence) and all(isinstance(row, Mapping) for row in value):
+            return _of_dicts(value)
     except (pa.ArrowException, TypeError) as error:
         raise ConfigError(f"{name!r} is no table: {error}") from error
-    raise ConfigError(f"{name!r} is a {type(given).__name__}, and no table: give a DataFrame, Arrow or a path")
+    raise ConfigError(f"{name!r} is a {type(value).__name__}, and no table: give a DataFrame, Arrow or a path")
 
 
 def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -28,7 +28,7 @@ SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 300
 """Of a value that a notebook shows."""
 GROUP_ROWS, GROUP_BYTES = 131_072, 64 << 20
-"""A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much is held while it is written."""
+"""A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much memory writing takes."""
 
 
 class Columns(Mapping[str, str]):
@@ -72,8 +72,8 @@ class Explanation:
             f"{cost.rows:,} rows from {cost.files:,} of {cost.of_files:,} files, {cost.row_groups:,} of "
             f"{cost.of_row_groups:,} row groups in them, {text.size(cost.bytes)} of {text.size(cost.of_bytes)}"
         ]
-        for found in self.findings:
-            lines += [f"{found.rule}: {found.says}", *([f"  {found.instead}"] if found.instead else [])]
+        for finding in self.findings:
+            lines += [f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else [])]
         return "\n".join(map(text.escaped, lines))
 
 
@@ -95,7 +95,7 @@ class Rows:
     ) -> None:
         self._settings = settings
         self._parameters = parameters
-        self._own = own
+        self._tables = own
         with _query_errors():
             self._sql = lake_query.statement(sql, parameters)
 
@@ -192,13 +192,15 @@ class Rows:
     def columns(self) -> Columns:
         """Names and types of the columns."""
         _, batches = self._stream(sql=f"DESCRIBE {self._sql}")
-        found = pa.Table.from_batches(batches)
-        return Columns(dict(zip(*(found[name].to_pylist() for name in ("column_name", "column_type")), strict=True)))
+        table = pa.Table.from_batches(batches)
+        return Columns(dict(zip(*(table[name].to_pylist() for name in ("column_name", "column_type")), strict=True)))
 
     def explain(self) -> Explanation:
         """Runs the query, and says which part of the lake it read and which conditions are doubtful."""
-        asked = self._sql, lake_query.COST_READS
-        connected = lake_query.connected(self._settings, *asked, parameters=self._parameters, own=self._own)
+        statements = self._sql, lake_query.COST_READS
+        connected = lake_query.connected(
+            self._settings, *statements, parameters=self._parameters, extra_tables=self._tables
+        )
         with _query_errors(), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
         try:
@@ -214,8 +216,8 @@ class Rows:
         """The first rows, for a notebook; nothing more is read than they take."""
         schema, batches = self._stream(sql=f"FROM ({self._sql}\n) LIMIT {SHOWN_ROWS + 1}")
         rows = [row for batch in batches for row in text.rows(batch)]
-        more = f"<p>the first {SHOWN_ROWS} rows</p>" if len(rows) > SHOWN_ROWS else ""
-        return html_table(schema.names, islice(rows, SHOWN_ROWS)) + more
+        note = f"<p>the first {SHOWN_ROWS} rows</p>" if len(rows) > SHOWN_ROWS else ""
+        return html_table(schema.names, islice(rows, SHOWN_ROWS)) + note
 
     # -- running it ---------------------------------------------------------------------------------------------------
     def _stream(
@@ -224,8 +226,9 @@ class Rows:
         """Opens the lake for this query alone: what is not read of it is not opened, and what is new is seen."""
         with ExitStack() as stack, _query_errors():
             connected = lake_query.connected(
-                self._settings, self._sql, parameters=self._parameters, own=self._own, preserve_insertion_order=False
-            )
+                self._settings, self._sql, parameters=self._parameters, extra_tables=self._tables,
+                preserve_insertion_order=False,
+            )  # fmt: skip
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
             return schema, _closing(stack.pop_all(), batches)
@@ -237,8 +240,8 @@ class Rows:
             return self._sql
         try:
             tree = sqlglot.parse_one(self._sql, read="duckdb")
-            for found in list(tree.find_all(exp.Placeholder)):
-                found.replace(exp.convert(self._parameters[found.name]))
+            for placeholder in list(tree.find_all(exp.Placeholder)):
+                placeholder.replace(exp.convert(self._parameters[placeholder.name]))
             return tree.sql("duckdb")
         except (sqlglot.errors.SqlglotError, RecursionError, KeyError, ValueError):
             return self._sql
@@ -255,7 +258,7 @@ def _closing(stack: ExitStack, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
 
 @contextmanager
 def _query_errors() -> Iterator[None]:
-    """What DuckDB says of a query, as an error of ours."""
+    """Translates DuckDB's errors about a query into ours."""
     try:
         yield
     except duckdb.Error as error:
@@ -306,6 +309,6 @@ def html_table(columns: Sequence[str], rows: Iterator[Sequence[object]] | Any) -
 def _shown(value: object) -> str:
     if isinstance(value, text.Lines):
         return "<br>".join(map(_shown, value))
-    found = text.text(value)
-    cut = found if len(found) <= SHOWN_CHARACTERS else f"{found[: SHOWN_CHARACTERS - 1]}…"
+    full = text.text(value)
+    cut = full if len(full) <= SHOWN_CHARACTERS else f"{full[: SHOWN_CHARACTERS - 1]}…"
     return html.escape(text.escaped(cut))

@@ -30,6 +30,7 @@ EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the buck
 _EXPORT_TEST = "aws-logs-write-test"
 
 _NAME_CHARACTERS = 80
+_HOLDING_MEMBERS = tuple(dict.fromkeys(envelope.member for envelope in (CLOUDWATCH, *CARRIERS)))
 Members = Mapping[str, msgspec.Raw]
 
 
@@ -65,7 +66,11 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Recogniti
             if any(re.fullmatch(pattern, kind) for pattern in source.marks.detail_types):
                 return Recognition(name)
     data = text.encode() if isinstance(text, str) else text
-    source_name = _of_members(_members(data)) if data.lstrip()[:1] == b"{" else _of_line(data)
+    if data.lstrip()[:1] == b"{":
+        source_name = _of_members(_members(data))
+    else:
+        # a record may hold a text where documents hold a line: then it is told by its other members
+        source_name = _of_line(data) or (None if around is None else _of_members(_innermost(_members(around))))
     if source_name is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
         return Recognition(stranger=f"EventBridge event of another kind: {kind!r} of {service}")
@@ -79,6 +84,12 @@ def _event(members: Members) -> Members | None:
         if bytes(value).startswith(b"{"):
             inner = _event(_members(bytes(value))) or inner
     return inner or (members if "detail-type" in members and "detail" in members else None)
+
+
+def _innermost(members: Members) -> Members:
+    """The document that held a text itself, among documents around it."""
+    inner = (members[name] for name in _HOLDING_MEMBERS if name in members)
+    return next((_innermost(_members(bytes(value))) for value in inner if bytes(value).startswith(b"{")), members)
 
 
 def _text(members: Members, name: str) -> str:

@@ -19,7 +19,7 @@ _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 @dataclass(frozen=True)
 class Answer:
-    """What Athena said.
+    """What Athena returned.
 
     Args:
         columns: Names of the columns.
@@ -49,8 +49,8 @@ def run(
         RetriableError: Athena is busy or out of reach.
     """
     with s3.translate_errors(f"athena:{workgroup}"):
-        given = {"QueryString": sql, "QueryExecutionContext": {"Database": database}, "WorkGroup": workgroup}
-        query = athena.start_query_execution(**given)["QueryExecutionId"]
+        request = {"QueryString": sql, "QueryExecutionContext": {"Database": database}, "WorkGroup": workgroup}
+        query = athena.start_query_execution(**request)["QueryExecutionId"]
         execution = _ended(athena, query, sleep)
         status = execution["Status"]
         if status["State"] != "SUCCEEDED":

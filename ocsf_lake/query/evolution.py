@@ -32,27 +32,27 @@ def select(
         groups: Paths of files; those of one group have the same columns, of which the first file tells.
         read: Gives the SELECT over some files, with the columns that they have.
     """
-    wanted = _types(connection, today)
+    types = _types(connection, today)
     described = [_described(connection, read(paths[:1])) for paths in groups]
     every: pa.Schema = today.schema
-    for paths, found in zip(groups, described, strict=True):
-        if found != wanted:
+    for paths, file_types in zip(groups, described, strict=True):
+        if file_types != types:
             every = _with(every, connection.sql(f"FROM ({read(paths[:1])}) LIMIT 0").to_arrow_table().schema)
     if every != today.schema:
-        wanted = _types(connection, pa.Table.from_batches([], every))
+        types = _types(connection, pa.Table.from_batches([], every))
     same: list[str] = []
     others: list[str] = []
-    for paths, found in zip(groups, described, strict=True):
-        if found == wanted:
+    for paths, file_types in zip(groups, described, strict=True):
+        if file_types == types:
             same += paths
         else:
-            others.append(f"SELECT {_columns(wanted, found)} FROM ({read(paths)})")
+            others.append(f"SELECT {_columns(types, file_types)} FROM ({read(paths)})")
     return " UNION ALL ".join([*([read(same)] if same else []), *others])
 
 
-def _with(columns: pa.Schema, more: pa.Schema) -> pa.Schema:
+def _with(columns: pa.Schema, others: pa.Schema) -> pa.Schema:
     """Columns, followed by those of others that are not among them; so are the members of structures."""
-    return pa.schema(list(_both(pa.struct(list(columns)), pa.struct(list(more)))))
+    return pa.schema(list(_both(pa.struct(list(columns)), pa.struct(list(others)))))
 
 
 def _both(first: pa.DataType, second: pa.DataType) -> pa.DataType:
@@ -66,16 +66,18 @@ def _both(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     return pa.struct(list(merged.items()))
 
 
-def _columns(wanted: Types, found: Types) -> str:
+def _columns(types: Types, file_types: Types) -> str:
     """Today's columns out of those that files have; where all are alike nothing is cast, so that less is read."""
     return ", ".join(
-        sqltext.name(name) if found.get(name) == kind else f"{_value(name, found)}::{kind} AS {sqltext.name(name)}"
-        for name, kind in wanted.items()
+        sqltext.name(name)
+        if file_types.get(name) == kind
+        else f"{_value(name, file_types)}::{kind} AS {sqltext.name(name)}"
+        for name, kind in types.items()
     )
 
 
-def _value(name: str, found: Types) -> str:
-    return sqltext.name(name) if name in found else "NULL"
+def _value(name: str, file_types: Types) -> str:
+    return sqltext.name(name) if name in file_types else "NULL"
 
 
 def _types(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> Types:

@@ -31,7 +31,7 @@ _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
-    """Reads files of another file system; knows of those alone that it is told.
+    """Reads files of another file system; knows only those that were added.
 
     Args:
         inner: The file system that has the files.
@@ -44,8 +44,8 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
         self.inner = inner
         self.protocol = inner.protocol
         self._sizes: dict[str, int] = {}
-        self._kept: dict[str, bytes] = {}
-        self._kept_bytes = 0
+        self._contents: dict[str, bytes] = {}
+        self._contents_bytes = 0
         self._lock = threading.Lock()
 
     def add(self, sizes: Mapping[str, int]) -> None:
@@ -105,15 +105,15 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
     def _whole(self, name: str, size: int) -> bytes:
         # DuckDB opens a file for each view that is made of it, and again for the query.
         with self._lock:
-            found = self._kept.get(name)
-        if found is None:
-            found = self.fetch(name, 0, size)
+            data = self._contents.get(name)
+        if data is None:
+            data = self.fetch(name, 0, size)
             with self._lock:
-                self._kept_bytes += 0 if name in self._kept else len(found)
-                self._kept[name] = found
-                while self._kept_bytes > KEPT_BYTES:
-                    self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))))
-        return found
+                self._contents_bytes += 0 if name in self._contents else len(data)
+                self._contents[name] = data
+                while self._contents_bytes > KEPT_BYTES:
+                    self._contents_bytes -= len(self._contents.pop(next(iter(self._contents))))
+        return data
 
     def _strip_protocol(self, path: str) -> str:
         return str(self.inner._strip_protocol(path))
@@ -121,5 +121,5 @@ class KnownFiles(AbstractFileSystem):  # type: ignore[misc]
 
 class _File(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
-        found: bytes = self.fs.fetch(self.path, start, end)
-        return found
+        data: bytes = self.fs.fetch(self.path, start, end)
+        return data

@@ -109,14 +109,14 @@ def _unpruned(select: exp.Select, dialect: str) -> Iterator[Hint]:
     where = select.args.get("where")
     condition = where.this if where is not None else None
     if condition is None or not _prunes(condition):
-        says = f"no condition on {', '.join(PRUNING[:3])}, region or accountid: every file of the table is read"
+        reason = f"no condition on {', '.join(PRUNING[:3])}, region or accountid: every file of the table is read"
         if condition is not None and (bound := _defeated(condition)):
-            instead = _bracketed(condition, bound)
-            condition.replace(instead)
-            says = "OR binds weaker than AND: one side has no condition on time or partition and reads every file"
-            yield Hint("or-defeats-pruning", says, instead.sql(dialect=dialect))
+            suggestion = _bracketed(condition, bound)
+            condition.replace(suggestion)
+            reason = "OR binds weaker than AND: one side has no condition on time or partition and reads every file"
+            yield Hint("or-defeats-pruning", reason, suggestion.sql(dialect=dialect))
             return
-        yield Hint("no-pruning", says, "AND time_dt > current_timestamp - INTERVAL '7' DAY")
+        yield Hint("no-pruning", reason, "AND time_dt > current_timestamp - INTERVAL '7' DAY")
 
 
 def _prunes(condition: exp.Expr) -> bool:
@@ -154,9 +154,9 @@ def _bracketed(condition: exp.Expr, bounds: Sequence[exp.Expr]) -> exp.Expr:
     """The bounds for all arms, and the arms without them in brackets."""
     arms = []
     for arm in condition.unnest().flatten():
-        rest = [part.copy() for part in _conjuncts(arm) if part not in bounds]
-        if rest:
-            arms.append(exp.and_(*rest))
+        others = [part.copy() for part in _conjuncts(arm) if part not in bounds]
+        if others:
+            arms.append(exp.and_(*others))
     unique = list({bound.sql(): bound.copy() for bound in bounds}.values())
     return exp.and_(*unique, exp.or_(*arms)) if arms else exp.and_(*unique)
 
@@ -171,12 +171,12 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     for literal in literals:
         if not isinstance(literal, exp.Literal) or "%" in literal.name:
             continue
-        if found := _wrong(path, literal):
-            says, right = found
-            if right is not None:
-                literal.replace(exp.Literal.string(right))
-            instead = comparison.sql(dialect=dialect) if right is not None else ""
-            yield Hint(NO_SUCH_VALUE, f"{path}: {says}", instead)
+        if mistake := _wrong(path, literal):
+            reason, corrected = mistake
+            if corrected is not None:
+                literal.replace(exp.Literal.string(corrected))
+            suggestion = comparison.sql(dialect=dialect) if corrected is not None else ""
+            yield Hint(NO_SUCH_VALUE, f"{path}: {reason}", suggestion)
 
 
 def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
@@ -197,7 +197,7 @@ def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     captions = _captions(last)
     if not captions or value in captions or not literal.is_string:
         return None
-    raw = {word.lower(): meant for word, meant in RAW_WORDS.get(last, {}).items()}
+    raw = {word.lower(): replacement for word, replacement in RAW_WORDS.get(last, {}).items()}
     by_case = {caption.lower(): caption for caption in captions}
     right = raw.get(value.lower()) or by_case.get(value.lower())
     if right:
@@ -210,8 +210,8 @@ def _path(column: exp.Expr) -> str:
     if isinstance(column, exp.Dot):
         return ".".join(part.name.lower() for part in column.parts)
     parts = [part.name.lower() for part in column.parts] if isinstance(column, exp.Column) else []
-    known = [index for index, part in enumerate(parts) if part in PRUNING]
-    return parts[known[0]] if known and known[0] == len(parts) - 1 and len(parts) <= 2 else ".".join(parts)
+    matches = [index for index, part in enumerate(parts) if part in PRUNING]
+    return parts[matches[0]] if matches and matches[0] == len(parts) - 1 and len(parts) <= 2 else ".".join(parts)
 
 
 @cache
@@ -220,12 +220,12 @@ def _captions(column: str) -> frozenset[str]:
     attribute = _CAPTIONS.get(column)
     if attribute is None:
         return frozenset()
-    facts = schema.load()
-    found: set[str] = set()
+    ocsf = schema.load()
+    captions: set[str] = set()
     for name in _CLASSES:
-        held = facts.event_class(name).attributes
-        objects = [member for item in held.values() if (member := facts.members(item)) is not None]
-        for holder in (held, *(member.attributes for member in objects)):
+        attributes = ocsf.event_class(name).attributes
+        objects = [member for item in attributes.values() if (member := ocsf.members(item)) is not None]
+        for holder in (attributes, *(member.attributes for member in objects)):
             if (item := holder.get(attribute)) is not None and item.enum:
-                found |= set(item.enum.values())
-    return frozenset(found)
+                captions |= set(item.enum.values())
+    return frozenset(captions)

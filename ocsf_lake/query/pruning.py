@@ -1,4 +1,4 @@
-"""Which partitions of which tables a query can read, told from its text before any file is looked at.
+"""Which partitions of which tables a query can read, derived from its text before any file is looked at.
 
 DuckDB wants to know all files of a table before it leaves any out, which for a hundred thousand files takes longer than
 most queries. So conditions on region, account, event day and time are applied to the list of files first. Nothing is
@@ -53,7 +53,7 @@ _Test = Callable[[tuple[str, ...]], bool]
 
 def parts(
     statements: Sequence[str], part_of: Callable[[str], str | None], parameters: Mapping[str, Any] | None = None,
-    known: Collection[str] = (),
+    other_tables: Collection[str] = (),
 ) -> Parts | None:  # fmt: skip
     """What statements read, and which partitions of it.
 
@@ -61,14 +61,14 @@ def parts(
         statements: SQL; without any, what will be read is not known.
         part_of: Gives what is shown by itself for a name in a query, None for a name it does not know.
         parameters: Values of the statements' named parameters.
-        known: Names of tables that are no part of the lake.
+        other_tables: Names of tables that are no part of the lake.
 
     Returns:
         None where it is not certain which tables they read.
     """
     if not statements:
         return None
-    found: dict[str, list[_Test | None]] = {}
+    tests_by_part: dict[str, list[_Test | None]] = {}
     try:
         trees = [tree for sql in statements for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
     except (sqlglot.errors.SqlglotError, RecursionError):
@@ -76,15 +76,15 @@ def parts(
     for tree in trees:
         if not isinstance(tree, exp.Query):
             return None
-        own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)} | {name.lower() for name in known}
+        other_names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)} | {name.lower() for name in other_tables}
         narrowed = _narrowed(tree, parameters or {})
         for table in tree.find_all(exp.Table):
             part = part_of(table.name)
             if part is not None:
-                found.setdefault(part, []).append(_of_view(table.name.lower(), part, narrowed.get(id(table))))
-            elif table.name.lower() not in own:
+                tests_by_part.setdefault(part, []).append(_of_view(table.name.lower(), part, narrowed.get(id(table))))
+            elif table.name.lower() not in other_names:
                 return None
-    return {part: _any(tests) if part in registry.tables() else None for part, tests in found.items()}
+    return {part: _any(tests) if part in registry.tables() else None for part, tests in tests_by_part.items()}
 
 
 def only_names(statements: Sequence[str]) -> bool:
@@ -106,13 +106,13 @@ def _of_view(name: str, part: str, test: _Test | None) -> _Test | None:
 
 
 def _any(tests: Sequence[_Test | None]) -> Chosen | None:
-    known = [test for test in tests if test is not None]
-    return (lambda values: any(test(values) for test in known)) if len(known) == len(tests) else None
+    narrowing = [test for test in tests if test is not None]
+    return (lambda values: any(test(values) for test in narrowing)) if len(narrowing) == len(tests) else None
 
 
 def _narrowed(tree: exp.Query, parameters: Mapping[str, Any]) -> dict[int, _Test]:
-    """A test of partitions for each table, by the id of its node, that stands in a FROM whose WHERE says something."""
-    found: dict[int, _Test] = {}
+    """A test of partitions for each table, by the id of its node, that stands in a FROM whose WHERE has a condition."""
+    tests: dict[int, _Test] = {}
     constants = _Constants(parameters)
     for select in tree.find_all(exp.Select):
         condition, sources = select.args.get("where"), _sources(select)
@@ -122,8 +122,8 @@ def _narrowed(tree: exp.Query, parameters: Mapping[str, Any]) -> dict[int, _Test
         for source in sources:
             if isinstance(source, exp.Table) and not any(map(source.args.get, _OTHERWISE)) and not _renames(source):
                 reader = _Reader(source.alias_or_name.lower(), alone, constants)
-                found[id(source)] = reader.test(condition.this)
-    return found
+                tests[id(source)] = reader.test(condition.this)
+    return tests
 
 
 def _renames(table: exp.Table) -> bool:
@@ -258,13 +258,13 @@ class _Constants:
             moments = [self._evaluated(expression, read_as) for read_as in ([kind, "DATE"] if is_day else [kind])]
         else:
             return None
-        known = [moment for moment in moments if moment is not None]
-        if len(known) < len(moments):
+        evaluated = [moment for moment in moments if moment is not None]
+        if len(evaluated) < len(moments):
             return None
         # The query asks the clock after us, perhaps on another day.
         slack = timedelta(days=1 if any(map(_is_now, expression.walk())) else 0)
         try:
-            first, last = min(known) - slack, max(known) + slack
+            first, last = min(evaluated) - slack, max(evaluated) + slack
         except OverflowError:
             return None
         return (first.strftime("%Y%m%d"), last.strftime("%Y%m%d")) if first.year >= 1970 else None
@@ -281,8 +281,8 @@ class _Constants:
         sql = f"CAST(({expression.sql('duckdb')}) AS {kind})"
         point = sql if kind == "BIGINT" else f"epoch_ms({sql})"
         try:
-            ((found,),) = self._connection.execute(f"SELECT {point}").fetchall()
-            return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
+            ((millis,),) = self._connection.execute(f"SELECT {point}").fetchall()
+            return None if millis is None else datetime.fromtimestamp(millis / 1000, UTC)
         except (duckdb.Error, OverflowError, ValueError, OSError):
             return None
 
@@ -329,22 +329,22 @@ def nothing_left(parts: Parts, partitions: Callable[[str], Sequence[Partition]])
     for name, chosen in parts.items():
         if name not in registry.tables():
             continue
-        found = [partition.values for partition in partitions(name)]
-        if not found:
+        present = [partition.values for partition in partitions(name)]
+        if not present:
             yield f"{name} has no events so far"
-        elif chosen is not None and not any(map(chosen, found)):
-            regions, accounts, days = (sorted({values[number] for values in found}) for number in range(3))
-            known = [day for day in days if day != layout.UNKNOWN] or days
+        elif chosen is not None and not any(map(chosen, present)):
+            regions, accounts, days = (sorted({values[number] for values in present}) for number in range(3))
+            dated = [day for day in days if day != layout.UNKNOWN] or days
             yield (
                 f"{name} has no events of that region, account and time; it has those of {_some(regions, 'region')}, "
-                f"{_some(accounts, 'account')}, eventday {known[0]} to {known[-1]}"
+                f"{_some(accounts, 'account')}, eventday {dated[0]} to {dated[-1]}"
             )
 
 
-def _some(values: Sequence[str], what: str) -> str:
+def _some(values: Sequence[str], noun: str) -> str:
     if len(values) > SHOWN_VALUES:
-        return f"{len(values):,} {what}s"
-    return f"{what}{'s' if len(values) > 1 else ''} {', '.join(values)}"
+        return f"{len(values):,} {noun}s"
+    return f"{noun}{'s' if len(values) > 1 else ''} {', '.join(values)}"
 
 
 def names(statements: Sequence[str]) -> Iterator[str]:
@@ -357,7 +357,7 @@ def names(statements: Sequence[str]) -> Iterator[str]:
 
 def columns(statements: Sequence[str]) -> set[str] | None:
     """The names that stand in statements, of columns and all else, in lower case; None where all columns are read."""
-    found: set[str] = set()
+    identifiers: set[str] = set()
     for sql in statements:
         for tree in sqlglot.parse(sql, read="duckdb"):
             if tree is None:
@@ -365,17 +365,17 @@ def columns(statements: Sequence[str]) -> set[str] | None:
             tables_named = {name.lower() for table in tree.find_all(exp.Table) for name in (table.name, table.alias)}
             if any(_reads_all(node, tables_named) for node in tree.walk()):
                 return None
-            found |= {node.name.lower() for node in tree.find_all(exp.Identifier)}
-    return found
+            identifiers |= {node.name.lower() for node in tree.find_all(exp.Identifier)}
+    return identifiers
 
 
-def _reads_all(node: exp.Expr, named: set[str]) -> bool:
+def _reads_all(node: exp.Expr, table_names: set[str]) -> bool:
     if isinstance(node, exp.Star):
         return not isinstance(node.parent, exp.Count)
     if isinstance(node, exp.Join):
         return node.args.get("method") == "NATURAL"
     if isinstance(node, exp.Column):
-        return node.name.lower() in named  # a whole row, as a structure
+        return node.name.lower() in table_names  # a whole row, as a structure
     if isinstance(node, exp.TableAlias):
         return bool(node.columns)  # names by place
     return isinstance(node, exp.Columns | exp.Pivot | exp.PositionalColumn | exp.Describe | exp.Summarize)

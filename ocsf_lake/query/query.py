@@ -91,10 +91,10 @@ def stream(
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
-    given = dict(parameters) if parameters else None
+    bound = dict(parameters) if parameters else None
     with _explained(lambda: _allowed(connection)):
         try:
-            reader = _interruptible(connection, lambda: connection.sql(sql, params=given).to_arrow_reader(batch_rows))
+            reader = _interruptible(connection, lambda: connection.sql(sql, params=bound).to_arrow_reader(batch_rows))
         finally:
             verified.check(connection)
 
@@ -103,7 +103,7 @@ def stream(
             with _explained(lambda: _allowed(connection)):
                 try:
                     batch = _interruptible(connection, lambda: next(reader, None))
-                except (pa.ArrowException, OSError) as error:  # so Arrow passes on what DuckDB says
+                except (pa.ArrowException, OSError) as error:  # so Arrow passes on DuckDB's errors
                     raise duckdb.Error(str(error)) from error
                 finally:
                     verified.check(connection)
@@ -141,9 +141,9 @@ def statement(sql: str, parameters: Collection[str] = ()) -> str:
     with closing(duck.connect()) as connection:
         if not _reads(connection, sql):
             raise ConfigError(ONE_STATEMENT)
-        named = connection.extract_statements(sql)[0].named_parameters
-    if named != set(parameters):
-        missing, needless = (", ".join(sorted(names)) for names in (named - set(parameters), set(parameters) - named))
+        placeholders = connection.extract_statements(sql)[0].named_parameters
+    if placeholders != (names := set(parameters)):
+        missing, needless = (", ".join(sorted(these)) for these in (placeholders - names, names - placeholders))
         parts = [*([f"no value for {missing}"] if missing else []), *([f"no ${needless} in it"] if needless else [])]
         raise ConfigError(f"the query's parameters: {'; '.join(parts)}")
     text = sql.encode()
@@ -152,11 +152,11 @@ def statement(sql: str, parameters: Collection[str] = ()) -> str:
     return text[:end].decode()
 
 
-def is_empty(found: pa.Table) -> bool:
+def is_empty(answer: pa.Table) -> bool:
     """Whether an answer says that nothing was there: no rows, or one of zeros and nulls, as aggregates give it."""
-    if found.num_rows > 1:
+    if answer.num_rows > 1:
         return False
-    values = [value for row in found.to_pylist() for value in row.values()]
+    values = [value for row in answer.to_pylist() for value in row.values()]
     return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
 
 
@@ -214,13 +214,13 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
     with _explained(lambda: _allowed(connection)):
-        given = dict(parameters) if parameters else None
-        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", given).fetchall()[0][1])
-        rows = connection.sql(sql, params=given).to_arrow_table().num_rows
+        bound = dict(parameters) if parameters else None
+        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", bound).fetchall()[0][1])
+        rows = connection.sql(sql, params=bound).to_arrow_table().num_rows
     # Without operators where the statistics in the files' footers were all that it took.
     scans = [item for item in _operators(profile.get("operator", [])) if "Total Files Read" in item["extra_info"]]
-    named = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
-    of = connection.execute(COST_READS, {"names": sorted(name for name in named if name)}).fetchall()[0]
+    table_names = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
+    of = connection.execute(COST_READS, {"names": sorted(name for name in table_names if name)}).fetchall()[0]
     return Cost(
         rows=rows,
         files=sum(int(item["extra_info"]["Total Files Read"]) for item in scans),
@@ -232,8 +232,8 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
     )
 
 
-def _operators(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for item in found:
+def _operators(operators: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in operators:
         yield item
         yield from _operators(item.get("children", []))
 
@@ -252,16 +252,17 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    with closing(connect(settings, *statements, parameters=parameters, own=own, **config)) as connection:
+    connection = connect(settings, *statements, parameters=parameters, extra_tables=extra_tables, **config)
+    with closing(connection):
         yield connection
 
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    own: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -274,29 +275,30 @@ def connect(
         statements: What will be run. Where it is certain which tables they read, and which partitions of them, others
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
-        own: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
         config: More of DuckDB's settings.
 
     Raises:
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    parts = pruning.parts(statements, part_of, parameters, own)
+    parts = pruning.parts(statements, part_of, parameters, extra_tables)
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
         connection = duck.connect(**config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            for name, rows in own.items():
+            for name, rows in extra_tables.items():
                 connection.register(name, rows)
-            known = None if lake.store.is_local else KnownFiles(lake.store.fs)
-            if known is not None:
-                connection.register_filesystem(known)
+            known_files = None if lake.store.is_local else KnownFiles(lake.store.fs)
+            if known_files is not None:
+                connection.register_filesystem(known_files)
             names = None if parts is None else set(pruning.names(statements))
             columns = None if parts is None else pruning.columns(statements)
-            show = _Shown(connection, lake, known, _all_parts(statements) if parts is None else parts, names, columns)
-            verifying = known is None and settings.verify_reads
+            shown_parts = _all_parts(statements) if parts is None else parts
+            show = _Shown(connection, lake, known_files, shown_parts, names, columns)
+            verifying = known_files is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
             for part in sorted(show.parts):
@@ -328,10 +330,10 @@ def _check_sources(lake: Lake, statements: Sequence[str]) -> None:
         ConfigError: A statement reads such a table.
     """
     try:
-        named = set(pruning.names(statements))
+        names = set(pruning.names(statements))
     except (sqlglot.errors.SqlglotError, RecursionError):
-        return  # then it is no SQL, which is said otherwise
-    for name in sorted(overview.without_source(lake.ledger.engine) & named):
+        return  # then it is no SQL, which is reported elsewhere
+    for name in sorted(overview.without_source(lake.ledger.engine) & names):
         raise ConfigError(f"table {name}: {definitions.NO_SOURCE}")
 
 
@@ -340,12 +342,12 @@ def _parts() -> dict[str, list[str]]:
 
     Asked each time: a folder of sources may have been named since.
     """
-    found = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
-    found |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
+    words = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
+    words |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
     for name, table in registry.tables().items():
-        found[name] = [name, *([table.security_lake] if table.security_lake else [])]
-        found[name] += [table.latest.view] if table.latest else []
-    return found
+        words[name] = [name, *([table.security_lake] if table.security_lake else [])]
+        words[name] += [table.latest.view] if table.latest else []
+    return words
 
 
 def _all_parts(statements: Sequence[str]) -> pruning.Parts:
@@ -376,29 +378,29 @@ class _Shown:
     Args:
         connection: Where they are made.
         lake: The lake.
-        known: The file system of its files; None for local ones.
+        known_files: The file system of its files; None for local ones.
         parts: Which of `_parts`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
         columns: Columns of the ledger's tables that are read, in lower case; None for all.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, lake: Lake, known: KnownFiles | None, parts: pruning.Parts,
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, known_files: KnownFiles | None, parts: pruning.Parts,
         names: set[str] | None, columns: set[str] | None = None,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
-        self.known = known
+        self.known_files = known_files
         self.parts = parts
         self.names = names
         self.columns = columns
         self.paths: list[str] = []
         self.written: dict[str, str] = {}
-        wanted = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
-        if QUARANTINE in wanted:
-            wanted[OUTCOMES] = wanted[QUARANTINE]
+        lake_parts = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
+        if QUARANTINE in lake_parts:
+            lake_parts[OUTCOMES] = lake_parts[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
-        self._held = lake.files.of(wanted)
+        self._table_files = lake.files.of(lake_parts)
         self._duplicate_keys = lake.ledger.duplicate_keys()
 
     def part(self, name: str) -> None:
@@ -413,8 +415,8 @@ class _Shown:
             self._files(definition(DUPLICATES))
         else:
             rows = self.parts[name] is not _none
-            shown = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
-            self.connection.register(name, shown)
+            table = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
+            self.connection.register(name, table)
 
     def _table(self, table: tables.Table) -> None:
         self._files(definition(table.name))
@@ -452,11 +454,11 @@ class _Shown:
         """Shows a table's files under its own name or another."""
         store = self.lake.store
         place = store.path if store.is_local else store.uri
-        held = self._held[table.name]
-        if self.known is not None:
-            self.known.add({place(file.path): file.bytes for file in held})
+        files = self._table_files[table.name]
+        if self.known_files is not None:
+            self.known_files.add({place(file.path): file.bytes for file in files})
         groups: dict[str | None, list[str]] = {}
-        for file in held:
+        for file in files:
             path = place(file.path)
             self.paths.append(path)
             self.written[path] = file.sha256
@@ -509,9 +511,9 @@ def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], sk
         values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
     replaced = [values[key] for key in table.keys if key not in keys]
     replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""
-    more = "".join(f", {values[key]}" for key in keys)
+    key_columns = "".join(f", {values[key]}" for key in keys)
     return (
-        f"SELECT * EXCLUDE (filename){replacing}{more} "
+        f"SELECT * EXCLUDE (filename){replacing}{key_columns} "
         f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false, filename = true)"
     )
 
@@ -541,7 +543,7 @@ def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
 # -- files that are gone ----------------------------------------------------------------------------------------------
 @contextmanager
 def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """What DuckDB says about one of the lake's files, as an error that names the file and what to do.
+    """Translates DuckDB's errors about one of the lake's files into one that names the file and what to do.
 
     Args:
         paths: The lake's files; asked only after an error.
@@ -549,22 +551,22 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, FileNotFoundError) as error:
-        said = str(error)
-        path = next((path for path in paths() if path in said), None)
-        # What a file system of Python says comes as its traceback, and DuckDB may add where in the query it was.
-        raised = _RAISED.findall(said) if said.startswith("Traceback") else []
+        message = str(error)
+        path = next((path for path in paths() if path in message), None)
+        # An error of a file system of Python comes as its traceback, and DuckDB may add where in the query it was.
+        raised = _RAISED.findall(message) if message.startswith("Traceback") else []
         if path is None and not raised:
             raise
         deep = ""
-        gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
-        if "No files found" in said or gone:
-            what = "is gone"
+        is_gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
+        if "No files found" in message or is_gone:
+            state = "is gone"
         elif raised:
             raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
         else:
-            what, deep = f"is damaged ({said.splitlines()[0]})", " --deep"
+            state, deep = f"is damaged ({message.splitlines()[0]})", " --deep"
         raise ReadError(
-            f"a file of the lake {what}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
+            f"a file of the lake {state}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
             f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects",
             file=path,
         ) from error
@@ -572,5 +574,5 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
 
 def _allowed(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """The files that a connection may open, see `_restrict`."""
-    ((found,),) = connection.execute("SELECT current_setting('allowed_paths')").fetchall()
-    return list(found)
+    ((paths,),) = connection.execute("SELECT current_setting('allowed_paths')").fetchall()
+    return list(paths)

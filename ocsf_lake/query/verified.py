@@ -27,7 +27,7 @@ _OPENED = re.compile(r'"path":"(.*)","op":"OPEN"', re.DOTALL)
 of its log refuses it."""
 
 _WRITTEN: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[str, str]] = WeakKeyDictionary()
-"""What is left to be held against the ledger, by connection: path -> SHA-256."""
+"""Files still to be compared with the ledger, by connection: path -> SHA-256."""
 
 
 def watch(connection: duckdb.DuckDBPyConnection) -> None:
@@ -55,11 +55,11 @@ def check(connection: duckdb.DuckDBPyConnection) -> None:
     if not written:
         return
     lines = connection.cursor().execute(_LOGGED).fetchall()
-    opened = {found[1] for (line,) in lines if (found := _OPENED.search(line))}
-    wanted = {path: written.pop(path) for path in sorted(opened & written.keys())}
+    opened = {match[1] for (line,) in lines if (match := _OPENED.search(line))}
+    expected = {path: written.pop(path) for path in sorted(opened & written.keys())}
     with ThreadPoolExecutor(WORKERS) as pool:
-        for path, digest in zip(wanted, pool.map(_sha256, wanted), strict=True):
-            if digest != wanted[path]:
+        for path, digest in zip(expected, pool.map(_sha256, expected), strict=True):
+            if digest != expected[path]:
                 raise ReadError(
                     "a file of the lake has other bytes than were written, so the answer would be wrong; `ocsf-lake "
                     "catalog sync --deep` makes it again from the raw objects",

@@ -3,7 +3,7 @@
 It is the shorter way and never the only one: what it fails at, for whatever reason, s3fs does again, and it is s3fs
 that says what is wrong. So this module knows no more of the store than s3fs tells: its address, its region and the
 keys are those with which s3fs has signed a request. obstore would read variables of the environment too, with rules of
-its own: they are all set aside, see `_made`.
+its own: they are all set aside, see `_open_bucket`.
 
 obstore cannot spell every key that S3 has, see `spells`. Its threads do not outlast a fork, so that a process whose
 parent has used it goes the longer way.
@@ -61,12 +61,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Changed(Exception):  # noqa: N818 - no error: the caller says what it means
+class Changed(Exception):  # noqa: N818 - no error: what it means is the caller's to decide
     """The object is not the one that was asked for, or it is there already."""
 
 
 class FailedError(Exception):
-    """It went wrong, in what way s3fs will say."""
+    """The request failed; the error that counts is the one that s3fs raises for the same request."""
 
 
 def spells(key: str) -> bool:
@@ -77,9 +77,9 @@ def spells(key: str) -> bool:
     return not _CONTROL.search(key) and not {"", ".", ".."} & set(key.split("/"))
 
 
-def submit(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> Future[R]:
+def submit(do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
     """Calls a function on another thread, so that whoever waits for it can be interrupted."""
-    return _pool(os.getpid()).submit(do, *given, **named)
+    return _pool(os.getpid()).submit(do, *args, **kwargs)
 
 
 @cache
@@ -96,12 +96,12 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
     with _making:
         if _users - {os.getpid()}:
             return None
-        held: dict[str, Bucket | None] = vars(fs).setdefault("_direct_buckets", {})
-        if name not in held:
-            held[name] = _made(fs, name)
+        buckets: dict[str, Bucket | None] = vars(fs).setdefault("_direct_buckets", {})
+        if name not in buckets:
+            buckets[name] = _open_bucket(fs, name)
             _users.add(os.getpid())
-        found = held[name]
-        return found if found is not None and found.trusted() else None
+        found_bucket = buckets[name]
+        return found_bucket if found_bucket is not None and found_bucket.trusted() else None
 
 
 class Bucket:
@@ -177,7 +177,7 @@ class Bucket:
                     self._store, key, data, attributes=about, mode="create" if new else "overwrite", use_multipart=False
                 )  # fmt: skip
             except AlreadyExistsError as error:
-                # obstore says so as well when another request for the name is under way, whatever will become of it.
+                # obstore raises it as well when another request for the name is under way, whatever will become of it.
                 raise (Changed if new and _CONFLICT not in str(error) else FailedError) from error
         self._failures = 0
 
@@ -186,29 +186,29 @@ class Stream:
     """An object that is read from its begin to its end, with what follows on its way meanwhile.
 
     Args:
-        found: Its bucket.
+        bucket: Its bucket.
         key: Its key.
         etag: The ETag it has to have.
     """
 
-    def __init__(self, found: Bucket, key: str, etag: str) -> None:
-        self._chunks = found.chunks(key, etag)
+    def __init__(self, bucket: Bucket, key: str, etag: str) -> None:
+        self._chunks = bucket.chunks(key, etag)
         self._ahead: Future[bytes] | None = None
-        self._held = memoryview(b"")
+        self._chunk = memoryview(b"")
         self._at = 0
 
     def tell(self) -> int:
         """The place."""
         return self._at
 
-    def read(self, wanted: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """At most so many bytes; none at the end. Raises what `Bucket.get` does."""
-        if not self._held:
+        if not self._chunk:
             ahead = self._ahead or submit(next, self._chunks, b"")
-            self._held = memoryview(ahead.result())
+            self._chunk = memoryview(ahead.result())
             self._ahead = submit(next, self._chunks, b"")
-        data = bytes(self._held[:wanted])
-        self._held = self._held[len(data) :]
+        data = bytes(self._chunk[:size])
+        self._chunk = self._chunk[len(data) :]
         self._at += len(data)
         return data
 
@@ -216,7 +216,7 @@ class Stream:
         """Gives up what is on its way."""
         if self._ahead is not None:
             self._ahead.cancel()
-        self._ahead, self._chunks, self._held = None, iter(()), memoryview(b"")
+        self._ahead, self._chunks, self._chunk = None, iter(()), memoryview(b"")
 
 
 @contextmanager
@@ -242,7 +242,7 @@ def _check(meta: Any, key: str, etag: str) -> None:
         raise Changed
 
 
-def _made(fs: S3FileSystem, name: str) -> Bucket | None:
+def _open_bucket(fs: S3FileSystem, name: str) -> Bucket | None:
     signed = _signed(fs, name)
     if signed is None:
         return None
@@ -255,11 +255,11 @@ def _made(fs: S3FileSystem, name: str) -> Bucket | None:
         return None  # an access point, say
     encrypted = fs.s3_additional_kwargs
     if not encrypted and any(variable.upper() == "AWS_SERVER_SIDE_ENCRYPTION" for variable in os.environ):
-        return None  # obstore would heed it, and there is no way to say "none"
+        return None  # obstore would heed it, and there is no value for "none"
     endpoint = f"{split.scheme}://{split.netloc}"
-    # What obstore would take from variables of the environment is said here, even where it is its default; of addresses
-    # the one of S3 has precedence.
-    said: dict[str, Any] = {
+    # What obstore would take from variables of the environment is set here, even to its default; of addresses the one
+    # of S3 has precedence.
+    arguments: dict[str, Any] = {
         "endpoint": endpoint,
         "aws_endpoint_url_s3": endpoint,
         "region": region,
@@ -272,18 +272,18 @@ def _made(fs: S3FileSystem, name: str) -> Bucket | None:
         "unsigned_payload": False,
     }
     if encrypted:
-        said["server_side_encryption"] = encrypted["ServerSideEncryption"]
-        said["sse_kms_key_id"] = encrypted["SSEKMSKeyId"]
-        said["sse_bucket_key_enabled"] = encrypted["BucketKeyEnabled"]
+        arguments["server_side_encryption"] = encrypted["ServerSideEncryption"]
+        arguments["sse_kms_key_id"] = encrypted["SSEKMSKeyId"]
+        arguments["sse_bucket_key_enabled"] = encrypted["BucketKeyEnabled"]
     # s3fs asks again, and counts.
-    once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)}
+    retries: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=READ_SECONDS)}
     try:
         options = _client(fs, split.scheme)
         store = S3Store(
-            name, credential_provider=_credentials(fs), client_options=options, retry_config=once, **said
+            name, credential_provider=_credentials(fs), client_options=options, retry_config=retries, **arguments
         )  # fmt: skip
     except Exception:
-        return None  # a variable it cannot read, or a file of certificates: s3fs says so if it stumbles as well
+        return None  # a variable it cannot read, or a file of certificates: s3fs raises if it cannot either
     return Bucket(store)
 
 
@@ -309,11 +309,11 @@ def _signed(fs: S3FileSystem, name: str) -> tuple[str, str] | None:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or name.endswith("--x-s3"):
         return None
-    seen: list[tuple[str, str]] = []
+    signed: list[tuple[str, str]] = []
 
     def note(request: Any, **_: Any) -> None:
-        said = request.headers.get("Authorization", "")
-        seen.append((request.url, said.decode() if isinstance(said, bytes) else said))
+        header = request.headers.get("Authorization", "")
+        signed.append((request.url, header.decode() if isinstance(header, bytes) else header))
 
     fs.connect()
     events, event = fs.s3.meta.events, "before-send.s3.HeadBucket"
@@ -326,8 +326,8 @@ def _signed(fs: S3FileSystem, name: str) -> tuple[str, str] | None:
             raise
     finally:
         events.unregister(event, note)
-    scope = _SCOPE.match(seen[-1][1]) if seen else None
-    return (seen[-1][0], scope[1]) if scope else None
+    scope = _SCOPE.match(signed[-1][1]) if signed else None
+    return (signed[-1][0], scope[1]) if scope else None
 
 
 def _credentials(fs: S3FileSystem) -> Callable[[], S3Credential]:
@@ -336,9 +336,9 @@ def _credentials(fs: S3FileSystem) -> Callable[[], S3Credential]:
 
     async def current() -> S3Credential:
         await fs.set_session()
-        found = await fs.session.get_credentials()
-        keys = await found.get_frozen_credentials()
-        expiry = getattr(found, "_expiry_time", None)
+        credentials = await fs.session.get_credentials()
+        keys = await credentials.get_frozen_credentials()
+        expiry = getattr(credentials, "_expiry_time", None)
         return {
             "access_key_id": keys.access_key,
             "secret_access_key": keys.secret_key,
@@ -347,7 +347,7 @@ def _credentials(fs: S3FileSystem) -> Callable[[], S3Credential]:
         }
 
     def provide() -> S3Credential:
-        given: S3Credential = sync(fs.loop, current)
-        return given
+        credentials: S3Credential = sync(fs.loop, current)
+        return credentials
 
     return provide

@@ -33,16 +33,16 @@ def fetch(store: Store, files: Sequence[tuple[str, str]], folder: Path) -> list[
     """
 
     def one(file: tuple[str, str]) -> Path:
-        name, wanted = file
+        name, expected = file
         path = folder / hashlib.sha256(name.encode()).hexdigest()
         try:
             if store.is_local:
                 path.symlink_to(store.path(name))
-            found = sha256(path) if store.is_local else retry.call(_copied, store, name, path)
+            actual = sha256(path) if store.is_local else retry.call(_copied, store, name, path)
         except FileNotFoundError:
             raise LakeFileError("a file of the lake is gone; `ocsf-lake catalog sync` makes it again",
                                 file=name) from None  # fmt: skip
-        if found != wanted:
+        if actual != expected:
             raise LakeFileError(
                 "a file of the lake has other bytes than were written; `ocsf-lake catalog sync --deep` makes it again",
                 file=name,

@@ -25,10 +25,10 @@ OUTCOMES_PREFIX = "_quarantine_outcomes"
 DUPLICATES, DUPLICATES_PREFIX = "duplicates", "_duplicates"
 QUARANTINE_PREFIX, LEDGER_PATH, CATALOGS = "_quarantine", "_ledger/ledger.db", "_catalog"
 FORMER_CATALOG = f"{CATALOGS}/catalog.db"
-"""Earlier versions repeated there what the ledger says of files."""
+"""Earlier versions repeated there what the ledger records of files."""
 LOCKS_PATH = "_ledger/locks"
 COMPACTED, PLAN = "compacted", "_plan.json"
-"""Folder of partitions that were compacted, and the file in each that says what it was made of."""
+"""Folder of partitions that were compacted, and the file in each that lists what it was made of."""
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}
 """Partition key in the catalog -> its spelling in paths."""
 

@@ -76,7 +76,7 @@ class ObjectRef:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the ledger knows the object by."""
+        """The object's key in the ledger."""
         return self.uri, self.etag
 
 
@@ -99,12 +99,12 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     # Not fsspec's url_to_fs: it takes what follows "::" in a name for the URI of another file system.
     protocol = split_protocol(uri)[0] or "file"
     try:
-        found = fsspec.filesystem(protocol)
+        fs = fsspec.filesystem(protocol)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"no file system for {uri!r}: {error}") from error
-    path = str(found._strip_protocol(uri)).rstrip("/") or "/"
+    path = str(fs._strip_protocol(uri)).rstrip("/") or "/"
     # One name for one file, whichever links lead to it: the ledger knows objects by name.
-    return found, os.path.realpath(path) if is_local(found) else path
+    return fs, os.path.realpath(path) if is_local(fs) else path
 
 
 def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
@@ -136,14 +136,14 @@ def protocols(fs: Any) -> tuple[str, ...]:
 
 def without_nested(uris: Iterable[str]) -> list[str]:
     """The URIs in order, without those that lie in another one's folder: their objects would be listed twice."""
-    found: dict[tuple[tuple[str, ...], str], str] = {}
+    uri_by_path: dict[tuple[tuple[str, ...], str], str] = {}
     for uri in uris:
         fs, path = filesystem(uri)
-        found.setdefault((protocols(fs), path), uri)
+        uri_by_path.setdefault((protocols(fs), path), uri)
     return [
         uri
-        for (kind, path), uri in found.items()
-        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in found)
+        for (kind, path), uri in uri_by_path.items()
+        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in uri_by_path)
     ]
 
 
@@ -199,8 +199,8 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
         try:
             stamp = _stamp(Path(info["name"]).stat())
         except OSError:
-            stamp = ""  # it vanished: opening it will say so
-    # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it says what to do.
+            stamp = ""  # it vanished: opening it will fail
+    # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it raises what to do.
     uri = fs.unstrip_protocol(info["name"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return ObjectRef(uri, etag, int(info["size"] or 0), stamp, s3.is_s3(fs) and s3.is_archived(fs, info))
 
@@ -212,12 +212,12 @@ def with_etag(ref: ObjectRef) -> ObjectRef:
     fs, path = filesystem(ref.uri)
     try:
         if is_local(fs) and (data := _small(path, ref)) is not None:
-            found = replace(ref, etag=hashlib.md5(data, usedforsecurity=False).hexdigest())
-            _kept.keep(found, data)
-            return found
+            tagged = replace(ref, etag=hashlib.md5(data, usedforsecurity=False).hexdigest())
+            _small_files.keep(tagged, data)
+            return tagged
         return replace(ref, etag=_md5(fs, path, ref))
     except OSError:
-        # It vanished or is closed to us: opening it for reading will say so, and then it counts as a failed object.
+        # It vanished or is closed to us: opening it for reading will fail, and then it counts as a failed object.
         return ref
 
 
@@ -225,7 +225,7 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-class _Kept:
+class _SmallFiles:
     """The bytes of local files that were hashed and not read yet; the oldest ones give way. For several threads."""
 
     def __init__(self) -> None:
@@ -247,7 +247,7 @@ class _Kept:
         with self._lock:
             data = self._take(ref)
         if data is not None:
-            with suppress(OSError):  # opening it will say what is wrong
+            with suppress(OSError):  # opening it raises the error
                 return data if _stamp(Path(path).stat()) == ref.stamp else None
         return None
 
@@ -257,7 +257,7 @@ class _Kept:
         return data
 
 
-_kept = _Kept()
+_small_files = _SmallFiles()
 
 
 def _small(path: str, ref: ObjectRef) -> bytes | None:
@@ -271,13 +271,13 @@ def _small(path: str, ref: ObjectRef) -> bytes | None:
 
 def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with fs.open(path, "rb") if is_local(fs) else _steady(fs, path, ref) as file:
+    with fs.open(path, "rb") if is_local(fs) else _open_resuming(fs, path, ref) as file:
         while block := file.read(_HASHED_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _steady(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
+def _open_resuming(fs: Any, path: str, ref: ObjectRef) -> BinaryIO:
     begun = transfer.stream(fs, path, ref.etag) if s3.is_s3(fs) else None
     return io.BufferedReader(ResumingReader(fs, path, ref, begun), _BUFFER_BYTES)
 
@@ -325,25 +325,25 @@ class ResumingReader(io.RawIOBase):
         self._at += len(data)
         return len(data)
 
-    def _read(self, wanted: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         try:
             if isinstance(self._file, Stream) and self._file.tell() != self._at:
                 self._forget()
             if self._file is None:
                 self._file = self._fs.open(self._path, "rb")
                 # s3fs reads on only what has the ETag that it finds here.
-                found = getattr(self._file, "details", None) or {}
-                if self._etag and "ETag" in found and str(found["ETag"]).strip('"') != self._etag:
+                details = getattr(self._file, "details", None) or {}
+                if self._etag and "ETag" in details and str(details["ETag"]).strip('"') != self._etag:
                     raise Changed
             if self._file.tell() != self._at:
                 self._file.seek(self._at)
-            data: bytes = self._file.read(min(wanted, max(0, self._size - self._at)))
+            data: bytes = self._file.read(min(size, max(0, self._size - self._at)))
             if not data and self._at < self._size:
                 raise TimeoutError(f"the answer ends after {self._at} of {self._size} bytes")
             return data
         except FailedError:
             self._forget()
-            return self._read(wanted)
+            return self._read(size)
         except BaseException:
             self._forget()
             raise
@@ -371,7 +371,7 @@ class Prefetcher:
         self.access = access
         self._next = deque(ref for ref in refs if _whole(ref))
         self._fetched: dict[ObjectRef, Future[bytes]] = {}
-        self._held = 0
+        self._ahead = 0
 
     @contextmanager
     def opened(self, ref: ObjectRef) -> Iterator[BinaryIO]:
@@ -386,15 +386,8 @@ class Prefetcher:
             with _streamed(ref, self.access) as file:
                 yield file
             return
-        try:
-            with s3.translate_errors(ref.uri, denied=ObjectError):
-                data = retry.call(self._whole, ref)
-        except Changed:
-            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
-        except FileNotFoundError as error:
-            raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
-        except OSError as error:
-            raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+        with _opening(ref):
+            data = retry.call(self._whole, ref)
         yield io.BytesIO(data)
 
     def close(self) -> None:
@@ -402,23 +395,23 @@ class Prefetcher:
         for future in self._fetched.values():
             future.cancel()
         self._fetched.clear()
-        self._held = 0
+        self._ahead = 0
 
-    def _whole(self, wanted: ObjectRef) -> bytes:
+    def _whole(self, ref: ObjectRef) -> bytes:
         """The object, fetched now if it was not before; starts to fetch those after it as far as they fit."""
-        if wanted not in self._fetched:
-            self._fetch(wanted)
-            while self._next and self._next.popleft() != wanted:
+        if ref not in self._fetched:
+            self._fetch(ref)
+            while self._next and self._next.popleft() != ref:
                 continue
-        while self._next and len(self._fetched) < AHEAD_OBJECTS and self._held + self._next[0].size <= AHEAD_BYTES:
+        while self._next and len(self._fetched) < AHEAD_OBJECTS and self._ahead + self._next[0].size <= AHEAD_BYTES:
             self._fetch(self._next.popleft())
-        self._held -= wanted.size
-        return self._fetched.pop(wanted).result()
+        self._ahead -= ref.size
+        return self._fetched.pop(ref).result()
 
     def _fetch(self, ref: ObjectRef) -> None:
         fs, path = filesystem(ref.uri, self.access)
         if ref not in self._fetched:
-            self._held += ref.size
+            self._ahead += ref.size
         self._fetched[ref] = transfer.fetch(fs, path, ref.etag, ref.size)
 
 
@@ -433,18 +426,42 @@ def opened(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> Iterator[BinaryIO
         yield file
 
 
+def described(ref: ObjectRef, access: Access = DEFAULT_ACCESS) -> tuple[bytes, dict[str, str]]:
+    """A small object whole, and its metadata, of which only stores like S3 have any; see `Prefetcher.opened`."""
+    if not _whole(ref):
+        with opened(ref, access) as file:
+            return file.read(), {}
+    fs, path = filesystem(ref.uri, access)
+    with _opening(ref):
+        return retry.call(lambda: transfer.fetch_described(fs, path, ref.etag, ref.size).result())
+
+
+@contextmanager
+def _opening(ref: ObjectRef) -> Iterator[None]:
+    """Makes errors of the store `ObjectError`, where they are about this object."""
+    try:
+        with s3.translate_errors(ref.uri, denied=ObjectError):
+            yield
+    except Changed:
+        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+    except FileNotFoundError as error:
+        raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+    except OSError as error:
+        raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
+
+
 @contextmanager
 def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
     fs, path = filesystem(ref.uri, access)
     local = is_local(fs)
-    if local and (kept := _kept.take(ref, path)) is not None:
-        yield io.BytesIO(kept)
+    if local and (content := _small_files.take(ref, path)) is not None:
+        yield io.BytesIO(content)
         return
     try:
         with s3.translate_errors(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
             # fsspec's own wrapper of local files costs a Python call per read.
-            file = Path(path).open("rb") if local else _steady(fs, path, ref)  # noqa: SIM115 - closed below
+            file = Path(path).open("rb") if local else _open_resuming(fs, path, ref)  # noqa: SIM115 - closed below
     except Changed:
         raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:

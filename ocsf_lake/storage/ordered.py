@@ -48,9 +48,9 @@ class Facts:
         """Of some files."""
         total, widest = 0, 1
         for path in paths:
-            facts = pq.read_metadata(path)
-            for number in range(facts.num_row_groups):
-                group = facts.row_group(number)
+            metadata = pq.read_metadata(path)
+            for number in range(metadata.num_row_groups):
+                group = metadata.row_group(number)
                 total += group.total_byte_size
                 widest = max(widest, group.total_byte_size // group.num_rows)
         return cls(total, widest)
@@ -61,7 +61,7 @@ class Facts:
 
 
 def bounds(connection: duckdb.DuckDBPyConnection, files: str, size: int, span: int | None = None) -> list[int]:
-    """Times that divide the rows into spans of about so many bytes, `SPAN_BYTES` if not said otherwise, in order."""
+    """Times that divide the rows into spans of about so many bytes, `SPAN_BYTES` if not given, in order."""
     number = -(-size // (span or SPAN_BYTES))
     if number <= 1:
         return []
@@ -86,41 +86,41 @@ class Rows:
         self.schema = schema
         self._batches = batches
         self._most_rows = settings.row_group_rows
-        self._held: deque[pa.RecordBatch] = deque()
+        self._pending: deque[pa.RecordBatch] = deque()
 
     def more(self) -> bool:
         """Whether a row is left."""
-        while not self._held:
+        while not self._pending:
             batch = next(self._batches, None)
             if batch is None:
                 return False
             if len(batch):
-                self._held.append(batch)
+                self._pending.append(batch)
         return True
 
     def group(self, most: int | None) -> pa.Table:
         """The next row group, of bounded rows and bytes; without rows at the end."""
         limit = self._most_rows if most is None else min(most, self._most_rows)
-        found, number, size = [], 0, 0
+        batches, number, size = [], 0, 0
         while number < limit and size < GROUP_BYTES and self.more():
-            batch = self._held.popleft()
+            batch = self._pending.popleft()
             if len(batch) > limit - number:
-                self._held.appendleft(batch.slice(limit - number))
+                self._pending.appendleft(batch.slice(limit - number))
                 batch = batch.slice(0, limit - number)
-            found.append(batch)
+            batches.append(batch)
             number += len(batch)
             size += batch.nbytes
-        if not found:
+        if not batches:
             return self.schema.empty_table()
         # As one chunk: pages end where chunks do, and the same rows shall give the same bytes.
-        return pa.Table.from_batches(found).combine_chunks().cast(self.schema)
+        return pa.Table.from_batches(batches).combine_chunks().cast(self.schema)
 
     def skip(self, number: int) -> None:
         """Leaves rows out."""
         while number and self.more():
-            batch = self._held.popleft()
+            batch = self._pending.popleft()
             if len(batch) > number:
-                self._held.appendleft(batch.slice(number))
+                self._pending.appendleft(batch.slice(number))
             number -= min(number, len(batch))
 
 
@@ -142,12 +142,12 @@ def write(
     half = settings.data_page_bytes // 2
     form |= {"data_page_size": half, "dictionary_pagesize_limit": half, "write_batch_size": step}
     written = 0
-    with pa.OSFile(str(file), "wb") as sink, pq.ParquetWriter(sink, rows.schema, **form) as made:
+    with pa.OSFile(str(file), "wb") as sink, pq.ParquetWriter(sink, rows.schema, **form) as writer:
         while number is None or written < number:
             group = rows.group(None if number is None else number - written)
             if not len(group):
                 break
-            made.write_table(group, row_group_size=len(group))
+            writer.write_table(group, row_group_size=len(group))
             written += len(group)
             if number is None and most_bytes is not None and sink.tell() >= most_bytes:
                 break

@@ -44,15 +44,15 @@ def _own_dictionary(values: pa.Array) -> pa.Array:
     codes = (indices.fill_null(0) if valid is not None else indices).to_numpy(zero_copy_only=False)
     used = np.zeros(len(texts), bool)
     used[codes if valid is None else codes[valid]] = True
-    kept = np.flatnonzero(used)
-    if 2 * len(kept) > length or not len(kept):
+    used_codes = np.flatnonzero(used)
+    if 2 * len(used_codes) > length or not len(used_codes):
         return values.dictionary_decode()
-    if len(kept) == len(texts):
+    if len(used_codes) == len(texts):
         return values
     places = np.zeros(len(texts), np.int32)
-    places[kept] = np.arange(len(kept), dtype=np.int32)
+    places[used_codes] = np.arange(len(used_codes), dtype=np.int32)
     mask = None if valid is None else ~valid
-    return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=mask), texts.take(pa.array(kept)))
+    return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=mask), texts.take(pa.array(used_codes)))
 
 
 def _offsets(values: pa.Array) -> tuple[pa.Array, int, int]:

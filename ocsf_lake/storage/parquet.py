@@ -74,7 +74,7 @@ class FileInfo:
 
 
 class Form(Protocol):
-    """The form of files, as settings say it."""
+    """The form of files, as settings give it."""
 
     @property
     def row_group_rows(self) -> int:
@@ -111,8 +111,8 @@ def split(events: pa.Table) -> Iterator[Slice]:
     if order is not None:
         events, numbers = events.take(pa.array(order)), numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
-    found = sorted((int(numbers[start]), start, end) for start, end in pairwise([*starts, len(events)]))
-    for number, start, end in found:
+    slices = sorted((int(numbers[start]), start, end) for start, end in pairwise([*starts, len(events)]))
+    for number, start, end in slices:
         partition, class_uid = groups[number]
         yield partition, class_uid, _rows(events.slice(start, end - start), partition)
 
@@ -154,10 +154,10 @@ def in_order(rows: pa.Table, sorted_by: Sequence[str]) -> pa.Table:
 
 def _leaf(events: pa.Table, path: str) -> pa.Array:
     name, *members = path.split(".")
-    found = _whole(events[name])
+    column = _whole(events[name])
     for member in members:
-        found = pc.struct_field(found, member)
-    return found
+        column = pc.struct_field(column, member)
+    return column
 
 
 def _stands_together(numbers: np.ndarray[Any, Any]) -> bool:
@@ -168,13 +168,13 @@ def _stands_together(numbers: np.ndarray[Any, Any]) -> bool:
 def _ascends(*keys: np.ndarray[Any, Any]) -> bool:
     """Whether each row is behind the one before by these keys, the first counting most, where the last one is true."""
     *ranks, same = keys
-    behind = np.zeros(len(same), bool)
+    ascends = np.zeros(len(same), bool)
     tie = np.ones(len(same), bool)
     for rank in ranks:
         step = np.diff(rank)
-        behind |= tie & (step > 0)
+        ascends |= tie & (step > 0)
         tie &= step == 0
-    return bool((behind | ~same).all())
+    return bool((ascends | ~same).all())
 
 
 def partitions(events: pa.Table) -> list[tuple[Partition, int]]:
@@ -190,10 +190,10 @@ def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], np.ndarray[A
     for column in columns:
         encoded = _encoded(column)
         distinct.append(encoded.dictionary.to_pylist())
-        own = encoded.indices.cast(pa.int64())
-        code = own if code is None else pc.add(pc.multiply(code, len(distinct[-1])), own)
+        indices = encoded.indices.cast(pa.int64())
+        code = indices if code is None else pc.add(pc.multiply(code, len(distinct[-1])), indices)
     combined = _encoded(code)
-    found = []
+    group_by_code = []
     for value in combined.dictionary.to_pylist():
         picked = []
         for values in reversed(distinct):
@@ -201,10 +201,10 @@ def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], np.ndarray[A
             picked.append(values[index])
         day, account, region, class_uid, table = picked
         keys = (layout.region(region), layout.account(account), layout.event_day(day))
-        found.append((Partition(table, keys), class_uid))
-    groups = sorted(set(found))
+        group_by_code.append((Partition(table, keys), class_uid))
+    groups = sorted(set(group_by_code))
     rank = {group: number for number, group in enumerate(groups)}
-    return groups, np.array([rank[group] for group in found], np.int32)[combined.indices.to_numpy()]
+    return groups, np.array([rank[group] for group in group_by_code], np.int32)[combined.indices.to_numpy()]
 
 
 def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
@@ -224,8 +224,8 @@ def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     encoded = _encoded(column)
     values = encoded.dictionary.to_pylist()
     rank = {value: number for number, value in enumerate(sorted(values))}
-    found: np.ndarray[Any, Any] = np.array([rank[value] for value in values], np.int32)[encoded.indices.to_numpy()]
-    return found
+    ranks: np.ndarray[Any, Any] = np.array([rank[value] for value in values], np.int32)[encoded.indices.to_numpy()]
+    return ranks
 
 
 def _rows(events: pa.Table, partition: Partition) -> pa.Table:
@@ -257,8 +257,8 @@ def _coded(kind: pa.DataType, like: pa.DataType) -> pa.DataType:
         return like
     if pa.types.is_struct(kind) and pa.types.is_struct(like):
         fields = [(field, like.field(field.name).type) for field in kind if like.get_field_index(field.name) >= 0]
-        known = {field.name: _coded(field.type, other) for field, other in fields}
-        return pa.struct([pa.field(field.name, known.get(field.name, field.type)) for field in kind])
+        coded = {field.name: _coded(field.type, other) for field, other in fields}
+        return pa.struct([pa.field(field.name, coded.get(field.name, field.type)) for field in kind])
     if pa.types.is_map(kind) and pa.types.is_map(like):
         return pa.map_(_coded(kind.key_type, like.key_type), _coded(kind.item_type, like.item_type))
     if pa.types.is_list(kind) and pa.types.is_list(like):
@@ -307,8 +307,8 @@ def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     """The Parquet columns that get a dictionary, and those that get statistics."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink, store_schema=False)
-    found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
-    paths = [found.column(number).path for number in range(len(found.names))]
+    columns = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    paths = [columns.column(number).path for number in range(len(columns.names))]
     return [path for path in paths if path not in NO_DICTIONARY], [path for path in paths if path in STATISTICS]
 
 

@@ -56,10 +56,10 @@ def open_to_others(root: Path, folders: Iterable[Path]) -> list[Path]:
         root: A folder above them; if it is closed they are.
         folders: Folders, some of which may not be there.
     """
-    found = []
+    open_folders = []
     for folder in folders:
         inside = folder == root or root in folder.parents
         modes = [place.stat().st_mode & _OTHERS for place in ([root, folder] if inside else [folder]) if place.is_dir()]
         if folder.is_dir() and all(modes):
-            found.append(folder)
-    return found
+            open_folders.append(folder)
+    return open_folders

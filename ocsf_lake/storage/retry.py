@@ -27,7 +27,7 @@ _FINAL = frozenset(
         *(errno.ENOSYS, errno.ENOTEMPTY, errno.EMFILE, errno.ENOMEM),
     ]
 )
-"""What an operating system or a store says when asking again changes nothing."""
+"""Errors of an operating system or a store that trying again does not change."""
 _NETWORK = ("aiohttp", "botocore", "urllib3")
 """Packages whose errors about connections are no OSError."""
 
@@ -52,28 +52,28 @@ def may_pass(error: BaseException) -> bool:
     return package in _NETWORK and any(word in name for word in ("Connection", "Timeout", "Payload", "Disconnected"))
 
 
-def call(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+def call(do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls a function, again while that may help: a request, whose caller is tried again as well.
 
     Raises:
         RetriableError: It has not helped.
     """
-    return _called(CALL_ATTEMPTS, do, *given, **named)
+    return _called(CALL_ATTEMPTS, do, *args, **kwargs)
 
 
-def with_retries(do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+def with_retries(do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls a function, again for as long as a batch would be tried: a step of what is too dear to begin anew.
 
     Raises:
         RetriableError: It has not helped.
     """
-    return _called(ATTEMPTS, do, *given, **named)
+    return _called(ATTEMPTS, do, *args, **kwargs)
 
 
-def _called(attempts: int, do: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+def _called(attempts: int, do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     for pause in chain(pauses(attempts), (None,)):
         try:
-            return do(*given, **named)
+            return do(*args, **kwargs)
         except Exception as error:
             if not may_pass(error):
                 raise

@@ -135,24 +135,24 @@ def _assumed(access: Access) -> Any:
     from aiobotocore.session import AioSession
     from botocore.exceptions import ClientError
 
-    own, taken = AioSession(), AioSession()
+    caller, assumed = AioSession(), AioSession()
 
     async def refresh() -> dict[str, str]:
-        async with own.create_client("sts", region_name=access.region, endpoint_url=access.endpoint) as sts:
+        async with caller.create_client("sts", region_name=access.region, endpoint_url=access.endpoint) as sts:
             try:
-                found = (await sts.assume_role(**role_request(access)))["Credentials"]
+                credentials = (await sts.assume_role(**role_request(access)))["Credentials"]
             except ClientError as error:
                 raise ConfigError(f"the role cannot be taken on: {error}", role=access.role) from error
-        expiry = found["Expiration"]
+        expiry = credentials["Expiration"]
         return {
-            "access_key": found["AccessKeyId"],
-            "secret_key": found["SecretAccessKey"],
-            "token": found["SessionToken"],
+            "access_key": credentials["AccessKeyId"],
+            "secret_key": credentials["SecretAccessKey"],
+            "token": credentials["SessionToken"],
             "expiry_time": expiry if isinstance(expiry, str) else expiry.isoformat(),
         }
 
-    taken._credentials = AioDeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
-    return taken
+    assumed._credentials = AioDeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
+    return assumed
 
 
 def role_request(access: Access) -> dict[str, str]:
@@ -168,22 +168,22 @@ def kind(fs: S3FileSystem, path: str) -> str | None:
         OSError: The store refuses us.
     """
     bucket, _, key = path.partition("/")
-    asked = {"Bucket": bucket, "Prefix": key, "MaxKeys": 1}
-    names = [item["Key"] for item in retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **asked).get("Contents", ())]
+    query = {"Bucket": bucket, "Prefix": key, "MaxKeys": 1}
+    names = [item["Key"] for item in retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query).get("Contents", ())]
     if not key:
         return "directory"
     if names == [key]:
         return "file"
-    found = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **{**asked, "Prefix": f"{key}/"})
-    return "directory" if found.get("KeyCount") else None
+    response = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **{**query, "Prefix": f"{key}/"})
+    return "directory" if response.get("KeyCount") else None
 
 
 def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
     """Names right below a folder that come after another one, in order; the first thousand, which is one request."""
     bucket, _, key = folder.partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
-    found = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **asked).get("Contents", ())
-    return [item["Key"].rpartition("/")[2] for item in found]
+    query = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
+    items = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query).get("Contents", ())
+    return [item["Key"].rpartition("/")[2] for item in items]
 
 
 def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None:
@@ -252,8 +252,8 @@ def aws_client(service: str, access: Access, endpoint: str | None = None) -> Any
 
     retries = {"mode": "adaptive", "max_attempts": 6}
     config = Config(retries=retries, connect_timeout=10, read_timeout=60)
-    made = boto3.Session(botocore_session=session)
-    return made.client(service, region_name=access.region, endpoint_url=endpoint, config=config)
+    boto_session = boto3.Session(botocore_session=session)
+    return boto_session.client(service, region_name=access.region, endpoint_url=endpoint, config=config)
 
 
 def aws_session(service: str, access: Access) -> Any:
@@ -274,15 +274,15 @@ def aws_session(service: str, access: Access) -> Any:
         raise ConfigError(f"{service} needs boto3: install ocsf-lake[glue]") from error
     session = get_session()
     if access.role:
-        own = boto3.client("sts", region_name=access.region)
+        sts = boto3.client("sts", region_name=access.region)
 
         def refresh() -> dict[str, str]:
-            taken = own.assume_role(**role_request(access))["Credentials"]
+            credentials = sts.assume_role(**role_request(access))["Credentials"]
             return {
-                "access_key": taken["AccessKeyId"],
-                "secret_key": taken["SecretAccessKey"],
-                "token": taken["SessionToken"],
-                "expiry_time": taken["Expiration"].isoformat(),
+                "access_key": credentials["AccessKeyId"],
+                "secret_key": credentials["SecretAccessKey"],
+                "token": credentials["SessionToken"],
+                "expiry_time": credentials["Expiration"].isoformat(),
             }
 
         session._credentials = DeferredRefreshableCredentials(refresh_using=refresh, method="assume-role")
@@ -305,18 +305,18 @@ def translate_errors(uri: str, denied: type[OcsfMappersError] = ConfigError) -> 
     try:
         yield
     except RetriableError as error:
-        # Given up by `ocsf_lake.storage.retry`: what the store said is told in our words.
+        # Given up by `ocsf_lake.storage.retry`: the store's error is translated.
         cause = error.__cause__
         if cause is not None and "botocore" in sys.modules:
-            found = error_for(cause, uri, denied)
-            if isinstance(found, RetriableError):
-                raise found from cause
+            translated = error_for(cause, uri, denied)
+            if isinstance(translated, RetriableError):
+                raise translated from cause
         raise
     except OcsfMappersError:
         raise
     except Exception as error:
-        if "botocore" in sys.modules and (found := error_for(error, uri, denied)) is not None:
-            raise found from error
+        if "botocore" in sys.modules and (translated := error_for(error, uri, denied)) is not None:
+            raise translated from error
         raise
 
 
@@ -334,8 +334,8 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
     if code in _UNKNOWN_KEYS:
         return ConfigError(f"the store does not know these credentials ({code}): {message}", object=uri)
     if code == _ARCHIVED:
-        told = _client_error(error).response["Error"]
-        tier = told.get("AccessTier") or told.get("StorageClass")
+        details = _client_error(error).response["Error"]
+        tier = details.get("AccessTier") or details.get("StorageClass")
         return denied(f"the object is archived{f' ({tier})' if tier else ''}: {RESTORE}", object=uri)
     if code in _DENIED:
         return denied(
@@ -365,8 +365,8 @@ def _client_error(error: BaseException | None) -> Any:
 
 def code_of(error: BaseException) -> str:
     """What S3 calls the error, such as `AccessDenied`; "" where it is none of S3's."""
-    found = _client_error(error)
-    return str(found.response.get("Error", {}).get("Code", "")) if found else ""
+    client_error = _client_error(error)
+    return str(client_error.response.get("Error", {}).get("Code", "")) if client_error else ""
 
 
 def _bucket(uri: str) -> str:

@@ -174,8 +174,8 @@ class Store:
         start = len(self.path(""))
         with s3.translate_errors(self.uri(prefix)):
             self.fs.invalidate_cache()
-            found = retry.call(self.fs.find, self.path(prefix), detail=True)
-        return {name[start:]: int(info["size"]) for name, info in found.items() if info["type"] == "file"}
+            files = retry.call(self.fs.find, self.path(prefix), detail=True)
+        return {name[start:]: int(info["size"]) for name, info in files.items() if info["type"] == "file"}
 
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""

@@ -42,20 +42,20 @@ def fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
     The future raises `Changed` when it is not, and otherwise what `s3.translate_errors` tells apart.
     """
     try:
-        found, key = _direct(fs, path)
+        bucket, key = _direct(fs, path)
     except Exception as error:
         refused: Future[bytes] = Future()
         refused.set_exception(error)
         return refused
-    if found is None:
+    if bucket is None:
         return _fetch(fs, path, etag, size)
-    return direct.submit(_got, fs, path, etag, size, found, key)
+    return direct.submit(_get_verified, fs, path, etag, size, bucket, key)
 
 
 def stream(fs: S3FileSystem, path: str, etag: str) -> Stream | None:
     """A large object to be read from its begin to its end, if there is a shorter way."""
-    found, key = _direct(fs, path)
-    return Stream(found, key, etag) if found else None
+    bucket, key = _direct(fs, path)
+    return Stream(bucket, key, etag) if bucket else None
 
 
 def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
@@ -63,28 +63,36 @@ def _direct(fs: S3FileSystem, path: str) -> tuple[direct.Bucket | None, str]:
     return (direct.bucket(fs, bucket) if direct.spells(key) else None), key
 
 
-def _got(fs: S3FileSystem, path: str, etag: str, size: int, found: direct.Bucket, key: str) -> bytes:
+def _get_verified(fs: S3FileSystem, path: str, etag: str, size: int, bucket: direct.Bucket, key: str) -> bytes:
     data = None
     try:
-        data = found.get(key, etag, size)
-        if not found.md5 or not _MD5.fullmatch(etag) or hashlib.md5(data, usedforsecurity=False).hexdigest() == etag:
+        data = bucket.get(key, etag, size)
+        if not bucket.md5 or not _MD5.fullmatch(etag) or hashlib.md5(data, usedforsecurity=False).hexdigest() == etag:
             return data
     except FailedError:
         pass
     # s3fs compares checksums of other kinds.
-    again = _fetch(fs, path, etag, size).result()
-    if again == data:
-        found.md5 = False  # ETags of what is encrypted with KMS look like MD5
+    fetched = _fetch(fs, path, etag, size).result()
+    if fetched == data:
+        bucket.md5 = False  # ETags of what is encrypted with KMS look like MD5
     else:
-        found.failed()
-    return again
+        bucket.failed()
+    return fetched
 
 
-def _fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+def fetch_described(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[tuple[bytes, dict[str, str]]]:
+    """Starts to get a whole object together with its metadata, as `fetch` does; its names are without `x-amz-meta-`."""
     return asyncio.run_coroutine_threadsafe(_get(fs, path, etag, size), fs.loop)
 
 
-async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> bytes:
+def _fetch(fs: S3FileSystem, path: str, etag: str, size: int) -> Future[bytes]:
+    async def content() -> bytes:
+        return (await _get(fs, path, etag, size))[0]
+
+    return asyncio.run_coroutine_threadsafe(content(), fs.loop)
+
+
+async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> tuple[bytes, dict[str, str]]:
     from botocore import exceptions as boto
 
     bucket, _, key = path.partition("/")  # s3fs would take `?versionId=` in a key for a version
@@ -100,7 +108,7 @@ async def _get(fs: S3FileSystem, path: str, etag: str, size: int) -> bytes:
         raise ConnectionError(str(error)) from error
     if size and len(data) != size:
         raise ConnectionError(f"the answer has {len(data)} bytes, not {size}")
-    return data
+    return data, dict(answer.get("Metadata") or {})
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -132,8 +140,8 @@ class Pieces:
     def __len__(self) -> int:
         return int(self._data.size)
 
-    def __getitem__(self, wanted: slice) -> bytes:
-        start, stop, _ = wanted.indices(len(self))
+    def __getitem__(self, span: slice) -> bytes:
+        start, stop, _ = span.indices(len(self))
         return bytes(self._data.slice(start, stop - start).to_pybytes())
 
 
@@ -150,18 +158,18 @@ def put_new(fs: S3FileSystem, path: str, data: Pieces, sha256: bytes) -> bool:
         Whether the name was free. What is there already is left as it is.
     """
     # Some stores keep no condition for what comes in parts. Who may not look has S3's word for it.
-    if len(data) >= MULTIPART_BYTES and _seen(fs, path) is not None:
+    if len(data) >= MULTIPART_BYTES and _visible_metadata(fs, path) is not None:
         return False
     claim = uuid.uuid4().hex
     try:
         retry.call(_put, fs, path, data, sha256, new=True, claim=claim)
     except Changed:
         # The answer to a request that was carried out may be lost: then the name is taken by our own object.
-        return (_seen(fs, path) or {}).get(CLAIM) == claim
+        return (_visible_metadata(fs, path) or {}).get(CLAIM) == claim
     return True
 
 
-def _seen(fs: S3FileSystem, path: str) -> dict[str, str] | None:
+def _visible_metadata(fs: S3FileSystem, path: str) -> dict[str, str] | None:
     """The object's metadata, if there is one that we may look at."""
     try:
         return retry.call(_head, fs, path)[1]
@@ -172,23 +180,23 @@ def _seen(fs: S3FileSystem, path: str) -> dict[str, str] | None:
 def _head(fs: S3FileSystem, path: str) -> tuple[int, dict[str, str]]:
     """Size and metadata of the object."""
     bucket, _, key = path.partition("/")
-    found = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
-    return int(found["ContentLength"]), found["Metadata"]
+    response = fs.call_s3("head_object", fs.req_kw, Bucket=bucket, Key=key)
+    return int(response["ContentLength"]), response["Metadata"]
 
 
 def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool, claim: str = "") -> None:
     """Puts an object; raises `Changed` where it has to be new and is not."""
     about = {SHA256: sha256.hex(), **({CLAIM: claim} if claim else {})}
-    found, key = _direct(fs, path) if len(data) <= min(direct.PUT_BYTES, MULTIPART_BYTES - 1) else (None, "")
-    if found is None:
+    bucket, key = _direct(fs, path) if len(data) <= min(direct.PUT_BYTES, MULTIPART_BYTES - 1) else (None, "")
+    if bucket is None:
         _put_slowly(fs, path, data, about, new=new)
         return
     data = data[:]
     try:
-        direct.submit(found.put, key, data, {**about, "Content-Type": _CONTENT_TYPE}, new).result()
+        direct.submit(bucket.put, key, data, {**about, "Content-Type": _CONTENT_TYPE}, new).result()
     except FailedError:
         _put_slowly(fs, path, data, about, new=new)
-        found.failed()
+        bucket.failed()
 
 
 def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[str, str], *, new: bool) -> None:
@@ -212,7 +220,7 @@ def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[s
         if code in _PRECONDITION or isinstance(error, FileExistsError):
             raise Changed from error
         if new and code in ("NotImplemented", "501"):
-            if CLAIM in about and _seen(fs, path) is not None:
+            if CLAIM in about and _visible_metadata(fs, path) is not None:
                 raise Changed from error
             _put_slowly(fs, path, data, about, new=False)
             return

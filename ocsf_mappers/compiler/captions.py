@@ -48,5 +48,5 @@ def default_id(attribute: Attribute, default: str | None) -> int | None:
 def id_sql(word: Word, attribute: Attribute, at: Resolver) -> str:
     """SQL for the id: null stays null (0 where OCSF requires the attribute), unknown text is 99."""
     ids = enum_ids(attribute)
-    found = word.spelled(at, Ids(ids))
-    return f"coalesce({found}, 0)::SMALLINT" if attribute.required and 0 in ids.values() else f"({found})::SMALLINT"
+    spelled = word.spelled(at, Ids(ids))
+    return f"coalesce({spelled}, 0)::SMALLINT" if attribute.required and 0 in ids.values() else f"({spelled})::SMALLINT"

@@ -45,8 +45,8 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
     if not texts and not tests:
         return ABSENT
     packed = ", ".join(f"{sqltext.name(member.name)}: {typed(leaf, member.type)}" for member, leaf in members)
-    some = [f"coalesce({', '.join(texts)}) IS NOT NULL"] if texts else []
-    return Leaf(f"CASE WHEN {' OR '.join([*some, *tests])} THEN {{{packed}}} END", texts, tests)
+    has_text = [f"coalesce({', '.join(texts)}) IS NOT NULL"] if texts else []
+    return Leaf(f"CASE WHEN {' OR '.join([*has_text, *tests])} THEN {{{packed}}} END", texts, tests)
 
 
 def typed(leaf: Leaf, kind: pa.DataType) -> str:
@@ -57,5 +57,5 @@ def typed(leaf: Leaf, kind: pa.DataType) -> str:
     return leaf.sql if pa.types.is_struct(kind) else f"({leaf.sql})::{sqltext.duckdb_type(kind)}"
 
 
-def _once(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found))
+def _once(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))

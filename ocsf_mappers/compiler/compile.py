@@ -15,7 +15,7 @@ The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -96,6 +96,7 @@ class Compiler:
         self.table = mapper.lake_table
         self.mapped = [self._mapped(event) for event in self.mapper.events]
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
+        self._record.casts.update(casts.agreed(self._numeric()))
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         """How expressions read the record's columns, and how lists do."""
@@ -120,25 +121,33 @@ class Compiler:
             "metadata.version": self.schema.version,
             "metadata.profiles": list(event.all_profiles),
         }
-        found = {}
-        for path, given in {**machine, **event.words}.items():
-            if given is None:
+        fields = {}
+        for path, value in {**machine, **event.words}.items():
+            if value is None:
                 continue
             chain = self.schema.find(event.event_class, path, event.all_profiles)
             if chain is None:
                 continue  # `check` has made sure that some shipped version knows the path
-            mapped = Mapped(chain[-1], as_word(given))
+            mapped = Mapped(chain[-1], as_word(value))
             if self._readable(mapped.word) or chain[-1].required or mapped.word.default is not None:
-                found[path] = mapped
-        return found
+                fields[path] = mapped
+        return fields
+
+    def _numeric(self) -> Iterator[tuple[Word, Callable[[str], str] | None]]:
+        """Values of attributes, and what makes numbers of them."""
+        for fields in self.mapped:
+            for path, mapped in fields.items():
+                attribute = mapped.attribute
+                if not attribute.object and not attribute.is_array and attribute.enum is None:
+                    yield mapped.word, casts.numeric(self.schema.scalar(attribute), column_type(self.table, path))
 
     def _stored(self, path: str) -> bool:
         return any(column_type(self.table, name) is not None for name in (path, f"{path}_dt"))
 
     def _readable(self, word: Word) -> bool:
         """Whether the batch holds anything that the expression reads."""
-        named = [column.path for column in columns(word)]
-        return not named or any(self.column(path) != ABSENT for path in named)
+        paths = [column.path for column in columns(word)]
+        return not paths or any(self.column(path) != ABSENT for path in paths)
 
     # -- merging event maps -------------------------------------------------------------------------------------------
     def _choice(self, choices: list[str | None]) -> str:
@@ -152,8 +161,8 @@ class Compiler:
         """A condition restricted to some event maps; None is always."""
         if len(numbers) == len(self.classes):
             return sql
-        chosen = f"{EVENT_MAP} IN ({', '.join(str(number) for number in numbers)})"
-        return chosen if sql is None else f"({chosen} AND ({sql}))"
+        condition = f"{EVENT_MAP} IN ({', '.join(str(number) for number in numbers)})"
+        return condition if sql is None else f"({condition} AND ({sql}))"
 
     def _everywhere(self, path: str) -> list[Mapped | None]:
         return [fields.get(path) for fields in self.mapped]
@@ -165,7 +174,7 @@ class Compiler:
     def _kind(self, path: str) -> str:
         """`constant`, `caption`, `list`, or the scalar base of the attribute's OCSF type."""
         mapped = self._any(path)
-        if path != "activity_id" and all(found is None or found.word.is_constant for found in self._everywhere(path)):
+        if path != "activity_id" and all(field is None or field.word.is_constant for field in self._everywhere(path)):
             return "constant"
         if mapped.attribute.is_array:
             return "list"
@@ -185,27 +194,29 @@ class Compiler:
     @cached_property
     def casts(self) -> dict[str, str]:
         """Paths whose text is cast and may fail, with the cast."""
-        found = {}
+        cast_by_path = {}
         for path, number in self.numbers.items():
-            limits = None if self.kinds[path] == "list" else self.schema.scalar(self._any(path).attribute).range
-            if cast := casts.cast(self.kinds[path], f"x{number}", limits):
-                found[path] = cast
-        return found
+            column = column_type(self.table, path)
+            kind = casts.held(self.kinds[path], column)
+            limits = None if kind == "list" else self.schema.scalar(self._any(path).attribute).range
+            if cast := casts.cast(kind, f"x{number}", limits):
+                cast_by_path[path] = casts.fitted(cast, column)
+        return cast_by_path
 
     @cached_property
     def defaults(self) -> dict[str, int | str]:
         """By path, the value that stands where the log says nothing; such a value makes no object exist."""
-        found: dict[str, int | str] = {}
+        default_by_path: dict[str, int | str] = {}
         for path in self.numbers:
-            given = {mapped.word.default for mapped in self._everywhere(path) if mapped is not None}
-            if len(given) > 1:
+            defaults = {mapped.word.default for mapped in self._everywhere(path) if mapped is not None}
+            if len(defaults) > 1:
                 raise MappingError(f"{path}: one event map has a default that makes no object, another has not")
-            default = given.pop()
+            default = defaults.pop()
             mapped = self._any(path)
             value = captions.default_id(mapped.attribute, default) if self.kinds[path] == "caption" else default
             if "." in path and value is not None:
-                found[path] = value
-        return found
+                default_by_path[path] = value
+        return default_by_path
 
     def is_missing(self, number: int) -> str:
         """SQL that is true where an attribute has no value."""
@@ -213,7 +224,7 @@ class Compiler:
 
     def is_default(self, number: int) -> str:
         """SQL that is true where there is no value, or only its default."""
-        default = next(given for path, given in self.defaults.items() if self.numbers[path] == number)
+        default = next(value for path, value in self.defaults.items() if self.numbers[path] == number)
         return f"(v{number} = {_literal(default)}) IS NOT FALSE"
 
     def is_time(self, path: str) -> bool:
@@ -229,7 +240,7 @@ class Compiler:
         if self.kinds[path] == "caption":
             return captions.id_sql(mapped.word, mapped.attribute, self.column)
         if self.kinds[path] == "list" and not mapped.word.is_list:
-            return f"from_json({mapped.word.sql(self.column)}, '[\"VARCHAR\"]')"
+            return lists.texts(mapped.word.sql(self.column))
         return mapped.word.sql(self.column)
 
     def _objects(self, path: str, mapped: Mapped) -> ObjectList:
@@ -238,8 +249,9 @@ class Compiler:
         if members is None:
             raise MappingError(f"{path}: OCSF {self.schema.version} declares no members")
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
-        known = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
-        return ObjectList(lists.parts(mapped.word), known, column_type(self.table, path), self.shared, casts.checked)
+        object_schema = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
+        kind = column_type(self.table, path)
+        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -249,7 +261,7 @@ class Compiler:
     def _values(self) -> Iterator[str]:
         for path, number in self.numbers.items():
             cast = self.casts.get(path)
-            yield f"{cast or self._choice([self._text(path, found) for found in self._everywhere(path)])} AS v{number}"
+            yield f"{cast or self._choice([self._text(path, field) for field in self._everywhere(path)])} AS v{number}"
 
     def _events(self) -> Iterator[str]:
         yield "*"
@@ -262,20 +274,20 @@ class Compiler:
 
     def _other_text(self, path: str) -> str | None:
         """The text of a caption that the enum does not know; None when an expression gives only known ones."""
-        found = self._everywhere(path)
-        if all(m is None or m.word.gives_only(captions.enum_ids(m.attribute)) for m in found):
+        fields = self._everywhere(path)
+        if all(m is None or m.word.gives_only(captions.enum_ids(m.attribute)) for m in fields):
             return None
-        return self._choice([mapped.word.sql(self.column) if mapped else None for mapped in found])
+        return self._choice([mapped.word.sql(self.column) if mapped else None for mapped in fields])
 
     def _failed(self) -> dict[str, str]:
         """For each path that is cast, SQL that is true where the cast failed."""
         tests = {path: f"(x{self.numbers[path]} IS NOT NULL AND v{self.numbers[path]} IS NULL)" for path in self.casts}
         for path, number in self.numbers.items():
             if self.is_time(path):
-                given = self._choice(
+                time_text = self._choice(
                     [mapped.word.time_text(self.column) if mapped else None for mapped in self._everywhere(path)]
                 )
-                tests[path] = f"({given} IS NOT NULL AND v{number} IS NULL)"
+                tests[path] = f"({time_text} IS NOT NULL AND v{number} IS NULL)"
         return tests
 
     def _strikes(self) -> list[str]:
@@ -312,12 +324,12 @@ class Compiler:
 
     def _lost(self, path: str) -> list[int | str]:
         """Values that do not carry a text over: defaults, which make no object, and ids without the text beside."""
-        found = [self.defaults[path]] if path in self.defaults else []
+        lost = [self.defaults[path]] if path in self.defaults else []
         if self.kinds[path] == "caption" and self._other_text(path):
             sibling = self.sibling_path(path)
             if sibling is None or not self._stored(sibling):
-                found.append(captions.OTHER)
-        return found
+                lost.append(captions.OTHER)
+        return lost
 
     def _uses(self, path: str) -> Iterable[tuple[Consumption, list[int]]]:
         """What a path consumes, with the event maps that agree on it."""
@@ -327,11 +339,11 @@ class Compiler:
                 continue
             # A text that is no list stays where it is.
             as_list = self.kinds[path] == "list" and not lists.parts(mapped.word) and not mapped.word.is_list
-            is_array = f"left({mapped.word.sql(self.column)}, 1) = '['" if as_list else None
-            found = mapped.word.consumed(self.column, is_array)
+            is_array = f"{lists.texts(mapped.word.sql(self.column))} IS NOT NULL" if as_list else None
+            consumed = mapped.word.consumed(self.column, is_array)
             if lists.parts(mapped.word):
-                found = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
-            for use in found:
+                consumed = self._objects(path, mapped).consumed(f"v{self.numbers[path]}")
+            for use in consumed:
                 grouped.setdefault(use, []).append(number)
         return grouped.items()
 
@@ -343,29 +355,29 @@ class Compiler:
 
     def _census(self) -> list[str]:
         leaves = self.mapper.shape.leaves
-        says = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
-        return list(statistics.bits([f"{self.column(path)} {says[leaves[path]]}" for path in self._taken]))
+        tests = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
+        return list(statistics.bits([f"{self.column(path)} {tests[leaves[path]]}" for path in self._taken]))
 
     def _unlisted(self) -> Iterator[tuple[str, str]]:
         """Source path and SQL for the text there that is not among those the mapper lists."""
         for name, texts in self.mapper.known_values.items():
             column = self.column(tuple(name.split(".")))
             if column != ABSENT:
-                known = ", ".join(sqltext.text(text) for text in texts)
-                yield name, f"CASE WHEN {column} NOT IN ({known}) THEN {column} END"
+                listed = ", ".join(sqltext.text(text) for text in texts)
+                yield name, f"CASE WHEN {column} NOT IN ({listed}) THEN {column} END"
 
     # -- the program --------------------------------------------------------------------------------------------------
     def program(self, *, validated: bool) -> Program:
         """The query and the plan for its result."""
-        found = self.facts()
-        return replace(found, sql=self._sql(found, validated=validated))
+        program = self.outline()
+        return replace(program, sql=self._sql(program, validated=validated))
 
-    def facts(self) -> Program:
+    def outline(self) -> Program:
         """The plan for the result, without the query."""
         kinds, numbers = self.kinds, self.numbers
         words = [{path: mapped.word for path, mapped in fields.items()} for fields in self.mapped]
         constants = {path: self._constants(path) for path in self.paths if kinds[path] == "constant"}
-        siblings = {path: found for path in numbers if kinds[path] == "caption" and (found := self._caption(path))}
+        siblings = {path: caption for path in numbers if kinds[path] == "caption" and (caption := self._caption(path))}
         # In the order of the mapping: the program is part of the fingerprint, which is the same in every process.
         fixed_captions = [path for path in constants if self._any(path).attribute.enum and path.endswith("_id")]
         for path in fixed_captions:
@@ -380,7 +392,7 @@ class Compiler:
             },
             times={path.removesuffix("_dt"): f"v{number}" for path, number in numbers.items() if self.is_time(path)},
             captions=siblings,
-            class_captions=[(found.caption, found.uid) for found in self.classes],
+            class_captions=[(event_class.caption, event_class.uid) for event_class in self.classes],
             leftovers={key: f"u{number}" for number, (key, _) in enumerate(self._leftovers.singles())},
             observables=observables(self.mapper, self.schema, self.table, words),
             members=[".".join(path) for path in self._taken],
@@ -397,32 +409,32 @@ class Compiler:
         sibling = self.sibling_path(path)
         if sibling is None:
             return {}
-        found = self._everywhere(path)
-        return {sibling: [str(m.word.value) if m and isinstance(m.word, Literal) else None for m in found]}
+        fields = self._everywhere(path)
+        return {sibling: [str(m.word.value) if m and isinstance(m.word, Literal) else None for m in fields]}
 
     def sibling_path(self, path: str) -> str | None:
         """The path of an id's sibling, None when there is none or an event map fills it itself."""
         sibling = self._any(path).attribute.sibling
-        found = ".".join([*path.split(".")[:-1], sibling]) if sibling else None
-        return None if found in self.paths else found
+        full_path = ".".join([*path.split(".")[:-1], sibling]) if sibling else None
+        return None if full_path in self.paths else full_path
 
     def _caption(self, path: str) -> Caption:
-        found = self._everywhere(path)
-        labels = [{int(k): v for k, v in (m.attribute.enum or {}).items()} if m else {} for m in found]
+        fields = self._everywhere(path)
+        labels = [{int(k): v for k, v in (m.attribute.enum or {}).items()} if m else {} for m in fields]
         return Caption(
             column=f"v{self.numbers[path]}",
             other=f"o{self.numbers[path]}" if self._other_text(path) else None,
             captions=labels,
             sibling=self.sibling_path(path),
-            telling=[m is not None and m.word.passes_text for m in found],
+            passes_text=[m is not None and m.word.passes_text for m in fields],
         )
 
     def _class_constants(self) -> dict[str, list[str | int]]:
         return {
-            "class_uid": [found.uid for found in self.classes],
-            "class_name": [found.caption for found in self.classes],
-            "category_uid": [found.category_uid for found in self.classes],
-            "category_name": [found.category_name for found in self.classes],
+            "class_uid": [event_class.uid for event_class in self.classes],
+            "class_name": [event_class.caption for event_class in self.classes],
+            "category_uid": [event_class.category_uid for event_class in self.classes],
+            "category_name": [event_class.category_name for event_class in self.classes],
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
@@ -437,7 +449,7 @@ class Compiler:
             "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
         }
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
-        listed = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
+        failed_paths = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
         columns = [
             *("_object", "_record", "_table", EVENT_MAP),
             *(f"v{number}" for number in self.numbers.values()),
@@ -446,7 +458,7 @@ class Compiler:
             f"{self._leftovers.more('failing', [f'j{n}' for n in range(len(self._leftovers.pairs()))])} AS _more",
             *(f"{sql} AS {name}" for name, sql in zip(program.census, self._census(), strict=True)),
             *(f"{sql} AS {program.unlisted[name]}" for name, sql in self._unlisted()),
-            f"(CASE WHEN failing THEN {listed} END)::VARCHAR[] AS _failed",
+            f"(CASE WHEN failing THEN {failed_paths} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
         # Only now is it known what the others read.
@@ -458,17 +470,18 @@ class Compiler:
     @cached_property
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:
         """Columns that checks need, and the checks (see `validate.tallied`)."""
-        events = [(found, event.all_profiles) for found, event in zip(self.classes, self.mapper.events, strict=True)]
+        profiles = [event.all_profiles for event in self.mapper.events]
+        events = list(zip(self.classes, profiles, strict=True))
         columns = FlatColumns(self)
-        found = [
+        checks = [
             validate.for_class(check, EVENT_MAP, [number], len(events))
             for number, (event_class, profiles) in enumerate(events)
             for check in validate.class_checks(
                 self.schema, event_class, profiles, self._filled(number), columns.of(number)
             )
         ]
-        kept = [check for check in validate.merged(found) if not check.warning]
-        return validate.tallied(kept, "k")
+        errors = [check for check in validate.merged(checks) if not check.warning]
+        return validate.tallied(errors, "k")
 
     def _problems(self) -> str:
         problems = validate.listing(self._checks[1], warnings=False)

@@ -83,17 +83,17 @@ class Plan:
     """What there is to compute for some records.
 
     Args:
-        facts: How the results make up the table's columns, see `Program`.
+        program: How the results make up the table's columns, see `Program`.
         leaves: The leaves that are read.
         roots: For each top-level member of a JSON record, the query over `root`, its JSON text, that takes its leaves
             out of it, and gives the results that read nothing else but the number of the event map.
         steps: In any order, but the last needs the others' results.
         aliases: Results that are a leaf as it is -> the leaf.
         pairs: Results that hold JSON which is left over (see `record.flatten`).
-        carried: For each of `facts.members`, the leaf and, for JSON, the result that says where it holds something.
+        carried: For each of `program.members`, the leaf and, for JSON, the result that says where it holds something.
     """
 
-    facts: Program
+    program: Program
     leaves: Mapping[str, Leaf]
     roots: Mapping[str, Step]
     steps: Sequence[Step]
@@ -115,7 +115,7 @@ def compile_steps(mapper: Mapper, version: str, batch: BatchShape, *, validated:
 
 @lru_cache(maxsize=64)
 def compile_choice(mapper: Mapper, version: str, batch: BatchShape) -> Plan:
-    """The plan that tells which event map takes a record: its only result is `chosen`, the number."""
+    """The plan that finds which event map takes a record: its only result is `chosen`, the number."""
     return _Distinct(mapper, version, batch).choice()
 
 
@@ -193,6 +193,11 @@ class Leaves(Resolver):
             case _:
                 return f"({word.sql(self)} IS NULL)"
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        cast = self._record.casts.get(word)
+        return self.is_null(word) if cast is None else f"({cast(word.sql(self))} IS NULL)"
+
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
@@ -224,7 +229,9 @@ class _Distinct(Compiler):
 
     def _resolvers(self) -> tuple[Resolver, Resolver]:
         leaves, blank = self.mapper.shape.leaves, self.mapper.blank
-        record = Record(self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope)
+        self._record = record = Record(
+            self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope
+        )
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves
@@ -239,25 +246,25 @@ class _Distinct(Compiler):
 
     def choice(self) -> Plan:
         """The plan of the event map's number."""
-        facts = Program("", {}, {}, {}, {}, [], {}, [])
-        return self._planned(facts, {"chosen": self._event_map()}, {}, [])
+        program = Program("", {}, {}, {}, {}, [], {}, [])
+        return self._planned(program, {"chosen": self._event_map()}, {}, [])
 
     def plan(self, *, validated: bool) -> Plan:
         """The plan of the events."""
-        facts = self.facts()
+        program = self.outline()
         inner = {f"x{self.numbers[path]}": self._chosen(path) for path in self.casts}
         for path, number in self.numbers.items():
             inner[f"v{number}"] = self.casts.get(path) or self._chosen(path)
-        wanted = {f"v{number}": f"v{number}" for number in self.numbers.values()}
-        wanted["_table"] = self._table()
-        for path, caption in facts.captions.items():
+        results = {f"v{number}": f"v{number}" for number in self.numbers.values()}
+        results["_table"] = self._table()
+        for path, caption in program.captions.items():
             if caption.other and (text := self._other_text(path)):
                 test = f"CASE WHEN v{self.numbers[path]} = {captions.OTHER} THEN {text} END"
-                wanted[caption.other] = f"({test})::VARCHAR"
-        wanted |= {f"u{number}": sql for number, (_, sql) in enumerate(self._leftovers.singles())}
+                results[caption.other] = f"({test})::VARCHAR"
+        results |= {f"u{number}": sql for number, (_, sql) in enumerate(self._leftovers.singles())}
         pairs = {f"j{number}": sql for number, sql in enumerate(self._leftovers.pairs())}
-        wanted |= pairs
-        wanted |= {facts.unlisted[name]: sql for name, sql in self._unlisted()}
+        results |= pairs
+        results |= {program.unlisted[name]: sql for name, sql in self._unlisted()}
         strikes = self._strikes()
         if validated:
             tallies, checks = self._checks
@@ -269,7 +276,7 @@ class _Distinct(Compiler):
             carried.append(name)
             if self.mapper.shape.leaves[member]:
                 carried[-1] = f"held{name.removeprefix('leaf')}"
-        plan = self._planned(facts, wanted, inner, strikes)
+        plan = self._planned(program, results, inner, strikes)
         return Plan(**{**vars(plan), "pairs": tuple(pairs), "carried": tuple(carried)})
 
     def _chosen(self, path: str) -> str:
@@ -277,14 +284,14 @@ class _Distinct(Compiler):
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def _planned(
-        self, facts: Program, wanted: Mapping[str, str], inner: Mapping[str, str], strikes: Iterable[str]
+        self, program: Program, results: Mapping[str, str], inner: Mapping[str, str], strikes: Iterable[str]
     ) -> Plan:
         """A plan of results and the layers between, both name -> SQL, and of tests that strike a row."""
         inner = {**self.leaves.layers, **inner}
         reads = _Reads(inner)
         aliases: dict[str, str] = {}
         groups: dict[frozenset[str], dict[str, str]] = {}
-        for name, sql in wanted.items():
+        for name, sql in results.items():
             whole = inner.get(sql, sql)
             if _is_leaf(whole) and not self._is_json(whole):
                 aliases[name] = whole
@@ -309,9 +316,9 @@ class _Distinct(Compiler):
         if late:
             read = frozenset(name for strike in late for name in _names(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
-        carried = self._taken if facts.members else ()
+        carried = self._taken if program.members else ()
         leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()), carried)
-        return Plan(facts, leaves, self._roots(leaves, of_root, inner, reads), steps, aliases, (), ())
+        return Plan(program, leaves, self._roots(leaves, of_root, inner, reads), steps, aliases, (), ())
 
     def _used(self, names: Iterable[str], carried: Iterable[Path]) -> dict[str, Leaf]:
         """The leaves that are read by name, and the members that are counted."""
@@ -323,9 +330,9 @@ class _Distinct(Compiler):
         """The member of a JSON record that all of these leaves are of; None where they are not of one."""
         if self.batch.columns is not None:
             return None
-        named = self.leaves.named
+        leaf_by_name = self.leaves.named
         numbers = [name.removeprefix("leaf").removeprefix("null") for name in read if name != EVENT_MAP]
-        leaves = [named.get(f"leaf{number}") for number in numbers]
+        leaves = [leaf_by_name.get(f"leaf{number}") for number in numbers]
         roots = {leaf.path[0] if leaf else None for leaf in leaves}
         return roots.pop() if len(roots) == 1 else None
 
@@ -344,10 +351,10 @@ class _Distinct(Compiler):
         """The outputs over a query of leaves, the layers that they need between."""
         needed = reads.between(outputs.values())
         for layer in _LAYERS:
-            if here := [f"{inner[name]} AS {name}" for name in needed if name.startswith(layer)]:
-                sql = f"SELECT *, {', '.join(here)} FROM ({sql})"
-        chosen = ", ".join(f"{text} AS {name}" for name, text in outputs.items())
-        return f"SELECT {chosen} FROM ({sql})"
+            if columns := [f"{inner[name]} AS {name}" for name in needed if name.startswith(layer)]:
+                sql = f"SELECT *, {', '.join(columns)} FROM ({sql})"
+        selected = ", ".join(f"{text} AS {name}" for name, text in outputs.items())
+        return f"SELECT {selected} FROM ({sql})"
 
     def _roots(
         self,
@@ -359,23 +366,24 @@ class _Distinct(Compiler):
         """What takes the leaves out of the members of JSON records, with the results that read no other member."""
         if self.batch.columns is not None:
             return {}
-        named = self.leaves.named
-        found = {}
+        leaf_by_name = self.leaves.named
+        steps = {}
         for root in dict.fromkeys([*(leaf.path[0] for leaf in leaves.values()), *results]):
             outputs = results.get(root, {})
             names = {name for sql in outputs.values() for name in reads.rows(sql)}
             inputs = ("root", EVENT_MAP) if EVENT_MAP in names else ("root",)
             read = {f"leaf{name[4:]}" for name in names}
-            own = {name: leaf for name, leaf in named.items() if leaf.path[0] == root and name in leaves.keys() | read}
-            given = {name: f"{name}::VARCHAR" for name in own if name in leaves}
-            sql = self._layered(self._root_sql(root, own, inputs[1:]), {**given, **outputs}, inner, reads)
-            found[root] = Step(inputs, sql, (*given, *outputs))
-        return found
+            used = leaves.keys() | read
+            root_leaves = {name: leaf for name, leaf in leaf_by_name.items() if leaf.path[0] == root and name in used}
+            plain = {name: f"{name}::VARCHAR" for name in root_leaves if name in leaves}
+            sql = self._layered(self._root_sql(root, root_leaves, inputs[1:]), {**plain, **outputs}, inner, reads)
+            steps[root] = Step(inputs, sql, (*plain, *outputs))
+        return steps
 
-    def _root_sql(self, root: str, leaves: Mapping[str, Leaf], beside: Sequence[str]) -> str:
+    def _root_sql(self, root: str, leaves: Mapping[str, Leaf], others: Sequence[str]) -> str:
         """The leaves of a root, whether each is null, and other columns beside them."""
         spec = sqltext.text(orjson.dumps({root: json_spec(self.mapper.shape.type.field(root).type)}).decode())
-        columns = list(beside)
+        columns = list(others)
         pointers: dict[Path, dict[str, str]] = {}
         for name, leaf in leaves.items():
             if leaf.keys:
@@ -388,7 +396,7 @@ class _Distinct(Compiler):
             members.append(f"json_extract_string({_of_root(path)}, [{', '.join(keys.values())}]) AS q{number}")
             columns += [f"q{number}[{place}] AS {name}" for place, name in enumerate(keys, start=1)]
         nulls = "".join(f", ({name} IS NULL) AS null{name[4:]}" for name in leaves)
-        document = ", ".join([f"from_json({_document(root)}, {spec}) AS r", *beside])
+        document = ", ".join([f"from_json({_document(root)}, {spec}) AS r", *others])
         read = f"SELECT {', '.join(['*', *members])} FROM (SELECT {document} FROM batch)"
         return f"SELECT *{nulls} FROM (SELECT {', '.join(columns)} FROM ({read}))"
 
@@ -409,17 +417,17 @@ class _Reads:
 
     def between(self, texts: Iterable[str]) -> list[str]:
         """Names of the layers that some SQL needs, those it needs first coming first."""
-        found: dict[str, None] = {}
+        ordered: dict[str, None] = {}
 
         def follow(text: str) -> None:
             for name in _names(text):
-                if name in self._inner and name not in found:
+                if name in self._inner and name not in ordered:
                     follow(self._inner[name])
-                    found[name] = None
+                    ordered[name] = None
 
         for text in texts:
             follow(text)
-        return list(found)
+        return list(ordered)
 
     def rows(self, sql: str) -> frozenset[str]:
         """The leaves and what else of a row SQL reads."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.compiler import captions
+from ocsf_mappers.compiler import captions, casts
 from ocsf_mappers.compiler.columns import Leaf, column
 from ocsf_mappers.compiler.reads import Element
 from ocsf_mappers.errors import MappingError
@@ -34,19 +34,19 @@ Cast = Callable[[str, str, tuple[int, int] | None], str | None]
 class ObjectSchema:
     """What the elements are: an OCSF object in one version, under some profiles."""
 
-    facts: schema.Schema
+    ocsf: schema.Schema
     type: schema.ObjectType
     profiles: frozenset[str]
 
     def attribute(self, path: str) -> schema.Attribute | None:
         """The attribute at a path inside the element; None where this version or these profiles do not have it."""
-        found: schema.ObjectType | None = self.type
+        owner: schema.ObjectType | None = self.type
         attribute = None
         for step in path.split("."):
-            attribute = found.attributes.get(step) if found else None
+            attribute = owner.attributes.get(step) if owner else None
             if attribute is None or (attribute.profiles and not attribute.profiles & self.profiles):
                 return None
-            found = self.facts.members(attribute)
+            owner = self.ocsf.members(attribute)
         return attribute
 
 
@@ -74,8 +74,8 @@ class Sibling:
     @property
     def captions(self) -> list[tuple[str, str]]:
         """Id and caption of the enum's entries, without the one for other text."""
-        known = (self.attribute.enum or {}).items()
-        return [(key, caption) for key, caption in known if int(key) != captions.OTHER]
+        entries = (self.attribute.enum or {}).items()
+        return [(key, caption) for key, caption in entries if int(key) != captions.OTHER]
 
     @property
     def is_default(self) -> bool:
@@ -117,88 +117,89 @@ class ObjectList:
         self.siblings = self._siblings()
 
     def _siblings(self) -> dict[str, Sibling]:
-        """By path, the captions that are told by their id alone."""
-        found = {}
+        """By path, the captions that follow from their id alone."""
+        siblings = {}
         for part in self.parts:
             for path, _ in part.fields:
                 attribute = self.holder.attribute(path)
                 if attribute is not None and attribute.sibling and self._is_id(attribute):
-                    beside = ".".join([*path.split(".")[:-1], attribute.sibling])
-                    if self._column(beside) is not None:
-                        found[beside] = Sibling(path, attribute)
+                    sibling_path = ".".join([*path.split(".")[:-1], attribute.sibling])
+                    if self._column(sibling_path) is not None:
+                        siblings[sibling_path] = Sibling(path, attribute)
         mapped = {path for part in self.parts for path, _ in part.fields if self.holder.attribute(path)}
-        return {path: sibling for path, sibling in found.items() if path not in mapped}
+        return {path: sibling for path, sibling in siblings.items() if path not in mapped}
 
     def _is_id(self, attribute: schema.Attribute) -> bool:
         scalar = not attribute.object and not attribute.is_array
-        return scalar and attribute.enum is not None and self.holder.facts.scalar(attribute).base == "integer_t"
+        return scalar and attribute.enum is not None and self.holder.ocsf.scalar(attribute).base == "integer_t"
 
     def sql(self) -> str:
         """SQL for the list in the table's type. A list of several parts without elements is null."""
         elements = [self._element(part) for part in self.parts]
-        taken = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
-        paths = list(dict.fromkeys(found.path for part in taken for found in part))
-        listed = sorted(path for path in paths if pa.types.is_list(self._column(path)))
-        texts = [path for path in paths if path not in listed]
-        lists = [self._flat_list(number, elements[number], part, texts, listed) for number, part in enumerate(taken)]
-        leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, listed, taken)}
+        values = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
+        paths = list(dict.fromkeys(value.path for part in values for value in part))
+        list_paths = sorted(path for path in paths if pa.types.is_list(self._column(path)))
+        texts = [path for path in paths if path not in list_paths]
+        flat = enumerate(zip(elements, values, strict=True))
+        lists = [self._flat_list(number, element, part, texts, list_paths) for number, (element, part) in flat]
+        leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, list_paths, values)}
         built = column(pa.field("element", self.kind.value_type), "element", leaves)
         joined = lists[0] if len(lists) == 1 else f"flatten([{', '.join(lists)}])"
-        found = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
+        objects = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
         if self.parts[0].or_empty:
-            return f"coalesce({found}, [])::{sqltext.duckdb_type(self.kind)}"
-        return found if len(lists) == 1 else _not_empty(found)
+            return f"coalesce({objects}, [])::{sqltext.duckdb_type(self.kind)}"
+        return objects if len(lists) == 1 else _not_empty(objects)
 
     def _flat_list(
-        self, number: int, element: Element, taken: Sequence[Taken], texts: Sequence[str], listed: Sequence[str]
+        self, number: int, element: Element, taken: Sequence[Taken], texts: Sequence[str], list_paths: Sequence[str]
     ) -> str:
         """SQL for the elements of one part, flat: number of the part, texts, and lists, each at its path's place.
 
         A struct with a member for each column would be read by all parts and filled by few: planning it costs seconds.
         """
-        by_path = {found.path: found.sql for found in taken}
-        own = [path for path in texts if path in by_path]
-        values = f"[{', '.join(f'({by_path[path]})::VARCHAR' for path in own)}]::VARCHAR[]"
-        if own != texts[: len(own)]:  # what lies behind the end of a list is null
-            last = texts.index(own[-1])
-            places = ", ".join(str(own.index(path) + 1 if path in own else 0) for path in texts[: last + 1])
+        by_path = {value.path: value.sql for value in taken}
+        filled = [path for path in texts if path in by_path]
+        values = f"[{', '.join(f'({by_path[path]})::VARCHAR' for path in filled)}]::VARCHAR[]"
+        if filled != texts[: len(filled)]:  # what lies behind the end of a list is null
+            last = texts.index(filled[-1])
+            places = ", ".join(str(filled.index(path) + 1 if path in filled else 0) for path in texts[: last + 1])
             values = f"list_select({values}, [{places}])"
         members = [f"p: {number}", f"v: {values}"]
-        members += [f"l{place}: {by_path.get(path, 'NULL')}" for place, path in enumerate(listed)]
+        members += [f"l{place}: {by_path.get(path, 'NULL')}" for place, path in enumerate(list_paths)]
         # `{}` and null say nothing, whatever the fields would add to them
-        some = f"list_filter({self._elements(self.parts[number])}, lambda i: i::VARCHAR NOT IN ('{{}}', 'null'))"
+        nonempty = f"list_filter({self._elements(self.parts[number])}, lambda i: i::VARCHAR NOT IN ('{{}}', 'null'))"
         flat = f"{{{', '.join(members)}}}"
-        found = f"list_transform({element.read(some, flat)}, lambda {self.item}: {flat})"
+        mapped = f"list_transform({element.read(nonempty, flat)}, lambda {self.item}: {flat})"
         if len(self.parts) == 1:
-            return found
+            return mapped
         # Of many sources most are absent, and even of no elements a lambda costs something.
-        return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {found} END"
+        return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
 
     def _leaves(
-        self, texts: Sequence[str], listed: Sequence[str], taken: Sequence[Sequence[Taken]]
+        self, texts: Sequence[str], list_paths: Sequence[str], values: Sequence[Sequence[Taken]]
     ) -> Iterator[tuple[str, Leaf]]:
         """Path and column of everything that stands in the finished elements."""
-        for place, path in enumerate(listed):
+        for place, path in enumerate(list_paths):
             yield path, Leaf(f"{self.flat}.l{place}", tests=(f"{self.flat}.l{place} IS NOT NULL",))
         for path in texts:
             if path in self.siblings:
                 continue
             sql = self._text(texts, path)
-            there = self._presence(path, sql, taken)
-            is_default = not any(there)
+            presence = self._presence(path, sql, values)
+            is_default = not any(presence)
             if path.endswith("_dt") and pa.types.is_timestamp(self._column(path) or pa.null()):
-                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *there, is_default=is_default)
+                yield path, Leaf(f"make_timestamptz(({sql})::BIGINT)", *presence, is_default=is_default)
             elif self._column(path) is not None:
-                yield path, Leaf(sql, *there, is_default=is_default)
+                yield path, Leaf(sql, *presence, is_default=is_default)
             if path.endswith("_dt") and self._column(plain := path.removesuffix("_dt")) is not None:
-                yield plain, Leaf(f"({sql})::BIGINT // 1000", *there, is_default=is_default)
+                yield plain, Leaf(f"({sql})::BIGINT // 1000", *presence, is_default=is_default)
         for path, sibling in self.siblings.items():
             number = self._text(texts, sibling.id)
             branches = " ".join(f"WHEN '{key}' THEN {sqltext.text(caption)}" for key, caption in sibling.captions)
-            told = f"CASE {number} {branches} END"
-            sql = f"coalesce({self._text(texts, path)}, {told})" if path in texts else told
-            there = ((), ()) if sibling.is_default else self._presence(sibling.id, number, taken)
-            yield path, Leaf(sql, *there, is_default=not any(there))
+            label = f"CASE {number} {branches} END"
+            sql = f"coalesce({self._text(texts, path)}, {label})" if path in texts else label
+            presence = ((), ()) if sibling.is_default else self._presence(sibling.id, number, values)
+            yield path, Leaf(sql, *presence, is_default=not any(presence))
 
     def _text(self, texts: Sequence[str], path: str) -> str:
         return f"{self.flat}.v[{texts.index(path) + 1}]"
@@ -207,12 +208,12 @@ class ObjectList:
         self, path: str, sql: str, taken: Sequence[Sequence[Taken]]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Texts and tests that make an object with this value exist (see `Leaf`)."""
-        found = [(number, value) for number, part in enumerate(taken) for value in part if value.path == path]
-        if all(value.is_default for _, value in found):
+        values = [(number, value) for number, part in enumerate(taken) for value in part if value.path == path]
+        if all(value.is_default for _, value in values):
             return (), ()
-        is_default = [str(number) for number, value in found if value.is_default]
+        is_default = [str(number) for number, value in values if value.is_default]
         defaults: dict[str | None, list[str]] = {}
-        for number, value in found:
+        for number, value in values:
             if not value.is_default:
                 defaults.setdefault(value.default, []).append(str(number))
         if not is_default and set(defaults) == {None}:
@@ -220,8 +221,8 @@ class ObjectList:
         tests = [f"{sql} IS NOT NULL"] if None in defaults or len(defaults) > 1 else []
         for default, numbers in defaults.items():
             if default is not None:
-                elsewhere = [f"{self.flat}.p NOT IN ({', '.join(numbers)})"] if len(defaults) > 1 else []
-                tests.append(" OR ".join([f"{sql} <> {sqltext.text(default)}", *elsewhere]))
+                other_parts = [f"{self.flat}.p NOT IN ({', '.join(numbers)})"] if len(defaults) > 1 else []
+                tests.append(" OR ".join([f"{sql} <> {sqltext.text(default)}", *other_parts]))
         tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
         if is_default:
             tests.append(f"{self.flat}.p NOT IN ({', '.join(is_default)})")
@@ -230,43 +231,52 @@ class ObjectList:
     @property
     def filled(self) -> pa.DataType:
         """The element's type with only the members that some part fills, and what is derived beside them."""
-        found = set()
+        paths = set()
         for part in self.parts:
             for path, word in lists.element_fields(part):
                 attribute = self.holder.attribute(path)
                 if attribute is None or lists.parts(word):
                     continue
                 head = path.rpartition(".")[0]
-                beside = attribute.sibling or path.rpartition(".")[2]
-                found |= {path, path.removesuffix("_dt"), f"{path}_dt", f"{head}.{beside}" if head else beside}
-        return _only(self.kind.value_type, "", found)
+                sibling = attribute.sibling or path.rpartition(".")[2]
+                paths |= {path, path.removesuffix("_dt"), f"{path}_dt", f"{head}.{sibling}" if head else sibling}
+        return _only(self.kind.value_type, "", paths)
 
     def _element(self, part: lists.Each) -> Element:
-        return Element(self.item, self.record, (word for _, word in part.fields))
+        return Element(self.item, self.record, (word for _, word in part.fields), casts=self._casts(part))
+
+    def _casts(self, part: lists.Each) -> dict[Word, Callable[[str], str]]:
+        """What makes numbers of the values of one part, see `casts.agreed`."""
+        known = [(path, self.holder.attribute(path), word) for path, word in part.fields]
+        return casts.agreed(
+            (word, casts.numeric(self.holder.ocsf.scalar(attribute), self._column(path)))
+            for path, attribute, word in known
+            if attribute is not None and not attribute.object and not attribute.is_array and attribute.enum is None
+        )
 
     def _taken(self, part: lists.Each, element: Element) -> list[Taken]:
         """What one part takes out of each element."""
-        found = []
-        fields = {path: (known, word) for path, word in part.fields if (known := self.holder.attribute(path))}
+        values = []
+        fields = {path: (declared, word) for path, word in part.fields if (declared := self.holder.attribute(path))}
         for path, (attribute, word) in fields.items():
             default = self._default(attribute, word)
             for name, sql in self._values(path, attribute, word, fields.keys(), element):
                 is_default = word.is_constant or (default is not None and name != path)
-                found.append(Taken(name, sql, is_default, default))
-        return found
+                values.append(Taken(name, sql, is_default, default))
+        return values
 
     def _default(self, attribute: schema.Attribute, word: Word) -> str | None:
         """The text of the value that makes no object by itself."""
         if not self._is_id(attribute):
             return word.default
-        found = captions.default_id(attribute, word.default)
-        return None if found is None else str(found)
+        number = captions.default_id(attribute, word.default)
+        return None if number is None else str(number)
 
     def _source(self, part: lists.Each) -> str:
         """SQL for the JSON value that `each` goes through or into."""
         inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
-        found = inner.sql(self.outside)
-        return f"to_json({found})" if inner.is_list else found
+        value = inner.sql(self.outside)
+        return f"to_json({value})" if inner.is_list else value
 
     def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""
@@ -278,7 +288,7 @@ class ObjectList:
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
         """Path and SQL of the columns that one field fills, as far as the table has them."""
-        base = "" if attribute.object else self.holder.facts.scalar(attribute).base
+        base = "" if attribute.object else self.holder.ocsf.scalar(attribute).base
         if attribute.is_array:
             if (kind := self._column(path)) is not None:
                 yield path, self._list(path, attribute, word, kind, element)
@@ -290,35 +300,40 @@ class ObjectList:
             yield from self._id(path, attribute, word, mapped, element)
         elif self._column(path) is not None:
             text = word.sql(element)
-            limits = self.holder.facts.scalar(attribute).range
-            yield path, text if word.is_constant else self.cast(base, f"({text})::VARCHAR", limits) or text
+            yield path, text if word.is_constant else self._cast(path, attribute, text) or text
+
+    def _cast(self, path: str, attribute: schema.Attribute, text: str) -> str | None:
+        """SQL for a text as the attribute's type and the table's column have it; None where any text will do."""
+        scalar, column = self.holder.ocsf.scalar(attribute), self._column(path)
+        cast = self.cast(casts.held(scalar.base, column), f"({text})::VARCHAR", scalar.range)
+        return None if cast is None else casts.fitted(cast, column)
 
     def _id(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: Iterable[str], element: Element
     ) -> Iterator[tuple[str, str]]:
-        """An enum's id, and what its sibling says where the id does not tell."""
+        """An enum's id, and its sibling's text where the id does not determine it."""
         number = captions.id_sql(word, attribute, element)
-        beside = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
-        told = self.siblings.get(beside)
-        if self._column(path) is not None or told:
+        sibling_path = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
+        sibling = self.siblings.get(sibling_path)
+        if self._column(path) is not None or sibling:
             yield path, number
-        if told:
-            if not word.gives_only([caption for _, caption in told.captions]):
-                yield beside, f"CASE {number} WHEN {captions.OTHER} THEN {word.sql(element)} END"
-        elif beside and beside not in mapped and self._column(beside) is not None:
-            yield beside, _caption(number, attribute, word.sql(element))
+        if sibling:
+            if not word.gives_only([caption for _, caption in sibling.captions]):
+                yield sibling_path, f"CASE {number} WHEN {captions.OTHER} THEN {word.sql(element)} END"
+        elif sibling_path and sibling_path not in mapped and self._column(sibling_path) is not None:
+            yield sibling_path, _caption(number, attribute, word.sql(element))
 
     def _list(self, path: str, attribute: schema.Attribute, word: Word, kind: pa.DataType, element: Element) -> str:
         if lists.parts(word):
-            members = self.holder.facts.members(attribute)
+            members = self.holder.ocsf.members(attribute)
             if members is None:
-                raise MappingError(f"{path}: OCSF {self.holder.facts.version} declares no members")
-            inner = ObjectSchema(self.holder.facts, members, self.holder.profiles)
+                raise MappingError(f"{path}: OCSF {self.holder.ocsf.version} declares no members")
+            inner = ObjectSchema(self.holder.ocsf, members, self.holder.profiles)
             sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
         else:
             text = word.sql(element)
-            found = text if word.is_list else f"from_json({text}, '[\"VARCHAR\"]')"
-            sql = f"TRY_CAST({found} AS {sqltext.duckdb_type(kind)})"
+            as_list = text if word.is_list else lists.texts(text)
+            sql = f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})"
         return _not_empty(sql)
 
     def _column(self, path: str) -> pa.DataType | None:
@@ -337,10 +352,10 @@ class ObjectList:
             for use in list(part.inner.consumed(self.record)):
                 condition = both(use.condition, f"NOT {self.leftover(part)}")
                 yield Consumption(use.path, use.keys, condition)
-        for path, column_path in dict.fromkeys(found for part in self.parts for found in self._outer_columns(part)):
-            held = f"o.{'.'.join(map(sqltext.name, path.split('.')))}::VARCHAR"
-            there = f"{value}, lambda o: {held} = {self.record(column_path)}"
-            yield Consumption(column_path, (), f"list_bool_or(list_transform({there}))")
+        for path, column_path in dict.fromkeys(pair for part in self.parts for pair in self._outer_columns(part)):
+            member = f"o.{'.'.join(map(sqltext.name, path.split('.')))}::VARCHAR"
+            test = f"{value}, lambda o: {member} = {self.record(column_path)}"
+            yield Consumption(column_path, (), f"list_bool_or(list_transform({test}))")
 
     def _outer_columns(self, part: lists.Each) -> Iterator[tuple[str, Path]]:
         """The record's columns that stand in elements as they are, and where."""
@@ -355,17 +370,17 @@ class ObjectList:
             if attribute is None or lists.parts(word):
                 continue
             uses = list(word.consumed(element))
-            kept = self._kept(path, attribute, word, {name for name, _ in part.fields}, element) if uses else None
+            holds = self._holds(path, attribute, word, {name for name, _ in part.fields}, element) if uses else None
             for use in uses:
-                yield path, Consumption(use.path, use.keys, both(both(use.condition, use.cast), kept))
+                yield path, Consumption(use.path, use.keys, both(both(use.condition, use.cast), holds))
 
-    def _kept(
+    def _holds(
         self, path: str, attribute: schema.Attribute, word: Word, mapped: set[str], element: Element
     ) -> str | None:
         """SQL that is true where the finished element holds what a field was given; None where it always does."""
         text = word.sql(element)
         if attribute.is_array:
-            return None if word.is_list else f"left({text}, 1) = '['"
+            return None if word.is_list else f"{lists.texts(text)} IS NOT NULL"
         default = self._default(attribute, word)
         if self._is_id(attribute):
             number = captions.id_sql(word, attribute, element)
@@ -373,35 +388,36 @@ class ObjectList:
             if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
                 lost.append(str(captions.OTHER))
             return f"{number} NOT IN ({', '.join(lost)})" if lost else None
-        facts = None if attribute.object else self.holder.facts.scalar(attribute)
-        cast = self.cast(facts.base, f"({text})::VARCHAR", facts.range) if facts else None
+        cast = None if attribute.object else self._cast(path, attribute, text)
         # An object that has nothing but defaults is not made.
         strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None
         return both(f"{cast} IS NOT NULL" if cast else None, strong)
 
     def _tells_other(self, path: str, attribute: schema.Attribute, mapped: set[str]) -> bool:
         """Whether a text that an enum does not know stands beside its id."""
-        beside = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
-        return beside in self.siblings or bool(beside and beside not in mapped and self._column(beside) is not None)
+        sibling_path = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
+        if sibling_path in self.siblings:
+            return True
+        return bool(sibling_path and sibling_path not in mapped and self._column(sibling_path) is not None)
 
     def leftover(self, part: lists.Each) -> str:
         """SQL that is true where some element holds a value that the mapping does not carry over."""
-        array = self._source(part)
-        beside = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
-        element = Element(self.item, self.record, (word for _, word in part.fields), beside)
+        elements = lists.elements(self._source(part))
+        extra = {"k": "json_keys(i)", "o": "starts_with(i::VARCHAR, '{')"}
+        element = Element(self.item, self.record, (word for _, word in part.fields), extra, self._casts(part))
         uses = [use for _, use in self._uses(part, element)]
         if any(use.path == (ELEMENT,) and use.condition is None for use in uses):
-            return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{'))"
-        left = self._unused_members(part, uses, element)
-        found = f"list_bool_or(list_transform({element.read(lists.elements(array), left)}, lambda {self.item}: {left}))"
-        return f"(left({array}::VARCHAR, 1) NOT IN ('[', '{{') OR coalesce({found}, false))"
+            return f"({elements} IS NULL)"
+        unused = self._unused_members(part, uses, element)
+        any_unused = f"list_bool_or(list_transform({element.read(elements, unused)}, lambda {self.item}: {unused}))"
+        return f"({elements} IS NULL OR coalesce({any_unused}, false))"
 
     def _unused_members(self, part: lists.Each, uses: Sequence[Consumption], element: Element) -> str:
-        read = {found.path for _, word in part.fields for found in columns(word)}
-        named = sorted(path for path in read if path[0] not in (ELEMENT, OUTER))
-        unused = {path: self._unused(path, uses, element) for path in named}
-        always = sqltext.texts(path[0] for path in named if unused[path] is None and len(path) == 1)
-        sometimes = sqltext.texts(path[0] for path in named if len(path) == 1)
+        read = {member.path for _, word in part.fields for member in columns(word)}
+        paths = sorted(path for path in read if path[0] not in (ELEMENT, OUTER))
+        unused = {path: self._unused(path, uses, element) for path in paths}
+        always = sqltext.texts(path[0] for path in paths if unused[path] is None and len(path) == 1)
+        sometimes = sqltext.texts(path[0] for path in paths if len(path) == 1)
         keys = f"{self.item}.k"
         tests = [f"NOT list_has_all({sometimes}, {keys})", *(test for test in unused.values() if test)]
         # Of a repeated member only the first is read.
@@ -419,19 +435,19 @@ class ObjectList:
         return f"({element(path)} IS NOT NULL AND ({used}) IS NOT TRUE)"
 
 
-def _not_empty(found: str) -> str:
-    return f"list_transform([{found}], lambda l: CASE WHEN len(l) > 0 THEN l END)[1]"
+def _not_empty(sql: str) -> str:
+    return f"list_transform([{sql}], lambda l: CASE WHEN len(l) > 0 THEN l END)[1]"
 
 
-def _only(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType:
+def _only(kind: pa.DataType, path: str, paths: set[str]) -> pa.DataType:
     """A struct without the leaves that are not wanted; lists are entered."""
     if pa.types.is_list(kind):
-        return pa.list_(_only(kind.value_type, path, wanted))
+        return pa.list_(_only(kind.value_type, path, paths))
     fields = []
     for field in kind if pa.types.is_struct(kind) else ():
         name = f"{path}.{field.name}" if path else field.name
-        if any(leaf == name or leaf.startswith(f"{name}.") for leaf in wanted):
-            fields.append(pa.field(field.name, field.type if name in wanted else _only(field.type, name, wanted)))
+        if any(leaf == name or leaf.startswith(f"{name}.") for leaf in paths):
+            fields.append(pa.field(field.name, field.type if name in paths else _only(field.type, name, paths)))
     return pa.struct(fields) if pa.types.is_struct(kind) else kind
 
 

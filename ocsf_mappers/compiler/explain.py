@@ -27,11 +27,11 @@ DERIVED = (
 )
 
 
-def text(given: object) -> str:
+def text(value: object) -> str:
     """An expression or constant as readable text, such as `coalesce(pkt_srcaddr, srcaddr)`."""
     words = Explained()
-    found = words.of(as_word(given))
-    return re.sub(r"pattern (\d+)", lambda name: f"/{list(words.patterns)[int(name[1]) - 1]}/", found)
+    rendered = words.of(as_word(value))
+    return re.sub(r"pattern (\d+)", lambda name: f"/{list(words.patterns)[int(name[1]) - 1]}/", rendered)
 
 
 # -- the mapping document ---------------------------------------------------------------------------------------------
@@ -41,12 +41,12 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
     Raises:
         SchemaError: The OCSF version is not shipped.
     """
-    facts, words = schema.load(version), Explained()
+    ocsf, words = schema.load(version), Explained()
     product = mapper.product
-    named = " ".join(filter(None, [product.vendor, product.name, product.feature]))
+    product_name = " ".join(filter(None, [product.vendor, product.name, product.feature]))
     sections = [
         f"# {mapper.name}",
-        f"{named}, as OCSF {version}.",
+        f"{product_name}, as OCSF {version}.",
         "\n".join(
             [
                 f"- Formats: {'; '.join(reader.label for reader in mapper.readers)}.",
@@ -63,9 +63,9 @@ def markdown(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
         DERIVED,
     ]
     for number, event in enumerate(mapper.events):
-        sections += _event_map(mapper, event, number, facts, words)
+        sections += _event_map(mapper, event, number, ocsf, words)
     if words.patterns:
-        sections += ["## Patterns", *(f"{number}. {_code(found)}" for found, number in words.patterns.items())]
+        sections += ["## Patterns", *(f"{number}. {_code(pattern)}" for pattern, number in words.patterns.items())]
     return "\n\n".join(sections) + "\n"
 
 
@@ -81,25 +81,25 @@ def _lacks(mapper: Mapper, version: str) -> str:
     missing = dict.fromkeys(lacking(mapper, version))
     if not missing:
         return f"OCSF {version} has every attribute below."
-    listed = ", ".join(f"{_code(path)} ({event_class})" for event_class, path in missing)
-    return f"OCSF {version} lacks, so that the values stay in `unmapped`: {listed}."
+    names = ", ".join(f"{_code(path)} ({event_class})" for event_class, path in missing)
+    return f"OCSF {version} lacks, so that the values stay in `unmapped`: {names}."
 
 
-def _event_map(mapper: Mapper, event: EventMap, number: int, facts: schema.Schema, words: Explained) -> Iterator[str]:
-    found = facts.event_class(event.event_class)
-    yield f"## {found.caption} [{found.uid}]"
+def _event_map(mapper: Mapper, event: EventMap, number: int, ocsf: schema.Schema, words: Explained) -> Iterator[str]:
+    event_class = ocsf.event_class(event.event_class)
+    yield f"## {event_class.caption} [{event_class.uid}]"
     others = "All other records" if number else "All records"
-    which = others if event.where is None else f"Records where {_code(words.of(as_word(event.where)))}"
-    yield f"{which}. Profiles: {', '.join(event.all_profiles)}."
+    records = others if event.where is None else f"Records where {_code(words.of(as_word(event.where)))}"
+    yield f"{records}. Profiles: {', '.join(event.all_profiles)}."
     rows = ["| OCSF attribute | from | note |", "|---|---|---|"]
     for path, word in event.words.items():
         for part in parts(word):
             each = f"each of {_code(words.of(part.inner))}" + (", else an empty list" if part.or_empty else "")
             for name, value in part.fields:
-                note = _note(mapper, event, facts, f"{path}.{name}")
+                note = _note(mapper, event, ocsf, f"{path}.{name}")
                 rows.append(_row(f"{path}[].{name}", words.of(value), "; ".join(filter(None, [each, note]))))
         if not parts(word):
-            rows.append(_row(path, words.of(word), _note(mapper, event, facts, path)))
+            rows.append(_row(path, words.of(word), _note(mapper, event, ocsf, path)))
     yield "\n".join(rows)
 
 
@@ -115,23 +115,23 @@ def _code(value: str) -> str:
     return f"`` {value} ``" if "`" in value else f"`{value}`"
 
 
-def _note(mapper: Mapper, event: EventMap, facts: schema.Schema, path: str) -> str:
+def _note(mapper: Mapper, event: EventMap, ocsf: schema.Schema, path: str) -> str:
     """What the schema says of the attribute and the table does not show."""
     try:
-        attribute = facts.resolve(event.event_class, path, event.all_profiles)[-1]
+        attribute = ocsf.resolve(event.event_class, path, event.all_profiles)[-1]
     except MappingError:
-        return f"not in OCSF {facts.version}"
+        return f"not in OCSF {ocsf.version}"
     notes = ["required"] if attribute.required else []
     if attribute.enum is not None and attribute.sibling:
         notes.append(f"caption beside it in {_code(attribute.sibling)}")
     if attribute.object is None:
-        scalar = facts.scalar(attribute)
+        scalar = ocsf.scalar(attribute)
         if scalar.base == "timestamp_t":
             notes.append(f"also {_code(attribute.name + '_dt')}")
-        given = mapper.observables.get(path)
-        observables = [given] if isinstance(given, str) else list(given or ())
-        if given is None and scalar.observable in OBSERVABLE_TYPES:
-            observables = [facts.observable_captions[scalar.observable]]
+        declared = mapper.observables.get(path)
+        observables = [declared] if isinstance(declared, str) else list(declared or ())
+        if declared is None and scalar.observable in OBSERVABLE_TYPES:
+            observables = [ocsf.observable_captions[scalar.observable]]
         notes += [f"observable: {' or '.join(observables)}"] if observables else []
     return "; ".join(notes)
 
@@ -151,7 +151,7 @@ def query(mapper: Mapper, version: str = DEFAULT_VERSION) -> str:
         SchemaError: The OCSF version is not shipped.
     """
     program = compile_mapper(mapper, version, usual_batch(mapper))
-    return layout(program.sql, _held(program))
+    return layout(program.sql, _labels(program))
 
 
 def usual_batch(mapper: Mapper) -> BatchShape:
@@ -161,27 +161,27 @@ def usual_batch(mapper: Mapper) -> BatchShape:
     return BatchShape(frozenset(path[0] for path in mapper.shape.leaves), object_key=OBJECT_KEY_COLUMNS)
 
 
-def _held(program: Program) -> dict[str, str]:
+def _labels(program: Program) -> dict[str, str]:
     """Column of the query -> what it holds."""
     return {
         **{column: path for path, column in program.values.items()},
         **{column: f"{path}_dt" for path, column in program.times.items()},
-        **{found.column: path for path, found in program.captions.items()},
+        **{caption.column: path for path, caption in program.captions.items()},
         **{column: f"unmapped: {key}" for key, column in program.leftovers.items()},
     }
 
 
-def layout(sql: str, held: Mapping[str, str] | None = None) -> str:
+def layout(sql: str, labels: Mapping[str, str] | None = None) -> str:
     """A query with the columns of its outer selects on their own lines; no word of it changes.
 
     Args:
         sql: The query, its common table expressions marked `MATERIALIZED (` as the compiler writes them.
-        held: Alias of a column -> the comment behind it.
+        labels: Alias of a column -> the comment behind it.
     """
     lines: list[str] = []
     for piece in _pieces(sql):
         alias = piece.removesuffix(",").rpartition(" AS ")[2]
-        note = f"  -- {held[alias]}" if held and " AS " in piece and alias in held else ""
+        note = f"  -- {labels[alias]}" if labels and " AS " in piece and alias in labels else ""
         first = _SELECT.match(piece) is not None
         if not (note or first) and lines and " -- " not in lines[-1] and len(lines[-1]) + len(piece) < LINE:
             lines[-1] += f" {piece}"
@@ -195,16 +195,16 @@ def _pieces(sql: str) -> Iterator[str]:
     """The query cut behind commas and before FROM where no bracket of a select's own is open."""
     depth = level = start = 0
     for mark in _MARKS.finditer(sql):
-        found, end = mark[0], mark.end()
-        if found.endswith("MATERIALIZED ("):
+        token, end = mark[0], mark.end()
+        if token.endswith("MATERIALIZED ("):
             level = depth = 1
-        elif found in "([{":
+        elif token in "([{":
             depth += 1
-        elif found in ")]}":
+        elif token in ")]}":
             depth -= 1
             level = min(level, depth)
-        elif depth == level and found in {",", "\n", "FROM"}:
-            cut = mark.start() if found == "FROM" else end
+        elif depth == level and token in {",", "\n", "FROM"}:
+            cut = mark.start() if token == "FROM" else end
             if piece := sql[start:cut].strip():
                 yield piece
             start = cut

@@ -31,12 +31,12 @@ SHAPES = {
 
 
 def observables(
-    mapper: Mapper, facts: schema.Schema, table: tables.Table, mapped: Sequence[Mapping[str, Word]]
+    mapper: Mapper, ocsf: schema.Schema, table: tables.Table, mapped: Sequence[Mapping[str, Word]]
 ) -> list[Observable]:
     """What is listed of a mapper's events; `mapped` is, for each event map, path and word of what it fills."""
-    labels = facts.observable_captions
-    found = []
-    for path, kinds in sorted(_marked(mapper, facts, table, mapped).items()):
+    labels = ocsf.observable_captions
+    items = []
+    for path, kinds in sorted(_marked(mapper, ocsf, table, mapped).items()):
         inside = [name for name in _ancestors(path) if pa.types.is_list(column_type(table, name))]
         owner = inside[0] if inside else None
         members = tuple(path[len(owner) + 1 :].split(".")) if owner and path != owner else ()
@@ -46,35 +46,36 @@ def observables(
             # The schema marks what is one by its type; what a mapper marks may hold something else.
             shape = SHAPES.get(labels[kind]) if path in mapper.observables else None
             observable = Observable(name, owner or path, members, labels[kind], kind, shape)
-            found.append(observable)
+            items.append(observable)
             if labels[kind] == "Hostname":
-                found.append(replace(observable, relative=True))
-    return found
+                items.append(replace(observable, relative=True))
+    return items
 
 
 def _marked(
-    mapper: Mapper, facts: schema.Schema, table: tables.Table, mapped: Sequence[Mapping[str, Word]]
+    mapper: Mapper, ocsf: schema.Schema, table: tables.Table, mapped: Sequence[Mapping[str, Word]]
 ) -> dict[str, list[int]]:
     """OCSF paths that hold observables, and their type ids."""
-    by_caption = {caption: number for number, caption in facts.observable_captions.items()}
+    by_caption = {caption: number for number, caption in ocsf.observable_captions.items()}
     marked: dict[str, list[int]] = {}
     for event, fields in zip(mapper.events, mapped, strict=True):
         for path, word in fields.items():
             for leaf in [f"{path}.{name}" for name, _ in lists.element_fields(word)] or [path]:
                 if column_type(table, leaf) is None:
                     continue
-                given = mapper.observables.get(leaf)
-                kinds = [by_caption[caption] for caption in ([given] if isinstance(given, str) else given or ())]
-                if given is None and (marked_kind := _marked_by_schema(facts, event, leaf)):
+                declared = mapper.observables.get(leaf)
+                captions = [declared] if isinstance(declared, str) else declared or ()
+                kinds = [by_caption[caption] for caption in captions]
+                if declared is None and (marked_kind := _marked_by_schema(ocsf, event, leaf)):
                     kinds = [marked_kind]
                 if kinds := [kind for kind in kinds if kind in OBSERVABLE_TYPES]:
                     marked[leaf] = kinds
     return marked
 
 
-def _marked_by_schema(facts: schema.Schema, event: EventMap, path: str) -> int | None:
-    found = facts.find(event.event_class, path, event.all_profiles)
-    return facts.scalar(found[-1]).observable if found and found[-1].object is None else None
+def _marked_by_schema(ocsf: schema.Schema, event: EventMap, path: str) -> int | None:
+    chain = ocsf.find(event.event_class, path, event.all_profiles)
+    return ocsf.scalar(chain[-1]).observable if chain and chain[-1].object is None else None
 
 
 def _ancestors(path: str) -> Iterator[str]:

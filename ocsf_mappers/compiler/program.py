@@ -23,14 +23,14 @@ class Caption:
         other: Column with the text of ids that are 99, None when there can be none.
         captions: For each event map, the enum's captions by id; empty where the event map does not fill it.
         sibling: Path of the sibling text, None when another field or nothing fills it.
-        telling: For each event map, whether an id of 99 means a text that the mapping did not expect.
+        passes_text: For each event map, whether an id of 99 means a text that the mapping did not expect.
     """
 
     column: str
     other: str | None
     captions: Sequence[Mapping[int, str]]
     sibling: str | None
-    telling: Sequence[bool] = ()
+    passes_text: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
@@ -41,6 +41,8 @@ class Record(Resolver):
         self._blank = tuple(blank)
         self._envelope = envelope
         self._shared: dict[Word, tuple[str, str]] = {}
+        self.casts: dict[Word, Callable[[str], str]] = {}
+        """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -55,6 +57,10 @@ class Record(Resolver):
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return () if self._leaves.get(path, False) else self._blank
+
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return f"({self.casts[word](word.sql(self))} IS NULL)" if word in self.casts else self.is_null(word)
 
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
@@ -89,6 +95,10 @@ class SharedRecord(Resolver):
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return self._record.is_unread(word)
+
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
         return self._record.shared(word, sql)
@@ -106,7 +116,8 @@ class Element(Resolver):
         variable: Name of the lambda's variable that stands for what is taken out of an element.
         record: The record around it.
         fields: The expressions that are rendered with this object.
-        beside: Further values of each element: name -> SQL over `i`, the element.
+        extra: Further values of each element: name -> SQL over `i`, the element.
+        casts: As of `Record`.
     """
 
     def __init__(
@@ -114,15 +125,17 @@ class Element(Resolver):
         variable: str,
         record: Resolver,
         fields: Iterator[Word],
-        beside: dict[str, str] | None = None,
+        extra: dict[str, str] | None = None,
+        casts: Mapping[Word, Callable[[str], str]] | None = None,
     ) -> None:
         self._variable = variable
         self._record = record
-        self._beside = beside or {}
+        self._extra = extra or {}
         self._members: dict[str, dict[str, int]] = {"a": {}, "w": {}}
         """The members that are read, without blank texts (`a`) and as they are written (`w`), and their places."""
         self._inner: dict[str, dict[str, int]] = {}
-        self._plain = not self._beside and not any(_looks_inside(word) or _is_written(word) for word in fields)
+        self._casts = casts or {}
+        self._plain = not self._extra and not any(_looks_inside(word) or _is_written(word) for word in fields)
 
     @property
     def record(self) -> Resolver:
@@ -157,43 +170,47 @@ class Element(Resolver):
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or none of its attribute's type."""
+        return f"({self._casts[word](word.sql(self))} IS NULL)" if word in self._casts else self.is_null(word)
+
     def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: of all members that is asked once, in `read`."""
         if path[0] == OUTER:
             return self._record.known(path[1:])
         return self(path, "a")
 
-    def read(self, elements: str, wanted: str) -> str:
-        """SQL for what is taken out of each of some elements: of what this object has been asked for what is `wanted`.
+    def read(self, elements: str, using_sql: str) -> str:
+        """SQL for the members that some SQL refers to, taken out of each of some elements.
 
         Args:
             elements: SQL of the list of elements.
-            wanted: The SQL that refers to what is taken out.
+            using_sql: The SQL that refers to them.
         """
         inner = {f"d{number}": _extracted(text, places) for number, (text, places) in enumerate(self._inner.items())}
-        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in wanted}
+        inner = {name: sql for name, sql in inner.items() if f"{self._variable}.{name}[" in using_sql}
         texts = {kind: _extracted("i", places) for kind, places in self._members.items()}
         if blank := self.blank((ELEMENT,)):
             texts["a"] = f"list_transform({texts['a']}, lambda t: {without_blank('t', blank)})"
         if self._plain:
             return f"list_transform({elements}, lambda i: {texts['a']})" if self._members["a"] else elements
-        read_of = "".join([wanted, *inner.values()])
-        taken = {kind: sql for kind, sql in texts.items() if f"{self._variable}.{kind}[" in read_of} | self._beside
-        found = f"list_transform({elements}, lambda i: {_struct(taken)})" if taken else elements
+        read_of = "".join([using_sql, *inner.values()])
+        members = {kind: sql for kind, sql in texts.items() if f"{self._variable}.{kind}[" in read_of} | self._extra
+        objects = f"list_transform({elements}, lambda i: {_struct(members)})" if members else elements
         if not inner:
-            return found
-        kept = {name: f"{self._variable}.{name}" for name in taken}
-        return f"list_transform({found}, lambda {self._variable}: {_struct(kept | inner)})"
+            return objects
+        passed = {name: f"{self._variable}.{name}" for name in members}
+        return f"list_transform({objects}, lambda {self._variable}: {_struct(passed | inner)})"
 
 
 def _looks_inside(word: Word) -> bool:
     """Whether a member is taken out of a value that a word makes of the element."""
-    return any(isinstance(found, Json) and not _is_outer(found.inner) for found in word.every())
+    return any(isinstance(part, Json) and not _is_outer(part.inner) for part in word.every())
 
 
 def _is_written(word: Word) -> bool:
     """Whether it keeps blank texts."""
-    return any(isinstance(found, Column) and found.as_written for found in word.every())
+    return any(isinstance(part, Column) and part.as_written for part in word.every())
 
 
 def _is_outer(word: Word) -> bool:

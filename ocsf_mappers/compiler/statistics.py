@@ -1,4 +1,4 @@
-"""What records held: members carried over and left over, and what no release knows yet, counted while they are mapped.
+"""What records hold: members carried over and left over, and what no release knows yet, counted while they are mapped.
 
 Counted on whole columns, by day of the event. A log can invent names and days without end, so only so many are told
 apart; what lies beyond is counted under `OTHER`.
@@ -15,7 +15,7 @@ from enum import StrEnum
 from ocsf_mappers.vocabulary.record import RecordShape
 
 OTHER = "(other)"
-"""Stands for names, texts and days beyond those that are told apart."""
+"""Stands for names, texts and days beyond those that are counted each."""
 UNKNOWN_DAY = "unknown"
 
 KEPT_NAMES = 1_000
@@ -30,7 +30,7 @@ _LAST_DAY = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).days
 
 
 class DriftKind(StrEnum):
-    """Why something is news.
+    """The kind of schema drift.
 
     member: a name that the mapper's record type does not declare. open_member: a name inside a member whose content
     differs by API, or around the record. value: a text that is not among those a mapper lists for a member (a new
@@ -77,7 +77,7 @@ class FirstSeen:
 
 @dataclass
 class Statistics:
-    """What the records of some events held, by day of the event, `YYYYMMDD`.
+    """What the records of some events hold, by day of the event, `YYYYMMDD`.
 
     Args:
         events: Events of a day.
@@ -100,10 +100,10 @@ class Statistics:
         self.unmapped.update(other.unmapped)
         self.failed.update(other.failed)
         for news, sighting in other.news.items():
-            if (known := self.news.get(news)) is None:
+            if (first_seen := self.news.get(news)) is None:
                 self.news[news] = FirstSeen(**vars(sighting))
             else:
-                known.records += sighting.records
+                first_seen.records += sighting.records
         self._bound()
 
     def _bound(self) -> None:
@@ -123,16 +123,16 @@ def merged(parts: Iterable[Statistics]) -> Statistics:
     return total
 
 
-def bounded(counts: Counter[tuple[str, str]], kept: int) -> Counter[tuple[str, str]]:
+def bounded(counts: Counter[tuple[str, str]], limit: int) -> Counter[tuple[str, str]]:
     """The largest counts; the rest of a day is together under `OTHER`."""
-    if len(counts) <= kept:
+    if len(counts) <= limit:
         return counts
-    largest = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:kept])
-    found = Counter(largest)
+    largest = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit])
+    result = Counter(largest)
     for (day, name), number in counts.items():
         if (day, name) not in largest:
-            found[day, OTHER] += number
-    return found
+            result[day, OTHER] += number
+    return result
 
 
 def _importance(item: tuple[SchemaDrift, FirstSeen]) -> tuple[bool, int, SchemaDrift]:
@@ -147,16 +147,16 @@ def shortened(text: str) -> str:
 
 def taken(shape: RecordShape, used: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The declared members that some event map carries over, in the order of the declaration."""
-    wanted = set(used)
-    return [path for path in shape.leaves if path in wanted]
+    paths = set(used)
+    return [path for path in shape.leaves if path in paths]
 
 
 def bits(tests: Sequence[str]) -> Iterator[str]:
     """SQL for columns whose bits say which of the tests hold; a test is not null where it holds."""
     for start in range(0, len(tests), BITS):
         places = enumerate(tests[start : start + BITS])
-        held = [f"CASE WHEN {test} THEN {1 << place} ELSE 0 END" for place, test in places]
-        yield f"({' + '.join(held)})::BIGINT"
+        columns = [f"CASE WHEN {test} THEN {1 << place} ELSE 0 END" for place, test in places]
+        yield f"({' + '.join(columns)})::BIGINT"
 
 
 def day_name(day: int) -> str:

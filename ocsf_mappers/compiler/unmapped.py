@@ -50,13 +50,13 @@ class Unmapped:
 
     def singles(self) -> list[tuple[str, str]]:
         """Key and SQL of each text column that the mapping leaves over in some or all rows."""
-        found = []
+        entries = []
         for path in self._text_columns():
             unused = _unused([condition for condition, _ in self.whole.get(path, [])])
             if unused is not None:
                 reference = self.column(path)
-                found.append((".".join(path), f"CASE WHEN {unused} THEN {reference} END" if unused else reference))
-        return found
+                entries.append((".".join(path), f"CASE WHEN {unused} THEN {reference} END" if unused else reference))
+        return entries
 
     def pairs(self) -> list[str]:
         """SQL for each JSON value that is left over in some rows (see `flatten`), null in the others."""
@@ -73,8 +73,8 @@ class Unmapped:
         if rescued := ", ".join(self._rescued()):
             parts.append((failing, f"list_filter([{rescued}], lambda item: item.value IS NOT NULL)"))
         if pairs:
-            some = " OR ".join(f"{pair} IS NOT NULL" for pair in pairs)
-            parts.append((some, flatten(f"list_filter([{', '.join(pairs)}], lambda pair: pair IS NOT NULL)")))
+            any_pair = " OR ".join(f"{pair} IS NOT NULL" for pair in pairs)
+            parts.append((any_pair, flatten(f"list_filter([{', '.join(pairs)}], lambda pair: pair IS NOT NULL)")))
         lists = [f"CASE WHEN {test} THEN {entries} END" for test, entries in parts]
         if len(lists) < 2:
             return "".join(lists) or NO_ENTRIES
@@ -93,14 +93,14 @@ class Unmapped:
             uses = self.whole.get(path, [])
             if any(condition is None and cast is None for condition, cast in uses) or not any(cast for _, cast in uses):
                 continue
-            meant = _unused([condition for condition, _ in uses])
+            unused = _unused([condition for condition, _ in uses])
             lost = _unused([both(condition, cast) for condition, cast in uses]) or "true"
-            test = lost if meant is None else f"({meant}) IS NOT TRUE AND {lost}" if meant else "false"
+            test = lost if unused is None else f"({unused}) IS NOT TRUE AND {lost}" if unused else "false"
             yield f"{{'key': {sqltext.text('.'.join(path))}, 'value': CASE WHEN {test} THEN {self.column(path)} END}}"
 
     def _json_values(self) -> list[tuple[str, str]]:
         """Test and pair (see `flatten`) for each JSON column that is not carried over whole."""
-        found = []
+        entries = []
         for path, is_json in self.shape.leaves.items():
             unused = _unused([both(condition, cast) for condition, cast in self.whole.get(path, [])])
             if not is_json or unused is None or ".".join(path) in self.dropped:
@@ -108,8 +108,8 @@ class Unmapped:
             reference = self.column(path)
             # Empty objects are frequent (`"webIdFederationData": {}`) and hold nothing.
             test = f"{reference} <> '{{}}'" + (f" AND {unused}" if unused else "")
-            found.append((test, _pair(".".join(path), reference, self._taken(path))))
-        return found
+            entries.append((test, _pair(".".join(path), reference, self._taken(path))))
+        return entries
 
     def _taken(self, path: Path) -> str:
         """SQL for the names of a JSON column's members that are carried over."""
@@ -120,19 +120,19 @@ class Unmapped:
         return f"[{', '.join(names)}]" if names else "NULL"
 
     def _undeclared(self) -> list[tuple[str, str]]:
-        found = []
+        entries = []
         if self.batch.envelope:
-            found.append(("_envelope IS NOT NULL", _pair("envelope", "_envelope", "NULL")))
+            entries.append(("_envelope IS NOT NULL", _pair("envelope", "_envelope", "NULL")))
         if not self.batch.check_keys:
-            return found
+            return entries
         for number, (path, names) in enumerate(self.shape.objects.items(), start=1):
             declared = sqltext.texts(names)
             whole = f"json_extract(_raw, {sqltext.text(json_path(path))})"
             # An object where one is declared shows its undeclared members; anything else stands there itself.
             mistyped = f"(len(k[{number}]) = 0 AND json_type({whole}) NOT IN ('OBJECT', 'NULL'))" if path else "false"
             test = f"NOT list_has_all({declared}, k[{number}]) OR {mistyped}"
-            found.append((test, _pair(".".join(path), whole, declared)))
-        return found
+            entries.append((test, _pair(".".join(path), whole, declared)))
+        return entries
 
 
 def _unused(conditions: list[str | None]) -> str | None:

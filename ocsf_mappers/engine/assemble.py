@@ -26,16 +26,16 @@ class Assembler:
         program: How results make up the columns.
         columns: The results, without those of invalid events; `_event_map` among them where there are several.
         length: How many records.
-        more: Lists of further entries of `unmapped`, in this order.
+        more_unmapped: Lists of further entries of `unmapped`, in this order.
     """
 
     def __init__(
-        self, program: Program, columns: Mapping[str, Column], length: int, more: Sequence[Column] = ()
+        self, program: Program, columns: Mapping[str, Column], length: int, more_unmapped: Sequence[Column] = ()
     ) -> None:
         self.program = program
         self.length = length
         self._columns = columns
-        self._more = more
+        self._more_unmapped = more_unmapped
         self.event_map = columns[EVENT_MAP] if len(program.class_captions) > 1 else None
         self._leaves: dict[str, Column] = {}
         self._presence: dict[tuple[int, bytes], Any] = {}
@@ -61,8 +61,8 @@ class Assembler:
             return pa.nulls(self.length, field.type), False
         members = [self._build(member, f"{path}.{member.name}") for member in field.type]
         present: Any = False
-        for _, there in members:
-            present = _either(present, there)
+        for _, is_present in members:
+            present = _either(present, is_present)
         if present is False:
             return pa.nulls(self.length, field.type), False
         mask = None if present is True else pa.array(~present)
@@ -91,10 +91,10 @@ class Assembler:
     def leaf(self, path: str) -> Column | None:
         """The values at an OCSF path; None when the mapping has none there."""
         if path not in self._leaves:
-            found = self._leaf(path)
-            if found is None:
+            column = self._leaf(path)
+            if column is None:
                 return None
-            self._leaves[path] = found
+            self._leaves[path] = column
         return self._leaves[path]
 
     def _leaf(self, path: str) -> Column | None:
@@ -136,16 +136,16 @@ class Assembler:
         """Combinations of the number of an event map and an id: codes, numbers, ids."""
         if self.event_map is None:
             return ids.codes, 0, ids.values
-        codes, (numbers, found) = combined([self.event_map, ids], self.length)
-        return codes, numbers.to_numpy(zero_copy_only=False).astype(np.int64), found
+        codes, (numbers, values) = combined([self.event_map, ids], self.length)
+        return codes, numbers.to_numpy(zero_copy_only=False).astype(np.int64), values
 
     def _constant(self, choices: Sequence[Any]) -> Column:
         """A value that depends on nothing but the event map."""
         if len(set(map(repr, choices))) == 1:
             choices = choices[:1]
-        given = next((choice for choice in choices if choice is not None), None)  # an event map may have none
+        first = next((choice for choice in choices if choice is not None), None)  # an event map may have none
         kinds = ((list, pa.list_(pa.string())), (tuple, pa.list_(pa.string())), (str, pa.string()), (bool, pa.bool_()))
-        kind = next((kind for python, kind in kinds if isinstance(given, python)), pa.int32())
+        kind = next((kind for python, kind in kinds if isinstance(first, python)), pa.int32())
         return self._by_event_map(pa.array(choices, kind))
 
     def _looked_up(self, caption: Caption, texts: Sequence[Mapping[int, str]]) -> Column:
@@ -156,18 +156,18 @@ class Assembler:
             for key, text in by_id.items():
                 table[number * 1000 + key] = words.setdefault(text, len(words))
         codes, numbers, ids = self._with_event_map(self._columns[caption.column])
-        found = table[pc.fill_null(ids, 0).to_numpy(zero_copy_only=False).astype(np.int64) + numbers * 1000]
-        missing = ids.is_null().to_numpy(zero_copy_only=False) | (found < 0)
-        return Column(pa.array(list(words), pa.string()).take(pa.array(found, mask=missing)), codes)
+        places = table[pc.fill_null(ids, 0).to_numpy(zero_copy_only=False).astype(np.int64) + numbers * 1000]
+        missing = ids.is_null().to_numpy(zero_copy_only=False) | (places < 0)
+        return Column(pa.array(list(words), pa.string()).take(pa.array(places, mask=missing)), codes)
 
     def _sibling(self, caption: Caption) -> Column:
-        found = self._looked_up(caption, caption.captions)
+        labels = self._looked_up(caption, caption.captions)
         if caption.other is None:
-            return found
+            return labels
         other = self._columns[caption.other]
         if other.values.null_count == len(other.values):
-            return found
-        codes, (texts, others) = combined([found, other], self.length)
+            return labels
+        codes, (texts, others) = combined([labels, other], self.length)
         return Column(pc.coalesce(others, texts), codes)
 
     def _type_uid(self) -> Column:
@@ -209,7 +209,7 @@ class Assembler:
             column = self._columns[name]
             gathered.add(key, column, column.values)
         repeatable = False
-        for column in self._more:
+        for column in self._more_unmapped:
             values, parents = _flat(column.values, None)
             if len(values):
                 gathered.add(values.field("key"), column, values.field("value"), parents)
@@ -221,9 +221,9 @@ class Assembler:
 
     def observables(self) -> pa.Array:
         """The list of values that are worth pivoting on, in the order of their paths."""
-        listed = self.program.observables
+        observables = self.program.observables
         gathered = _Gathered(self.length)
-        for number, observable in enumerate(listed):
+        for number, observable in enumerate(observables):
             column = self.leaf(observable.path)
             if column is None:
                 continue
@@ -234,11 +234,11 @@ class Assembler:
             gathered.add(str(number), column, _relative_names(values) if observable.relative else values, parents)
         offsets, marks, values = gathered.done()
         numbers = pc.cast(marks.dictionary, pa.int32()).take(marks.indices).to_numpy(zero_copy_only=False)
-        kinds = pa.array([observable.type_id for observable in listed], pa.int32())
+        kinds = pa.array([observable.type_id for observable in observables], pa.int32())
         members = [
-            _dictionary(numbers, [observable.name for observable in listed]),
+            _dictionary(numbers, [observable.name for observable in observables]),
             values,
-            _dictionary(numbers, [observable.type for observable in listed]),
+            _dictionary(numbers, [observable.type for observable in observables]),
             kinds.take(pa.array(numbers)),
         ]
         items = pa.StructArray.from_arrays(members, names=["name", "value", "type", "type_id"])
@@ -268,16 +268,16 @@ def _numbered(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
         return names
     _, first, counts = np.unique(places, return_index=True, return_counts=True)
     repeated = np.isin(rows, rows[first[counts > 1]])
-    found, used, row = names.to_pylist(), set[str](), -1
+    keys, used, row = names.to_pylist(), set[str](), -1
     for place in np.flatnonzero(repeated).tolist():
         if rows[place] != row:
             row, of_row = rows[place], slice(*np.searchsorted(rows, [rows[place], rows[place] + 1]).tolist())
-            every, used = set(found[of_row]), set()
-        if (name := found[place]) in used:
-            found[place] = numbered(name, every)
-            every.add(found[place])
+            every, used = set(keys[of_row]), set()
+        if (name := keys[place]) in used:
+            keys[place] = numbered(name, every)
+            every.add(keys[place])
         used.add(name)
-    return pa.array(found, pa.string())
+    return pa.array(keys, pa.string())
 
 
 def _relative_names(names: pa.Array) -> pa.Array:
@@ -329,8 +329,8 @@ class _Gathered:
             return
         if len(places) < len(values):
             values = values.drop_null()
-        taken = pa.repeat(pa.scalar(names), len(values)) if isinstance(names, str) else names.take(pa.array(places))
-        self._names.append(taken)
+        keys = pa.repeat(pa.scalar(names), len(values)) if isinstance(names, str) else names.take(pa.array(places))
+        self._names.append(keys)
         self._values.append(values)
         codes = codes[rows]
         each = counts[codes]
@@ -353,10 +353,10 @@ class _Gathered:
             free[rows] += each
         texts = pa.array([], pa.string())
         names = pa.concat_arrays([texts, *self._names]).dictionary_encode()
-        found = Column(pa.concat_arrays([texts, *self._values]), places) if self._values else plain(texts)
+        values = Column(pa.concat_arrays([texts, *self._values]), places) if self._values else plain(texts)
         codes = names.indices.to_numpy()[places]
         coded = pa.DictionaryArray.from_arrays(pa.array(codes), names.dictionary)
-        return offsets.astype(np.int32), coded, found.array(len(places))
+        return offsets.astype(np.int32), coded, values.array(len(places))
 
 
 def _dictionary(numbers: Any, words: Sequence[str]) -> pa.Array:

@@ -119,12 +119,12 @@ class Batch:
             texts = [raw if around is None else wrapped(raw, around, self.envelopes) for raw, around in pairs]
             return pa.chunked_array([pa.array(texts, pa.string())])
         numbers = self.records["_object"].to_numpy()
-        found = np.full(len(self), None, object)
+        row_texts = np.full(len(self), None, object)
         for number in np.unique(numbers).tolist():
             chunk = self.chunks[number].records
             rows = pc.index_in(self.records["_record"].filter(pa.array(numbers == number)), chunk["_record"])
-            found[numbers == number] = tabular.texts(chunk.take(rows)).to_pylist()
-        return pa.chunked_array([pa.array(found, pa.string())])
+            row_texts[numbers == number] = tabular.texts(chunk.take(rows)).to_pylist()
+        return pa.chunked_array([pa.array(row_texts, pa.string())])
 
 
 def _in_vectors(records: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Counts what records held while they are mapped, see `compiler.statistics`: on whole columns."""
+"""Counts what records hold while they are mapped, see `compiler.statistics`: on whole columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AROUND = ("envelope.",)
 """Before the names of members that a reader found around the record, in a document that passed it on."""
 
 MOST_NAMES = 8 * KEPT_NAMES
-"""So many names in `unmapped` are told apart; a log can have millions, of which Python would make as many objects."""
+"""So many names in `unmapped` are counted each; a log can have millions, of which Python would make as many objects."""
 
 _DAY_MICROS = 86_400_000_000
 
@@ -65,10 +65,10 @@ def count(
     census = Statistics()
     for (day, _), events in zip(rows.groups, rows.per_group(), strict=True):
         census.events[day] += events
-    left = _count_unmapped(census, rows, shape, unmapped)
-    held = _carried(rows, carried) if carried is not None else _bits(rows)
-    for (name, totals), carriers in zip(held, program.carriers, strict=True):
-        for (day, event_map), total, over in zip(rows.groups, totals, left.get(name, rows.nothing), strict=True):
+    leftover = _count_unmapped(census, rows, shape, unmapped)
+    totals_by_member = _carried(rows, carried) if carried is not None else _bits(rows)
+    for (name, totals), carriers in zip(totals_by_member, program.carriers, strict=True):
+        for (day, event_map), total, over in zip(rows.groups, totals, leftover.get(name, rows.nothing), strict=True):
             # What was left over after all stands in `unmapped` under the member's own name.
             if event_map in carriers and total > over:
                 census.mapped[day, name] += total - over
@@ -107,10 +107,10 @@ class _Rows:
         distinct, codes, sizes = np.unique(days, return_inverse=True, return_counts=True)
         names = [day_name(int(day)) for day in distinct]
         if len(names) > statistics.KEPT_DAYS:
-            kept = sorted(np.argsort(-sizes, kind="stable")[: statistics.KEPT_DAYS - 1].tolist())
-            place = np.full(len(names), len(kept))
-            place[kept] = np.arange(len(kept))
-            return [*(names[number] for number in kept), OTHER], place[codes]
+            largest = sorted(np.argsort(-sizes, kind="stable")[: statistics.KEPT_DAYS - 1].tolist())
+            place = np.full(len(names), len(largest))
+            place[largest] = np.arange(len(largest))
+            return [*(names[number] for number in largest), OTHER], place[codes]
         return names, codes
 
     def _groups(self) -> tuple[list[tuple[str, int]], np.ndarray[Any, Any] | None]:
@@ -156,11 +156,11 @@ def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmappe
         return {}
     coded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
     declared = _declared(shape)
-    codes, told_apart = _bounded(coded, list(declared))
-    names = [*told_apart, OTHER]
+    codes, distinct = _bounded(coded, list(declared))
+    names = [*distinct, OTHER]
     totals = np.bincount(codes, minlength=len(names))
     kinds = _kinds(shape)
-    undeclared = [number for number, name in enumerate(told_apart) if totals[number] and kinds(name) is not None]
+    undeclared = [number for number, name in enumerate(distinct) if totals[number] and kinds(name) is not None]
     if undeclared:
         first = _first(codes, len(names))
         for number in _largest(undeclared, totals):
@@ -171,19 +171,19 @@ def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmappe
     places = codes
     if rows.codes is not None:
         places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
-    left: dict[str, list[int]] = {}
+    counts: dict[str, list[int]] = {}
     for place, times in _tallied(places, len(rows.groups) * len(names)):
         group, number = divmod(place, len(names))
         name = names[number]
         census.unmapped[rows.groups[group][0], shortened(name)] += times
         if name in declared:
-            left.setdefault(name, rows.nothing.copy())[group] = times
+            counts.setdefault(name, rows.nothing.copy())[group] = times
     census.unmapped = bounded(census.unmapped, MOST_NAMES)
-    return left
+    return counts
 
 
 def _bounded(coded: pa.DictionaryArray, always: Sequence[str]) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """The names that are told apart, and the place of each entry's name among them; behind them where it is another.
+    """The names that are counted each, and the place of each entry's name among them; behind them where it is another.
 
     Args:
         coded: The name of each entry.
@@ -211,12 +211,12 @@ def _bounded(coded: pa.DictionaryArray, always: Sequence[str]) -> tuple[np.ndarr
 def _tallied(numbers: np.ndarray[Any, Any], size: int) -> Iterator[tuple[int, int]]:
     """Each of some numbers below `size` once, ascending, and how often it is there."""
     if size > DENSE * len(numbers):
-        found, times = np.unique(numbers, return_counts=True)
+        distinct, times = np.unique(numbers, return_counts=True)
     else:
         counts = np.bincount(numbers, minlength=size)
-        found = np.flatnonzero(counts)
-        times = counts[found]
-    yield from zip(found.tolist(), times.tolist(), strict=True)
+        distinct = np.flatnonzero(counts)
+        times = counts[distinct]
+    yield from zip(distinct.tolist(), times.tolist(), strict=True)
 
 
 def _largest(numbers: Sequence[int], totals: np.ndarray[Any, Any]) -> list[int]:
@@ -229,7 +229,7 @@ def _declared(shape: RecordShape) -> Mapping[str, bool]:
 
 
 def _kinds(shape: RecordShape) -> Any:
-    """A function: name in `unmapped` -> why it is news, None when it is declared."""
+    """A function: name in `unmapped` -> the kind of schema drift, None when it is declared."""
     declared = _declared(shape)
     opened = tuple(f"{name}." for name, is_json in declared.items() if is_json)
 
@@ -246,8 +246,8 @@ def _bits(rows: _Rows) -> Iterator[tuple[str, list[int]]]:
     for start, column in zip(range(0, len(rows.program.members), BITS), rows.program.census, strict=True):
         names = rows.program.members[start : start + BITS]
         packed = np.ascontiguousarray(rows.numbers(column).astype("<i8")).view(np.uint8).reshape(-1, 8)
-        held = np.unpackbits(packed, axis=1, bitorder="little")
-        parts = [held] if rows.codes is None else [held[rows.codes == number] for number in range(len(rows.groups))]
+        flags = np.unpackbits(packed, axis=1, bitorder="little")
+        parts = [flags] if rows.codes is None else [flags[rows.codes == number] for number in range(len(rows.groups))]
         totals = np.stack([part.sum(axis=0, dtype=np.int64) for part in parts])
         for place, name in enumerate(names):
             yield name, totals[:, place].tolist()
@@ -256,25 +256,25 @@ def _bits(rows: _Rows) -> Iterator[tuple[str, list[int]]]:
 def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
     """The same of members as columns."""
     counted: dict[int, np.ndarray[Any, Any]] = {}
-    for name, (column, held) in zip(rows.program.members, carried, strict=True):
-        size = len(held)
+    for name, (column, flags) in zip(rows.program.members, carried, strict=True):
+        size = len(flags)
         if column.codes is None:
-            yield name, rows.per_group() if held[0] else rows.nothing
+            yield name, rows.per_group() if flags[0] else rows.nothing
         elif rows.codes is not None and size * len(rows.groups) > rows.length:
-            yield name, np.bincount(rows.codes[held[column.codes]], minlength=len(rows.groups)).tolist()
+            yield name, np.bincount(rows.codes[flags[column.codes]], minlength=len(rows.groups)).tolist()
         else:
             if (key := id(column.codes)) not in counted:
                 places = column.codes if rows.codes is None else rows.codes * size + column.codes
                 counted[key] = np.bincount(places, minlength=size * len(rows.groups)).reshape(len(rows.groups), size)
-            yield name, (counted[key] @ held.astype(np.int64)).tolist()
+            yield name, (counted[key] @ flags.astype(np.int64)).tolist()
 
 
 def _count_failed(census: Statistics, rows: _Rows) -> None:
     failed = rows.column("_failed")
     if failed.null_count == len(failed):
         return
-    there = np.flatnonzero(failed.is_valid().to_numpy(zero_copy_only=False))
-    for row, names in zip(there, failed.drop_null().to_pylist(), strict=True):
+    failed_rows = np.flatnonzero(failed.is_valid().to_numpy(zero_copy_only=False))
+    for row, names in zip(failed_rows, failed.drop_null().to_pylist(), strict=True):
         for name in names:
             census.failed[rows.day(int(row)), name] += 1
 
@@ -284,25 +284,25 @@ def _count_values(census: Statistics, rows: _Rows) -> None:
         if rows.columns[column].values.null_count < len(rows.columns[column].values):
             _note(census, rows, DriftKind.VALUE, name, rows.column(column))
     for path, caption in rows.program.captions.items():
-        if caption.other is None or not any(caption.telling):
+        if caption.other is None or not any(caption.passes_text):
             continue
         if rows.columns[caption.other].values.null_count == len(rows.columns[caption.other].values):
             continue
         texts = rows.column(caption.other)
-        if texts.null_count < len(texts) and not all(caption.telling):
-            telling = pa.array(np.array(caption.telling, bool)[rows.numbers(EVENT_MAP)])
-            texts = pc.if_else(telling, texts, pa.scalar(None, pa.string()))
+        if texts.null_count < len(texts) and not all(caption.passes_text):
+            passes_text = pa.array(np.array(caption.passes_text, bool)[rows.numbers(EVENT_MAP)])
+            texts = pc.if_else(passes_text, texts, pa.scalar(None, pa.string()))
         _note(census, rows, DriftKind.ENUM_TEXT, path, texts)
 
 
 def _note(census: Statistics, rows: _Rows, kind: DriftKind, name: str, texts: pa.Array) -> None:
     if texts.null_count == len(texts):
         return
-    there = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
+    row_numbers = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
     coded = texts.drop_null().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False)
     totals, first = np.bincount(codes, minlength=len(coded.dictionary)), _first(codes, len(coded.dictionary))
     for number in _largest(np.flatnonzero(totals).tolist(), totals):
         text = shortened(coded.dictionary[number].as_py())
-        row = int(there[first[number]])
+        row = int(row_numbers[first[number]])
         census.news.setdefault(SchemaDrift(kind, name, text), rows.sighting(int(totals[number]), row))

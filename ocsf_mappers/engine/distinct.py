@@ -45,7 +45,7 @@ of its own. A source has up to 60."""
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Cached:
     """Values of a step's only input, and their results."""
 
     values: pa.Array
@@ -54,7 +54,7 @@ class _Known:
     @property
     def size(self) -> int:
         """In bytes."""
-        return int(self.values.nbytes + sum(found.nbytes for found in self.results.values()))
+        return int(self.values.nbytes + sum(array.nbytes for array in self.results.values()))
 
 
 _DAY_MILLIS = 86_400_000
@@ -80,52 +80,52 @@ class Results:
         length: How many records.
         columns: Results by name, as `Program` names them; `_object`, `_record`, `_table`, `_event_map`, and of a text
             log what its undeclared columns hold.
-        more: Columns of lists of entries of `unmapped` beyond `Program.leftovers`.
+        more_unmapped: Columns of lists of entries of `unmapped` beyond `Program.leftovers`.
         carried: For each of `Program.members`, the column and, a boolean a value, where it holds something.
     """
 
     program: Program
     length: int
     columns: Mapping[str, Column]
-    more: Sequence[Column]
+    more_unmapped: Sequence[Column]
     carried: Sequence[tuple[Column, np.ndarray[Any, Any]]]
 
     def take(self, rows: np.ndarray[Any, Any]) -> Results:
         """The results of some of the records. Columns that have the same codes go on having the same."""
-        kept: dict[int, tuple[np.ndarray[Any, Any], Codes | None]] = {}
+        compactions: dict[int, tuple[np.ndarray[Any, Any], Codes | None]] = {}
 
         def places(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | None]:
-            if (key := id(codes)) not in kept:
-                kept[key] = compaction(codes[rows], size)
-            return kept[key]
+            if (key := id(codes)) not in compactions:
+                compactions[key] = compaction(codes[rows], size)
+            return compactions[key]
 
         def of(column: Column) -> Column:
             if column.codes is None:
                 return column
-            some, codes = places(column.codes, len(column.values))
-            return Column(column.values.take(pa.array(some)), codes)
+            used, codes = places(column.codes, len(column.values))
+            return Column(column.values.take(pa.array(used)), codes)
 
-        def flags(column: Column, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            return held if column.codes is None else held[places(column.codes, len(held))[0]]
+        def flags(column: Column, present: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return present if column.codes is None else present[places(column.codes, len(present))[0]]
 
         columns = {name: of(column) for name, column in self.columns.items()}
-        carried = [(of(column), flags(column, held)) for column, held in self.carried]
-        return Results(self.program, len(rows), columns, [of(column) for column in self.more], carried)
+        carried = [(of(column), flags(column, present)) for column, present in self.carried]
+        return Results(self.program, len(rows), columns, [of(column) for column in self.more_unmapped], carried)
 
     def permuted(self, order: np.ndarray[Any, Any]) -> Results:
         """The results in another order. Columns that have the same codes go on having the same."""
-        moved: dict[int, Codes] = {}
+        reordered: dict[int, Codes] = {}
 
         def of(column: Column) -> Column:
             if column.codes is None:
                 return column
-            if (key := id(column.codes)) not in moved:
-                moved[key] = column.codes[order]
-            return Column(column.values, moved[key])
+            if (key := id(column.codes)) not in reordered:
+                reordered[key] = column.codes[order]
+            return Column(column.values, reordered[key])
 
         columns = {name: of(column) for name, column in self.columns.items()}
-        carried = [(of(column), held) for column, held in self.carried]
-        return Results(self.program, self.length, columns, [of(column) for column in self.more], carried)
+        carried = [(of(column), present) for column, present in self.carried]
+        return Results(self.program, self.length, columns, [of(column) for column in self.more_unmapped], carried)
 
 
 def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:
@@ -182,9 +182,9 @@ class Evaluator:
         self._connection = connection()
         self._prepared: dict[str, Statements] = {}
         self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
-        self._known: dict[str, _Known] = {}
-        self._known_bytes = 0
-        self._members = Members([found.name for found in mapper.record])
+        self._cache: dict[str, _Cached] = {}
+        self._cache_bytes = 0
+        self._members = Members([member.name for member in mapper.record])
 
     def results(self, records: pa.Table, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
         """What is computed of some records, and those that have to be mapped row by row.
@@ -206,8 +206,8 @@ class Evaluator:
 
     # -- records as columns -------------------------------------------------------------------------------------------
     def _read(self, records: pa.Table, shape: BatchShape) -> tuple[_Rows, np.ndarray[Any, Any]]:
-        beside = [name for name in records.column_names if name.startswith(("_key_", "_envelope"))]
-        columns = {name: encoded(_text(records[name])) for name in beside}
+        extra = [name for name in records.column_names if name.startswith(("_key_", "_envelope"))]
+        columns = {name: encoded(_text(records[name])) for name in extra}
         columns[_OBJECT], columns[_RECORD] = plain(records[_OBJECT]), plain(records[_RECORD])
         odd = np.zeros(len(records), bool)
         if shape.columns is not None:
@@ -225,24 +225,24 @@ class Evaluator:
     def _chosen(self, rows: _Rows, shape: BatchShape) -> Column:
         """The number of the event map that takes each record."""
         plan = distinct.compile_choice(self.mapper, self.version, shape)
-        found = self._results(plan, _Rows(rows.length, self._leaves(plan, rows, shape)))["chosen"]
-        return narrowed(found)
+        numbers = self._results(plan, _Rows(rows.length, self._leaves(plan, rows, shape)))["chosen"]
+        return narrowed(numbers)
 
     def _leaves(self, plan: Plan, rows: _Rows, shape: BatchShape) -> dict[str, Column]:
         """The leaves that a plan reads, what it reads beside them, and the results that are made with leaves."""
         names = ("_key_", "_envelope", EVENT_MAP)
-        found = {name: column for name, column in rows.columns.items() if name.startswith(names)}
+        columns = {name: column for name, column in rows.columns.items() if name.startswith(names)}
         if shape.columns is not None:
-            return found | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
+            return columns | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
         for root, step in plan.roots.items():
             column = rows.columns[root]
             if self._is_text(plan, step):
-                found[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
+                columns[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
                 continue
             inputs = [column, rows.columns[EVENT_MAP]] if EVENT_MAP in step.inputs else [column]
             codes, values = combined(inputs, rows.length)
-            found |= {name: _leaf(taken, codes) for name, taken in self._run(step, values).items()}
-        return found
+            columns |= {name: _leaf(leaf_values, codes) for name, leaf_values in self._run(step, values).items()}
+        return columns
 
     def _is_text(self, plan: Plan, step: Step) -> bool:
         """Whether a step does nothing but take a text out of its JSON."""
@@ -257,44 +257,44 @@ class Evaluator:
         bare = pc.binary_slice(raw, 1, -1).cast(pa.string())
         if pc.all(easy).as_py():
             return bare
-        rest = pc.invert(easy)
-        others = self._run(step, [values.filter(rest)])[step.outputs[0]]
-        return pc.replace_with_mask(bare, rest, others)
+        escaped = pc.invert(easy)
+        others = self._run(step, [values.filter(escaped)])[step.outputs[0]]
+        return pc.replace_with_mask(bare, escaped, others)
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def _evaluated(self, plan: Plan, rows: _Rows, shape: BatchShape) -> tuple[Results, np.ndarray[Any, Any]]:
         """The results, and a boolean a record where they are not to be used."""
         leaves = self._leaves(plan, rows, shape)
-        found = self._results(plan, _Rows(rows.length, leaves))
+        columns = self._results(plan, _Rows(rows.length, leaves))
         struck = np.zeros(rows.length, bool)
-        for name in [name for name in found if name.startswith("struck")]:
-            column = found.pop(name)
+        for name in [name for name in columns if name.startswith("struck")]:
+            column = columns.pop(name)
             flags = _flags(column.values)
             if column.some(flags):
                 struck |= column.rows_where(flags, rows.length)
-        more = [entries for name in plan.pairs if (entries := self._entries(found.pop(name))) is not None]
+        more_unmapped = [entries for name in plan.pairs if (entries := self._entries(columns.pop(name))) is not None]
         carried = []
         for name in plan.carried:
             leaf = leaves[name.replace("held", "leaf")]
-            there = leaf.valid()
+            present = leaf.valid()
             if name.startswith("held"):
-                there = there & _flags(pc.invert(pc.is_in(leaf.values, _EMPTY)))
-            carried.append((leaf, there))
-        beside = {
+                present = present & _flags(pc.invert(pc.is_in(leaf.values, _EMPTY)))
+            carried.append((leaf, present))
+        row_columns = {
             name: rows.columns[name] for name in (_OBJECT, _RECORD, UNDECLARED, EVENT_MAP) if name in rows.columns
         }
-        return Results(plan.facts, rows.length, found | beside, more, carried), struck
+        return Results(plan.program, rows.length, columns | row_columns, more_unmapped, carried), struck
 
     def _results(self, plan: Plan, rows: _Rows) -> dict[str, Column]:
         """Every result of a plan."""
-        found = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
-        found |= {name: column for name, column in rows.columns.items() if not name.startswith(_OF_ROWS)}
+        columns = {name: rows.columns[leaf] for name, leaf in plan.aliases.items()}
+        columns |= {name: column for name, column in rows.columns.items() if not name.startswith(_OF_ROWS)}
         for step in plan.steps:
-            inputs = [_input(name, rows, found, plan.facts, many=len(step.inputs) > 1) for name in step.inputs]
+            inputs = [_input(name, rows, columns, plan.program, many=len(step.inputs) > 1) for name in step.inputs]
             codes, values = combined(inputs, rows.length)
             results = self._run(step, values)
-            found |= {name: Column(result, codes) for name, result in results.items()}
-        return found
+            columns |= {name: Column(result, codes) for name, result in results.items()}
+        return columns
 
     def _run(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """A step's results for some combinations of its inputs."""
@@ -310,10 +310,10 @@ class Evaluator:
             if len(self._prepared) >= KEPT_STATEMENTS:
                 del self._prepared[next(iter(self._prepared))]
             self._prepared[step.sql] = Statements(table.schema, another(self._connection))
-        found = self._prepared[step.sql].run(step.sql, table)
-        if len(found) != len(table):
-            raise ValueError(f"{len(found)} results of a step for {len(table)} combinations")
-        return {name: _whole(found[name]) for name in step.outputs}
+        result = self._prepared[step.sql].run(step.sql, table)
+        if len(result) != len(table):
+            raise ValueError(f"{len(result)} results of a step for {len(table)} combinations")
+        return {name: _whole(result[name]) for name in step.outputs}
 
     def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """The same for inputs that are the same in every row, most of them because nothing is there."""
@@ -321,45 +321,45 @@ class Evaluator:
         key = (step.sql, inputs)
         if key in self._constants:
             return self._constants[key]
-        found = self._computed(step, values)
+        results = self._computed(step, values)
         if sum(len(text) for text in inputs if isinstance(text, str)) < KEPT_CHARACTERS:
             if len(self._constants) >= KEPT_CONSTANTS:
                 self._constants.clear()
-            self._constants[key] = found
-        return found
+            self._constants[key] = results
+        return results
 
     def _remembered(self, step: Step, values: pa.Array) -> dict[str, pa.Array]:
         """The same for one text: those of the records before come again."""
-        known = self._known.get(step.sql)
-        if known is None:
-            found = self._computed(step, [values])
-            self._remember(step, values, found)
-            return found
-        places = pc.index_in(values, known.values)
+        cached = self._cache.get(step.sql)
+        if cached is None:
+            computed = self._computed(step, [values])
+            self._remember(step, values, computed)
+            return computed
+        places = pc.index_in(values, cached.values)
         if not places.null_count:
-            return {name: results.take(places) for name, results in known.results.items()}
+            return {name: results.take(places) for name, results in cached.results.items()}
         new = places.is_null()
         others = values.filter(new)
-        found = self._computed(step, [others])
-        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + len(known.values)
+        computed = self._computed(step, [others])
+        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + len(cached.values)
         places = pc.if_else(new, pa.array(fresh, pa.int32()), places)
-        every = {name: pa.concat_arrays([known.results[name], found[name]]) for name in step.outputs}
-        self._remember(step, pa.concat_arrays([known.values, others]), every)
+        every = {name: pa.concat_arrays([cached.results[name], computed[name]]) for name in step.outputs}
+        self._remember(step, pa.concat_arrays([cached.values, others]), every)
         return {name: results.take(places) for name, results in every.items()}
 
     def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
         self._forget(step.sql)
-        known = _Known(values, results)
-        if len(values) > KEPT_VALUES or known.size > KEPT_BYTES:
+        cached = _Cached(values, results)
+        if len(values) > KEPT_VALUES or cached.size > KEPT_BYTES:
             return  # there are always others
-        while self._known and self._known_bytes + known.size > KEPT_IN_ALL:
-            self._forget(next(iter(self._known)))
-        self._known[step.sql] = known
-        self._known_bytes += known.size
+        while self._cache and self._cache_bytes + cached.size > KEPT_IN_ALL:
+            self._forget(next(iter(self._cache)))
+        self._cache[step.sql] = cached
+        self._cache_bytes += cached.size
 
     def _forget(self, sql: str) -> None:
-        if (known := self._known.pop(sql, None)) is not None:
-            self._known_bytes -= known.size
+        if (cached := self._cache.pop(sql, None)) is not None:
+            self._cache_bytes -= cached.size
 
     def _entries(self, pairs: Column) -> Column | None:
         """The entries of `unmapped` that JSON values come to; None where no record has any."""
@@ -369,18 +369,18 @@ class Evaluator:
         return Column(self._computed(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
 
 
-def _input(name: str, rows: _Rows, found: Mapping[str, Column], facts: Program, *, many: bool) -> Column:
+def _input(name: str, rows: _Rows, results: Mapping[str, Column], program: Program, *, many: bool) -> Column:
     """A column that a step reads: a leaf, whether one is null, an attribute, or whether that is null or a default."""
     if name.startswith("null"):
         return _boolean(rows.columns[f"leaf{name[4:]}"], lambda values: values.is_null())
     if name.startswith("vnull"):
-        return _boolean(found[f"v{name[5:]}"], lambda values: values.is_null())
+        return _boolean(results[f"v{name[5:]}"], lambda values: values.is_null())
     if name.startswith("vdefault"):
         column = f"v{name.removeprefix('vdefault')}"
-        default = facts.default_of[column]
-        return _boolean(found[column], lambda values: pc.fill_null(pc.equal(values, default), True))
-    if name in found:
-        return found[name]
+        default = program.default_of[column]
+        return _boolean(results[column], lambda values: pc.fill_null(pc.equal(values, default), True))
+    if name in results:
+        return results[name]
     if name not in rows.columns:
         return _NOTHING  # nothing of an object's own name is known
     return rows.narrowed(name) if many else rows.columns[name]
@@ -395,8 +395,8 @@ def _boolean(column: Column, test: Callable[[pa.Array], pa.Array]) -> Column:
 
 def _flags(values: pa.Array) -> np.ndarray[Any, Any]:
     """Booleans, null as false."""
-    found: np.ndarray[Any, Any] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
-    return found
+    flags: np.ndarray[Any, Any] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return flags
 
 
 def _leaf(values: pa.Array, codes: Codes | None) -> Column:
@@ -404,8 +404,8 @@ def _leaf(values: pa.Array, codes: Codes | None) -> Column:
 
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:
-    found = chunked.combine_chunks()
-    return found.storage if isinstance(found, pa.ExtensionArray) else found
+    array = chunked.combine_chunks()
+    return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

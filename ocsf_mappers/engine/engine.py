@@ -110,9 +110,9 @@ class Engine:
             if len(chunk.records):
                 records = self._arranged(chunk, column_sets)
                 groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
-        batches = [Batch(found, self.envelopes) for found in groups.values()]
+        batches = [Batch(group, self.envelopes) for group in groups.values()]
         unread = Mapped(self._no_events(), pa.Table.from_pylist(bad, REJECTS), dropped)
-        return joined([unread, *(found for batch in batches for found in self._mapped(batch, ordered=ordered))])
+        return joined([unread, *(mapped for batch in batches for mapped in self._mapped(batch, ordered=ordered))])
 
     def _arranged(self, chunk: Chunk, column_sets: set[tuple[str, ...]]) -> pa.Table:
         """A chunk's records as queries take them, so that one query serves as many as may be.
@@ -137,8 +137,8 @@ class Engine:
         if not len(chunk.records):
             return []
         batch = Batch([(RawObject(""), self._arranged(chunk, set()), chunk)], self.envelopes)
-        found: list[str] = batch.texts().to_pylist()
-        return found
+        texts: list[str] = batch.texts().to_pylist()
+        return texts
 
     def _no_events(self) -> pa.Table:
         return self.table.arrow.append(pa.field("_table", pa.string())).empty_table()
@@ -159,7 +159,7 @@ class Engine:
         """Events of some records: what can be is computed once for equal values, the rest row by row."""
         if len(batch) >= FEW_ROWS:
             try:
-                found = self._over_values(batch, ordered=ordered)
+                result = self._over_values(batch, ordered=ordered)
             except duckdb.InterruptException:
                 raise
             except Exception as error:
@@ -169,7 +169,7 @@ class Engine:
                 reason = MemoryError.__name__ if str(error) == TOO_MUCH else type(error).__name__
                 yield replace(self._nothing(), fallbacks=Counter({reason: len(batch)}))
             else:
-                mapped, slow = found
+                mapped, slow = result
                 yield mapped
                 if not slow.any():
                     return
@@ -191,39 +191,39 @@ class Engine:
 
     def _of_results(self, results: Results, batch: Batch) -> Mapped:
         """The events of results."""
-        columns, more = results.columns, list(results.more)
+        columns, more_unmapped = results.columns, list(results.more_unmapped)
         if UNDECLARED in columns:
-            more.append(columns[UNDECLARED])
-        own = [field for field in self.table.arrow if field.name not in PROVENANCE]
-        arrays = Assembler(results.program, columns, results.length, more).columns(own)
+            more_unmapped.append(columns[UNDECLARED])
+        fields = [field for field in self.table.arrow if field.name not in PROVENANCE]
+        arrays = Assembler(results.program, columns, results.length, more_unmapped).columns(fields)
         numbers = pa.array(columns["_object"].array(results.length))
         uris = [raw_object.uri for raw_object in batch.objects]
-        made = {
-            **dict(zip([field.name for field in own], arrays, strict=True)),
+        values = {
+            **dict(zip([field.name for field in fields], arrays, strict=True)),
             "source_object": pa.DictionaryArray.from_arrays(numbers, pa.array(uris)),
             "source_etag": pa.DictionaryArray.from_arrays(numbers, pa.array([item.etag for item in batch.objects])),
             "source_record": columns["_record"].array(results.length),
             "mapper_version": _repeated(self.fingerprint, results.length),
             "_table": columns["_table"].array(results.length),
         }
-        events = pa.table({name: made[name] for name in [*self.table.arrow.names, "_table"]})
-        unmapped, carried = made["unmapped"], results.carried
+        events = pa.table({name: values[name] for name in [*self.table.arrow.names, "_table"]})
+        unmapped, carried = values["unmapped"], results.carried
         counted = count(results.program, self.mapper.shape, columns, results.length, unmapped, uris, carried)
         return Mapped(events, REJECTS.empty_table(), census=counted)
 
     def _map(self, batch: Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
             return self._nothing()
-        found = self._attempt(batch)
-        if isinstance(found, Mapped):
+        outcome = self._attempt(batch)
+        if isinstance(outcome, Mapped):
             attempts.worked = True
-            return found
+            return outcome
         if batch.is_json and (split := self._malformed(batch)) is not None:
             good, rejects = split
             return joined([self._map(good, attempts), Mapped(self._no_events(), rejects)])
-        if len(batch) == 1 or self._all_fail(batch, found, attempts):
-            attempts.alone[found] += len(batch) == 1
-            return Mapped(self._no_events(), batch.rejects([found] * len(batch)))
+        if len(batch) == 1 or self._all_fail(batch, outcome, attempts):
+            attempts.alone[outcome] += len(batch) == 1
+            return Mapped(self._no_events(), batch.rejects([outcome] * len(batch)))
         # Some record cannot be computed: halve until it stands alone.
         middle = len(batch) // 2
         return joined([self._map(batch.slice(0, middle), attempts), self._map(batch.slice(middle), attempts)])
@@ -252,7 +252,7 @@ class Engine:
             return False
         step = len(batch) // SAME_FAILURES
         tried = (self._attempt(batch.slice(row, 1)) for row in range(0, len(batch), step))
-        attempts.worked = not all(found == reason for found in tried)
+        attempts.worked = not all(outcome == reason for outcome in tried)
         return not attempts.worked
 
     def _malformed(self, batch: Batch) -> tuple[Batch, pa.Table] | None:
@@ -270,20 +270,20 @@ class Engine:
     def _run(self, batch: Batch) -> Mapped:
         shape = batch.shape(self.mapper, check_keys=batch.is_json and self._needs_care(batch))
         program = self._program(shape)
-        found = self._query(program.sql, batch)
-        failed = Counter(name for names in found["_failed"].drop_null().to_pylist() for name in names)
-        problems = found["_problems"]
+        result = self._query(program.sql, batch)
+        failed = Counter(name for names in result["_failed"].drop_null().to_pylist() for name in names)
+        problems = result["_problems"]
         rejects = REJECTS.empty_table()
         if problems.null_count < len(problems):
             invalid = pc.is_valid(problems)
             broken = batch.filter(invalid)
-            rejects = broken.rejects(_reasons(problems.filter(invalid), found["_failed"].filter(invalid)))
-            found, batch = found.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
-        events = self._events(program, found, batch)
+            rejects = broken.rejects(_reasons(problems.filter(invalid), result["_failed"].filter(invalid)))
+            result, batch = result.filter(pc.invert(invalid)), batch.filter(pc.invert(invalid))
+        events = self._events(program, result, batch)
         unmapped = events["unmapped"].combine_chunks()
-        columns = {name: plain(found[name]) for name in found.column_names}
+        columns = {name: plain(result[name]) for name in result.column_names}
         uris = [item.uri for item in batch.objects]
-        counted = count(program, self.mapper.shape, columns, len(found), unmapped, uris)
+        counted = count(program, self.mapper.shape, columns, len(result), unmapped, uris)
         return Mapped(events, rejects, failed_casts=failed, census=counted)
 
     def _program(self, shape: BatchShape) -> Program:
@@ -309,8 +309,8 @@ class Engine:
         keys_of = self._query(f"SELECT any_value(k) AS k FROM {keyed} GROUP BY hash(k)", batch)["k"].to_pylist()
         declared = [set(names) for names in shape.objects.values()]
         for keys in keys_of:
-            for names, known in zip(keys, declared, strict=True):
-                if names and (len(set(names)) < len(names) or not known.issuperset(names)):
+            for names, expected in zip(keys, declared, strict=True):
+                if names and (len(set(names)) < len(names) or not expected.issuperset(names)):
                     return True
         # No keys: an empty object, null, or another type where an object is declared.
         doubtful = [
@@ -320,33 +320,33 @@ class Engine:
         ]
         return any(self._query(f"SELECT 1 FROM {keyed} WHERE {test} LIMIT 1", batch).num_rows for test in doubtful)
 
-    def _events(self, program: Program, found: pa.Table, batch: Batch) -> pa.Table:
+    def _events(self, program: Program, result: pa.Table, batch: Batch) -> pa.Table:
         provenance = {
             "source_object": batch.per_object([raw_object.uri for raw_object in batch.objects]),
             "source_etag": batch.per_object([raw_object.etag for raw_object in batch.objects]),
-            "source_record": found["_record"],
-            "mapper_version": _repeated(self.fingerprint, len(found)),
+            "source_record": result["_record"],
+            "mapper_version": _repeated(self.fingerprint, len(result)),
         }
-        columns = {name: plain(found[name]) for name in found.column_names}
-        more = [columns["_more"], *([] if batch.is_json else [plain(batch.records[UNDECLARED])])]
-        own = [field for field in self.table.arrow if field.name not in provenance]
-        arrays = Assembler(program, columns, len(found), more).columns(own)
-        made = {**dict(zip([field.name for field in own], arrays, strict=True)), **provenance}
-        return pa.table({name: made[name] for name in self.table.arrow.names} | {"_table": found["_table"]})
+        columns = {name: plain(result[name]) for name in result.column_names}
+        more_unmapped = [columns["_more"], *([] if batch.is_json else [plain(batch.records[UNDECLARED])])]
+        fields = [field for field in self.table.arrow if field.name not in provenance]
+        arrays = Assembler(program, columns, len(result), more_unmapped).columns(fields)
+        values = {**dict(zip([field.name for field in fields], arrays, strict=True)), **provenance}
+        return pa.table({name: values[name] for name in self.table.arrow.names} | {"_table": result["_table"]})
 
 
-def _forget_oldest(kept: dict[Any, Any]) -> None:
+def _forget_oldest(cache: dict[Any, Any]) -> None:
     """Makes room for one more: logs can name columns without end, and each set of them has a query of its own."""
-    if len(kept) == KEPT_SHAPES:
-        del kept[next(iter(kept))]
+    if len(cache) == KEPT_SHAPES:
+        del cache[next(iter(cache))]
 
 
 def _reasons(problems: pa.ChunkedArray, failed: pa.ChunkedArray) -> list[str]:
     """Why events are invalid, with the attributes whose text could not be read as their type."""
     reasons = []
-    for said, names in zip(problems.to_pylist(), failed.to_pylist(), strict=True):
+    for messages, names in zip(problems.to_pylist(), failed.to_pylist(), strict=True):
         unreadable = [f"not readable as its type: {', '.join(names)}"] if names else []
-        reasons.append("; ".join([*said, *unreadable]))
+        reasons.append("; ".join([*messages, *unreadable]))
     return reasons
 
 

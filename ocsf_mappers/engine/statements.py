@@ -23,18 +23,18 @@ class BadDataError(Exception):
 
 def connection() -> duckdb.DuckDBPyConnection:
     """An empty database in memory that works in the calling thread and loads nothing from outside."""
-    made = duck.connect(threads=1, preserve_insertion_order=True, memory_limit=MEMORY, temp_directory="")
-    made.execute("SET TimeZone = 'UTC'")
+    database = duck.connect(threads=1, preserve_insertion_order=True, memory_limit=MEMORY, temp_directory="")
+    database.execute("SET TimeZone = 'UTC'")
     # It turns a list of texts after IN into a hash join of whole records, which costs more than the comparison.
-    made.execute("SET disabled_optimizers = 'in_clause'")
-    return made
+    database.execute("SET disabled_optimizers = 'in_clause'")
+    return database
 
 
 def another(of: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """A connection to the same database, with names of its own."""
-    made = of.cursor()
-    made.execute("SET TimeZone = 'UTC'")
-    return made
+    cursor = of.cursor()
+    cursor.execute("SET TimeZone = 'UTC'")
+    return cursor
 
 
 class _Current:
@@ -55,13 +55,13 @@ class Statements:
 
     Args:
         columns: Names and types of the columns of every batch, in their order.
-        made: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
+        database: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
     """
 
-    def __init__(self, columns: pa.Schema, made: duckdb.DuckDBPyConnection | None = None) -> None:
+    def __init__(self, columns: pa.Schema, database: duckdb.DuckDBPyConnection | None = None) -> None:
         self._columns = columns
         self._current = _Current(columns.empty_table())
-        self._connection = made or connection()
+        self._connection = database or connection()
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 

@@ -162,12 +162,12 @@ def look(data: bytes) -> Look:
 
 
 def _text(data: bytes) -> bytes:
-    held = bytearray()
+    buffer = bytearray()
     for block in Blocks(BytesIO(data)):
-        held += block
-        if len(held) >= BYTES:
+        buffer += block
+        if len(buffer) >= BYTES:
             break
-    return bytes(held)
+    return bytes(buffer)
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------
@@ -179,17 +179,17 @@ def _json(text: bytes) -> Look:
         raws += chunk.records["_raw"].to_pylist() if "_raw" in chunk.records.column_names else []
         if len(raws) >= RECORDS:
             break
-    told = {raw: found for raw in raws[:RECORDS] if isinstance(found := _loads(raw), dict) and found}
-    records = list(told.values())
+    record_by_text = {raw: record for raw in raws[:RECORDS] if isinstance(record := _loads(raw), dict) and record}
+    records = list(record_by_text.values())
     if not records:
         raise ConfigError("no record of the sample is a JSON object with members")
-    kept = _telling(told)
-    joined = ",\n".join(kept)
-    sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, kept)) + "\n"
+    texts = _telling(record_by_text)
+    joined = ",\n".join(texts)
+    sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, texts)) + "\n"
     suffix = ".json" if lists else ".jsonl"
     members, more = _members(records)
-    named = f"({quoted(lists[0])},)" if lists else "()"
-    return Look(reader, f"JsonRecords(lists={named})", len(records), members, sample.encode(), suffix, more)
+    lists_code = f"({quoted(lists[0])},)" if lists else "()"
+    return Look(reader, f"JsonRecords(lists={lists_code})", len(records), members, sample.encode(), suffix, more)
 
 
 def _lists(text: bytes) -> tuple[str, ...]:
@@ -239,11 +239,11 @@ def _lines(text: bytes) -> Look:
     Lines that have nothing of that in common are one column, for a regular expression to cut.
     """
     lines = [line for line in text.decode("utf-8", errors="replace").splitlines() if line.strip()][: RECORDS + 1]
-    if named := next((line for line in lines[:10] if line.startswith("#Fields:")), None):
+    if directive := next((line for line in lines[:10] if line.startswith("#Fields:")), None):
         separator = "\t" if any("\t" in line for line in lines if not line.startswith("#")) else " "
         reader = Lines(fields=FieldNames(sep=separator), comment="#", label="W3C text")
         code = f'Lines(fields=FieldNames(sep={quoted(separator)}), comment="#", label="W3C text")'
-        return _read(reader, code, lines, [_column(name) for name in named.removeprefix("#Fields:").split()])
+        return _read(reader, code, lines, [_column(name) for name in directive.removeprefix("#Fields:").split()])
     for separator in SEPARATORS:
         if lines and _fits(Pairs(separator), lines) > USUALLY * len(lines):
             code = f'Lines((Pairs({quoted(separator)}),), label="pairs of name and value")'
@@ -263,11 +263,11 @@ def _lines(text: bytes) -> Look:
             if counts[0] == len(set(map(_column, titles))) == usual and all(map(_NAME.fullmatch, titles)):
                 names, naming = " ".join(map(_column, titles)), lines[0]
             values = Values(names, separator, quotes)
-            given = f", quotes={quotes!r}" if quotes else ""
+            quotes_code = f", quotes={quotes!r}" if quotes else ""
             skipped = f", comment={quoted(naming)}" if naming is not None else ""
-            code = f"Lines((Values(COLUMNS, {quoted(separator)}{given}),){skipped})"
-            found = _read(Lines((values,), comment=naming), code, lines, names.split())
-            return replace(found, header=naming)
+            code = f"Lines((Values(COLUMNS, {quoted(separator)}{quotes_code}),){skipped})"
+            result = _read(Lines((values,), comment=naming), code, lines, names.split())
+            return replace(result, header=naming)
     if not lines or any("\0" in line for line in lines):
         raise ConfigError("the sample is neither JSON nor Parquet nor text")
     # Whatever its lines are, a regular expression reads them; its author names the groups.
@@ -288,18 +288,18 @@ def _read(reader: Lines, code: str, lines: Sequence[str], names: Sequence[str]) 
     """What a reader makes of the lines."""
     text = "\n".join(lines).encode()
     records: list[dict[str, Any]] = []
-    known: dict[str, None] = dict.fromkeys(names)
+    column_names: dict[str, None] = dict.fromkeys(names)
     for chunk in reader.read(Blocks(BytesIO(text))):
-        own = [_column(name) for name in chunk.names]
-        known.update(dict.fromkeys(own))
-        for row in chunk.records.select([f"c{number}" for number in range(len(own))]).to_pylist():
-            values = zip(own, row.values(), strict=True)
+        columns = [_column(name) for name in chunk.names]
+        column_names.update(dict.fromkeys(columns))
+        for row in chunk.records.select([f"c{number}" for number in range(len(columns))]).to_pylist():
+            values = zip(columns, row.values(), strict=True)
             records.append({name: value for name, value in values if value is not None and value != ""})
     if not records:
         raise ConfigError("no line of the sample is a record")
-    kept = "\n".join(lines[: KEPT_RECORDS + sum(line.startswith("#") for line in lines[:10])])
-    members, more = _members(records, list(known))
-    return Look(reader, code, len(records), members, f"{kept}\n".encode(), ".log", more)
+    sample = "\n".join(lines[: KEPT_RECORDS + sum(line.startswith("#") for line in lines[:10])])
+    members, more = _members(records, list(column_names))
+    return Look(reader, code, len(records), members, f"{sample}\n".encode(), ".log", more)
 
 
 def _headed(lines: Sequence[str], names: Sequence[str], separator: str) -> Look:
@@ -346,16 +346,16 @@ def _plain_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 # -- members ----------------------------------------------------------------------------------------------------------
 def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[list[Member], int]:
     """The members, and how many there are besides."""
-    found: dict[Path, Member] = {(name,): Member((name,)) for name in names[:MEMBERS]}
-    more: set[Path] = set()
+    members: dict[Path, Member] = {(name,): Member((name,)) for name in names[:MEMBERS]}
+    omitted: set[Path] = set()
     objects: Counter[Path] = Counter()
     keys: dict[Path, set[str]] = {}
 
     def is_map(value: Mapping[str, Any], path: Path) -> bool:
-        known = keys.setdefault(path, set())
-        if len(known) <= KEYS:
-            known.update(value)
-        return len(known) > KEYS or not any(map(_is_plain, value))
+        seen = keys.setdefault(path, set())
+        if len(seen) <= KEYS:
+            seen.update(value)
+        return len(seen) > KEYS or not any(map(_is_plain, value))
 
     def enter(value: Any, path: Path) -> None:
         if value is None:
@@ -366,34 +366,35 @@ def _members(records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) ->
             for name, item in value.items():
                 enter(item, (*path, str(name)))
             return
-        if path in found or len(found) < MEMBERS:
-            found.setdefault(path, Member(path)).add(value)
+        if path in members or len(members) < MEMBERS:
+            members.setdefault(path, Member(path)).add(value)
         else:
-            more.add(path)
+            omitted.add(path)
 
     for record in records:
         enter(record, ())
-    found, objects = _declarable(found), Counter({path: n for path, n in objects.items() if all(map(_is_plain, path))})
+    members = _declarable(members)
+    objects = Counter({path: n for path, n in objects.items() if all(map(_is_plain, path))})
     # What is an object in one record and something else in another stays whole.
-    mixed = [path for path in objects if path in found]
+    mixed = [path for path in objects if path in members]
     for path in sorted(mixed, key=len):
-        if path not in found:
+        if path not in members:
             continue  # inside one that stays whole
-        found[path].kinds["object"] += objects[path]
-        for below in [other for other in found if len(other) > len(path) and other[: len(path)] == path]:
-            del found[below]
-    return list(found.values()), len(more)
+        members[path].kinds["object"] += objects[path]
+        for below in [other for other in members if len(other) > len(path) and other[: len(path)] == path]:
+            del members[below]
+    return list(members.values()), len(omitted)
 
 
-def _declarable(found: Mapping[Path, Member]) -> dict[Path, Member]:
+def _declarable(members: Mapping[Path, Member]) -> dict[Path, Member]:
     """Members that a record type can declare; others, and the second of two that differ by capitals, stay unmapped."""
-    kept: dict[Path, Member] = {}
-    spelled: dict[Path, Path] = {}
-    for path, member in found.items():
+    declarable: dict[Path, Member] = {}
+    spellings: dict[Path, Path] = {}
+    for path, member in members.items():
         heads = [path[: number + 1] for number in range(len(path))]
-        if all(map(_is_plain, path)) and all(spelled.setdefault(_lower(head), head) == head for head in heads):
-            kept[path] = member
-    return kept
+        if all(map(_is_plain, path)) and all(spellings.setdefault(_lower(head), head) == head for head in heads):
+            declarable[path] = member
+    return declarable
 
 
 def _lower(path: Path) -> Path:
@@ -422,14 +423,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _telling(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _telling(record_by_text: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The texts of the records that show most: each has a member that none before it had, then the first others."""
-    seen: set[str] = set()
+    names: set[str] = set()
     telling: list[str] = []
     others: list[str] = []
-    for raw, record in told.items():
-        new = set(_names(record)) - seen
-        seen |= new
+    for raw, record in record_by_text.items():
+        new = set(_names(record)) - names
+        names |= new
         (telling if new else others).append(raw)
     return [*telling, *others][:KEPT_RECORDS]
 

@@ -155,78 +155,78 @@ def propose(name: str, members: Sequence[Member], event_class: str | None = None
     """
     cloud = name.startswith("aws_")
     if event_class is not None:
-        return _proposal(_wanted(event_class), "it was asked for", members, cloud)
+        return _proposal(_class_name(event_class), "it was asked for", members, cloud)
     words = {word for member in members for word in _words(member.name)}
-    speaking = {candidate: sorted(words & set(spoken.split())) for candidate, spoken in CLASSES.items()}
+    shared_words = {candidate: sorted(words & set(typical.split())) for candidate, typical in CLASSES.items()}
     best = None
-    for candidate in sorted(speaking, key=lambda candidate: -len(speaking[candidate])):
-        score = len(speaking[candidate])
-        if score < 2 or (best is not None and score < NEARLY * len(speaking[best.event_class])):
+    for candidate in sorted(shared_words, key=lambda candidate: -len(shared_words[candidate])):
+        score = len(shared_words[candidate])
+        if score < 2 or (best is not None and score < NEARLY * len(shared_words[best.event_class])):
             break
-        found = _proposal(candidate, f"the members speak of {', '.join(speaking[candidate])}", members, cloud)
-        best = best or found
-        if not found.missing:
-            return found
+        proposal = _proposal(candidate, f"the members speak of {', '.join(shared_words[candidate])}", members, cloud)
+        best = best or proposal
+        if not proposal.missing:
+            return proposal
     if best is not None:
         return best
     return _proposal(FALLBACK, "no class can be told from the members; name one with --class", members, cloud)
 
 
-def _wanted(event_class: str) -> str:
-    known: dict[str, str] = {}
+def _class_name(event_class: str) -> str:
+    names: dict[str, str] = {}
     for version in shipped.versions():
-        for name, found in schema.load(version).classes.items():
-            known |= {name: name, str(found.uid): name}
-    if event_class not in known:
-        raise ConfigError(f"OCSF has no class {event_class!r}{nearest(event_class, known)}")
-    return known[event_class]
+        for name, item in schema.load(version).classes.items():
+            names |= {name: name, str(item.uid): name}
+    if event_class not in names:
+        raise ConfigError(f"OCSF has no class {event_class!r}{nearest(event_class, names)}")
+    return names[event_class]
 
 
 def _proposal(name: str, reason: str, members: Sequence[Member], cloud: bool) -> Proposal:
     """The rows under the profile `cloud` where the source, or a member of it, is a cloud's; without it otherwise."""
-    found = _rows(name, reason, members, frozenset({"datetime", "cloud"}))
-    found.cloud = cloud or any(found.row_of(path) for path in ("cloud.account.uid", "cloud.region"))
-    return found if found.cloud else _rows(name, reason, members, frozenset({"datetime"}))
+    proposal = _rows(name, reason, members, frozenset({"datetime", "cloud"}))
+    proposal.cloud = cloud or any(proposal.row_of(path) for path in ("cloud.account.uid", "cloud.region"))
+    return proposal if proposal.cloud else _rows(name, reason, members, frozenset({"datetime"}))
 
 
 def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset[str]) -> Proposal:
-    facts = next(facts for facts in map(schema.load, shipped.versions()) if name in facts.classes)
-    attributes = _attributes(name, facts.version, profiles)
-    found = Proposal(name, reason, version=facts.version)
-    activity = facts.classes[name].attributes["activity_id"].enum or {}
-    found.activities = [caption for number, caption in activity.items() if number not in ("0", "99")]
-    taken: set[str] = set()
+    ocsf = next(ocsf for ocsf in map(schema.load, shipped.versions()) if name in ocsf.classes)
+    attributes = _attributes(name, ocsf.version, profiles)
+    proposal = Proposal(name, reason, version=ocsf.version)
+    activity = ocsf.classes[name].attributes["activity_id"].enum or {}
+    proposal.activities = [caption for number, caption in activity.items() if number not in ("0", "99")]
+    used: set[str] = set()
     times = sorted((member for member in members if time_word(member)), key=_how_much_a_time, reverse=True)
     for member in members:
         row = Row(member)
         if times and member is times[0]:
             row.path, row.expression = "time", f"{{0}}.{time_word(member)}()"
         elif not member.is_json:
-            row.path = _given_away(member, attributes, taken)
+            row.path = _path_for(member, attributes, used)
             if row.path is not None and (word := time_word(member)) and attributes[row.path] == "timestamp_t":
                 row.expression = f"{{0}}.{word}()"
         if row.path is None:
             row.near = _near(member, attributes)
         else:
-            taken.add(row.path)
-        found.rows.append(row)
+            used.add(row.path)
+        proposal.rows.append(row)
     # a URL that was asked for says where
-    url = found.row_of("http_request.url.url_string")
-    if url is not None and url.expression == "{0}" and not _filled("dst_endpoint", taken):
-        found.rows.append(Row(url.member, "dst_endpoint.hostname", "{0}.extract(r\"^[a-z]+://([^/:?#]+)\")"))
-        taken.add("dst_endpoint.hostname")
-    for path, attribute in _required(facts, facts.classes[name], taken):
-        (found.unknown if "0" in (attribute.enum or {}) else found.missing).append(path)
+    url = proposal.row_of("http_request.url.url_string")
+    if url is not None and url.expression == "{0}" and not _filled("dst_endpoint", used):
+        proposal.rows.append(Row(url.member, "dst_endpoint.hostname", "{0}.extract(r\"^[a-z]+://([^/:?#]+)\")"))
+        used.add("dst_endpoint.hostname")
+    for path, attribute in _required(ocsf, ocsf.classes[name], used):
+        (proposal.unknown if "0" in (attribute.enum or {}) else proposal.missing).append(path)
     if not times:
-        found.missing.append("time")
-    return found
+        proposal.missing.append("time")
+    return proposal
 
 
 @cache
 def _attributes(event_class: str, version: str, profiles: frozenset[str]) -> Mapping[str, str]:
     """Path -> type of the single values of a class, those in lists left out."""
-    facts = schema.load(version)
-    found: dict[str, str] = {}
+    ocsf = schema.load(version)
+    types: dict[str, str] = {}
 
     def enter(holder: schema.ObjectType, before: str, depth: int) -> None:
         for name, attribute in holder.attributes.items():
@@ -235,34 +235,34 @@ def _attributes(event_class: str, version: str, profiles: frozenset[str]) -> Map
                 continue
             if attribute.object is None:
                 if not attribute.is_array:
-                    found[path] = attribute.type
-            elif not attribute.is_array and depth < DEPTH and (inner := facts.members(attribute)) is not None:
+                    types[path] = attribute.type
+            elif not attribute.is_array and depth < DEPTH and (inner := ocsf.members(attribute)) is not None:
                 enter(inner, f"{path}.", depth + 1)
 
-    enter(facts.classes[event_class], "", 1)
-    return found
+    enter(ocsf.classes[event_class], "", 1)
+    return types
 
 
 _MADE = frozenset(["category_uid", "class_uid", "type_uid", "metadata", "activity_id", "severity_id", "time", "osint"])
 
 
 def _required(
-    facts: schema.Schema, holder: schema.ObjectType, taken: set[str], before: str = ""
+    ocsf: schema.Schema, holder: schema.ObjectType, used: set[str], before: str = ""
 ) -> Iterator[tuple[str, schema.Attribute]]:
     """What OCSF requires of the class, and of its objects that are there, and nothing fills."""
     for name, attribute in holder.attributes.items():
         path = f"{before}{name}"
         if path in _MADE or attribute.profiles:
             continue
-        if not _filled(path, taken):
+        if not _filled(path, used):
             if attribute.required:
                 yield path, attribute
-        elif (inner := facts.members(attribute)) is not None:
-            yield from _required(facts, inner, taken, f"{path}.")
+        elif (inner := ocsf.members(attribute)) is not None:
+            yield from _required(ocsf, inner, used, f"{path}.")
 
 
-def _filled(name: str, taken: set[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for path in taken)
+def _filled(name: str, used: set[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for path in used)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def _how_much_a_time(member: Member) -> tuple[int, bool, int]:
     return member.count, called, -len(member.path)
 
 
-def _given_away(member: Member, attributes: Mapping[str, str], taken: set[str]) -> str | None:
+def _path_for(member: Member, attributes: Mapping[str, str], used: set[str]) -> str | None:
     looks = member.looks or set()
     names = {_snake(member.path[-1]), _snake(member.name)}
     for pattern, look, paths in _HINTS:
@@ -304,7 +304,7 @@ def _given_away(member: Member, attributes: Mapping[str, str], taken: set[str]) 
         if not any(re.fullmatch(pattern, name) for name in names):
             continue
         for path in paths:
-            if path in attributes and path not in taken and _suits(member, attributes[path]):
+            if path in attributes and path not in used and _suits(member, attributes[path]):
                 return path
     return None
 

@@ -23,21 +23,21 @@ HEADER_CHARACTERS = 80
 EXAMPLE_CHARACTERS = 40
 
 
-def module(name: str, found: Look, proposal: Proposal) -> str:
+def module(name: str, look: Look, proposal: Proposal) -> str:
     """The source as a Python module.
 
     Args:
         name: Of the source.
-        found: What its sample shows.
+        look: What its sample shows.
         proposal: Its class and rows.
     """
     cloud = proposal.cloud
-    imports = ["EventMap", "Mapper", "Marks", "Product", "Source", "col", "text_struct", _reader_class(found)]
-    imports += ["Having"] if isinstance(found.reader, JsonRecords) else []
-    imports += ["JSON"] if any(member.is_json for member in found.members) else []
-    imports += [word for word in ("FieldNames", "Pairs", "Pattern", "Values") if word in found.code]
+    imports = ["EventMap", "Mapper", "Marks", "Product", "Source", "col", "text_struct", _reader_class(look)]
+    imports += ["Having"] if isinstance(look.reader, JsonRecords) else []
+    imports += ["JSON"] if any(member.is_json for member in look.members) else []
+    imports += [word for word in ("FieldNames", "Pairs", "Pattern", "Values") if word in look.code]
     imports += ["object_key"] if cloud or proposal.row_of("time") is None else []
-    record = _record(found)
+    record = _record(look)
     arrow = "\nimport pyarrow as pa\n" if "pa." in record else ""
     caption, uid = _class(proposal)
     ordered = sorted(imports, key=lambda word: (not word.isupper(), word.islower(), word))
@@ -45,7 +45,7 @@ def module(name: str, found: Look, proposal: Proposal) -> str:
 
 Format: say where the log's owner describes it.
 Record: say what one record is, and how its times are to be read.
-Proposed from {found.records} records: {proposal.reason}.
+Proposed from {look.records} records: {proposal.reason}.
 """
 {arrow}
 {_import(ordered)}
@@ -53,23 +53,23 @@ Proposed from {found.records} records: {proposal.reason}.
 MAPPER = Mapper(
     name="{name}",
     product=Product({_product(name)}),
-    readers=[{found.code}],
+    readers=[{look.code}],
     record=RECORD,
     events=[
         EventMap("{proposal.event_class}", profiles={'("cloud",)' if cloud else '()'}, fields={{
-{_rows(found, proposal)}
+{_rows(look, proposal)}
         }}),
     ],
 )  # fmt: skip
 
 SOURCE = Source(
     MAPPER,
-{_marks(found)}
+{_marks(look)}
 )
 '''
 
 
-def page(name: str, found: Look, proposal: Proposal, sample: str) -> str:
+def page(name: str, look: Look, proposal: Proposal, sample: str) -> str:
     """SOURCE.md: what its author has to say of the log."""
     caption, uid = _class(proposal)
     return f"""# {_title(name)}
@@ -84,7 +84,7 @@ What the log is, where its owner describes it, where it is delivered and how lat
 
 | file | what it shows |
 |---|---|
-| `{sample}` | {min(found.records, 20)} records as they came; take out what nobody else may see |
+| `{sample}` | {min(look.records, 20)} records as they came; take out what nobody else may see |
 """
 
 
@@ -116,12 +116,12 @@ def _product(name: str) -> str:
 
 
 def _class(proposal: Proposal) -> tuple[str, int]:
-    found = schema.load(proposal.version).classes[proposal.event_class]
-    return found.caption, found.uid
+    event_class = schema.load(proposal.version).classes[proposal.event_class]
+    return event_class.caption, event_class.uid
 
 
-def _reader_class(found: Look) -> str:
-    return found.code.partition("(")[0]
+def _reader_class(look: Look) -> str:
+    return look.code.partition("(")[0]
 
 
 def _import(names: Sequence[str]) -> str:
@@ -141,13 +141,13 @@ def _folded(text: str, indent: int) -> str:
     return f"\n{' ' * indent}".join([*lines, line])
 
 
-def _record(found: Look) -> str:
-    if isinstance(found.reader, Delimited | Lines | ParquetRows):
-        names = " ".join(member.path[0] for member in found.members)
+def _record(look: Look) -> str:
+    if isinstance(look.reader, Delimited | Lines | ParquetRows):
+        names = " ".join(member.path[0] for member in look.members)
         columns = _folded(names, 12)
-        given = f'"""\n    {columns}\n"""' if "\n" in columns else f'"{columns}"'
-        return f"\nCOLUMNS = {given}\nRECORD = text_struct(COLUMNS)\n"
-    fields = _fields(found.members, (), 1)
+        columns_code = f'"""\n    {columns}\n"""' if "\n" in columns else f'"{columns}"'
+        return f"\nCOLUMNS = {columns_code}\nRECORD = text_struct(COLUMNS)\n"
+    fields = _fields(look.members, (), 1)
     if not fields.strip().startswith("*text_struct") or "\n" in fields.strip():
         return f"\nRECORD = pa.struct([\n{fields}])  # fmt: skip\n"
     return f"\nRECORD = {fields.strip().removeprefix('*').removesuffix(',')}\n"
@@ -156,8 +156,8 @@ def _record(found: Look) -> str:
 def _fields(members: Sequence[Member], above: Path, depth: int) -> str:
     """The fields of one object: texts first, then JSON, then the objects in it."""
     pad = "    " * depth
-    here = [member for member in members if member.path[:-1] == above]
-    texts = [member.path[-1] for member in here if not member.is_json]
+    direct = [member for member in members if member.path[:-1] == above]
+    texts = [member.path[-1] for member in direct if not member.is_json]
     plain = [name for name in texts if re.fullmatch(r"\S+", name)]
     lines = []
     if plain:
@@ -169,7 +169,7 @@ def _fields(members: Sequence[Member], above: Path, depth: int) -> str:
         else:
             lines.append(f"{pad}*text_struct({quoted(joined)}),")
     lines += [f"{pad}pa.field({quoted(name)}, pa.string())," for name in texts if name not in plain]
-    lines += [f"{pad}pa.field({quoted(member.path[-1])}, JSON)," for member in here if member.is_json]
+    lines += [f"{pad}pa.field({quoted(member.path[-1])}, JSON)," for member in direct if member.is_json]
     inner = dict.fromkeys(
         member.path[len(above)]
         for member in members
@@ -182,31 +182,31 @@ def _fields(members: Sequence[Member], above: Path, depth: int) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _rows(found: Look, proposal: Proposal) -> str:
+def _rows(look: Look, proposal: Proposal) -> str:
     mapped = {row.path: row for row in proposal.rows if row.path is not None}
     lines = ["# classification", *_classification(proposal), "# occurrence"]
     if time := mapped.pop("time", None):
-        lines.append(_mapped("time", time, found))
+        lines.append(_mapped("time", time, look))
     else:
         lines.append('"time": object_key.time.iso8601(),  # no member is a time: that of the object\'s name')
-    lines += [_mapped(path, mapped.pop(path), found) for path in ("start_time", "end_time") if path in mapped]
+    lines += [_mapped(path, mapped.pop(path), look) for path in ("start_time", "end_time") if path in mapped]
     if proposal.cloud:
         lines += ["# context", '"cloud.provider": "AWS",']
         for path, key in (("cloud.account.uid", "account"), ("cloud.region", "region")):
             row = mapped.pop(path, None)
-            lines.append(f'"{path}": object_key.{key},' if row is None else _mapped(path, row, found))
+            lines.append(f'"{path}": object_key.{key},' if row is None else _mapped(path, row, look))
     lines.append("# primary")
     # objects in the order in which they first come
     objects = list(dict.fromkeys(path.partition(".")[0] for path in mapped))
     together = sorted(mapped, key=lambda path: objects.index(path.partition(".")[0]))
-    lines += [_mapped(path, mapped[path], found) for path in together]
+    lines += [_mapped(path, mapped[path], look) for path in together]
     if proposal.missing:
         lines.append(f"# required by OCSF, and nothing in the sample gives them away: {', '.join(proposal.missing)}")
-    if left := [row for row in proposal.rows if row.path is None]:
+    if unmapped := [row for row in proposal.rows if row.path is None]:
         lines.append("# left in `unmapped` until somebody says where it goes")
-        lines += [_left(row, found) for row in left]
-    if found.more:
-        lines.append(f"# {found.more:,} more members were not looked at; they are left in `unmapped` too")
+        lines += [_unmapped_row(row, look) for row in unmapped]
+    if look.more:
+        lines.append(f"# {look.more:,} more members were not looked at; they are left in `unmapped` too")
     return "\n".join(f"            {line}" for line in lines)
 
 
@@ -218,20 +218,20 @@ def _classification(proposal: Proposal) -> Iterator[str]:
         pairs = ", ".join(f'{text}="{caption}"' for text, caption in captions if caption in proposal.activities)
         yield f'"activity_id": {column}.replace({pairs}),'
     else:
-        which = f"one of: {', '.join(proposal.activities)}" if proposal.activities else "nothing else is known"
-        yield f'"activity_id": "Unknown",  # {which}'
+        note = f"one of: {', '.join(proposal.activities)}" if proposal.activities else "nothing else is known"
+        yield f'"activity_id": "Unknown",  # {note}'
     yield '"severity_id": "Informational",'
     for name in proposal.unknown:
         yield f'"{name}": "Unknown",  # required'
 
 
-def _mapped(path: str, row: Row, found: Look) -> str:
-    return f'"{path}": {row.expression.format(_column(row.member.path))},{_comment(row.member, found)}'
+def _mapped(path: str, row: Row, look: Look) -> str:
+    return f'"{path}": {row.expression.format(_column(row.member.path))},{_comment(row.member, look)}'
 
 
-def _left(row: Row, found: Look) -> str:
+def _unmapped_row(row: Row, look: Look) -> str:
     near = f"; near: {', '.join(row.near)}" if row.near else ""
-    return f'# "?": {_column(row.member.path)},{_comment(row.member, found)}{near}'
+    return f'# "?": {_column(row.member.path)},{_comment(row.member, look)}{near}'
 
 
 def _column(path: Path) -> str:
@@ -239,17 +239,17 @@ def _column(path: Path) -> str:
     text = "col"
     for number, name in enumerate(path):
         is_word = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
-        taken = number > 0 and hasattr(Expr, name)
-        text += f".{name}" if is_word and not taken else f"[{quoted(name)}]"
+        is_method = number > 0 and hasattr(Expr, name)
+        text += f".{name}" if is_word and not is_method else f"[{quoted(name)}]"
     return text
 
 
-def _comment(member: Member, found: Look) -> str:
+def _comment(member: Member, look: Look) -> str:
     """What stands there, so that a reader sees whether the row is right."""
     looks = sorted(member.looks or ())
     kinds = "/".join(sorted(member.kinds)) or "nothing"
     examples = [_shown(text) for text in member.examples[:1]]
-    often = "" if member.count == found.records else f", in {member.count} of {found.records}"
+    often = "" if member.count == look.records else f", in {member.count} of {look.records}"
     return f"  # {', '.join([*examples, *(looks or [kinds])])}{often}"
 
 
@@ -258,9 +258,9 @@ def _shown(text: str) -> str:
     return ascii(cut)
 
 
-def _marks(found: Look) -> str:
-    if isinstance(found.reader, JsonRecords):
-        always = [member for member in found.members if member.count == found.records]
+def _marks(look: Look) -> str:
+    if isinstance(look.reader, JsonRecords):
+        always = [member for member in look.members if member.count == look.records]
         # Long names are the log's own; `id` and `time` are everybody's.
         names = sorted({member.path[0] for member in always}, key=lambda name: (-len(name), name))[:MARKS]
         if names:
@@ -268,15 +268,15 @@ def _marks(found: Look) -> str:
             return f"    marks=Marks(members=(Having(all_of=({joined})),)),"
         why = "# no member is in every record: say what marks one, or name the source when you ingest"
         return f"    {why}\n    marks=Marks(),"
-    if found.header is not None:
-        return f'    marks=Marks(heads=(r"{_begins(found.header)}",)),'
-    if isinstance(found.reader, Lines):
+    if look.header is not None:
+        return f'    marks=Marks(heads=(r"{_begins(look.header)}",)),'
+    if isinstance(look.reader, Lines):
         return "    # say what a line looks like, `lines`, or how an object begins, `heads`\n    marks=Marks(),"
     return "    marks=Marks(columns=frozenset(COLUMNS.split())),"
 
 
 def _begins(header: str) -> str:
     """A pattern for the beginning of a header line, or for all of one that is short."""
-    said = header[:HEADER_CHARACTERS].replace("\t", "\\t")
-    escaped = re.sub(r"([.()|\"])", r"\\\1", said)
+    beginning = header[:HEADER_CHARACTERS].replace("\t", "\\t")
+    escaped = re.sub(r"([.()|\"])", r"\\\1", beginning)
     return escaped + ("" if len(header) > HEADER_CHARACTERS else r"\s")

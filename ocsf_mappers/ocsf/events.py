@@ -59,11 +59,11 @@ def check_json(lines: list[str]) -> Iterator[Violation]:
         groups = con.sql("SELECT _v, _c, _p, count(*) FROM parsed GROUP BY ALL ORDER BY min(_event)").fetchall()
         for version, class_uid, profiles, _ in groups:
             where = _where(version, class_uid, profiles)
-            found = _identify(version, class_uid)
-            if isinstance(found, str):
-                yield from _all_of(con, "parsed", where, found)
+            identified = _identify(version, class_uid)
+            if isinstance(identified, str):
+                yield from _all_of(con, "parsed", where, identified)
             else:
-                yield from _check_json_group(con, where, found, tuple(profiles or ()))
+                yield from _check_json_group(con, where, identified, tuple(profiles or ()))
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
@@ -83,11 +83,11 @@ def _has(columns: pa.Schema, *steps: str) -> bool:
 
 
 def _where(version: str | None, class_uid: object, profiles: list[str] | None) -> str:
-    listed = "NULL" if profiles is None else sqltext.texts(profiles)
+    profile_list = "NULL" if profiles is None else sqltext.texts(profiles)
     parts = [
         f"_v IS NOT DISTINCT FROM {'NULL' if version is None else sqltext.text(version)}",
         f"_c::VARCHAR IS NOT DISTINCT FROM {'NULL' if class_uid is None else sqltext.text(str(class_uid))}",
-        f"_p IS NOT DISTINCT FROM {listed}",
+        f"_p IS NOT DISTINCT FROM {profile_list}",
     ]
     return " AND ".join(parts)
 
@@ -96,14 +96,16 @@ def _identify(version: str | None, class_uid: object) -> tuple[schema.Schema, sc
     """The version and class that an event claims, or why there is no such thing."""
     if version not in shipped.versions():
         return f"metadata.version: {version!r} is none of {', '.join(shipped.versions())}"
-    facts = schema.load(version)
-    found = facts.class_by_uid(int(str(class_uid))) if str(class_uid).isdigit() else None
-    return (facts, found) if found is not None else f"class_uid: {class_uid!r} is no class of OCSF {version}"
+    ocsf = schema.load(version)
+    event_class = ocsf.class_by_uid(int(str(class_uid))) if str(class_uid).isdigit() else None
+    if event_class is None:
+        return f"class_uid: {class_uid!r} is no class of OCSF {version}"
+    return ocsf, event_class
 
 
-def _all_of(con: duckdb.DuckDBPyConnection, relation: str, where: str, says: str) -> Iterator[Violation]:
+def _all_of(con: duckdb.DuckDBPyConnection, relation: str, where: str, message: str) -> Iterator[Violation]:
     for (number,) in con.sql(f"SELECT _event FROM {relation} WHERE {where} ORDER BY _event").fetchall():
-        yield Violation(number, False, says)
+        yield Violation(number, False, message)
 
 
 def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema) -> Iterator[Violation]:
@@ -111,12 +113,12 @@ def _check_groups(con: duckdb.DuckDBPyConnection, query: str, columns: pa.Schema
     groups = con.sql("SELECT _v, _c, _p, count(*) FROM told GROUP BY ALL ORDER BY min(_event)").fetchall()
     for version, class_uid, profiles, _ in groups:
         where = _where(version, class_uid, profiles)
-        found = _identify(version, class_uid)
-        if isinstance(found, str):
-            yield from _all_of(con, "told", where, found)
+        identified = _identify(version, class_uid)
+        if isinstance(identified, str):
+            yield from _all_of(con, "told", where, identified)
             continue
-        facts, event_class = found
-        checks = validate.checks(facts, [(event_class, tuple(profiles or ()))], columns)
+        ocsf, event_class = identified
+        checks = validate.checks(ocsf, [(event_class, tuple(profiles or ()))], columns)
         yield from _run(con, f"SELECT * FROM told WHERE {where}", checks)
 
 
@@ -124,10 +126,10 @@ def _run(con: duckdb.DuckDBPyConnection, relation: str, checks: list[validate.Ch
     errors, warnings = validate.listing(checks, warnings=False), validate.listing(checks, warnings=True)
     query = f"SELECT _event, ({errors})::VARCHAR[], ({warnings})::VARCHAR[] FROM ({relation}) ORDER BY _event"
     for number, wrong, doubtful in con.sql(query).fetchall():
-        for says in wrong or ():
-            yield Violation(number, False, says)
-        for says in doubtful or ():
-            yield Violation(number, True, says)
+        for message in wrong or ():
+            yield Violation(number, False, message)
+        for message in doubtful or ():
+            yield Violation(number, True, message)
 
 
 # -- JSON into columns ------------------------------------------------------------------------------------------------
@@ -146,59 +148,59 @@ _JSON_KINDS = {
 def _check_json_group(
     con: duckdb.DuckDBPyConnection,
     where: str,
-    found: tuple[schema.Schema, schema.EventClass],
+    identified: tuple[schema.Schema, schema.EventClass],
     profiles: tuple[str, ...],
 ) -> Iterator[Violation]:
-    facts, event_class = found
+    ocsf, event_class = identified
     rows = con.sql(f"SELECT json_group_structure(_raw::JSON)::VARCHAR FROM parsed WHERE {where}").fetchall()
     structure = orjson.loads(rows[0][0])
     if not isinstance(structure, dict):
         yield from _all_of(con, "parsed", where, "not a JSON object")
         return
-    spec, wrong = _spec(facts, event_class, structure, "$")
+    spec, wrong = _spec(ocsf, event_class, structure, "$")
     text = sqltext.text(orjson.dumps(spec).decode())
     relation = f"SELECT _event, r.* FROM (SELECT _event, from_json(_raw, {text}) AS r FROM parsed WHERE {where})"
     columns = con.sql(f"SELECT * EXCLUDE (_event) FROM ({relation}) LIMIT 0").to_arrow_table().schema
-    for path, says, test in wrong:
+    for path, message, test in wrong:
         name = path.removeprefix("$.")
         for (number,) in con.sql(f"SELECT _event FROM parsed WHERE {where} AND {test} ORDER BY _event").fetchall():
-            yield Violation(number, False, f"{name}: {says}")
-    yield from _run(con, relation, validate.checks(facts, [(event_class, profiles)], columns))
+            yield Violation(number, False, f"{name}: {message}")
+    yield from _run(con, relation, validate.checks(ocsf, [(event_class, profiles)], columns))
 
 
 def _spec(
-    facts: schema.Schema, holder: schema.ObjectType, structure: Mapping[str, Any], path: str
+    ocsf: schema.Schema, holder: schema.ObjectType, structure: Mapping[str, Any], path: str
 ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     """How to read the members, and tests (path, what is wrong, SQL) for values of the wrong JSON type."""
     spec: dict[str, Any] = {}
     wrong: list[tuple[str, str, str]] = []
     for name in structure:
         attribute = holder.attributes.get(name)
-        here = f'{path}."{name}"' if '"' not in name else f"{path}.{name}"
-        where = sqltext.text(here)
+        at = f'{path}."{name}"' if '"' not in name else f"{path}.{name}"
+        where = sqltext.text(at)
         if attribute is None:
             spec[name] = "JSON"
             continue
-        members = facts.members(attribute)
+        members = ocsf.members(attribute)
         inner = structure[name]
         if attribute.is_array:
-            wrong.append((_plain(here), "is not a list", f"json_type(_raw, {where}) NOT IN ('ARRAY', 'NULL')"))
+            wrong.append((_plain(at), "is not a list", f"json_type(_raw, {where}) NOT IN ('ARRAY', 'NULL')"))
             inner = inner[0] if isinstance(inner, list) and inner else {}
         if attribute.object is not None and members is not None:
-            below, more = _spec(
-                facts, members, inner if isinstance(inner, dict) else {}, f"{here}[0]" if attribute.is_array else here
+            below, inner_wrong = _spec(
+                ocsf, members, inner if isinstance(inner, dict) else {}, f"{at}[0]" if attribute.is_array else at
             )
             if not attribute.is_array:
-                wrong.append((_plain(here), "is not an object", f"json_type(_raw, {where}) NOT IN ('OBJECT', 'NULL')"))
-                wrong += more
+                wrong.append((_plain(at), "is not an object", f"json_type(_raw, {where}) NOT IN ('OBJECT', 'NULL')"))
+                wrong += inner_wrong
             item: Any = below or "JSON"
-        elif attribute.object is not None or facts.scalar(attribute).base == "json_t":
+        elif attribute.object is not None or ocsf.scalar(attribute).base == "json_t":
             item = "JSON"
         else:
-            item, right = _JSON_KINDS[facts.scalar(attribute).base]
+            item, right = _JSON_KINDS[ocsf.scalar(attribute).base]
             if not attribute.is_array:
                 kinds = ", ".join(sqltext.text(kind) for kind in sorted({*right, "NULL"}))
-                wrong.append((_plain(here), f"is not {attribute.type}", f"json_type(_raw, {where}) NOT IN ({kinds})"))
+                wrong.append((_plain(at), f"is not {attribute.type}", f"json_type(_raw, {where}) NOT IN ({kinds})"))
         spec[name] = [item] if attribute.is_array else item
     return spec, wrong
 

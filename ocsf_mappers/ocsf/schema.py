@@ -94,14 +94,14 @@ class Schema:
 
     def class_by_uid(self, uid: int) -> EventClass | None:
         """The class with this `class_uid`, or None."""
-        return next((found for found in self.classes.values() if found.uid == uid), None)
+        return next((event_class for event_class in self.classes.values() if event_class.uid == uid), None)
 
     def members(self, attribute: Attribute) -> ObjectType | None:
         """The object type behind an attribute; None for scalars and for `object`, which declares no attributes."""
         if attribute.object is None:
             return None
-        found = self.objects[attribute.object]
-        return found if found.attributes else None
+        object_type = self.objects[attribute.object]
+        return object_type if object_type.attributes else None
 
     def find(self, class_name: str, path: str, profiles: Iterable[str]) -> list[Attribute] | None:
         """The attributes along a dotted path, outermost first; None where a step does not exist under the profiles."""
@@ -123,8 +123,8 @@ class Schema:
         Raises:
             MappingError: A step does not exist, or needs a profile that is not in force; names the nearest.
         """
-        if (found := self.find(class_name, path, profiles)) is not None:
-            return found
+        if (attributes := self.find(class_name, path, profiles)) is not None:
+            return attributes
         holder: ObjectType | None = self.event_class(class_name)
         chain: list[Attribute] = []
         active = set(profiles)
@@ -153,61 +153,61 @@ class Schema:
         return {int(key): caption for key, caption in enum.items()}
 
 
-def _attribute(name: str, facts: Mapping[str, Any]) -> Attribute:
+def _attribute(name: str, entry: Mapping[str, Any]) -> Attribute:
     return Attribute(
         name=name,
-        type=facts["type"],
-        requirement=facts.get("requirement", "optional"),
-        object=facts.get("object"),
-        is_array=facts.get("is_array", False),
-        profiles=frozenset(facts.get("profiles", ())),
-        enum=facts.get("enum"),
-        sibling=facts.get("sibling"),
-        observable=facts.get("observable"),
+        type=entry["type"],
+        requirement=entry.get("requirement", "optional"),
+        object=entry.get("object"),
+        is_array=entry.get("is_array", False),
+        profiles=frozenset(entry.get("profiles", ())),
+        enum=entry.get("enum"),
+        sibling=entry.get("sibling"),
+        observable=entry.get("observable"),
     )
 
 
-def _constraints(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    found = facts.get("constraints", {})
-    return {kind: tuple(found.get(kind, ())) for kind in ("at_least_one", "just_one")}
+def _constraints(entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    constraints = entry.get("constraints", {})
+    return {kind: tuple(constraints.get(kind, ())) for kind in ("at_least_one", "just_one")}
 
 
 class _Attributes(Mapping[str, Attribute]):
     """Attributes by name, each made when it is asked for: a version has 20,000, of which a mapper names a few."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self._facts = facts["attributes"]
-        self._made: dict[str, Attribute] = {}
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self._entries = entry["attributes"]
+        self._cache: dict[str, Attribute] = {}
 
     def __getitem__(self, name: str) -> Attribute:
-        if name not in self._made:
-            self._made[name] = _attribute(name, self._facts[name])
-        return self._made[name]
+        if name not in self._cache:
+            self._cache[name] = _attribute(name, self._entries[name])
+        return self._cache[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._facts
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._facts)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._entries)
 
 
-def _scalar_types(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
+def _scalar_types(types: Mapping[str, Mapping[str, Any]]) -> dict[str, ScalarType]:
     def base(name: str) -> str:
-        return name if name in BASES else base(facts[name].get("base", "string_t"))
+        return name if name in BASES else base(types[name].get("base", "string_t"))
 
     return {
         name: ScalarType(
             name=name,
             base=base(name),
-            regex=found.get("regex"),
-            max_len=found.get("max_len"),
-            range=tuple(found["range"]) if "range" in found else None,
-            observable=found.get("observable"),
+            regex=entry.get("regex"),
+            max_len=entry.get("max_len"),
+            range=tuple(entry["range"]) if "range" in entry else None,
+            observable=entry.get("observable"),
         )
-        for name, found in facts.items()
+        for name, entry in types.items()
     }
 
 
@@ -219,25 +219,25 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
         SchemaError: The version is not shipped.
     """
     if version not in shipped.versions():
-        known = ", ".join(shipped.versions())
-        raise SchemaError(f"OCSF {version} is not shipped; choose one of {known}, or compile it (see schemas/)")
-    facts = orjson.loads(shipped.read(f"ocsf-{version}.json"))
-    categories = facts["categories"]
+        versions = ", ".join(shipped.versions())
+        raise SchemaError(f"OCSF {version} is not shipped; choose one of {versions}, or compile it (see schemas/)")
+    document = orjson.loads(shipped.read(f"ocsf-{version}.json"))
+    categories = document["categories"]
     classes = {}
-    for name, found in facts["classes"].items():
-        category = categories.get(found.get("category"), {})
+    for name, entry in document["classes"].items():
+        category = categories.get(entry.get("category"), {})
         classes[name] = EventClass(
             name=name,
-            caption=found["caption"],
-            attributes=_Attributes(found),
-            uid=found.get("uid", 0),
-            category_uid=found.get("category_uid", category.get("uid", 0)),
+            caption=entry["caption"],
+            attributes=_Attributes(entry),
+            uid=entry.get("uid", 0),
+            category_uid=entry.get("category_uid", category.get("uid", 0)),
             category_name=category.get("caption", "Uncategorized"),
-            profiles=frozenset(found.get("profiles", ())),
-            **_constraints(found),
+            profiles=frozenset(entry.get("profiles", ())),
+            **_constraints(entry),
         )
     objects = {
-        name: ObjectType(name=name, caption=found["caption"], attributes=_Attributes(found), **_constraints(found))
-        for name, found in facts["objects"].items()
+        name: ObjectType(name=name, caption=entry["caption"], attributes=_Attributes(entry), **_constraints(entry))
+        for name, entry in document["objects"].items()
     }
-    return Schema(facts["ocsf_version"], classes, objects, _scalar_types(facts["types"]))
+    return Schema(document["ocsf_version"], classes, objects, _scalar_types(document["types"]))

@@ -30,5 +30,5 @@ def read(name: str) -> bytes:
 def versions() -> tuple[str, ...]:
     """Give the OCSF versions that are shipped, oldest first."""
     names = (file.name for file in _folder().iterdir())
-    found = (n.removeprefix(_PREFIX).removesuffix(_SUFFIX) for n in names if n.startswith(_PREFIX))
-    return tuple(sorted(found, key=lambda version: [int(part) for part in version.split(".")]))
+    numbers = (n.removeprefix(_PREFIX).removesuffix(_SUFFIX) for n in names if n.startswith(_PREFIX))
+    return tuple(sorted(numbers, key=lambda version: [int(part) for part in version.split(".")]))

@@ -107,12 +107,12 @@ class Table:
         Raises:
             SchemaError: A path that the view or the order names is no column.
         """
-        found = self.columns()
+        columns = self.columns()
         for path in self.sorted_by:
-            _known(found, path, f"table {self.name}")
+            _check_column(columns, path, f"table {self.name}")
         for path in (*self.latest.key, *self.latest.newest) if self.latest else ():
-            _known(found, path, f"view {self.latest.view}" if self.latest else "")
-        return found
+            _check_column(columns, path, f"view {self.latest.view}" if self.latest else "")
+        return columns
 
 
 def parse_hive_type(text: str) -> pa.DataType:
@@ -121,10 +121,10 @@ def parse_hive_type(text: str) -> pa.DataType:
     Raises:
         SchemaError: The text is not a Hive type that Security Lake's tables use.
     """
-    found, rest = _parse(text.strip())
+    parsed, rest = _parse(text.strip())
     if rest:
         raise SchemaError(f"{rest!r} is left over after the Hive type {text!r}")
-    return found
+    return parsed
 
 
 def _parse(text: str) -> tuple[pa.DataType, str]:
@@ -175,7 +175,7 @@ def hive_type(arrow_type: pa.DataType) -> str:
         return f"array<{hive_type(arrow_type.value_type)}>"
     if pa.types.is_decimal(arrow_type):
         return f"decimal({arrow_type.precision},{arrow_type.scale})"
-    return next(name for name, known in _HIVE_SCALARS.items() if known == arrow_type)
+    return next(name for name, kind in _HIVE_SCALARS.items() if kind == arrow_type)
 
 
 def hive_columns(table: Table) -> list[tuple[str, str]]:
@@ -238,20 +238,20 @@ def _iceberg_type(arrow_type: pa.DataType, ids: Iterator[int]) -> Any:
 @cache
 def shared() -> Mapping[str, Table]:
     """The tables that no single source owns, by name: those that stand beside Security Lake's."""
-    facts = orjson.loads(shipped.read("tables.json"))["tables"]
+    definitions = orjson.loads(shipped.read("tables.json"))["tables"]
     published = orjson.loads(shipped.read("security_lake_v2_tables.json"))["tables"]
     tables: dict[str, Table] = {}
-    for name, found in facts.items():
-        if like := found.get("like"):
+    for name, entry in definitions.items():
+        if like := entry.get("like"):
             columns, sorted_by = tables[like].columns, tables[like].sorted_by
         else:
-            columns = cache(partial(_projection, published[found["columns"]], found["additions"]))
-            sorted_by = tuple(found.get("sorted_by", ()))
-        rows_of = found.get("security_lake", f"{name}_2_0")
-        latest = found.get("latest")
+            columns = cache(partial(_projection, published[entry["columns"]], entry["additions"]))
+            sorted_by = tuple(entry.get("sorted_by", ()))
+        rows_of = entry.get("security_lake", f"{name}_2_0")
+        latest = entry.get("latest")
         tables[name] = Table(
             name,
-            found["prefix"],
+            entry["prefix"],
             columns,
             rows_of if rows_of in published else None,
             Latest(latest["view"], tuple(latest["key"]), tuple(latest["newest"])) if latest else None,
@@ -284,7 +284,7 @@ def own_columns(classes: Iterable[str], paths: Iterable[str]) -> pa.Schema:
     return _projection({"columns": every, "classes": list(classes)}, [*_EVERY_EVENT, *paths])
 
 
-def _known(columns: pa.Schema, path: str, where: str) -> None:
+def _check_column(columns: pa.Schema, path: str, where: str) -> None:
     kind: pa.DataType = pa.struct(list(columns))
     for step in path.split("."):
         if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
@@ -304,16 +304,16 @@ def _projection(published: Mapping[str, Any], additions: list[str]) -> pa.Schema
 def _leaf_type(classes: list[str], path: str) -> tuple[pa.DataType, list[bool]]:
     """The Arrow type of an OCSF path, from the first version and class that declare it, and which steps are lists."""
     for version, name in itertools.product(shipped.versions(), classes):
-        facts = schema.load(version)
-        holder: schema.ObjectType | None = facts.classes.get(name)
+        ocsf = schema.load(version)
+        holder: schema.ObjectType | None = ocsf.classes.get(name)
         attribute = None
         lists = []
         for step in path.split("."):
             attribute = holder.attributes.get(step) if holder else None
-            holder = facts.members(attribute) if attribute else None
+            holder = ocsf.members(attribute) if attribute else None
             lists.append(attribute is not None and attribute.is_array)
         if attribute is not None:
-            leaf = _OCSF_SCALARS["json_t" if attribute.object else facts.scalar(attribute).base]
+            leaf = _OCSF_SCALARS["json_t" if attribute.object else ocsf.scalar(attribute).base]
             return pa.list_(leaf) if attribute.is_array else leaf, lists
     raise SchemaError(f"no shipped OCSF version declares {path} in {', '.join(classes)}")
 

@@ -59,10 +59,10 @@ class Nested:
         """SQL that is true where nothing is there."""
         fields: Sequence[pa.Field] = self.fields
         for step in path.split("."):
-            found = next((field for field in fields if field.name == step), None)
-            if found is None:
+            member = next((field for field in fields if field.name == step), None)
+            if member is None:
                 return "true"
-            fields = list(found.type) if pa.types.is_struct(found.type) else ()
+            fields = list(member.type) if pa.types.is_struct(member.type) else ()
         return f"{self.value(path)} IS NULL"
 
     def proven(self, path: str) -> bool:
@@ -91,8 +91,8 @@ class Check:
     @property
     def message(self) -> str:
         """SQL for the whole message."""
-        shown = "" if self.value is None else f"({self.value})::VARCHAR || "
-        return f"{sqltext.text(self.path + ': ')} || {shown}{sqltext.text(self.says)}"
+        prefix = "" if self.value is None else f"({self.value})::VARCHAR || "
+        return f"{sqltext.text(self.path + ': ')} || {prefix}{sqltext.text(self.says)}"
 
     @property
     def strikes(self) -> str:
@@ -116,62 +116,62 @@ Event = tuple[schema.EventClass, tuple[str, ...]]
 """A class and the profiles in force."""
 
 
-def problems(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> str:
+def problems(ocsf: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> str:
     """SQL for the list of an event's problems, null where it is valid.
 
     Args:
-        facts: The OCSF version.
+        ocsf: The OCSF version.
         events: The classes that rows may be of; `class_uid` tells which.
         columns: The columns at hand, structs entered by name.
     """
-    return listing(checks(facts, events, columns), warnings=False)
+    return listing(checks(ocsf, events, columns), warnings=False)
 
 
-def listing(found: Iterable[Check], *, warnings: bool) -> str:
+def listing(all_checks: Iterable[Check], *, warnings: bool) -> str:
     """SQL for a list of messages, null where no check strikes. The messages are only built for rows that need them."""
-    chosen = [check for check in found if check.warning == warnings]
-    if not chosen:
+    selected = [check for check in all_checks if check.warning == warnings]
+    if not selected:
         return "NULL"
-    said = ", ".join(f"CASE WHEN {check.strikes} THEN {check.message} END" for check in chosen)
-    struck = " OR ".join(f"({check.strikes})" for check in chosen)
-    return f"CASE WHEN {struck} THEN list_filter([{said}], lambda item: item IS NOT NULL) END"
+    messages = ", ".join(f"CASE WHEN {check.strikes} THEN {check.message} END" for check in selected)
+    strikes = " OR ".join(f"({check.strikes})" for check in selected)
+    return f"CASE WHEN {strikes} THEN list_filter([{messages}], lambda item: item IS NOT NULL) END"
 
 
-def tallied(found: Iterable[Check], prefix: str) -> tuple[dict[str, str], list[Check]]:
+def tallied(all_checks: Iterable[Check], prefix: str) -> tuple[dict[str, str], list[Check]]:
     """Checks of list elements brought down to one pass over each list.
 
     Returns:
         Columns to compute first, by name: numbers whose bits say which checks some element fails. And all the checks,
         those of elements reading these columns.
     """
-    found = list(found)
+    all_checks = list(all_checks)
     by_list: dict[tuple[str, str], list[Check]] = {}
-    for check in found:
+    for check in all_checks:
         if check.items:
             by_list.setdefault((check.items, check.variable), []).append(check)
     columns: dict[str, str] = {}
     bits: dict[Check, str] = {}
     for (items, variable), checks_of_list in by_list.items():
         for start in range(0, len(checks_of_list), TALLIED):
-            name, some = f"{prefix}{len(columns)}", checks_of_list[start : start + TALLIED]
-            tests = [f"CASE WHEN {check.test} THEN {1 << place} ELSE 0 END" for place, check in enumerate(some)]
+            name, group = f"{prefix}{len(columns)}", checks_of_list[start : start + TALLIED]
+            tests = [f"CASE WHEN {check.test} THEN {1 << place} ELSE 0 END" for place, check in enumerate(group)]
             columns[name] = f"list_bit_or(list_transform({items}, lambda {variable}: ({' + '.join(tests)})::BIGINT))"
-            bits |= {check: f"{name} & {1 << place} <> 0" for place, check in enumerate(some)}
-    return columns, [replace(check, test=bits[check], items="") if check in bits else check for check in found]
+            bits |= {check: f"{name} & {1 << place} <> 0" for place, check in enumerate(group)}
+    return columns, [replace(check, test=bits[check], items="") if check in bits else check for check in all_checks]
 
 
-def checks(facts: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> list[Check]:
+def checks(ocsf: schema.Schema, events: Sequence[Event], columns: pa.Schema) -> list[Check]:
     """Every check for these classes over nested columns."""
     uids = ", ".join(str(event_class.uid) for event_class, _ in events)
-    found = [
+    owned_checks = [
         for_class(check, "class_uid", [event_class.uid], len(events))
         for event_class, profiles in events
-        for check in class_checks(facts, event_class, profiles, columns, Nested(tuple(columns)))
+        for check in class_checks(ocsf, event_class, profiles, columns, Nested(tuple(columns)))
     ]
     expected = Check(
         "class_uid", f"class_uid IS NULL OR class_uid NOT IN ({uids})", " is not a class expected here", "class_uid"
     )
-    return [expected, *merged(found)]
+    return [expected, *merged(owned_checks)]
 
 
 @dataclass(frozen=True)
@@ -189,17 +189,17 @@ def for_class(check: Check, key: str, owners: Sequence[int], total: int) -> Owne
     return Owned(check, key, tuple(owners), total)
 
 
-def merged(found: Iterable[Owned]) -> list[Check]:
+def merged(owned_checks: Iterable[Owned]) -> list[Check]:
     """Checks that several classes share, made once; a check of all classes needs no test of the class."""
     owners: dict[Check, list[Owned]] = {}
-    for owned in found:
+    for owned in owned_checks:
         owners.setdefault(owned.check, []).append(owned)
     result = []
     for check, shared in owners.items():
         uids = list(dict.fromkeys(uid for owned in shared for uid in owned.owners))
         if len(uids) < shared[0].total:
-            chosen = f"{shared[0].key} IN ({', '.join(str(uid) for uid in uids)})"
-            check = replace(check, only=chosen)
+            condition = f"{shared[0].key} IN ({', '.join(str(uid) for uid in uids)})"
+            check = replace(check, only=condition)
         result.append(check)
     return result
 
@@ -208,32 +208,32 @@ def every(tests: Sequence[str]) -> str:
     """All tests joined with AND; `true` and `false` are folded, and no tests are true."""
     if "false" in tests:
         return "false"
-    kept = list(dict.fromkeys(test for test in tests if test != "true"))
-    return " AND ".join(f"({test})" for test in kept) if kept else "true"
+    effective = list(dict.fromkeys(test for test in tests if test != "true"))
+    return " AND ".join(f"({test})" for test in effective) if effective else "true"
 
 
 def class_checks(
-    facts: schema.Schema, event_class: schema.EventClass, profiles: Sequence[str], columns: pa.Schema, at: Columns
+    ocsf: schema.Schema, event_class: schema.EventClass, profiles: Sequence[str], columns: pa.Schema, at: Columns
 ) -> list[Check]:
     """The checks of one class."""
     fields = [field for field in columns if field.name not in OUTSIDE_OCSF]
-    walk = _Walk(facts, frozenset(profiles))
-    found = [*walk.members(event_class, fields, "", at), *_own_checks(facts, event_class, at)]
-    return [check for check in found if check.test not in ("false", "")]
+    walk = _Walk(ocsf, frozenset(profiles))
+    candidates = [*walk.members(event_class, fields, "", at), *_own_checks(ocsf, event_class, at)]
+    return [check for check in candidates if check.test not in ("false", "")]
 
 
-def _own_checks(facts: schema.Schema, event_class: schema.EventClass, at: Columns) -> Iterator[Check]:
+def _own_checks(ocsf: schema.Schema, event_class: schema.EventClass, at: Columns) -> Iterator[Check]:
     """What holds between an event's own members."""
     if not at.proven("type_uid"):
         test = f"{at.value('type_uid')} <> {event_class.uid * 100} + {at.value('activity_id')}"
         if "true" not in (at.absent("type_uid"), at.absent("activity_id")):
             yield Check("type_uid", test, " is not the class and activity", at.value("type_uid"))
-    for path, expected, says in (
+    for path, expected, message in (
         ("category_uid", str(event_class.category_uid), " is not the category of the class"),
-        ("metadata.version", sqltext.text(facts.version), " is not the version validated against"),
+        ("metadata.version", sqltext.text(ocsf.version), " is not the version validated against"),
     ):
         if not at.proven(path) and at.absent(path) != "true":
-            yield Check(path, f"{at.value(path)} <> {expected}", says, at.value(path))
+            yield Check(path, f"{at.value(path)} <> {expected}", message, at.value(path))
     if at.absent("time") != "true":
         time = at.value("time")
         test = f"{time} NOT BETWEEN {FIRST_PLAUSIBLE_MS} AND {LAST_PLAUSIBLE_MS - 1}"
@@ -256,7 +256,7 @@ _ARROW_KINDS = {
 class _Walk:
     """Walks an event's columns beside its class."""
 
-    facts: schema.Schema
+    ocsf: schema.Schema
     profiles: frozenset[str]
 
     def _in_force(self, attribute: schema.Attribute) -> bool:
@@ -267,18 +267,18 @@ class _Walk:
         absent = at.absent(path) if path else "false"
         if absent == "true":
             return
-        here = [] if absent == "false" else [f"NOT ({absent})"]
+        is_present = [] if absent == "false" else [f"NOT ({absent})"]
         dot = f"{path}." if path else ""
         for attribute in holder.attributes.values():
             if attribute.required and self._in_force(attribute):
-                test = every([*here, at.absent(dot + attribute.name)])
+                test = every([*is_present, at.absent(dot + attribute.name)])
                 yield Check(dot + attribute.name, test, "required attribute is missing")
         if holder.at_least_one:
-            test = every([*here, *(at.absent(dot + name) for name in holder.at_least_one)])
+            test = every([*is_present, *(at.absent(dot + name) for name in holder.at_least_one)])
             yield Check(path or holder.name, test, f"needs at least one of {', '.join(holder.at_least_one)}")
         if holder.just_one:
-            given = " + ".join(f"(NOT ({at.absent(dot + name)}))::INTEGER" for name in holder.just_one)
-            test = every([*here, f"({given}) <> 1"])
+            count = " + ".join(f"(NOT ({at.absent(dot + name)}))::INTEGER" for name in holder.just_one)
+            test = every([*is_present, f"({count}) <> 1"])
             yield Check(path or holder.name, test, f"needs just one of {', '.join(holder.just_one)}")
         for field in fields:
             yield from self._member(holder, field, dot + field.name, at)
@@ -287,30 +287,30 @@ class _Walk:
         absent = at.absent(path)
         if absent == "true":
             return
-        found = holder.attributes.get(field.name)
-        if found is None:
-            says = f"OCSF {self.facts.version} {holder.name} has no such attribute"
-            yield Check(path, f"NOT ({absent})", says)
-        elif not self._in_force(found):
-            yield Check(path, f"NOT ({absent})", f"needs profile {' or '.join(sorted(found.profiles))}")
-        elif pa.types.is_list(field.type) != found.is_array:
+        attribute = holder.attributes.get(field.name)
+        if attribute is None:
+            message = f"OCSF {self.ocsf.version} {holder.name} has no such attribute"
+            yield Check(path, f"NOT ({absent})", message)
+        elif not self._in_force(attribute):
+            yield Check(path, f"NOT ({absent})", f"needs profile {' or '.join(sorted(attribute.profiles))}")
+        elif pa.types.is_list(field.type) != attribute.is_array:
             yield Check(path, f"NOT ({absent})", "is a list where OCSF has one value, or the other way round")
-        elif not found.is_array:
-            yield from self._value(found, field.type, path, at)
+        elif not attribute.is_array:
+            yield from self._value(attribute, field.type, path, at)
         elif not at.proven(path):
-            yield from self._items(found, field.type.value_type, path, at)
+            yield from self._items(attribute, field.type.value_type, path, at)
 
     def _items(self, attribute: schema.Attribute, kind: pa.DataType, path: str, at: Columns) -> Iterator[Check]:
         """Checks of a list's elements."""
         variable = "e_" + path.replace(".", "_").replace("[]", "")
         inner = schema.Attribute(**{**vars(attribute), "is_array": False, "sibling": None})
         if attribute.object is None:
-            found = self._scalar(inner, kind, path, variable, None)
+            element_checks = self._scalar(inner, kind, path, variable, None)
         else:
-            members = self.facts.members(attribute)
+            members = self.ocsf.members(attribute)
             fields = tuple(kind) if pa.types.is_struct(kind) else ()
-            found = self.members(members, fields, "", Nested(fields, variable)) if members else iter(())
-        for check in found:
+            element_checks = self.members(members, fields, "", Nested(fields, variable)) if members else iter(())
+        for check in element_checks:
             name = f"{path}[]" if check.path in (path, attribute.object) else f"{path}[].{check.path}"
             # What is checked inside an inner list is about that list's elements, which are not null.
             test = check.test if check.items else f"{variable} IS NOT NULL AND ({check.test})"
@@ -320,13 +320,13 @@ class _Walk:
         if attribute.object is None:
             if not at.proven(path):
                 head, _, _ = path.rpartition(".")
-                beside = f"{head}.{attribute.sibling}" if head else attribute.sibling
-                known = attribute.sibling is not None and at.absent(beside or "") != "true"
+                sibling_path = f"{head}.{attribute.sibling}" if head else attribute.sibling
+                has_sibling = attribute.sibling is not None and at.absent(sibling_path or "") != "true"
                 yield from self._scalar(
-                    attribute, kind, path, at.value(path), at.value(beside or "") if known else None
+                    attribute, kind, path, at.value(path), at.value(sibling_path or "") if has_sibling else None
                 )
             return
-        members = self.facts.members(attribute)
+        members = self.ocsf.members(attribute)
         if members is not None and pa.types.is_struct(kind):
             yield from self.members(members, list(kind), path, at)
         elif members is not None:
@@ -335,7 +335,7 @@ class _Walk:
     def _scalar(
         self, attribute: schema.Attribute, kind: pa.DataType, path: str, value: str, sibling: str | None
     ) -> Iterator[Check]:
-        scalar = self.facts.scalar(attribute)
+        scalar = self.ocsf.scalar(attribute)
         if not _ARROW_KINDS[scalar.base](kind):
             yield Check(path, f"{value} IS NOT NULL", f"is {kind}, not {attribute.type}")
             return
@@ -344,7 +344,7 @@ class _Walk:
             ids = [sqltext.text(key) for key in attribute.enum] if text else list(attribute.enum)
             yield Check(path, f"{value} NOT IN ({', '.join(ids)})", " is not in the enum", value)
             if sibling is not None and not text:
-                captions = " ".join(f"WHEN {key} THEN {sqltext.text(said)}" for key, said in attribute.enum.items())
+                captions = " ".join(f"WHEN {key} THEN {sqltext.text(name)}" for key, name in attribute.enum.items())
                 test = f"{value} <> 99 AND {sibling} <> CASE {value} {captions} END"
                 yield Check(path, test, " is not its caption", sibling, warning=True)
         if scalar.range is not None:

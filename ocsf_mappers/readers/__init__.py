@@ -6,6 +6,7 @@ A reader never stops at a bad record: what it cannot read travels beside the rec
 from ocsf_mappers.readers.chunk import Bad, Chunk, Reader
 from ocsf_mappers.readers.delimited import Delimited, Named, Unheaded
 from ocsf_mappers.readers.delimited_json import DelimitedInJson
+from ocsf_mappers.readers.entries import SEPARATOR, Entries
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, Envelope, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.layouts import Pairs, Pattern, Values
@@ -19,6 +20,7 @@ def of_object(reader: Reader, uri: str) -> Reader:
 
 
 __all__ = [
-    "CARRIERS", "CLOUDWATCH", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Envelope", "FieldNames", "JsonRecords",
-    "Lines", "Named", "Pairs", "ParquetRows", "Pattern", "Reader", "Unheaded", "Values", "of_object", "wrapped",
+    "CARRIERS", "CLOUDWATCH", "SEPARATOR", "Bad", "Chunk", "Delimited", "DelimitedInJson", "Entries", "Envelope",
+    "FieldNames", "JsonRecords", "Lines", "Named", "Pairs", "ParquetRows", "Pattern", "Reader", "Unheaded", "Values",
+    "of_object", "wrapped",
 ]  # fmt: skip

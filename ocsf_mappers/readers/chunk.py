@@ -43,9 +43,9 @@ class Chunk:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given = [name for name in self.records.column_names if not name.startswith("_")]
-        if given != positions(len(self.names)):
-            raise ValueError(f"{len(self.names)} names for the columns {given}")
+        columns = [name for name in self.records.column_names if not name.startswith("_")]
+        if columns != positions(len(self.names)):
+            raise ValueError(f"{len(self.names)} names for the columns {columns}")
 
     @property
     def read(self) -> int:

@@ -52,8 +52,8 @@ class Column:
 
     def valid(self) -> np.ndarray[Any, Any]:
         """For each value whether it is not null."""
-        found: np.ndarray[Any, Any] = self.values.is_valid().to_numpy(zero_copy_only=False)
-        return found
+        flags: np.ndarray[Any, Any] = self.values.is_valid().to_numpy(zero_copy_only=False)
+        return flags
 
     def array(self, length: int) -> pa.Array:
         """The values row by row; texts that recur as a dictionary."""
@@ -79,9 +79,9 @@ def _repeated(values: pa.Array, length: int) -> pa.Array:
 def _dictionary(values: pa.Array, codes: Codes) -> pa.Array:
     encoded = values.dictionary_encode()
     places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-    found = places[codes]
-    mask = found < 0 if encoded.indices.null_count else None
-    return pa.DictionaryArray.from_arrays(pa.array(found, mask=mask), encoded.dictionary)
+    indices = places[codes]
+    mask = indices < 0 if encoded.indices.null_count else None
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=mask), encoded.dictionary)
 
 
 @lru_cache(maxsize=4)
@@ -98,8 +98,8 @@ def plain(values: pa.Array | pa.ChunkedArray) -> Column:
 
 def compacted(values: pa.Array, codes: Codes) -> Column:
     """A column of these codes, without the values that no row has."""
-    kept, own = compaction(codes, len(values))
-    return Column(values.take(pa.array(kept)), own)
+    used, used_codes = compaction(codes, len(values))
+    return Column(values.take(pa.array(used)), used_codes)
 
 
 def compaction(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | None]:
@@ -114,10 +114,10 @@ def compaction(codes: Codes, size: int) -> tuple[np.ndarray[Any, Any], Codes | N
     count = int(np.count_nonzero(used))
     if len(codes) > 1 and count == len(codes):
         return codes, identity(len(codes))
-    kept = np.flatnonzero(used)
+    places = np.flatnonzero(used)
     if count < 2:
-        return kept, None
-    return kept, codes if count == size else (np.cumsum(used, dtype=np.int32) - 1)[codes]
+        return places, None
+    return places, codes if count == size else (np.cumsum(used, dtype=np.int32) - 1)[codes]
 
 
 def encoded(chunks: pa.ChunkedArray) -> Column:
@@ -127,22 +127,22 @@ def encoded(chunks: pa.ChunkedArray) -> Column:
     first = chunks.slice(0, SAMPLE)
     if len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE:
         return plain(chunks)
-    found = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
-    if len(found.dictionary) == 1:
-        return Column(found.dictionary, None)
-    return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False))
+    coded = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
+    if len(coded.dictionary) == 1:
+        return Column(coded.dictionary, None)
+    return Column(coded.dictionary, coded.indices.to_numpy().astype(np.int32, copy=False))
 
 
 def narrowed(column: Column) -> Column:
     """The column with equal values brought together."""
     if column.codes is None or len(column.values) < 2:
         return column
-    found = column.values.dictionary_encode(null_encoding="encode")
-    if len(found.dictionary) == len(column.values):
+    coded = column.values.dictionary_encode(null_encoding="encode")
+    if len(coded.dictionary) == len(column.values):
         return column
-    if len(found.dictionary) == 1:
-        return Column(found.dictionary, None)
-    return Column(found.dictionary, found.indices.to_numpy().astype(np.int32, copy=False)[column.codes])
+    if len(coded.dictionary) == 1:
+        return Column(coded.dictionary, None)
+    return Column(coded.dictionary, coded.indices.to_numpy().astype(np.int32, copy=False)[column.codes])
 
 
 def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list[pa.Array]]:
@@ -160,10 +160,10 @@ def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list
         spread = [column.values if column.codes is not None else _spread(column.values, size) for column in columns]
         return moving[0].codes, spread
     codes, places = _numbered(moving, length)
-    found = {id(column): pa.array(place) for column, place in zip(moving, places, strict=True)}
+    indices = {id(column): pa.array(place) for column, place in zip(moving, places, strict=True)}
     size = len(places[0])
     spread = [
-        column.values.take(found[id(column)]) if id(column) in found else _spread(column.values, size)
+        column.values.take(indices[id(column)]) if id(column) in indices else _spread(column.values, size)
         for column in columns
     ]
     return codes, spread
@@ -196,17 +196,17 @@ def _numbered(columns: Sequence[Column], length: int) -> tuple[Codes, list[np.nd
         distinct = np.flatnonzero(used)
         codes = (np.cumsum(used, dtype=np.int32) - 1)[number]
     else:
-        found = pa.array(number).dictionary_encode()
-        codes, distinct = found.indices.to_numpy(), found.dictionary.to_numpy()
+        coded = pa.array(number).dictionary_encode()
+        codes, distinct = coded.indices.to_numpy(), coded.dictionary.to_numpy()
     return codes, _split(distinct, sizes)
 
 
 def _split(distinct: np.ndarray[Any, Any], sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
-    found = []
+    places = []
     for size in reversed(sizes):
         distinct, place = np.divmod(distinct, size)
-        found.append(place)
-    return found[::-1]
+        places.append(place)
+    return places[::-1]
 
 
 def alike(kinds: Sequence[pa.DataType]) -> pa.DataType:

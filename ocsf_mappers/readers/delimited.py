@@ -98,8 +98,8 @@ class Delimited:
 
     def of_object(self, uri: str) -> Delimited:
         """The reader of one object, with the columns that `named` has for it."""
-        found = [given.columns for given in self.named if fnmatch.fnmatchcase(uri, given.uri)]
-        return replace(self, default=found[-1], named=()) if found else self
+        columns = [item.columns for item in self.named if fnmatch.fnmatchcase(uri, item.uri)]
+        return replace(self, default=columns[-1], named=()) if columns else self
 
     def unheaded(self, words: Sequence[str]) -> tuple[str, ...] | None:
         """The columns of a line without a header, or None where it does not fit any that are known."""
@@ -139,16 +139,16 @@ class Delimited:
         yield replace(chunk, bad=bad)
         for kind, lines in kinds.items():
             text = "\n".join(line.text for line in lines).encode() + b"\n"
-            found, _ = self._chunk(text, kind.columns, 0, True)
-            own = pa.array([line.record for line in lines], pa.int64())
-            numbers = own.take(found.records["_record"].combine_chunks())
-            position = found.records.column_names.index("_record")
-            yield replace(found, records=found.records.set_column(position, "_record", numbers))
+            other_chunk, _ = self._chunk(text, kind.columns, 0, True)
+            line_numbers = pa.array([line.record for line in lines], pa.int64())
+            numbers = line_numbers.take(other_chunk.records["_record"].combine_chunks())
+            position = other_chunk.records.column_names.index("_record")
+            yield replace(other_chunk, records=other_chunk.records.set_column(position, "_record", numbers))
 
     def _read(self, blocks: Blocks) -> Iterator[Chunk]:
         failed: list[ReadError] = []
         line, names, headed = 1, self.default, False
-        named: set[tuple[str, ...]] = set()
+        headers: set[tuple[str, ...]] = set()
         refused: str | None = None
         for text, too_long in whole_lines(until_error(iter(blocks), failed)):
             if too_long:
@@ -160,11 +160,11 @@ class Delimited:
                 words = self._words(first)
                 if (reason := self._no_header(words)) is not None:
                     yield Chunk(no_records(), [Bad(1, reason, bad_text(first))])
-                    refused = reason if self._known(words) >= HEADER_WORDS else None
+                    refused = reason if self._field_count(words) >= HEADER_WORDS else None
                     line, text = 2, rest
                 elif self._is_header(words, first=True):
                     names, headed, line, text = words, True, 2, rest
-                    named.add(names)
+                    headers.add(names)
             if not text:
                 continue
             if refused is not None:
@@ -182,12 +182,12 @@ class Delimited:
                 if self._is_header(words):
                     yield Chunk(no_records(), dropped={"repeated header line": 1})
                     names, headed, line = words, True, line + 1
-                    if len(named) < HEADER_SETS:
-                        named.add(names)
+                    if len(headers) < HEADER_SETS:
+                        headers.add(names)
                     part = part.partition(b"\n")[2]
                 if not part:
                     continue
-                if headed and names not in named:
+                if headed and names not in headers:
                     reason = f"the object has more than {HEADER_SETS} different header lines"
                     chunk, lines = _unnamed(part, line, reason)
                 else:
@@ -199,23 +199,23 @@ class Delimited:
 
     def _holds_header(self, chunk: Chunk, names: tuple[str, ...]) -> bool:
         """Whether some line begins like a header, as when files were put one after the other."""
-        spelled = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
-        if any(item.text.partition(self.sep)[0] in spelled for item in chunk.bad):
+        field_names = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
+        if any(item.text.partition(self.sep)[0] in field_names for item in chunk.bad):
             return True
         if not len(chunk.records):
             return False
-        return bool(pc.any(pc.is_in(chunk.records["c0"], pa.array(spelled))).as_py())
+        return bool(pc.any(pc.is_in(chunk.records["c0"], pa.array(field_names))).as_py())
 
     def _between_headers(self, text: bytes) -> Iterator[bytes]:
         """The text cut before each line that names columns instead of holding values."""
         start = 0
-        for found in self._header_start.finditer(text):
-            end = text.find(b"\n", found.start(), found.start() + HEADER_BYTES)
-            line = text[found.start() : end if end >= 0 else found.start() + HEADER_BYTES]
+        for match in self._header_start.finditer(text):
+            end = text.find(b"\n", match.start(), match.start() + HEADER_BYTES)
+            line = text[match.start() : end if end >= 0 else match.start() + HEADER_BYTES]
             if self._is_header(self._words(line)):
-                if found.start() > start:
-                    yield text[start : found.start()]
-                start = found.start()
+                if match.start() > start:
+                    yield text[start : match.start()]
+                start = match.start()
         yield text[start:]
 
     @property
@@ -226,7 +226,7 @@ class Delimited:
     def _words(self, line: bytes) -> tuple[str, ...]:
         return tuple(line.rstrip(b"\r").decode("utf-8", errors="replace").split(self.sep))
 
-    def _known(self, words: tuple[str, ...]) -> int:
+    def _field_count(self, words: tuple[str, ...]) -> int:
         return sum(word.lower().replace("-", "_") in self.columns for word in words)
 
     def _is_header(self, words: tuple[str, ...], *, first: bool = False) -> bool:
@@ -234,27 +234,27 @@ class Delimited:
 
         Most of its words are names of fields. Of a first line some are enough; further down they might be values.
         """
-        known = self._known(words)
+        count = self._field_count(words)
         if _holds_values(words):
             return False
         small = len(words) <= COLUMNS and sum(map(len, words)) <= HEADER_BYTES
-        return small and (known * 2 > len(words) or (first and known >= HEADER_WORDS))
+        return small and (count * 2 > len(words) or (first and count >= HEADER_WORDS))
 
     def _no_header(self, words: tuple[str, ...]) -> str | None:
         """Why a first line that names fields is none that could name the columns; None where it is one, or values."""
-        known = self._known(words)
+        count = self._field_count(words)
         size = sum(map(len, words))
-        if known >= HEADER_WORDS and (len(words) > COLUMNS or size > HEADER_BYTES):
+        if count >= HEADER_WORDS and (len(words) > COLUMNS or size > HEADER_BYTES):
             return (
                 f"the first line names {len(words)} columns with {size} characters; "
                 f"{COLUMNS} and {HEADER_BYTES} are read at most"
             )
-        if known >= HEADER_WORDS and _holds_values(words):
+        if count >= HEADER_WORDS and _holds_values(words):
             return "the header line holds values too: the end of the line is lost, or is a carriage return alone"
-        begins = self._known(words[:1]) > 0
-        if (begins or known > 1) and not self._is_header(words, first=True):
+        begins = self._field_count(words[:1]) > 0
+        if (begins or count > 1) and not self._is_header(words, first=True):
             return (
-                f"the first line looks like a header, but only {known} of its {len(words)} words are names of fields; "
+                f"the first line looks like a header, but only {count} of its {len(words)} words are names of fields; "
                 "the lines below are read as the default format"
             )
         return None
@@ -301,8 +301,8 @@ class Delimited:
         lines = len(parsed) + len(bad) + len(trailing)
         numbers = pa.array(np.arange(line, line + lines))
         if bad or trailing:
-            taken = pa.array([item.record for item in (*bad, *trailing)], pa.int64())
-            numbers = numbers.filter(pc.invert(pc.is_in(numbers, taken)))
+            skipped = pa.array([item.record for item in (*bad, *trailing)], pa.int64())
+            numbers = numbers.filter(pc.invert(pc.is_in(numbers, skipped)))
         records = parsed.append_column("_record", numbers)
         if trailing:
             records = pa.concat_tables([records, self._without_blanks(trailing, trimmed, columns)]).sort_by("_record")
@@ -325,8 +325,8 @@ class Delimited:
         for name in columns[len(names) :]:
             records = records.append_column(name, pa.nulls(len(records), pa.string()))
         numbers = pa.array([line.record for line in lines], pa.int64()).take(records["_record"].combine_chunks())
-        moved = records.set_column(records.column_names.index("_record"), "_record", numbers)
-        return moved.select([*columns, "_record"])
+        renumbered = records.set_column(records.column_names.index("_record"), "_record", numbers)
+        return renumbered.select([*columns, "_record"])
 
     def _chunk_by_line(
         self, text: bytes, names: tuple[str, ...], line: int, headed: bool
@@ -352,8 +352,8 @@ class Delimited:
         chunk, _ = self._chunk(b"\n".join(good) + b"\n", names, 1, headed)
         real = pa.array(numbers, pa.int64())
         position = chunk.records.schema.get_field_index("_record")
-        moved = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
-        records = chunk.records.set_column(position, "_record", moved)
+        line_numbers = real.take(pc.subtract(chunk.records["_record"], 1).combine_chunks())
+        records = chunk.records.set_column(position, "_record", line_numbers)
         others = [replace(item, record=numbers[item.record - 1]) for item in chunk.bad]
         everything = sorted([*bad, *others], key=lambda item: item.record)
         return Chunk(records, everything, chunk.dropped, names), len(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ocsf_mappers.readers.chunk import COLUMNS, Bad, Chunk, no_records, positions
 from ocsf_mappers.readers.delimited import Delimited
+from ocsf_mappers.readers.entries import Entries, EntryLines
 from ocsf_mappers.readers.envelope import CARRIERS, CLOUDWATCH, around_text, opened, wrapped
 from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.readers.json_split import KEPT_BYTES
@@ -30,8 +31,6 @@ CELLS = 4 << 20
 EXACT = 1 << 53
 """Below it, a double stands for a whole number and no other."""
 
-_DOCUMENTS = JsonRecords((), (CLOUDWATCH,), texts=True)
-
 _Members: TypeAlias = Sequence[tuple[str, str | None]]
 
 _BEGINNING = re.compile(rb'\s*+(?:\[\s*+(?:[\[{"\]]|\Z)|\{\s*+(?:["}]|\Z))')
@@ -44,9 +43,11 @@ class DelimitedInJson:
 
     Args:
         text: How the lines themselves are read.
+        entries: Records in JSON that are made to lines first, as entries of a journal.
     """
 
     text: Delimited | Lines
+    entries: Entries | None = None
     label: str = "JSON lines (CloudWatch Logs, Firehose)"
 
     def accepts(self, head: bytes) -> bool:
@@ -59,21 +60,30 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        for chunk in _DOCUMENTS.read(blocks):
+        for chunk in self._documents.read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
-                chunk, carried = _carried_lines(chunk)
-                yield from self._lines(self.text, carried)
+                chunk, lines = _carried_lines(chunk)
+                yield from self._lines(self.text, lines)
+            if self.entries is not None and len(chunk.records):
+                found = self.entries.lines_of(chunk.records["_raw"])
+                yield from _entries(self.entries, found, chunk.records.filter(pa.array(found.is_entry)))
+                chunk = replace(chunk, records=chunk.records.filter(pa.array(~found.is_entry)))
             yield from self._columns(chunk)
 
     def document_of(self, blocks: Blocks, record: int) -> bytes | None:
         """The document that a record came in, see `JsonRecords.document_of`."""
-        return _DOCUMENTS.document_of(blocks, record)
+        return self._documents.document_of(blocks, record)
 
-    def _lines(self, text: Lines, carried: pa.Table) -> Iterator[Chunk]:
+    @property
+    def _documents(self) -> JsonRecords:
+        log_event = CLOUDWATCH if self.entries is None else replace(CLOUDWATCH, never=self.entries.marks)
+        return JsonRecords((), (log_event,), texts=True)
+
+    def _lines(self, text: Lines, lines: pa.Table) -> Iterator[Chunk]:
         """Lines that came in documents, with what stood around each in further columns."""
-        numbers = carried["_record"].to_numpy()
-        around = carried["_envelope"].combine_chunks()
-        for chunk in text.of_texts(carried["_raw"].combine_chunks(), numbers):
+        numbers = lines["_record"].to_numpy()
+        around = lines["_envelope"].combine_chunks()
+        for chunk in text.of_texts(lines["_raw"].combine_chunks(), numbers):
             bad = [
                 replace(item, text=_document(item.text, around[int(np.searchsorted(numbers, item.record))].as_py()))
                 for item in chunk.bad
@@ -81,11 +91,11 @@ class DelimitedInJson:
             if not len(chunk.records):
                 yield replace(chunk, bad=bad)
                 continue
-            own = around.take(pa.array(np.searchsorted(numbers, chunk.records["_record"].to_numpy()))).to_pylist()
-            names, columns = _beside_columns(own)
+            contexts = around.take(pa.array(np.searchsorted(numbers, chunk.records["_record"].to_numpy()))).to_pylist()
+            names, columns = _beside_columns(contexts)
             table = chunk.records.set_column(
                 chunk.records.column_names.index("_text"), "_text",
-                pa.array(map(_document, chunk.records["_text"].to_pylist(), own), pa.string()),
+                pa.array(map(_document, chunk.records["_text"].to_pylist(), contexts), pa.string()),
             )  # fmt: skip
             for name, values in zip(positions(len(chunk.names) + len(names))[len(chunk.names) :], columns, strict=True):
                 table = table.append_column(name, values)
@@ -95,11 +105,11 @@ class DelimitedInJson:
         """A record's text as earlier versions kept it in quarantine: its values alone."""
         if isinstance(self.text, Lines):
             return raw  # read by no earlier version
-        found = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
+        records = opened(raw.encode(), (CLOUDWATCH, *CARRIERS))
         try:
             fields = [
-                *self._fields(found[0].text.decode(), is_carried=found[0].around is not None),
-                *_beside(around_text(found[0].around)),
+                *self._fields(records[0].text.decode(), is_carried=records[0].around is not None),
+                *_beside(around_text(records[0].around)),
             ]
         except (_NoFieldsError, IndexError):
             return raw
@@ -107,20 +117,18 @@ class DelimitedInJson:
 
     def _columns(self, chunk: Chunk) -> Iterator[Chunk]:
         # This format is rare and small, so its records are read one by one.
-        bad, dropped = list(chunk.bad), Counter(chunk.dropped)
-        table = _Table()
-        for number, raw, around in _rows(chunk.records):
-            try:
-                fields = [*self._fields(raw, is_carried=around is not None), *_beside(around)]
-            except _NoFieldsError as error:
-                bad.append(Bad(number, str(error), _document(raw, around)))
-                continue
-            if table.is_full(fields):
-                yield table.chunk()
-                table = _Table()
-            table.add(number, fields, _document(raw, around))
-        yield table.chunk()
-        yield Chunk(no_records(), bad, dropped)
+        bad = list(chunk.bad)
+
+        def read() -> Iterator[tuple[int, _Members, str]]:
+            for number, raw, around in _rows(chunk.records):
+                text = _document(raw, around)
+                try:
+                    yield number, [*self._fields(raw, is_carried=around is not None), *_beside(around)], text
+                except _NoFieldsError as error:
+                    bad.append(Bad(number, str(error), text))
+
+        yield from _tables(read())
+        yield Chunk(no_records(), bad, chunk.dropped)
 
     def _fields(self, raw: str, *, is_carried: bool) -> _Members:
         """Names and values of a record, the same name perhaps several times."""
@@ -132,6 +140,54 @@ class DelimitedInJson:
         if columns is None:
             raise _NoFieldsError(self.text.misfit(len(values)))
         return list(zip(columns, (None if word == self.text.null else word for word in values), strict=True))
+
+
+def _entries(entries: Entries, texts: EntryLines, records: pa.Table) -> Iterator[Chunk]:
+    """Entries of a journal as their lines and the members beside these; only those that are records are taken apart."""
+    numbers = records["_record"].to_numpy()
+    whole = [(raw, around) for _, raw, around in _rows(records)]
+    bad: list[Bad] = []
+    dropped: Counter[str] = Counter()
+    found: list[tuple[int, _Members, str]] = []
+    for chunk in entries.lines.of_texts(texts.lines, numbers):
+        dropped.update(chunk.dropped)
+        bad += [
+            replace(item, text=_document(*whole[int(np.searchsorted(numbers, item.record))])) for item in chunk.bad
+        ]
+        columns = [chunk.records[name].to_pylist() for name in positions(len(chunk.names))]
+        for place, number in enumerate(chunk.records["_record"].to_pylist()):
+            row = int(np.searchsorted(numbers, number))
+            raw, around = whole[row]
+            text = _document(raw, around)
+            if not texts.has_text[row]:
+                bad.append(Bad(number, entries.missing_text, text))
+                continue
+            try:
+                members = _members(raw)
+            except _NoFieldsError as error:
+                bad.append(Bad(number, str(error), text))
+                continue
+            values = zip(chunk.names, (column[place] for column in columns), strict=True)
+            fields = [*((name, value) for name, value in values if value is not None), *entries.beside(members)]
+            found.append((number, [*fields, *_beside(around)], text))
+    # by layout until here
+    yield from _tables(sorted(found, key=lambda item: item[0]))
+    yield Chunk(no_records(), bad, dropped)
+
+
+def _tables(records: Iterable[tuple[int, _Members, str]]) -> Iterator[Chunk]:
+    """Records as chunks, as many in each as there is room for.
+
+    Args:
+        records: Number, fields and text of each.
+    """
+    table = _Table()
+    for number, fields, text in records:
+        if table.is_full(fields):
+            yield table.chunk()
+            table = _Table()
+        table.add(number, fields, text)
+    yield table.chunk()
 
 
 class _NoFieldsError(Exception):
@@ -172,12 +228,12 @@ class _Table:
 
 def _places(fields: _Members) -> dict[tuple[str, int], None]:
     """For each field its name, and how often the record had that name before; in order."""
-    seen: Counter[str] = Counter()
-    found: dict[tuple[str, int], None] = {}
+    counts: Counter[str] = Counter()
+    places: dict[tuple[str, int], None] = {}
     for name, _ in fields:
-        found[name, seen[name]] = None
-        seen[name] += 1
-    return found
+        places[name, counts[name]] = None
+        counts[name] += 1
+    return places
 
 
 def _members(raw: str) -> _Members:
@@ -187,16 +243,16 @@ def _members(raw: str) -> _Members:
         _NoFieldsError: It is no JSON object, or one without members or with too many.
     """
     try:
-        found = json.loads(
+        members = json.loads(
             raw, object_pairs_hook=_Object, parse_int=_Number, parse_float=_whole, parse_constant=_refuse
         )
-        if not isinstance(found, _Object):
+        if not isinstance(members, _Object):
             raise _NoFieldsError("not a JSON object")
-        if not found:
+        if not members:
             raise _NoFieldsError("the record has no members")
-        if len(found) > COLUMNS:
-            raise _NoFieldsError(f"the record has {len(found)} members, more than the {COLUMNS} that are read")
-        return [(name, None if value is None else _text(value)) for name, value in found]
+        if len(members) > COLUMNS:
+            raise _NoFieldsError(f"the record has {len(members)} members, more than the {COLUMNS} that are read")
+        return [(name, None if value is None else _text(value)) for name, value in members]
     except (ValueError, RecursionError) as error:
         raise _NoFieldsError(f"the record is not valid JSON: {error}") from error
 
@@ -248,23 +304,23 @@ def _carried_lines(chunk: Chunk) -> tuple[Chunk, pa.Table]:
     """A chunk without the lines of text that came in documents, and these."""
     records = chunk.records
     bare = pc.starts_with(pc.utf8_ltrim_whitespace(records["_raw"]), "{")
-    carried = pc.and_(pc.is_valid(records["_envelope"]), pc.invert(bare))
-    return replace(chunk, records=records.filter(pc.invert(carried))), records.filter(carried)
+    is_carried = pc.and_(pc.is_valid(records["_envelope"]), pc.invert(bare))
+    return replace(chunk, records=records.filter(pc.invert(is_carried))), records.filter(is_carried)
 
 
 def _beside_columns(around: Sequence[str]) -> tuple[list[str], list[pa.Array]]:
     """What stood around some records as further columns."""
-    found: dict[str, list[str | None]] = {}
+    values_by_name: dict[str, list[str | None]] = {}
     for row, text in enumerate(around):
         for name, value in _beside(text):
-            found.setdefault(name, [None] * len(around))[row] = value
-    return list(found), [pa.array(values, pa.string()) for values in found.values()]
+            values_by_name.setdefault(name, [None] * len(around))[row] = value
+    return list(values_by_name), [pa.array(values, pa.string()) for values in values_by_name.values()]
 
 
 def _beside(around: str | None) -> _Members:
     """What stood around a record as further columns."""
-    found = [] if around is None else _members(around)
-    return [(f"{PREFIX}{name}", value) for name, value in found if value is not None]
+    members = [] if around is None else _members(around)
+    return [(f"{PREFIX}{name}", value) for name, value in members if value is not None]
 
 
 def _document(raw: str, around: str | None) -> str:

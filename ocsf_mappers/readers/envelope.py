@@ -36,6 +36,7 @@ class Envelope:
         drops: Beginning of a text in the record's place -> why such an envelope is a counted drop.
         also: Further members that such a document always has.
         only: Where the marker alone is too common a name: every name that may stand beside it.
+        never: Names that no such document has: a document with one of them is a record.
         packed: Whether the text is base64, perhaps of gzip.
         listed: Whether the member holds a list of records; each of them is one, and an empty list holds none.
         holding: Documents that the member may hold besides those that may stand anywhere.
@@ -46,6 +47,7 @@ class Envelope:
     drops: Mapping[str, str] = field(default_factory=dict, hash=False)
     also: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
+    never: tuple[str, ...] = ()
     packed: bool = False
     listed: bool = False
     holding: tuple[Envelope, ...] = ()
@@ -57,6 +59,7 @@ class Envelope:
             and self.member in names
             and all(name in names for name in self.also)
             and (not self.only or names.keys() <= self.only)
+            and not any(name in names for name in self.never)
         )
 
     def drop_reason(self, text: str) -> str | None:
@@ -85,11 +88,16 @@ SNS = Envelope("TopicArn", "Message", also=("MessageId",))
 SNS_TO_LAMBDA = Envelope("EventSource", "Sns", also=("EventSubscriptionArn",))
 SQS = Envelope("ReceiptHandle", "Body", also=("MessageId",))
 SQS_TO_LAMBDA = Envelope("receiptHandle", "body", also=("messageId",))
+_OTEL_NAMES = _names(
+    "name body severity_number severity_text dropped_attributes_count flags trace_id span_id attributes scope resource"
+)
+OTEL = Envelope("body", "body", only=_OTEL_NAMES)
+"""What OpenTelemetry's exporter to CloudWatch Logs makes of a log record, as in the CloudWatch agent."""
 FIREHOSE_FAILED = Envelope("rawData", "rawData", also=("errorCode",), packed=True)
 FIREHOSE_RECORD = Envelope("recordId", "data", packed=True)
 
 CARRIERS = (
-    EVENTBRIDGE, LOG_EVENT, SNS, SNS_TO_LAMBDA, SQS, SQS_TO_LAMBDA, FIREHOSE_FAILED, FIREHOSE_RECORD
+    EVENTBRIDGE, LOG_EVENT, SNS, SNS_TO_LAMBDA, SQS, SQS_TO_LAMBDA, OTEL, FIREHOSE_FAILED, FIREHOSE_RECORD
 )  # fmt: skip
 """What records of any source may come in, besides the documents of CloudWatch Logs subscriptions."""
 
@@ -155,21 +163,21 @@ def _opened(text: bytes, envelopes: Sequence[Envelope], depth: int) -> Iterator[
         events = _events(members)
         if events is not None:
             # a source may know more of its log group's lines than that the service writes some
-            known = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
+            outer = (*(envelope for envelope in envelopes if envelope.marker == CLOUDWATCH.marker), CLOUDWATCH)[:1]
             for event in events:
-                found = _held(event, known, envelopes, depth)
-                yield from [Carried(_encoded(event))] if found is None else found
+                records = _contents(event, outer, envelopes, depth)
+                yield from [Carried(_encoded(event))] if records is None else records
             return
-    found = _held(members, envelopes, envelopes, depth) if depth else None
-    yield from [Carried(text)] if found is None else found
+    records = _contents(members, envelopes, envelopes, depth) if depth else None
+    yield from [Carried(text)] if records is None else records
 
 
 def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | None:
     """A subscription document's log events, each with the members that stand around all of them."""
     around = dict(document)
-    held = bytes(around.pop(EVENT_LIST))
+    value = bytes(around.pop(EVENT_LIST))
     try:
-        if events := _RAWS.decode(held if held != b"null" else b"[]"):
+        if events := _RAWS.decode(value if value != b"null" else b"[]"):
             return [{**around, **_MEMBERS.decode(event)} for event in events]
     except _ERRORS:
         return None
@@ -177,41 +185,41 @@ def _events(document: dict[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]] | 
     return [{**around, "message": msgspec.Raw(msgspec.json.encode(CONTROL_TEXT))}] if control else []
 
 
-def _held(
-    members: dict[str, msgspec.Raw], known: Sequence[Envelope], inner: Sequence[Envelope], depth: int
+def _contents(
+    members: dict[str, msgspec.Raw], outer: Sequence[Envelope], inner: Sequence[Envelope], depth: int
 ) -> list[Carried] | None:
     """What the first envelope that these members make holds; None where they make none."""
-    for envelope in known:
+    for envelope in outer:
         if not envelope.holds(members):
             continue
         payload = _payload(bytes(members[envelope.member]), envelope)
         if payload is None:
             continue
-        found = []
+        records = []
         for item in payload:
             if reason := envelope.drop_reason(item[:256].decode(errors="replace")):
-                found.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
+                records.append(Carried(item, {**members, envelope.member: _NULL}, reason, envelope.member))
                 continue
             is_object = item.lstrip()[:1] == b"{"
             nested = _opened(item, (*envelope.holding, *inner), depth - 1) if is_object else (Carried(item),)
             for one in nested:
                 place = _NULL if one.around is None else msgspec.Raw(_encoded(one.around))
                 member = one.member or envelope.member
-                found.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
-        return found
+                records.append(Carried(one.text, {**members, envelope.member: place}, one.drop, member, one.problem))
+        return records
     return None
 
 
-def _payload(held: bytes, envelope: Envelope) -> list[bytes] | None:
+def _payload(value: bytes, envelope: Envelope) -> list[bytes] | None:
     """The texts in an envelope's member; None where its value is none that it may hold."""
     if envelope.listed:
-        return [bytes(record) for record in _RAWS.decode(held)] if held[:1] == b"[" else None
-    if held[:1] == b"{":
-        return [held]
-    if held[:1] != b'"':
+        return [bytes(record) for record in _RAWS.decode(value)] if value[:1] == b"[" else None
+    if value[:1] == b"{":
+        return [value]
+    if value[:1] != b'"':
         return None
     try:
-        text = msgspec.json.decode(held, type=str)
+        text = msgspec.json.decode(value, type=str)
         data = _unpacked(text) if envelope.packed else None
     except (*_ERRORS, zlib.error):
         return None
@@ -268,10 +276,10 @@ def wrapped(record: str, around: str, envelopes: Sequence[Envelope]) -> str:
     """The document that a record came in, put together again: reading it gives the same record and surroundings."""
     try:
         msgspec.json.decode(record)
-        held = msgspec.Raw(record.encode())
+        value = msgspec.Raw(record.encode())
     except (msgspec.DecodeError, RecursionError):
-        held = msgspec.Raw(msgspec.json.encode(record))
-    return _encoded(_wrapped(held, _MEMBERS.decode(around), envelopes)).decode()
+        value = msgspec.Raw(msgspec.json.encode(record))
+    return _encoded(_wrapped(value, _MEMBERS.decode(around), envelopes)).decode()
 
 
 def _wrapped(
@@ -280,16 +288,16 @@ def _wrapped(
     envelopes: Sequence[Envelope],
     holding: Sequence[Envelope] = (),
 ) -> dict[str, msgspec.Raw]:
-    known = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
+    matching = [envelope for envelope in (*holding, *envelopes, CLOUDWATCH) if envelope.holds(members)]
     # The record's place is null or holds the next document; where several may be meant, the place decides.
-    known.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
-    place = bytes(members[known[0].member])
+    matching.sort(key=lambda envelope: bytes(members[envelope.member])[:1] not in (b"n", b"{"))
+    place = bytes(members[matching[0].member])
     inner = record
     if place.startswith(b"{"):
-        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, known[0].holding)))
-    if known[0].listed:
+        inner = msgspec.Raw(_encoded(_wrapped(record, _MEMBERS.decode(place), envelopes, matching[0].holding)))
+    if matching[0].listed:
         inner = msgspec.Raw(b"[" + bytes(inner) + b"]")
-    whole = {**members, known[0].member: inner}
+    whole = {**members, matching[0].member: inner}
     if _KIND not in whole:
         return whole
     event: dict[str, msgspec.Raw] = {name: whole.pop(name) for name in _OF_EVENTS if name in whole}
@@ -311,6 +319,7 @@ _NAMES: Mapping[Envelope, frozenset[str]] = {
         "messageId receiptHandle body attributes messageAttributes md5OfBody eventSource eventSourceARN"
         " awsRegion"
     ),
+    OTEL: _OTEL_NAMES,
     FIREHOSE_FAILED: _names(
         "attemptsMade arrivalTimestamp errorCode errorMessage attemptEndingTimestamp rawData lambdaArn"
     ),
@@ -329,8 +338,8 @@ def may_be_carried(heads: Iterable[bytes], text: bytes, envelopes: Sequence[Enve
     """
     firsts = set()
     for head in heads:
-        found = _FIRST_NAME.match(head)
-        firsts.add(found[1].decode(errors="replace") if found else None)
+        match = _FIRST_NAME.match(head)
+        firsts.add(match[1].decode(errors="replace") if match else None)
     markers = {envelope.marker for envelope in envelopes}
     for carrier, names in _NAMES.items():
         if None in firsts or firsts & names:

@@ -28,24 +28,24 @@ def is_timed(line: bytes) -> bool:
 
 def as_log_events(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The file as log events in JSON, one a line: `{"timestamp": ..., "message": ...}`."""
-    held = b""
+    buffer = b""
     for block in blocks:
-        held += block
-        starts = [found.start() for found in TIME.finditer(held)]
+        buffer += block
+        starts = [match.start() for match in TIME.finditer(buffer)]
         # The last event may go on in the next block.
         end = starts[-1] if starts else 0
         if end:
-            yield _events(held[:end])
-            held = held[end:]
-        elif len(held) > 2 * RECORD_BYTES:
-            yield _events(held)
-            held = b""
-    if held:
-        yield _events(held)
+            yield _events(buffer[:end])
+            buffer = buffer[end:]
+        elif len(buffer) > 2 * RECORD_BYTES:
+            yield _events(buffer)
+            buffer = b""
+    if buffer:
+        yield _events(buffer)
 
 
 def _events(text: bytes) -> bytes:
-    starts = [found.start() for found in TIME.finditer(text)]
+    starts = [match.start() for match in TIME.finditer(text)]
     if not starts or starts[0]:
         starts.insert(0, 0)
     ends = [*starts[1:], len(text)]
@@ -58,8 +58,8 @@ def _event(text: bytes) -> bytes:
     time, message = text[: TIME_BYTES - 1], text[TIME_BYTES:].rstrip(b"\r\n")
     # Most messages are JSON on one line, and stay as they are. What is wrong with others shows when they are read.
     whole = message[:1] == b"{" and message[-1:] == b"}" and _parses(message)
-    held = message.replace(b"\n", b" ") if whole else msgspec.json.encode(message.decode(errors="backslashreplace"))
-    return b'{"timestamp":"' + time + b'","message":' + held + b"}\n"
+    value = message.replace(b"\n", b" ") if whole else msgspec.json.encode(message.decode(errors="backslashreplace"))
+    return b'{"timestamp":"' + time + b'","message":' + value + b"}\n"
 
 
 def _parses(message: bytes) -> bool:

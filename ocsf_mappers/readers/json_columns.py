@@ -55,26 +55,26 @@ def load(path: Path) -> ctypes.CDLL:
     if not path.exists():
         raise UnavailableError(f"there is no {path.name}: it was not made for this platform")
     try:
-        found = ctypes.CDLL(str(path))
-        found.jsoncolumns_source.restype = ctypes.c_char_p
-        found.jsoncolumns_new.restype = ctypes.c_void_p
-        found.jsoncolumns_new.argtypes = [
+        library = ctypes.CDLL(str(path))
+        library.jsoncolumns_source.restype = ctypes.c_char_p
+        library.jsoncolumns_new.restype = ctypes.c_void_p
+        library.jsoncolumns_new.argtypes = [
             ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
             ctypes.c_int64, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64,
         ]  # fmt: skip
-        found.jsoncolumns_read.argtypes = [
+        library.jsoncolumns_read.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
         ]  # fmt: skip
-        found.jsoncolumns_take.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
-        found.jsoncolumns_free.argtypes = found.jsoncolumns_release.argtypes = [ctypes.c_void_p]
-        found.jsoncolumns_free.restype = found.jsoncolumns_release.restype = None
-        made_of = found.jsoncolumns_source()
-        beside = digest(SOURCE)
+        library.jsoncolumns_take.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
+        library.jsoncolumns_free.argtypes = library.jsoncolumns_release.argtypes = [ctypes.c_void_p]
+        library.jsoncolumns_free.restype = library.jsoncolumns_release.restype = None
+        made_of = library.jsoncolumns_source()
+        expected = digest(SOURCE)
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from error
-    if made_of.decode() != beside:
+    if made_of.decode() != expected:
         raise UnavailableError(f"{path.name} is made of another {SOURCE.name}: install the project again")
-    return found
+    return library
 
 
 def state() -> str:
@@ -96,13 +96,13 @@ class CompiledMembers:
 
     Args:
         names: Names of the members, none of them twice, and none that JSON escapes: `PureMembers` refuses those.
-        found: The library.
+        library: The library.
         sample: So many records are looked at to see whether a member's texts are worth searching for equal ones.
     """
 
-    def __init__(self, names: Sequence[str], found: ctypes.CDLL, *, sample: int = SAMPLE) -> None:
+    def __init__(self, names: Sequence[str], library: ctypes.CDLL, *, sample: int = SAMPLE) -> None:
         encoded = [name.encode() for name in names]
-        self._library = found
+        self._library = library
         self._names = b"".join(encoded)
         self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int32)
         self._sample = sample
@@ -142,10 +142,10 @@ class CompiledMembers:
         return bool(self._library.jsoncolumns_read(reader, at, size, first, len(records)))
 
     def _column(self, reader: int, number: int, codes: np.ndarray[Any, np.dtype[np.int32]]) -> Column:
-        facts = np.zeros(_FACTS, np.int64)
-        if not self._library.jsoncolumns_take(reader, number, facts.ctypes.data):
+        numbers = np.zeros(_FACTS, np.int64)
+        if not self._library.jsoncolumns_take(reader, number, numbers.ctypes.data):
             raise MemoryError
-        at_texts, size, at_ends, values, present, searched = facts.tolist()
+        at_texts, size, at_ends, values, present, searched = numbers.tolist()
         texts = pa.foreign_buffer(at_texts, size, _Memory(self._library, at_texts))
         ends = pa.foreign_buffer(at_ends, (values + 2) * codes.itemsize, _Memory(self._library, at_ends))
         if not present:
@@ -153,25 +153,25 @@ class CompiledMembers:
         if not searched:
             missing = len(codes) - present
             valid = pa.py_buffer(np.packbits(codes != 0, bitorder="little")) if missing else None
-            found = pa.StringArray.from_buffers(values, ends.slice(codes.itemsize), texts, valid, missing)
-            return Column(found, identity(len(codes)))
+            array = pa.StringArray.from_buffers(values, ends.slice(codes.itemsize), texts, valid, missing)
+            return Column(array, identity(len(codes)))
         if present < len(codes):  # a null comes first, for the records that do not have the member
             valid = np.full(values // 8 + 1, 255, np.uint8)
             valid[0] = 254
-            found = pa.StringArray.from_buffers(values + 1, ends, texts, pa.py_buffer(valid), 1)
-            return Column(found, codes)
-        found = pa.StringArray.from_buffers(values, ends.slice(codes.itemsize), texts)
+            array = pa.StringArray.from_buffers(values + 1, ends, texts, pa.py_buffer(valid), 1)
+            return Column(array, codes)
+        array = pa.StringArray.from_buffers(values, ends.slice(codes.itemsize), texts)
         if values == 1:
-            return Column(found, None)
+            return Column(array, None)
         codes -= 1
-        return Column(found, codes)
+        return Column(array, codes)
 
 
 class _Memory:
     """What the library allocated and handed over; given back when no array needs it."""
 
-    def __init__(self, found: ctypes.CDLL, address: int) -> None:
-        self._release = found.jsoncolumns_release
+    def __init__(self, library: ctypes.CDLL, address: int) -> None:
+        self._release = library.jsoncolumns_release
         self._address = address
 
     def __del__(self) -> None:

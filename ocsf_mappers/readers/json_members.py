@@ -58,8 +58,8 @@ class Members:
             For each name the raw JSON text in each record, null where it is not there; and a boolean a record, true
             where there are other members too, one is repeated, or the record is no JSON object that can be read.
         """
-        found = self._compiled.read(records) if self._compiled is not None else None
-        return found if found is not None else self._pure.read(records)
+        columns = self._compiled.read(records) if self._compiled is not None else None
+        return columns if columns is not None else self._pure.read(records)
 
 
 class PureMembers:
@@ -71,7 +71,7 @@ class PureMembers:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._known = frozenset(names)
+        self._name_set = frozenset(names)
         # Attributes are numbered, because a member may have a name that no attribute can have.
         fields = [(f"m{number}", msgspec.Raw, _NONE) for number, _ in enumerate(self.names)]
         renamed = {f"m{number}": name for number, name in enumerate(self.names)}
@@ -86,8 +86,8 @@ class PureMembers:
         """As `Members.read`."""
         columns: list[list[pa.Array]] = [[] for _ in self.names]
         odd = []
-        for some in _slices(records):
-            arrays, flags = self._some(some)
+        for part in _slices(records):
+            arrays, flags = self._part(part)
             for column, values in zip(columns, arrays, strict=True):
                 column.append(values)
             odd.append(flags)
@@ -96,7 +96,7 @@ class PureMembers:
             read.append(encoded(pa.chunked_array(columns.pop(0), pa.binary())).map(_without_end))
         return read, np.concatenate(odd) if odd else np.zeros(0, bool)
 
-    def _some(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
+    def _part(self, records: pa.Array) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
         size = len(records)
         broken = None
         objects = self._objects(records)
@@ -119,8 +119,8 @@ class PureMembers:
                 raise ReadError("a member of a record holds a NUL")
             offsets = np.zeros(size + 1, np.int32)
             offsets[1:] = ends + 1
-            held = np.diff(offsets) - 1
-            accounted += np.where(held > 0, held + (self._around[place] + 1), 0)
+            sizes = np.diff(offsets) - 1
+            accounted += np.where(sizes > 0, sizes + (self._around[place] + 1), 0)
             values = pa.Array.from_buffers(pa.binary(), size, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
             columns.append(values)
         odd = accounted != lengths
@@ -130,27 +130,27 @@ class PureMembers:
 
     def _objects(self, records: pa.Array) -> list[Any] | None:
         """The records as objects; None where some are none, or become others when they stand together."""
-        listed = pa.ListArray.from_arrays(pa.array([0, len(records)], pa.int32()), records.cast(pa.binary()))
-        joined = pc.binary_join(listed, b",%d," % _BETWEEN)[0].as_buffer()
+        as_list = pa.ListArray.from_arrays(pa.array([0, len(records)], pa.int32()), records.cast(pa.binary()))
+        joined = pc.binary_join(as_list, b",%d," % _BETWEEN)[0].as_buffer()
         try:
-            found = self._decoder.decode(b"".join((b"[", joined, b"]")))
+            items = self._decoder.decode(b"".join((b"[", joined, b"]")))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        objects: list[Any] = found[::2]
-        whole = len(found) == 2 * len(records) - 1 and found[1::2] == [_BETWEEN] * (len(records) - 1)
+        objects: list[Any] = items[::2]
+        whole = len(items) == 2 * len(records) - 1 and items[1::2] == [_BETWEEN] * (len(records) - 1)
         return objects if whole and set(map(type, objects)) == {self._record} else None
 
     def _is_object(self, text: str) -> bool:
         try:
-            found = self._decoder.decode(f"[{text}]")  # as deep in the stack as with others
+            items = self._decoder.decode(f"[{text}]")  # as deep in the stack as with others
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        return list(map(type, found)) == [self._record]
+        return list(map(type, items)) == [self._record]
 
     def _is_odd(self, text: str) -> bool:
         """Whether a record whose lengths do not add up has more than blanks and escapes beside what was found."""
         try:
-            return not self._known.issuperset(raw_members(text.encode()))
+            return not self._name_set.issuperset(raw_members(text.encode()))
         except (RepeatedError, msgspec.DecodeError, ValueError, RecursionError):
             return True
 

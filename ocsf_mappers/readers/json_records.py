@@ -108,28 +108,28 @@ class JsonRecords:
         return None
 
     def _pieces(self, blocks: Blocks) -> Iterator[tuple[Piece, ReadError | None]]:
-        held: list[bytes] = []
+        pending: list[bytes] = []
         failed: list[ReadError] = []
         stream = until_error(iter(blocks), failed)
         if is_exported(blocks.head):
             stream = as_log_events(stream)
         for block in stream:
-            held.append(block)
-            if sum(map(len, held)) >= WINDOW_BYTES:
-                for piece in Windows(self.lists, WINDOW_BYTES, (EVENT_LIST,)).pieces(stream, b"".join(held)):
+            pending.append(block)
+            if sum(map(len, pending)) >= WINDOW_BYTES:
+                for piece in Windows(self.lists, WINDOW_BYTES, (EVENT_LIST,)).pieces(stream, b"".join(pending)):
                     yield piece, None
-                held.clear()
+                pending.clear()
                 break
-        yield split(b"".join(held), self.lists, (EVENT_LIST,)), failed[0] if failed else None
+        yield split(b"".join(pending), self.lists, (EVENT_LIST,)), failed[0] if failed else None
 
     def _chunks(self, piece: Piece, before: int) -> Iterator[Chunk]:
         if not piece.records and not piece.bad:
             return
-        taken = {before + 1 + position for position, _, _ in piece.bad}
+        skipped = {before + 1 + position for position, _, _ in piece.bad}
         total = len(piece.records) + len(piece.bad)
         numbers = pa.array(np.arange(before + 1, before + 1 + total))
-        if taken:
-            numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(taken), pa.int64()))))
+        if skipped:
+            numbers = numbers.filter(pc.invert(pc.is_in(numbers, pa.array(sorted(skipped), pa.int64()))))
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
         raw = text_array(piece.records, joined)
@@ -173,21 +173,21 @@ class JsonRecords:
                 number += 1
                 no_record.append(replace(damaged[document], record=number))
                 continue
-            for found in opened(documents[document], self.known_envelopes):
+            for carried in opened(documents[document], self.known_envelopes):
                 number += 1
-                size += len(found.text)
-                if found.drop is not None:
-                    dropped[found.drop] += 1
-                elif found.problem is not None:
-                    no_record.append(Bad(number, found.problem, bad_text(found.text)))
-                elif self.texts or found.around is None or found.text.lstrip()[:1] == b"{":
-                    texts.append(found.text)
+                size += len(carried.text)
+                if carried.drop is not None:
+                    dropped[carried.drop] += 1
+                elif carried.problem is not None:
+                    no_record.append(Bad(number, carried.problem, bad_text(carried.text)))
+                elif self.texts or carried.around is None or carried.text.lstrip()[:1] == b"{":
+                    texts.append(carried.text)
                     places.append(number)
-                    around.append(around_text(found.around))
+                    around.append(around_text(carried.around))
                 else:
-                    held = found.text.decode(errors="replace")
-                    text = wrapped(held, around_text(found.around) or "", self.known_envelopes)
-                    no_record.append(Bad(number, f"{found.member} holds no JSON object", text[:KEPT_BYTES]))
+                    record = carried.text.decode(errors="replace")
+                    text = wrapped(record, around_text(carried.around) or "", self.known_envelopes)
+                    no_record.append(Bad(number, f"{carried.member} holds no JSON object", text[:KEPT_BYTES]))
         column = pa.array(around, pa.string()) if any(item is not None for item in around) else None
         return pa.array(texts, pa.binary()), pa.array(places, pa.int64()), column, no_record, dropped
 
@@ -208,18 +208,18 @@ class JsonRecords:
             if not pc.any(may_be).as_py():
                 continue
             pairs = zip(records["_raw"].to_pylist(), may_be.to_pylist(), strict=True)
-            found = [reasons.get(_text_of(raw, member)) if maybe else None for raw, maybe in pairs]
-            dropped.update(reason for reason in found if reason is not None)
-            records = records.filter(pa.array([reason is None for reason in found], pa.bool_()))
+            drop_reasons = [reasons.get(_text_of(raw, member)) if maybe else None for raw, maybe in pairs]
+            dropped.update(reason for reason in drop_reasons if reason is not None)
+            records = records.filter(pa.array([reason is None for reason in drop_reasons], pa.bool_()))
         return records
 
     def _camel_case(self, records: pa.Table) -> pa.Table:
         if self.pascal_case is None:
             return records
-        spelled = pc.match_substring_regex(records["_raw"], rf'"{self.pascal_case}"\s*:\s*{self.pascal_value}')
-        if not pc.any(spelled).as_py():
+        is_pascal = pc.match_substring_regex(records["_raw"], rf'"{self.pascal_case}"\s*:\s*{self.pascal_value}')
+        if not pc.any(is_pascal).as_py():
             return records
-        pairs = zip(records["_raw"].to_pylist(), spelled.to_pylist(), strict=True)
+        pairs = zip(records["_raw"].to_pylist(), is_pascal.to_pylist(), strict=True)
         renamed = pa.array([_lower_names(text) if capital else text for text, capital in pairs], pa.string())
         return records.set_column(1, "_raw", renamed)
 
@@ -248,7 +248,7 @@ only be where a name begins: behind a closing quote no letter may follow."""
 
 
 def _lower_names(text: str) -> str:
-    return _CAPITAL_NAME.sub(lambda found: f'"{found[1].lower()}{found[2]}', text)
+    return _CAPITAL_NAME.sub(lambda match: f'"{match[1].lower()}{match[2]}', text)
 
 
 def _whole(documents: pa.Array) -> pa.Array:
@@ -265,8 +265,8 @@ def _short_enough(records: pa.Table) -> tuple[pa.Table, list[Bad]]:
     if pc.all(fits).as_py():
         return records, []
     long = records.filter(pc.invert(fits))
-    found = zip(long["_record"].to_pylist(), long["_raw"].to_pylist(), strict=True)
-    return records.filter(fits), [Bad(number, TOO_LONG, bad_text(text)) for number, text in found]
+    pairs = zip(long["_record"].to_pylist(), long["_raw"].to_pylist(), strict=True)
+    return records.filter(fits), [Bad(number, TOO_LONG, bad_text(text)) for number, text in pairs]
 
 
 def _utf8(records: pa.Table) -> tuple[pa.Table, list[Bad]]:

@@ -112,16 +112,16 @@ def _document(body: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw]:
         return _RAWS.decode(body)
     try:
         document = _document_decoder(tuple(lists)).decode(body)
-        found = [records for name in lists if (records := getattr(document, name)) is not None]
+        record_lists = [records for name in lists if (records := getattr(document, name)) is not None]
     except msgspec.ValidationError:  # a member of that name is no list
         members = _MEMBERS.decode(body)
-        held = [members[name] for name in lists if name in members]
-        found = [_RAWS.decode(member) for member in held if bytes(memoryview(member)[:1]) == b"["]
-    around = _around(body, found)
+        values = [members[name] for name in lists if name in members]
+        record_lists = [_RAWS.decode(member) for member in values if bytes(memoryview(member)[:1]) == b"["]
+    around = _around(body, record_lists)
     if any(around.count(b'"' + name.encode() + b'"') > 1 for name in lists) or (b"\\u" in around and _repeats(body)):
         # A parser keeps the last of two members of the same name; the brackets lead to the records of both.
         raise msgspec.DecodeError("a list of records may stand there twice")
-    return list(chain.from_iterable(found)) if found else [msgspec.Raw(body)]
+    return list(chain.from_iterable(record_lists)) if record_lists else [msgspec.Raw(body)]
 
 
 def _repeats(body: bytes) -> bool:
@@ -139,11 +139,11 @@ def _around(body: bytes, lists: Sequence[Sequence[msgspec.Raw]]) -> bytes:
     for records in filter(None, lists):
         first, last = pa.py_buffer(records[0]), pa.py_buffer(records[-1])
         spans.append((first.address - start, last.address + last.size - start))
-    rest, position = [], 0
+    parts, position = [], 0
     for begin, end in sorted(spans):
-        rest.append(body[position:begin])
+        parts.append(body[position:begin])
         position = end
-    return b"".join([*rest, body[position:]])
+    return b"".join([*parts, body[position:]])
 
 
 @cache
@@ -178,8 +178,8 @@ def _cut(body: bytes) -> Iterator[bytes]:
         if end is None:
             raise msgspec.DecodeError("there is more than objects")
         yield body[begin:end]
-        rest = _NOT_SPACE.search(body, end)
-        begin = rest.start() if rest else len(body)
+        following = _NOT_SPACE.search(body, end)
+        begin = following.start() if following else len(body)
 
 
 def salvage(data: bytes, lists: Sequence[str], inner: Sequence[str] = ()) -> Piece:
@@ -232,8 +232,8 @@ class Salvage:
             begin = data.find(b"{", position)
             if begin < 0 or self._is_end(mark):
                 begin = len(data)
-            if found := self._fragment(last, mark, begin):
-                start, stop, whole = found
+            if fragment := self._fragment(last, mark, begin):
+                start, stop, whole = fragment
                 if start == last < mark:
                     self._records.pop()
                 if not whole:
@@ -253,9 +253,9 @@ class Salvage:
             if end is not None and whole and _parses(data[begin:end]):
                 regions.strange(mark, begin)
                 regions.closed()
-                held = _listed(data[begin:end], self.lists)
-                self._records += held
-                last = begin if len(held) == 1 else end
+                records = _listed(data[begin:end], self.lists)
+                self._records += records
+                last = begin if len(records) == 1 else end
                 position = mark = end
                 continue
             goes_on = self.more and end is None and reached == len(data)
@@ -284,8 +284,8 @@ class Salvage:
         if text is None:
             return len(self.data)
         if self._next.get(text, 0) <= begin:
-            found = self.data.find(text, begin + 1)
-            self._next[text] = found if found >= 0 else len(self.data)
+            place = self.data.find(text, begin + 1)
+            self._next[text] = place if place >= 0 else len(self.data)
         return self._next[text]
 
     def _swallows(self, key: int) -> bool:
@@ -322,7 +322,7 @@ class Salvage:
         data = self.data
         if mark == begin or (not _MEMBER.match(data, mark) and not _ends_with(data, begin, b":")):
             return None
-        if (named := _LIST_OPENED.fullmatch(data, mark, begin)) and named.group(1).decode() in self.all_lists:
+        if (opening := _LIST_OPENED.fullmatch(data, mark, begin)) and opening.group(1).decode() in self.all_lists:
             return None
         stop = min(self._after(self._first_key, mark), self._after(b"\n{", mark) + 1, len(data))
         if self._is_end(mark):
@@ -330,8 +330,8 @@ class Salvage:
         start = mark
         if last < mark and _MEMBER.match(data, mark):
             names = _names(data[last:mark])
-            behind = {found.group(1) for found in _NAME.finditer(data, mark, min(stop, mark + RECORD_BYTES))}
-            start = mark if names & behind else last
+            following = {match.group(1) for match in _NAME.finditer(data, mark, min(stop, mark + RECORD_BYTES))}
+            start = mark if names & following else last
         return start, stop, not (self.more and stop == len(data) and stop - start < RECORD_BYTES)
 
 
@@ -371,8 +371,8 @@ class _Regions:
             inside: Whether it belongs to the broken part that ends where it begins, if there is one.
         """
         if self._open is not None and self._open[1] == begin:
-            behind = _SEPARATED.match(self.data, begin)
-            like_a_record = self.data.startswith(self.first_key, behind.end() if behind else begin)
+            separator = _SEPARATED.match(self.data, begin)
+            like_a_record = self.data.startswith(self.first_key, separator.end() if separator else begin)
             inside = inside or not like_a_record or _ends_with(self.data, begin, b":")
             self._in_a_row += not inside
             if inside or self._in_a_row > SEPARATE_REGIONS:
@@ -416,24 +416,24 @@ def _record_key(data: bytes, start: int) -> bytes | None:
     the one whose objects hold the most of the text.
     """
     stop = start + KEY_BYTES
-    counted = Counter(found.group() for found in _FIRST_KEY.finditer(data, start, stop))
+    counted = Counter(match.group() for match in _FIRST_KEY.finditer(data, start, stop))
     if len(counted) < 2:
         return next(iter(counted), None)
     candidates = dict.fromkeys([next(iter(counted)), *(key for key, _ in counted.most_common(KEY_CANDIDATES))])
-    return max(candidates, key=lambda key: _held_by(key, data, start, stop))
+    return max(candidates, key=lambda key: _covered_by(key, data, start, stop))
 
 
-def _held_by(key: bytes, data: bytes, start: int, stop: int) -> int:
+def _covered_by(key: bytes, data: bytes, start: int, stop: int) -> int:
     """How many bytes stand in objects that begin like this, as far as looking at each byte twice can tell."""
-    held, position, spare = 0, start, 2 * KEY_BYTES
+    covered, position, spare = 0, start, 2 * KEY_BYTES
     while spare > 0 and (begin := data.find(key, position, stop)) >= 0:
         end, reached = _closing(data, begin, min(stop, len(data)))
         spare -= reached - begin
         if end is None and reached == min(stop, len(data)):
-            return held + reached - begin
-        held += (end or begin) - begin
+            return covered + reached - begin
+        covered += (end or begin) - begin
         position = end or begin + 1
-    return held
+    return covered
 
 
 def _listed(text: bytes, lists: Sequence[str]) -> Sequence[msgspec.Raw | bytes]:
@@ -471,8 +471,8 @@ def _parses_as_it_is(text: str) -> bool:
 def _list_start(data: bytes, lists: Sequence[str]) -> int:
     if array := _ARRAY.match(data):
         return array.end()
-    found = _list_opening(tuple(lists)).match(data) if lists else None
-    return found.end() if found else 0
+    match = _list_opening(tuple(lists)).match(data) if lists else None
+    return match.end() if match else 0
 
 
 @cache
@@ -576,9 +576,9 @@ class Windows:
 
     def _skipped(self, window: bytearray) -> bool:
         """Takes off what belongs to a record already given up; whether the next one was found."""
-        found = [place for text in (self._first_key, b"\n{") if text and (place := window.find(text)) >= 0]
-        del window[: min(found) if found else -len(self._first_key or b"\n")]
-        return bool(found)
+        places = [place for text in (self._first_key, b"\n{") if text and (place := window.find(text)) >= 0]
+        del window[: min(places) if places else -len(self._first_key or b"\n")]
+        return bool(places)
 
     def _listed(self, window: bytearray) -> tuple[Sequence[msgspec.Raw], int]:
         """The whole records of a list, and the beginning of the one that follows them; 0 when none is found."""

@@ -96,21 +96,21 @@ class Values:
 
     def read(self, lines: pa.Array, null: str) -> tuple[Flags, Iterator[Read]]:
         """See `Layout`."""
-        found = tokens(lines, self.sep, self.quotes, self.escape)
-        fits = (found.counts >= len(self.columns) - self.optional) & (found.counts <= COLUMNS)
+        words = tokens(lines, self.sep, self.quotes, self.escape)
+        fits = (words.counts >= len(self.columns) - self.optional) & (words.counts <= COLUMNS)
         if not self.more:
-            fits &= found.counts <= len(self.columns)
+            fits &= words.counts <= len(self.columns)
         for name, pattern in self.fits.items():
             rows = np.flatnonzero(fits)
-            column = pc.fill_null(found.column(self.columns.index(name), rows), null)
+            column = pc.fill_null(words.column(self.columns.index(name), rows), null)
             fits[rows] = pc.match_substring_regex(column, f"^(?:{pattern})$").to_numpy(zero_copy_only=False)
-        return fits, self._read(found, np.flatnonzero(fits), null)
+        return fits, self._read(words, np.flatnonzero(fits), null)
 
-    def _read(self, found: Tokens, rows: Numbers, null: str) -> Iterator[Read]:
-        width = int(found.counts[rows].max(initial=0))
-        more = tuple(f"field_{number + 1}" for number in range(len(self.columns), width))
-        columns = [without(found.column(position, rows), null) for position in range(len(self.columns) + len(more))]
-        yield parted(Read(rows, self.columns + more, columns), self.parts, null)
+    def _read(self, words: Tokens, rows: Numbers, null: str) -> Iterator[Read]:
+        width = int(words.counts[rows].max(initial=0))
+        extra = tuple(f"field_{number + 1}" for number in range(len(self.columns), width))
+        columns = [without(words.column(position, rows), null) for position in range(len(self.columns) + len(extra))]
+        yield parted(Read(rows, self.columns + extra, columns), self.parts, null)
 
 
 @dataclass(frozen=True)
@@ -164,45 +164,45 @@ class Pairs:
 
     def read(self, lines: pa.Array, null: str) -> tuple[Flags, Iterator[Read]]:
         """See `Layout`."""
-        found = tokens(lines, self.sep, self.quotes, self.escape, after=self.between)
-        pairs = pc.match_substring_regex(found.values, f"(?s)^[^{re.escape(self.between)}]+{re.escape(self.between)}")
+        words = tokens(lines, self.sep, self.quotes, self.escape, after=self.between)
+        pairs = pc.match_substring_regex(words.values, f"(?s)^[^{re.escape(self.between)}]+{re.escape(self.between)}")
         bad = np.cumsum(np.concatenate([[0], ~pairs.to_numpy(zero_copy_only=False)]))
-        fits = (bad[found.first + found.counts] == bad[found.first]) & (found.counts >= self.least)
-        fits &= found.counts <= COLUMNS
-        return fits, self._read(found, np.flatnonzero(fits), null)
+        fits = (bad[words.first + words.counts] == bad[words.first]) & (words.counts >= self.least)
+        fits &= words.counts <= COLUMNS
+        return fits, self._read(words, np.flatnonzero(fits), null)
 
-    def _read(self, found: Tokens, rows: Numbers, null: str) -> Iterator[Read]:
+    def _read(self, words: Tokens, rows: Numbers, null: str) -> Iterator[Read]:
         if not len(rows):
             return
-        counts = found.counts[rows]
+        counts = words.counts[rows]
         owner = np.repeat(np.arange(len(rows)), counts)
-        place = np.repeat(found.first[rows] - (np.cumsum(counts) - counts), counts) + np.arange(len(owner))
-        pairs = pc.split_pattern(found.values.take(pa.array(place)), self.between, max_splits=1)
+        place = np.repeat(words.first[rows] - (np.cumsum(counts) - counts), counts) + np.arange(len(owner))
+        pairs = pc.split_pattern(words.values.take(pa.array(place)), self.between, max_splits=1)
         names = pc.list_element(pairs, 0).dictionary_encode()
         if len(rows) > 1 and (len(names.dictionary) > COLUMNS or len(names.dictionary) * len(rows) > CELLS):
             middle = len(rows) // 2
-            yield from self._read(found, rows[:middle], null)
-            yield from self._read(found, rows[middle:], null)
+            yield from self._read(words, rows[:middle], null)
+            yield from self._read(words, rows[middle:], null)
             return
         values = without(self._bare(pc.list_element(pairs, 1)), null)
         codes = names.indices.to_numpy().astype(np.int64)
         # A name that a line repeats is a further column of that name.
         order = np.lexsort((np.arange(len(owner)), codes, owner))
-        own, code = owner[order], codes[order]
-        same = np.concatenate([[False], (own[1:] == own[:-1]) & (code[1:] == code[:-1])])
+        line, code = owner[order], codes[order]
+        same = np.concatenate([[False], (line[1:] == line[:-1]) & (code[1:] == code[:-1])])
         steps = np.arange(len(order))
-        again = np.empty(len(order), np.int64)
-        again[order] = steps - np.maximum.accumulate(np.where(same, 0, steps))
-        called, columns = [], []
+        repetition = np.empty(len(order), np.int64)
+        repetition[order] = steps - np.maximum.accumulate(np.where(same, 0, steps))
+        column_names, columns = [], []
         for number, name in enumerate(names.dictionary.to_pylist()):
-            own = np.flatnonzero(codes == number)
-            for time in range(int(again[own].max()) + 1):
-                chosen = own[again[own] == time]
+            cells = np.flatnonzero(codes == number)
+            for time in range(int(repetition[cells].max()) + 1):
+                selected = cells[repetition[cells] == time]
                 at = np.full(len(rows), -1)
-                at[owner[chosen]] = chosen
+                at[owner[selected]] = selected
                 columns.append(values.take(pa.array(at, mask=at < 0)))
-                called.append(name)
-        yield Read(rows, tuple(called), columns)
+                column_names.append(name)
+        yield Read(rows, tuple(column_names), columns)
 
     def _bare(self, values: pa.Array) -> pa.Array:
         """Values without the quotes around them."""
@@ -229,9 +229,9 @@ def parted(read: Read, parts: Mapping[str, str], null: str) -> Read:
         groups = tuple(re.compile(pattern).groupindex)
         position = names.index(name)
         coded = columns[position].dictionary_encode()
-        found = pc.extract_regex(coded.dictionary, f"(?s)^(?:{pattern})$")
-        whole = pc.if_else(found.is_null(), coded.dictionary, pa.scalar(None, pa.string()))
+        match = pc.extract_regex(coded.dictionary, f"(?s)^(?:{pattern})$")
+        whole = pc.if_else(match.is_null(), coded.dictionary, pa.scalar(None, pa.string()))
         columns[position] = whole.take(coded.indices)
-        columns += [without(without(pc.struct_field(found, group), ""), null).take(coded.indices) for group in groups]
+        columns += [without(without(pc.struct_field(match, group), ""), null).take(coded.indices) for group in groups]
         names += groups
     return Read(read.rows, tuple(names), columns)

@@ -26,6 +26,9 @@ EXPORT_TIME = "envelope.timestamp"
 BLANK, DIRECTIVE = "blank line", "line that describes the others"
 NO_LAYOUT = "the line is in no layout that is known: "
 
+LOOK_BYTES = 1 << 10
+"""So far may an expression look that tells where records begin."""
+
 HEADER_BYTES = 64 << 10
 """A line that names columns may be so long."""
 
@@ -56,7 +59,8 @@ class Lines:
         null: What stands for a missing value.
         comment: What lines begin with that describe the others; they are counted drops.
         begins: Regular expression that the first line of a record begins with; lines that do not belong to the record
-            before them. Without it a line is a record.
+            before them. It may go over line ends, and then no record begins where it has gone, within 1,024 bytes.
+            Without it a line is a record.
     """
 
     layouts: tuple[Layout, ...] = ()
@@ -88,14 +92,14 @@ class Lines:
                 continue
             starts, ends, count = _records(piece, begins)
             data = np.frombuffer(piece, np.uint8)
-            held = cut(data, starts, ends)
+            records = cut(data, starts, ends)
             numbers = number + np.searchsorted(np.flatnonzero(data == 10), starts)
             number += count
-            for texts, own, bad in _utf8(held, numbers):
+            for texts, record_numbers, bad in _utf8(records, numbers):
                 if bad:
                     yield Chunk(no_records(), bad)
                 messages, times = _without_times(texts) if exported else (texts, None)
-                chunks, names = self._sections(_Texts(messages, own, texts, times), names)
+                chunks, names = self._sections(_Texts(messages, record_numbers, texts, times), names)
                 yield from chunks
         if failed:
             yield failure(failed[0], number - 1)
@@ -132,8 +136,8 @@ class Lines:
         heads = np.flatnonzero(pc.starts_with(lines, self.fields.directive).to_numpy(zero_copy_only=False))
         for start, end in zip([-1, *heads.tolist()], [*heads.tolist(), len(lines)], strict=True):
             if start >= 0:
-                named = lines[start].as_py()[len(self.fields.directive) :].split()
-                names = tuple(named) if len(named) <= COLUMNS and sum(map(len, named)) <= HEADER_BYTES else ()
+                columns = lines[start].as_py()[len(self.fields.directive) :].split()
+                names = tuple(columns) if len(columns) <= COLUMNS and sum(map(len, columns)) <= HEADER_BYTES else ()
                 chunks.append(Chunk(no_records(), dropped={DIRECTIVE: 1}))
             layouts = self.layouts
             if names:
@@ -147,13 +151,13 @@ class Lines:
         others = [(BLANK, pc.equal(pc.utf8_trim_whitespace(texts.lines), ""))]
         if self.comment is not None:
             others.append((DIRECTIVE, pc.starts_with(texts.lines, self.comment)))
-        rest = np.ones(len(texts.lines), bool)
-        for reason, found in others:
-            none = found.to_numpy(zero_copy_only=False) & rest
-            rest &= ~none
+        remaining = np.ones(len(texts.lines), bool)
+        for reason, matches in others:
+            none = matches.to_numpy(zero_copy_only=False) & remaining
+            remaining &= ~none
             if none.any():
                 dropped[reason] = int(none.sum())
-        texts = texts.where(rest)
+        texts = texts.where(remaining)
         for layout in layouts:
             if not len(texts.lines):
                 break
@@ -176,11 +180,11 @@ class Lines:
 
     def _misfit(self, text: str, layouts: tuple[Layout, ...]) -> str:
         """Why a line cannot be read."""
-        known = [layout for layout in layouts if isinstance(layout, Values)]
-        if not known:
+        value_layouts = [layout for layout in layouts if isinstance(layout, Values)]
+        if not value_layouts:
             return f"{NO_LAYOUT}{self.label}"
-        counts = " or ".join(dict.fromkeys(layout.expected for layout in known))
-        first = known[0]
+        counts = " or ".join(dict.fromkeys(layout.expected for layout in value_layouts))
+        first = value_layouts[0]
         return f"{NO_LAYOUT}{first.count(text)} values, expected {counts}, each as its column has them"
 
 
@@ -213,11 +217,11 @@ class _Texts:
 
 
 def _chunk(read: Read, texts: _Texts) -> Chunk:
-    own = texts.take(read.rows)
+    rows = texts.take(read.rows)
     names, columns = read.names, read.columns
-    if own.times is not None:
-        names, columns = (EXPORT_TIME, *names), [own.times, *columns]
-    table = {"_record": pa.array(own.numbers), "_text": own.wholes}
+    if rows.times is not None:
+        names, columns = (EXPORT_TIME, *names), [rows.times, *columns]
+    table = {"_record": pa.array(rows.numbers), "_text": rows.wholes}
     table |= dict(zip(positions(len(names)), columns, strict=True))
     return Chunk(pa.table(table), names=names)
 
@@ -235,26 +239,29 @@ def _pieces(blocks: Iterator[bytes], begins: re.Pattern[bytes] | None) -> Iterat
     if begins is None:
         yield from whole_lines(blocks)
         return
-    held = b""
+    buffer = b""
     for piece, too_long in whole_lines(blocks):
         if too_long:
-            if held:
-                yield held, False
+            if buffer:
+                yield buffer, False
             yield piece, True
-            held = b""
+            buffer = b""
             continue
-        held += piece
-        last = -1
-        for found in begins.finditer(held):
-            last = found.start()
-        if last > 0:
-            yield held[:last], False
-            held = held[last:]
-        if len(held) > RECORD_BYTES:
-            yield held, True
-            held = b""
-    if held:
-        yield held, False
+        buffer += piece
+        last, following, certain = 0, len(buffer), len(buffer) - LOOK_BYTES
+        for match in begins.finditer(buffer):
+            if match.start() > certain:
+                following = match.start()  # what comes next may say otherwise
+                break
+            last = match.start()
+        if last:
+            yield buffer[:last], False
+        if following - last > RECORD_BYTES:
+            yield buffer[last:following], True
+            last = following
+        buffer = buffer[last:]
+    if buffer:
+        yield buffer, False
 
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -262,22 +269,22 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 
     Of such a line the beginning is given, without its end.
     """
-    held, skipping = b"", False
+    buffer, skipping = b"", False
     for block in blocks:
         if skipping:
             _, line_end, block = block.partition(b"\n")
             skipping = not line_end
         end = block.rfind(b"\n") + 1
         if end:
-            yield held + block[:end], False
-            held = block[end:]
+            yield buffer + block[:end], False
+            buffer = block[end:]
         else:
-            held += block
-        if len(held) > RECORD_BYTES:
-            yield held[:KEPT_BYTES], True
-            held, skipping = b"", True
-    if held:
-        yield held, False
+            buffer += block
+        if len(buffer) > RECORD_BYTES:
+            yield buffer[:KEPT_BYTES], True
+            buffer, skipping = b"", True
+    if buffer:
+        yield buffer, False
 
 
 def _records(piece: bytes, begins: re.Pattern[bytes] | None) -> tuple[Numbers, Numbers, int]:
@@ -289,25 +296,25 @@ def _records(piece: bytes, begins: re.Pattern[bytes] | None) -> tuple[Numbers, N
     starts = np.concatenate([[0], ends[:-1] + 1])
     count = len(starts)
     if begins is not None:
-        own = np.fromiter((found.start() for found in begins.finditer(piece)), np.int64)
-        starts = np.unique(np.concatenate([[0], own]))
+        record_starts = np.fromiter((match.start() for match in begins.finditer(piece)), np.int64)
+        starts = np.unique(np.concatenate([[0], record_starts]))
         ends = np.append(starts[1:] - 1, ends[-1])
     return starts, ends - ((ends > starts) & (data[np.maximum(ends - 1, 0)] == 13)), count
 
 
-def _utf8(held: pa.Array, numbers: Numbers) -> Iterator[tuple[pa.Array, Numbers, list[Bad]]]:
+def _utf8(lines: pa.Array, numbers: Numbers) -> Iterator[tuple[pa.Array, Numbers, list[Bad]]]:
     """Lines that are UTF-8 as texts, and the others as bad ones."""
     try:
-        yield held.cast(pa.string()), numbers, []
+        yield lines.cast(pa.string()), numbers, []
         return
     except pa.ArrowInvalid:
         pass
     bad: list[Bad] = []
-    good = np.ones(len(held), bool)
-    for row, item in enumerate(held.to_pylist()):
+    good = np.ones(len(lines), bool)
+    for row, item in enumerate(lines.to_pylist()):
         try:
             item.decode()
         except UnicodeDecodeError as error:
             good[row] = False
             bad.append(Bad(int(numbers[row]), f"invalid UTF-8 at byte {error.start} of the line", bad_text(item)))
-    yield held.filter(pa.array(good)).cast(pa.string()), numbers[good], bad
+    yield lines.filter(pa.array(good)).cast(pa.string()), numbers[good], bad

@@ -25,11 +25,11 @@ def raw_members(text: str | bytes) -> dict[str, msgspec.Raw]:
     body = text.encode() if isinstance(text, str) else text
     members = _RAW_MEMBERS.decode(body)
     # A parser keeps the last of two values. The text without the values it kept then still has the other one in it.
-    start, position, rest = pa.py_buffer(body).address, 0, []
-    for begin, length in sorted((held.address - start, held.size) for held in map(pa.py_buffer, members.values())):
-        rest.append(body[position:begin])
+    start, position, parts = pa.py_buffer(body).address, 0, []
+    for begin, length in sorted((raw.address - start, raw.size) for raw in map(pa.py_buffer, members.values())):
+        parts.append(body[position:begin])
         position = begin + length
-    names = b"".join([*rest, body[position:]])
+    names = b"".join([*parts, body[position:]])
     read = _NAMES.match(names)
     if read is not None and read[1] is not None and names[read.end() : read.end() + 1] != b"}":
         raise RepeatedError(f"repeated JSON key {read[1].decode()}")

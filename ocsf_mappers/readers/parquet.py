@@ -157,13 +157,13 @@ def _batches(footer: Footer) -> Iterator[tuple[list[str], pa.RecordBatch]]:
             footer.file, metadata=metadata, read_dictionary=how.dictionaries, page_checksum_verification=True
         )
         metadata = parquet.metadata
-        left = how.total
+        missing = how.total
         for batch in parquet.iter_batches(batch_size=how.rows, row_groups=[number], use_threads=False):
             batch.validate()
-            left -= len(batch)
+            missing -= len(batch)
             yield batch.schema.names, batch
-        if left:
-            raise ReadError(f"the Parquet file is damaged: {left} rows of row group {number + 1} are missing")
+        if missing:
+            raise ReadError(f"the Parquet file is damaged: {missing} rows of row group {number + 1} are missing")
 
 
 def _check_growth(spent: int, size: int, limits: Limits) -> None:
@@ -198,8 +198,8 @@ def _sizes(values: pa.Array) -> _Sizes:
         numbers = values.indices.fill_null(last).to_numpy()
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() <= last:
             raise ReadError("the Parquet file is damaged: a row refers to a value that is not there")
-        found: _Sizes = np.append(_sizes(values.dictionary), 0)[numbers]
-        return found
+        sizes: _Sizes = np.append(_sizes(values.dictionary), 0)[numbers]
+        return sizes
     if _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return np.asarray(pc.fill_null(pc.binary_length(values), 0), np.int64)
     if pa.types.is_struct(kind):
@@ -233,8 +233,8 @@ def _beginning(value: pa.Scalar) -> str:
         return "..."
     if not hasattr(value, "as_buffer"):
         return str(value)
-    held = value.as_buffer()
-    return bad_text(held.slice(0, min(held.size, 1000)).to_pybytes())
+    buffer = value.as_buffer()
+    return bad_text(buffer.slice(0, min(buffer.size, 1000)).to_pybytes())
 
 
 def _used(values: pa.DictionaryArray) -> tuple[pa.Array, pa.Array]:
@@ -284,8 +284,8 @@ def _utf8(values: pa.Array) -> tuple[pa.Array, _Sizes]:
             texts.append(None if item is None else item.decode())
         except UnicodeDecodeError:
             texts.append(None)
-    found = pa.array(texts, pa.string())
-    return found, pc.and_(found.is_null(), values.is_valid()).to_numpy(False)
+    decoded = pa.array(texts, pa.string())
+    return decoded, pc.and_(decoded.is_null(), values.is_valid()).to_numpy(False)
 
 
 def _numbers(values: pa.Array) -> pa.Array:
@@ -299,13 +299,13 @@ def _seconds(values: pa.Array) -> pa.Array:
     """Times as seconds since 1970, with a fraction where there is one."""
     digits = _UNIT_DIGITS[values.type.unit]
     ticks = values.cast(pa.int64())
-    given = pc.fill_null(ticks, 0).to_numpy()
-    whole, rest = np.divmod(np.abs(given), 10**digits)
+    numbers = pc.fill_null(ticks, 0).to_numpy()
+    whole, remainder = np.divmod(np.abs(numbers), 10**digits)
     seconds = pa.array(whole).cast(pa.string())
-    if rest.any():
-        padded = pc.utf8_lpad(pa.array(rest).cast(pa.string()), width=digits, padding="0")
+    if remainder.any():
+        padded = pc.utf8_lpad(pa.array(remainder).cast(pa.string()), width=digits, padding="0")
         fraction = pc.binary_join_element_wise(seconds, pc.utf8_rtrim(padded, "0"), ".")
-        seconds = pc.if_else(pa.array(rest != 0), fraction, seconds)
-    if (given < 0).any():
-        seconds = pc.if_else(pa.array(given < 0), pc.binary_join_element_wise("-", seconds, ""), seconds)
+        seconds = pc.if_else(pa.array(remainder != 0), fraction, seconds)
+    if (numbers < 0).any():
+        seconds = pc.if_else(pa.array(numbers < 0), pc.binary_join_element_wise("-", seconds, ""), seconds)
     return pc.if_else(ticks.is_valid(), seconds, pa.scalar(None, pa.string()))

@@ -119,9 +119,9 @@ class Footer:
         if length > FOOTER_BYTES:
             raise ReadError(f"the Parquet file's footer has {length} bytes, more than the {FOOTER_BYTES} that are read")
         file.seek(self.size - 8 - length)
-        found = thrift.struct(file.read(length))[0]
-        self.names, self.leaves = _schema(thrift.items(found, 2))
-        self.groups = thrift.items(found, 4)
+        metadata = thrift.struct(file.read(length))[0]
+        self.names, self.leaves = _schema(thrift.items(metadata, 2))
+        self.groups = thrift.items(metadata, 4)
 
     def plan(self, number: int) -> Plan:
         """How to read a row group without taking more memory than is allowed.
@@ -135,12 +135,12 @@ class Footer:
         columns = thrift.items(self.groups[number], 1)
         if len(columns) != len(self.leaves):
             raise ReadError("the Parquet file is damaged: a row group has other columns than the schema")
-        held = nested = 0
+        page_bytes = nested = 0
         width = 1
         dictionaries = []
         for place, (leaf, column) in enumerate(zip(self.leaves, columns, strict=True)):
             pages = self._pages(column)
-            held += pages.page_bytes
+            page_bytes += pages.page_bytes
             if leaf.text and pages.dictionary:
                 dictionaries.append(place)
             value = leaf.value_bytes + (pages.page_bytes if leaf.text and pages.unfolds else 0)
@@ -148,7 +148,7 @@ class Footer:
                 nested += pages.values * value
             else:
                 width += value
-        least = held + nested + LEAST_ROWS * width
+        least = page_bytes + nested + LEAST_ROWS * width
         if least > GROUP_BYTES:
             raise ReadError(
                 f"decoding row group {number + 1} of the Parquet file would take {least} bytes at once, more than the "
@@ -158,16 +158,16 @@ class Footer:
         return Plan(rows, dictionaries, thrift.number(self.groups[number], 3))
 
     def _pages(self, column: Any) -> Pages:
-        found = column.get(3) if isinstance(column, dict) else None
-        if not isinstance(found, dict):
+        description = column.get(3) if isinstance(column, dict) else None
+        if not isinstance(description, dict):
             raise ReadError("the Parquet file is damaged or encrypted: a column has no description")
-        start, dictionary = thrift.number(found, 9), found.get(11)
+        start, dictionary = thrift.number(description, 9), description.get(11)
         if isinstance(dictionary, int) and 0 < dictionary < start:
             start = dictionary
-        end = start + thrift.number(found, 7)
+        end = start + thrift.number(description, 7)
         if not 0 <= start <= end <= self.size:
             raise ReadError("the Parquet file is damaged: a column lies outside of it")
-        expected = thrift.number(found, 5)
+        expected = thrift.number(description, 5)
         values = largest = 0
         encodings = set()
         while start < end and values < expected:
@@ -177,9 +177,9 @@ class Footer:
                 raise ReadError("the Parquet file is damaged: a page has no size")
             largest = max(largest, decompressed, compressed)
             for kind, encoding in ((_DATA, 2), (_DATA_V2, 4)):
-                if isinstance(own := header.get(kind), dict):
-                    values += max(thrift.number(own, 1), 0)
-                    encodings.add(thrift.number(own, encoding))
+                if isinstance(page_header := header.get(kind), dict):
+                    values += max(thrift.number(page_header, 1), 0)
+                    encodings.add(thrift.number(page_header, encoding))
             start += length + compressed
         return Pages(values, largest, frozenset(encodings))
 

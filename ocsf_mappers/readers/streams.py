@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
@@ -73,21 +74,21 @@ class Blocks:
 
 def _gathered(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Small blocks joined to large ones; what came before an error is given before it is raised."""
-    held: list[bytes] = []
+    pending: list[bytes] = []
     size = 0
     try:
         for block in blocks:
-            held.append(block)
+            pending.append(block)
             size += len(block)
             if size >= BLOCK_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
+                yield b"".join(pending)
+                pending, size = [], 0
     except ReadError:
-        if held:
-            yield b"".join(held)
+        if pending:
+            yield b"".join(pending)
         raise
-    if held:
-        yield b"".join(held)
+    if pending:
+        yield b"".join(pending)
 
 
 def _raw(file: BinaryIO) -> Iterator[bytes]:
@@ -104,15 +105,38 @@ def uncompressed(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
     return _limited(_decompressed(_raw(file)), file, limits)
 
 
-def _decompressed(blocks: Iterator[bytes], layers: int = LAYERS) -> Iterator[bytes]:
+def hashes(file: BinaryIO, limits: Limits) -> tuple[list[str], int]:
+    """SHA-256, in hex, of an object as it is stored and of what each decompression gives; and the bytes of the last.
+
+    Nothing is decoded. The content is that which reading the object goes through, so nothing appended escapes.
+
+    Raises:
+        ReadError: The object is damaged or too large.
+    """
+    found: list[Any] = []
+
+    def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        found.append(digest)
+        for block in blocks:
+            digest.update(block)
+            yield block
+
+    size = sum(map(len, _limited(_decompressed(_raw(file), LAYERS, hashed), file, limits)))
+    return [digest.hexdigest() for digest in found], size
+
+
+def _decompressed(
+    blocks: Iterator[bytes], layers: int = LAYERS, seen: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> Iterator[bytes]:
     head = next(blocks, b"")
-    rest = chain([head], blocks)
+    stream = seen(chain([head], blocks))
     if head.startswith(GZIP) and layers:
-        yield from _decompressed(_gunzip(rest), layers - 1)
+        yield from _decompressed(_gunzip(stream), layers - 1, seen)
     elif head.startswith(ZSTD) and layers:
-        yield from _decompressed(_unzstd(rest), layers - 1)
+        yield from _decompressed(_unzstd(stream), layers - 1, seen)
     else:
-        yield from rest
+        yield from stream
 
 
 def _steps(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -123,29 +147,29 @@ def _steps(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
     member = isal_zlib.decompressobj(31)
-    seen: list[bytes] = []  # the member's compressed bytes, as far as they may be needed for a rescue
-    given = 0
+    compressed: list[bytes] = []  # the member's compressed bytes, as far as they may be needed for a rescue
+    produced = 0
     for step in _steps(blocks, STEP_BYTES):
         data = step
         while data:
-            if not seen and not data.strip(b"\0"):
+            if not compressed and not data.strip(b"\0"):
                 break  # zero padding after the last member, as tar and some tools leave
-            if not seen and not data.startswith(GZIP[:1]):
+            if not compressed and not data.startswith(GZIP[:1]):
                 raise ReadError("the gzip stream is followed by bytes that are not gzip")
-            if len(seen) < RESCUED_STEPS:
-                seen.append(data)
+            if len(compressed) < RESCUED_STEPS:
+                compressed.append(data)
             try:
                 for out in _inflated(member, data):
-                    given += len(out)
+                    produced += len(out)
                     yield out
             except isal_zlib.error as error:  # type: ignore[misc]  # untyped in isal
-                if len(seen) < RESCUED_STEPS:
-                    yield from _rescued(b"".join(seen), given)
+                if len(compressed) < RESCUED_STEPS:
+                    yield from _rescued(b"".join(compressed), produced)
                 raise ReadError(f"the gzip stream is corrupt: {error}") from error
             data = b""
             if member.eof:
-                data, member, seen, given = member.unused_data, isal_zlib.decompressobj(31), [], 0
-    if seen:
+                data, member, compressed, produced = member.unused_data, isal_zlib.decompressobj(31), [], 0
+    if compressed:
         raise ReadError("the gzip stream is truncated: it ends before its checksum")
 
 
@@ -157,7 +181,7 @@ def _inflated(member: Any, data: bytes) -> Iterator[bytes]:
         data = member.unconsumed_tail
 
 
-def _rescued(member: bytes, given: int) -> Iterator[bytes]:
+def _rescued(member: bytes, produced: int) -> Iterator[bytes]:
     """What a damaged gzip member holds before the damage, without the first bytes, which were given already."""
     inflate = zlib.decompressobj(31)
     total = 0
@@ -170,8 +194,8 @@ def _rescued(member: bytes, given: int) -> Iterator[bytes]:
             out, broken = _byte_by_byte(before, step), True
         else:
             broken = False
-        if total + len(out) > given:
-            yield out[max(given - total, 0) :]
+        if total + len(out) > produced:
+            yield out[max(produced - total, 0) :]
         total += len(out)
         if broken:
             return

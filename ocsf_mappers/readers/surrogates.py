@@ -27,15 +27,15 @@ def whole(texts: pa.Array) -> pa.Array:
     Args:
         texts: JSON, one document each.
     """
-    if not pc.any(found := pc.match_substring_regex(texts, _MAY_BE)).as_py():
+    if not pc.any(suspects := pc.match_substring_regex(texts, _MAY_BE)).as_py():
         return texts
-    pairs = zip(texts.to_pylist(), found.to_pylist(), strict=True)
+    pairs = zip(texts.to_pylist(), suspects.to_pylist(), strict=True)
     return pa.array([_whole(text) if doubtful else text for text, doubtful in pairs], pa.string())
 
 
 def without_halves(text: str) -> str:
     """JSON with U+FFFD in the place of each half of a pair, as long as before."""
-    return _ESCAPES.sub(lambda found: r"\ufffd" if _is_half(found[0]) else found[0], text)
+    return _ESCAPES.sub(lambda match: r"\ufffd" if _is_half(match[0]) else match[0], text)
 
 
 def _is_half(escape: str) -> bool:

@@ -80,17 +80,17 @@ def _layout(names: tuple[str, ...], declared: frozenset[str]) -> Layout:
     for position, name in enumerate(names):
         key = spelled(name) or f"column_{position + 1}"
         same[key] = (*same.get(key, ()), position)
-    found = {name: same.pop(name) for name in list(same) if name in declared}
+    places_by_name = {name: same.pop(name) for name in list(same) if name in declared}
     for name in list(same):
-        if (lower := name.lower()) in declared and lower not in found:
-            found[lower] = same.pop(name)
+        if (lower := name.lower()) in declared and lower not in places_by_name:
+            places_by_name[lower] = same.pop(name)
     others = [Entry(key, places) for key, places in same.items()]
     keys = {*declared, *same}
-    for key, places in (found | same).items():
+    for key, places in (places_by_name | same).items():
         for number, place in enumerate(places[1:], start=1):
             keys.add(another := numbered(key, keys))
             others.append(Entry(another, (place,), places[:number]))
-    return Layout(found, tuple(others))
+    return Layout(places_by_name, tuple(others))
 
 
 def spelled(name: str) -> str:
@@ -98,18 +98,18 @@ def spelled(name: str) -> str:
     return name.replace("-", "_") if _DASHED.fullmatch(name) else name
 
 
-def numbered(key: str, taken: Set[str]) -> str:
+def numbered(key: str, used: Set[str]) -> str:
     """A key for another value of the same name: `key_2`, or the next number that is free."""
-    return next(other for count in range(2, len(taken) + 3) if (other := f"{key}_{count}") not in taken)
+    return next(other for count in range(2, len(used) + 3) if (other := f"{key}_{count}") not in used)
 
 
 def arranged(chunk: Chunk, declared: frozenset[str]) -> pa.Table:
     """A chunk's `_record`, its declared columns under names of ours, and `_undeclared`."""
-    found = layout(chunk.names, declared)
+    plan = layout(chunk.names, declared)
     columns = {"_record": chunk.records["_record"]}
-    for name in sorted(found.declared):
-        columns[column_name(name)] = _first(chunk, found.declared[name])
-    columns[UNDECLARED] = _entries(chunk, found.others) if found.others else pa.nulls(len(chunk.records), ENTRIES)
+    for name in sorted(plan.declared):
+        columns[column_name(name)] = _first(chunk, plan.declared[name])
+    columns[UNDECLARED] = _entries(chunk, plan.others) if plan.others else pa.nulls(len(chunk.records), ENTRIES)
     return pa.table(columns)
 
 
@@ -146,9 +146,9 @@ def _entries(chunk: Chunk, others: Sequence[Entry]) -> pa.Array:
             column = _unless(column, pc.equal(column, _first(chunk, entry.unless + entry.at)))
         if column.null_count == len(column):
             continue
-        there = np.flatnonzero(column.is_valid().to_numpy())
-        rows.append(there)
-        numbers.append(np.full(len(there), number, np.int32))
+        filled = np.flatnonzero(column.is_valid().to_numpy())
+        rows.append(filled)
+        numbers.append(np.full(len(filled), number, np.int32))
         values.append(column.drop_null().combine_chunks())
     if not rows:
         return pa.nulls(len(chunk.records), ENTRIES)
@@ -157,8 +157,8 @@ def _entries(chunk: Chunk, others: Sequence[Entry]) -> pa.Array:
     counts = np.bincount(joined, minlength=len(chunk.records))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     keys = pa.array([entry.key for entry in others]).take(pa.array(np.concatenate(numbers)[order]))
-    given = pa.concat_arrays(values).take(pa.array(order))
-    items = pa.StructArray.from_arrays([keys, given], fields=list(ENTRIES.value_type))
+    entry_texts = pa.concat_arrays(values).take(pa.array(order))
+    items = pa.StructArray.from_arrays([keys, entry_texts], fields=list(ENTRIES.value_type))
     return pa.ListArray.from_arrays(offsets, items, type=ENTRIES, mask=pa.array(counts == 0))
 
 

@@ -29,39 +29,39 @@ def struct(data: bytes, at: int = 0) -> tuple[dict[int, Any], int]:
         raise IncompleteError("the Parquet file is damaged: its description is cut off") from None
 
 
-def items(found: object, field: int) -> list[Any]:
+def items(parent: object, field: int) -> list[Any]:
     """A struct's field that is a list."""
-    given = found.get(field) if isinstance(found, dict) else None
-    if not isinstance(given, list):
+    value = parent.get(field) if isinstance(parent, dict) else None
+    if not isinstance(value, list):
         raise ReadError("the Parquet file is damaged: its description lacks a list")
-    return given
+    return value
 
 
-def number(found: object, field: int) -> int:
+def number(parent: object, field: int) -> int:
     """A struct's field that is a whole number."""
-    given = found.get(field) if isinstance(found, dict) else None
-    if not isinstance(given, int):
+    value = parent.get(field) if isinstance(parent, dict) else None
+    if not isinstance(value, int):
         raise ReadError("the Parquet file is damaged: its description lacks a number")
-    return given
+    return value
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    found: dict[int, Any] = {}
+    fields: dict[int, Any] = {}
     field = 0
     while True:
         head = data[at]
         at += 1
         if head == 0:
-            return found, at
+            return fields, at
         if head >> 4:
             field += head >> 4
         else:
             field, at = _integer(data, at)
         kind = head & 15
         if kind in (1, 2):
-            found[field] = kind == 1
+            fields[field] = kind == 1
         else:
-            found[field], at = _value(data, at, kind, depth)
+            fields[field], at = _value(data, at, kind, depth)
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
@@ -92,11 +92,11 @@ def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
         size, at = _unsigned(data, at)
     if size > len(data) - at:
         raise IndexError
-    found = []
+    values = []
     for _ in range(size):
         item, at = _value(data, at, head & 15, depth)
-        found.append(item)
-    return found, at
+        values.append(item)
+    return values, at
 
 
 def _within(data: bytes, at: int) -> int:
@@ -106,17 +106,17 @@ def _within(data: bytes, at: int) -> int:
 
 
 def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    found = shift = 0
+    value = shift = 0
     while shift < 70:
         byte = data[at]
         at += 1
-        found |= (byte & 127) << shift
+        value |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            return found, at
+            return value, at
     raise ReadError("the Parquet file is damaged: its description is unreadable")
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:
-    found, at = _unsigned(data, at)
-    return (found >> 1) ^ -(found & 1), at
+    unsigned, at = _unsigned(data, at)
+    return (unsigned >> 1) ^ -(unsigned & 1), at

@@ -39,20 +39,20 @@ class Tokens:
 def cut(data: Bytes, starts: Numbers, ends: Numbers) -> pa.Array:
     """Pieces of some bytes as a binary array; they are in order and do not overlap."""
     mark = np.zeros(len(data) + 1, np.int8)
-    held = ends > starts
-    mark[starts[held]] += 1
-    mark[ends[held]] -= 1
-    kept = data[np.cumsum(mark[:-1], dtype=np.int8).astype(bool)]
+    nonempty = ends > starts
+    mark[starts[nonempty]] += 1
+    mark[ends[nonempty]] -= 1
+    content = data[np.cumsum(mark[:-1], dtype=np.int8).astype(bool)]
     offsets = np.zeros(len(starts) + 1, np.int32)
     np.cumsum(ends - starts, out=offsets[1:])
-    return pa.Array.from_buffers(pa.binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(kept)])
+    return pa.Array.from_buffers(pa.binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 
 def bytes_of(lines: pa.Array) -> tuple[Bytes, Numbers]:
     """The bytes of some texts without a null, and where each begins; the last number is where the last one ends."""
     offsets = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset : lines.offset + len(lines) + 1]
-    held = lines.buffers()[2]
-    data = np.frombuffer(held, np.uint8) if held is not None and held.size else np.zeros(0, np.uint8)
+    buffer = lines.buffers()[2]
+    data = np.frombuffer(buffer, np.uint8) if buffer is not None and buffer.size else np.zeros(0, np.uint8)
     return data[offsets[0] : offsets[-1]], offsets.astype(np.int64) - int(offsets[0])
 
 
@@ -103,10 +103,10 @@ def tokens(lines: pa.Array, sep: str, quotes: Sequence[str] = (), escape: str = 
 
 def unescaped(values: pa.Array, quoted: pa.Array, sign: str, escape: str) -> pa.Array:
     """Values with the escape taken off where it stands before the sign that closes, of those that were quoted."""
-    spelled = pc.and_(quoted, pc.match_substring(values, escape + sign))
-    if not pc.any(spelled).as_py():
+    has_escape = pc.and_(quoted, pc.match_substring(values, escape + sign))
+    if not pc.any(has_escape).as_py():
         return values
-    return pc.if_else(spelled, pc.replace_substring(values, escape + sign, sign), values)
+    return pc.if_else(has_escape, pc.replace_substring(values, escape + sign, sign), values)
 
 
 def _spans(
@@ -119,9 +119,9 @@ def _spans(
     before = data[np.maximum(opens - 1, 0)]
     can_open = bounds[opens] | (before == ord(sep)) | (before == (ord(after) if after else ord(sep)))
     closers = opens if opening == closing else np.flatnonzero(data == closing)
-    behind = data[np.minimum(closers + 1, len(data) - 1)]
+    following = data[np.minimum(closers + 1, len(data) - 1)]
     escaped = _escaped(data, closers, escape, can_open, alike=opening == closing)
-    can_close = (bounds[closers + 1] | (behind == ord(sep))) & ~escaped
+    can_close = (bounds[closers + 1] | (following == ord(sep))) & ~escaped
     kinds: list[tuple[Numbers, int]] = [(offsets[:-1], _SHUT)]
     if opening == closing:
         kinds += [
@@ -137,19 +137,19 @@ def _spans(
     at, kind = at[order], kind[order]
     # The state after a sign that opens or shuts is known; one that may do either turns the state before it.
     either = kind == _EITHER
-    known = np.maximum.accumulate(np.where(either, 0, np.arange(len(kind))))
+    decided = np.maximum.accumulate(np.where(either, 0, np.arange(len(kind))))
     turns = np.cumsum(either)
-    return at, ((kind[known] == _OPEN) ^ ((turns - turns[known]) & 1).astype(bool))
+    return at, ((kind[decided] == _OPEN) ^ ((turns - turns[decided]) & 1).astype(bool))
 
 
 _SHUT, _OPEN, _EITHER = 0, 1, 2
 
 
 def _inside(spans: Sequence[_Spans], positions: Numbers) -> Flags:
-    found: Flags = np.zeros(len(positions), bool)
+    inside: Flags = np.zeros(len(positions), bool)
     for at, state in spans:
-        found |= state[np.maximum(np.searchsorted(at, positions, side="right") - 1, 0)]
-    return found
+        inside |= state[np.maximum(np.searchsorted(at, positions, side="right") - 1, 0)]
+    return inside
 
 
 def _escaped(data: Bytes, signs: Numbers, escape: str, can_open: Flags, *, alike: bool) -> Flags:
@@ -166,5 +166,5 @@ def _escaped(data: Bytes, signs: Numbers, escape: str, can_open: Flags, *, alike
     place = np.arange(len(data) + 1)
     last_other = np.maximum.accumulate(np.where(is_mark, -1, place))
     run = np.where(signs > 0, (signs - 1) - last_other[np.maximum(signs - 1, 0)], 0)
-    found: Flags = run % 2 == 1
-    return found
+    odd: Flags = run % 2 == 1
+    return odd

@@ -113,7 +113,7 @@ REQUEST: Fields = owned_by(col.serviceArn) | {
     "http_response.latency": col.responseFromTargetDuration,
     "traffic.bytes_out": col.bytesReceived,
     "traffic.bytes_in":  col.bytesSent,
-    "traffic.bytes":     sql("try_cast({0} AS BIGINT) + try_cast({1} AS BIGINT)", reads=[col.bytesReceived, col.bytesSent], carries=False),
+    "traffic.bytes":     sql("(try_cast({0} AS BIGINT)::HUGEINT + try_cast({1} AS BIGINT))::VARCHAR", reads=[col.bytesReceived, col.bytesSent], carries=False),
     "tls.version": col.tlsVersion,
     "tls.cipher":  col.sslCipher.where(col.tlsVersion.is_not_null()),
     "tls.sni":     col.serverNameIndication.where(col.tlsVersion.is_not_null()),

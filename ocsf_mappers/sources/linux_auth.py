@@ -4,14 +4,22 @@ Format: https://man.openbsd.org/sshd, https://www.sudo.ws/docs/man/sudoers.man/#
 there is no specification of these texts
 Record: a line of `/var/log/secure` or `auth.log`: time, host, program, perhaps its number, and a sentence. Older rsyslog writes
 `Mar  6 10:00:00`, newer one ISO 8601. The former has no year, which the time of the log event or of the object tells, and
-no zone: UTC. Without either there is no time, and the line is quarantined. Whoever signs in chooses the user's name, with
+no zone: UTC. Without either there is no time, and the line is quarantined. Or an entry of systemd's journal as JSON
+(https://systemd.io/JOURNAL_EXPORT_FORMATS/#journal-json-format), with the same sentences in MESSAGE; members whose names begin with
+`_` are the journal's own word, the others the sender's. Whoever signs in chooses the user's name, with
 blanks and `from` in it. A sign-in writes several lines; each is an event of its own.
 """
 
+from collections.abc import Callable
+
 from ocsf_mappers import (
+    SEPARATOR,
     DelimitedInJson,
+    Entries,
     EventMap,
+    Expr,
     Fields,
+    Having,
     Lines,
     Mapper,
     Marks,
@@ -35,20 +43,28 @@ ANY = r"[^\s\[:]+"
 WHERE = r"(?P<address>\S+)(?: port (?P<port>\d+))?"
 PEER = r"(?P<address>\S+) port (?P<port>\d+)"
 PREAUTH = r"(?: \[preauth\])?"
-AGAIN = "says again what another line says"
+AGAIN, ELSEWHERE = "says again what another line says", "line of another program"
+
+Before = Callable[[str], str]
+"""What stands before each message of a program."""
 
 
-def before(program: str) -> str:
-    """What stands before each message."""
+def syslog(program: str) -> str:
+    """Of a line."""
     return rf"(?:(?P<time>{TIME})|(?P<stamp>{STAMP})) (?P<host>\S+) (?P<program>{program})(?:\[(?P<pid>\d+)\])?: +"
 
 
-def said(program: str, message: str, drop: str | None = None) -> Pattern:
+def journal(program: str) -> str:
+    """Of an entry, whose other members stand beside it."""
+    return rf"(?P<program>{program}){SEPARATOR} *"
+
+
+def said(before: Before, program: str, message: str, drop: str | None = None) -> Pattern:
     """Lines of a program with a message of this form; the whole message is kept too."""
     return Pattern(rf"{before(program)}(?P<message>{message}) ?", drop=drop)
 
 
-def said_again(program: str, message: str) -> Pattern:
+def said_again(before: Before, program: str, message: str) -> Pattern:
     """What rsyslog writes for equal messages after the first, with how many there were."""
     return Pattern(rf"{before(program)}message repeated (?P<repeated>\d+) times: \[ ?(?P<message>{message}) ?\] ?")
 
@@ -99,23 +115,33 @@ MESSAGES = (
     ("gpasswd", r"password of group (?P<group>\S+) (?P<change>changed|removed) by (?P<by>\S+)"),
 )  # fmt: skip
 
-LINES = Lines(
-    (
-        *(said(program, message) for program, message in MESSAGES),
-        *(said_again(program, message) for program, message in MESSAGES),
-        # the rest is counted
-        said(ACCOUNTS, "group (?:added to|changed in) .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
-        said(SSHD, "Received disconnect from .*|Disconnected from .*|Connection (?:closed|reset) by .*", drop="sshd: end of a connection, without a user"),
-        said(PROGRAMS, ".*", drop="says neither who signed in nor what account was changed"),
-        said(ANY, ".*", drop="line of another program"),
-    ),
-    null="",
-    label="text (secure, auth.log)",
-)  # fmt: skip
+
+def layouts(before: Before) -> tuple[Pattern, ...]:
+    """Every message, whatever carries it; what is none of them is counted."""
+    return (
+        *(said(before, program, message) for program, message in MESSAGES),
+        *(said_again(before, program, message) for program, message in MESSAGES),
+        said(before, ACCOUNTS, "group (?:added to|changed in) .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
+        said(before, SSHD, "Received disconnect from .*|Disconnected from .*|Connection (?:closed|reset) by .*", drop="sshd: end of a connection, without a user"),
+        said(before, PROGRAMS, ".*", drop="says neither who signed in nor what account was changed"),
+        said(before, ANY, ".*", drop=ELSEWHERE),
+    )  # fmt: skip
+
+
+LINES = Lines(layouts(syslog), null="", label="text (secure, auth.log)")
+
+JOURNAL = Entries(
+    marks=("SYSLOG_IDENTIFIER", "syslog_identifier", "_BOOT_ID", "_boot_id", "BOOT_ID", "boot_id"),
+    parts=(("SYSLOG_IDENTIFIER", "syslog_identifier", "_COMM", "_comm", "COMM", "comm"), ("MESSAGE", "message")),
+    # one of ours that says nothing comes first: it is no drop
+    lines=Lines((Pattern(journal(PROGRAMS)), *layouts(journal), Pattern(".*", drop=ELSEWHERE)), null=""),
+    prefix="journal.",
+)
 
 # The latest year that puts the time no later than two days after the log event, else the object. A clock may run ahead,
 # and the time of an object is the beginning of what it covers.
-REFERENCE = "coalesce(make_timestamp(TRY_CAST({1} AS BIGINT) * 1000), TRY_CAST({1} AS TIMESTAMP), TRY_CAST({2} AS TIMESTAMP))"
+SEEN = "CASE WHEN TRY_CAST({1} AS BIGINT) BETWEEN 0 AND 99999999999999 THEN make_timestamp(TRY_CAST({1} AS BIGINT) * 1000) END"
+REFERENCE = f"coalesce({SEEN}, TRY_CAST({{1}} AS TIMESTAMP), TRY_CAST({{2}} AS TIMESTAMP))"
 IN_YEAR = f"TRY_STRPTIME(CAST(year({REFERENCE}) + %d AS VARCHAR) || ' ' || replace({{0}}, '  ', ' '), '%%Y %%b %%d %%H:%%M:%%S')"
 NOT_LATER = f"CASE WHEN {IN_YEAR} <= {REFERENCE} + INTERVAL 2 DAY THEN {IN_YEAR} END"
 dated = sql(
@@ -123,6 +149,32 @@ dated = sql(
     reads=[col.stamp, col["envelope.timestamp"], object_key.time],
     carries=False,
 ).iso8601()
+
+
+MEMBERS = (
+    "__cursor __realtime_timestamp _source_realtime_timestamp timestamp date _hostname hostname host _machine_id machine_id"
+    " _boot_id boot_id _pid pid syslog_pid _comm comm _exe exe _cmdline cmdline _uid uid _audit_session audit_session"
+    # known, and left in `unmapped`
+    " __monotonic_timestamp __seqnum __seqnum_id _transport _gid _cap_effective _selinux_context _audit_loginuid _runtime_scope priority"
+    " syslog_facility syslog_timestamp _systemd_unit _systemd_slice _systemd_cgroup _systemd_session _systemd_owner_uid"
+    " _systemd_user_slice _systemd_user_unit _systemd_invocation_id source_type"
+)  # fmt: skip
+"""Members of an entry, in lower case; in `unmapped` others are spelled as they came."""
+
+
+def entry(*names: str) -> Expr:
+    """The first of these members of an entry; Fluent Bit and Vector call some otherwise than the journal."""
+    return coalesce(*(col[f"journal.{name}"] for name in names))
+
+
+sent, received = entry("_source_realtime_timestamp"), entry("__realtime_timestamp")
+shipped = coalesce(
+    entry("timestamp").iso8601(), entry("date").epoch_seconds(fraction=True),
+    col["envelope.timestamp"].where(col.time.is_null() & col.stamp.is_null()).epoch_millis(),
+    col["envelope.timestamp"].where(col.time.is_null() & col.stamp.is_null()).iso8601(),
+)  # fmt: skip
+host = coalesce(col.host, entry("_hostname", "hostname", "host"))
+exe = entry("_exe", "exe")
 
 is_line = col.program.is_not_null() & col.message.is_not_null()
 numeric = col.address.matches(r"^(?:\d{1,3}\.){3}\d{1,3}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$")
@@ -133,21 +185,32 @@ instance = col["envelope.logStream"].extract(r"(\bi-[0-9a-f]{8,17}\b)")
 COMMON: Fields = {
     "severity_id": "Informational",
     "status_id":   "Success",
-    "time":        coalesce(col.time.iso8601(), dated),
+    "time":        coalesce(col.time.iso8601(), dated, sent.epoch_micros(), received.epoch_micros(), shipped),
     "message":     col.message,
     "count":       coalesce(col.repeated, col.more),
-    "metadata.original_time": coalesce(col.time, col.stamp),
+    "metadata.uid":           entry("__cursor"),
+    "metadata.logged_time":   received.epoch_micros(),
+    "metadata.original_time": coalesce(col.time, col.stamp, sent, received),
     "metadata.event_code":    coalesce(when(pam).then("pam"), col.program),
     # the account in whose CloudWatch Logs the line is; the host may be anywhere
     "cloud.provider":    "AWS",
     "cloud.account.uid": coalesce(col["envelope.owner"], object_key.account),
     "cloud.region":      object_key.region,
-    "device.hostname":     col.host,
+    "device.hostname":     host,
+    "device.uid":          entry("_machine_id", "machine_id"),
+    "device.boot_uid":     entry("_boot_id", "boot_id"),
     "device.instance_uid": instance,
     "device.type_id":      when(instance.is_not_null()).then("Virtual").otherwise("Unknown"),
     "actor.user.name":     coalesce(col.by, col.remover),
     "actor.user.uid":      col.by_uid,
-    "actor.process":       obj({"pid": col.pid, "name": col.program, "cmd_line": col.command}, needs="pid"),
+    "actor.session.uid":   entry("_audit_session", "audit_session"),
+    "actor.process": obj({
+        "pid":      coalesce(col.pid, entry("_pid", "pid", "syslog_pid")),
+        "name":     coalesce(entry("_comm", "comm"), col.program),
+        "cmd_line": coalesce(col.command, entry("_cmdline", "cmdline")),
+        "user.uid": entry("_uid", "uid"),
+        "file": obj({"path": exe, "name": exe.extract("([^/]+)$"), "type_id": "Regular File"}, needs="name"),
+    }, needs="pid"),
     # OCSF wants a user, 1.1.0 also where a group is made
     "user.name":           coalesce(col.user, col.changed, when(col.refusal == "ROOT LOGIN REFUSED").then("root"), when(is_line).then("unknown")),
     "user.uid":            col.uid,
@@ -162,14 +225,17 @@ ended = col.message.matches(r"^Disconnected from user |^pam_\w+\([^)]*\): sessio
 MAPPER = Mapper(
     name="linux_auth",
     product=Product("Linux authentication log", vendor="Linux"),
-    readers=[DelimitedInJson(LINES), LINES],
+    readers=[DelimitedInJson(LINES, JOURNAL, label="JSON (systemd's journal, CloudWatch Logs, Firehose)"), LINES],
     record=text_struct(
         "time stamp host program pid message repeated more method user invalid key refusal address port service logname tty by by_uid uid"
         " on_host chroot peer permitted"
         " pwd as_group tsid env command gid home shell change changed renamed group owner remover"
-        " envelope.owner envelope.timestamp envelope.logStream"
+        " envelope.owner envelope.timestamp envelope.logStream "
+        + " ".join(f"journal.{name}" for name in MEMBERS.split())
     ),
     sorted_by=["device.hostname", "user.name"],
+    duplicate_key=["metadata.uid"],
+    blank=("",),
     events=[
         EventMap("group_management", where=col.group.is_not_null() & is_line, profiles=("cloud", "host"), fields=COMMON | {
             "activity_id": when(col.message.matches("^(?:add|user .* added by) ")).then("Add User").when(col.message.matches("^(?:delete|user .* removed by) ")).then("Remove User")
@@ -199,7 +265,7 @@ MAPPER = Mapper(
             "src_endpoint.ip":       col.address.where(numeric),
             "src_endpoint.hostname": col.address.where(~numeric),
             "src_endpoint.port":     col.port,
-            "dst_endpoint.hostname": col.host.where(is_line),
+            "dst_endpoint.hostname": host.where(is_line),
         }),
     ],
 )  # fmt: skip
@@ -207,5 +273,11 @@ MAPPER = Mapper(
 # No service delivers it by itself: the CloudWatch agent sends lines to a log group of the user's choice.
 SOURCE = Source(
     MAPPER,
-    marks=Marks(lines=(rf"(?:{TIME}|{STAMP}) \S+ (?:{PROGRAMS})(?:\[\d+\])?: .*",)),
+    marks=Marks(
+        members=(
+            Having(("syslog_identifier", "_boot_id"), any_of=("message",), any_case=True),
+            Having(("syslog_identifier", "boot_id"), any_of=("message",), any_case=True),
+        ),
+        lines=(rf"(?:{TIME}|{STAMP}) \S+ (?:{PROGRAMS})(?:\[\d+\])?: .*",),
+    ),
 )

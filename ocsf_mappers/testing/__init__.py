@@ -1,4 +1,4 @@
-"""Tests that anybody's source can have: its samples mapped, and what every mapper promises held against them.
+"""Tests that anybody's source can have: its samples mapped, and what every mapper promises checked with them.
 
 Three lines in a file beside the source are enough:
 

@@ -1,4 +1,4 @@
-"""What every mapper promises, checked with its samples; what does not hold is said in words."""
+"""What every mapper promises, checked with its samples; each violation is one sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ocsf_mappers.vocabulary.mapper import Mapper
 Parts = Sequence[tuple[RawObject, Chunk]]
 
 SHOWN = 10
-"""Of one kind of problem, so many are said one by one."""
+"""Of one kind of problem, so many are listed one by one."""
 NO_EVENTS: Json = {"events": [], "rejects": [], "dropped": {}}
 
 
@@ -161,7 +161,7 @@ def _placed(error: MappingError, file: Path | None) -> Iterator[str]:
 
 
 def line_of(file: Path, path: str) -> int | None:
-    """The line of a mapper's file with the row of an OCSF path; None where that cannot be told."""
+    """The line of a mapper's file with the row of an OCSF path; None where there is none."""
     return _line(file.read_text(encoding="utf-8", errors="replace"), path) if file.is_file() else None
 
 
@@ -233,8 +233,8 @@ def _same(engine: Engine, parts: Parts, mapped: Mapped) -> Iterator[str]:
         middle = len(chunk.records) // 2
         halves[0].append((where, replace(chunk, records=chunk.records.slice(0, middle))))
         halves[1].append((where, replace(chunk, records=chunk.records.slice(middle), bad=(), dropped={})))
-    found = [row for half in halves for row in _rows(engine.map(half).events)]
-    if sorted(found) != sorted(_rows(mapped.events)):
+    half_rows = [row for half in halves for row in _rows(engine.map(half).events)]
+    if sorted(half_rows) != sorted(_rows(mapped.events)):
         yield "the halves of the samples map to other events than the whole"
 
 
@@ -256,9 +256,9 @@ def _shared_goldens(cases: Sequence[Case]) -> Iterator[str]:
 
 
 # -- goldens ----------------------------------------------------------------------------------------------------------
-def _golden(cases: Sequence[Case], found: dict[str, Json], update: bool) -> Iterator[str]:
+def _golden(cases: Sequence[Case], mapped: dict[str, Json], update: bool) -> Iterator[str]:
     for case in cases:
-        new = found.get(case.name, NO_EVENTS)
+        new = mapped.get(case.name, NO_EVENTS)
         if update:
             case.expected.write_text(pretty(new), encoding="utf-8")
         elif not case.expected.exists():
@@ -301,13 +301,13 @@ def _changes(old: Json, new: Json) -> Iterator[tuple[int, str, str, str, str]]:
 
 def _by_record(golden: Json) -> dict[int, tuple[str, dict[str, str]]]:
     """Number of a record -> what became of it, and every path of that with its value."""
-    found: dict[int, tuple[str, dict[str, str]]] = {}
+    outcomes: dict[int, tuple[str, dict[str, str]]] = {}
     for item in golden["events"]:
         paths = dict(_paths({**item["event"], "lake": item["lake"]}))
-        found[item["lake"]["source_record"]] = (str(item["event"].get("class_name")), paths)
+        outcomes[item["lake"]["source_record"]] = (str(item["event"].get("class_name")), paths)
     for item in golden["rejects"]:
-        found[item["record"]] = ("quarantine", {"reason": item["reason"]})
-    return found
+        outcomes[item["record"]] = ("quarantine", {"reason": item["reason"]})
+    return outcomes
 
 
 def _paths(value: object, path: str = "") -> Iterator[tuple[str, str]]:

@@ -41,7 +41,7 @@ class Coverage:
 
 def coverage(mapper: Mapper, parts: Sequence[tuple[RawObject, Chunk]], mapped: Mapped) -> Coverage:
     """What the mapper makes of some records, member by member."""
-    found = Coverage()
+    result = Coverage()
     events = {(lake["source_object"], lake["source_record"]): event for event, lake in as_events(mapped.events)}
     for where, chunk in parts:
         for number, record in lossless.records(chunk):
@@ -49,11 +49,11 @@ def coverage(mapper: Mapper, parts: Sequence[tuple[RawObject, Chunk]], mapped: M
                 continue
             unmapped = event.get("unmapped", {}).keys()
             for path in {path.replace("[]", "") for path, value in leaves(record) if value is not None}:
-                found.members[path] += 1
+                result.members[path] += 1
                 if lossless.dropped(mapper, path):
-                    found.dropped[path] = _reason(mapper, path)
+                    result.dropped[path] = _reason(mapper, path)
                 elif any(path == name or path.startswith(f"{name}.") for name in unmapped):
-                    found.unmapped[path] += 1
+                    result.unmapped[path] += 1
     for event_map in mapper.events:
         event_class = schema.load().classes.get(event_map.event_class)
         if event_class is None:
@@ -64,10 +64,10 @@ def coverage(mapper: Mapper, parts: Sequence[tuple[RawObject, Chunk]], mapped: M
                 continue
             if name in filled or name in {other.sibling for other in event_class.attributes.values()}:
                 continue
-            asked = {"required": found.required, "recommended": found.recommended}.get(attribute.requirement)
-            if asked is not None and name not in (listed := asked.setdefault(event_class.caption, [])):
-                listed.append(name)
-    return found
+            gaps = {"required": result.required, "recommended": result.recommended}.get(attribute.requirement)
+            if gaps is not None and name not in (names := gaps.setdefault(event_class.caption, [])):
+                names.append(name)
+    return result
 
 
 DERIVED = frozenset([

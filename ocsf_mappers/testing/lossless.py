@@ -22,7 +22,9 @@ from ocsf_mappers.vocabulary.values import Json as Member
 from ocsf_mappers.vocabulary.word import Word
 
 _ISO = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?$")
-_EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{10}\.\d{1,6})$")
+_EPOCH = re.compile(r"^(\d{1,10}|\d{13}|\d{16}|\d{10}\.\d{1,6})$")
+_UNITS = {13: 1_000, 16: 1_000_000}
+"""Digits of a whole number -> how many of its unit a second has; of others it is seconds."""
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
 
 
@@ -41,27 +43,28 @@ def records(chunk: Chunk) -> Iterator[tuple[int, Json]]:
 
 def lost(mapper: Mapper, record: Json, event: Json) -> list[tuple[str, str]]:
     """Path and value of what the record says and the event does not."""
-    kept, said = found_in(event), captions(mapper.name)
-    found = []
+    event_values, replacements = found_in(event), captions(mapper.name)
+    missing = []
     for path, value in leaves(record):
         if value is None or value == {} or _blank(mapper, path, value) or dropped(mapper, path):
             continue
-        if not spellings(value, said.get(path, {})) & kept:
-            found.append((path, str(value)))
-    return found
+        if not spellings(value, replacements.get(path, {})) & event_values:
+            missing.append((path, str(value)))
+    return missing
 
 
 def invented(record: Json, event: Json) -> list[tuple[str, str]]:
     """What `unmapped` says and the record does not."""
     values = [_text(value) for _, value in leaves(record) if value is not None]
-    said = {*values, *(other for text in values for other in _other_spellings(text))}
-    found = []
+    recorded = {*values, *(other for text in values for other in _other_spellings(text))}
+    extra = []
     for name, text in event.get("unmapped", {}).items():
         inner = _json(text) if text[:1] in ("{", "[") else None
         texts = [_text(value) for _, value in leaves(inner) if value is not None] if inner is not None else [text]
-        if text not in said and any(item not in said and not _other_spellings(item) & said for item in texts):
-            found.append((name, text))
-    return found
+        unrecorded = [item for item in texts if item not in recorded and not _other_spellings(item) & recorded]
+        if text not in recorded and unrecorded:
+            extra.append((name, text))
+    return extra
 
 
 def _blank(mapper: Mapper, path: str, value: Any) -> bool:
@@ -78,16 +81,16 @@ def dropped(mapper: Mapper, path: str) -> bool:
 @cache
 def captions(source: str) -> Mapping[str, Mapping[str, set[str]]]:
     """Source path -> its text -> what the mapping may say instead, as its own tables of replacements have it."""
-    found: dict[str, dict[str, set[str]]] = {}
+    captions_by_path: dict[str, dict[str, set[str]]] = {}
     for event in registry.load(source).events:
-        for given in event.words.values():
-            for word in given.every():
+        for value in event.words.values():
+            for word in value.every():
                 if not isinstance(word, Replace):
                     continue
                 for path in _chosen_from(word.inner):
                     for old, new in word.pairs:
-                        found.setdefault(path, {}).setdefault(old, set()).add(new)
-    return found
+                        captions_by_path.setdefault(path, {}).setdefault(old, set()).add(new)
+    return captions_by_path
 
 
 def _chosen_from(word: Word) -> Iterator[str]:
@@ -104,13 +107,13 @@ def steering(source: str) -> frozenset[str]:
     """Source paths whose values decide how a record is mapped, or only mean something as they are, such as times."""
     predicates = (Compare, IsIn, Test, Replace, ReplacePrefix, Epoch, Iso8601, Sql, Extract)
     mapper = registry.load(source)
-    given = [value for event in mapper.events for value in (*event.words.values(), event.where) if value is not None]
-    found = set()
-    for word in map(as_word, (*given, mapper.table_word)):
+    values = [value for event in mapper.events for value in (*event.words.values(), event.where) if value is not None]
+    paths = set()
+    for word in map(as_word, (*values, mapper.table_word)):
         for claim in word.every():
             if isinstance(claim, predicates):
-                found |= {path for inner in claim.every() if (path := _path(inner))}
-    return frozenset(found)
+                paths |= {path for inner in claim.every() if (path := _path(inner))}
+    return frozenset(paths)
 
 
 def _path(word: Word) -> str | None:
@@ -124,8 +127,8 @@ def _path(word: Word) -> str | None:
 
 def _whole(text: str) -> Json:
     """A record; a text that was cut off counts as one value, which no event has."""
-    found = _json(text)
-    return found if isinstance(found, dict) else {"": text}
+    record = _json(text)
+    return record if isinstance(record, dict) else {"": text}
 
 
 def _loads(text: str) -> Any:
@@ -160,7 +163,7 @@ def _instant(text: str) -> str | None:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return f"@{moment.timestamp():.6f}"
     if _EPOCH.match(text):
-        return f"@{float(text) / (1000 if text.isdigit() and len(text) == 13 else 1):.6f}"
+        return f"@{float(text) / (_UNITS.get(len(text), 1) if text.isdigit() else 1):.6f}"
     return None
 
 
@@ -168,25 +171,25 @@ def _other_spellings(text: str) -> set[str]:
     return {other for other in (_instant(text), _double(text)) if other}
 
 
-def spellings(value: Any, said: Mapping[str, set[str]]) -> set[str]:
-    """Every way in which an event may say a value; `said` has what captions replace texts by."""
+def spellings(value: Any, replacements: Mapping[str, set[str]]) -> set[str]:
+    """Every way in which an event may spell a value; `replacements` has what captions replace texts by."""
     text = _text(value)
-    found = {text, *said.get(text, ())}
+    variants = {text, *replacements.get(text, ())}
     if text.lower() in ("true", "false", *PROTOCOL_NUMBERS):
-        found.add(text.lower())
-    return found | _other_spellings(text)
+        variants.add(text.lower())
+    return variants | _other_spellings(text)
 
 
 def found_in(event: Json) -> set[str]:
     """What an event says, JSON text taken apart, in every spelling."""
-    found: set[str] = set()
+    values: set[str] = set()
     for _, value in leaves(event):
         text = _text(value)
-        found |= {text, *_other_spellings(text)}
+        values |= {text, *_other_spellings(text)}
         if isinstance(value, str) and value[:1] in ("{", "[", '"') and (inner := _json(value)) is not None:
             for _, item in leaves(inner):
-                found |= {_text(item), *_other_spellings(_text(item))}
-    return found
+                values |= {_text(item), *_other_spellings(_text(item))}
+    return values
 
 
 def _json(text: str) -> Any:
@@ -202,18 +205,18 @@ _ADDRESS = re.compile(r"[0-9a-f.:]*[.:][0-9a-f.:]+")
 
 def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
     """The chunk with a different value in each place that does not steer the mapping."""
-    table, kept = chunk.records, steering(mapper.name)
+    table, steering_paths = chunk.records, steering(mapper.name)
     if "_raw" in table.column_names:
         texts = enumerate(table["_raw"].to_pylist())
         raw = [
-            text if _json(text) is None else json.dumps(_numbered(json.loads(text), number, kept))
+            text if _json(text) is None else json.dumps(_numbered(json.loads(text), number, steering_paths))
             for number, text in texts
         ]
         return Chunk(table.set_column(table.schema.get_field_index("_raw"), "_raw", pa.array(raw, pa.string())))
     if "_text" in table.column_names:
         table = table.drop_columns(["_text"])
     for position, name in enumerate(chunk.names):
-        if name.replace("-", "_") in kept:
+        if name.replace("-", "_") in steering_paths:
             continue
         column = table.column_names.index(f"c{position}")
         values = [None if value is None else _cell(value, position) for value in table[column].to_pylist()]
@@ -227,7 +230,7 @@ def _cell(value: str, position: int) -> str:
     return str(2000 + position) if value.isdigit() else f"{value}~{position}"
 
 
-def _numbered(record: Any, start: int, kept: frozenset[str]) -> Any:
+def _numbered(record: Any, start: int, steering_paths: frozenset[str]) -> Any:
     counter = iter(range(start * 10_000, (start + 1) * 10_000))
 
     def changed(value: Any, path: str) -> Any:
@@ -235,7 +238,7 @@ def _numbered(record: Any, start: int, kept: frozenset[str]) -> Any:
             return {key: changed(item, f"{path}.{key}" if path else key) for key, item in value.items()}
         if isinstance(value, list):
             return [changed(item, f"{path}[]") for item in value]
-        if path in kept or value is None or isinstance(value, bool):
+        if path in steering_paths or value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return f"{value}~{next(counter)}"

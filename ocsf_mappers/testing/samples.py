@@ -54,8 +54,8 @@ def cases_in(folder: Path, source: str) -> list[Case]:
     """The sample logs of a source in a folder, sorted by name."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.is_file() and _is_sample(path.name)]
-    return [Case(source, path) for path in sorted(found)]
+    paths = [path for path in folder.iterdir() if path.is_file() and _is_sample(path.name)]
+    return [Case(source, path) for path in sorted(paths)]
 
 
 def _is_sample(name: str) -> bool:
@@ -69,32 +69,32 @@ def read(mapper: Mapper, file: BinaryIO, limits: Limits | None = None) -> list[C
         ReadError: None does.
     """
     blocks = Blocks(file, limits)
-    reader = next((found for found in mapper.readers if found.accepts(blocks.head)), None)
+    reader = next((candidate for candidate in mapper.readers if candidate.accepts(blocks.head)), None)
     if reader is None:
-        raise ReadError(f"it is in none of the formats: {', '.join(found.label for found in mapper.readers)}")
+        raise ReadError(f"it is in none of the formats: {', '.join(candidate.label for candidate in mapper.readers)}")
     return list(reader.read(blocks))
 
 
 def named_rows(chunk: Chunk) -> list[Json]:
     """Each record of a chunk; columns of a text log under their names as mappers spell them, repeated ones numbered."""
-    found = []
-    for given in chunk.records.to_pylist():
-        row = {name: value for name, value in given.items() if name in ("_record", "_raw", "_envelope")}
-        for position, own in enumerate(chunk.names):
-            name, value = own.lower().replace("-", "_"), given[f"c{position}"]
-            if not own and value == "":
+    rows = []
+    for record in chunk.records.to_pylist():
+        row = {name: value for name, value in record.items() if name in ("_record", "_raw", "_envelope")}
+        for position, column in enumerate(chunk.names):
+            name, value = column.lower().replace("-", "_"), record[f"c{position}"]
+            if not column and value == "":
                 continue  # a blank at the end of a line
             if row.get(name) is not None:
                 name = f"{name}#{position}"
             row[name] = value
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
-def read_cases(mapper: Mapper, wanted: Iterable[Case]) -> list[tuple[RawObject, Chunk]]:
+def read_cases(mapper: Mapper, cases: Iterable[Case]) -> list[tuple[RawObject, Chunk]]:
     """Every chunk of some cases, each with the object it came from."""
     parts = []
-    for case in wanted:
+    for case in cases:
         with case.path.open("rb") as file:
             parts += [(RawObject(case.name), chunk) for chunk in read(mapper, file)]
     return parts
@@ -108,12 +108,12 @@ def plain(events: pa.Table, target: pa.Schema) -> pa.Table:
 
 def as_events(events: pa.Table) -> list[tuple[Json, Json]]:
     """Each row as (OCSF JSON object, what the lake adds): nulls, empty objects and empty lists left out."""
-    found = []
+    pairs = []
     for row in events.to_pylist(maps_as_pydicts="strict"):
-        kept = _clean(row)
-        lake = {name.lstrip("_"): value for name, value in kept.items() if name in LAKE_COLUMNS}
-        found.append(({name: value for name, value in kept.items() if name not in LAKE_COLUMNS}, lake))
-    return found
+        cleaned = _clean(row)
+        lake = {name.lstrip("_"): value for name, value in cleaned.items() if name in LAKE_COLUMNS}
+        pairs.append(({name: value for name, value in cleaned.items() if name not in LAKE_COLUMNS}, lake))
+    return pairs
 
 
 def _clean(value: Any, name: str = "") -> Any:
@@ -160,16 +160,16 @@ def pretty(value: Any) -> str:
 
 def goldens(mapped: Mapped, parts: Iterable[tuple[RawObject, Chunk]]) -> dict[str, Json]:
     """What each object maps to, as its golden says it: events, rejects and counted drops, by the object's name."""
-    found: dict[str, Json] = {}
+    by_object: dict[str, Json] = {}
 
     def of(name: str) -> Json:
-        return found.setdefault(name, {"events": [], "rejects": [], "dropped": Counter()})
+        return by_object.setdefault(name, {"events": [], "rejects": [], "dropped": Counter()})
 
     for raw_object, chunk in parts:
         of(raw_object.uri)["dropped"].update(chunk.dropped)
     for event, lake in as_events(mapped.events):
-        shown = {name: value for name, value in lake.items() if name not in VOLATILE}
-        of(lake["source_object"])["events"].append({"event": event, "lake": shown})
-    for row, shown in zip(mapped.rejects.to_pylist(), rejects(mapped), strict=True):
-        of(row["source_object"])["rejects"].append(shown)
-    return {name: json.loads(pretty(value)) for name, value in found.items()}
+        item = {name: value for name, value in lake.items() if name not in VOLATILE}
+        of(lake["source_object"])["events"].append({"event": event, "lake": item})
+    for row, item in zip(mapped.rejects.to_pylist(), rejects(mapped), strict=True):
+        of(row["source_object"])["rejects"].append(item)
+    return {name: json.loads(pretty(value)) for name, value in by_object.items()}

@@ -184,7 +184,7 @@ def _check_shape(path: str, attribute: schema.Attribute, base: str, word: Word) 
     if isinstance(word, Literal) and attribute.is_array:
         raise MappingError(f"{path}: one value is given where a list is wanted")
     if base in ("timestamp_t", "datetime_t") and not any(isinstance(inner, Epoch | Iso8601 | Sql) for inner in words):
-        raise MappingError(f"{path}: give a time, by iso8601(), epoch_seconds() or epoch_millis()")
+        raise MappingError(f"{path}: give a time, by iso8601(), epoch_seconds(), epoch_millis() or epoch_micros()")
     if word.default is not None and base != "string_t" and attribute.enum is None:
         raise MappingError(f"{path}: first() has a text for default, and this is none")
 

@@ -117,6 +117,10 @@ class Expr:
         """Unix milliseconds, UTC, as a point in time."""
         return Expr(texts.Epoch(self._word, 1_000))
 
+    def epoch_micros(self) -> Expr:
+        """Unix microseconds, UTC, as a point in time."""
+        return Expr(texts.Epoch(self._word, 1))
+
     def iso8601(self) -> Expr:
         """ISO 8601 text with date and time as a point in time; without an offset it is UTC."""
         return Expr(texts.Iso8601(self._word))
@@ -196,8 +200,8 @@ class Obj:
             yield from self._words.items()
             return
         # A default is no value of its own.
-        needed = [values.without_default(self._words[path]) for path in self._needs]
-        there = predicates.Not(predicates.IsNull(needed[0] if len(needed) == 1 else values.Coalesce(tuple(needed))))
+        needed = tuple(values.without_default(self._words[path]) for path in self._needs)
+        there = predicates.Not(predicates.IsUnread(needed))
         for path, word in self._words.items():
             yield path, word if path in self._needs else lists.where(word, there)
 

@@ -89,7 +89,7 @@ class EachOf(Word):
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         if (self.path, self.where, self.text) == (None, None, None):
-            is_array = None if self.inner.is_list else f"left({self.inner.sql(at)}::VARCHAR, 1) IN ('[', '{{')"
+            is_array = None if self.inner.is_list else f"{elements(self.inner.sql(at))} IS NOT NULL"
             yield from self.inner.consumed(at, both(condition, is_array))
 
     def explain(self, words: Explained) -> str:
@@ -128,11 +128,20 @@ class _Element(Resolver):
 
 
 def elements(array: str) -> str:
-    """SQL for the elements of a JSON array, as JSON; an object is the one element of its own."""
+    """SQL for the elements of a JSON array, as JSON; an object is the one element of its own, other values have none.
+
+    A text that begins like an array need not be one.
+    """
     return (
-        f"CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
-        f"WHEN '{{' THEN [{array}::JSON] END"
+        f"TRY(CASE left({array}::VARCHAR, 1) WHEN '[' THEN from_json({array}, '[\"JSON\"]') "
+        f"WHEN '{{' THEN [{array}::JSON] END)"
     )
+
+
+def texts(array: str) -> str:
+    """SQL for the items of a JSON array as texts; null where a text is no array."""
+    # without CASE, DuckDB would compute what recurs ahead of TRY
+    return f"TRY(CASE WHEN left({array}::VARCHAR, 1) = '[' THEN from_json({array}, '[\"VARCHAR\"]') END)"
 
 
 def json_path(path: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ocsf_mappers import sqltext
-from ocsf_mappers.vocabulary.values import Case
+from ocsf_mappers.vocabulary.values import Case, Coalesce
 from ocsf_mappers.vocabulary.word import Explained, Resolver, Word, quoted
 
 _SAID = {"regexp_matches": "matches", "starts_with": "starts with", "ends_with": "ends with"}
@@ -77,6 +77,28 @@ class IsNull(Claim):
 
 
 @dataclass(frozen=True)
+class IsUnread(Claim):
+    """Whether none of some values is there; where an attribute is a number, a text that is none is missing too."""
+
+    values: tuple[Word, ...]
+
+    def sql(self, at: Resolver) -> str:
+        found = " AND ".join(at.is_unread(value) for value in self.values)
+        return found if len(self.values) == 1 else f"({found})"
+
+    def explain(self, words: Explained) -> str:
+        return self._missing.explain(words)
+
+    def denied(self, words: Explained) -> str:
+        """The text of the opposite."""
+        return self._missing.denied(words)
+
+    @property
+    def _missing(self) -> IsNull:
+        return IsNull(self.values[0] if len(self.values) == 1 else Coalesce(self.values))
+
+
+@dataclass(frozen=True)
 class IsIn(Claim):
     """Whether text is one of a set."""
 
@@ -121,7 +143,7 @@ class Not(Claim):
         return f"(NOT {self.inner.sql(at)})"
 
     def explain(self, words: Explained) -> str:
-        if isinstance(self.inner, IsNull | IsIn):
+        if isinstance(self.inner, IsNull | IsUnread | IsIn):
             return self.inner.denied(words)
         return f"not ({words.of(self.inner)})"
 

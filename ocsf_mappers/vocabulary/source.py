@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.readers import JsonRecords
+from ocsf_mappers.vocabulary.digests import Digests
 from ocsf_mappers.vocabulary.mapper import Mapper
 
 ROOT = "AWSLogs"
@@ -206,12 +207,14 @@ class Source:
         keys: Regular expressions for keys of its objects, with the groups `account`, `kind` (what AWS calls the log),
             `region` where the key says one, and `year`, `month`, `day` or `date`. Without any, those of `delivery`.
         marks: By what it is recognized otherwise.
+        digests: How the service proves what it delivered; None where it does not.
     """
 
     mapper: Mapper
     delivery: Delivery = Delivery()
     keys: tuple[str, ...] = ()
     marks: Marks = Marks()
+    digests: Digests | None = None
 
     def __post_init__(self) -> None:
         """Refuses parts that are of another kind.
@@ -222,6 +225,8 @@ class Source:
         for name, kind in (("mapper", Mapper), ("delivery", Delivery), ("marks", Marks)):
             if not isinstance(found := getattr(self, name), kind):
                 raise MappingError(f"{name}: give a {kind.__name__}, not a {type(found).__name__}")
+        if not isinstance(self.digests, Digests | None):
+            raise MappingError(f"digests: give Digests(...), not a {type(self.digests).__name__}")
         _patterns("keys", self.keys)
 
     @property

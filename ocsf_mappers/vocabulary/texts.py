@@ -175,6 +175,10 @@ class Millis(Word):
         return f"seconds_to_millis({words.of(self.inner)})"
 
 
+_UNITS = {1_000_000: "seconds", 1_000: "millis", 1: "micros"}
+"""Microseconds -> what mappers call a unit of so many."""
+
+
 @dataclass(frozen=True)
 class Epoch(Word):
     """A number of units since 1970, as a point in time: microseconds, BIGINT.
@@ -211,7 +215,7 @@ class Epoch(Word):
         return self.inner.sql(at)
 
     def explain(self, words: Explained) -> str:
-        return f"epoch_{'seconds' if self.micros == 1_000_000 else 'millis'}({words.of(self.inner)})"
+        return f"epoch_{_UNITS[self.micros]}({words.of(self.inner)})"
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,9 @@ class Json(Word):
 
     def taken(self, at: Resolver) -> str:
         """SQL that takes the member out where it is needed, which may be in few records."""
-        return f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
+        found = f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
+        # a member is JSON, what a word makes may be any text
+        return found if isinstance(self.inner, Column) else f"TRY({found})"
 
     @property
     def passes_text(self) -> bool:
@@ -312,7 +314,11 @@ class Case(Word):
 
 @dataclass(frozen=True)
 class Sql(Word):
-    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends."""
+    """A piece of DuckDB SQL over the values it says it reads: the way out when the vocabulary ends.
+
+    A record for which it cannot be computed, as of a sum that is too large, is quarantined. `TRY` around it would not
+    help: DuckDB computes what stands in it twice ahead of it.
+    """
 
     template: str
     reads: tuple[Word, ...]

@@ -52,6 +52,10 @@ class Resolver(ABC):
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"
 
+    def is_unread(self, word: Word) -> str:
+        """SQL that is true where a value is missing, or is none as the attribute that it fills has it."""
+        return self.is_null(word)
+
     def shared(self, word: Word, sql: str) -> str:
         """The SQL of a word that is costly and may be needed several times, or the name of a column that holds it."""
         return sql

@@ -51,3 +51,12 @@ def test_what_the_documentation_names_exists() -> None:
         [sys.executable, "scripts/docs_check"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_page_on_evidence_shows_what_the_commands_print(tmp_path: Path) -> None:
+    (tmp_path / "sample_logs").symlink_to(SAMPLE_LOGS)
+    page = (PROJECT / "docs/evidence.md").read_text(encoding="utf-8")
+    for session in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            assert _run(command, tmp_path).replace(str(tmp_path), "/home/ann") == output, command

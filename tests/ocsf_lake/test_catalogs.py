@@ -613,7 +613,7 @@ def test_check_finds_drift_in_iceberg_and_repair_mends_it(iceberg: IcebergCatalo
     wanted = ExpectedState({second: batches[second]})
     found = iceberg.check(with_column(VPC, pa.field("more", pa.string())), wanted)
     assert {finding.kind for finding in found} == {Kind.TABLE_SCHEMA, Kind.FILE_UNREGISTERED, Kind.FILE_UNKNOWN}
-    one_open = ExpectedState(wanted.files, (first,))
+    one_open = ExpectedState(wanted.batches, (first,))
     assert {finding.kind for finding in iceberg.check(VPC, one_open)} == {Kind.FILE_UNREGISTERED}
     iceberg.repair(VPC, wanted)
     assert iceberg.check(VPC, wanted) == []

@@ -159,6 +159,9 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
     assert replace(discovery.of_key(uri), kind=None, time=None, window=None) == facts
 
 
+ENTRY = {"_BOOT_ID": "b0", "SYSLOG_IDENTIFIER": "kernel", "MESSAGE": "x", "_HOSTNAME": "web-1"}
+
+
 @pytest.mark.parametrize(
     ("text", "source"),
     [
@@ -177,6 +180,24 @@ def test_a_key_says_source_account_region_and_day(uri: str, facts: KeyFacts) -> 
         ("Mar  6 10:00:00 web-1 sshd[7]: Accepted password for ann from 203.0.113.7 port 50022 ssh2", "linux_auth"),
         ("2026-03-06T10:00:00.1+00:00 web-1 cron[7]: x\n2026-03-06T10:00:00.1+00:00 web-1 sudo: x\n", "linux_auth"),
         ('{"timestamp": 1, "message": "Mar  6 10:00:00 web-1 su[7]: (to root) ann on pts/0"}', "linux_auth"),
+        (json.dumps(ENTRY), "linux_auth"),
+        (json.dumps({"timestamp": 1, "message": json.dumps({"body": ENTRY})}), "linux_auth"),
+        (json.dumps({name.lower().strip("_"): value for name, value in ENTRY.items()}), "linux_auth"),
+        (json.dumps({**ENTRY, "MESSAGE": None, "message": "x", "host": "web-1"}), "linux_auth"),
+        (in_cloudwatch({"_BOOT_ID": "b", "SYSLOG_IDENTIFIER": "x", "message": "y", "host": "web-1"}), "linux_auth"),
+        (json.dumps({"message": json.dumps(call(1)), "note": json.dumps(ENTRY)}), "aws_cloudtrail"),
+        (json.dumps({"message": "x", "note": {**ENTRY, "_PID": None}}), None),
+        ("2026-03-16 10:00:00 UTC:2001:db8::7(52834):a@b.example@db:[7]:LOG:  statement: SELECT 1", "aws_rds"),
+        ("2026-03-16 10:00:00 UTC::@:[7]:LOG:  checkpoint starting: time\n", "aws_rds"),
+        (
+            "2026-03-16 10:00:00.123 UTC:::1(5):a@db:[7]:1:00000:2026-03-16 10:00:00 UTC::0:6b.7:psql:LOG:  x",
+            "aws_rds",
+        ),
+        ('2026-03-16 10:00:00.123 UTC,"a","db",7,"[local]",6b.7,1,"x",,,0,LOG,00000,"statement: x",,,,,,,,', None),
+        ("1773655200123456,shop-1,admin,10.0.0.5,71,0,CONNECT,shopdb,,0\n", "aws_rds"),
+        ("20260316 10:02:02,ip-10-7-1-52,app,::1,91,18,QUERY,shopdb,'SELECT 1',0,,\n", "aws_rds"),
+        ('{"timestamp": 1, "message": "20260316 10:00:00,db-1,app,localhost,9,1,QUERY,,\'SELECT 1\',0"}', "aws_rds"),
+        ("2026-03-16 10:00:00 UTC [7] LOG:  checkpoint starting: time", None),
         ("Mar  6 10:00:00 web-1 kernel: sshd[7]: Accepted password", None),
         ('{"hello": "world"}', None),
         ("127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326", None),

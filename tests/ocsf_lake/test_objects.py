@@ -188,17 +188,17 @@ def test_a_local_file_that_changes_after_it_was_hashed_is_told(tmp_path: Path) -
 def test_no_more_bytes_of_local_files_are_kept_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "KEPT_BYTES", 25)
     monkeypatch.setattr(objects, "KEPT_FILE_BYTES", 10)
-    monkeypatch.setattr(objects, "_kept", objects._Kept())
+    monkeypatch.setattr(objects, "_small_files", objects._SmallFiles())
     texts = ["0123456789", "abcdefghij", "too large for it", "ABCDEFGHIJ"]
     refs = []
     for number, text in enumerate(texts):
         (tmp_path / str(number)).write_text(text)
         refs.append(objects.with_etag(the_ref(tmp_path / str(number))))
-    assert [ref.uri[-1] for ref in objects._kept._files] == ["1", "3"]
+    assert [ref.uri[-1] for ref in objects._small_files._files] == ["1", "3"]
     for ref, text in zip(refs * 2, texts * 2, strict=True):
         with objects.opened(ref) as file:
             assert file.read() == text.encode()
-    assert (objects._kept._files, objects._kept._bytes) == ({}, 0)
+    assert (objects._small_files._files, objects._small_files._bytes) == ({}, 0)
 
 
 def the_ref(path: Path) -> ObjectRef:

@@ -312,9 +312,9 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         same(engine.map(own("aws_cloudtrail")), expected)
     assert engine._evaluator is not None
     assert len(engine._evaluator._prepared) == 5
-    known = engine._evaluator._known.values()
-    assert known
-    assert sum(item.size for item in known) == engine._evaluator._known_bytes <= 10_000
+    cached = engine._evaluator._cache.values()
+    assert cached
+    assert sum(item.size for item in cached) == engine._evaluator._cache_bytes <= 10_000
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------

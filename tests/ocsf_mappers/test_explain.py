@@ -29,6 +29,7 @@ IS_A = col.a == "x"
         (col.a.extract("^x(.*)"), "extract(a, /^x(.*)/)"),
         (col.a.epoch_seconds(), "epoch_seconds(a)"),
         (col.a.epoch_millis(), "epoch_millis(a)"),
+        (col.a.epoch_micros(), "epoch_micros(a)"),
         (col.a.iso8601(), "iso8601(a)"),
         (col.a.replace(X="One", Y="Two", Z="One"), 'replace(a; "X", "Z" -> "One"; "Y" -> "Two")'),
         (col.a.replace_prefix({"Get": "Read"}, otherwise=col.a), 'replace_prefix(a; "Get" -> "Read"; else a)'),

@@ -65,6 +65,7 @@ def test_columns_names_every_column_read_conditions_included() -> None:
         (col.a.extract("(x)"), ["a"]),
         (col.a.epoch_seconds(), ["a"]),
         (col.a.epoch_millis(), ["a"]),
+        (col.a.epoch_micros(), ["a"]),
         (col.a.iso8601(), ["a"]),
         (col.a.is_in("x", "y") | col.b.matches("x"), ["a", "b"]),
         (col.a.contains("x") | col.b.starts_with("x") | col.c.ends_with("x"), ["a", "b", "c"]),

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,11 @@ QUOTED = Values("a b c d", quotes=('""', "[]"), optional=1, more=True)
 LAYOUTS = (
     QUOTED, Pairs(), Pattern(r"<(?P<level>\d+)>(?P<text>.*)"), Values("gone", fits={"gone": "gone"}, drop="gone away")
 )  # fmt: skip
+OVER_LINE_ENDS = r"\d\d (?:[^<]{0,9}<1>)?"
 READERS = {
     "lines": Lines(LAYOUTS),
     "records of several lines": Lines((Pattern(r"(?P<time>\d\d) (?P<text>.*)"),), begins=r"\d\d "),
+    "records that begin with several lines": Lines((Pattern(r"(?P<time>\d\d) (?P<text>.*)"),), begins=OVER_LINE_ENDS),
     "named": Lines(fields=FieldNames(), comment="#"),
 }
 bounded = settings(
@@ -57,14 +60,32 @@ def bad(chunks: list[Chunk]) -> list[tuple[int, str]]:
     return sorted((item.record, item.text) for chunk in chunks for item in chunk.bad)
 
 
+def texts(chunks: list[Chunk]) -> dict[int, str]:
+    """What stands in the object of each record, good or bad, by number."""
+    found: dict[int, str] = dict(bad(chunks))
+    for chunk in chunks:
+        if len(chunk.records):
+            found |= zip(chunk.records["_record"].to_pylist(), chunk.records["_text"].to_pylist(), strict=True)
+    return dict(sorted(found.items()))
+
+
+def keeping(reader: Lines) -> Lines:
+    """The reader with records where it has counted drops."""
+    return replace(reader, layouts=tuple(replace(layout, drop=None) for layout in reader.layouts))  # type: ignore[type-var]
+
+
+def lines_with_text(text: str) -> list[str]:
+    """Lines without their ends, but for blank ones."""
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+
+
 def told(chunks: list[Chunk]) -> Any:
     """All that is read, in an order of its own."""
     dropped: dict[str, int] = {}
     for chunk in chunks:
         for reason, number in chunk.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + number
-    texts = sorted(row for chunk in chunks if len(chunk.records) for row in chunk.records["_text"].to_pylist())
-    return rows(chunks), bad(chunks), dropped, texts
+    return rows(chunks), bad(chunks), dropped, texts(chunks)
 
 
 def test_values_may_stand_in_quotes() -> None:
@@ -149,6 +170,14 @@ def test_a_record_may_go_over_several_lines() -> None:
     assert bad(chunks) == [(1, "stray")]
 
 
+@pytest.mark.parametrize("block", [1, 6, 100])
+def test_no_record_begins_where_the_beginning_of_another_has_gone(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+    monkeypatch.setattr(lines, "LOOK_BYTES", 16)
+    chunks = read(READERS["records that begin with several lines"], "10 a\n11 b\n<1>c\n12 d\n13 e\n")
+    assert texts(chunks) == {1: "10 a\n11 b\n<1>c", 4: "12 d", 5: "13 e"}
+
+
 def test_lines_of_an_export_task_have_their_time_beside_them() -> None:
     text = "2024-01-01T00:00:00.000Z x y\n2024-01-01T00:00:00.001Z z \n w\n2024-01-01T00:00:00.002Z !\n"
     chunks = read(Lines((Pattern(r"(?P<a>[a-z]) (?P<b>.*)"),)), text)
@@ -230,6 +259,7 @@ def test_chunk_boundaries_change_nothing_and_every_line_is_told_once(reader: Lin
         whole = read(reader, text)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(streams, "BLOCK_BYTES", block)
+            patch.setattr(lines, "LOOK_BYTES", 16)
             parts = read(reader, text)
         assert told(parts) == told(whole)
         numbers = [row["_record"] for row in rows(whole)] + [number for number, _ in bad(whole)]
@@ -237,6 +267,9 @@ def test_chunk_boundaries_change_nothing_and_every_line_is_told_once(reader: Lin
         expected = text.count("\n") + (not text.endswith("\n") and text != "")
         if reader.begins is None:
             assert sum(chunk.read for chunk in whole) == expected
+        if reader.fields is None:
+            kept = texts(read(keeping(reader), text))
+            assert lines_with_text("\n".join(kept.values())) == lines_with_text(text)
         # a record's text, as quarantine would keep it, is what stands in the object
         for chunk in whole:
             kept = chunk.records["_text"].to_pylist() if len(chunk.records) else []
@@ -274,17 +307,32 @@ def test_a_changed_line_loses_nothing(source: str) -> None:
         for line in data.draw(st.lists(st.sampled_from(pool), min_size=5, max_size=15)):
             at = data.draw(st.integers(0, len(line)))
             written.append(line[:at] + data.draw(st.sampled_from(signs)) + line[at + data.draw(st.integers(0, 2)) :])
-        chunks = read(reader, "\n".join(written) + "\n")
+        text = "\n".join(written) + "\n"
+        chunks = read(reader, text)
         mapped = engine(source).map([(RawObject("memory://lines"), chunk) for chunk in chunks])
-        assert mapped.read == len(written)
+        # every line is one of a record's, once and in order, and every record is told or counted
+        kept = texts(read(keeping(reader), text))
+        assert "\n".join(kept.values()) == "\n".join(written)
+        assert mapped.read == len(kept)
         events = {lake["source_record"]: event for event, lake in as_events(mapped.events)}
         for chunk in chunks:
             for number, record in lossless.records(chunk):
                 assert number not in events or lossless.lost(mapper, record, events[number]) == []
         for row in mapped.rejects.to_pylist():
-            assert row["raw"] == written[row["source_record"] - 1]
+            assert row["raw"] == kept[row["source_record"]]
 
     check()
+
+
+@pytest.mark.parametrize("source", _with_lines())
+def test_a_log_in_small_pieces_is_the_same_log(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))
+    logs = [case.path.read_bytes() for case in cases(source) if case.path.suffix == ".log"]
+    assert logs
+    whole = [told(read(reader, log)) for log in logs]
+    for block in (400, 1_000):
+        monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+        assert [told(read(reader, log)) for log in logs] == whole
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e300"])

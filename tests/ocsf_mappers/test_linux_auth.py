@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 
 import pytest
 
 from ocsf_mappers import RawObject
-from tests.support import dig, engine, map_bytes, ocsf, reasons
+from tests.support import SAMPLE_LOGS, dig, engine, map_bytes, ocsf, reasons
 
 ENDED = "Disconnected from user ann 203.0.113.7 port 22"
 
@@ -133,3 +134,100 @@ def test_another_log_in_json_is_no_sign_in(more: dict[str, str]) -> None:
     mapped = map_bytes(engine("linux_auth"), line.encode())
     assert len(mapped.events) == 0
     assert reasons(mapped) == ["authentication: needs at least one of service, dst_endpoint"]
+
+
+def entry(**members: object) -> dict[str, object]:
+    return {
+        "_BOOT_ID": "b0", "_HOSTNAME": "web-1", "_PID": "7", "_COMM": "sshd", "SYSLOG_IDENTIFIER": "sshd",
+        "_SOURCE_REALTIME_TIMESTAMP": "1773655200123456", "__REALTIME_TIMESTAMP": "1773655200123999", "MESSAGE": ENDED,
+    } | members  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("members", "time"),
+    [
+        ({}, "2026-03-16T10:00:00.123456Z"),
+        ({"_SOURCE_REALTIME_TIMESTAMP": None}, "2026-03-16T10:00:00.123999Z"),
+        ({"_SOURCE_REALTIME_TIMESTAMP": "x"}, "2026-03-16T10:00:00.123999Z"),
+        ({"_SOURCE_REALTIME_TIMESTAMP": None, "__REALTIME_TIMESTAMP": None, "date": 1773655200.5},
+         "2026-03-16T10:00:00.500000Z"),
+        ({"_SOURCE_REALTIME_TIMESTAMP": None, "__REALTIME_TIMESTAMP": None}, "2026-03-16T10:00:01Z"),
+    ],
+)  # fmt: skip
+def test_the_time_of_an_entry_is_when_it_was_written(members: dict[str, object], time: str) -> None:
+    event = {"timestamp": 1773655201000, "message": json.dumps(entry(**members))}
+    (event,) = ocsf(map_bytes(engine("linux_auth"), json.dumps(event).encode()).events)
+    assert event["time_dt"] == time
+
+
+@pytest.mark.parametrize("program", ["sshd", "sudo", "useradd", "usermod", "gpasswd", "passwd", "groupdel", "su"])
+def test_a_sentence_means_the_same_in_a_line_and_in_an_entry(program: str) -> None:
+    lines = (SAMPLE_LOGS / "linux_auth" / "accounts.log", SAMPLE_LOGS / "linux_auth" / "secure.log")
+    lines += (SAMPLE_LOGS / "linux_auth" / "switch.log",)
+    found = [
+        match for path in lines for line in path.read_text().splitlines()
+        if (match := re.fullmatch(rf"(\S+) (\S+) ({program})\[(\d+)\]: (.*)", line))
+    ]  # fmt: skip
+    assert found
+    for match in found:
+        time, host, _, pid, message = match.groups()
+        micros = str(int(datetime.fromisoformat(time).timestamp() * 1_000_000))
+        members = entry(_HOSTNAME=host, _PID=pid, _COMM=program, SYSLOG_IDENTIFIER=program, MESSAGE=message)
+        members |= {"_SOURCE_REALTIME_TIMESTAMP": micros, "__REALTIME_TIMESTAMP": micros}
+        line, told = (
+            map_bytes(engine("linux_auth"), data.encode()) for data in (match[0], json.dumps(members))
+        )
+        assert line.dropped == told.dropped
+        if not len(line.events):
+            continue
+        (written,), (said,) = ocsf(line.events), ocsf(told.events)
+        for event in (written, said):
+            event["metadata"].pop("original_time")
+        for extra in ("logged_time_dt", "logged_time"):
+            said["metadata"].pop(extra, None)
+        said["unmapped"].pop("journal._boot_id")
+        assert {**said, "unmapped": said["unmapped"] or None} == {**written, "unmapped": written.get("unmapped")}
+
+
+def test_what_a_sender_calls_itself_is_not_who_it_is() -> None:
+    forged = entry(_COMM="logger", _EXE="/usr/bin/logger", _UID="1001")
+    forged |= {"MESSAGE": f"Accepted password for root from {PEER}"}
+    forged |= {"PID": "1", "HOSTNAME": "db-1", "user": "eve", "program": "cron"}
+    (event,) = ocsf(map_bytes(engine("linux_auth"), json.dumps(forged).encode()).events)
+    process = dig(event, "actor.process")
+    assert (process["name"], process["pid"], process["user"]["uid"]) == ("logger", 7, "1001")
+    assert [dig(event, path) for path in ("service.name", "user.name", "device.hostname")] == ["sshd", "root", "web-1"]
+    assert {"journal.user": "eve", "journal.program": "cron"}.items() <= event["unmapped"].items()
+    assert {"1", "db-1"} <= set(event["unmapped"].values())
+
+
+@pytest.mark.parametrize(
+    ("members", "user"),
+    [
+        ({"MESSAGE": list(b"Invalid user \xff\x01 from 192.0.2.1 port 1")}, "\\xff\x01"),
+        ({"MESSAGE": ["Invalid user ann from 192.0.2.1 port 1", "second"]}, "ann"),
+        ({"MESSAGE": None, "message": "Invalid user ann from 192.0.2.1 port 1"}, "ann"),
+        ({"SYSLOG_IDENTIFIER": ["sshd", "x"], "MESSAGE": "Invalid user ann from 192.0.2.1 port 1"}, "ann"),
+    ],
+)
+def test_a_text_in_any_form_of_the_journal(members: dict[str, object], user: str) -> None:
+    (event,) = ocsf(map_bytes(engine("linux_auth"), json.dumps(entry(**members)).encode()).events)
+    assert dig(event, "user.name") == user
+    for value in members.values():
+        if isinstance(value, list):
+            assert json.dumps(value, separators=(",", ":")) in event["unmapped"].values()
+
+
+@pytest.mark.parametrize("missing", [None, [], ""])
+def test_an_entry_of_ours_without_its_text_is_no_drop(missing: object) -> None:
+    mapped = map_bytes(engine("linux_auth"), json.dumps(entry(MESSAGE=missing)).encode())
+    assert (reasons(mapped), mapped.dropped) == (["the entry has no text in MESSAGE or message"], {})
+    other = map_bytes(engine("linux_auth"), json.dumps(entry(MESSAGE=missing, SYSLOG_IDENTIFIER="podman")).encode())
+    assert (reasons(other), other.dropped) == ([], {"line of another program": 1})
+
+
+def test_what_is_kept_of_a_quarantined_entry_is_read_again() -> None:
+    document = json.dumps({"timestamp": 1773655201000, "message": json.dumps({"body": entry(MESSAGE=None)})})
+    mapped = map_bytes(engine("linux_auth"), document.encode())
+    (kept,) = mapped.rejects["raw"].to_pylist()
+    assert reasons(map_bytes(engine("linux_auth"), kept.encode())) == reasons(mapped)

@@ -175,6 +175,7 @@ def test_two_sources_do_not_share_a_table_of_their_own(tmp_path: Path) -> None:
         ('marks=Marks(members=Having(all_of=("at",)))', "members: give a tuple of Having"),
         ('marks=Having(all_of=("at",))', "marks: give a Marks, not a Having"),
         ("delivery=None", "delivery: give a Delivery"),
+        ("digests=Marks()", "digests: give Digests(...), not a Marks"),
         ('delivery=Delivery(patterns="AWSLogs/{year}")', "patterns: give a tuple of texts"),
         ('delivery=Delivery(patterns=("logs/{year}/{month}/{day}",))', "is not AWSLogs/"),
         ('delivery=Delivery(patterns=("AWSLogs/{account}/a/{year}-{month}-{day}",))', "is not AWSLogs/"),

@@ -450,9 +450,17 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("{0} || '/' || {1} || coalesce(",),
         },
         "aws_eks_audit": {"json_extract_string({0}, '$[0]')", "nullif(to_json(json_extract_string"},
-        "aws_guardduty": {"list_filter(from_json", "to_json(list_transform", "regexp_replace(", "{0} || '/' || {1}"},
+        "aws_guardduty": {
+            *("list_filter(CASE WHEN json_valid", "CASE WHEN json_valid({0}) THEN CASE json_type"),
+            *("regexp_replace(", "{0} || '/' || {1}"),
+        },
         "aws_network_firewall": {
             *("regexp_replace(", "try_cast('0x'", "{0} || ':' || {1}", "{0} || ':' || {1} || "),
+        },
+        "aws_rds": {
+            *("CAST(TRY_CAST({0} AS BIGINT) // 1000", "TRY_CAST(round(TRY_CAST(", "strftime("),
+            *("replace({0}, ' '", "replace({0}, '\"\"'", "replace({0}, '\\''"),
+            *(" || '/' || ".join(f"{{{number}}}" for number in range(parts)) for parts in (2, 3, 5, 6)),
         },
         "aws_s3_access": {"strftime(", "concat_ws("},
         "aws_securityhub": {
@@ -461,7 +469,7 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("to_json(list_transform", "{0} || '/' || {1}"),
         },
         "aws_vpc_flow": {"'start and end are missing", "{0}", "{0} || '; ' ||"},
-        "aws_vpc_lattice": {"CASE WHEN {0} = 'PATCH'", "try_cast({0} AS BIGINT) + "},
+        "aws_vpc_lattice": {"CASE WHEN {0} = 'PATCH'", "(try_cast({0} AS BIGINT)::HUGEINT + "},
         "aws_waf": {
             *("CASE WHEN {0} = 'PATCH'", "{0}", "{0}[1]", "{0}[-1]"),
             *("to_json(nullif(list_filter", "to_json(json_extract_string"),

@@ -125,7 +125,10 @@ def remote(end: str) -> Fields:
     }
 
 
-PARENT = "list_filter(from_json({0}, '[\"JSON\"]'), lambda p: json_extract_string(p, '$.uuid') = {1})[1]"
+PARENT = (
+    "list_filter(CASE WHEN json_valid({0}) THEN from_json({0}, '[\"JSON\"]') END,"
+    " lambda p: json_extract_string(p, '$.uuid') = {1})[1]"
+)
 
 
 def process(at: Column) -> Fields:

@@ -47,10 +47,11 @@ OURS: Fields = {
 """What every resource has: it is the finding's account's, and everything that GuardDuty says of it is in `data`."""
 
 NETWORK = element.json("networkInterfaces").json("0")
-AFFECTED = r"""to_json(list_transform(map_entries(from_json({0}, '"MAP(VARCHAR, VARCHAR)"')), lambda i: {{
+AFFECTED = r"""CASE WHEN json_valid({0}) THEN CASE json_type({0}) WHEN 'OBJECT' THEN
+    to_json(list_transform(map_entries(from_json({0}, '"MAP(VARCHAR, VARCHAR)"')), lambda i: {{
     'type': CASE WHEN i.key LIKE 'AWS::%::%' THEN 'Aws' || array_to_string(list_transform(string_split(i.key, '::')[2:],
         lambda w: CASE WHEN w = upper(w) THEN w[1] || lower(w[2:]) ELSE w END), '') ELSE i.key END,
-    'uid': i.value }}))"""
+    'uid': i.value }})) END END"""
 affected = sql(AFFECTED, reads=[action.awsApiCallAction.json("affectedResources")], carries=False)
 cluster, bucket = resource.ecsClusterDetails, resource.s3BucketDetails
 workload = resource.kubernetesDetails.kubernetesWorkloadDetails

@@ -35,6 +35,7 @@ from ocsf_mappers import (
     text_struct,
     when,
 )
+from ocsf_mappers.sources.aws_cloudtrail.digests import DIGESTS
 
 SIGN_IN_SOURCES = (
     "signin.amazonaws.com", "sts.amazonaws.com", "sso.amazonaws.com", "rolesanywhere.amazonaws.com",
@@ -397,4 +398,5 @@ SOURCE = Source(
         service="aws.cloudtrail",
         set_aside={r'\s*\{[^{}\[\]]*"digestStartTime"\s*:': DIGEST},
     ),
+    digests=DIGESTS,
 )

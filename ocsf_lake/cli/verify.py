@@ -1,0 +1,169 @@
+"""`ocsf-lake verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.backfill import Accounts, Regions
+from ocsf_lake.cli.options import settings
+from ocsf_lake.cli.options import source as mapper
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+    from ocsf_lake.evidence.keys import PublicKeys
+    from ocsf_lake.evidence.report import Fault, Proof, Summary
+    from ocsf_mappers import Source
+
+EXAMPLE = (
+    "ocsf-lake verify aws_cloudtrail sample_logs/evidence --from 2026-03-17 --to 2026-03-17"
+    " --public-keys sample_logs/evidence/public-keys.json"
+)
+
+CHAINS_SHOWN = 40
+"""Of chains that are proved, so many are named; JSON has all of them."""
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+
+Uri = Annotated[
+    str, typer.Argument(metavar="URI", help="A bucket or folder with AWSLogs/, or that of an account in it.")
+]
+Name = Annotated[str, typer.Argument(metavar="SOURCE", help="A source of which AWS delivers digests.")]
+First = Annotated[
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC.")
+]
+Last = Annotated[
+    datetime | None,
+    typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day, included; digests have to reach to its end."),
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--public-keys", metavar="FILE",
+        help="Output of `aws cloudtrail list-public-keys`; repeatable. Without it, AWS is asked.",
+    ),
+]  # fmt: skip
+Unsigned = Annotated[
+    bool, typer.Option("--no-signatures", help="Check no signature: only that digests and log files fit each other.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON: one object a line for each fault, chain, and the summary.")]
+
+
+def verify(
+    source: Name,
+    uri: Uri,
+    first: First = None,
+    last: Last = None,
+    account: Accounts = None,
+    region: Regions = None,
+    public_keys: Keys = None,
+    no_signatures: Unsigned = False,
+    as_json: Json = False,
+) -> None:
+    """Prove that log files are complete and unaltered, by the digests that AWS signs.
+
+    Every chain of digests below the URI is followed: signatures, hashes of digests and of each log file's content, what
+    is missing, and what was added. One line for each fault: when, what, the object, and why. Exit 1 if there is one, or
+    if nothing is proved.
+    """
+    from ocsf_mappers.errors import ConfigError, RetriableError
+
+    if public_keys and no_signatures:
+        raise ConfigError("--public-keys and --no-signatures exclude each other")
+    from ocsf_lake.evidence import verify as evidence
+    from ocsf_lake.evidence.report import Proof, Summary
+    from ocsf_mappers import registry
+
+    chosen = registry.source(mapper(source).name)
+    used = settings()
+    days = first and first.date(), last and last.date()
+    asked = evidence.Asked(uri, *days, tuple(account or ()), tuple(region or ()))
+    keys = None if no_signatures else _keys(chosen, public_keys, used)
+    summary = Summary()
+    shown: list[Proof] = []
+    try:
+        for item in evidence.verify(chosen, asked, used, keys, summary):
+            if as_json:
+                _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
+            elif isinstance(item, Proof):
+                shown.append(item)
+                if len(shown) <= CHAINS_SHOWN:
+                    terminal.say(_chain(item, summary.signatures))
+            else:
+                sys.stdout.write(f"{terminal.escaped(_line(item))}\n")
+    except RetriableError as error:
+        terminal.say(f"error: {error}", "not everything was looked at; run the same command again, it begins anew")
+        raise typer.Exit(1) from error
+    if as_json:
+        _print({"type": "summary", **asdict(summary)})
+    if len(shown) > CHAINS_SHOWN:
+        terminal.say(f"and {len(shown) - CHAINS_SHOWN:,} more chains; --json has them")
+    _tell(summary)
+    raise typer.Exit(int(bool(summary.faults) or not summary.proved))
+
+
+def _keys(source: Source, files: list[Path] | None, used: Settings) -> PublicKeys:
+    from ocsf_lake.evidence.keys import PublicKeys, from_files
+
+    if files:
+        return PublicKeys(from_files(files))
+    return PublicKeys({}, source.digests.keys if source.digests else None, used.input_access)
+
+
+def _print(item: dict[str, Any]) -> None:
+    output.print_json_lines([json.dumps({name: _plain(value) for name, value in item.items()}).encode()])
+
+
+def _plain(value: object) -> object:
+    return _time(value) if isinstance(value, datetime) else value
+
+
+def _time(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _line(fault: Fault) -> str:
+    when = _time(fault.start) if fault.start else "-"
+    return f"{when}  {fault.what}: {fault.object}: {fault.reason}"
+
+
+def _chain(proof: Proof, signatures: bool) -> str:
+    first, last = (_time(time) if time else "?" for time in (proof.first, proof.last))
+    kind = "backfill digest" if proof.backfill else "digest"
+    begun = " (where the chain begins)" if proof.begins and not proof.backfill else ""
+    verdict = "proved" if signatures else "fit each other"
+    return (
+        f"{proof.account} {proof.region} {proof.trail} ({proof.home_region}):"
+        f" {terminal.plural(proof.digests, kind)} from {first}{begun} to {last}, {proof.proved:,} {verdict}"
+    )
+
+
+def _tell(summary: Summary) -> None:
+    for origin, number in sorted(summary.copied.items()):
+        terminal.say(
+            f"{terminal.plural(number, 'digest')} delivered to {origin}, read elsewhere: a copy, whose objects were"
+            " matched by their keys from AWSLogs/ on"
+        )
+    if summary.pending:
+        terminal.say(
+            f"{terminal.plural(summary.pending, 'log file')} at the edge of what digests cover, not named by one: not"
+            " proved"
+        )
+    if not summary.signatures:
+        terminal.say("signatures were not checked: digests and log files fit each other, which a forger can see to")
+    if not summary.digests:
+        terminal.say("there is no digest of these days: nothing is proved")
+    verdict = "proved" if summary.signatures else "not contradicted"
+    hours = f"{summary.seconds / 3600:,.1f}".removesuffix(".0")
+    terminal.say(
+        f"{verdict}: {summary.proved:,} of {terminal.plural(summary.digests, 'digest')} in"
+        f" {terminal.plural(summary.chains, 'chain')}, {hours} hours, {terminal.plural(summary.files, 'log file')}"
+        f" ({terminal.size(summary.bytes)} uncompressed); {terminal.plural(summary.empty, 'digest')} without log files;"
+        f" {terminal.plural(summary.faults, 'fault')}"
+    )

@@ -106,7 +106,7 @@ def trace(
     if traced.total > len(traced.events):
         terminal.say(f"{traced.total:,} events; {len(traced.events):,} of them are shown, narrow it with --from, --to")
     if export is not None:
-        digest = tracing.export(traced, export, whole_objects=whole_objects)
+        digest = tracing.export(traced, export, whole_objects=whole_objects, limits=found.limits)
         terminal.say(*_exported(traced, export, digest, whole_objects=whole_objects))
 
 

@@ -93,7 +93,10 @@ class Item:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
-def write(folder: Path, about: Mapping[str, Any], items: Sequence[Item], *, version: str, time: str) -> str:
+def write(
+    folder: Path, about: Mapping[str, Any], items: Sequence[Item], *, version: str, time: str,
+    limits: Limits | None = None,
+) -> str:  # fmt: skip
     """Writes a bundle.
 
     Args:
@@ -102,6 +105,7 @@ def write(folder: Path, about: Mapping[str, Any], items: Sequence[Item], *, vers
         items: The events.
         version: Of this program.
         time: Of the export, ISO 8601, UTC.
+        limits: How far whole objects may grow when they are decompressed.
 
     Returns:
         SHA-256 of the manifest, in hex.
@@ -113,7 +117,7 @@ def write(folder: Path, about: Mapping[str, Any], items: Sequence[Item], *, vers
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ConfigError(f"{str(folder)!r} is there already: name a folder that is not, or an empty one")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    writing = _Writing(folder)
+    writing = _Writing(folder, limits or Limits())
     (folder / RAW).mkdir(mode=0o700)
     events = [writing.item(number, item) for number, item in enumerate(items, start=1)]
     lines = (line for number, item in enumerate(items, start=1) for line in _lines(number, item))
@@ -135,6 +139,7 @@ def write(folder: Path, about: Mapping[str, Any], items: Sequence[Item], *, vers
 @dataclass
 class _Writing:
     folder: Path
+    limits: Limits
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     objects: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -174,6 +179,8 @@ class _Writing:
                 size += len(block)
                 file.write(block)
         self.files[name] = {"sha256": digest.hexdigest(), "bytes": size}
+        if (content := _content(self.folder / name, self.limits)) is not None:
+            self.files[name]["content_sha256"] = content
         return name
 
     @contextmanager
@@ -181,6 +188,15 @@ class _Writing:
         handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             yield file
+
+
+def _content(path: Path, limits: Limits) -> str | None:
+    """SHA-256 of an object's decompressed bytes, which a digest of CloudTrail names; None where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            return streams.hashes(file, limits)[0][-1]
+    except ReadError:
+        return None
 
 
 def _lines(number: int, item: Item) -> Iterator[str]:
@@ -376,6 +392,10 @@ def _hold_together(folder: Path, manifest: Mapping[str, Any], found: Verified, l
                     found.faults.append(Fault(named[what], reason))
         if "object" in named and named["object"] not in compared:
             compared.add(named["object"])
+            content = manifest["files"][named["object"]].get("content_sha256")
+            if content is not None and content != _content(folder / named["object"], limits):
+                reason = "it has another content, decompressed, than the manifest says"
+                found.faults.append(Fault(named["object"], reason))
             with (folder / named["object"]).open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
             found.objects += 1

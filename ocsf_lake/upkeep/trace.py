@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ocsf_lake import differences
-from ocsf_lake.catalogs.definitions import DUPLICATES, NO_SOURCE, OUTCOMES, QUARANTINE
+from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.events import plain_events
 from ocsf_lake.evidence import bundle
@@ -33,21 +33,17 @@ from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import objects as known_objects
-from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
-from ocsf_lake.query import query
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.text import plural
-from ocsf_lake.upkeep import trace_record, trace_rows
+from ocsf_lake.upkeep import trace_hints, trace_record, trace_rows
 from ocsf_lake.upkeep.trace_record import Raw, RawState, Record
 from ocsf_lake.upkeep.trace_rows import Narrowed, Row, Rows
 from ocsf_mappers import Engine, registry
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, nearest
-
-HINTS = 5
-"""So many records of quarantine are named that hold what was looked for."""
+from ocsf_mappers.readers.streams import Limits
 
 _PLACE = re.compile(r"(.+)#([1-9]\d{0,17})", re.DOTALL | re.ASCII)
 
@@ -268,7 +264,7 @@ def trace(settings: Settings, what: Asked, *, searching: Callable[[int], None] =
         follow = _Following(lake)
         found.events = [follow.row(row) for row in rows.rows]
         if not found.events:
-            found.hints = list(_hints(lake, what, uri))
+            found.hints = list(trace_hints.hints(lake, what.uid, uri, what.record))
         return found
 
 
@@ -403,7 +399,7 @@ class _Following:
             "AND source_record = $record AND state = 'closed'"
         )
         given = {"object": row.source_object, "etag": row.source_etag, "record": row.source_record}
-        return next((str(value) for (value,) in _asked(self._settings, sql, given)), None)
+        return next((str(value) for (value,) in trace_rows.asked(self._settings, sql, given)), None)
 
     def _duplicates(self, row: Row) -> list[tuple[str, int, str]]:
         """Records that equal this row's."""
@@ -413,12 +409,7 @@ class _Following:
             f"SELECT source_object, source_record, action FROM {DUPLICATES} WHERE of_object = $object "
             f"AND of_record = $record ORDER BY ALL LIMIT {trace_rows.MOST_ROWS}"
         )
-        return _asked(self._settings, sql, {"object": row.source_object, "record": row.source_record})
-
-
-def _asked(settings: Settings, sql: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-    with query.connected(settings, sql, parameters=given) as connection:
-        return connection.execute(sql, given).fetchall()
+        return trace_rows.asked(self._settings, sql, {"object": row.source_object, "record": row.source_record})
 
 
 def _plain(events: pa.Table) -> Iterator[dict[str, Any]]:
@@ -437,13 +428,14 @@ def _changes(row: Row, stored: pa.Table, events: pa.Table) -> list[Change]:
 
 
 # -- as evidence ------------------------------------------------------------------------------------------------------
-def export(found: Found, folder: Path, *, whole_objects: bool = False) -> str:
+def export(found: Found, folder: Path, *, whole_objects: bool = False, limits: Limits | None = None) -> str:
     """Writes an evidence bundle, see `ocsf_lake.evidence.bundle`.
 
     Args:
         found: What was found.
         folder: Where: it must not be there, or be empty.
         whole_objects: With the raw objects as they are stored, where they are as they were read.
+        limits: How far those may grow when they are decompressed.
 
     Returns:
         SHA-256 of the bundle's manifest, in hex.
@@ -467,43 +459,4 @@ def export(found: Found, folder: Path, *, whole_objects: bool = False) -> str:
             )
         )  # fmt: skip
     told = {"lake": found.lake, "asked": found.asked, "total": found.total, "looked": found.looked}
-    return bundle.write(folder, told, items, version=version("ocsf-lake"), time=now())
-
-
-# -- where nothing was found ------------------------------------------------------------------------------------------
-def _hints(lake: Lake, what: Asked, uri: str | None) -> Iterator[str]:
-    for table in sorted(overview.without_source(lake.ledger.engine)):
-        yield f"table {table} was not looked through: {NO_SOURCE}"
-    if uri is not None and what.record is not None:
-        yield from _of_record(lake, uri, what.record, certain=what.uid is None)
-    if what.uid is not None:
-        sql = (
-            f"SELECT source_object, source_record, state, reason FROM {QUARANTINE} WHERE contains(raw, $uid) "
-            f"ORDER BY ALL LIMIT {HINTS}"
-        )
-        for name, number, state, reason in _asked(lake.settings, sql, {"uid": what.uid}):
-            yield f"quarantine has it in the text of record {number} of {name} ({state}): {reason}"
-
-
-def _of_record(lake: Lake, uri: str, number: int, *, certain: bool) -> Iterator[str]:
-    row = OBJECTS.c
-    wanted = sa.select(row.state, row.read, row.events, row.quarantined, row.dropped, row.reason)
-    with lake.ledger.engine.connect() as connection:
-        known = list(known_objects.select(connection, wanted, [uri]))
-    if not known:
-        if certain:
-            yield f"the ledger does not know the object {uri}"
-        return
-    for state, read, events, quarantined, dropped, reason in known:
-        why = f", {reason}" if reason else ""
-        yield (
-            f"the ledger has the object {uri} ({state}{why}): {plural(read, 'record')} read, {events:,} events, "
-            f"{quarantined:,} quarantined, {dropped:,} dropped"
-        )
-    given = {"object": uri, "record": number}
-    here = "source_object = $object AND source_record = $record"
-    for state, reason in _asked(lake.settings, f"SELECT state, reason FROM {QUARANTINE} WHERE {here}", given):
-        yield f"record {number} is in quarantine ({state}): {reason}"
-    sql = f"SELECT of_object, of_record FROM {DUPLICATES} WHERE {here} AND action = 'dropped'"
-    for of_object, of_record in _asked(lake.settings, sql, given):
-        yield f"record {number} was left out, as it equals record {of_record} of {of_object}"
+    return bundle.write(folder, told, items, version=version("ocsf-lake"), time=now(), limits=limits)

@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
+from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import objects
 from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, RETIRED, ROUTED
+from ocsf_lake.query import query
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
@@ -153,6 +156,12 @@ def event(lake: Lake, row: Row) -> pa.Table:
             "file_row_number = true) WHERE file_row_number = $number",
             params={"path": _place(lake, row.file), "number": row.number},
         ).to_arrow_table()
+
+
+def asked(settings: Settings, sql: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows of a query of the lake, with parameters."""
+    with query.connected(settings, sql, parameters=given) as connection:
+        return connection.execute(sql, given).fetchall()
 
 
 # -- which partitions -------------------------------------------------------------------------------------------------

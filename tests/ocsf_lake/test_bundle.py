@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -69,6 +70,8 @@ def test_a_bundle_holds_all_and_is_verified_without_a_lake(exported: tuple[Path,
     first = manifest["events"][0]
     assert (first["object"]["state"], first["mapper"]["is_same"], first["differences"]) == ("unchanged", True, [])
     assert (manifest["asked"], manifest["total"]) == ({"uid": uid(2)}, 2)
+    content = gzip.decompress((case / "raw/object-1.bin").read_bytes())
+    assert manifest["files"]["raw/object-1.bin"]["content_sha256"] == hashlib.sha256(content).hexdigest()
     assert [path.stat().st_mode & 0o777 for path in (exported[0], exported[0] / "manifest.json")] == [0o700, 0o600]
     check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=case, capture_output=True, check=False)
     assert check.returncode == 0
@@ -160,6 +163,12 @@ def test_a_record_that_does_not_stand_in_its_object_is_told_whatever_the_manifes
     ((name, reason),) = faults(case)
     assert name == "raw/record-1.txt"
     assert "does not stand at byte" in reason
+
+
+def test_an_object_with_another_content_than_the_manifest_says_is_told(case: Path) -> None:
+    forged(case, lambda manifest: manifest["files"]["raw/object-2.bin"].update(content_sha256="0" * 64))
+    ((name, reason),) = faults(case)
+    assert (name, "another content" in reason) == ("raw/object-2.bin", True)
 
 
 def test_a_record_with_another_hash_than_the_manifest_says_of_it_is_told(case: Path) -> None:

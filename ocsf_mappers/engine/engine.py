@@ -30,6 +30,7 @@ from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import Chunk, JsonRecords, tabular
 from ocsf_mappers.readers.column import plain
+from ocsf_mappers.readers.lines import Lines
 from ocsf_mappers.readers.tabular import UNDECLARED
 from ocsf_mappers.vocabulary.mapper import Mapper
 from ocsf_mappers.vocabulary.record import json_path
@@ -42,7 +43,8 @@ KEPT_SHAPES = 32
 KEPT_COLUMN_SETS = 8
 """So many sets of columns among records that are mapped together have a query of their own, without what is missing;
 logs can name columns without end. All others share one that knows every column, which gives the same and takes a third
-longer."""
+longer. Lines of several layouts share it from the first: they alternate, and a query for each layout cost 3 to 8 times
+as much."""
 
 FEW_ROWS = 2_000
 """So few records are mapped row by row: that needs one query instead of dozens."""
@@ -86,6 +88,7 @@ class Engine:
             if isinstance(reader, JsonRecords)
             for envelope in reader.known_envelopes
         ]
+        self._kept_column_sets = 0 if any(isinstance(reader, Lines) for reader in mapper.readers) else KEPT_COLUMN_SETS
         self._evaluator: Evaluator | None = None
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
@@ -124,7 +127,7 @@ class Engine:
         records = chunk.records
         if "_raw" not in records.column_names:
             records = tabular.arranged(chunk, self._declared)
-            if len(column_sets) < KEPT_COLUMN_SETS:
+            if len(column_sets) < self._kept_column_sets:
                 column_sets.add(tuple(records.column_names))
             elif tuple(records.column_names) not in column_sets:
                 records = tabular.completed(records, self._declared)

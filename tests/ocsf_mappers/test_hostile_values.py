@@ -44,7 +44,7 @@ def changed(value: Any, place: Place, new: object) -> Any:
 
 
 def hostile(source: str) -> Iterator[Chunk]:
-    """The samples with each value in each place that is not like another."""
+    """The samples with such values in each place that is not like another."""
     mapper, seen = registry.load(source), set[Place]()
     for case in cases_in(SAMPLE_LOGS / source, source):
         with case.path.open("rb") as file:
@@ -69,7 +69,10 @@ def hostile(source: str) -> Iterator[Chunk]:
                 for place in places(record):
                     if (kind := tuple(0 if isinstance(step, int) else step for step in place)) not in seen:
                         seen.add(kind)
-                        records += [changed(record, place, value) for value in VALUES]
+                        # two of them in each place, and all of them in places of each kind
+                        number = len(seen)
+                        values = (VALUES[number % len(VALUES)], VALUES[(number + 2) % len(VALUES)])
+                        records += [changed(record, place, value) for value in values]
         if records:
             lists = registry.source(source).lists
             data = json.dumps({lists[0]: records}) if lists else "\n".join(map(json.dumps, records))

@@ -12,7 +12,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery, listing
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.storage import objects
-from ocsf_mappers import Engine, Mapped, RawObject, duck, sqltext
+from ocsf_mappers import Engine, RawObject, duck, sqltext
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.ocsf.tables import PROVENANCE
 from ocsf_mappers.readers import Chunk, of_object
@@ -91,7 +91,7 @@ def compare(
 
     def map_waiting() -> None:
         if waiting:
-            _add(difference, before.map(waiting), after.map(waiting))
+            _add(difference, before.map(waiting).events, after.map(waiting).events)
             waiting.clear()
 
     for uri in uris:
@@ -131,8 +131,20 @@ def _chunks(engine: Engine, blocks: Blocks, uri: str) -> Iterator[Chunk]:
 
 
 # -- two tables of events ---------------------------------------------------------------------------------------------
-def _add(difference: Difference, before: Mapped, after: Mapped) -> None:
-    old, new = _plain(before.events), _plain(after.events)
+def between(before: pa.Table, after: pa.Table) -> Difference:
+    """What differs between events that two mappers made of the same records of the same objects.
+
+    Args:
+        before: Events with the columns that say where they came from; others may be missing on either side.
+        after: The same. Values of examples are whole.
+    """
+    difference = Difference(len(before))
+    _add(difference, before, after, None)
+    return difference
+
+
+def _add(difference: Difference, before: pa.Table, after: pa.Table, characters: int | None = CHARACTERS) -> None:
+    old, new = _plain(before), _plain(after)
     old_leaves, new_leaves = dict(_leaves(old.schema)), dict(_leaves(new.schema))
     paths = {**old_leaves, **new_leaves}
     sides = {path: (_sql("old", path, old_leaves), _sql("new", path, new_leaves)) for path in paths}
@@ -169,11 +181,13 @@ def _add(difference: Difference, before: Mapped, after: Mapped) -> None:
                 f"SELECT o, n, a{number}, b{number} FROM joined WHERE a{number} IS DISTINCT FROM b{number}"
                 f" ORDER BY o, n LIMIT {EXAMPLES - len(change.examples)}"
             ).fetchall()
-            change.examples += [Example(name, record, _cut(was), _cut(now)) for name, record, was, now in rows]
+            change.examples += [
+                Example(name, record, _cut(was, characters), _cut(now, characters)) for name, record, was, now in rows
+            ]
 
 
-def _cut(text: str | None) -> str | None:
-    return text if text is None or len(text) <= CHARACTERS else f"{text[:CHARACTERS]}..."
+def _cut(text: str | None, characters: int | None) -> str | None:
+    return text if text is None or characters is None or len(text) <= characters else f"{text[:characters]}..."
 
 
 def _plain(events: pa.Table) -> pa.Table:

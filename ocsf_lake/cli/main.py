@@ -32,6 +32,7 @@ from ocsf_lake.cli import (
     schema,
     sources,
     status,
+    trace,
     validate,
     verify,
 )
@@ -85,6 +86,7 @@ _add(app, "check", check.check, check.EXAMPLE)
 _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
+_add(app, "trace", trace.trace, trace.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)

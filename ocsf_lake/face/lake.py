@@ -29,6 +29,8 @@ from ocsf_lake.lake import exists, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.query import query as lake_query
+from ocsf_lake.upkeep import trace as traces
+from ocsf_lake.upkeep.trace_rows import Narrowed
 from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
 from ocsf_mappers.ocsf import events as checks
@@ -169,6 +171,22 @@ class Lake:
         with opened(self._settings, reading=True) as lake:
             rows = [asdict(row) for row in overview.sources(lake.ledger.engine)]
         return Rows(self._settings, "FROM status", {}, {"status": pa.Table.from_pylist(rows, _STATUS)})
+
+    def trace(self, event: str, *, table: str | None = None) -> dict[str, Any]:
+        """Follows an event to its raw record, and maps that again.
+
+        Args:
+            event: Its `metadata.uid`, or `OBJECT#NUMBER`, its `source_object` and `source_record`.
+            table: Look in this table only.
+
+        Returns:
+            What `ocsf-lake trace --json` prints; `events` is empty where there is no such event.
+
+        Raises:
+            ConfigError: There is no such table.
+        """
+        what = traces.asked(event, None, None, Narrowed(table), self._settings)
+        return traces.trace(self._settings, what).as_dict()
 
     def with_tables(self, **tables: Any) -> Lake:
         """The same lake with tables of yours beside its own, to join with.

@@ -49,6 +49,8 @@ _DENIED = frozenset(
     """.split()  # noqa: SIM905 - names as one reads them
 )
 _ARCHIVED = "InvalidObjectState"
+VERSION_PAGES = 10
+"""Of an object's versions, so many thousands are looked through."""
 ARCHIVES = frozenset(["GLACIER", "DEEP_ARCHIVE"])
 """Storage classes of which S3 gives no object before it is restored:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html"""
@@ -182,6 +184,40 @@ def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
     query = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
     items = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query).get("Contents", ())
     return [item["Key"].rpartition("/")[2] for item in items]
+
+
+def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None:
+    """Id and size of the newest version of an object that has an ETag; None where the bucket has none.
+
+    Raises:
+        OSError: The store does not let us look.
+    """
+    bucket, _, key = path.partition("/")
+    asked = {"Bucket": bucket, "Prefix": key}
+    for _page in range(VERSION_PAGES):
+        found = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
+        for item in found.get("Versions", ()):
+            if item["Key"] == key and item["ETag"].strip('"') == etag and item["VersionId"] != "null":
+                return item["VersionId"], item["Size"]
+        # Longer names with this beginning come after all versions of the object.
+        if found.get("NextKeyMarker") != key:
+            return None
+        asked |= {"KeyMarker": found["NextKeyMarker"], "VersionIdMarker": found["NextVersionIdMarker"]}
+    return None
+
+
+def read_version(fs: S3FileSystem, path: str, version: str) -> bytes:
+    """The bytes of one version of an object."""
+    from fsspec import asyn
+
+    bucket, _, key = path.partition("/")
+
+    async def got() -> bytes:
+        answer = await fs._call_s3("get_object", fs.req_kw, Bucket=bucket, Key=key, VersionId=version)
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+
+    return bytes(retry.call(asyn.sync, fs.loop, got))
 
 
 def is_aws(fs: Any) -> bool:

@@ -41,11 +41,13 @@ ADDRESS, PORT, TIME = "address", "number", "time"
 
 _HINTS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     # (names, look that values must have, attributes in order of preference)
-    (r"((src|source|client|remote|caller|c|peer|from|orig)?_?(ip|addr|address|ip_address))|client|remote|caller",
+    (r"((src|source|client|remote|caller|c|peer|from|orig)?_?(ip|addr|address|ip_address))"
+     r"|saddr|src|source|client|remote|caller",
      ADDRESS, ("src_endpoint.ip", "device.ip")),
-    (r"(dst|dest|destination|server|target|s|to|resp)_?(ip|addr|address|ip_address)?", ADDRESS, ("dst_endpoint.ip",)),
-    (r"(src|source|client|remote|c|s|orig)?_?port", PORT, ("src_endpoint.port",)),
-    (r"(dst|dest|destination|server|target|resp)_?port", PORT, ("dst_endpoint.port",)),
+    (r"((dst|dest|destination|server|target|s|to|resp)_?(ip|addr|address|ip_address)?)|daddr",
+     ADDRESS, ("dst_endpoint.ip",)),
+    (r"((src|source|client|remote|c|s|orig)?_?port)|spt", PORT, ("src_endpoint.port",)),
+    (r"((dst|dest|destination|server|target|d|resp)_?port)|dpt", PORT, ("dst_endpoint.port",)),
     (r"(http_?)?(request_?)?(method|verb)", "HTTP method", ("http_request.http_method",)),
     (r".*user_?agent", None, ("http_request.user_agent",)),
     (r"(request_?)?(uri|url)", "URL", ("http_request.url.url_string",)),

@@ -60,8 +60,7 @@ class DelimitedInJson:
 
     def read(self, blocks: Blocks) -> Iterator[Chunk]:
         """Chunks of text columns; records are numbered in the order they stand in the object."""
-        log_event = CLOUDWATCH if self.entries is None else replace(CLOUDWATCH, never=self.entries.marks)
-        for chunk in JsonRecords((), (log_event,), texts=True).read(blocks):
+        for chunk in self._documents.read(blocks):
             if isinstance(self.text, Lines) and "_envelope" in chunk.records.column_names:
                 chunk, lines = _carried_lines(chunk)
                 yield from self._lines(self.text, lines)
@@ -70,6 +69,15 @@ class DelimitedInJson:
                 yield from _entries(self.entries, found, chunk.records.filter(pa.array(found.is_entry)))
                 chunk = replace(chunk, records=chunk.records.filter(pa.array(~found.is_entry)))
             yield from self._columns(chunk)
+
+    def document_of(self, blocks: Blocks, record: int) -> bytes | None:
+        """The document that a record came in, see `JsonRecords.document_of`."""
+        return self._documents.document_of(blocks, record)
+
+    @property
+    def _documents(self) -> JsonRecords:
+        log_event = CLOUDWATCH if self.entries is None else replace(CLOUDWATCH, never=self.entries.marks)
+        return JsonRecords((), (log_event,), texts=True)
 
     def _lines(self, text: Lines, lines: pa.Table) -> Iterator[Chunk]:
         """Lines that came in documents, with what stood around each in further columns."""

@@ -88,6 +88,25 @@ class JsonRecords:
             if error is not None:
                 yield failure(error, number)
 
+    def document_of(self, blocks: Blocks, record: int) -> bytes | None:
+        """The document that a record came in, as it stands in the object; of a bare record, the record itself.
+
+        Args:
+            blocks: The object.
+            record: The number that `read` gives the record.
+        """
+        number = 0
+        for piece, _ in self._pieces(blocks):
+            damaged = {position: text for position, _, text in piece.bad}
+            records = iter(piece.records)
+            for position in range(len(piece.records) + len(damaged)):
+                document = damaged[position] if position in damaged else bytes(next(records))
+                readable = _whole(pa.array([document], pa.binary())).to_pylist()[0]
+                number += 1 if position in damaged else len(opened(readable, self.known_envelopes))
+                if number >= record:
+                    return document
+        return None
+
     def _pieces(self, blocks: Blocks) -> Iterator[tuple[Piece, ReadError | None]]:
         pending: list[bytes] = []
         failed: list[ReadError] = []

@@ -438,6 +438,57 @@ def test_status_fails_on_what_a_check_finds(ocsf_lake: RunCommand, ready_lake: P
     assert (run.code, "did you mean 'freshness'" in run.err) == (2, True)
 
 
+def test_an_event_is_traced_and_its_bundle_verified(
+    ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path
+) -> None:
+    place, lake = f"{ready_lake.parent}/aws_cloudtrail/console_login_success.json", ("--lake", str(ready_lake))
+    shown = ocsf_lake("trace", f"{place}#1", *lake)
+    assert shown.code == 0
+    for line in ("record      1: line 3, byte 21 ", "            now unchanged: 2,616 ", "mapped again the same event"):
+        assert line in shown.out
+    found = json.loads(ocsf_lake("trace", "--object", f"file://{place}", "--record", "1", "--json", *lake).out)
+    (event,) = found["events"]
+    assert (found["total"], event["object"]["state"], event["table"]) == (1, "unchanged", "cloud_trail_mgmt")
+    assert json.loads(event["record"]["text"])["eventName"] == "ConsoleLogin"
+    assert ocsf_lake("trace", event["uid"], "--from", "2026-02-03", "--to", "20260203", *lake).out == shown.out
+    export = ocsf_lake("trace", event["uid"], "--export", "case", "--whole-objects", *lake)
+    digest = export.err.split()[-1]
+    assert (export.code, len(digest), export.out) == (0, 64, shown.out)
+    assert ocsf_lake("trace", event["uid"], "--export", "case", *lake).code == 2
+    verified = ocsf_lake("trace", "--verify-bundle", "case", "--manifest-sha256", digest)
+    assert (verified.code, verified.out) == (0, "")
+    assert "1 whole object, 1 with the ETag as MD5" in verified.err
+    (tmp_path / "case/raw/record-1.txt").write_text("\x1b[2J")
+    (tmp_path / "case/raw/\x1b[2Jx").write_text("")
+    verified = ocsf_lake("trace", "--verify-bundle", "case")
+    assert verified.code == 1
+    assert [line.partition(":")[0] for line in verified.out.splitlines()] == ["raw/record-1.txt", "raw/\\x1b[2Jx"]
+    assert len(json.loads(ocsf_lake("trace", "--verify-bundle", "case", "--json").out)["faults"]) == 2
+
+
+def test_an_event_that_is_not_there_is_told_with_what_is_known(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    run = ocsf_lake("trace", f"{ready_lake.parent}/aws_vpc_flow/short_line.log#2", "--lake", str(ready_lake))
+    assert (run.code, run.out) == (1, "")
+    assert "no such event: looked through" in run.err
+    assert "record 2 is in quarantine (open): " in run.err
+    run = ocsf_lake("trace", "x' --\x1b[2J", "--json", "--lake", str(ready_lake))
+    assert (run.code, json.loads(run.out)["events"]) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (), ("x", "--object", "y", "--record", "1"), ("--object", "y"), ("--record", "1"), ("x", "--table", "none"),
+        ("x", "--whole-objects"), ("x", "--manifest-sha256", "00"), ("x", "--verify-bundle", "."),
+        ("--verify-bundle", "none"), ("--object", "y", "--record", "0"), ("x", "--from", "yesterday"),
+    ],
+)  # fmt: skip
+def test_a_trace_that_makes_no_sense_is_misuse(
+    ocsf_lake: RunCommand, ready_lake: Path, arguments: tuple[str, ...]
+) -> None:
+    assert ocsf_lake("trace", *arguments, "--lake", str(ready_lake)).code == 2
+
+
 def test_status_says_what_the_ledger_holds(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     found = json.loads(ocsf_lake("status", "--json", "--lake", str(ready_lake)).out)
     flows = next(item for item in found["sources"] if item["source"] == "aws_vpc_flow")

@@ -332,6 +332,16 @@ def test_an_interrupt_ends_a_query_that_computes(place: Path) -> None:
     assert run.stdout == "interrupted\n", run.stderr
 
 
+def test_an_event_is_followed_to_its_record(lake: ocsf_lake.Lake) -> None:
+    found = lake.sql("SELECT metadata.uid AS uid, source_object, source_record FROM cloud_trail_mgmt LIMIT 1")
+    uid, uri, record = found.to_dicts()[0].values()
+    place = f"{uri}#{record}"
+    (event,) = lake.trace(uid)["events"]
+    assert json.loads(event["record"]["text"])["eventID"] == uid
+    assert lake.trace(place, table="cloud_trail_mgmt")["events"] == [event]
+    assert lake.trace("none")["events"] == []
+
+
 # -- a damaged lake ---------------------------------------------------------------------------------------------------
 def test_a_file_that_is_gone_or_changed_is_an_error_and_no_smaller_answer(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")

@@ -81,6 +81,27 @@ def test_each_format_gives_a_module_whose_records_become_valid_events(
     assert (report.counts["events"], report.counts["quarantined"]) == (records, 0)
 
 
+@pytest.mark.parametrize(
+    ("sender", "sender_port", "receiver", "receiver_port"),
+    [
+        ("src", "sport", "dst", "dport"),
+        ("saddr", "spt", "daddr", "dpt"),
+        ("source_ip", "src_port", "target", "dst_port"),
+    ],
+)
+def test_short_names_of_both_ends_give_them_away(
+    tmp_path: Path, sender: str, sender_port: str, receiver: str, receiver_port: str
+) -> None:
+    flow = {"ts": "2026-03-02T10:00:00Z", "proto": "tcp", "bytes": 5312, "packets": 9}
+    flow |= {sender: "10.0.0.5", sender_port: 51544, receiver: "198.51.100.7", receiver_port: 443}
+    text, report = made(tmp_path, lines(flow))
+    assert (report.counts["events"], report.problems) == (1, [])
+    assert f'"src_endpoint.ip": col.{sender},' in text
+    assert f'"src_endpoint.port": col.{sender_port},' in text
+    assert f'"dst_endpoint.ip": col.{receiver},' in text
+    assert f'"dst_endpoint.port": col.{receiver_port},' in text
+
+
 def test_lines_of_no_known_form_are_a_column_for_a_regular_expression() -> None:
     seen = look(b"Mar 16 10:00:00 host sshd[1]: Accepted publickey for ann\nMar 16 10:00:01 host kernel: hello\n")
     assert [member.name for member in seen.members] == ["line"]

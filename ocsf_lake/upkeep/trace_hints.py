@@ -1,0 +1,63 @@
+"""What else is known of an event that is not in the lake: where its record ended, or may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from ocsf_lake.catalogs.definitions import DUPLICATES, NO_SOURCE, QUARANTINE
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import objects, overview
+from ocsf_lake.ledger.tables import OBJECTS
+from ocsf_lake.text import plural
+from ocsf_lake.upkeep.trace_rows import asked
+
+HINTS = 5
+"""So many records of quarantine are named that hold what was looked for."""
+
+
+def hints(lake: Lake, uid: str | None, uri: str | None, record: int | None) -> Iterator[str]:
+    """What a lake knows of what was looked for.
+
+    Args:
+        lake: The lake.
+        uid: `metadata.uid`; None where only a record was looked for.
+        uri: Object of the record.
+        record: Number of the record.
+    """
+    for table in sorted(overview.without_source(lake.ledger.engine)):
+        yield f"table {table} was not looked through: {NO_SOURCE}"
+    if uri is not None and record is not None:
+        yield from _of_record(lake, uri, record, certain=uid is None)
+    if uid is not None:
+        sql = (
+            f"SELECT source_object, source_record, state, reason FROM {QUARANTINE} WHERE contains(raw, $uid) "
+            f"ORDER BY ALL LIMIT {HINTS}"
+        )
+        for name, number, state, reason in asked(lake.settings, sql, {"uid": uid}):
+            yield f"quarantine has it in the text of record {number} of {name} ({state}): {reason}"
+
+
+def _of_record(lake: Lake, uri: str, number: int, *, certain: bool) -> Iterator[str]:
+    row = OBJECTS.c
+    wanted = sa.select(row.state, row.read, row.events, row.quarantined, row.dropped, row.reason)
+    with lake.ledger.engine.connect() as connection:
+        known = list(objects.select(connection, wanted, [uri]))
+    if not known:
+        if certain:
+            yield f"the ledger does not know the object {uri}"
+        return
+    for state, read, events, quarantined, dropped, reason in known:
+        why = f", {reason}" if reason else ""
+        yield (
+            f"the ledger has the object {uri} ({state}{why}): {plural(read, 'record')} read, {events:,} events, "
+            f"{quarantined:,} quarantined, {dropped:,} dropped"
+        )
+    given = {"object": uri, "record": number}
+    here = "source_object = $object AND source_record = $record"
+    for state, reason in asked(lake.settings, f"SELECT state, reason FROM {QUARANTINE} WHERE {here}", given):
+        yield f"record {number} is in quarantine ({state}): {reason}"
+    sql = f"SELECT of_object, of_record FROM {DUPLICATES} WHERE {here} AND action = 'dropped'"
+    for of_object, of_record in asked(lake.settings, sql, given):
+        yield f"record {number} was left out, as it equals record {of_record} of {of_object}"

@@ -185,6 +185,12 @@ class Settings(BaseSettings):
         True, description="Hold the local files that a query read against their checksums before it answers."
     )
 
+    query_memory_bytes: int = Field(
+        1 << 30, ge=64 << 20,
+        description="Memory that DuckDB may take for a query. What sorts and aggregates need beyond it goes to disk, "
+        "or ends the query.",
+    )  # fmt: skip
+
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
     data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")

@@ -104,6 +104,21 @@ def iso8601(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment.tzinfo else moment.isoformat()
 
 
+def json_text(value: object, indent: int | None = None) -> str:
+    """A value as JSON; see `plain`."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names with a number behind them from their second time on, because JSON keeps one value of a name."""
+    counts: dict[str, int] = {}
+    unique = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return unique
+
+
 class Lines(tuple[str, ...]):
     """Lines of one cell."""
 
@@ -124,7 +139,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 # -- CSV --------------------------------------------------------------------------------------------------------------
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings of formulas, https://owasp.org/www-community/attacks/CSV_Injection; the last four are their wide forms."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -149,6 +164,6 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]], kept: st
 def _no_formula(value: object) -> str:
     """A value as text that a spreadsheet shows as it is: an apostrophe before what it would take for a formula."""
     as_text = text(value)
-    if isinstance(value, str) and as_text.startswith(_FORMULAS) and as_text != "-" and not _NUMBER.fullmatch(as_text):
+    if isinstance(value, str) and as_text.startswith(FORMULAS) and as_text != "-" and not _NUMBER.fullmatch(as_text):
         return f"'{as_text}"
     return as_text

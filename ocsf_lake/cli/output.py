@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ocsf_lake.cli.terminal import say
-from ocsf_lake.text import Amount, Lines, csv_lines, escaped, plain, rows, text
+from ocsf_lake.text import Amount, Lines, csv_lines, escaped, json_text, rows, text, unique
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,18 +46,24 @@ def print_json(value: object) -> None:
 
 def _json(value: object, indent: int | None = None) -> str:
     _, escapes = _json_steering()
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent).translate(escapes)
+    return json_text(value, indent).translate(escapes)
 
 
 def print_json_lines(lines: Iterable[bytes]) -> None:
     """JSON texts, one a line; what could steer a terminal is escaped, which means the same in JSON."""
     sys.stdout.flush()
-    steering, escapes = _json_steering()
     for line in lines:
-        steers = steering.search(line) is not None
-        sys.stdout.buffer.write(line.decode().translate(escapes).encode() if steers else line)
+        sys.stdout.buffer.write(escaped_json(line))
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
+
+
+def escaped_json(text: bytes) -> bytes:
+    """JSON with escapes for what could steer a terminal, which means the same."""
+    if text.isascii() and b"\x7f" not in text:  # JSON has escaped the others itself
+        return text
+    steering, escapes = _json_steering()
+    return text.decode().translate(escapes).encode() if steering.search(text) else text
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -125,26 +130,26 @@ def _cell(value: object) -> str:
 
 # -- rows of a query --------------------------------------------------------------------------------------------------
 def print_rows(table: pa.Table, form: str) -> None:
-    """The rows of an Arrow table as `table`, `json` or `csv`."""
+    """The rows of an Arrow table as `table`, `json`, `jsonl` or `csv`."""
     names = list(table.column_names)
-    if form == "json":
-        print_json([dict(zip(_unique(names), row, strict=True)) for row in rows(table)])
-    elif form == "csv":
+    if form == "csv":
         print_csv(names, rows(table))
-    elif names == ["explain_key", "explain_value"]:
-        for _, plan in rows(table):
-            sys.stdout.write("".join(f"{escaped(line)}\n" for line in plan.split("\n")))
-    else:
-        print_table(names, rows(table))
+    elif form == "table":
+        print_head(names, rows(table))
         if table.num_rows > TABLE_ROWS:
             say(f"{TABLE_ROWS:,} of {table.num_rows:,} rows shown; --format csv or --format json gives all of them")
+    else:
+        values = [dict(zip(unique(names), row, strict=True)) for row in rows(table)]
+        if form == "json":
+            print_json(values)
+        else:
+            print_json_lines(_json(value).encode() for value in values)
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names with a number behind them from their second time on, because JSON keeps one value of a name."""
-    counts: dict[str, int] = {}
-    unique = []
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
-    return unique
+def print_head(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The first rows of an answer as a table; a plan as DuckDB draws it."""
+    if list(names) == ["explain_key", "explain_value"]:
+        for _, plan in rows:
+            sys.stdout.write("".join(f"{escaped(line)}\n" for line in str(plan).split("\n")))
+    else:
+        print_table(names, rows)

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli import answers, files, output, terminal
+from ocsf_lake.cli.answers import Form
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
 
 if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
 
-class Form(StrEnum):
-    """Forms of output."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads, such as SHOW TABLES.")],
+    sql: Annotated[
+        str | None, typer.Argument(metavar="[SQL]", help="One statement that reads, such as SHOW TABLES; - for stdin.")
+    ] = None,
     lake: LakeOption = None,
-    form: Annotated[Form, typer.Option("--format", help="Form of the rows.")] = Form.TABLE,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Take the statement from a file.")
+    ] = None,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="Form of the rows.  [default: table]", show_default=False)
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write all rows there: .parquet, .csv, .jsonl or .json."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how many files, row groups and bytes the query reads, not its rows.")
     ] = False,
@@ -42,22 +47,65 @@ def query(
     Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
     and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too. A query changes nothing.
     """
-    if athena:
-        _in_athena(sql, lake, form)
-        return
-    config = settings_of_lake(lake)
+    with terminal.ended_quietly():
+        text = _statement(sql, file)
+        if athena:
+            _in_athena(text, lake, form, to)
+        elif explain:
+            _explain(text, settings_of_lake(lake), form, to)
+        else:
+            _run(text, settings_of_lake(lake), form, to)
+
+
+def _statement(sql: str | None, file: Path | None) -> str:
+    """The query: as it was given, out of a file, or from stdin.
+
+    Raises:
+        ConfigError: There is none, or it is no text.
+    """
+    from ocsf_mappers.errors import ConfigError
+
+    if sql is not None and file is not None:
+        raise ConfigError("a query and --file: give one of them")
+    if sql is not None and sql != "-":
+        return sql
+    try:
+        with files.opened(file or files.STDIN) as stream:
+            text = stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError("the query is not UTF-8", file=file) from error
+    if not text.strip():
+        raise ConfigError('there is no query: give one, such as "SHOW TABLES", name a --file, or - for stdin')
+    return text
+
+
+def _run(sql: str, config: Settings, form: Form | None, to: Path | None) -> None:
     from ocsf_lake.query import query as lake_query
 
-    with lake_query.connected(config, sql, *([lake_query.COST_READS] if explain else [])) as connection:
-        if explain:
-            cost = lake_query.cost(connection, sql)
-            _show_cost(cost, form)
-            empty = cost.rows == 0
+    to_form = None if to is None else answers.form_of(to, form)
+    listing: dict[str, Any] = {"threads": 1} if lake_query.lists(sql) else {}
+    with lake_query.connected(config, sql, **listing) as connection:
+        answer = answers.Answer(connection, sql)
+        if to is None:
+            answer.show(form or Form.TABLE)
         else:
-            rows = lake_query.run(connection, sql)
-            output.print_rows(rows, form)
-            empty = lake_query.is_empty(rows)
-    if empty:
+            answer.save(to, to_form)
+            terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
+    if answer.is_empty:
+        _say_why_empty(sql, "duckdb")
+        terminal.say(*lake_query.why_empty(config, sql))
+
+
+def _explain(sql: str, config: Settings, form: Form | None, to: Path | None) -> None:
+    from ocsf_lake.query import query as lake_query
+    from ocsf_mappers.errors import ConfigError
+
+    if to is not None:
+        raise ConfigError("--explain gives no rows that --output could write")
+    with lake_query.connected(config, sql, lake_query.COST_READS) as connection:
+        cost = lake_query.cost(connection, sql)
+    _show_cost(cost, form or Form.TABLE)
+    if cost.rows == 0:
         _say_why_empty(sql, "duckdb")
         terminal.say(*lake_query.why_empty(config, sql))
 
@@ -81,7 +129,7 @@ def _lines(finding: Hint) -> list[str]:
 
 
 def _show_cost(cost: Cost, form: Form) -> None:
-    if form is Form.JSON:
+    if form in (Form.JSON, Form.JSONL):
         output.print_json(asdict(cost))
         return
     row = [
@@ -93,7 +141,11 @@ def _show_cost(cost: Cost, form: Form) -> None:
     output.print_table(["rows", "files read", "row groups of those", "bytes read"], [row])
 
 
-def _in_athena(sql: str, lake: str | None, form: Form) -> None:
+def _in_athena(sql: str, lake: str | None, form: Form | None, to: Path | None) -> None:
+    from ocsf_mappers.errors import ConfigError
+
+    if to is not None:
+        raise ConfigError("--athena prints its rows; redirect them instead of --output")
     config = settings(lake)
     import pyarrow as pa
 
@@ -105,7 +157,7 @@ def _in_athena(sql: str, lake: str | None, form: Form) -> None:
     answer = athena.run(client, sql, config.glue_database, config.athena_workgroup)
     columns = [pa.array([row[number] for row in answer.rows], pa.string()) for number in range(len(answer.columns))]
     rows = pa.table(columns, names=answer.columns)
-    output.print_rows(rows, form)
+    output.print_rows(rows, form or Form.TABLE)
     terminal.say(f"Athena read {terminal.size(answer.scanned)}")
     if lake_query.is_empty(rows):
         _say_why_empty(sql, "trino")

@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import sqlglot
-from pyarrow import parquet
 from sqlglot import exp
 
 from ocsf_lake import text
 from ocsf_lake.config import Settings
-from ocsf_lake.query import lint
+from ocsf_lake.query import files, lint
 from ocsf_lake.query import query as lake_query
 from ocsf_mappers.errors import ConfigError, QueryError
 
@@ -27,8 +25,6 @@ SHOWN_ROWS = 20
 """Rows that a notebook shows."""
 SHOWN_CHARACTERS = 300
 """Of a value that a notebook shows."""
-GROUP_ROWS, GROUP_BYTES = 131_072, 64 << 20
-"""A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much memory writing takes."""
 
 
 class Columns(Mapping[str, str]):
@@ -159,14 +155,7 @@ class Rows:
         Raises:
             QueryError: A column has a type that Parquet does not have.
         """
-        schema, batches = self._stream()
-        with _replaced(path) as file:
-            try:
-                with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                    for group in _groups(batches):
-                        writer.write_table(pa.Table.from_batches(group, schema), row_group_size=GROUP_ROWS)
-            except pa.ArrowNotImplementedError as error:
-                raise QueryError(f"Parquet cannot hold these rows: {error}", file=path) from error
+        files.write_parquet(path, *self._stream())
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the rows to a local CSV file, streamed; one that is there is replaced when all is written.
@@ -179,7 +168,7 @@ class Rows:
         """
         schema, batches = self._stream()
         rows = (row for batch in batches for row in text.rows(batch))
-        with _replaced(path) as file, file.open("w", encoding="utf-8", newline="") as stream:
+        with files.replaced(path) as file, file.open("w", encoding="utf-8", newline="") as stream:
             stream.writelines(text.csv_lines(schema.names, rows))
 
     # -- about them ---------------------------------------------------------------------------------------------------
@@ -271,32 +260,6 @@ def _needs(package: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(f"this needs {package}: pip install {package}") from error
-
-
-@contextmanager
-def _replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file to write beside the one that it replaces at the end; it is removed when something fails."""
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches put together to row groups."""
-    group: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        group.append(batch)
-        rows, size = rows + len(batch), size + batch.nbytes
-        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
-            yield group
-            group, rows, size = [], 0, 0
-    if group:
-        yield group
 
 
 def html_table(columns: Sequence[str], rows: Iterator[Sequence[object]] | Any) -> str:

@@ -137,6 +137,11 @@ def _bounds(condition: exp.Expr) -> bool:
     return any(isinstance(side, exp.Column) and _path(side) in PRUNING for side in sides)
 
 
+def prunes_by(column: exp.Column) -> bool:
+    """Whether conditions on a column leave out whole files or row groups."""
+    return _path(column) in PRUNING
+
+
 def _defeated(condition: exp.Expr) -> list[exp.Expr]:
     """The bounds in an arm of an OR that the other arms lack."""
     condition = condition.unnest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,11 +34,11 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
-from ocsf_lake.query import evolution, pruning, verified
+from ocsf_lake.query import evolution, lines, lint, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
 from ocsf_mappers import duck, registry, sqltext
-from ocsf_mappers.errors import ConfigError, ReadError
+from ocsf_mappers.errors import ConfigError, QueryError, ReadError
 from ocsf_mappers.ocsf import tables
 
 T = TypeVar("T")
@@ -46,6 +46,11 @@ ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EX
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 """The lines of a traceback that name an error."""
 NO_TABLES: Mapping[str, pa.Table] = {}
+_COMPUTES = (
+    "group", "distinct", "joins", "laterals", "qualify", "windows", "order", "with_", "with", "sample", "pivots"
+)  # fmt: skip
+_COMPUTING = (exp.AggFunc, exp.Window, exp.Subquery, exp.Unnest, exp.Anonymous)
+"""Parts of a query that are more than a list of rows; what sqlglot does not know may be an aggregate."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -67,11 +72,13 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
 
 BATCH_ROWS = 2_048
 """Rows of a batch of a streamed answer, where nothing else is asked for."""
+WAITING_SECONDS = 0.1
+"""How often `stream` calls who waits for it."""
 
 
 def stream(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int = BATCH_ROWS, waiting: Callable[[], None] | None = None,
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
     """The rows of one query, batch after batch; only an ORDER BY or an aggregate holds more than some of them.
 
@@ -80,6 +87,7 @@ def stream(
         sql: One statement that reads, with parameters as `$name`.
         parameters: Their values.
         batch_rows: Rows of a batch, at most.
+        waiting: Called several times a second while DuckDB computes; an error that it raises ends the query.
 
     Returns:
         The columns, and the batches. A file is held against its checksum before a row of it is given.
@@ -92,9 +100,10 @@ def stream(
         raise ConfigError(ONE_STATEMENT)
     # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
     bound = dict(parameters) if parameters else None
+    computing = _Computing(connection, waiting)
     with _explained(lambda: _allowed(connection)):
         try:
-            reader = _interruptible(connection, lambda: connection.sql(sql, params=bound).to_arrow_reader(batch_rows))
+            reader = computing.wait(lambda: connection.sql(sql, params=bound).to_arrow_reader(batch_rows))
         finally:
             verified.check(connection)
 
@@ -102,8 +111,10 @@ def stream(
         while True:
             with _explained(lambda: _allowed(connection)):
                 try:
-                    batch = _interruptible(connection, lambda: next(reader, None))
+                    batch = computing.wait(lambda: next(reader, None))
                 except (pa.ArrowException, OSError) as error:  # so Arrow passes on DuckDB's errors
+                    if isinstance(error, BrokenPipeError):  # of who waits, not of the query
+                        raise
                     raise duckdb.Error(str(error)) from error
                 finally:
                     verified.check(connection)
@@ -114,17 +125,34 @@ def stream(
     return reader.schema, batches()
 
 
-def _interruptible(connection: duckdb.DuckDBPyConnection, do: Callable[[], T]) -> T:
-    """Lets DuckDB compute so that ^C ends it: by itself it looks at no signal before it has an answer."""
-    if threading.current_thread() is not threading.main_thread():
-        return do()
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(do)
+class _Computing:
+    """Lets DuckDB compute so that ^C ends it: by itself it looks at no signal before it has an answer.
+
+    Args:
+        connection: What computes.
+        waiting: Called meanwhile.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, waiting: Callable[[], None] | None) -> None:
+        self._connection = connection
+        self._waiting = waiting
+        # Signals come to the main thread alone.
+        self._pool = ThreadPoolExecutor(1) if threading.current_thread() is threading.main_thread() else None
+
+    def wait(self, compute: Callable[[], T]) -> T:
+        """What a computation gives."""
+        if self._pool is None:
+            return compute()
+        answer = self._pool.submit(compute)
         try:
-            return answer.result()
-        except KeyboardInterrupt:
-            connection.interrupt()
+            while not wait([answer], WAITING_SECONDS if self._waiting else None).done:
+                if self._waiting:
+                    self._waiting()
+        except BaseException:
+            self._connection.interrupt()
+            wait([answer])  # closing a connection that computes would end the process
             raise
+        return answer.result()
 
 
 def statement(sql: str, parameters: Collection[str] = ()) -> str:
@@ -146,10 +174,68 @@ def statement(sql: str, parameters: Collection[str] = ()) -> str:
         missing, needless = (", ".join(sorted(these)) for these in (placeholders - names, names - placeholders))
         parts = [*([f"no value for {missing}"] if missing else []), *([f"no ${needless} in it"] if needless else [])]
         raise ConfigError(f"the query's parameters: {'; '.join(parts)}")
+    return _without_semicolon(sql)
+
+
+def _without_semicolon(sql: str) -> str:
     text = sql.encode()
     ends = (place for place, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator)
     end = next((place for place in ends if text[place : place + 1] == b";"), len(text))
     return text[:end].decode()
+
+
+def as_text(
+    connection: duckdb.DuckDBPyConnection, sql: str, form: str, before: str = "", after: str = "", *,
+    on_terminal: bool = False,
+) -> tuple[list[str], str | None]:  # fmt: skip
+    """A query for the rows of another as text, one column of it.
+
+    Args:
+        connection: A lake, see `connect`.
+        sql: One statement that reads.
+        form: `json`, `jsonl` or `csv`.
+        before: What stands before each object of JSON.
+        after: What stands behind it.
+        on_terminal: See `lines.csv_query`.
+
+    Returns:
+        The names of the columns; and the query, None where Python has to make the text.
+
+    Raises:
+        ConfigError: It is not exactly one statement that only reads.
+        ReadError: A file of the lake is gone or damaged.
+    """
+    if not _reads(connection, sql):
+        raise ConfigError(ONE_STATEMENT)
+    if _EXPLAIN.match(sql):
+        return ["explain_key", "explain_value"], None
+    with _explained(lambda: _allowed(connection)):
+        rows = connection.sql(sql)
+    try:
+        bare = _without_semicolon(sql)
+        if form == "csv":
+            text = lines.csv_query(bare, rows.columns, rows.types, on_terminal=on_terminal)
+        else:
+            text = lines.json_query(bare, rows.columns, rows.types, before, after)
+        connection.sql(text)  # some statements, such as PIVOT, cannot stand in another
+    except (lines.UnsupportedError, duckdb.Error):
+        return rows.columns, None
+    return rows.columns, text
+
+
+def lists(sql: str) -> bool:
+    """Whether a query only lists rows of one table, of whole partitions: making them takes longer than finding them.
+
+    One thread keeps up with such a query, in the order of the files and with the least memory.
+    """
+    try:
+        tree = sqlglot.parse_one(sql, read="duckdb")
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return False
+    if not isinstance(tree, exp.Select) or any(map(tree.args.get, _COMPUTES)) or tree.find(*_COMPUTING):
+        return False
+    where = tree.args.get("where")
+    return where is None or all(lint.prunes_by(column) for column in where.find_all(exp.Column))
 
 
 def is_empty(answer: pa.Table) -> bool:
@@ -252,7 +338,7 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool | int,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
     connection = connect(settings, *statements, parameters=parameters, extra_tables=extra_tables, **config)
@@ -262,7 +348,7 @@ def connected(
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool | int,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -286,9 +372,10 @@ def connect(
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
-        connection = duck.connect(**config)
+        connection = duck.connect(memory_limit=f"{settings.query_memory_bytes}B", **config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            duck.count_progress(connection)
             for name, rows in extra_tables.items():
                 connection.register(name, rows)
             known_files = None if lake.store.is_local else KnownFiles(lake.store.fs)
@@ -552,6 +639,12 @@ def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
         yield
     except (duckdb.Error, FileNotFoundError) as error:
         message = str(error)
+        if message.startswith("Out of Memory Error"):
+            raise QueryError(
+                "the query needs more memory than setting query_memory_bytes (OCSF_LAKE_QUERY_MEMORY_BYTES) lets it "
+                "have; an ORDER BY needs less with a LIMIT, or with fewer columns, and without it rows are streamed: "
+                f"{message.splitlines()[0]}"
+            ) from error
         path = next((path for path in paths() if path in message), None)
         # An error of a file system of Python comes as its traceback, and DuckDB may add where in the query it was.
         raised = _RAISED.findall(message) if message.startswith("Traceback") else []

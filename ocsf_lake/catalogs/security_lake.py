@@ -15,7 +15,8 @@ from ocsf_mappers.errors import ConfigError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
-GLUE_DATABASE, GLUE_TABLE = "amazon_security_lake_glue_db", "amazon_security_lake_table"
+PREFIX = "amazon_security_lake"
+GLUE_DATABASE, GLUE_TABLE = f"{PREFIX}_glue_db", f"{PREFIX}_table"
 """Names in the queries that AWS publishes for Security Lake; the region follows, and the table's suffix."""
 
 

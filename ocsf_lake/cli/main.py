@@ -22,6 +22,7 @@ from ocsf_lake.cli import (
     deploy,
     diff,
     export,
+    find,
     ingest,
     init,
     map,
@@ -76,6 +77,9 @@ _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "export", export.export, export.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
+_add(app, "find", find.find, find.FIND_EXAMPLE)
+_add(app, "tables", find.tables, find.TABLES_EXAMPLE)
+_add(app, "columns", find.columns, find.COLUMNS_EXAMPLE)
 _add(app, "lint", query.lint, query.LINT_EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)
 _add(app, "validate", validate.validate, validate.EXAMPLE)

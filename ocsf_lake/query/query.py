@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -34,7 +35,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
-from ocsf_lake.query import evolution, lines, lint, pruning, verified
+from ocsf_lake.query import evolution, find, lines, lint, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
 from ocsf_mappers import duck, registry, sqltext
@@ -352,9 +353,9 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
-    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `quarantine`; those of the
-    ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per region
-    `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+    Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `observables`, a view over all
+    of them; `quarantine`; those of the ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per
+    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
 
     Args:
         settings: The lake.
@@ -384,11 +385,14 @@ def connect(
             names = None if parts is None else set(pruning.names(statements))
             columns = None if parts is None else pruning.columns(statements)
             shown_parts = _all_parts(statements) if parts is None else parts
+            if parts is not None and find.VIEW in parts:
+                shown_parts = parts | dict.fromkeys(filled_tables(lake))
             show = _Shown(connection, lake, known_files, shown_parts, names, columns)
+            show.regional = not statements or any(security_lake.PREFIX in sql.lower() for sql in statements)
             verifying = known_files is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
-            for part in sorted(show.parts):
+            for part in sorted(show.parts, key=lambda part: (part == find.VIEW, part)):
                 try:
                     try:
                         show.part(part)
@@ -424,12 +428,45 @@ def _check_sources(lake: Lake, statements: Sequence[str]) -> None:
         raise ConfigError(f"table {name}: {definitions.NO_SOURCE}")
 
 
+def filled_tables(lake: Lake) -> list[str]:
+    """The tables of events that have rows, and a source that knows their columns."""
+    return [row.table for row in overview.tables(lake.ledger.engine) if row.table in registry.tables()]
+
+
+def collect(
+    connection: duckdb.DuckDBPyConnection, statements: Sequence[str], waiting: Callable[[], None] | None = None
+) -> None:
+    """Runs statements of ours that collect rows in temporary tables, see `find.queries`.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+        QueryError: They need more memory than they may have.
+    """
+    computing = _Computing(connection, waiting)
+    for sql in statements:
+        with _explained(lambda: _allowed(connection)):
+            try:
+                computing.wait(partial(lambda sql: connection.execute(sql).fetchall(), sql))
+            finally:
+                verified.check(connection)
+
+
+def searched(settings: Settings) -> list[str]:
+    """The tables that `find` looks through: those of events that have rows, and quarantine.
+
+    Raises:
+        ConfigError: The lake cannot be opened.
+    """
+    with opened(settings, reading=True) as lake:
+        return [*filled_tables(lake), QUARANTINE]
+
+
 def _parts() -> dict[str, list[str]]:
     """What can be shown by itself -> words of which a statement has one when it reads something of it.
 
     Asked each time: a folder of sources may have been named since.
     """
-    words = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES]}
+    words = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES], find.VIEW: [find.VIEW]}
     words |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
     for name, table in registry.tables().items():
         words[name] = [name, *([table.security_lake] if table.security_lake else [])]
@@ -483,7 +520,10 @@ class _Shown:
         self.columns = columns
         self.paths: list[str] = []
         self.written: dict[str, str] = {}
-        lake_parts = {name: chosen for name, chosen in parts.items() if not name.startswith("ledger_")}
+        self.regional = True
+        lake_parts = {
+            name: chosen for name, chosen in parts.items() if not name.startswith("ledger_") and name != find.VIEW
+        }
         if QUARANTINE in lake_parts:
             lake_parts[OUTCOMES] = lake_parts[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
@@ -500,6 +540,9 @@ class _Shown:
             self.connection.execute(f"CREATE VIEW {QUARANTINE} AS {QUARANTINE_VIEW}")
         elif name == DUPLICATES:
             self._files(definition(DUPLICATES))
+        elif name == find.VIEW:
+            tables = [table for table in filled_tables(self.lake) if table in self.parts]
+            self.connection.execute(f"CREATE VIEW {find.VIEW} AS {find.observables(tables)}")
         else:
             rows = self.parts[name] is not _none
             table = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
@@ -523,6 +566,8 @@ class _Shown:
 
     def _regions(self, name: str, suffix: str) -> None:
         """Shows Security Lake's names of a table for each region that has events."""
+        if not self.regional:  # of many regions a list of tables would show little else
+            return
         if self.names is not None and not any(word.startswith(security_lake.GLUE_TABLE) for word in self.names):
             return
         regions = {partition.values[0] for partition in self.lake.files.partitions(name)} - {layout.UNKNOWN}

@@ -20,7 +20,8 @@ DEFAULT_VERSION = "1.1.0"
 class Attribute:
     """One attribute of a class or object.
 
-    `enum` maps ids to captions (ids of string enums stay text); `sibling` is the text attribute beside an `_id`.
+    `enum` maps ids to captions (ids of string enums stay text); `sibling` is the text attribute beside an `_id`;
+    `caption` is its name in words.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Attribute:
     enum: Mapping[str, str] | None = None
     sibling: str | None = None
     observable: int | None = None
+    caption: str = ""
 
     @property
     def required(self) -> bool:
@@ -164,6 +166,7 @@ def _attribute(name: str, entry: Mapping[str, Any]) -> Attribute:
         enum=entry.get("enum"),
         sibling=entry.get("sibling"),
         observable=entry.get("observable"),
+        caption=entry.get("caption", ""),
     )
 
 

@@ -1,0 +1,139 @@
+"""`ocsf-lake find`, `tables` and `columns`: where something stands, and what there is to ask."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import answers, output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.text import Lines
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+
+FIND_EXAMPLE = "ocsf-lake find 203.0.113.77 --lake demo_lake"
+TABLES_EXAMPLE = "ocsf-lake tables --lake demo_lake"
+COLUMNS_EXAMPLE = "ocsf-lake columns vpc_flow --like port --lake demo_lake"
+
+
+def find(
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="An address, a name, an ARN, a key, a hash.")],
+    lake: LakeOption = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day, UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day, included.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for a value in every text of every table, latest events first.
+
+    Each line is a place: the table, the path in the event, the event's `metadata.uid` and its time. `ocsf-lake trace`
+    follows it to the raw record. Records in quarantine are looked through too, as they have no time whatever the days.
+    """
+    with terminal.ended_quietly():
+        from ocsf_lake.query import find as finding
+        from ocsf_lake.query import query
+
+        config = settings_of_lake(lake)
+        first, last = (day.date() if day else None for day in (since, until))
+        tables = query.searched(config)
+        statements = finding.queries(value, tables, first, last)
+        with query.connected(config, *finding.reads(tables, first, last)) as connection:
+            waiting = terminal.Waiting(connection.query_progress)
+            query.collect(connection, statements, waiting)
+            waiting.clear()
+            answer = answers.Answer(connection, finding.FOUND)
+            answer.show(answers.Form.JSON if as_json else answers.Form.TABLE)
+        if not answer.rows:
+            terminal.say(_not_found(value, tables, bool(first or last)))
+
+
+def _not_found(value: str, tables: list[str], narrowed: bool) -> str:
+    days = " on those days" if narrowed else ""
+    return (
+        f"{value} is in none of {terminal.plural(len(tables), 'table')}{days}: a value is found as a whole, not a part "
+        "of a longer one"
+    )
+
+
+def tables(lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """List the tables that have rows, with their days and sources.
+
+    `ocsf-lake columns TABLE` says what is in one. `quarantine`, `observables` and the ledger's tables can be asked too;
+    `ocsf-lake query "SHOW TABLES"` has them all.
+    """
+    with terminal.ended_quietly():
+        from ocsf_lake.lake import opened
+        from ocsf_lake.ledger import overview
+
+        with opened(settings_of_lake(lake), reading=True) as lake_opened:
+            rows = overview.tables(lake_opened.ledger.engine)
+        if as_json:
+            output.print_json([asdict(row) for row in rows])
+            return
+        lines = [
+            [row.table, terminal.count(row.rows), row.first_day, row.last_day, Lines(row.sources)] for row in rows
+        ]
+        output.print_table(["table", "rows", "first day", "last day", "sources"], lines)
+        if not rows:
+            terminal.say("no table has rows so far; `ocsf-lake ingest` brings them")
+
+
+def columns(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table, see `ocsf-lake tables`.")],
+    lake: LakeOption = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="TEXT", help="Only paths or descriptions with this in them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the paths of a table of events, one a line: type, OCSF's caption, and the share of rows that have a value.
+
+    The shares are of all rows of the table, which are read for it.
+    """
+    with terminal.ended_quietly():
+        rows = _columns(settings_of_lake(lake), table, like)
+        if as_json:
+            output.print_json(rows)
+            return
+        output.print_table(
+            ["path", "type", "filled", "description"],
+            [[row["path"], row["type"], _share(row["filled"]), row["description"]] for row in rows],
+        )
+
+
+def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, Any]]:
+    from ocsf_lake.catalogs import security_lake
+    from ocsf_lake.query import columns as paths_of
+    from ocsf_lake.query import query
+    from ocsf_mappers import registry
+    from ocsf_mappers.errors import ConfigError, nearest
+
+    name = security_lake.table_of(table)
+    if name is None:
+        raise ConfigError(
+            f"there is no table of events {table!r}{nearest(table, registry.tables())}; `ocsf-lake tables` lists them"
+        )
+    paths = paths_of.matching(name, paths_of.of(name, config.ocsf_version), like)
+    sql = paths_of.filled(name, paths)
+    with query.connected(config, f"FROM {name}") as connection:
+        _, batches = query.stream(connection, sql, waiting=terminal.Waiting(connection.query_progress))
+        ((total, *counts),) = [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
+    shares = [count / total if total else None for count in counts]
+    return [
+        {"path": path.path, "type": path.type, "filled": share, "description": path.says, "values": list(path.values)}
+        for path, share in zip(paths, shares, strict=True)
+    ]
+
+
+def _share(share: float | None) -> terminal.Amount:
+    if share is None:
+        return terminal.Amount("-")
+    percent = 100 * share
+    return terminal.Amount("<1 %" if 0 < percent < 1 else ">99 %" if 99 < percent < 100 else f"{percent:.0f} %")

@@ -69,20 +69,23 @@ def tables(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     `ocsf-lake query "SHOW TABLES"` has them all.
     """
     with terminal.ended_quietly():
-        from ocsf_lake.lake import opened
-        from ocsf_lake.ledger import overview
+        show_tables(settings_of_lake(lake), as_json=as_json)
 
-        with opened(settings_of_lake(lake), reading=True) as lake_opened:
-            rows = overview.tables(lake_opened.ledger.engine)
-        if as_json:
-            output.print_json([asdict(row) for row in rows])
-            return
-        lines = [
-            [row.table, terminal.count(row.rows), row.first_day, row.last_day, Lines(row.sources)] for row in rows
-        ]
-        output.print_table(["table", "rows", "first day", "last day", "sources"], lines)
-        if not rows:
-            terminal.say("no table has rows so far; `ocsf-lake ingest` brings them")
+
+def show_tables(config: Settings, *, as_json: bool = False) -> None:
+    """Prints the tables that have rows."""
+    from ocsf_lake.lake import opened
+    from ocsf_lake.ledger import overview
+
+    with opened(config, reading=True) as lake:
+        rows = overview.tables(lake.ledger.engine)
+    if as_json:
+        output.print_json([asdict(row) for row in rows])
+        return
+    lines = [[row.table, terminal.count(row.rows), row.first_day, row.last_day, Lines(row.sources)] for row in rows]
+    output.print_table(["table", "rows", "first day", "last day", "sources"], lines)
+    if not rows:
+        terminal.say("no table has rows so far; `ocsf-lake ingest` brings them")
 
 
 def columns(
@@ -98,14 +101,17 @@ def columns(
     The shares are of all rows of the table, which are read for it.
     """
     with terminal.ended_quietly():
-        rows = _columns(settings_of_lake(lake), table, like)
-        if as_json:
-            output.print_json(rows)
-            return
-        output.print_table(
-            ["path", "type", "filled", "description"],
-            [[row["path"], row["type"], _share(row["filled"]), row["description"]] for row in rows],
-        )
+        show_columns(settings_of_lake(lake), table, like, as_json=as_json)
+
+
+def show_columns(config: Settings, table: str, like: str | None = None, *, as_json: bool = False) -> None:
+    """Prints the paths of a table."""
+    rows = _columns(config, table, like)
+    if as_json:
+        output.print_json(rows)
+        return
+    lines = [[row["path"], row["type"], _share(row["filled"]), row["description"]] for row in rows]
+    output.print_table(["path", "type", "filled", "description"], lines)
 
 
 def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, Any]]:

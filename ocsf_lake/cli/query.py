@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,8 @@ from ocsf_lake.cli.answers import Form
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ocsf_lake.config import Settings
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
@@ -27,6 +31,13 @@ def query(
     lake: LakeOption = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="Take the statement from a file.")
+    ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="NAME=FILE", show_default=False,
+            help="A table of yours to join with, from a .csv, .json, .jsonl or .parquet file; repeatable.",
+        ),
     ] = None,
     form: Annotated[
         Form | None, typer.Option("--format", help="Form of the rows.  [default: table]", show_default=False)
@@ -46,15 +57,30 @@ def query(
 
     Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
     and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too. A query changes nothing.
+    Without SQL, on a terminal, it is a prompt.
     """
     with terminal.ended_quietly():
+        if sql is None and file is None and sys.stdin.isatty() and not athena:
+            _prompt(settings_of_lake(lake), form or Form.TABLE, _own_tables(own))
+            return
         text = _statement(sql, file)
         if athena:
-            _in_athena(text, lake, form, to)
+            _in_athena(text, lake, form, to, own)
         elif explain:
-            _explain(text, settings_of_lake(lake), form, to)
+            _explain(text, settings_of_lake(lake), form, to, _own_tables(own))
         else:
-            _run(text, settings_of_lake(lake), form, to)
+            _run(text, settings_of_lake(lake), form, to, _own_tables(own))
+
+
+def _prompt(config: Settings, form: Form, own: dict[str, pa.Table]) -> None:
+    from ocsf_lake.cli import find, prompt
+
+    commands: dict[str, Callable[..., None]] = {
+        ".tables": lambda: find.show_tables(config),
+        ".columns": lambda table, *like: find.show_columns(config, table, " ".join(like) or None),
+        ".explain": lambda sql: _explain(sql, config, form, None, own),
+    }
+    prompt.run(config, own, lambda sql: _run(sql, config, form, None, own), commands)
 
 
 def _statement(sql: str | None, file: Path | None) -> str:
@@ -79,12 +105,35 @@ def _statement(sql: str | None, file: Path | None) -> str:
     return text
 
 
-def _run(sql: str, config: Settings, form: Form | None, to: Path | None) -> None:
+def _own_tables(given: list[str] | None) -> dict[str, pa.Table]:
+    """The tables that `--with` names.
+
+    Raises:
+        ConfigError: One is not NAME=FILE, or has a name that there is.
+        ReadError: A file cannot be read.
+    """
+    if not given:
+        return {}
+    from ocsf_lake.query import own_tables
+    from ocsf_mappers.errors import ConfigError
+
+    paths: dict[str, Path] = {}
+    for pair in given:
+        name, mark, file = pair.partition("=")
+        if not mark or not file:
+            raise ConfigError(f"--with {pair!r} is not NAME=FILE, such as iocs=iocs.csv")
+        if name in paths:
+            raise ConfigError(f"--with names {name!r} twice")
+        paths[name] = Path(file)
+    return own_tables.with_tables({}, paths)
+
+
+def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
     from ocsf_lake.query import query as lake_query
 
     to_form = None if to is None else answers.form_of(to, form)
     listing: dict[str, Any] = {"threads": 1} if lake_query.lists(sql) else {}
-    with lake_query.connected(config, sql, **listing) as connection:
+    with lake_query.connected(config, sql, extra_tables=own, **listing) as connection:
         answer = answers.Answer(connection, sql)
         if to is None:
             answer.show(form or Form.TABLE)
@@ -93,21 +142,21 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None) -> None
             terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
     if answer.is_empty:
         _say_why_empty(sql, "duckdb")
-        terminal.say(*lake_query.why_empty(config, sql))
+        terminal.say(*lake_query.why_empty(config, sql, own))
 
 
-def _explain(sql: str, config: Settings, form: Form | None, to: Path | None) -> None:
+def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
     from ocsf_lake.query import query as lake_query
     from ocsf_mappers.errors import ConfigError
 
     if to is not None:
         raise ConfigError("--explain gives no rows that --output could write")
-    with lake_query.connected(config, sql, lake_query.COST_READS) as connection:
+    with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=own) as connection:
         cost = lake_query.cost(connection, sql)
     _show_cost(cost, form or Form.TABLE)
     if cost.rows == 0:
         _say_why_empty(sql, "duckdb")
-        terminal.say(*lake_query.why_empty(config, sql))
+        terminal.say(*lake_query.why_empty(config, sql, own))
 
 
 def _say_why_empty(sql: str, dialect: str) -> None:
@@ -141,11 +190,11 @@ def _show_cost(cost: Cost, form: Form) -> None:
     output.print_table(["rows", "files read", "row groups of those", "bytes read"], [row])
 
 
-def _in_athena(sql: str, lake: str | None, form: Form | None, to: Path | None) -> None:
+def _in_athena(sql: str, lake: str | None, form: Form | None, to: Path | None, own: list[str] | None) -> None:
     from ocsf_mappers.errors import ConfigError
 
-    if to is not None:
-        raise ConfigError("--athena prints its rows; redirect them instead of --output")
+    if to is not None or own:
+        raise ConfigError("--athena prints its rows and has Glue's tables alone: --output and --with go without it")
     config = settings(lake)
     import pyarrow as pa
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import duckdb
-import orjson
 import pyarrow as pa
-from pyarrow import parquet
 
 from ocsf_lake import config, text
 from ocsf_lake.catalogs.definitions import QUARANTINE
@@ -28,12 +23,13 @@ from ocsf_lake.ingest.run import OnProgress, Summary
 from ocsf_lake.lake import exists, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
+from ocsf_lake.query import find as finding
+from ocsf_lake.query import own_tables
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.upkeep import trace as traces
 from ocsf_lake.upkeep.trace_rows import Narrowed
-from ocsf_mappers import duck, registry, sqltext
-from ocsf_mappers.errors import ConfigError, ReadError, WriteError, nearest
-from ocsf_mappers.ocsf import events as checks
+from ocsf_mappers import registry, sqltext
+from ocsf_mappers.errors import ConfigError, WriteError, nearest
 
 _STATUS = pa.schema(
     [
@@ -43,7 +39,6 @@ _STATUS = pa.schema(
         pa.field("batches", pa.map_(pa.string(), pa.int64())),
     ]
 )
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def open(uri: str | os.PathLike[str] | None = None, *, writable: bool = False, **settings: Any) -> Lake:
@@ -172,6 +167,27 @@ class Lake:
             rows = [asdict(row) for row in overview.sources(lake.ledger.engine)]
         return Rows(self._settings, "FROM status", {}, {"status": pa.Table.from_pylist(rows, _STATUS)})
 
+    def find(self, value: str, *, since: date | str | None = None, until: date | str | None = None) -> Rows:
+        """Where a value stands in the lake: table, path, the text there, the event and its time, latest first.
+
+        Every text of every table is looked through, and the records in quarantine.
+
+        Args:
+            value: An address, a name, an ARN, a key or a hash; it is found as a whole, in any case.
+            since: First day of events, UTC; a date or `2026-03-16`.
+            until: Last day of events, included.
+
+        Raises:
+            ConfigError: There is no value, or a day is none.
+        """
+        first, last = (day if day is None else _day(name, day) for name, day in (("since", since), ("until", until)))
+        tables = lake_query.searched(self._settings)
+        statements = finding.queries(value, tables, first, last)
+        with lake_query.connected(self._settings, *finding.reads(tables, first, last)) as connection:
+            lake_query.collect(connection, statements)
+            found = connection.sql(finding.FOUND).to_arrow_table()
+        return Rows(self._settings, "FROM found", {}, {"found": found})
+
     def trace(self, event: str, *, table: str | None = None) -> dict[str, Any]:
         """Follows an event to its raw record, and maps that again.
 
@@ -200,15 +216,7 @@ class Lake:
             ConfigError: The lake has a table of that name, or what is given is no table.
             ReadError: The file cannot be read.
         """
-        all_tables = dict(self._tables)
-        names = {name.lower() for name in all_tables}
-        for name, value in tables.items():
-            if not _NAME.fullmatch(name):
-                raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
-            if name.lower() in names or lake_query.part_of(name) is not None:
-                raise ConfigError(f"there is a table {name!r} already")
-            names.add(name.lower())
-            all_tables[name] = _arrow(name, value)
+        all_tables = own_tables.with_tables(self._tables, tables)
         return Lake(self._settings, writable=self._writable, own=all_tables)
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -399,47 +407,3 @@ def _day(name: str, value: date | str) -> date:
         return value if isinstance(value, date) else date.fromisoformat(value)
     except ValueError as error:
         raise ConfigError(f"{name} is {value!r}, and no day such as 2026-03-16") from error
-
-
-# -- tables of others -------------------------------------------------------------------------------------------------
-def _arrow(name: str, value: Any) -> pa.Table:
-    """Something tabular as Arrow."""
-    try:
-        if isinstance(value, str | os.PathLike):
-            return _of_file(Path(value))
-        if hasattr(value, "__arrow_c_stream__") or isinstance(value, Mapping):
-            return pa.table(value)
-        if isinstance(value, Sequence) and all(isinstance(row, Mapping) for row in value):
-            return _of_dicts(value)
-    except (pa.ArrowException, TypeError) as error:
-        raise ConfigError(f"{name!r} is no table: {error}") from error
-    raise ConfigError(f"{name!r} is a {type(value).__name__}, and no table: give a DataFrame, Arrow or a path")
-
-
-def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """All members of all of them; pyarrow's own way takes those of the first row alone."""
-    return pa.Table.from_struct_array(pa.array(rows)) if rows else pa.table({})
-
-
-def _of_file(path: Path) -> pa.Table:
-    kinds: dict[str, Callable[[Path], pa.Table]] = {
-        ".parquet": parquet.read_table, ".csv": _of_csv, ".tsv": _of_csv,
-        ".json": _of_json, ".jsonl": _of_json, ".ndjson": _of_json,
-    }  # fmt: skip
-    read = kinds.get(path.suffix.lower())
-    if read is None:
-        raise ConfigError(f"{path.name}: the name has to end in one of {' '.join(kinds)}")
-    try:
-        return read(path)
-    except (OSError, duckdb.Error, pa.ArrowException, orjson.JSONDecodeError) as error:
-        raise ReadError(f"the file cannot be read: {error}", file=path) from error
-
-
-def _of_csv(path: Path) -> pa.Table:
-    with duck.connect() as connection:
-        query = "FROM read_csv($path, header = true, all_varchar = true)"
-        return connection.sql(query, params={"path": [glob.escape(str(path))]}).to_arrow_table()
-
-
-def _of_json(path: Path) -> pa.Table:
-    return _of_dicts([orjson.loads(line) for line in checks.read_lines(path.read_bytes())])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from datetime import date, timedelta
 
 import pyarrow as pa
@@ -43,8 +42,8 @@ def queries(value: str, tables: Sequence[str], first: date | None = None, last: 
 
     One for each table, as all at once would take the memory of all at once.
 
-    A text is a match when it is the value, in lower, upper or its own case, an address also in its other spellings and
-    a name also with a dot at its end; and JSON when it has the value as a whole text in it.
+    A text is a match when it is the value, in any case, an address also in its other spellings and a name also with a
+    dot at its end; and JSON when it has the value, as it is, as a whole text in it.
 
     Args:
         value: An address, name, ARN, key, hash or the like.
@@ -87,18 +86,19 @@ def _days(first: date | None, last: date | None) -> str:
 
 
 def spellings(value: str) -> list[str]:
-    """The texts as which a value may stand in an event."""
-    texts = [value, value.lower(), value.upper(), f"{value}.", f"{value.lower()}."]
-    with suppress(ValueError):
+    """The texts as which a value may stand in an event, in lower case; at most three, as DuckDB joins with more."""
+    word = value.lower()
+    try:
         address = ipaddress.ip_address(value)
-        texts += [address.compressed, address.exploded]
-    return list(dict.fromkeys(texts))
+    except ValueError:
+        return [word, f"{word}."]
+    return list(dict.fromkeys([word, address.compressed, address.exploded]))
 
 
 def _in_table(name: str, columns: pa.Schema, value: str, where: str) -> str:
     words = sqltext.texts(spellings(value))
     quoted = f"to_json({sqltext.text(value)})::VARCHAR"
-    hits = []
+    hits: list[str] = []
     for column in columns:
         if column.name not in _LEFT_OUT:
             hits += _hits(sqltext.name(column.name), column.name, column.type, words, quoted, 0)
@@ -126,7 +126,7 @@ def _event(table: str) -> str:
 def _hits(at: str, path: str, kind: pa.DataType, words: str, quoted: str, depth: int) -> Iterator[str]:
     """Expressions for lists of `{path, value}`, one for each text or list of texts below a column."""
     if pa.types.is_string(kind):
-        test = f"list_contains({words}, {at})"
+        test = f"list_contains({words}, lower({at}))"
         if path.rpartition(".")[2] in _JSON_MEMBERS:
             test = f"({test} OR contains({at}, {quoted}))"
         yield f"CASE WHEN {test} THEN [{_hit(path, at)}] ELSE [] END"
@@ -136,7 +136,7 @@ def _hits(at: str, path: str, kind: pa.DataType, words: str, quoted: str, depth:
             yield from _hits(inner_at, inner_path, field.type, words, quoted, depth)
     elif pa.types.is_map(kind):
         item = f"x{depth}"
-        test = f"list_contains({words}, {item}.value) OR contains({item}.value, {quoted})"
+        test = f"list_contains({words}, lower({item}.value)) OR contains({item}.value, {quoted})"
         entries = f"list_filter(map_entries({at}), lambda {item}: {test})"
         found = f"struct_pack(path := {sqltext.text(path + '.')} || {item}.key, value := {item}.value)"
         yield f"coalesce(list_transform({entries}, lambda {item}: {found}), [])"

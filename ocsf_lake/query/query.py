@@ -247,9 +247,9 @@ def is_empty(answer: pa.Table) -> bool:
     return all(not value or value == "0" for value in values)  # Athena gives its numbers as text
 
 
-def why_empty(settings: Settings, sql: str) -> list[str]:
+def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) -> list[str]:
     """What an empty answer does not say: that no partition has what the query asks for."""
-    parts = pruning.parts([sql], part_of)
+    parts = pruning.parts([sql], part_of, other_tables=other_tables)
     if not parts:
         return []
     with opened(settings, reading=True) as lake:
@@ -449,6 +449,15 @@ def collect(
                 computing.wait(partial(lambda sql: connection.execute(sql).fetchall(), sql))
             finally:
                 verified.check(connection)
+
+
+def columns_of(settings: Settings, names: Sequence[str]) -> dict[str, pa.Schema]:
+    """The columns of tables that are none of events, such as `quarantine`."""
+    statements = [f"FROM {sqltext.name(name)} LIMIT 0" for name in names]
+    with connected(settings, *statements) as connection:
+        return {
+            name: connection.sql(sql).to_arrow_table().schema for name, sql in zip(names, statements, strict=True)
+        }
 
 
 def searched(settings: Settings) -> list[str]:

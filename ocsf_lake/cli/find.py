@@ -20,6 +20,13 @@ TABLES_EXAMPLE = "ocsf-lake tables --lake demo_lake"
 COLUMNS_EXAMPLE = "ocsf-lake columns vpc_flow --like port --lake demo_lake"
 
 
+def _table_names(incomplete: str) -> list[str]:
+    """For completion in a shell: the tables of all sources, as a lake may be slow to ask."""
+    from ocsf_mappers import registry
+
+    return [name for name in registry.tables() if name.startswith(incomplete)]
+
+
 def find(
     value: Annotated[str, typer.Argument(metavar="VALUE", help="An address, a name, an ARN, a key, a hash.")],
     lake: LakeOption = None,
@@ -89,7 +96,10 @@ def show_tables(config: Settings, *, as_json: bool = False) -> None:
 
 
 def columns(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table, see `ocsf-lake tables`.")],
+    table: Annotated[
+        str,
+        typer.Argument(metavar="TABLE", help="A table, see `ocsf-lake tables`.", autocompletion=_table_names),
+    ],
     lake: LakeOption = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="TEXT", help="Only paths or descriptions with this in them.")

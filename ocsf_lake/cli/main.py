@@ -53,7 +53,6 @@ app = typer.Typer(
     name="ocsf-lake",
     help="Raw AWS security logs in, a queryable lake of OCSF events in partitioned Parquet out.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

@@ -141,8 +141,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
             answer.save(to, to_form)
             terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
     if answer.is_empty:
-        _say_why_empty(sql, "duckdb")
-        terminal.say(*lake_query.why_empty(config, sql, own))
+        _explain_emptiness(config, sql, own)
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
@@ -155,11 +154,22 @@ def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own
         cost = lake_query.cost(connection, sql)
     _show_cost(cost, form or Form.TABLE)
     if cost.rows == 0:
-        _say_why_empty(sql, "duckdb")
-        terminal.say(*lake_query.why_empty(config, sql, own))
+        _explain_emptiness(config, sql, own)
 
 
-def _say_why_empty(sql: str, dialect: str) -> None:
+def _explain_emptiness(config: Settings, sql: str, own: dict[str, pa.Table]) -> None:
+    """On stderr, why an answer is empty, where the conditions or what the lake has instead say it."""
+    from ocsf_lake.query import emptiness
+    from ocsf_lake.query import query as lake_query
+
+    said = _say_why_empty(sql, "duckdb")
+    if partitions := lake_query.why_empty(config, sql, own):
+        terminal.say(*partitions)
+    elif not said and not own:
+        terminal.say(*emptiness.reasons(config, sql))
+
+
+def _say_why_empty(sql: str, dialect: str) -> bool:
     """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself."""
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
@@ -167,10 +177,11 @@ def _say_why_empty(sql: str, dialect: str) -> None:
     try:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
-        return
-    for finding in report.findings:
-        if finding.rule == lake_lint.NO_SUCH_VALUE:
-            terminal.say(*_lines(finding))
+        return False
+    findings = [finding for finding in report.findings if finding.rule == lake_lint.NO_SUCH_VALUE]
+    for finding in findings:
+        terminal.say(*_lines(finding))
+    return bool(findings)
 
 
 def _lines(finding: Hint) -> list[str]:

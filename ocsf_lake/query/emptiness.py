@@ -1,0 +1,110 @@
+"""Why an answer is empty, by what the columns of its conditions hold: other case, other ranges, other keys.
+
+Only for a query of one table whose conditions all have to hold; what is not understood is left out. The columns that it
+looks at are those that the query read, of the same partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+from ocsf_lake.config import Settings
+from ocsf_lake.query import query as lake_query
+from ocsf_lake.text import iso8601
+from ocsf_mappers import registry, sqltext
+from ocsf_mappers.errors import OcsfMappersError, nearest
+
+_RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
+_PARTITIONS = frozenset(["region", "accountid", "eventday"])
+_SHOWN_KEYS = 8
+
+
+def reasons(settings: Settings, sql: str) -> list[str]:
+    """What is known of the conditions that nothing met.
+
+    Args:
+        settings: The lake.
+        sql: A query that gave nothing.
+    """
+    try:
+        tree = sqlglot.parse_one(sql, read="duckdb")
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return []
+    source = tree.args.get("from_") or tree.args.get("from") if isinstance(tree, exp.Select) else None
+    where = tree.args.get("where")
+    if source is None or where is None or tree.args.get("joins") or not isinstance(source.this, exp.Table):
+        return []
+    if lake_query.part_of(source.this.name) not in registry.tables():
+        return []
+    every = where.this.unnest()
+    conditions = [part.unnest() for part in every.flatten()] if isinstance(every, exp.And) else [every]
+    kept = [condition for condition in conditions if _columns(condition) and _columns(condition) <= _PARTITIONS]
+    rows = f"FROM {source.this.sql('duckdb')}"
+    if kept:
+        rows += f" WHERE {exp.and_(*(condition.copy() for condition in kept)).sql('duckdb')}"
+    return _asked(settings, rows, [condition for condition in conditions if condition not in kept])
+
+
+def _asked(settings: Settings, rows: str, conditions: list[exp.Expr]) -> list[str]:
+    if not conditions:
+        return []
+    found: list[str] = []
+    with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, f"SELECT * {rows}") as connection:
+        for condition in conditions:
+            found += _of(connection, rows, condition)
+    return found
+
+
+def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr) -> Iterator[str]:
+    """What one condition says, asked of the rows."""
+    column = condition.this
+    for bracket in condition.find_all(exp.Bracket):
+        yield from _keys(connection, rows, bracket)
+        return
+    if not isinstance(column, exp.Column | exp.Dot):
+        return
+    at = column.sql("duckdb")
+    if isinstance(condition, exp.EQ) and isinstance(condition.expression, exp.Literal):
+        value = condition.expression
+        if value.is_string:
+            text = sqltext.text(value.name)
+            other = f"lower({at}::VARCHAR) = lower({text}) AND {at}::VARCHAR <> {text}"
+            if (spelled := _one(connection, f"SELECT any_value({at}) FILTER ({other}), 0 {rows}")[0]) is not None:
+                yield f"{at}: no row has {value.name!r}, in this case; there is {spelled!r}"
+    elif isinstance(condition, _RANGES):
+        low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({condition.sql('duckdb')}) {rows}")
+        if low is not None and not met:
+            yield f"no row has {condition.sql('duckdb')}: {at} goes from {_shown(low)} to {_shown(high)}"
+
+
+def _keys(connection: duckdb.DuckDBPyConnection, rows: str, bracket: exp.Bracket) -> Iterator[str]:
+    """Of a map that is asked for a key that no row has, the keys that there are."""
+    literal = bracket.expressions[0] if bracket.expressions else None
+    if not isinstance(literal, exp.Literal) or not literal.is_string:
+        return
+    at = bracket.this.sql("duckdb")
+    each = f"SELECT unnest(map_keys({at})) AS key {rows}"
+    query = f"SELECT key FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key"
+    keys = [key for (key,) in connection.execute(query).fetchall()]
+    if keys and literal.name not in keys:
+        more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
+        yield f"{at}: no row has the key {literal.name!r}{nearest(literal.name, keys)}"
+        yield f"  keys there are: {', '.join(keys[:_SHOWN_KEYS])}{more}"
+
+
+def _columns(condition: exp.Expr) -> set[str]:
+    return {column.name.lower() for column in condition.find_all(exp.Column)}
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[object, ...]:
+    (row,) = connection.execute(sql).fetchall()
+    return tuple(row)
+
+
+def _shown(value: object) -> str:
+    return iso8601(value) if hasattr(value, "tzinfo") else str(value)  # type: ignore[arg-type]

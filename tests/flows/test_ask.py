@@ -1,0 +1,353 @@
+"""Asking: forms of answers, files, stdin, own tables, `find`, `tables`, `columns`, what an empty answer says, the prompt."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.document import Document
+from pyarrow import parquet
+
+from ocsf_lake import config
+from ocsf_lake.cli import completion, terminal
+from ocsf_lake.query import query as lake_query
+from ocsf_lake.text import csv_lines, json_text, rows, unique
+from tests.flows.conftest import RunCommand
+from tests.flows.support import environment
+
+VALUES = [
+    "0.1::FLOAT", "1e22", "'nan'::DOUBLE", "'-inf'::DOUBLE", "-0.0::DOUBLE", "1e-7", "100::HUGEINT", "7.0::DECIMAL(4,1)",
+    "-9.8::DECIMAL(4,1)", "'{\"a\":1}'::JSON", "'\\x01a'::BLOB", "INTERVAL 1 DAY", "TIME '01:02:03.5'",
+    "DATE '2024-01-02'", "TIMESTAMP '2024-01-02 03:04:05.5'", "TIMESTAMPTZ '2024-01-02 03:04:05Z'", "NULL",
+    "MAP {'a': 1, 'b': NULL}", "MAP {1: 'x'}", "'x'::ENUM('x', 'y')", "[1, NULL]", "[]::VARCHAR[]", "[{'a': 'x', 'b': [1]}]",
+    "{'a': NULL, 'B': {'t': TIMESTAMPTZ '2024-01-02 03:04:05Z'}}", "true", "[1, 2]::INT[2]", "NULL::STRUCT(a INT)",
+    "'a\"b,c' || chr(10) || chr(13) || chr(9) || chr(27) || chr(155) || chr(8238)", "'=1+1'", "'-'", "'-5'", "''", "'@x'",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def connection(ready_lake: Path) -> object:
+    with lake_query.connected(config.load(lake=str(ready_lake)), "FROM vpc_flow") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+@pytest.mark.parametrize("value", [*VALUES, ", ".join(f"{value} AS a" for value in VALUES)])
+def test_text_that_duckdb_makes_is_that_of_python(
+    ocsf_lake: RunCommand, ready_lake: Path, connection: object, value: str, form: str
+) -> None:
+    table = lake_query.run(connection, f"SELECT {value}")  # type: ignore[arg-type]
+    (row,) = rows(table)
+    run = ocsf_lake("query", f"SELECT {value}", "--format", form, "--lake", str(ready_lake))
+    if form == "csv":
+        assert run.out == "".join(csv_lines(table.column_names, [row]))
+    else:
+        text = run.out.strip()
+        expected = json.loads(json_text(dict(zip(unique(table.column_names), row, strict=True))))
+        parsed = json.loads(text.removeprefix("[").removesuffix("]"))
+        assert parsed == expected
+        assert repr(parsed) == repr(expected)  # 7 and 7.0 are equal, and not the same
+        assert text[0] == ("[" if form == "json" else "{")
+
+
+def test_no_row_is_an_empty_list_and_a_header(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    outs = [
+        ocsf_lake("query", "SELECT 1 AS x WHERE false", "--format", form, "--lake", str(ready_lake)).out
+        for form in ("json", "jsonl", "csv")
+    ]
+    assert outs == ["[]\n", "", "x\n"]
+
+
+def test_rows_of_many_batches_keep_their_order(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    for form in ("json", "jsonl"):
+        out = ocsf_lake("query", "FROM range(3000)", "--format", form, "--lake", str(ready_lake)).out
+        found = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
+        assert [row["range"] for row in found] == list(range(3000))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["x.parquet", "x.csv", "x.jsonl", "x.json"])
+def test_an_answer_goes_into_a_file(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path, name: str) -> None:
+    sql = "SELECT src_endpoint, time_dt FROM vpc_flow"
+    run = ocsf_lake("query", sql, "--output", name, "--lake", str(ready_lake))
+    assert (run.code, run.out) == (0, "")
+    number = int(run.err.split()[0])
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        assert parquet.read_table(path).num_rows == number > 0
+    else:
+        shown = ocsf_lake("query", sql, "--format", name.partition(".")[2], "--lake", str(ready_lake))
+        assert path.read_text() == shown.out
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--output", "x.txt"], ["--output", "x.csv", "--format", "json"], ["--output", "x.parquet", "--format", "csv"],
+        ["--output", "missing/x.csv"], ["--output", "x.csv", "--explain"], ["--with", "nonsense"],
+        ["--with", "vpc_flow=x.csv"], ["--with", "x;y=x.csv"], ["--file", "missing.sql"],
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_misuse(
+    ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    sql = [] if "--file" in arguments else ["SELECT 1"]
+    run = ocsf_lake("query", *sql, *arguments, "--lake", str(ready_lake))
+    assert (run.code, run.out) == (2, "")
+    assert run.err.startswith("error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_query_leaves_the_file_as_it_was(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("before")
+    sql = "SELECT CASE WHEN range = 2999 THEN error('no') ELSE 'x' END FROM range(3000)"
+    assert ocsf_lake("query", sql, "--output", "x.csv", "--lake", str(ready_lake)).code == 1
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x.csv", "before")]
+
+
+def test_sql_comes_from_stdin_and_files(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
+    sql = "SELECT 7 AS x -- a remark;\n;\n"
+    (tmp_path / "q.sql").write_text(sql)
+    lake = "--format", "csv", "--lake", str(ready_lake)
+    assert ocsf_lake("query", "-", *lake, stdin=sql.encode()).out == "x\n7\n"
+    assert ocsf_lake("query", *lake, stdin=sql.encode()).out == "x\n7\n"
+    assert ocsf_lake("query", "--file", "q.sql", *lake).out == "x\n7\n"
+    assert ocsf_lake("query", *lake, stdin=b"\xff").code == 2
+
+
+def test_own_files_of_any_name_are_joined_with(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "it's*.csv").write_text('ip,"x""; --"\n203.0.113.1,007\n')
+    (tmp_path / "b.json").write_text('{"n": 1}\n{"n": 2, "m": "<b>"}\n')
+    tables = ["--with", "iocs=it's*.csv", "--with", "more=b.json"]
+    sql = "SELECT iocs.*, more.m FROM iocs, more WHERE n = 2"
+    run = ocsf_lake("query", sql, *tables, "--format", "json", "--lake", str(ready_lake))
+    assert json.loads(run.out) == [{"ip": "203.0.113.1", 'x"; --': "007", "m": "<b>"}]
+
+
+def test_a_sort_beyond_the_limit_names_the_setting(
+    ocsf_lake: RunCommand, ready_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCSF_LAKE_QUERY_MEMORY_BYTES", str(64 << 20))
+    sql = "SELECT list(repeat(range::VARCHAR, 50)) FROM range(3000000)"
+    run = ocsf_lake("query", sql, "--format", "jsonl", "--lake", str(ready_lake))
+    assert (run.code, run.out) == (1, "")
+    assert "query_memory_bytes" in run.err
+    assert len(run.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_list"),
+    [
+        ("FROM vpc_flow", True), ("SELECT * FROM vpc_flow WHERE eventday > '20260101' LIMIT 5", True),
+        ("SELECT * FROM vpc_flow WHERE src_endpoint.ip = 'x'", False), ("SELECT count(*) FROM vpc_flow", False),
+        ("SELECT * FROM vpc_flow ORDER BY time", False), ("WITH x AS (FROM vpc_flow) FROM x", False),
+        ("SELECT my_aggregate(time) FROM vpc_flow", False), ("SHOW TABLES", False), ("nonsense (", False),
+    ],
+)  # fmt: skip
+def test_only_a_list_of_rows_runs_on_one_thread(sql: str, is_list: bool) -> None:
+    assert lake_query.lists(sql) is is_list
+
+
+# -- find, tables, columns --------------------------------------------------------------------------------------------
+def test_find_names_table_path_event_and_time(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = "--lake", str(ready_lake)
+    sql = "SELECT src_endpoint.ip AS ip, count(*) AS n FROM vpc_flow WHERE ip IS NOT NULL GROUP BY ALL ORDER BY n DESC, ip"
+    address, number = list(json.loads(ocsf_lake("query", sql, "--format", "json", *lake).out)[0].values())
+    found = json.loads(ocsf_lake("find", address, "--json", *lake).out)
+    places = [row for row in found if (row["table_name"], row["path"]) == ("vpc_flow", "src_endpoint.ip")]
+    assert len(places) == number
+    assert found[0].keys() == {"table_name", "path", "value", "event", "time"}
+    nothing = ocsf_lake("find", address, "--from", "1999-01-01", "--to", "1999-01-02", "--json", *lake)
+    assert (nothing.code, [row for row in json.loads(nothing.out) if row["table_name"] != "quarantine"]) == (0, [])
+    assert ocsf_lake("trace", places[0]["event"], *lake).code == 0
+
+
+@pytest.mark.parametrize("value", ["'; DROP VIEW vpc_flow; --", "\\x00\"", "$v", "%", "é" * 300])
+def test_find_takes_any_value_for_a_text(ocsf_lake: RunCommand, ready_lake: Path, value: str) -> None:
+    run = ocsf_lake("find", value, "--json", "--lake", str(ready_lake))
+    assert (run.code, run.out) == (0, "[]\n")
+    assert "is in none of" in run.err
+
+
+def test_find_looks_into_json_maps_lists_and_quarantine(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = "--lake", str(ready_lake)
+    (raw,) = json.loads(ocsf_lake("query", "SELECT raw FROM quarantine LIMIT 1", "--format", "json", *lake).out)
+    word = max(raw["raw"].split(), key=len)
+    tables = {row["table_name"] for row in json.loads(ocsf_lake("find", word, "--json", *lake).out)}
+    assert "quarantine" in tables
+    sql = "SELECT unnest(map_entries(unmapped)) AS e FROM cloud_trail_mgmt LIMIT 1"
+    (entry,) = json.loads(ocsf_lake("query", sql, "--format", "json", *lake).out)
+    found = json.loads(ocsf_lake("find", entry["e"]["value"].upper(), "--json", *lake).out)
+    assert f"unmapped.{entry['e']['key']}" in {row["path"] for row in found}
+
+
+def test_find_of_nothing_or_of_days_the_wrong_way_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    assert ocsf_lake("find", " ", "--lake", str(ready_lake)).code == 2
+    wrong = ocsf_lake("find", "x", "--from", "2026-02-01", "--to", "2026-01-01", "--lake", str(ready_lake))
+    assert wrong.code == 2
+
+
+def test_tables_have_rows_days_and_sources(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    found = json.loads(ocsf_lake("tables", "--json", "--lake", str(ready_lake)).out)
+    assert {row["table"] for row in found} == {"cloud_trail_mgmt", "vpc_flow"}
+    assert all(row["rows"] and row["first_day"] and row["sources"] for row in found)
+    assert "aws_vpc_flow" in ocsf_lake("tables", "--lake", str(ready_lake)).out
+
+
+def test_columns_are_paths_with_captions_and_shares(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = "--lake", str(ready_lake)
+    found = {row["path"]: row for row in json.loads(ocsf_lake("columns", "vpc_flow_2_0", "--json", *lake).out)}
+    assert found["src_endpoint.port"]["description"] == "Source Endpoint > Port"
+    assert found["time"]["filled"] == 1
+    assert 0 <= found["src_endpoint.port"]["filled"] <= 1
+    assert found["observables[].name"]["filled"] > 0
+    assert "Denied" in found["action_id"]["values"]
+    like = ocsf_lake("columns", "vpc_flow", "--like", "PORT", *lake).out.splitlines()[2:]
+    assert {line.split()[0] for line in like} == {"src_endpoint.port", "dst_endpoint.port"}
+    assert ocsf_lake("columns", "vpc_flo", *lake).code == 2
+    assert ocsf_lake("columns", "vpc_flow", "--like", "nonsense", *lake).code == 2
+
+
+def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    lake = "--format", "csv", "--lake", str(ready_lake)
+    assert "amazon_security_lake" not in ocsf_lake("query", "SHOW TABLES", *lake).out
+    region = ocsf_lake("query", "SELECT min(region) AS r FROM vpc_flow", *lake).out.split()[1].replace("-", "_")
+    name = f"amazon_security_lake_table_{region}_vpc_flow_2_0"
+    assert ocsf_lake("query", f"SELECT count(*) FROM {name}", *lake).code == 0
+    assert "time_dt" in ocsf_lake("query", f"DESCRIBE {name}", *lake).out
+
+
+# -- empty answers ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("api.operation = 'consolelogin'", "there is 'ConsoleLogin'"),
+        ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "time goes from"),
+        ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
+    ],
+)
+def test_an_empty_answer_says_what_the_column_has(
+    ocsf_lake: RunCommand, ready_lake: Path, condition: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT api.operation FROM cloud_trail_mgmt WHERE {condition}", "--lake", str(ready_lake))
+    assert run.code == 0
+    assert says in run.err or "has no events of that region" in run.err
+
+
+# -- completion and the prompt ----------------------------------------------------------------------------------------
+@pytest.fixture
+def completer() -> completion.LakeCompleter:
+    tables = {"vpc_flow": {"src_endpoint": {"ip": {}, "port": {}}, "action": {}, "a b": {}}, "route53": {"rcode": {}}}
+
+    def values(table: str, path: str) -> list[str]:
+        return ["Allowed", "Denied"] if (table, path) == ("vpc_flow", "action") else []
+
+    return completion.LakeCompleter(tables, ["select", "from"], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "proposed"),
+    [
+        ("select * from v", ["vpc_flow"]), ("select src_endpoint.", ["ip", "port"]), ("sel", ["select"]),
+        ("select * from vpc_flow where action = 'd", ["Denied"]), ("from route53 where rc", ["rcode"]),
+        ("from route53 where src", []), ("a.b.c.d", []), ("'", []), (".ta", [".tables"]), (".columns r", ["route53"]),
+    ],
+)  # fmt: skip
+def test_tables_columns_values_and_keywords_are_proposed(
+    completer: completion.LakeCompleter, text: str, proposed: list[str]
+) -> None:
+    assert [item.display_text for item in completer.get_completions(Document(text))] == proposed
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, *arguments: str, **more: str) -> None:
+        self.pid, self._fd = pty.fork()
+        if not self.pid:
+            os.execve(Path(sys.executable).parent / "ocsf-lake", ["ocsf-lake", *arguments], environment(**more))
+        self._out = b""
+
+    def until(self, mark: str, seconds: float = 60) -> None:
+        """Reads until a text is there."""
+        end = time.monotonic() + seconds
+        while mark.encode() not in self._out:
+            ready, _, _ = select.select([self._fd], [], [], max(0, end - time.monotonic()))
+            assert ready, (mark, self._out)
+            self._out += os.read(self._fd, 65_536)
+        self._out = self._out.partition(mark.encode())[2]
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def code(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+HEAVY = "SELECT count(*) FROM range(100000000000) a, range(1000) b WHERE a.range % 7 = b.range"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_the_prompt_asks_completes_goes_on_after_errors_and_stops_queries(
+    ready_lake: Path, tmp_path: Path, kind: str
+) -> None:
+    shell = Terminal("query", "--lake", str(ready_lake), TERM=kind, XDG_STATE_HOME=str(tmp_path))
+    shell.until("ocsf-lake>")
+    shell.type("select 41 +\r1 as answer;\r")
+    shell.until("42")
+    for text, mark in [("select nonsense;\r", "Binder Error"), (".tables\r", "aws_vpc_flow"), (".help\r", "Tab completes")]:
+        shell.until("ocsf-lake>")
+        shell.type(text)
+        shell.until(mark)
+    shell.until("ocsf-lake>")
+    shell.type(f"{HEAVY};\r")
+    shell.until("^C stops")
+    shell.type("\x03")
+    shell.until("stopped", seconds=5)
+    shell.until("ocsf-lake>")
+    shell.type("\x04")
+    assert shell.code() == 0
+    history = tmp_path / "ocsf-lake" / "history"
+    assert (history.stat().st_mode & 0o777, "nonsense" in history.read_text()) == (0o600, True)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_query_with_one_line_and_130(ready_lake: Path) -> None:
+    shell = Terminal("query", HEAVY, "--lake", str(ready_lake), TERM="xterm")
+    shell.until("^C stops")
+    begun = time.monotonic()
+    os.kill(shell.pid, signal.SIGINT)
+    shell.until("stopped", seconds=10)
+    assert shell.code() == 130
+    assert time.monotonic() - begun < 5  # a second on a machine that does nothing else
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sql", ["FROM range(100000000000)", f"FROM range(3) UNION ALL ({HEAVY})"])
+def test_a_closed_pipe_ends_a_query_silently(ready_lake: Path, sql: str) -> None:
+    command = [str(Path(sys.executable).parent / "ocsf-lake"), "query", sql, "--format", "jsonl", "--lake", str(ready_lake)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout
+        assert process.stderr
+        if "UNION" not in sql:
+            assert process.stdout.readline() == b'{"range": 0}\n'
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_waiting_says_nothing_where_stderr_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    waiting = terminal.Waiting(lambda: 5)
+    waiting._since -= 10
+    waiting()
+    waiting.clear()
+    assert capfd.readouterr().err == ""

@@ -141,7 +141,7 @@ def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, A
     with query.connected(config, f"FROM {name}") as connection:
         _, batches = query.stream(connection, sql, waiting=terminal.Waiting(connection.query_progress))
         ((total, *counts),) = [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
-    shares = [count / total if total else None for count in counts]
+    shares = [(count or 0) / total if total else None for count in counts]  # of nulls alone no count
     return [
         {"path": path.path, "type": path.type, "filled": share, "description": path.says, "values": list(path.values)}
         for path, share in zip(paths, shares, strict=True)

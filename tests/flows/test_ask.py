@@ -185,7 +185,9 @@ def test_find_looks_into_json_maps_lists_and_quarantine(ocsf_lake: RunCommand, r
     lake = "--lake", str(ready_lake)
     (raw,) = json.loads(ocsf_lake("query", "SELECT raw FROM quarantine LIMIT 1", "--format", "json", *lake).out)
     word = max(raw["raw"].split(), key=len)
-    tables = {row["table_name"] for row in json.loads(ocsf_lake("find", word, "--json", *lake).out)}
+    run = ocsf_lake("find", "--json", *lake, "--", word)
+    assert run.code == 0, run.err
+    tables = {row["table_name"] for row in json.loads(run.out)}
     assert "quarantine" in tables
     sql = "SELECT unnest(map_entries(unmapped)) AS e FROM cloud_trail_mgmt LIMIT 1"
     (entry,) = json.loads(ocsf_lake("query", sql, "--format", "json", *lake).out)

@@ -41,7 +41,7 @@ imports: $(VENV)/.dev ## which room of the packages imports which
 bench: $(VENV)/.bench ## what it costs: large and small objects, two processors, start-up, requests, ledger
 	@$(VENV)/bin/python -m bench
 
-goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`
+goldens: $(VENV)/.dev ## rewrite what tests compare with, and the tables of sources; the review is `git diff`
 	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py tests/test_notebook.py --update-golden
 	@$(VENV)/bin/python scripts/readme_sources
 

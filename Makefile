@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 MARKS ?= not acceptance and not slow
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test engines lint types docs-check imports bench goldens constraints clean
+.PHONY: help demo test engines lint types docs-check site imports bench goldens constraints clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ types: $(VENV)/.dev ## mypy --strict over the packages
 
 docs-check: $(VENV)/.dev ## links, commands and generated tables in the documentation
 	@$(VENV)/bin/python scripts/docs_check
+
+site: $(VENV)/.dev ## the documentation as a site in build/site, with reference pages made of the code
+	@$(VENV)/bin/python scripts/site
 
 imports: $(VENV)/.dev ## which room of the packages imports which
 	@$(VENV)/bin/python -m scripts.imports

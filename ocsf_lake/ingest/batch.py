@@ -157,6 +157,8 @@ def _completed(
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
         raise
     failpoint("done", batch.id)
+    lake.publish_chain()
+    failpoint("published", batch.id)
     return result
 
 

@@ -73,6 +73,7 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
     failpoint("recorded", plan.id)
     compactions.finish(plan, at)
     failpoint("compacted", plan.id)
+    lake.publish_chain()
 
 
 def _held_file(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:

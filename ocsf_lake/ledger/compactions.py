@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import generations, marker
+from ocsf_lake.ledger import chain, generations, marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind, State
@@ -313,8 +313,12 @@ class Compactions:
             )
             if state != FENCED:
                 return  # by a worker whose answer was lost, or that was thought dead
-            apply(connection, _rows(connection, plan, at), plan.copied)
+            by_table = _rows(connection, plan, at)
+            apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+            old, new = (_listed(by_table[table.name]) for table in (RETIRED, FILES))
+            kind = "remap" if plan.is_remap else "compaction"
+            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail={"table": plan.table})
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -345,14 +349,17 @@ class Compactions:
         with self._engine.connect() as connection:
             return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
 
-    def removed(self, paths: Sequence[str], at: str) -> None:
-        """Notes that retired files are gone; of copies nothing needs to be known any more."""
+    def removed(self, table: str, paths: Sequence[str], at: str) -> None:
+        """Notes that retired files of a table are gone; of copies nothing needs to be known any more."""
         with self._engine.begin() as connection:
             if paths:
                 row = RETIRED.c
+                query = _file_columns(RETIRED).add_columns(row.batch_id)
+                rows = [dict(item._mapping) for item in select_in(connection, query, row.path, paths)]
                 gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
                 connection.execute(gone, [{"of_path": path} for path in paths])
                 connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
+                chain.append(connection, kind="removal", subject=table, removed=_listed(rows))
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""
@@ -481,6 +488,10 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
     }  # fmt: skip
     return {name: rows for name, rows in rows_by_table.items() if rows}
+
+
+def _listed(rows: Sequence[Mapping[str, Any]]) -> list[chain.Listed]:
+    return [chain.Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
 def version(table: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
@@ -53,5 +54,8 @@ def plan_purge(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> None:
 def purged(ledger: Ledger, paths: Iterable[str]) -> None:
     """Forgets files that are gone."""
     with ledger.engine.begin() as connection:
-        for path in paths:
-            connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+        gone = chain.listed(connection, paths)
+        for file in gone:
+            connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
+        if gone:
+            chain.append(connection, kind="purge", removed=gone)

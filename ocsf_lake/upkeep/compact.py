@@ -450,7 +450,8 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
                     left = lake.store.sizes(folder)
                     if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
                         lake.store.remove([plan_file])
-            compactions.removed(gone, moment.isoformat(timespec="milliseconds"))
+            compactions.removed(table, gone, moment.isoformat(timespec="milliseconds"))
+            lake.publish_chain()
         summary.removed += len(gone)
         summary.removed_bytes += sizes
 

@@ -242,3 +242,4 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
     )
     lake.store.remove(file.path for file in files)
     replays.purged(lake.ledger, [file.path for file in files])
+    lake.publish_chain()

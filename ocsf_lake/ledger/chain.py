@@ -308,6 +308,12 @@ def is_there(connection: sa.Connection) -> bool:
     return CHAIN.name in sa.inspect(connection).get_table_names()
 
 
+def last_number(connection: sa.Connection) -> int:
+    """Number of the ledger's last record; 0 without one."""
+    head = _head(connection)
+    return head.number if head is not None else 0
+
+
 def rows(connection: sa.Connection, after: int = 0) -> Iterator[sa.Row[Any]]:
     """The ledger's records after a number, in order, some at a time."""
     query = sa.select(CHAIN).order_by(CHAIN.c.number).limit(_PORTION)

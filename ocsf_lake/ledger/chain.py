@@ -71,6 +71,16 @@ class Listed:
     rows: int
 
 
+Beside = tuple[str, str, int]
+"""A file that is none of rows, such as a batch's record: path, SHA-256 and size. A record's `detail` has those that
+were written (`beside`), and the paths of those that went (`beside_removed`)."""
+
+
+def beside(path: str, data: bytes) -> Beside:
+    """A file that is none of rows."""
+    return path, hashlib.sha256(data).hexdigest(), len(data)
+
+
 @dataclass(frozen=True)
 class Record:
     """A record as it was read.

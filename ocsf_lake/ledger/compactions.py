@@ -304,8 +304,14 @@ class Compactions:
         with self._engine.connect() as connection:
             return _rows(connection, plan, at)
 
-    def finish(self, plan: Plan, at: str) -> None:
-        """Makes a compaction visible: its files instead of those before, in one transaction."""
+    def finish(self, plan: Plan, at: str, beside: Sequence[chain.Beside] = ()) -> None:
+        """Makes a compaction visible: its files instead of those before, in one transaction.
+
+        Args:
+            plan: The compaction.
+            at: When.
+            beside: Files that it wrote and that have no rows.
+        """
         with self._engine.begin() as connection:
             lock(connection, f"partitions of {plan.table}")
             state = connection.scalar(
@@ -318,7 +324,8 @@ class Compactions:
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
             old, new = (_listed(by_table[table.name]) for table in (RETIRED, FILES))
             kind = "remap" if plan.is_remap else "compaction"
-            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail={"table": plan.table})
+            detail = {"table": plan.table, "beside": list(beside)}
+            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -349,8 +356,15 @@ class Compactions:
         with self._engine.connect() as connection:
             return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
 
-    def removed(self, table: str, paths: Sequence[str], at: str) -> None:
-        """Notes that retired files of a table are gone; of copies nothing needs to be known any more."""
+    def removed(self, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = ()) -> None:
+        """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
+
+        Args:
+            table: The table.
+            paths: The files.
+            at: When.
+            beside: Files without rows that went with them.
+        """
         with self._engine.begin() as connection:
             if paths:
                 row = RETIRED.c
@@ -359,7 +373,8 @@ class Compactions:
                 gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
                 connection.execute(gone, [{"of_path": path} for path in paths])
                 connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
-                chain.append(connection, kind="removal", subject=table, removed=_listed(rows))
+                detail = {"beside_removed": list(beside)}
+                chain.append(connection, kind="removal", subject=table, removed=_listed(rows), detail=detail)
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""

@@ -408,7 +408,9 @@ def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, w
 
 def record_batch(connection: sa.Connection, batch: Batch, result: Result) -> None:
     """Writes a batch that was done into the chain."""
-    detail = {"source": batch.source, "mapper": batch.mapper_version, "objects": len(batch.members)}
+    detail: dict[str, Any] = {"source": batch.source, "mapper": batch.mapper_version, "objects": len(batch.members)}
+    if result.record is not None:
+        detail["beside"] = [result.record]
     chain.append(
         connection, kind=batch.kind, subject=batch.id, added=result.files, counts=vars(result.counts), detail=detail
     )

@@ -445,12 +445,14 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
             sizes = compactions.retired_bytes(gone)
             lake.store.remove(gone)
             moving.failpoint("removed", table)
+            emptied = []
             for folder in sorted({layout.folder_of(path) for path in gone}):
                 if layout.is_compacted(folder):
                     left = lake.store.sizes(folder)
-                    if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
-                        lake.store.remove([plan_file])
-            compactions.removed(table, gone, moment.isoformat(timespec="milliseconds"))
+                    if left.keys() <= {plan_file := f"{folder}/{layout.PLAN}"}:
+                        lake.store.remove([plan_file])  # or it went, and who removed it died
+                        emptied.append(plan_file)
+            compactions.removed(table, gone, moment.isoformat(timespec="milliseconds"), emptied)
             lake.publish_chain()
         summary.removed += len(gone)
         summary.removed_bytes += sizes

@@ -324,8 +324,8 @@ class _Verifying:
     def _is_over(self, fault: Fault) -> bool:
         """Whether something is no fault any more, by what was written while the lake was looked at."""
         state = self.state.state(fault.object)
-        if fault.what == "file missing":
-            return state not in (LIVE, None)
+        if fault.what == "file missing" and fault.number:
+            return state not in (LIVE, None) or (state is None and not self.state.has_beside(fault.object))
         if fault.what == "file added":
             return state not in (GONE, None) or self.state.has_beside(fault.object) or not self._lies(fault.object)
         return False

@@ -149,6 +149,8 @@ class _Verifying:
         yield from self._ends(follower)
         done = follower.done
         self._count(done)
+        if not done.records:
+            return  # nothing says what the files have to be
         yield from self._settled(chained(self._hashed(self._expected()), self._strangers(done), self._back()), follower)
         if self.has_ledger:
             yield from self._ledger_files()

@@ -142,7 +142,7 @@ class Follower:
             is_whole = False
             yield Fault("record misplaced", name, f"it is record {record.number}", *about)
         if ours is not None and (why := _differs(record, ours, own_hash)):
-            is_whole = False
+            is_whole = own_hash == ours.hash
             yield Fault("record and ledger differ", name, why, *about)
         yield from self._link(record, number)
         if not is_whole and ours is not None and not _damage(ours):

@@ -356,7 +356,10 @@ class Compactions:
         with self._engine.connect() as connection:
             return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
 
-    def removed(self, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = ()) -> None:
+    def removed(
+        self, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = (),
+        versions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
         """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
 
         Args:
@@ -364,6 +367,7 @@ class Compactions:
             paths: The files.
             at: When.
             beside: Files without rows that went with them.
+            versions: Path -> ids of versions that stay behind a marker.
         """
         with self._engine.begin() as connection:
             if paths:
@@ -373,7 +377,7 @@ class Compactions:
                 gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
                 connection.execute(gone, [{"of_path": path} for path in paths])
                 connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
-                detail = {"beside_removed": list(beside)}
+                detail = {"beside_removed": list(beside), "versions": dict(versions or {})}
                 chain.append(connection, kind="removal", subject=table, removed=_listed(rows), detail=detail)
 
     def merge(self, merge_id: str) -> Merged | None:

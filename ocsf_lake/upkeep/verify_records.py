@@ -227,6 +227,9 @@ class Follower:
             gone = [first, end - 1]
             self.done.unread += end - first
             self._is_exact = False
+        if gone and any(version for version in self._store.versions(chain.name(gone[0])) if not version.is_marker):
+            yield Fault("record hidden", chain.name(gone[0]), "a marker says that it was deleted; a version is there",
+                        gone[0])  # fmt: skip
         if gone:
             first, last = gone[0], gone[-1]
             what = chain.name(first) if first == last else f"{chain.name(first)} to {last}"

@@ -322,7 +322,7 @@ class Compactions:
             by_table = _rows(connection, plan, at)
             apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
-            old, new = (_listed(by_table[table.name]) for table in (RETIRED, FILES))
+            old, new = (chain.of_rows(by_table[table.name]) for table in (RETIRED, FILES))
             kind = "remap" if plan.is_remap else "compaction"
             detail = {"table": plan.table, "beside": list(beside)}
             chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
@@ -378,7 +378,7 @@ class Compactions:
                 connection.execute(gone, [{"of_path": path} for path in paths])
                 connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
                 detail = {"beside_removed": list(beside), "versions": dict(versions or {})}
-                chain.append(connection, kind="removal", subject=table, removed=_listed(rows), detail=detail)
+                chain.append(connection, kind="removal", subject=table, removed=chain.of_rows(rows), detail=detail)
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""
@@ -507,10 +507,6 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
     }  # fmt: skip
     return {name: rows for name, rows in rows_by_table.items() if rows}
-
-
-def _listed(rows: Sequence[Mapping[str, Any]]) -> list[chain.Listed]:
-    return [chain.Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
 def version(table: str) -> str:

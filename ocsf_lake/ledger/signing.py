@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocsf_mappers.errors import ConfigError
 
-CONTEXT = b"ocsf-lake chain record "
+CONTEXT = b"ocsf-lake/chain/"
 """Begins what is signed, so that a signature of ours stands for nothing else; the hash follows, in hex."""
 KEY_BYTES = 64 << 10
 """A file of keys is no larger."""

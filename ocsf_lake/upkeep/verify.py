@@ -160,7 +160,8 @@ class _Verifying:
     def _settled(self, faults: Iterator[Fault], follower: Follower) -> Iterator[Fault]:
         """Leaves out what is none any more, by records that were written while the lake was looked at."""
         while some := list(islice(faults, _AT_A_TIME)):
-            for record in follower.later():
+            last = self._last_record() if self.has_ledger else None
+            for record in follower.later(last):
                 self.state.apply(record)
             yield from (fault for fault in some if not self._is_over(fault))
 

@@ -112,10 +112,13 @@ class Follower:
         if self._has_ledger:
             yield from self._missing(self.done.number + 1, end + 1, at_end=True)
 
-    def later(self) -> Iterator[Record]:
-        """Records that were written while the lake was looked at, not judged."""
+    def later(self, last: int | None) -> Iterator[Record]:
+        """Records that were written while the lake was looked at, not judged; up to the last one of the ledger."""
         number = self.done.number
-        while (data := self._store.get(chain.name(number := number + 1))) is not None:
+        while last is None or number < last:
+            number += 1
+            if (data := self._store.get(chain.name(number))) is None:
+                return
             try:
                 yield chain.parsed(data)
             except ReadError:

@@ -15,7 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from ocsf_lake.storage.s3 import Access
+from ocsf_lake.storage.s3 import Access, Lock
 from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import shipped
@@ -45,6 +45,20 @@ class FlowFields(BaseModel):
     @classmethod
     def _names(cls, fields: str) -> str:
         return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+class ObjectLock(BaseModel):
+    """Object Lock of the lake's files.
+
+    Args:
+        mode: `GOVERNANCE` or `COMPLIANCE`.
+        days: From the moment that a file is put.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    days: int = Field(ge=1, le=36_500)
 
 
 def processors() -> int:
@@ -105,6 +119,17 @@ class Settings(BaseSettings):
     export_object_bytes: int = Field(
         256 << 20, gt=0, description="Size from which on exported events go on in another object."
     )
+
+    object_lock: ObjectLock | None = Field(
+        None, description="S3 Object Lock of the lake's files: a table of mode (GOVERNANCE or COMPLIANCE) and days."
+    )
+    object_lock_compact: bool = Field(
+        False, description="Compact and map anew under COMPLIANCE too: merged files stay, and are paid, beside the new."
+    )
+    chain_key: str | None = Field(
+        None, repr=False,
+        description="Private key of Ed25519 that signs the lake's chain: a PEM file, or its text in the variable.",
+    )  # fmt: skip
 
     catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
         (), description="Catalogs to register with beside the lake's own: glue, iceberg."
@@ -241,6 +266,7 @@ class Settings(BaseSettings):
         return Access(
             self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
             connections=self.s3_connections,
+            lock=Lock(self.object_lock.mode, self.object_lock.days) if self.object_lock else None,
         )  # fmt: skip
 
     @classmethod

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
-from ocsf_lake.ledger import meter
+from ocsf_lake.ledger import chain, meter
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.ledger import Ledger, put_done
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
@@ -47,6 +47,8 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
         put(connection, of, routed, routed_result, at)
         mapper = registry.load(routed.source)
         duplicates.note(connection, routed, duplicates.policy(settings, mapper), routed_result, mapper.duplicate_key)
+    for routed, routed_result in result.routed:
+        chain.record_batch(connection, routed, routed_result)
 
 
 def put(connection: sa.Connection, of: Batch, routed: Batch, result: Result, at: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import generations, marker
+from ocsf_lake.ledger import chain, generations, marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind, State
@@ -304,8 +304,14 @@ class Compactions:
         with self._engine.connect() as connection:
             return _rows(connection, plan, at)
 
-    def finish(self, plan: Plan, at: str) -> None:
-        """Makes a compaction visible: its files instead of those before, in one transaction."""
+    def finish(self, plan: Plan, at: str, beside: Sequence[chain.Beside] = ()) -> None:
+        """Makes a compaction visible: its files instead of those before, in one transaction.
+
+        Args:
+            plan: The compaction.
+            at: When.
+            beside: Files that it wrote and that have no rows.
+        """
         with self._engine.begin() as connection:
             lock(connection, f"partitions of {plan.table}")
             state = connection.scalar(
@@ -313,8 +319,13 @@ class Compactions:
             )
             if state != FENCED:
                 return  # by a worker whose answer was lost, or that was thought dead
-            apply(connection, _rows(connection, plan, at), plan.copied)
+            by_table = _rows(connection, plan, at)
+            apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+            old, new = (chain.of_rows(by_table[table.name]) for table in (RETIRED, FILES))
+            kind = "remap" if plan.is_remap else "compaction"
+            detail = {"table": plan.table, "beside": list(beside)}
+            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -345,14 +356,29 @@ class Compactions:
         with self._engine.connect() as connection:
             return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
 
-    def removed(self, paths: Sequence[str], at: str) -> None:
-        """Notes that retired files are gone; of copies nothing needs to be known any more."""
+    def removed(
+        self, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = (),
+        versions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
+
+        Args:
+            table: The table.
+            paths: The files.
+            at: When.
+            beside: Files without rows that went with them.
+            versions: Path -> ids of versions that stay behind a marker.
+        """
         with self._engine.begin() as connection:
             if paths:
                 row = RETIRED.c
+                query = _file_columns(RETIRED).add_columns(row.batch_id)
+                rows = [dict(item._mapping) for item in select_in(connection, query, row.path, paths)]
                 gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
                 connection.execute(gone, [{"of_path": path} for path in paths])
                 connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
+                detail = {"beside_removed": list(beside), "versions": dict(versions or {})}
+                chain.append(connection, kind="removal", subject=table, removed=chain.of_rows(rows), detail=detail)
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""

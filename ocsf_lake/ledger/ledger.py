@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, objects
+from ocsf_lake.ledger import chain, marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
@@ -316,6 +316,7 @@ class Ledger:
             put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
+            chain.record_batch(connection, batch, result)
 
     def unless_planned(self, batch_id: str, undo: Undo) -> None:
         """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""

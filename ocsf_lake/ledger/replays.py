@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
@@ -50,8 +51,15 @@ def plan_purge(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> None:
             connection.execute(insert(connection, PURGES).on_conflict_do_nothing(), noted)
 
 
-def purged(ledger: Ledger, paths: Iterable[str]) -> None:
-    """Forgets files that are gone."""
+def purged(
+    ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None,
+    versions: Mapping[str, Sequence[str]] | None = None,
+) -> None:  # fmt: skip
+    """Forgets files that are gone; the record in the lake that says so goes into the chain."""
     with ledger.engine.begin() as connection:
-        for path in paths:
-            connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+        gone = chain.listed(connection, paths)
+        for file in gone:
+            connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
+        if gone:
+            detail = {"beside": [record] if record else [], "versions": dict(versions or {})}
+            chain.append(connection, kind="purge", removed=gone, detail=detail)

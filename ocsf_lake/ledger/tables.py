@@ -344,6 +344,23 @@ LISTINGS = sa.Table(
 """When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`, and how many calls it took when it was
 listed whole; the source is empty for any."""
 
+CHAIN = sa.Table(
+    "chain",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("in_lake", sa.Integer, nullable=False),
+    sa.Index("chain_waiting", "number", sqlite_where=sa.text("in_lake = 0"), postgresql_where=sa.text("in_lake = 0")),
+    info={"since": "chain"},
+)
+"""Records of what changed which files the lake has, see `ocsf_lake.ledger.chain`: that they are in the lake too is
+known some time after they are written here."""
+
 
 ABOUT = sa.Table(
     "about",
@@ -464,6 +481,7 @@ STEPS = (
 
 SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
-    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
+    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS, CHAIN)},
 }
-"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
+the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""

@@ -160,11 +160,12 @@ def compact(
         clock: Gives the time, with a zone.
 
     Raises:
-        ConfigError: There is no such table.
+        ConfigError: There is no such table, or the lake's files are locked for good.
         LostError: Another worker may have taken over; running again continues.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
+    check_lock(settings)
     names = sorted(registry.tables())
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
@@ -175,6 +176,21 @@ def compact(
         if not dry_run:
             _remove(lake, clock(), summary)
     return summary
+
+
+def check_lock(settings: Settings) -> None:
+    """Whether files may be written anew.
+
+    Raises:
+        ConfigError: They are locked for good, and nobody has said that both may be kept.
+    """
+    lock = settings.object_lock
+    if lock is not None and lock.mode == "COMPLIANCE" and not settings.object_lock_compact:
+        raise ConfigError(
+            f"under object_lock COMPLIANCE nothing can be removed for {plural(lock.days, 'day')}: what is merged or "
+            "mapped anew would stay, and be paid, beside the new files, up to double the storage; "
+            "object_lock_compact = true does it all the same"
+        )
 
 
 def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: bool) -> None:
@@ -443,14 +459,18 @@ def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
             if lease is None:
                 continue
             sizes = compactions.retired_bytes(gone)
+            versions = lake.versions(gone)
             lake.store.remove(gone)
             moving.failpoint("removed", table)
+            emptied = []
             for folder in sorted({layout.folder_of(path) for path in gone}):
                 if layout.is_compacted(folder):
                     left = lake.store.sizes(folder)
-                    if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
-                        lake.store.remove([plan_file])
-            compactions.removed(gone, moment.isoformat(timespec="milliseconds"))
+                    if left.keys() <= {plan_file := f"{folder}/{layout.PLAN}"}:
+                        lake.store.remove([plan_file])  # or it went, and who removed it died
+                        emptied.append(plan_file)
+            compactions.removed(table, gone, moment.isoformat(timespec="milliseconds"), emptied, versions)
+            lake.publish_chain()
         summary.removed += len(gone)
         summary.removed_bytes += sizes
 

@@ -457,11 +457,10 @@ def test_a_project_laid_down_by_init_is_deployed_and_its_own_flow_runs(
     assert asked(lake, "SELECT count(*) FROM cloud_trail_mgmt") == [(live.of_records,)]
 
 
-# -- the README's commands --------------------------------------------------------------------------------------------
-def test_the_readme_s_commands_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Production\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+# -- the documentation's commands -------------------------------------------------------------------------------------
+def test_the_commands_of_the_page_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
+    page = (PROJECT / "docs/production.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if not line.startswith("export ")]
     elsewhere = [line for line in lines if re.match(r"prefect (?:server|worker) start", line) or line == DEPLOY_COMMAND]
     assert len(elsewhere) == 3  # the fixtures run those, on ports and in folders of their own

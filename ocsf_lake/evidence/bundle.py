@@ -22,6 +22,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -342,7 +343,7 @@ def _there(folder: Path) -> Iterator[str]:
                 yield path.as_posix()
 
 
-def _opened(folder: Path, name: str, found: Verified) -> BinaryIO | None:
+def _opened(folder: Path, name: str, found: Verified) -> BufferedReader | None:
     """A file of the bundle; a fault where it is missing or something else than a file."""
     path = folder / name
     try:

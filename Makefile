@@ -56,7 +56,7 @@ constraints: ## constraints.txt anew from pyproject.toml (needs uv)
 	    --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
 
 clean: ## what building and running left behind
-	rm -rf build dist demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo_evidence demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The environment: made once, and again when the requirements change or what the installation compiles.

@@ -28,7 +28,7 @@ LAKE = "lake"
 EXAMPLE = (
     "ocsf-lake verify aws_cloudtrail sample_logs/evidence --from 2026-03-17 --to 2026-03-17"
     " --public-keys sample_logs/evidence/public-keys.json\n"
-    "ocsf-lake verify lake"
+    "ocsf-lake verify lake --lake demo_lake"
 )
 
 CHAINS_SHOWN = 40

@@ -369,7 +369,7 @@ def test_what_is_no_key_is_refused_before_any_work_and_not_shown(
 ) -> None:
     path = tmp_path / "key.pem"
     path.write_text(content)
-    for given in (str(path), content) if content.startswith("-----") else (str(path), str(tmp_path / "none.pem")):
+    for given in (str(path), content) if content.startswith("-----") else (str(path), "c2VjcmV0" * 50):
         with pytest.raises(ConfigError, match="chain_key") as raised, opened(compactable(chain_key=given)):
             pass
         assert "c2VjcmV0" not in str(raised.value)

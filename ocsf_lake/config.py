@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ocsf_lake.retention import Retention
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
@@ -174,6 +175,12 @@ class Settings(BaseSettings):
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
     )
 
+    retention: Retention = Field(
+        Retention(),
+        description="How long events are kept (400d, 7y, forever): default, sources, tables, accounts, quarantine; "
+        "what no rule names is kept for ever. `ocsf-lake retain` removes what is past it.",
+    )
+
     mappers: Path | None = Field(
         None, description="Folder with sources of your own, one Python file or package each; its code is run."
     )
@@ -285,5 +292,5 @@ def _unknown_variables() -> list[str]:
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
-    hint = "" if name in Settings.model_fields else nearest(name, Settings.model_fields)
+    hint = "" if place and place[0] in Settings.model_fields else nearest(name, Settings.model_fields)
     return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

@@ -47,7 +47,7 @@ def retain(
     if cloudformation:
         from ocsf_lake.upkeep import lifecycle
 
-        sys.stdout.write(lifecycle.template(config))
+        sys.stdout.write(lifecycle.template(config))  # as it is: it goes into a file
         return
     from ocsf_lake.upkeep import retain as lake_retain
 

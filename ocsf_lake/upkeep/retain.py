@@ -168,7 +168,7 @@ def retain(
                     summary.refused[name] = NO_SOURCE
             if table in (None, QUARANTINE):
                 run.quarantine()
-        if not dry_run:
+        if rules.is_set and not dry_run:
             removed = retired.remove(lake, clock())
             summary.removed, summary.removed_bytes = removed.files, removed.bytes
     return summary

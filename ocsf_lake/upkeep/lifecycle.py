@@ -18,7 +18,7 @@ from ocsf_lake.inputs import deliveries
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import holds, objects
 from ocsf_lake.ledger.holds import Hold
-from ocsf_lake.retention import Rule, longest
+from ocsf_lake.retention import Retention, Rule, longest
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.vocabulary.source import ROOT
@@ -73,12 +73,17 @@ def template(settings: Settings) -> str:
     folders = _folders(beginnings)
     if not folders:
         raise ConfigError("the lake has read nothing from S3 out of folders in which AWS delivers, so no rule is made")
+    judge(folders, rules, standing)
+    return _HEAD + _held(folders) + yaml.safe_dump(_document(folders), sort_keys=False, width=110)
+
+
+def judge(folders: Iterable[Folder], rules: Retention, standing: Sequence[Hold]) -> None:
+    """Gives each folder its rule, and the hold that keeps it."""
     for folder in folders:
         pairs = [(name, table) for name in folder.sources for table in registry.sources()[name].mapper.tables]
         folder.rule = longest(rules.rule(name, table, folder.account) for name, table in pairs)
         covering = (hold for hold in standing if any(_covers(hold, table, folder.account) for _, table in pairs))
         folder.hold = next(covering, None)
-    return _HEAD + _held(folders) + yaml.safe_dump(_document(folders), sort_keys=False, width=110)
 
 
 def _covers(hold: Hold, table: str, account: str) -> bool:

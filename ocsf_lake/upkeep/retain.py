@@ -214,16 +214,21 @@ class _Run:
 
     def _due(self, table: str) -> Iterator[_Due]:
         for partition in retained.partitions(self.lake.ledger.engine, table):
-            _, account, day = partition.values
-            ended = partition.last_done[:10].replace("-", "") if day == layout.UNKNOWN else day
-            if not ended:
-                continue
-            of_day = datetime.strptime(ended, "%Y%m%d").replace(tzinfo=UTC).date()
-            rules = (self.lake.settings.retention.rule(source, table, account) for source in sorted(partition.sources))
-            rule = longest(rules, of_day)
-            until = rule.keep.until(of_day) if rule else None
-            if rule is not None and until is not None and until <= self.today:
+            if (rule := self.over(table, partition)) is not None:
                 yield _Due(partition, rule)
+
+    def over(self, table: str, partition: retained.Held) -> Rule | None:
+        """The rule by which a partition's time is over; None where it is not.
+
+        Its day is that of the events; where that is not known, that on which its last batch was done.
+        """
+        _, account, day = partition.values
+        ended = partition.last_done[:10].replace("-", "") if day == layout.UNKNOWN else day
+        of_day = datetime.strptime(ended, "%Y%m%d").replace(tzinfo=UTC).date()
+        retention = self.lake.settings.retention
+        rule = longest((retention.rule(source, table, account) for source in sorted(partition.sources)), of_day)
+        until = rule.keep.until(of_day) if rule else None
+        return rule if until is not None and until <= self.today else None
 
     def _is_kept(self, table: str, item: _Due) -> bool:
         """Whether a hold keeps a partition, which is reported with the first that does."""

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         256 << 20, gt=0, description="Size from which on exported events go on in another object."
     )
 
+    chain_key: str | None = Field(
+        None, repr=False,
+        description="Private key of Ed25519 that signs the lake's chain: a PEM file, or its text in the variable.",
+    )  # fmt: skip
+
     catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
         (), description="Catalogs to register with beside the lake's own: glue, iceberg."
     )

@@ -140,7 +140,7 @@ def _completed(
         if batch.attempts > 1:
             records.forget(lake.store, batch.id)
         facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
-        records.write(lake.store, batch, result, facts)
+        result.record = records.write(lake.store, batch, result, facts)
         failpoint("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
@@ -157,6 +157,8 @@ def _completed(
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
         raise
     failpoint("done", batch.id)
+    lake.publish_chain()
+    failpoint("published", batch.id)
     return result
 
 

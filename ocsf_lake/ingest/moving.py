@@ -10,7 +10,7 @@ import pyarrow as pa
 from ocsf_lake.catalogs.base import HeldFile
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import records
+from ocsf_lake.ledger import chain, records
 from ocsf_lake.ledger.compactions import FENCED, Compactions
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
@@ -57,8 +57,11 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
         lock.check()
         lake.store.copy(old, new)
         failpoint("copied", plan.id)
+    beside = []
     for move in plan.moves:
-        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move))
+        path, data = f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move)
+        lake.store.put(path, pa.py_buffer(data))
+        beside.append(chain.beside(path, data))
     failpoint("complete", plan.id)
     if plan.is_retention:
         _empty(lake, plan, lock)
@@ -66,10 +69,11 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
         _replace(lake, plan, lock)
     lock.check()
     at = now()
-    records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied)
+    beside.append(records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied))
     failpoint("recorded", plan.id)
-    compactions.finish(plan, at)
+    compactions.finish(plan, at, beside)
     failpoint("compacted", plan.id)
+    lake.publish_chain()
 
 
 def _empty(lake: Lake, plan: Plan, lock: Lease) -> None:
@@ -95,7 +99,7 @@ def _held_file(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
     return HeldFile(path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
 
 
-def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
+def _plan_file(plan: Plan, move: Move) -> bytes:
     """The plan file of a folder: from it anybody knows which of a partition's folders counts."""
     content = {
         "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),
@@ -105,4 +109,4 @@ def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
         ],
         "copied": move.copied, **({"removed": list(move.removed), "rule": move.rule} if move.rule else {}),
     }  # fmt: skip
-    return pa.py_buffer((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

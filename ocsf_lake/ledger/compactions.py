@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import holds, marker
+from ocsf_lake.ledger import chain, holds, marker
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.moves import Move, PartitionFile, Plan, as_json, from_json
@@ -183,8 +183,14 @@ class Compactions:
         with self._engine.connect() as connection:
             return _rows(connection, plan, at)
 
-    def finish(self, plan: Plan, at: str) -> None:
-        """Makes a compaction visible: its files instead of those before, in one transaction."""
+    def finish(self, plan: Plan, at: str, beside: Sequence[chain.Beside] = ()) -> None:
+        """Makes a compaction visible: its files instead of those before, in one transaction.
+
+        Args:
+            plan: The compaction.
+            at: When.
+            beside: Files that it wrote and that have no rows.
+        """
         with self._engine.begin() as connection:
             lock(connection, f"partitions of {plan.table}")
             state = connection.scalar(
@@ -192,9 +198,15 @@ class Compactions:
             )
             if state != FENCED:
                 return  # by a worker whose answer was lost, or that was thought dead
-            apply(connection, _rows(connection, plan, at), plan.copied)
-            # What must stand and fall with the change, whatever it is, is written here.
+            by_table = _rows(connection, plan, at)
+            apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+            old, new = (_listed(by_table.get(table.name, [])) for table in (RETIRED, FILES))
+            kind = "remap" if plan.is_remap else "retention" if plan.is_retention else "compaction"
+            detail: dict[str, Any] = {"table": plan.table, "beside": list(beside)}
+            if plan.is_retention:
+                detail["rules"] = {move.values: move.rule for move in plan.moves}
+            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -295,13 +307,35 @@ def removable(connection: sa.Connection, before: str) -> dict[str, list[RetiredF
     return by_table
 
 
-def note_removed(connection: sa.Connection, paths: Sequence[str], at: str) -> None:
-    """Notes that retired files are gone; of copies nothing needs to be known any more."""
+def partitions_left(connection: sa.Connection, table: str, values: Sequence[str], but: Sequence[str]) -> set[str]:
+    """Those of some partitions of which retired files, but for these, are still there."""
     row = RETIRED.c
-    gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
+    query = sa.select(row.partition, row.path).where(row.table_name == table, row.removed_at.is_(None))
+    paths = set(but)
+    return {found for found, path in select_in(connection, query, row.partition, values) if path not in paths}
+
+
+def note_removed(
+    connection: sa.Connection, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = ()
+) -> None:  # fmt: skip
+    """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
+
+    Args:
+        connection: The transaction, whose last act this is.
+        table: The table.
+        paths: The files.
+        at: When.
+        beside: Files without rows that went with them.
+    """
     if paths:
+        row = RETIRED.c
+        query = _file_columns(RETIRED).add_columns(row.batch_id)
+        rows = [dict(item._mapping) for item in select_in(connection, query, row.path, paths)]
+        gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
         connection.execute(gone, [{"of_path": path} for path in paths])
         connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
+        detail = {"beside_removed": list(beside)}
+        chain.append(connection, kind="removal", subject=table, removed=_listed(rows), detail=detail)
 
 
 def open_folders(connection: sa.Connection) -> list[str]:
@@ -385,6 +419,10 @@ def _retained(plan: Plan, move: Move, files: Sequence[Mapping[str, Any]], at: st
         "account": account, "day": day, "rows": sum(file["rows"] for file in files), "files": len(files),
         "bytes": sum(file["bytes"] for file in files), "rule": move.rule, "retained_at": at,
     }  # fmt: skip
+
+
+def _listed(rows: Sequence[Mapping[str, Any]]) -> list[chain.Listed]:
+    return [chain.Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
 def version(table: str) -> str:

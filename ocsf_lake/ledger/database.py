@@ -331,7 +331,9 @@ def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequen
         raise MissingError(f"there is no {name} in the database {shown(engine.url)}, or this user may not see it")
     if version > newest:
         raise ConfigError(_too_new(name, version, newest))
-    if version == newest and metadata.tables.keys() <= table_names:
+    # Tables with `since` may be missing until somebody writes; who reads them asks.
+    needed = {table.name for table in metadata.tables.values() if "since" not in table.info}
+    if version == newest and needed <= table_names:
         return engine
     if engine.dialect.name == "postgresql":
         raise ConfigError(
@@ -407,6 +409,11 @@ def locked(url: str, what: str) -> Iterator[None]:
     with engine.begin() as connection:
         lock(connection, what)
         yield
+
+
+def has(connection: sa.Connection, table: sa.Table) -> bool:
+    """Whether a table is there: one with `since` is not until somebody has written with a version that knows it."""
+    return "since" not in table.info or table.name in sa.inspect(connection).get_table_names()
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, records
-from ocsf_lake.ledger.database import lock, upsert
+from ocsf_lake.ledger import chain, marker, records
+from ocsf_lake.ledger.database import has, lock, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.tables import HOLDS
 from ocsf_lake.storage import layout
@@ -91,7 +91,7 @@ def active(connection: sa.Connection) -> list[Hold]:
 def listed(engine: sa.Engine) -> list[Hold]:
     """All holds, also those that were released, as they were placed."""
     with engine.connect() as connection:
-        return _holds(connection)
+        return _holds(connection) if has(connection, HOLDS) else []
 
 
 def _holds(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Hold]:
@@ -155,8 +155,9 @@ def _put(engine: sa.Engine, store: Store, hold: Hold) -> Hold:
     with engine.begin() as connection:
         number = marker.next_number(connection)
     row: dict[str, Any] = asdict(hold)
-    records.write_moved(store, number, f"hold_{hold.id}", {HOLDS.name: [row]}, {})
+    record = records.write_moved(store, number, f"hold_{hold.id}", {HOLDS.name: [row]}, {})
     with engine.begin() as connection:
         lock(connection, "holds")
         upsert(connection, HOLDS, ("id",), [row])
+        chain.append(connection, kind="hold", subject=hold.id, detail={"hold": row, "beside": [record]})
     return hold

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, objects
+from ocsf_lake.ledger import chain, marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
@@ -316,6 +316,7 @@ class Ledger:
             put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
+            record_batch(connection, batch, result)
 
     def unless_planned(self, batch_id: str, undo: Undo) -> None:
         """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""
@@ -378,8 +379,9 @@ class Ledger:
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """
+        is_file = self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool)
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
-        if rows and self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool):
+        if rows and is_file and "since" not in SHOWN[name].info:
             self._moment = self._moment or Moment(self.engine)
             return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:
@@ -403,6 +405,16 @@ def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, w
     connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
     if result.files:
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
+
+
+def record_batch(connection: sa.Connection, batch: Batch, result: Result) -> None:
+    """Writes a batch that was done into the chain."""
+    detail: dict[str, Any] = {"source": batch.source, "mapper": batch.mapper_version, "objects": len(batch.members)}
+    if result.record is not None:
+        detail["beside"] = [result.record]
+    chain.append(
+        connection, kind=batch.kind, subject=batch.id, added=result.files, counts=vars(result.counts), detail=detail
+    )
 
 
 def _add_counts(connection: sa.Connection, result: Result) -> None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.chain import Beside, beside
 from ocsf_lake.ledger.results import Batch, Counts, Kind, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
 from ocsf_lake.ledger.tables import ABOUT, SHOWN
@@ -82,8 +83,8 @@ class Record:
         return self.facts.done_at if self.facts else ""
 
 
-def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
-    """Writes a batch's record, whose files must all be there.
+def write(store: Store, batch: Batch, result: Result, facts: Facts) -> Beside:
+    """Writes a batch's record, whose files must all be there; gives what the chain says of it.
 
     Raises:
         WriteError: The lake refused.
@@ -94,7 +95,7 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         **_record_of(batch, result),
         "routed": [_record_of(*routed) for routed in result.routed],
     }
-    _put(store, batch.number, batch.id, document)
+    return _put(store, batch.number, batch.id, document)
 
 
 def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
@@ -127,8 +128,8 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
 
 def write_rows(
     store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
-) -> None:
-    """Writes a record of rows that the ledger has and no batch wrote.
+) -> Beside:
+    """Writes a record of rows that the ledger has and no batch wrote; gives what the chain says of it.
 
     Args:
         store: The lake's files.
@@ -147,13 +148,13 @@ def write_rows(
             str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
             for query in queries
         }
-    _put(store, number, name, {"put": put, "gone": list(gone)})
+    return _put(store, number, name, {"put": put, "gone": list(gone)})
 
 
 def write_moved(
     store: Store, number: int, name: str, put: Mapping[str, list[dict[str, Any]]], moved: Mapping[str, str]
-) -> None:
-    """Writes the record of a compaction, before the ledger has it.
+) -> Beside:
+    """Writes the record of a compaction, before the ledger has it; gives what the chain says of it.
 
     Args:
         store: The lake's files.
@@ -166,13 +167,15 @@ def write_moved(
         WriteError: The lake refused.
         RetriableError: The store does not answer.
     """
-    _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
+    return _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
 
 
-def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> None:
+def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> Beside:
     text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
     data = gzip.compress(text.encode(), mtime=0)
-    store.put(f"{marker.RECORDS}/{marker.file_name(number, name)}", pa.py_buffer(data))
+    path = f"{marker.RECORDS}/{marker.file_name(number, name)}"
+    store.put(path, pa.py_buffer(data))
+    return beside(path, data)
 
 
 def forget(store: Store, batch_id: str) -> None:

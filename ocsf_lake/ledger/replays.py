@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import holds
+from ocsf_lake.ledger import chain, holds
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
@@ -65,8 +65,11 @@ def plan_purge(
     return [row["path"] for row in noted]
 
 
-def purged(ledger: Ledger, paths: Iterable[str]) -> None:
-    """Forgets files that are gone."""
+def purged(ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None) -> None:
+    """Forgets files that are gone; the record in the lake that says so goes into the chain."""
     with ledger.engine.begin() as connection:
-        for path in paths:
-            connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+        gone = chain.listed(connection, paths)
+        for file in gone:
+            connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
+        if gone:
+            chain.append(connection, kind="purge", removed=gone, detail={"beside": [record] if record else []})

@@ -191,6 +191,7 @@ class Result:
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
+        record: Path, SHA-256 and size of the batch's record in the lake, once that is written.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -207,6 +208,7 @@ class Result:
     census: Statistics = field(default_factory=Statistics)
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
+    record: tuple[str, str, int] | None = None
 
     @property
     def all_files(self) -> list[FileInfo]:

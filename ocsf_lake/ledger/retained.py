@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import generations
+from ocsf_lake.ledger.database import has
 from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, RETIRED
 from ocsf_lake.storage.layout import Partition
 
@@ -65,6 +66,8 @@ def tables(engine: sa.Engine) -> list[str]:
 
 def folders(connection: sa.Connection, table: str) -> set[str]:
     """Where files of those partitions belong that a retention has emptied."""
+    if not has(connection, RETAINED):
+        return set()
     query = sa.select(RETAINED.c.partition).where(RETAINED.c.table_name == table).distinct()
     emptied = {Partition(table, tuple(values.split("/"))) for values in connection.scalars(query)}
     return set(generations.current(connection, emptied).values())

@@ -345,6 +345,7 @@ RETAINED = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("rule", sa.Text, nullable=False),
     sa.Column("retained_at", sa.Text, nullable=False),
+    info={"since": "retention"},
 )
 """Partitions whose events went because their time was over, and by which rule; one may go again, with events that came
 late. Their files are among those retired, with the retention's id for that of a merge."""
@@ -362,6 +363,7 @@ HOLDS = sa.Table(
     sa.Column("released_by", sa.Text),
     sa.Column("released_at", sa.Text),
     sa.Column("release_reason", sa.Text),
+    info={"since": "retention"},
 )
 """Legal holds, see `ocsf_lake.ledger.holds`, and those that were; what is null in one is open. Days are `YYYYMMDD`."""
 LISTINGS = sa.Table(
@@ -376,6 +378,23 @@ LISTINGS = sa.Table(
 )
 """When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`, and how many calls it took when it was
 listed whole; the source is empty for any."""
+
+CHAIN = sa.Table(
+    "chain",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("in_lake", sa.Integer, nullable=False),
+    sa.Index("chain_waiting", "number", sqlite_where=sa.text("in_lake = 0"), postgresql_where=sa.text("in_lake = 0")),
+    info={"since": "chain"},
+)
+"""Records of what changed which files the lake has, see `ocsf_lake.ledger.chain`: that they are in the lake too is
+known some time after they are written here."""
 
 
 ABOUT = sa.Table(
@@ -497,6 +516,7 @@ STEPS = (
 
 SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
-    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
+    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS, CHAIN)},
 }
-"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
+the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""

@@ -186,6 +186,18 @@ def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
     return [item["Key"].rpartition("/")[2] for item in items]
 
 
+def walk(fs: S3FileSystem, folder: str) -> Iterator[tuple[str, int]]:
+    """Path and size of each object below a folder, a thousand for each request."""
+    bucket, _, key = folder.partition("/")
+    query = {"Bucket": bucket, "Prefix": f"{key}/"}
+    while True:
+        page = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query)
+        yield from ((f"{bucket}/{item['Key']}", int(item["Size"])) for item in page.get("Contents", ()))
+        if not page.get("IsTruncated"):
+            return
+        query["ContinuationToken"] = page["NextContinuationToken"]
+
+
 def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None:
     """Id and size of the newest version of an object that has an ETag; None where the bucket has none.
 

@@ -177,6 +177,18 @@ class Store:
             files = retry.call(self.fs.find, self.path(prefix), detail=True)
         return {name[start:]: int(info["size"]) for name, info in files.items() if info["type"] == "file"}
 
+    def walk(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and size of every file below a folder, some at a time; unfinished ones and links among them."""
+        start = len(self.path(""))
+        with s3.translate_errors(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                for path, size in s3.walk(self.fs, self.path(prefix)):
+                    yield path[start:], size
+            elif self.is_local:
+                yield from ((path[start:], size) for path, size in _walk_local(self.path(prefix)))
+            else:
+                yield from self.sizes(prefix).items()
+
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)
@@ -231,6 +243,19 @@ class Store:
                     retry.call(self.fs.rm_file, self.path(name))
             except FileNotFoundError:
                 continue
+
+
+def _walk_local(folder: str) -> Iterator[tuple[str, int]]:
+    """Links to folders are named as files are, and not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk_local(entry.path)
+                else:
+                    yield entry.path, entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return  # it, or a file in it, went meanwhile
 
 
 def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:

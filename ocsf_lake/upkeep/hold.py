@@ -82,13 +82,17 @@ def add(
             raise ConfigError(f"no table {table!r}{nearest(table, names)}")
         begin, end = (None if day is None else f"{day:%Y%m%d}" for day in (first, last))
         hold = Hold(account, table, begin, end, reason.strip(), by or _user())
-        return _placed(lake, holds.place(lake.ledger.engine, lake.store, hold))
+        placed = holds.place(lake.ledger.engine, lake.store, hold)
+        lake.publish_chain()
+        return _placed(lake, placed)
 
 
 def release(settings: Settings, hold_id: str, by: str | None = None, reason: str | None = None) -> Hold:
     """Releases a hold; see `ocsf_lake.ledger.holds.release`."""
     with opened(settings, with_retries=True) as lake:
-        return holds.release(lake.ledger.engine, lake.store, hold_id, by or _user(), reason)
+        released = holds.release(lake.ledger.engine, lake.store, hold_id, by or _user(), reason)
+        lake.publish_chain()
+        return released
 
 
 def _user() -> str:

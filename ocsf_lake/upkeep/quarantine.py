@@ -271,9 +271,10 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
         lease.check()
         lake.catalog.register(batch_id, rest)
     paths = [file.path for file in files]
-    records.write_rows(
+    record = records.write_rows(
         lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
     )
     lake.store.remove(file.path for file in files)
-    replays.purged(lake.ledger, [file.path for file in files])
+    replays.purged(lake.ledger, [file.path for file in files], record)
+    lake.publish_chain()
     return files

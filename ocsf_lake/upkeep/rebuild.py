@@ -20,7 +20,7 @@ from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger import chain, records, replays
 from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
@@ -207,12 +207,16 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
 def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
     for file, again in made:
         lake.store.put(file.path, pa.py_buffer(Path(aside.path(again.path)).read_bytes()))
-    if any(again.sha256 != file.sha256 for file, again in made):
-        # The same rows in other bytes, as another release of Parquet's library writes them.
-        with lake.ledger.engine.begin() as connection:
-            for file, again in made:
-                values = {"bytes": again.bytes, "sha256": again.sha256}
-                connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
+    is_other = any(again.sha256 != file.sha256 for file, again in made)
+    with lake.ledger.engine.begin() as connection:
+        for file, again in made if is_other else ():
+            # The same rows in other bytes, as another release of Parquet's library writes them.
+            values = {"bytes": again.bytes, "sha256": again.sha256}
+            connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
+        old, new = [file for file, _ in made], [replace(again, path=file.path) for file, again in made]
+        chain.append(connection, kind="rebuild", subject=batch_id, added=new, removed=old)
+    lake.publish_chain()
+    if is_other:
         changed = sa.select(FILES).where(FILES.c.path.in_([file.path for file, _ in made]))
         records.write_rows(lake.store, lake.ledger.engine, "files", [changed])
         lake.catalog.drop(batch_id)

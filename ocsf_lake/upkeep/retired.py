@@ -61,7 +61,7 @@ def remove(lake: Lake, moment: datetime) -> Removed:
                 free = _remove(lake, table, some, at)
                 removed.held += len(some) - len(free)
                 gone += free
-            _remove_plans(lake, table, gone)
+            lake.publish_chain()
         removed.files += len(gone)
         removed.bytes += sum(file.bytes for file in gone)
     return removed
@@ -72,26 +72,20 @@ def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> li
     with lake.ledger.engine.begin() as connection:
         standing = holds.keep(connection)
         free = [file for file in files if not holds.of(standing, table, file.values.split("/"))]
-        paths = [file.path for file in free]
-        lake.store.remove(paths)
+        lake.store.remove(file.path for file in free)
         moving.failpoint("removed", table)
-        compactions.note_removed(connection, paths, at)
+        plans = _plans(lake, connection, table, free)
+        lake.store.remove(plans)
+        compactions.note_removed(connection, table, [file.path for file in free], at, plans)
     return free
 
 
-def _remove_plans(lake: Lake, table: str, gone: Sequence[RetiredFile]) -> None:
-    """Removes the plan files of folders that have nothing else any more."""
+def _plans(lake: Lake, connection: sa.Connection, table: str, gone: Sequence[RetiredFile]) -> list[str]:
+    """The plan files of folders that have nothing else any more, or had, when somebody died who removed them."""
     folders = {layout.folder_of(file.path) for file in gone}
-    emptied = {Partition(table, tuple(file.values.split("/"))) for file in gone if file.is_retained}
-    with lake.ledger.engine.connect() as connection:
-        left = _partitions_left(connection, table)
-        folders |= set(generations.current(connection, emptied - left).values())
-    for folder in sorted(folders):
-        if layout.is_compacted(folder) and lake.store.sizes(folder).keys() == {plan := f"{folder}/{layout.PLAN}"}:
-            lake.store.remove([plan])
-
-
-def _partitions_left(connection: sa.Connection, table: str) -> set[Partition]:
-    """Partitions of which retired files are still there."""
-    files = compactions.removable(connection, "~").get(table, ())
-    return {Partition(table, tuple(file.values.split("/"))) for file in files}
+    emptied = {file.values for file in gone if file.is_retained}
+    left = compactions.partitions_left(connection, table, sorted(emptied), [file.path for file in gone])
+    partitions = {Partition(table, tuple(values.split("/"))) for values in emptied - left}
+    folders |= set(generations.current(connection, partitions).values())
+    plans = {folder: f"{folder}/{layout.PLAN}" for folder in sorted(folders) if layout.is_compacted(folder)}
+    return [plan for folder, plan in plans.items() if lake.store.sizes(folder).keys() <= {plan}]

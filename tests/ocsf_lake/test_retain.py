@@ -151,17 +151,20 @@ def test_a_table_of_several_sources_has_the_longest_of_their_rules(settings: Mak
     assert run.over(TABLE, partition) is None
 
 
-def test_events_of_no_day_go_by_when_they_came(settings: Make, tmp_path: Path) -> None:
-    """And those of no account by the longest rule of any."""
+def test_events_of_no_account_go_by_the_longest_rule_of_any(settings: Make, tmp_path: Path) -> None:
+    """And those of no day, which lakes of earlier versions have, by when they came."""
     found = settings(retention={"default": "30d", "accounts": {OTHER: "60d"}})
-    record = call(0, eventTime="1960-01-01T00:00:00Z", recipientAccountId="x", userIdentity={"type": "Unknown"})
-    write(tmp_path / "logs" / "one.json", json.dumps({"Records": [record]}))
+    write(tmp_path / "logs" / "one.json.gz", json.dumps({"Records": [call(0, "x")]}))
     ingest.ingest([str(tmp_path / "logs")], found, "aws_cloudtrail")
-    assert rows(found, f"SELECT accountid, eventday FROM {TABLE}") == [("unknown", "unknown")]
-    now = datetime.now(UTC)
-    assert retain.retain(found, clock=lambda: now + 60 * DAY).parts == []
-    (part,) = retain.retain(found, clock=lambda: now + 61 * DAY).parts
-    assert (part.first, part.account, part.rule) == ("unknown", "unknown", f'accounts.{OTHER} = "60d"')
+    assert retain.retain(found, dry_run=True, clock=lambda: datetime(2025, 5, 10, tzinfo=UTC)).parts == []
+    (part,) = retain.retain(found, clock=lambda: datetime(2025, 5, 11, tzinfo=UTC)).parts
+    assert (part.first, part.account, part.rule) == ("20250311", "unknown", f'accounts.{OTHER} = "60d"')
+    values, last_done = ("unknown", ACCOUNT, "unknown"), "2025-07-01T23:59:59+00:00"
+    partition = retained.Held(values, {"aws_cloudtrail"}, last_done=last_done)
+    with opened(found) as lake:
+        for day, is_over in ((30, False), (31, True)):
+            run = retain._Run(lake, datetime(2025, 7, 1).date() + DAY * day, [], retain.Summary())  # noqa: DTZ001
+            assert (run.over(TABLE, partition) is not None) is is_over
 
 
 def test_files_that_an_export_takes_are_left_to_the_next_run(
@@ -476,6 +479,7 @@ def test_a_ledger_of_before_can_be_looked_at(compactable: Make) -> None:
     path.chmod(0o400)
     assert retain.retain(found, dry_run=True, clock=later()).parts
     assert run("hold", "list", "--lake", found.lake)[0] == 0
+    assert rows(found, "SELECT count(*) FROM ledger_holds, ledger_retained") == [(0,)]
     with opened(found, reading=True) as lake:
         assert check.check(lake) == []
 

@@ -21,8 +21,9 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import retained
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, HOLDS, PURGES, RETAINED, RETIRED
+from ocsf_lake.query import query
 from ocsf_lake.storage import s3
-from ocsf_lake.upkeep import check, compact, expire, hold, rebuild_ledger, retain
+from ocsf_lake.upkeep import check, compact, expire, hold, rebuild_ledger, retain, verify
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
 from tests.ocsf_lake.conftest import ON_BOTH, call, contents, write
@@ -66,16 +67,20 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     # Its files are there for who reads them just now; then they go.
     assert all(path.exists() for path in old)
     consistent(found)
+    assert not [*verify.verify(found, verify.Asked(), verify.Summary())]
     assert retain.retain(kept, clock=lambda: datetime.now(UTC) + timedelta(hours=25)).removed == 2
     assert [path for path in old if path.exists()] == [path for path in old if OTHER in str(path)]
     assert not list(Path(found.lake).glob("compacted/**/_plan.json"))
     consistent(found)
+    assert not [*verify.verify(found, verify.Asked(), verify.Summary())]
     # What went is known, with each file's checksum.
     (gone,) = ledger(found, RETAINED)
     assert (gone["account"], gone["region"], gone["day"], gone["rows"]) == (ACCOUNT, "eu-west-1", "20250311", 2 * EACH)
     retired = ledger(found, RETIRED)
     assert {row["merge_id"] for row in retired} == {gone["retention_id"]}
     assert all(row["sha256"] and row["removed_at"] for row in retired)
+    (why,) = query.why_empty(found, f"SELECT count(*) FROM {TABLE} WHERE accountid = '{ACCOUNT}'")
+    assert why.startswith(f"12 events of {TABLE} that it asks for went by retention, of eventday 20250311 to 20250311")
     # Nothing is read again, in whichever way, and a lost ledger knows all of it too.
     assert ingest.ingest([str(logs)], found).counts.read == 0
     assert rows(found, "SELECT id, events FROM ledger_batches ORDER BY ALL") == batches

@@ -12,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -280,6 +281,9 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{FILE} is not TOML: {error}")
+    except SettingsError as error:  # its text names our variable by the field alone
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        problems.append(f"variable {PREFIX}{name.upper()}: what it holds is not JSON")
     except ValidationError as error:
         problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
     if settings is None or problems:

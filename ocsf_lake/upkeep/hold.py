@@ -7,12 +7,14 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 
+from ocsf_lake.catalogs.definitions import BESIDE, DUPLICATES, OUTCOMES, QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import holds, retained
+from ocsf_lake.ledger import holds, replays, retained
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.storage import layout
 from ocsf_lake.text import plural
+from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 
@@ -25,6 +27,7 @@ class Placed:
         hold: The hold.
         partitions: Partitions of the lake that it covers.
         rows: Their events.
+        quarantined: Records in quarantine that it covers.
         files_only: Partitions that went before, and whose files are still there; they stay, out of every catalog.
         lost: Partitions that went before, with their files.
     """
@@ -32,6 +35,7 @@ class Placed:
     hold: Hold
     partitions: int = 0
     rows: int = 0
+    quarantined: int = 0
     files_only: int = 0
     lost: int = 0
 
@@ -40,6 +44,8 @@ class Placed:
         """What it covers, in one line."""
         covered = f"{plural(self.rows, 'event')} of {plural(self.partitions, 'partition')}"
         message = [f"hold {self.hold.id} on {self.hold.subject} keeps {covered}"]
+        if self.quarantined:
+            message.append(f"{plural(self.quarantined, 'record')} in quarantine")
         if self.files_only:
             message.append(
                 f"{plural(self.files_only, 'partition')} went before, and only the files are still there: they stay, "
@@ -77,7 +83,7 @@ def add(
     if first is not None and last is not None and last < first:
         raise ConfigError(f"the days from {first:%Y-%m-%d} to {last:%Y-%m-%d} are none")
     with opened(settings, with_retries=True) as lake:
-        names = {*registry.tables(), *retained.tables(lake.ledger.engine)}
+        names = {*registry.tables(), *retained.tables(lake.ledger.engine), QUARANTINE} - {OUTCOMES, DUPLICATES}
         if table is not None and table not in names:
             raise ConfigError(f"no table {table!r}{nearest(table, names)}")
         begin, end = (None if day is None else f"{day:%Y%m%d}" for day in (first, last))
@@ -106,12 +112,14 @@ def _user() -> str:
 def _placed(lake: Lake, hold: Hold) -> Placed:
     placed = Placed(hold)
     for name in retained.tables(lake.ledger.engine):
-        if name not in registry.tables() or hold.table_name not in (None, name):
+        if name in BESIDE or hold.table_name not in (None, name):
             continue
         for partition in retained.partitions(lake.ledger.engine, name):
             if hold.covers(name, partition.values):
                 placed.partitions += 1
                 placed.rows += partition.rows
+    for _, source, _, _, entries in replays.quarantine_files(lake.ledger, QUARANTINE):
+        placed.quarantined += entries if quarantine.keeping([hold], source) else 0
     for gone in retained.gone(lake.ledger.engine):
         if hold.covers(gone.table, gone.values):
             placed.files_only += gone.has_files

@@ -225,13 +225,16 @@ def purgeable(
 
 
 def keeping(holds: Sequence[Hold], source: str) -> list[Hold]:
-    """The holds that keep a source's quarantine: those that are not for tables which it does not fill.
+    """The holds that keep a source's quarantine: those on it, on no table in particular, or on one that it fills.
 
     Records in quarantine became no event: which account and day they are of is not known.
     """
     known = registry.sources().get(source)
     tables = None if known is None else known.mapper.tables
-    return [hold for hold in holds if hold.table_name is None or tables is None or hold.table_name in tables]
+    return [
+        hold for hold in holds
+        if hold.table_name in (None, QUARANTINE) or tables is None or hold.table_name in tables
+    ]  # fmt: skip
 
 
 class BusyError(RetriableError):

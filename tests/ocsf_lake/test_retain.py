@@ -438,6 +438,9 @@ def test_quarantine_goes_by_rules_of_its_own(settings: Make, tmp_path: Path) -> 
     assert "1 record kept by a legal hold" in result.output
     assert rows(found, "SELECT source FROM quarantine") == [("aws_cloudtrail",)]
     hold.release(found, kept.id)
+    kept = hold.add(found, None, "quarantine", None, None, "case 8").hold
+    assert retain.retain(found, clock=lambda: now + 31 * DAY).parts == []
+    hold.release(found, kept.id)
     (part,) = retain.retain(found, clock=lambda: now + 31 * DAY).parts
     assert (part.table, part.account, part.rows) == ("quarantine", "aws_cloudtrail", 1)
     assert part.rule == 'quarantine.sources.aws_cloudtrail = "30d"'

@@ -42,6 +42,14 @@ def test_a_malformed_time_is_refused_with_the_nearest_right_form(value: object, 
     assert len(message) < 300
 
 
+def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_RETENTION", "{bad")
+    with pytest.raises(ConfigError, match="variable OCSF_LAKE_RETENTION: what it holds is not JSON"):
+        config.load()
+    monkeypatch.setenv("OCSF_LAKE_RETENTION", '{"default": "400d"}')
+    assert str(config.load().retention.rule("aws_waf", "waf", "111122223333")) == 'default = "400d"'
+
+
 def test_misspelt_names_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match="setting retention: there is no 'tabels' here; did you mean 'tables'"):
         config.load(retention={"tabels": {"vpc_flow": "90d"}})

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from ocsf_lake.retention import Retention
-from ocsf_lake.storage.s3 import Access
+from ocsf_lake.storage.s3 import Access, Lock
 from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import shipped
@@ -47,6 +47,20 @@ class FlowFields(BaseModel):
     @classmethod
     def _names(cls, fields: str) -> str:
         return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+class ObjectLock(BaseModel):
+    """Object Lock of the lake's files.
+
+    Args:
+        mode: `GOVERNANCE` or `COMPLIANCE`.
+        days: From the moment that a file is put.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    days: int = Field(ge=1, le=36_500)
 
 
 def processors() -> int:
@@ -108,6 +122,12 @@ class Settings(BaseSettings):
         256 << 20, gt=0, description="Size from which on exported events go on in another object."
     )
 
+    object_lock: ObjectLock | None = Field(
+        None, description="S3 Object Lock of the lake's files: a table of mode (GOVERNANCE or COMPLIANCE) and days."
+    )
+    object_lock_compact: bool = Field(
+        False, description="Compact and map anew under COMPLIANCE too: merged files stay, and are paid, beside the new."
+    )
     chain_key: str | None = Field(
         None, repr=False,
         description="Private key of Ed25519 that signs the lake's chain: a PEM file, or its text in the variable.",
@@ -254,6 +274,7 @@ class Settings(BaseSettings):
         return Access(
             self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
             connections=self.s3_connections,
+            lock=Lock(self.object_lock.mode, self.object_lock.days) if self.object_lock else None,
         )  # fmt: skip
 
     @classmethod

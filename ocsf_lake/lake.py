@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,13 @@ class Lake:
         """What the ledger says of what went to a custom source, by the URI of its folder."""
         return Exports(self.ledger.engine, target)
 
+    def versions(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        """Path -> ids of its versions, for the chain: with Object Lock, a file that goes is only hidden."""
+        if self.settings.object_lock is None:
+            return {}
+        found = {path: [item.id for item in self.store.versions(path) if not item.is_marker] for path in paths}
+        return {path: ids for path, ids in found.items() if ids}
+
     def publish_chain(self) -> None:
         """Puts new records of the chain into the lake; who comes next does what cannot be done now.
 
@@ -93,6 +100,8 @@ def opened(
     reading = reading or absent
     settings.use_mappers()  # they may have come from another process
     store = Store(settings.lake, settings.lake_access, settings.mask)
+    if settings.object_lock is not None and not reading:
+        _call(with_retries, store.check_lock)
     url, state, shared = _places(settings, store)
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
     place = shown(target)

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
-from ocsf_lake.ledger import meter
+from ocsf_lake.ledger import chain, meter
 from ocsf_lake.ledger.database import insert
-from ocsf_lake.ledger.ledger import Ledger, put_done, record_batch
+from ocsf_lake.ledger.ledger import Ledger, put_done
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
 from ocsf_lake.ledger.tables import ROUTED
 from ocsf_mappers import Engine, registry
@@ -48,7 +48,7 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
         mapper = registry.load(routed.source)
         duplicates.note(connection, routed, duplicates.policy(settings, mapper), routed_result, mapper.duplicate_key)
     for routed, routed_result in result.routed:
-        record_batch(connection, routed, routed_result)
+        chain.record_batch(connection, routed, routed_result)
 
 
 def put(connection: sa.Connection, of: Batch, routed: Batch, result: Result, at: str) -> None:

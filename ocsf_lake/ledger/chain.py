@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.database import insert, lock, select_in
+from ocsf_lake.ledger.results import Batch, Result
 from ocsf_lake.ledger.signing import Signer
 from ocsf_lake.ledger.tables import CHAIN, FILES, RETIRED
 from ocsf_lake.storage.store import Store
@@ -148,6 +149,14 @@ def append(
     return _write(connection, head, kind, subject, added, removed, counts or {}, detail or {})
 
 
+def record_batch(connection: sa.Connection, batch: Batch, result: Result) -> None:
+    """Writes the record of a batch that is done."""
+    detail: dict[str, Any] = {"source": batch.source, "mapper": batch.mapper_version, "objects": len(batch.members)}
+    if result.record is not None:
+        detail["beside"] = [result.record]
+    append(connection, kind=batch.kind, subject=batch.id, added=result.files, counts=vars(result.counts), detail=detail)
+
+
 RETIRING = frozenset([GENESIS, "compaction", "remap", "reread", "retention"])
 """Kinds of records whose removed files lie in the lake for a time, for queries that are under way."""
 
@@ -157,6 +166,11 @@ def listed(connection: sa.Connection, paths: Iterable[str]) -> list[Listed]:
     row = FILES.c
     query = sa.select(row.path, row.sha256, row.bytes, row.rows)
     return [Listed(*columns) for columns in select_in(connection, query, row.path, list(paths))]
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Listed]:
+    """Files of rows of the ledger that are in memory, for `append`."""
+    return [Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
 def begin(engine: sa.Engine) -> None:

@@ -201,7 +201,7 @@ class Compactions:
             by_table = _rows(connection, plan, at)
             apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
-            old, new = (_listed(by_table.get(table.name, [])) for table in (RETIRED, FILES))
+            old, new = (chain.of_rows(by_table.get(table.name, [])) for table in (RETIRED, FILES))
             kind = "remap" if plan.is_remap else "retention" if plan.is_retention else "compaction"
             detail: dict[str, Any] = {"table": plan.table, "beside": list(beside)}
             if plan.is_retention:
@@ -316,7 +316,8 @@ def partitions_left(connection: sa.Connection, table: str, values: Sequence[str]
 
 
 def note_removed(
-    connection: sa.Connection, table: str, paths: Sequence[str], at: str, beside: Sequence[str] = ()
+    connection: sa.Connection, table: str, paths: Sequence[str], at: str, beside: Sequence[str],
+    versions: Mapping[str, Sequence[str]],
 ) -> None:  # fmt: skip
     """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
 
@@ -326,6 +327,7 @@ def note_removed(
         paths: The files.
         at: When.
         beside: Files without rows that went with them.
+        versions: Path -> ids of versions that stay behind a marker.
     """
     if paths:
         row = RETIRED.c
@@ -334,8 +336,8 @@ def note_removed(
         gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
         connection.execute(gone, [{"of_path": path} for path in paths])
         connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
-        detail = {"beside_removed": list(beside)}
-        chain.append(connection, kind="removal", subject=table, removed=_listed(rows), detail=detail)
+        detail = {"beside_removed": list(beside), "versions": dict(versions)}
+        chain.append(connection, kind="removal", subject=table, removed=chain.of_rows(rows), detail=detail)
 
 
 def open_folders(connection: sa.Connection) -> list[str]:
@@ -419,10 +421,6 @@ def _retained(plan: Plan, move: Move, files: Sequence[Mapping[str, Any]], at: st
         "account": account, "day": day, "rows": sum(file["rows"] for file in files), "files": len(files),
         "bytes": sum(file["bytes"] for file in files), "rule": move.rule, "retained_at": at,
     }  # fmt: skip
-
-
-def _listed(rows: Sequence[Mapping[str, Any]]) -> list[chain.Listed]:
-    return [chain.Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
 def version(table: str) -> str:

@@ -316,7 +316,7 @@ class Ledger:
             put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
-            record_batch(connection, batch, result)
+            chain.record_batch(connection, batch, result)
 
     def unless_planned(self, batch_id: str, undo: Undo) -> None:
         """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""
@@ -405,16 +405,6 @@ def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, w
     connection.execute(sa.delete(FILES).where(FILES.c.batch_id == batch.id))
     if result.files:
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
-
-
-def record_batch(connection: sa.Connection, batch: Batch, result: Result) -> None:
-    """Writes a batch that was done into the chain."""
-    detail: dict[str, Any] = {"source": batch.source, "mapper": batch.mapper_version, "objects": len(batch.members)}
-    if result.record is not None:
-        detail["beside"] = [result.record]
-    chain.append(
-        connection, kind=batch.kind, subject=batch.id, added=result.files, counts=vars(result.counts), detail=detail
-    )
 
 
 def _add_counts(connection: sa.Connection, result: Result) -> None:

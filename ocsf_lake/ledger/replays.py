@@ -65,11 +65,15 @@ def plan_purge(
     return [row["path"] for row in noted]
 
 
-def purged(ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None) -> None:
+def purged(
+    ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None,
+    versions: Mapping[str, Sequence[str]] | None = None,
+) -> None:  # fmt: skip
     """Forgets files that are gone; the record in the lake that says so goes into the chain."""
     with ledger.engine.begin() as connection:
         gone = chain.listed(connection, paths)
         for file in gone:
             connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
         if gone:
-            chain.append(connection, kind="purge", removed=gone, detail={"beside": [record] if record else []})
+            detail = {"beside": [record] if record else [], "versions": dict(versions or {})}
+            chain.append(connection, kind="purge", removed=gone, detail=detail)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocsf_mappers.errors import ConfigError
 
-CONTEXT = b"ocsf-lake chain record "
+CONTEXT = b"ocsf-lake/chain/"
 """Begins what is signed, so that a signature of ours stands for nothing else; the hash follows, in hex."""
 KEY_BYTES = 64 << 10
 """A file of keys is no larger."""
@@ -58,6 +58,9 @@ def signer(given: str) -> Signer:
 
     is_text = given.lstrip().startswith(_PEM)
     where = "its text" if is_text else repr(given)
+    if not is_text and not _is_file(given):
+        # Not shown: it may be a key whose first line is missing.
+        raise ConfigError(f"setting chain_key names no file, and is no key in PEM itself; {MAKE}")
     data = given.replace("\\n", "\n").encode() if is_text else _read(Path(given), "setting chain_key")
     try:
         key = load_pem_private_key(data, None)
@@ -119,6 +122,13 @@ def is_signed(key: bytes, own_hash: str, signature: str) -> bool:
 def _id(raw: bytes) -> str:
     """Of a public key: the first 32 hexadecimal digits of the SHA-256 of its 32 bytes."""
     return hashlib.sha256(raw).hexdigest()[:32]
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -189,6 +189,32 @@ class Store:
             else:
                 yield from self.sizes(prefix).items()
 
+    def check_lock(self) -> None:
+        """Whether files can be put with Object Lock.
+
+        Raises:
+            ConfigError: They cannot.
+            RetriableError: The store is busy or out of reach.
+        """
+        if not s3.is_s3(self.fs):
+            raise ConfigError(f"setting object_lock: the lake {self.uri('')!r} is not on S3")
+        with s3.translate_errors(self.uri("")):
+            s3.check_lock(self.fs, self.root.partition("/")[0])
+
+    def versions(self, name: str) -> list[s3.Version]:
+        """Versions of a file on S3, and markers of its removal; none elsewhere, or where we may not look."""
+        if not s3.is_s3(self.fs):
+            return []
+        try:
+            return s3.versions(self.fs, self.path(name))
+        except (PermissionError, NotImplementedError):
+            return []
+
+    def read_version(self, name: str, version: str) -> bytes:
+        """The bytes of one version of a file on S3."""
+        with s3.translate_errors(self.uri(name)):
+            return s3.read_version(self.fs, self.path(name), version)
+
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)
@@ -219,7 +245,7 @@ class Store:
                 if self.is_local:
                     _link_local(Path(source), Path(target), self.umask)
                 else:
-                    retry.call(self.fs.copy, source, target)
+                    retry.call(self.fs.copy, source, target, **s3.lock_of(self.fs))  # it is not inherited
         except OSError as error:
             raise WriteError(f"cannot copy: {error}", file=self.uri(name)) from error
 

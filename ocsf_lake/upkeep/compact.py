@@ -155,11 +155,12 @@ def compact(
         clock: Gives the time, with a zone.
 
     Raises:
-        ConfigError: There is no such table.
+        ConfigError: There is no such table, or the lake's files are locked for good.
         LostError: Another worker may have taken over; running again continues.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
+    check_lock(settings)
     names = sorted(registry.tables())
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
@@ -171,6 +172,21 @@ def compact(
             removed = retired.remove(lake, clock())
             summary.removed, summary.removed_bytes, summary.held = removed.files, removed.bytes, removed.held
     return summary
+
+
+def check_lock(settings: Settings) -> None:
+    """Whether files may be written anew.
+
+    Raises:
+        ConfigError: They are locked for good, and nobody has said that both may be kept.
+    """
+    lock = settings.object_lock
+    if lock is not None and lock.mode == "COMPLIANCE" and not settings.object_lock_compact:
+        raise ConfigError(
+            f"under object_lock COMPLIANCE nothing can be removed for {plural(lock.days, 'day')}: what is merged or "
+            "mapped anew would stay, and be paid, beside the new files, up to double the storage; "
+            "object_lock_compact = true does it all the same"
+        )
 
 
 def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: bool) -> None:

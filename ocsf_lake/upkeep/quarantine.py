@@ -277,7 +277,8 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
     record = records.write_rows(
         lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
     )
-    lake.store.remove(file.path for file in files)
-    replays.purged(lake.ledger, [file.path for file in files], record)
+    versions = lake.versions(paths)
+    lake.store.remove(paths)
+    replays.purged(lake.ledger, paths, record, versions)
     lake.publish_chain()
     return files

@@ -93,9 +93,9 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if content is None:
                 records.checkpoint(connection, store)
+            _put_chain(connection, store)
             # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
-            _put_chain(connection, store)
         chain.publish(ledger.engine, store)
     return summary
 

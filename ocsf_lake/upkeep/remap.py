@@ -134,11 +134,12 @@ def remap(
         progress: Called after each partition.
 
     Raises:
-        ConfigError: There is no such source.
+        ConfigError: There is no such source, or the lake's files are locked for good.
         LostError: Another worker may have taken over; running again continues.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
+    compact.check_lock(settings)
     mapper = fields.mapper(chosen.source, settings)
     summary = Summary(is_dry=dry_run)
     with opened(settings, with_retries=True) as lake:

@@ -72,11 +72,13 @@ def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> li
     with lake.ledger.engine.begin() as connection:
         standing = holds.keep(connection)
         free = [file for file in files if not holds.of(standing, table, file.values.split("/"))]
-        lake.store.remove(file.path for file in free)
+        paths = [file.path for file in free]
+        versions = lake.versions(paths)
+        lake.store.remove(paths)
         moving.failpoint("removed", table)
         plans = _plans(lake, connection, table, free)
         lake.store.remove(plans)
-        compactions.note_removed(connection, table, [file.path for file in free], at, plans)
+        compactions.note_removed(connection, table, paths, at, plans, versions)
     return free
 
 

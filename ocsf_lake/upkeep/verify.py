@@ -44,6 +44,8 @@ AT_ONCE = 4
 _AHEAD = 16
 _BLOCK_BYTES = 1 << 20
 _AT_A_TIME = 500
+_VERSION_BYTES = 1 << 30
+"""A version is read whole; larger ones are not looked at."""
 _END = "~"
 """Comes after every time."""
 
@@ -158,7 +160,8 @@ class _Verifying:
     def _settled(self, faults: Iterator[Fault], follower: Follower) -> Iterator[Fault]:
         """Leaves out what is none any more, by records that were written while the lake was looked at."""
         while some := list(islice(faults, _AT_A_TIME)):
-            for record in follower.later():
+            last = self._last_record() if self.has_ledger else None
+            for record in follower.later(last):
                 self.state.apply(record)
             yield from (fault for fault in some if not self._is_over(fault))
 
@@ -278,7 +281,10 @@ class _Verifying:
         about = item.number or None, item.at or None
         made = future.result()
         if made is None:
-            if item.state == LIVE:
+            if item.state == LIVE and (version := self._behind(item)):
+                why = f"a marker says that it was deleted; version {version} has the bytes that were written"
+                yield Fault("file hidden", item.file.path, why, *about)
+            elif item.state == LIVE:
                 rows = f"{plural(item.file.rows, 'row')}, {item.file.bytes:,} bytes" if item.file.rows else "a file"
                 yield Fault("file missing", item.file.path, f"{rows}: gone", *about)
             return
@@ -290,11 +296,22 @@ class _Verifying:
         self.summary.bytes += size
         if sha256 != item.file.sha256:
             written = f"{item.file.bytes:,} with {item.file.sha256} were written"
-            why = f"{size:,} bytes with SHA-256 {sha256}, and {written}{self._rows(item)}"
+            kept = f"; version {version} still has them" if (version := self._behind(item)) else ""
+            why = f"{size:,} bytes with SHA-256 {sha256}, and {written}{kept}{self._rows(item)}"
             yield Fault("file changed", item.file.path, why, *about)
         elif size != item.file.bytes:
             why = f"{size:,} bytes, and {item.file.bytes:,} were recorded"
             yield Fault("file changed", item.file.path, why, *about)
+
+    def _behind(self, item: Expected) -> str:
+        """Id of the version of a file that has the bytes it should have, where the bucket keeps versions; "" else."""
+        for version in self.store.versions(item.file.path):
+            if version.is_marker or version.size != item.file.bytes or version.size > _VERSION_BYTES:
+                continue
+            data = self.store.read_version(item.file.path, version.id)
+            if hashlib.sha256(data).hexdigest() == item.file.sha256:
+                return version.id
+        return ""
 
     def _rows(self, item: Expected) -> str:
         """How many rows a file has that was changed, where it can still be read."""
@@ -326,7 +343,7 @@ class _Verifying:
     def _is_over(self, fault: Fault) -> bool:
         """Whether something is no fault any more, by what was written while the lake was looked at."""
         state = self.state.state(fault.object)
-        if fault.what == "file missing" and fault.number:
+        if fault.what in ("file missing", "file hidden") and fault.number:
             return state not in (LIVE, None) or (state is None and not self.state.has_beside(fault.object))
         if fault.what == "file added":
             return state not in (GONE, None) or self.state.has_beside(fault.object) or not self._lies(fault.object)

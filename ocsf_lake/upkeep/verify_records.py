@@ -112,10 +112,13 @@ class Follower:
         if self._has_ledger:
             yield from self._missing(self.done.number + 1, end + 1, at_end=True)
 
-    def later(self) -> Iterator[Record]:
-        """Records that were written while the lake was looked at, not judged."""
+    def later(self, last: int | None) -> Iterator[Record]:
+        """Records that were written while the lake was looked at, not judged; up to the last one of the ledger."""
         number = self.done.number
-        while (data := self._store.get(chain.name(number := number + 1))) is not None:
+        while last is None or number < last:
+            number += 1
+            if (data := self._store.get(chain.name(number))) is None:
+                return
             try:
                 yield chain.parsed(data)
             except ReadError:
@@ -227,6 +230,9 @@ class Follower:
             gone = [first, end - 1]
             self.done.unread += end - first
             self._is_exact = False
+        if gone and any(version for version in self._store.versions(chain.name(gone[0])) if not version.is_marker):
+            yield Fault("record hidden", chain.name(gone[0]), "a marker says that it was deleted; a version is there",
+                        gone[0])  # fmt: skip
         if gone:
             first, last = gone[0], gone[-1]
             what = chain.name(first) if first == last else f"{chain.name(first)} to {last}"

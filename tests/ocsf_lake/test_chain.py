@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain
+from ocsf_lake.ledger import chain, replays
 from ocsf_lake.ledger.tables import CHAIN, FILES
 from ocsf_lake.query import query
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import check, compact, rebuild_ledger, replay, verify
+from ocsf_lake.upkeep import check, compact, quarantine, rebuild_ledger, replay, verify
 from ocsf_mappers.errors import WriteError
 from tests.ocsf_lake.compacting import TABLE, Make, dying, files, take
 from tests.ocsf_lake.conftest import OFTEN_POSTGRES, OFTEN_SQLITE, ON_BOTH, at_steps
@@ -127,7 +128,12 @@ def test_replayed_purged_and_rebuilt_files_have_records(settings: Make, logs: Pa
     path.unlink()
     with opened(used) as lake:
         assert check.sync(lake).rebuilt
-    assert kinds(Path(used.lake))[-2:] == ["replay", "rebuild"]
+        old = [file[:3] + file[4:] for file in replays.quarantine_files(lake.ledger, QUARANTINE)]
+        quarantine.purge(lake, [quarantine.Purge(*file, 0) for file in old])
+    *_, again, rebuild, purge = documents(Path(used.lake))
+    assert [again["kind"], rebuild["kind"], purge["kind"]] == ["replay", "rebuild", "purge"]
+    assert rebuild["removed"] == rebuild["added"]
+    assert [path for path, *_ in purge["removed"]] == [path for path, *_ in old]
     assert faults(used) == []
 
 

@@ -209,6 +209,15 @@ def test_a_chain_without_its_beginning_is_named(copied: Settings) -> None:
     assert faults(copied)[0] == f"record missing: {chain.name(1)} to 2"
 
 
+def test_a_file_that_a_forged_record_lists_is_named_too(used: Settings) -> None:
+    head = summary(used).head
+    stranger = Path(used.lake) / "aws/x.parquet"
+    stranger.write_bytes(b"x")
+    shutil.copy(record(used, 5), record(used, 6))
+    forge(record(used, 6), number=6, previous=head, added=[["aws/x.parquet", hashlib.sha256(b"x").hexdigest(), 1, 1]])
+    assert faults(used) == [f"record added: {chain.name(6)}", "file added: aws/x.parquet"]
+
+
 def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
     previous = summary(used).head
     shutil.copy(record(used, 5), record(used, 6))
@@ -360,7 +369,7 @@ def test_what_is_no_key_is_refused_before_any_work_and_not_shown(
 ) -> None:
     path = tmp_path / "key.pem"
     path.write_text(content)
-    for given in (str(path), content) if content.startswith("-----") else (str(path), str(tmp_path / "none.pem")):
+    for given in (str(path), content) if content.startswith("-----") else (str(path), "c2VjcmV0" * 50):
         with pytest.raises(ConfigError, match="chain_key") as raised, opened(compactable(chain_key=given)):
             pass
         assert "c2VjcmV0" not in str(raised.value)

@@ -12,9 +12,11 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from ocsf_lake.retention import Retention
 from ocsf_lake.storage.s3 import Access, Lock
 from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
@@ -199,6 +201,12 @@ class Settings(BaseSettings):
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
     )
 
+    retention: Retention = Field(
+        Retention(),
+        description="How long events are kept (400d, 7y, forever): default, sources, tables, accounts, quarantine; "
+        "what no rule names is kept for ever. `ocsf-lake retain` removes what is past it.",
+    )
+
     mappers: Path | None = Field(
         None, description="Folder with sources of your own, one Python file or package each; its code is run."
     )
@@ -294,6 +302,9 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{FILE} is not TOML: {error}")
+    except SettingsError as error:  # its text names our variable by the field alone
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        problems.append(f"variable {PREFIX}{name.upper()}: what it holds is not JSON")
     except ValidationError as error:
         problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
     if settings is None or problems:
@@ -311,5 +322,5 @@ def _unknown_variables() -> list[str]:
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
-    hint = "" if name in Settings.model_fields else nearest(name, Settings.model_fields)
+    hint = "" if place and place[0] in Settings.model_fields else nearest(name, Settings.model_fields)
     return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

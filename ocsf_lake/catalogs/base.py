@@ -180,6 +180,21 @@ class Catalog(Protocol):
             RetriableError: The catalog is busy or out of reach.
         """
 
+    def empty(self, batch_id: str, partitions: Sequence[Partition]) -> None:
+        """Shows no rows of partitions any more, those of each at one moment; later files are registered as ever.
+
+        Args:
+            batch_id: What empties them; when it has done so already nothing is done.
+            partitions: The partitions, whoever wrote what is in them.
+
+        Raises:
+            WriteError: The catalog refused.
+            RetriableError: The catalog is busy or out of reach.
+        """
+
+    def unemptiable(self, definition: Definition) -> str | None:
+        """Why partitions of a table cannot be emptied in this catalog; None where they can."""
+
     def in_snapshots(self, table: str) -> set[str]:
         """URIs of the files that a reader of an earlier moment of a table is given; none where there is no such."""
 

@@ -22,6 +22,7 @@ from ocsf_lake.cli import (
     deploy,
     diff,
     export,
+    hold,
     ingest,
     init,
     map,
@@ -29,6 +30,7 @@ from ocsf_lake.cli import (
     quarantine,
     query,
     rebuild_ledger,
+    retain,
     schema,
     sources,
     status,
@@ -89,6 +91,7 @@ _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
+_add(app, "retain", retain.retain, retain.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)
 _add(app, "init", init.init, init.EXAMPLE)
 _add(app, "deploy", deploy.deploy, deploy.EXAMPLE)
@@ -97,6 +100,10 @@ _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
 _add(quarantine.app, "replay", quarantine.replay, quarantine.REPLAY_EXAMPLE)
 _add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
+_add(hold.app, "add", hold.add, hold.ADD_EXAMPLE)
+_add(hold.app, "list", hold.list_holds, hold.LIST_EXAMPLE)
+_add(hold.app, "release", hold.release, hold.RELEASE_EXAMPLE)
+app.add_typer(hold.app, name="hold")
 _add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
 _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
 _add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)

@@ -91,8 +91,8 @@ class Record:
         previous: Hash of the record before; "" for the first one.
         previous_signature: Signature of that one.
         kind: What happened: `genesis`, `adopted`, the kind of a batch, `compaction`, `remap`, `removal`, `purge`,
-            `reread`, `rebuild`, `rebuild-ledger`, `retention`.
-        subject: Of what: id of a batch or compaction, name of a table.
+            `reread`, `rebuild`, `rebuild-ledger`, `retention`, `hold` (placed or released).
+        subject: Of what: id of a batch, compaction or hold, name of a table.
         at: When, UTC.
         added: Files that the lake has from then on.
         removed: Files that it has no more.
@@ -157,7 +157,7 @@ def record_batch(connection: sa.Connection, batch: Batch, result: Result) -> Non
     append(connection, kind=batch.kind, subject=batch.id, added=result.files, counts=vars(result.counts), detail=detail)
 
 
-RETIRING = frozenset([GENESIS, "compaction", "remap", "reread"])
+RETIRING = frozenset([GENESIS, "compaction", "remap", "reread", "retention"])
 """Kinds of records whose removed files lie in the lake for a time, for queries that are under way."""
 
 

@@ -411,6 +411,11 @@ def locked(url: str, what: str) -> Iterator[None]:
         yield
 
 
+def has(connection: sa.Connection, table: sa.Table) -> bool:
+    """Whether a table is there: one with `since` is not until somebody has written with a version that knows it."""
+    return "since" not in table.info or table.name in sa.inspect(connection).get_table_names()
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that takes a clause for rows that are there already."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

@@ -379,8 +379,9 @@ class Ledger:
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """
+        is_file = self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool)
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
-        if rows and self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool):
+        if rows and is_file and "since" not in SHOWN[name].info:
             self._moment = self._moment or Moment(self.engine)
             return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:

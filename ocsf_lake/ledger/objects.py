@@ -99,6 +99,21 @@ def _joined(
     return query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest)
 
 
+def beginnings(engine: sa.Engine) -> list[tuple[str, str]]:
+    """What URIs of objects that were read begin with, see `split`, with their sources."""
+    beginning, source = NAMES.alias(), NAMES.alias()
+    query = (
+        sa.select(beginning.c.name, source.c.name)
+        .join_from(OBJECT_ROWS, beginning, beginning.c.id == OBJECT_ROWS.c.beginning)
+        .join(source, source.c.id == OBJECT_ROWS.c.source)
+        .where(OBJECT_ROWS.c.state == "done")
+        .distinct()
+        .order_by(beginning.c.name, source.c.name)
+    )
+    with engine.connect() as connection:
+        return [(name, source_name) for name, source_name in connection.execute(query)]
+
+
 def change(connection: sa.Connection, keys: Iterable[Key], values: Mapping[str, Any]) -> None:
     """Changes objects that are known.
 

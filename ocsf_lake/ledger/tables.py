@@ -331,6 +331,41 @@ RETIRED = sa.Table(
 )
 """Files as batches wrote them whose rows are in other files now: in those of a merge, which are made again from them or
 from what they were made of, or in a copy, where no merge is named. Without a time of removal they are still there."""
+RETAINED = sa.Table(
+    "retained",
+    METADATA,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Text, primary_key=True),
+    sa.Column("retention_id", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("retained_at", sa.Text, nullable=False),
+    info={"since": "retention"},
+)
+"""Partitions whose events went because their time was over, and by which rule; one may go again, with events that came
+late. Their files are among those retired, with the retention's id for that of a merge."""
+HOLDS = sa.Table(
+    "holds",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text),
+    sa.Column("table_name", sa.Text),
+    sa.Column("first_day", sa.Text),
+    sa.Column("last_day", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("placed_by", sa.Text, nullable=False),
+    sa.Column("placed_at", sa.Text, nullable=False),
+    sa.Column("released_by", sa.Text),
+    sa.Column("released_at", sa.Text),
+    sa.Column("release_reason", sa.Text),
+    info={"since": "retention"},
+)
+"""Legal holds, see `ocsf_lake.ledger.holds`, and those that were; what is null in one is open. Days are `YYYYMMDD`."""
 LISTINGS = sa.Table(
     "listings",
     METADATA,

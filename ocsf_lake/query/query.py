@@ -166,7 +166,7 @@ def why_empty(settings: Settings, sql: str) -> list[str]:
     if not parts:
         return []
     with opened(settings, reading=True) as lake:
-        return list(pruning.nothing_left(parts, lake.files.partitions))
+        return list(pruning.nothing_left(parts, lake.files.partitions, lake.files.gone))
 
 
 COST_READS = (

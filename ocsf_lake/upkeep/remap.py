@@ -33,8 +33,9 @@ from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import Compactions, Merge, Move, Output, PartitionFile, Plan, StaleError
+from ocsf_lake.ledger.compactions import Compactions, StaleError
 from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
 from ocsf_lake.storage.layout import Partition

@@ -33,6 +33,7 @@ from ocsf_lake.flows.expire_snapshots import expire_snapshots
 from ocsf_lake.flows.export import export
 from ocsf_lake.flows.replay_quarantine import replay_quarantine
 from ocsf_lake.flows.report import Report
+from ocsf_lake.flows.retain import retain
 from ocsf_lake.flows.sync_catalog import check_catalog
 from ocsf_lake.flows.watch import watch
 from ocsf_lake.ingest import run as ingest
@@ -351,6 +352,19 @@ def test_snapshots_expire_by_a_flow(server: Server, tmp_path: Path, monkeypatch:
         state = expire_snapshots(older_than="0h", lake=str(lake), return_state=True)
     assert state.is_completed()
     assert state.message == "2 snapshots expired, 0 files of metadata removed (0 B)"
+
+
+def test_events_go_by_a_flow(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "lake"
+    compacting.take(tmp_path / "logs", config.load(lake=str(lake)), 0)
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = retain(lake=str(lake), return_state=True)
+        assert state.message.startswith("no retention is set, so nothing goes")
+        monkeypatch.setenv("OCSF_LAKE_RETENTION", '{"default": "30d"}')
+        state = retain(lake=str(lake), return_state=True)
+    assert state.is_completed()
+    assert state.message.startswith(f"{compacting.EACH} events of 1 partition went")
+    assert asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*) FROM cloud_trail_mgmt") == [(0,)]
 
 
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -290,17 +291,39 @@ def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
 
 
 def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
-    # Of somebody who died after the link it is another name of the finished file, which must not be written to.
-    _unfinished_path(path).unlink(missing_ok=True)
-    unfinished = _unfinished(path, data, umask)
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink()
+    permissions.make_folder(path.parent, umask)
+    unfinished = _unfinished_path(path)
+    with _alone(unfinished, umask) as file:
+        try:
+            # Of somebody who died after the link it is another name of the finished file, which must not be written to.
+            if os.fstat(file.fileno()).st_nlink > 1:
+                return False
+            file.truncate(0)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.link(unfinished, path)
+        except FileExistsError:
+            return False
+        finally:
+            unfinished.unlink()
     permissions.sync_folder(path.parent)
     return True
+
+
+def _alone(path: Path, umask: int) -> BinaryIO:
+    """The file that this path names, made if it is missing; nobody else has it this way, and whoever dies lets go."""
+    while True:
+        permissions.touch(path, umask)
+        try:
+            file = path.open("r+b")
+        except FileNotFoundError:
+            continue  # who had it has removed it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def _link_local(source: Path, target: Path, umask: int) -> None:

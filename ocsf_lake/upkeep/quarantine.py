@@ -16,7 +16,7 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.tables import PURGES
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import RetriableError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -18,10 +18,13 @@ from pydantic_settings import (
 
 from ocsf_lake.retention import Retention
 from ocsf_lake.storage.s3 import Access, Lock
-from ocsf_mappers import DEFAULT_VERSION, registry
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import shipped
-from ocsf_mappers.readers.streams import Limits
+from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
+
+if TYPE_CHECKING:
+    from ocsf_mappers.readers.streams import Limits
 
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
@@ -258,6 +261,8 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Limits of decompression, as the readers take them."""
+        from ocsf_mappers.readers.streams import Limits
+
         return Limits(max_bytes=self.max_object_bytes, max_ratio=self.max_object_ratio)
 
     @property

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import SchemaError, WriteError
 from ocsf_mappers.ocsf import tables
 

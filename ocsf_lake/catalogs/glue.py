@@ -31,8 +31,8 @@ from ocsf_lake.catalogs.base import (
     widened_columns,
 )
 from ocsf_lake.storage import layout, s3
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import OcsfMappersError, RetriableError, WriteError

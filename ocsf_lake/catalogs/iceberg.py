@@ -37,8 +37,8 @@ from ocsf_lake.catalogs import iceberg_expiry
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, Expired, HeldFile, Kind
 from ocsf_lake.catalogs.iceberg_connection import FOLDER, NOT_THERE, translated
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError

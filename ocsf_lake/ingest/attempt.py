@@ -26,9 +26,10 @@ from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage import writer as writers
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
-from ocsf_lake.storage.parquet import Encoded, FileInfo, Slice
+from ocsf_lake.storage.parquet import Encoded, Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import FolderOf, Writer
 from ocsf_mappers import Engine, Mapped

@@ -17,7 +17,7 @@ from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.moves import Move, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout, retry
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 
 WAIT_SECONDS = 0.2
 PLAN_FORMAT = 1

@@ -27,8 +27,8 @@ from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import RetriableError
 
 Key = tuple[str, str]

@@ -30,8 +30,8 @@ from ocsf_lake.ledger.tables import (
     SHIPMENTS,
     SHIPPED_FILES,
 )
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 

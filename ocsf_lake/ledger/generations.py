@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import lock, select_in
 from ocsf_lake.ledger.tables import GENERATIONS
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.ocsf import tables

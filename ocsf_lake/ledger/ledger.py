@@ -39,9 +39,9 @@ from ocsf_lake.ledger.tables import (
     TRACES,
 )
 from ocsf_lake.storage import permissions
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import ConfigError
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
@@ -24,9 +23,9 @@ from ocsf_lake.ledger.chain import Beside, beside
 from ocsf_lake.ledger.results import Batch, Counts, Kind, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
 from ocsf_lake.ledger.tables import ABOUT, SHOWN
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import ReadError
@@ -275,6 +274,8 @@ def _census_of(document: dict[str, Any]) -> Statistics:
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:
     """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
+    import pyarrow.parquet as pq  # once in a lake's life, and it takes longer to load than most of what reads one
+
     for name, table in SHOWN.items():
         if name == ABOUT.name or connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is None:
             continue

@@ -362,6 +362,10 @@ def _none(_: tuple[str, ...]) -> bool:
 def part_of(name: str) -> str | None:
     """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
     word = name.lower()
+    if word in tables.shared():
+        return word
+    if (shared := security_lake.shared_table_of(word)) is not None:
+        return shared  # of most queries: no source has to be loaded
     if word in _parts():
         return word
     if word in ("quarantine_entries", OUTCOMES):

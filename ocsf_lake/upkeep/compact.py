@@ -37,7 +37,7 @@ from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.text import plural, size
 from ocsf_lake.upkeep import merge, retired
 from ocsf_mappers import registry

@@ -17,7 +17,7 @@ from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.tables import PURGES
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import RetriableError
 

@@ -27,8 +27,8 @@ from ocsf_lake.ledger.results import Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint

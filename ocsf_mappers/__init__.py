@@ -55,7 +55,7 @@ from ocsf_mappers.vocabulary.http import (
 from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
 from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
 from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
-from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
+from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source, Switches
 
 __all__ = [
     "CLOUDWATCH",
@@ -96,6 +96,7 @@ __all__ = [
     "Product",
     "RawObject",
     "Source",
+    "Switches",
     "Unheaded",
     "Values",
     "aws_partition",

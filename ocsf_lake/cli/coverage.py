@@ -46,7 +46,8 @@ GLYPHS = {
 """State -> its character, and its colour on a terminal."""
 
 Source = Annotated[
-    str | None, typer.Argument(metavar="[SOURCE]", help="Only this source, see `ocsf-lake sources`.", show_default=False)
+    str | None,
+    typer.Argument(metavar="[SOURCE]", help="Only this source, see `ocsf-lake sources`.", show_default=False),
 ]
 First = Annotated[
     datetime | None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import upsert
 from ocsf_lake.ledger.tables import DIGEST_FAULTS, DIGEST_PROOFS
 
-PROVED, FAULT, UNCHECKED = "proved", "fault", "unchecked"
+PROVED = "proved"
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 FIRST, LAST = "0000", "9999"
 """Before and after all times."""
@@ -74,6 +74,16 @@ def text(time: datetime | None, otherwise: str = "") -> str:
     return time.astimezone(UTC).strftime(_FORM) if time else otherwise
 
 
+def later(time: str) -> str:
+    """A second after a time."""
+    return text(moment(time) + timedelta(seconds=1))
+
+
+def storable(value: str) -> str:
+    """Text that every database takes: PostgreSQL has no NUL."""
+    return value.replace("\0", "\\u0000")
+
+
 def replace_all(
     connection: sa.Connection, source: str, account: str, region: str, span: tuple[str, str],
     proofs: Iterable[Proof], faults: Iterable[Fault], at: str,
@@ -103,12 +113,21 @@ def replace_all(
         connection.execute(sa.delete(table).where(*overlapping))
     of_proofs = [{**place, **asdict(proof), "verified_at": at} for proof in _joined(found)]
     upsert(connection, DIGEST_PROOFS, (*place, "trail", "home_region", "start"), of_proofs)
+    add_faults(connection, source, account, region, faults, at)
+
+
+def add_faults(
+    connection: sa.Connection, source: str, account: str, region: str, faults: Iterable[Fault], at: str
+) -> None:
+    """Writes faults beside those that are known. See `replace_all`."""
+    place = {"source": source, "account": account, "region": region}
     unique = {(fault.what, fault.object, fault.start): fault for fault in faults}
-    of_faults = [
-        {**place, **asdict(fault), "in_lake": None if fault.in_lake is None else int(fault.in_lake), "verified_at": at}
-        for fault in unique.values()
-    ]
-    upsert(connection, DIGEST_FAULTS, (*place, "what", "object", "start"), of_faults)
+    rows = []
+    for fault in unique.values():
+        row = {**place, **asdict(fault), "in_lake": None if fault.in_lake is None else int(fault.in_lake)}
+        row |= {name: storable(str(row[name])) for name in ("object", "reason")}
+        rows.append(row | {"verified_at": at})
+    upsert(connection, DIGEST_FAULTS, (*place, "what", "object", "start"), rows)
 
 
 def _outside(proof: Proof, start: str, end: str) -> Iterator[Proof]:

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
+from ocsf_lake.evidence.days import NOT_IN_LAKE, OTHER_IN_LAKE
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.proofs import Fault
@@ -36,9 +37,13 @@ SHOWN = 20
 """Of the accounts or regions that there are, so many are named when another one is asked for."""
 NEAR = 2
 """A silence that begins so many hours before or after a call that switched the log off is explained by it."""
-NOT_IN_LAKE = "log file not in the lake"
-"""A fault that passes when the log file is ingested."""
-_ABSENT = ("log file missing", "log file changed", "log file unreadable", NOT_IN_LAKE, "other content in the lake")
+_ABSENT = ("log file missing", "log file changed", "log file unreadable", NOT_IN_LAKE, OTHER_IN_LAKE)
+_SILENT = {
+    "digest missing": "missing", "gap": "missing", "chain ends": "missing", "chain begun anew": "suspicious gap",
+    "digest unreadable": "suspicious gap", "digest changed": "suspicious gap", "digest not in chain": "suspicious gap",
+    "digest misplaced": "suspicious gap",
+}  # fmt: skip
+"""Faults that say something of hours in which the lake has nothing, and what."""
 
 
 class Cover(StrEnum):
@@ -377,19 +382,17 @@ class _Judge:
         state = result.state(hour)
         if state is Cover.NOT_EXPECTED:
             return
-        if fault.what in _ABSENT and fault.in_lake:
-            result.reasons.setdefault(hour, f"{reason}; the lake has it as it was delivered")
+        if fault.what in _ABSENT and fault.what != OTHER_IN_LAKE and fault.in_lake:
+            result.reasons.setdefault(hour, reason)  # the bucket has lost it since, and the lake has not
             return
+        worse = Cover.PRESENT if state in (Cover.COMPLETE, Cover.EMPTY) and stream.hours[hour] else state
         if fault.what == NOT_IN_LAKE and fault.object in came:
-            worse = Cover.PRESENT if state in (Cover.COMPLETE, Cover.EMPTY, Cover.PRESENT) else state
-            reason = f"{fault.object} came into the lake after {fault.verified_at}, when it was verified: verify again"
-        elif fault.what in _ABSENT:
+            reason = f"{fault.object} came into the lake after it was verified ({fault.verified_at}): verify again"
+        elif fault.what in _ABSENT and not fault.in_lake:
             worse = Cover.MISSING
-        elif fault.what.endswith("not checked"):
-            return
-        else:
-            worse = Cover.PRESENT if stream.hours[hour] else Cover.MISSING
-        if state is not Cover.MISSING or hour not in result.reasons:
+        elif not stream.hours[hour]:
+            worse = Cover(_SILENT.get(fault.what, state))
+        if state is not Cover.MISSING:
             result.codes[hour - self.start] = _CODE[worse]
             result.reasons[hour] = reason
 

@@ -178,13 +178,16 @@ class Coverage:
     looked_at: dict[str, str] = field(default_factory=dict)
 
 
-def covered(settings: Settings, asked: Asked, now: datetime) -> tuple[Coverage, Iterator[Covered]]:
+def covered(
+    settings: Settings, asked: Asked, now: datetime, *, every_day: bool = False
+) -> tuple[Coverage, Iterator[Covered]]:
     """What is known of the streams that are asked for.
 
     Args:
         settings: The lake.
         asked: What is asked for.
         now: The time, with its zone.
+        every_day: Whether all days are looked at where none are named; a lake without objects has none.
 
     Returns:
         What is known of all, and one stream after the other, by name. The lake is open until they are through.
@@ -197,13 +200,13 @@ def covered(settings: Settings, asked: Asked, now: datetime) -> tuple[Coverage, 
             raise ConfigError(f"there are no logs of {day}")
     if asked.first and asked.last and asked.first > asked.last:
         raise ConfigError(f"the first day, {asked.first}, is after the last one, {asked.last}")
-    steps = _steps(settings, asked, now.astimezone(UTC))
+    steps = _steps(settings, asked, now.astimezone(UTC), every_day=every_day)
     whole = next(steps)
     assert isinstance(whole, Coverage)
     return whole, (step for step in steps if isinstance(step, Covered))
 
 
-def _steps(settings: Settings, asked: Asked, now: datetime) -> Iterator[Coverage | Covered]:
+def _steps(settings: Settings, asked: Asked, now: datetime, *, every_day: bool) -> Iterator[Coverage | Covered]:
     """First what is known of all, then the streams."""
     with opened(settings, reading=True) as lake, lake.ledger.engine.connect() as connection:
         streams = Streams(connection, asked.takes)
@@ -211,8 +214,9 @@ def _steps(settings: Settings, asked: Asked, now: datetime) -> Iterator[Coverage
             if asked.takes(Name(*name)):
                 streams.add(Name(*name))
         streams.look()
-        _check(connection, streams, asked)
-        first, last = _days(streams, asked, now.date())
+        if not every_day:
+            _check(connection, streams, asked)
+        first, last = _days(streams, asked, now.date(), every_day=every_day)
         whole = Coverage(first, last, len(streams.by_name), looked_at=delivered.looked_at(connection))
         calls = switches.calls(lake, first, last, streams.edges(day_of(first)), asked.source)
         span = time_of(day_of(first) * DAY_HOURS), time_of((day_of(last) + 1) * DAY_HOURS)
@@ -245,12 +249,14 @@ def _check(connection: sa.Connection, streams: Streams, asked: Asked) -> None:
         raise ConfigError(f"the lake has no objects{of} whose names say a day")
 
 
-def _days(streams: Streams, asked: Asked, today: date) -> tuple[date, date]:
+def _days(streams: Streams, asked: Asked, today: date, *, every_day: bool) -> tuple[date, date]:
     """The days that are looked at."""
     ends = (day for stream in streams.by_name.values() for day in (stream.first_day, stream.last_day))
     days = [day for day in ends if day is not None]
     epoch = date(1970, 1, 1)
     last = asked.last
+    if every_day and days:
+        return epoch + timedelta(days=min(days)), today
     if last is None:
         last = min(today, epoch + timedelta(days=max(days))) if days else today
         last = max(last, asked.first or last)

@@ -185,8 +185,10 @@ class Settings(BaseSettings):
         True, description="Hold the local files that a query read against their checksums before it answers."
     )
 
-    content_hashes: bool = Field(
-        True, description="Keep the SHA-256 of each raw object's decompressed content, which digests can prove."
+    content_hashes: Literal["digests", "all", "none"] = Field(
+        "digests",
+        description="Of which sources' raw objects the SHA-256 of the decompressed content is kept: those of which AWS "
+        "delivers digests, all, or none.",
     )
 
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")

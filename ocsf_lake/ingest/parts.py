@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
 from ocsf_lake.storage.objects import ObjectError, ObjectRef, Prefetcher
-from ocsf_mappers import Mapper, RawObject
+from ocsf_mappers import Mapper, RawObject, registry
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers import Chunk, of_object
 from ocsf_mappers.readers.chunk import failure
@@ -62,6 +62,9 @@ class Source:
         self.settings = settings
         self.opener = Prefetcher(refs, settings.input_access)
         self.sha256s: dict[ObjectRef, str] = {}
+        self._hashed = settings.content_hashes == "all" or (
+            settings.content_hashes == "digests" and _has_digests(mapper.name)
+        )
 
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The object's records in chunks, none of them longer than a part.
@@ -73,7 +76,7 @@ class Source:
         raw_object = discovery.raw_object(ref.uri, ref.etag)
         with self.opener.opened(ref) as file:
             try:
-                blocks = Blocks(file, self.settings.limits, hashed=self.settings.content_hashes)
+                blocks = Blocks(file, self.settings.limits, hashed=self._hashed)
                 for chunk in self._chunks(blocks, ref.uri):
                     for cut in _cut(chunk, self.settings.part_rows):
                         yield Piece(ref, raw_object, cut)
@@ -98,6 +101,11 @@ class Source:
                 yield chunk
         except ReadError as error:
             yield failure(error, number)
+
+
+def _has_digests(source: str) -> bool:
+    known = registry.sources().get(source)
+    return known is not None and known.digests is not None
 
 
 def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:

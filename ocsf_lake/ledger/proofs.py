@@ -108,8 +108,13 @@ def replace_all(
         mine = [row[name] == value for name, value in place.items()]
         overlapping = [*mine, row.start < end, row.end > start]
         if table is DIGEST_PROOFS:
+            # New proofs may reach beyond the time; what they overlap is theirs.
+            ends: dict[tuple[str, str], tuple[str, str]] = {}
+            for proof in found:
+                before = ends.get((proof.trail, proof.home_region), span)
+                ends[proof.trail, proof.home_region] = min(before[0], proof.start), max(before[1], proof.end)
             for proof in _rows(connection, overlapping):
-                found += _outside(proof, start, end)
+                found += _outside(proof, *ends.get((proof.trail, proof.home_region), span))
         connection.execute(sa.delete(table).where(*overlapping))
     of_proofs = [{**place, **asdict(proof), "verified_at": at} for proof in _joined(found)]
     upsert(connection, DIGEST_PROOFS, (*place, "trail", "home_region", "start"), of_proofs)

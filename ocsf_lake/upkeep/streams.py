@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -29,6 +30,8 @@ STREAMS_AT_ONCE = 100
 DAY_HOURS = 24
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_HOURS = {f"{hour:02d}": hour for hour in range(DAY_HOURS)}
+_NONE: Counter[str] = Counter()
 _DATED = re.compile(r"_(\d{8})T\Z")
 _DIGITS = re.compile(r"(?<=[/=])\d{1,4}(?=/)|(?<=_)\d{8}(?=T\Z)")
 _ORGANIZATION = re.compile(rf"/{ROOT}/o-[a-z0-9]{{4,32}}/")
@@ -198,9 +201,9 @@ class Streams:
         for (beginning, text), number in delivered.by_hour(self._connection, chosen).items():
             name, day = self._texts[beginning]
             stream = self.by_name[name]
-            hour = int(text) if text.isascii() and text.isdigit() and int(text) < DAY_HOURS else None
-            by_state = states.get((beginning, text), Counter())
-            done = number - by_state.total()
+            hour = _HOURS.get(text)
+            by_state = states.get((beginning, text), _NONE)
+            done = number - by_state.total() if by_state else number
             if hour is None:
                 stream.untimed += done
                 continue
@@ -262,6 +265,7 @@ def _place(uri: str, source: str | None = None) -> _Place | None:
     return _Place(stream, _ORGANIZATION.search(uri) is not None, counts)
 
 
+@lru_cache(10_000)
 def _day(digits: str) -> int | None:
     try:
         return day_of(datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date())

@@ -28,6 +28,7 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, WriteError
 from ocsf_mappers.vocabulary.source import Source
 
+
 @dataclass
 class Beside:
     """What came of the lake.

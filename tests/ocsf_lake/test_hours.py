@@ -482,7 +482,8 @@ def test_the_table_coverage_has_the_same_rows(settings: Make, monkeypatch: pytes
     gap = datetime(2025, 3, 15, 7, tzinfo=UTC)
     put(settings(), [flow_log(time) for time in hours(17) if time != gap])
     lake = ocsf_lake.open(settings().lake)
-    rows = lake.sql("SELECT * FROM coverage WHERE hour >= '2025-03-14' AND hour < '2025-03-17' ORDER BY hour").to_dicts()
+    days = "hour >= '2025-03-14' AND hour < '2025-03-17'"
+    rows = lake.sql(f"SELECT * FROM coverage WHERE {days} ORDER BY hour").to_dicts()
     _, (stream,) = look(settings(), first=date(2025, 3, 14), last=date(2025, 3, 16))
     assert [(row["state"], row["objects"], row["reason"]) for row in rows] == [
         (str(stream.state(hour)), stream.objects[hour], stream.reasons.get(hour)) for hour in stream.hours

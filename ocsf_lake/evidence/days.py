@@ -336,11 +336,12 @@ class Days:
             self.run.summary.in_lake += 1
         if file.fault:
             what, reason = file.fault
-            return what, f"{reason}; {_ABOUT_LAKE[in_lake]}" if of_lake else f"{reason}; nor has the lake read it", in_lake
+            about = _ABOUT_LAKE[in_lake] if of_lake else "nor has the lake read it"
+            return what, f"{reason}; {about}", in_lake
         if not of_lake:
             return NOT_IN_LAKE, "its digest names it, and the lake has not read it", False
         if False in known:
-            return OTHER_IN_LAKE, "the lake has read something under its name that its digest has not the hash of", in_lake
+            return OTHER_IN_LAKE, "the lake has read under its name what its digest has not the hash of", in_lake
         return None if in_lake else (NOT_COMPARED, _ABOUT_LAKE[None], None)
 
     def _steady(self, ref: ObjectRef) -> ObjectRef:

@@ -349,7 +349,7 @@ def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequen
 
 
 def _shown_empty(engine: sa.Engine, missing: Sequence[sa.Table]) -> bool:
-    """Shows tables that a ledger of today's version lacks as empty ones, to this program's sessions alone; whether it can.
+    """Shows tables that a ledger lacks as empty ones, to this program's sessions alone; whether that can be done.
 
     They are temporary tables, which everybody may make, in PostgreSQL unless that was revoked.
     """

@@ -339,7 +339,8 @@ class _Judge:
             elif usual.chance(*judged) < CHANCE:
                 last = time_of(begin - 1)
                 reason = f"nothing since {last:%Y-%m-%d}" if size > 1 else f"nothing since {last:%Y-%m-%d %H}h"
-                _fill(result, begin, end, Cover.GAP, reason + self._not_looked(result.name.source, begin))
+                reason += self._not_looked(result.name.source, begin) + _beside(begin, calls)
+                _fill(result, begin, end, Cover.GAP, reason)
                 result.silent += max(0, min(end, due) - max(begin, self.end))
             else:
                 _fill(result, begin, end, Cover.UNKNOWN, "such a silence is not unusual")
@@ -391,7 +392,7 @@ class _Judge:
         if fault.what in _ABSENT and fault.what != OTHER_IN_LAKE and fault.in_lake:
             result.reasons.setdefault(hour, reason)  # the bucket has lost it since, and the lake has not
             return
-        worse = Cover.PRESENT if state in (Cover.COMPLETE, Cover.EMPTY) and stream.hours[hour] else state
+        worse: Cover = Cover.PRESENT if state in (Cover.COMPLETE, Cover.EMPTY) and stream.hours[hour] else state
         if fault.what == NOT_IN_LAKE and fault.object in came:
             reason = f"{fault.object} came into the lake after it was verified ({fault.verified_at}): verify again"
         elif fault.what in _ABSENT and not fault.in_lake:
@@ -428,6 +429,12 @@ class _Judge:
         if call.kind is Kind.OFF and result.state(hour) in (Cover.COMPLETE, Cover.EMPTY):
             result.codes[hour - self.start] = _CODE[Cover.PRESENT if result.objects[hour] else Cover.NOT_EXPECTED]
         result.reasons.setdefault(hour, f"{call.effect} by {call}")
+
+
+def _beside(start: int, calls: Sequence[Change]) -> str:
+    """Names a call that changed the log, without switching it off, as a silence began."""
+    near = [call for call in calls if call.done and call.kind is Kind.CHANGED]
+    return "".join(f"; changed by {call}" for call in near if abs(hour_of(call.time) - start) <= NEAR)
 
 
 def _explained(start: int, until: int, calls: Sequence[Change]) -> Iterator[tuple[int, int, Change | None]]:

@@ -22,6 +22,8 @@ from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import objects, proofs
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.ledger import now as time_now
+from ocsf_lake.ledger.proofs import Fault as KeptFault
+from ocsf_lake.ledger.proofs import Proof as KeptProof
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS
 from ocsf_lake.storage.objects import ObjectRef
@@ -102,8 +104,8 @@ class _Place:
 
     account: str
     region: str
-    proofs: list[proofs.Proof] = field(default_factory=list)
-    faults: list[proofs.Fault] = field(default_factory=list)
+    proofs: list[KeptProof] = field(default_factory=list)
+    faults: list[KeptFault] = field(default_factory=list)
     checked: bool = False
 
 
@@ -123,7 +125,7 @@ class _Compared:
         self._span = proofs.text(window.start, proofs.FIRST), proofs.text(window.end, proofs.LAST)
         self._keep = keep
         self._place: _Place | None = None
-        self._later: dict[tuple[str, str], list[proofs.Fault]] = defaultdict(list)
+        self._later: dict[tuple[str, str], list[KeptFault]] = defaultdict(list)
 
     def ingested(self, uris: Sequence[str]) -> Mapping[str, Sequence[Ingested]]:
         """URI -> what the lake has read under it."""
@@ -147,7 +149,7 @@ class _Compared:
         assert self._place is not None
         self._place.checked |= verdict.state != UNCHECKED
         times = proofs.text(verdict.start), proofs.text(verdict.end)
-        proof = proofs.Proof(verdict.trail, verdict.home_region, *times, verdict.state, 1, verdict.files)
+        proof = KeptProof(verdict.trail, verdict.home_region, *times, verdict.state, 1, verdict.files)
         self._place.proofs.append(proof)
 
     def fault(self, fault: Fault) -> None:
@@ -158,7 +160,7 @@ class _Compared:
         end = max(start, proofs.text(fault.end, start))
         if end == start:
             end = proofs.later(start)
-        kept = proofs.Fault(fault.what, fault.object, start, end, fault.reason, fault.sha256, fault.in_lake)
+        kept = KeptFault(fault.what, fault.object, start, end, fault.reason, fault.sha256, fault.in_lake)
         if self._place and (self._place.account, self._place.region) == (fault.account, fault.region):
             self._place.faults.append(kept)
         else:  # of chains that end before others, told at the end

@@ -246,6 +246,14 @@ def test_a_call_that_was_refused_explains_nothing(settings: Make, tmp_path: Path
     assert [change.done for change in whole.changes] == [False]
 
 
+def test_a_call_that_changed_the_log_is_named_beside_the_gap(settings: Make, tmp_path: Path) -> None:
+    put(settings(), [trail(time) for time in until(STOP)], "aws_cloudtrail")
+    switched(settings(), tmp_path, ("PutEventSelectors", TRAIL, STOP, {}))
+    _, (stream,) = look(settings(), first=date(2025, 3, 15), last=date(2025, 3, 15))
+    assert drawn(stream) == ["+" * 8 + "x" * 16]
+    assert "changed by PutEventSelectors by arn:aws:iam::111122223333:user/ann" in reason(stream, "2025-03-15T09:00:00")
+
+
 def test_an_old_stop_explains_no_later_silence(settings: Make, tmp_path: Path) -> None:
     put(settings(), [trail(time) for time in until(STOP)], "aws_cloudtrail")
     switched(settings(), tmp_path, ("StopLogging", TRAIL, STOP - timedelta(hours=30), {}))

@@ -25,14 +25,13 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import OBJECTS
 from ocsf_lake.upkeep import switches
 from ocsf_lake.upkeep.silence import CHANCE, Usual
-from ocsf_lake.upkeep.streams import DAY_HOURS, Name, Stream, Streams, day_of, hour_of, time_of
+from ocsf_lake.upkeep.streams import DAY_HOURS, YEARS, Name, Stream, Streams, day_of, hour_of, time_of
 from ocsf_lake.upkeep.switches import Change, Kind
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 
 DAYS = 7
 """So many days are looked at where none are named."""
-YEARS = range(2000, 9000)
 SHOWN = 20
 """Of the accounts or regions that there are, so many are named when another one is asked for."""
 NEAR = 2
@@ -209,13 +208,13 @@ def covered(
 def _steps(settings: Settings, asked: Asked, now: datetime, *, every_day: bool) -> Iterator[Coverage | Covered]:
     """First what is known of all, then the streams."""
     with opened(settings, reading=True) as lake, lake.ledger.engine.connect() as connection:
-        streams = Streams(connection, asked.takes)
+        streams = Streams(connection, now.date(), asked.takes)
         for name in proofs.places(connection):
             if asked.takes(Name(*name)):
                 streams.add(Name(*name))
         streams.look()
         if not every_day:
-            _check(connection, streams, asked)
+            _check(connection, streams, asked, now.date())
         first, last = _days(streams, asked, now.date(), every_day=every_day)
         whole = Coverage(first, last, len(streams.by_name), looked_at=delivered.looked_at(connection))
         calls = switches.calls(lake, first, last, streams.edges(day_of(first)), asked.source)
@@ -233,14 +232,14 @@ def _steps(settings: Settings, asked: Asked, now: datetime, *, every_day: bool) 
                 yield judge.stream(stream, [call for call in calls if call.concerns(stream)])
 
 
-def _check(connection: sa.Connection, streams: Streams, asked: Asked) -> None:
+def _check(connection: sa.Connection, streams: Streams, asked: Asked, today: date) -> None:
     """Says what is not there at all: of a mistyped account nothing would be missing."""
     if asked.source is not None and asked.source not in registry.sources():
         raise ConfigError(f"no source {asked.source!r}{nearest(asked.source, registry.sources())}")
     for kind, chosen in (("account", asked.accounts), ("region", asked.regions)):
         names = {getattr(name, kind) for name in streams.by_name}
         if absent := sorted(set(chosen) - names):
-            every = Streams(connection, lambda name: asked.source in (None, name.source))
+            every = Streams(connection, today, lambda name: asked.source in (None, name.source))
             every.look()
             there = ", ".join(sorted({getattr(name, kind) for name in every.by_name})[:SHOWN]) or "none"
             raise ConfigError(f"the lake has nothing of {kind} {', '.join(absent)}; there are: {there}")

@@ -28,6 +28,8 @@ HISTORY_DAYS = 14
 STREAMS_AT_ONCE = 100
 """The hours of so many streams are in memory at once."""
 DAY_HOURS = 24
+YEARS = range(2000, 9000)
+"""Of others there are no logs, and nobody should reckon with them, to the beginning of the calendar."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _HOURS = {f"{hour:02d}": hour for hour in range(DAY_HOURS)}
@@ -119,13 +121,17 @@ class Streams:
 
     Args:
         connection: The ledger, at one moment.
+        today: Days after tomorrow are taken for none, whatever a name says.
         chosen: Which streams; None for all.
 
     Attributes:
         by_name: The streams; `loaded` takes them out one by one.
     """
 
-    def __init__(self, connection: sa.Connection, chosen: Callable[[Name], bool] | None = None) -> None:
+    def __init__(
+        self, connection: sa.Connection, today: date, chosen: Callable[[Name], bool] | None = None
+    ) -> None:  # fmt: skip
+        self._latest = day_of(today) + 1
         self.by_name: dict[Name, Stream] = {}
         self._connection = connection
         self._chosen = chosen or (lambda _: True)
@@ -152,7 +158,7 @@ class Streams:
     def _note(self, number: int, text: str) -> None:
         match = _DATED.search(text)
         day = _day(match[1]) if match else None
-        if day is None:
+        if day is None or day > self._latest:
             self._others[number] = text
             return
         place = self._place(text)
@@ -226,11 +232,10 @@ class Streams:
             if place is None or not place.counts or not self._chosen(place.name):
                 continue
             stream = self._stream(place)
-            time, window = discovery.time_of(uri)
-            if time is None:
+            moment, window = _moment(uri)
+            if moment is None or day_of(moment.date()) > self._latest:
                 stream.untimed += 1
                 continue
-            moment = datetime.fromisoformat(time)
             day = day_of(moment.date())
             stream.note(day)
             if window == "day":
@@ -245,10 +250,10 @@ class Streams:
             place = _place(uri)
             if place is None or not place.counts or place.name not in self.by_name:
                 continue
-            time, window = discovery.time_of(uri)
-            if time is not None and window != "day":
-                hour = hour_of(datetime.fromisoformat(time))
-                self.by_name[place.name].unread.setdefault(hour, f"{uri}: {reason or 'it could not be read'}")
+            moment, window = _moment(uri)
+            if moment is not None and window != "day":
+                why = f"{uri}: {reason or 'it could not be read'}"
+                self.by_name[place.name].unread.setdefault(hour_of(moment), why)
 
 
 def _place(uri: str, source: str | None = None) -> _Place | None:
@@ -265,10 +270,21 @@ def _place(uri: str, source: str | None = None) -> _Place | None:
     return _Place(stream, _ORGANIZATION.search(uri) is not None, counts)
 
 
+def _moment(uri: str) -> tuple[datetime | None, str | None]:
+    """The time in the name of an object, and how fine it is; None where there is none, or none that can be."""
+    time, window = discovery.time_of(uri)
+    try:
+        moment = datetime.fromisoformat(time) if time else None
+    except ValueError:  # of a year before 1000
+        moment = None
+    return (moment, window) if moment and moment.year in YEARS else (None, None)
+
+
 @lru_cache(10_000)
 def _day(digits: str) -> int | None:
     try:
-        return day_of(datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date())
+        day = datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError:
         return None
+    return day_of(day) if day.year in YEARS else None
 

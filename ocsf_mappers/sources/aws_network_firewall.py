@@ -236,7 +236,9 @@ MAPPER = Mapper(
 SOURCE = Source(
     MAPPER,
     delivery=Delivery(
-        ("AWSLogs/{account}/network-firewall/{log}/{region}/{firewall}/{year}/{month}/{day}",), record_bytes=80, late_hours=2,
+        ("AWSLogs/{account}/network-firewall/{log}/{region}/{firewall}/{year}/{month}/{day}",),
+        record_bytes=80,
+        late_hours=2,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>network-firewall)/[^/]+/(?P<region>[^/]+)/[^/]+/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",

@@ -168,7 +168,8 @@ SOURCE = Source(
         tuple(
             f"AWSLogs/{{account}}/VpcLattice/{kind}/{{region}}/{{year}}/{{month}}/{{day}}"
             for kind in ("AccessLogs", "ResourceAccessLogs")
-        ), late_hours=2,
+        ),
+        late_hours=2,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>VpcLattice)/[^/]+/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",

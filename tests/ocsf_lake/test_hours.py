@@ -187,6 +187,17 @@ def test_what_names_say_nothing_of_is_counted(settings: Make) -> None:
     assert whole.untimed == {"aws_vpc_flow": 1}
 
 
+def test_names_with_times_that_are_none(settings: Make) -> None:
+    folder = f"s3://logs/AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2025/03/03/{ACCOUNT}_vpcflowlogs_{REGION}_fl-0a_"
+    odd = ["00010101T0005Z", "20251399T0005Z", "20250303T9905Z", "20250303T", "89991231T0005Z", "20250303Tx'\0--"]
+    put(settings(), [flow_log(START), *(f"{folder}{name}_x.log.gz" for name in odd)])
+    for now in (NOW, START + timedelta(hours=2)):
+        _, (stream,) = look(settings(), now)
+        assert stream.counts[Cover.PRESENT] == 1
+        assert len(stream.codes) <= 24 * 17
+    assert ocsf_lake.open(settings().lake).sql("SELECT sum(objects) n FROM coverage").to_dicts()[0]["n"] <= 7
+
+
 def test_what_is_not_there_is_misuse(settings: Make) -> None:
     put(settings(), [flow_log(START)])
     for wrong, message in (

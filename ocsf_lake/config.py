@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         True, description="Hold the local files that a query read against their checksums before it answers."
     )
 
+    content_hashes: Literal["digests", "all", "none"] = Field(
+        "digests",
+        description="Of which sources' raw objects the SHA-256 of the decompressed content is kept: those of which AWS "
+        "delivers digests, all, or none.",
+    )
+
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
     data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
     from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
     from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
-    from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
+    from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source, Switches
 
 __all__ = [
     "CLOUDWATCH",
@@ -100,6 +100,7 @@ __all__ = [
     "Product",
     "RawObject",
     "Source",
+    "Switches",
     "Unheaded",
     "Values",
     "aws_partition",
@@ -150,7 +151,7 @@ if not TYPE_CHECKING:
         "ocsf_mappers.vocabulary.mapper": ("EventMap", "Fields", "Mapper", "Product", "carrier", "object_key"),
         "ocsf_mappers.vocabulary.protocols": ("PROTOCOL_NAMES", "PROTOCOL_NUMBERS", "connection_protocol"),
         "ocsf_mappers.vocabulary.record": ("JSON", "json_struct", "text_struct"),
-        "ocsf_mappers.vocabulary.source": ("Delivery", "Having", "Marks", "Source"),
+        "ocsf_mappers.vocabulary.source": ("Delivery", "Having", "Marks", "Source", "Switches"),
     }
 
     def __getattr__(name):

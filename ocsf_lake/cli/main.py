@@ -22,6 +22,7 @@ from ocsf_lake.cli import (
     catalog,
     check,
     compact,
+    coverage,
     deploy,
     diff,
     export,
@@ -96,6 +97,7 @@ _add(app, "check", check.check, check.EXAMPLE)
 _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
+_add(app, "coverage", coverage.coverage, coverage.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)

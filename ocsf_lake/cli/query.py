@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
 
 if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
@@ -40,7 +42,8 @@ def query(
     """Ask the lake in DuckDB's SQL.
 
     Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
-    and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too. A query changes nothing.
+    and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too, and `coverage`, which says what
+    the lake has of every hour. A query changes nothing.
     """
     if athena:
         _in_athena(sql, lake, form)
@@ -48,7 +51,8 @@ def query(
     config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
 
-    with lake_query.connected(config, sql, *([lake_query.COST_READS] if explain else [])) as connection:
+    statements = [sql, *([lake_query.COST_READS] if explain else [])]
+    with lake_query.connected(config, *statements, extra_tables=_computed(config, sql)) as connection:
         if explain:
             cost = lake_query.cost(connection, sql)
             _show_cost(cost, form)
@@ -60,6 +64,15 @@ def query(
     if empty:
         _say_why_empty(sql, "duckdb")
         terminal.say(*lake_query.why_empty(config, sql))
+
+
+def _computed(config: Settings, sql: str) -> Mapping[str, Any]:
+    """Tables that are made when they are read: `coverage`, where it is named."""
+    if "coverage" not in sql.lower() and "show" not in sql.lower():
+        return {}
+    from ocsf_lake.upkeep.coverage_table import with_coverage
+
+    return with_coverage(config, {}, sql)
 
 
 def _say_why_empty(sql: str, dialect: str) -> None:

@@ -211,6 +211,7 @@ class Attempt:
                     outcome.counts.dropped += sum(piece.chunk.dropped.values())
                     begun = True
                     yield from assembly.add(piece)
+                outcome.sha256 = self.source.sha256s.pop(ref, None)
                 self._unanswered = 0
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)

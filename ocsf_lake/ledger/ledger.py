@@ -425,6 +425,9 @@ def _put_objects(connection: sa.Connection, batch: Batch, result: Result, at: st
         for ref, outcome in result.outcomes.items()
     ]  # fmt: skip
     objects.put(connection, rows)
+    objects.put_hashes(
+        connection, {ref.key: outcome.sha256 for ref, outcome in result.outcomes.items() if outcome.sha256}
+    )
     failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
     for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
         _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)

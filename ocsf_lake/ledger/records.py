@@ -115,6 +115,7 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
             [ref.uri, ref.etag, ref.size, ref.stamp, outcome.state, outcome.reason, outcome.lasting,
              *vars(outcome.counts).values()] for ref, outcome in result.outcomes.items()
         ],
+        **_hashes(result),
         "files": [
             [file.path, file.partition.table, list(file.partition.values), file.class_uid, file.rows, file.bytes,
              file.sha256] for file in result.files
@@ -123,6 +124,12 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
         "variants": result.variants, "census": _census(result.census),
     }  # fmt: skip
+
+
+def _hashes(result: Result) -> dict[str, Any]:
+    """The SHA-256 of objects, in their order, where there are any."""
+    hashes = [outcome.sha256 for outcome in result.outcomes.values()]
+    return {"sha256": hashes} if any(hashes) else {}
 
 
 def write_rows(
@@ -236,9 +243,12 @@ def _record(number: int, document: dict[str, Any]) -> Record:
 
 
 def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
+    hashes = document.get("sha256") or [None] * len(document["objects"])
     outcomes = {
-        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
-        for uri, etag, size, stamp, state, reason, lasting, *counts in document["objects"]
+        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting, sha256)
+        for (uri, etag, size, stamp, state, reason, lasting, *counts), sha256 in zip(
+            document["objects"], hashes, strict=True
+        )
     }
     files = [
         FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in document["files"]

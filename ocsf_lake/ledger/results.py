@@ -149,12 +149,14 @@ class Outcome:
         state: Done, set aside or failed.
         reason: Why, where it is not done.
         lasting: Of one that failed: whether reading it again fails again, unless the mapper or this program changes.
+        sha256: Of its decompressed content, hex, where the settings ask for it.
     """
 
     counts: Counts = field(default_factory=Counts)
     state: State = State.DONE
     reason: str | None = None
     lasting: bool = False
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,50 @@ CHAIN = sa.Table(
 known some time after they are written here."""
 
 
+OBJECT_HASHES = sa.Table(
+    "object_hashes",
+    METADATA,
+    sa.Column("beginning", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rest", BYTEWISE, primary_key=True),
+    sa.Column("etag", _Bytes, primary_key=True),
+    sa.Column("sha256", _Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""SHA-256 of the decompressed content of objects as they were read, where the settings ask for it; the key is that of
+`OBJECT_ROWS`."""
+DIGEST_PROOFS = sa.Table(
+    "digest_proofs",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, primary_key=True),
+    sa.Column("trail", sa.Text, primary_key=True),
+    sa.Column("home_region", sa.Text, primary_key=True),
+    sa.Column("start", sa.Text, primary_key=True),
+    sa.Column("end", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("digests", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("verified_at", sa.Text, nullable=False),
+)
+"""What `verify` found of digests the last time, see `ocsf_lake.ledger.proofs`: `proved`, `fault` or `unchecked`. Proved
+ones without log files that follow each other are one row."""
+DIGEST_FAULTS = sa.Table(
+    "digest_faults",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("object", sa.Text, primary_key=True),
+    sa.Column("start", sa.Text, primary_key=True),
+    sa.Column("end", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text),
+    sa.Column("in_lake", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("verified_at", sa.Text, nullable=False),
+)
+"""The faults that it found; of log files the hash that their digest says, and whether the lake has that content."""
 ABOUT = sa.Table(
     "about",
     METADATA,
@@ -516,7 +560,11 @@ STEPS = (
 
 SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
-    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS, CHAIN)},
+    **{
+        name: table
+        for name, table in METADATA.tables.items()
+        if table not in (NAMES, OBJECT_ROWS, OBJECT_HASHES, CHAIN)
+    },
 }
 """Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
 the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""

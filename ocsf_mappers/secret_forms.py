@@ -77,11 +77,11 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         Form("", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ"),
     ),
     "github_token": (
-        Form("", "(?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{20,}", "", "gh[pousr]_[A-Za-z0-9]{20}|github_pat_"),
+        Form(r"\b", "(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})", "", "gh[pousr]_|github_pat_"),
     ),
-    "gitlab_token": (Form("", "glpat-[A-Za-z0-9_-]{20,}", "", "glpat-"),),
+    "gitlab_token": (Form(r"\b", "glpat-[A-Za-z0-9_-]{20,}", "", "glpat-"),),
     "slack_token": (
-        Form("", "(?:xox[abeoprs]-|xapp-[0-9]-)[A-Za-z0-9-]{10,}", "", "xox[abeoprs]-|xapp-[0-9]"),
+        Form(r"\b", "(?:xox[abeoprs]-|xapp-[0-9]-)[A-Za-z0-9-]{10,}", "", "xox[abeoprs]-|xapp-[0-9]"),
         Form("hooks\\.slack\\.com/services/", "[A-Za-z0-9/_-]{10,}", "", "hooks\\.slack\\.com"),
     ),
     "bearer": (

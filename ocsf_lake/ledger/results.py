@@ -191,6 +191,8 @@ class Result:
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
+        redacted: Values that were hidden, per rule.
+        redaction: Id and text of the policy that hid them; None without one.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -207,6 +209,8 @@ class Result:
     census: Statistics = field(default_factory=Statistics)
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
+    redacted: Counter[str] = field(default_factory=Counter)
+    redaction: tuple[str, str] | None = None
 
     @property
     def all_files(self) -> list[FileInfo]:

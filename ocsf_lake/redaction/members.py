@@ -231,3 +231,15 @@ def _content(written: str) -> str:
         return str(json.loads(written, strict=False))
     except ValueError:
         return written[1:].removesuffix('"')
+
+
+def last_names(paths: Sequence[tuple[Step, ...]]) -> str:
+    """A pattern for the names of the members that paths lead to."""
+    return f"(?:{'|'.join(dict.fromkeys(re.escape(path[-1][0]) for path in paths))})"
+
+
+def key_pattern(path: Sequence[str], deeper: Sequence[Step]) -> str:
+    """A pattern for the name that `unmapped` has of a member: its path with dots; items of lists have their number."""
+    parts = [re.escape(name) for name in path]
+    parts += [("(?:.*\\.)?" if is_deep and (parts or place) else "") + re.escape(name) for place, (name, is_deep) in enumerate(deeper)]
+    return r"(?:\.[0-9]+)?\.".join(parts)

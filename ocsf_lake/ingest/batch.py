@@ -63,8 +63,8 @@ def run(
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
-    hiding = redaction.of(lake.settings)
-    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hiding)
+    hides = redaction.of(lake.settings)
+    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.
@@ -173,7 +173,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
 
 def rebuild_files(
     batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
-    read: Collection[ObjectRef], *, parts_alone: bool = False, hiding: Policy | None = None,
+    read: Collection[ObjectRef], *, parts_alone: bool = False, hides: Policy | None = None,
 ) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
 
@@ -186,7 +186,7 @@ def rebuild_files(
         store: Where to write.
         read: The members that were read then; the others failed or were set aside.
         parts_alone: See `Work`.
-        hiding: The policy that was in force then.
+        hides: The policy that was in force then.
 
     Raises:
         CountError: What was read is not what came out.
@@ -194,7 +194,7 @@ def rebuild_files(
     """
     others = of_settings(engine.version, lake.settings)
     work = Work(
-        lake, engine, others, lease, store, ended=part_ended, parts_alone=parts_alone, redaction=hiding
+        lake, engine, others, lease, store, ended=part_ended, parts_alone=parts_alone, redaction=hides
     )
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import insert, upsert
+from ocsf_lake.ledger.database import insert, select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Batch, Result
-from ocsf_lake.ledger.tables import REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
+from ocsf_lake.ledger.tables import FILES, REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
 
 
 def note(connection: sa.Connection, batch: Batch, result: Result) -> None:
@@ -27,6 +29,47 @@ def note_policy(connection: sa.Connection, batch_id: str, policy: str, text: str
     row = {"id": policy, "text": text}
     connection.execute(insert(connection, REDACTION_POLICIES).on_conflict_do_nothing(), row)
     upsert(connection, REDACTION_BATCHES, ("batch_id",), [{"batch_id": batch_id, "policy": policy}])
+
+
+def note_remap(ledger: Ledger, merge_ids: Sequence[str], policy: str, text: str) -> None:
+    """Notes the policy under which rows are about to be mapped once more; again is a no-op."""
+    with ledger.engine.begin() as connection:
+        for merge_id in merge_ids:
+            note_policy(connection, merge_id, policy, text)
+
+
+def policies_of_files(ledger: Ledger, paths: Sequence[str]) -> set[str | None]:
+    """Ids of the policies under which the rows of files were mapped; None for those without."""
+    query = sa.select(REDACTION_BATCHES.c.policy).select_from(
+        FILES.outerjoin(REDACTION_BATCHES, REDACTION_BATCHES.c.batch_id == FILES.c.batch_id)
+    )
+    with ledger.engine.connect() as connection:
+        return {policy for (policy,) in select_in(connection, query, FILES.c.path, paths)}
+
+
+def of_merges(
+    connection: sa.Connection, merges: Mapping[str, Iterable[str]]
+) -> dict[str, list[dict[str, str]]]:
+    """Table -> rows with the policies of merges, which are those of all their inputs, where these have one.
+
+    Args:
+        connection: The ledger.
+        merges: Id of each merge -> the batches whose rows it has. Of rows that were mapped once more it is noted.
+    """
+    batches = sorted({*merges, *(batch for inputs in merges.values() for batch in inputs)})
+    query = sa.select(REDACTION_BATCHES.c.batch_id, REDACTION_BATCHES.c.policy)
+    policies = dict(map(tuple, select_in(connection, query, REDACTION_BATCHES.c.batch_id, batches)))
+    rows = []
+    for merge_id, inputs in merges.items():
+        of_inputs = {policies.get(batch) for batch in inputs}
+        policy = policies.get(merge_id) or (of_inputs.pop() if len(of_inputs) == 1 else None)
+        rows += [{"batch_id": merge_id, "policy": policy}] if policy else []
+    texts = select_in(
+        connection, sa.select(REDACTION_POLICIES), REDACTION_POLICIES.c.id, sorted({row["policy"] for row in rows})
+    )
+    return {
+        REDACTION_BATCHES.name: rows, REDACTION_POLICIES.name: [dict(row._mapping) for row in texts]
+    } if rows else {}  # fmt: skip
 
 
 def policy_of(ledger: Ledger, batch_id: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,24 @@ def key(file: Path | None) -> Key | None:
             f"the key of redaction in {place} has {len(secret)} bytes; it needs {KEY_BYTES}, as `openssl rand -hex 32` gives"
         )
     return Key(secret)
+
+
+_IN_PLACE = re.compile(rf'\\*"?(?:{PLACEHOLDER})\\*"?')
+"""A placeholder with the quotes that it has in JSON: what it stands for may have had none."""
+
+
+def is_redacted(kept: str, text: str) -> bool:
+    """Whether a text that was kept is this one with some of its values hidden, under whatever policy."""
+    first, *pieces = _IN_PLACE.split(kept)
+    if not pieces or not text.startswith(first):
+        return False
+    at = len(first)
+    for piece in pieces[:-1]:
+        place = text.find(piece, at)
+        if place < 0:
+            return False
+        at = place + len(piece)
+    return len(text) - at >= len(pieces[-1]) and text.endswith(pieces[-1])
 
 
 def replacing(name: str, action: Action, secret: Key | None) -> Replace:

@@ -323,16 +323,20 @@ class Redactor:
 
     @cached_property
     def records(self) -> Records:
-        """The policy for what is kept of records themselves."""
+        """The policy for what is kept of records themselves: something stays in place of what it drops.
+
+        A replay tells by it that a record is the one that was refused, see `hiding.is_redacted`.
+        """
         raw, whole = [], []
-        for rule in self.rules:
+        given = [_masking(rule) for rule in self.rules]
+        for rule in given:
             if rule.path is None:
                 if rule.member:
                     raw.append(self.policy.named(rule, _anywhere(members.steps(rule.member))))
             elif not rule.detect:
                 raw.append(self.policy.named(rule, *dict.fromkeys(self.places[rule.name].raw)))
                 whole.append(rule)
-        detections = [self.policy.detection(rule) for rule in self.rules if rule.detect]
+        detections = [self.policy.detection(rule) for rule in given if rule.detect]
         texts = Texts([*detections, *self.policy.default_detections], [*raw, *self.policy.default_members])
         return Records(texts, [(rule.name, self.policy.replacing(rule)) for rule in whole], self._values(whole))
 
@@ -344,6 +348,10 @@ class Redactor:
             names |= {".".join(path) for path in of_rule.hidden}
             names |= {".".join(name for name, _ in steps) for steps in of_rule.raw}
         return names
+
+
+def _masking(rule: Rule) -> Rule:
+    return rule.model_copy(update={"action": "mask"}) if rule.action == "drop" else rule
 
 
 def _anywhere(steps: tuple[Step, ...]) -> tuple[Step, ...]:

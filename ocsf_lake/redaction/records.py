@@ -57,8 +57,16 @@ class Records:
             rejects = rejects.set_column(rejects.column_names.index(name), name, values)
         return rejects, counts
 
+    def text(self, raw: str) -> str:
+        """A record's text as quarantine keeps it."""
+        texts = self._without_whole(pa.array([raw], pa.string()), Counter())
+        changed = self.texts.changed(texts)
+        return str((texts if changed is None else changed.texts)[0].as_py())
+
     def _without_whole(self, raw: pa.Array, counts: Counter[str]) -> pa.Array:
         """Texts that are no JSON are hidden: which of their values a rule means cannot be told."""
+        if not self.whole:
+            return raw
         is_json = pc.fill_null(pc.match_substring_regex(raw, r"^\s*[\[{]"), True)
         flags = pc.invert(is_json).to_numpy(zero_copy_only=False) & pc.not_equal(raw, "").to_numpy(zero_copy_only=False)
         if not flags.any():

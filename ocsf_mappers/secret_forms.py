@@ -1,7 +1,7 @@
 """How secrets look in any text: patterns that both RE2 and Python read, with few false finds.
 
-Each is what stands before a secret, the secret, and what stands behind it. Repeats are bounded or cannot overlap, so that
-a hostile text costs no more than its length.
+Each is what stands before a secret, the secret, and what stands behind it. Repeats are bounded or cannot overlap, so
+that a hostile text costs no more than its length.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detectors: values that are found by how they look, wherever they stand.
 
-Secrets are those of `ocsf_mappers.secret_forms`, which messages are rid of too. What is about people is found only where a
-policy asks for it: e-mail addresses and numbers of cards are what an investigation may look for.
+Secrets are those of `ocsf_mappers.secret_forms`, which messages are rid of too. What is about people is found only
+where a policy asks for it: e-mail addresses and numbers of cards are what an investigation may look for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -235,11 +235,11 @@ class _Walk:
         after = items
         for key in self.rules.keys:
             if not key.drop and (flags := _matching(keys, key.pattern)).any():
-                after = self._at(after, flags, lambda values, key=key: self._replaced(values, key))
+                after = self._at(after, flags, partial(self._replaced, rule=key))
             for pattern, members in key.inside:
                 if (flags := _matching(keys, pattern)).any():
                     texts = Texts((), [members])
-                    after = self._at(after, flags, lambda values, texts=texts: self._texts(values, texts))
+                    after = self._at(after, flags, partial(self._texts, texts=texts))
         names = self._leaf(keys, (*path, "key"))
         values = self._leaf(after, (*path, "value"))
         if names is keys and values is items:

@@ -66,7 +66,8 @@ def key(file: Path | None) -> Key | None:
         return None
     if len(secret) < KEY_BYTES:
         raise ConfigError(
-            f"the key of redaction in {place} has {len(secret)} bytes; it needs {KEY_BYTES}, as `openssl rand -hex 32` gives"
+            f"the key of redaction in {place} has {len(secret)} bytes; it needs {KEY_BYTES}: `openssl rand -hex 32` "
+            "gives one"
         )
     return Key(secret)
 

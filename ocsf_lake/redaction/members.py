@@ -1,8 +1,8 @@
 """Members of JSON texts, found by path and replaced where they stand.
 
-All else of a text stays as it was written: numbers, blanks, repeated members. So a text is gone through token by token, not
-parsed and written anew; and one that is cut off or no JSON is gone through as far as it goes, with what is not closed
-reaching to its end. JSON inside a JSON string is gone through as well.
+All else of a text stays as it was written: numbers, blanks, repeated members. So a text is gone through token by token,
+not parsed and written anew; and one that is cut off or no JSON is gone through as far as it goes, with what is not
+closed reaching to its end. JSON inside a JSON string is gone through as well.
 """
 
 from __future__ import annotations
@@ -241,5 +241,6 @@ def last_names(paths: Sequence[tuple[Step, ...]]) -> str:
 def key_pattern(path: Sequence[str], deeper: Sequence[Step]) -> str:
     """A pattern for the name that `unmapped` has of a member: its path with dots; items of lists have their number."""
     parts = [re.escape(name) for name in path]
-    parts += [("(?:.*\\.)?" if is_deep and (parts or place) else "") + re.escape(name) for place, (name, is_deep) in enumerate(deeper)]
+    for name, is_deep in deeper:
+        parts.append(("(?:.*\\.)?" if is_deep and parts else "") + re.escape(name))
     return r"(?:\.[0-9]+)?\.".join(parts)

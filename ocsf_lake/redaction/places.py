@@ -23,8 +23,8 @@ KEPT = (
     "activity_name", "severity_id", "severity", "time", "time_dt", "cloud", "region", "accountid", "eventday",
     "source_object", "source_etag", "source_record", "mapper_version", "observables",
 )  # fmt: skip
-"""Attributes that no rule may name: they say what an event is, where it came from and in which files it lies. Observables
-follow what they were taken from."""
+"""Attributes that no rule may name: they say what an event is, where it came from and in which files it lies.
+Observables follow what they were taken from."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -123,9 +123,7 @@ class Policy:
                 found.append(self.detection(rule))
             elif rule.member:
                 everywhere.append(self.named(rule, members.steps(rule.member)))
-        return Texts(
-            [*found, *self.default_detections], [*everywhere, *self.default_members]
-        )
+        return Texts([*found, *self.default_detections], [*everywhere, *self.default_members])
 
     def message(self, text: str) -> str:
         """A message as it may be logged and kept, whatever of a log it quotes."""
@@ -161,11 +159,8 @@ class Policy:
             return []
         paths = tuple(((name.lower(), True),) for name in rules.MEMBERS)
         replace = hiding.replacing(CREDENTIALS, "mask", None)
-        return [
-            NamedMembers(
-                CREDENTIALS, Members(paths, replace, any_case=True, texts_only=True), rules.members_pattern(), plain=True
-            )
-        ]
+        found = Members(paths, replace, any_case=True, texts_only=True)
+        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True)]
 
 
 def of(settings: Settings) -> Policy | None:

@@ -8,7 +8,7 @@ text in which a rule's value cannot be told from the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,14 +96,18 @@ class Records:
         after = self._told(sorted(texts))
         if after is None:
             return counted if news == counted.news else replace(counted, news=news)
-        by_name = {}
-        for kind in ("mapped", "unmapped", "failed"):
+
+        def renamed(counts: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
             merged: Counter[tuple[str, str]] = Counter()
-            for (day, name), number in getattr(counted, kind).items():
+            for (day, name), number in counts.items():
                 merged[day, after[name]] += number
-            by_name[kind] = merged
+            return merged
+
         news = _merged(news, lambda item: replace(item, name=after[item.name], text=after[item.text]))
-        return replace(counted, news=news, **by_name)
+        return replace(
+            counted, mapped=renamed(counted.mapped), unmapped=renamed(counted.unmapped), failed=renamed(counted.failed),
+            news=news,
+        )  # fmt: skip
 
     def _value(self, item: SchemaDrift) -> str:
         if item.name not in self.values or not self.whole:
@@ -116,10 +120,12 @@ class Records:
         return None if changed is None else dict(zip(texts, changed.texts.to_pylist(), strict=True))
 
 
-def _merged(news: Mapping[SchemaDrift, FirstSeen], change: object) -> dict[SchemaDrift, FirstSeen]:
+def _merged(
+    news: Mapping[SchemaDrift, FirstSeen], change: Callable[[SchemaDrift], SchemaDrift]
+) -> dict[SchemaDrift, FirstSeen]:
     after: dict[SchemaDrift, FirstSeen] = {}
     for item, seen in news.items():
-        changed = change(item)  # type: ignore[operator]
+        changed = change(item)
         if changed in after:
             after[changed].records += seen.records
         else:

@@ -65,13 +65,14 @@ MEMBERS = (
     "secretAccessKey", "secret_access_key", "aws_secret_access_key", "sessionToken", "session_token",
     "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature", "masterUserPassword",
     "masterPassword", "password", "newPassword", "oldPassword", "currentPassword", "previousPassword",
-    "proposedPassword", "passwords", "userPassword", "adminPassword", "rootPassword", "dbPassword", "passphrase", "clientSecret",
-    "client_secret", "secretString", "secretBinary", "privateKey", "private_key", "keyMaterial", "preSharedKey",
-    "accessToken", "access_token", "refreshToken", "refresh_token", "idToken", "id_token", "authToken", "auth_token",
-    "authorizationToken", "bearerToken",
+    "proposedPassword", "passwords", "userPassword", "adminPassword", "rootPassword", "dbPassword", "passphrase",
+    "clientSecret", "client_secret", "secretString", "secretBinary", "privateKey", "private_key", "keyMaterial",
+    "preSharedKey", "accessToken", "access_token", "refreshToken", "refresh_token", "idToken", "id_token",
+    "authToken", "auth_token", "authorizationToken", "bearerToken",
 )  # fmt: skip
-"""Members, in whatever JSON and however deep, whose texts are credentials: those that AWS's services and Kubernetes have
-under these names. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not among them."""
+"""Members, in whatever JSON and however deep, whose texts are credentials: those that AWS's services and Kubernetes
+have under these names. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not among
+them."""
 
 CREDENTIALS = "credentials"
 """Name of the rule that hides `MEMBERS`."""

@@ -1,7 +1,8 @@
 """Secrets in texts: in distinct values of columns, many at once, and in single messages.
 
-One pattern, which finds no less than all rules together, goes over the texts first; only those that it finds cost more.
-RE2 finds, whatever the text, in time that grows with its length alone; what it found is replaced in Python, text by text.
+One pattern, which finds no less than all rules together, goes over the texts first; only those that it finds cost
+more. RE2 finds, whatever the text, in time that grows with its length alone; what it found is replaced in Python, text
+by text.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,7 +105,8 @@ class Texts:
         for one in self.members:
             if one.plain:
                 # In JSON inside JSON, with a value that is no string, or where a string may not end.
-                hints += [f'{one.names}\\\\+"\\s*:', f'{one.names}"\\s*:\\s*(?:[^"ntf\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)']
+                hints.append(f'{one.names}\\\\+"\\s*:')
+                hints.append(f'{one.names}"\\s*:\\s*(?:[^"ntf\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
             else:
                 hints.append(f'{one.names}\\\\*"\\s*:')
         return "|".join(hints)
@@ -151,7 +154,7 @@ class Texts:
         for one, pattern in self._plain:
             found = np.setdiff1d(_where(state.texts, pattern), walked, assume_unique=True)
             if len(found):
-                state.edit(found, lambda text, one=one: _plain(text, one), (pattern, f"\\1{_OPEN}"))
+                state.edit(found, partial(_plain, one=one), (pattern, f"\\1{_OPEN}"))
 
     def _walked(self, text: str) -> tuple[str, list[str]]:
         changed = self._rewriter.rewritten(text)
@@ -164,7 +167,7 @@ class Texts:
                 found = among[_where(texts, form.pattern)]
                 if len(found):
                     marks = (form.pattern, f"\\1{_OPEN}\\2{_CLOSE}\\3")
-                    state.edit(found, lambda text, one=one, form=form: _detected(text, one, form), marks)
+                    state.edit(found, partial(_detected, one=one, form=form), marks)
 
 
 class _State:
@@ -215,10 +218,8 @@ def _plain(marked: str, one: NamedMembers) -> tuple[str, list[str]]:
         end = written.end()
         value = written[0]
         if "\\" in value:
-            try:
+            with suppress(ValueError):
                 value = json.loads(f'"{value}"', strict=False)
-            except ValueError:
-                pass
         replacement = one.members.replace(value)
         if replacement is None:
             parts.append(piece)

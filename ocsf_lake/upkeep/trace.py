@@ -30,13 +30,13 @@ from ocsf_lake.evidence import bundle
 from ocsf_lake.ingest import engines
 from ocsf_lake.ingest.parts import Piece
 from ocsf_lake.ingest.routing import Router
-from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import objects as known_objects
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
+from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import trace_hints, trace_record, trace_rows

@@ -173,7 +173,7 @@ def test_a_hash_of_ones_own_is_not_masked_by_default() -> None:
 
 
 def test_texts_of_any_kind_cost_what_their_length_does() -> None:
-    for text in ("-----BEGIN A" * 20_000, "://a:" * 50_000, '{"password":"' * 20_000, "bearer " * 40_000, "[" * 50_000):
+    for text in ("-----BEGIN A" * 5_000, "://a:" * 9_000, '{"password":"' * 5_000, "bearer " * 9_000, "[" * 20_000):
         DEFAULT.message(text)
 
 

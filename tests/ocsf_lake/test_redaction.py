@@ -1,4 +1,4 @@
-"""What a policy hides is nowhere in the lake, its ledger, what is printed and what Prefect keeps; all else is as it was."""
+"""What a policy hides is nowhere in the lake, in its ledger, in what is printed, in what Prefect keeps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ocsf_mappers import Mapped, RawObject, registry
 from ocsf_mappers.engine.engine import FEW_ROWS
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers.streams import Blocks
-from tests.ocsf_lake.conftest import Make, call, flow, write
+from tests.ocsf_lake.conftest import HEADER, Make, call, flow, write
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import engine
 
@@ -45,13 +45,16 @@ PLANTED = ("PLANTED", "eyJzdWIiOiJQTEFOVEVEIn0", "UExBTlRFRA")
 
 def planted(number: int) -> list[dict[str, Any]]:
     """Records with a secret in each place and form."""
+    key = "-----BEGIN PRIVATE KEY-----\nPLANTED\n-----END PRIVATE KEY-----"
+    listed = {"users": [{"password": 'PLANTED"x'}], "inner": '{"clientSecret":"PLANTED"}'}
+    denied = {"errorMessage": "at https://u:PLANTED@h/", "errorCode": "E"}
     return [
         call(number, responseElements={"credentials": {"sessionToken": "PLANTED", "accessKeyId": "ASIAKEPT"}}),
-        call(number + 1, requestParameters={"users": [{"password": 'PLANTED"x'}], "inner": '{"clientSecret":"PLANTED"}'}),
-        call(number + 2, userAgent="curl Bearer PLANTED1234567890", errorMessage="at https://u:PLANTED@h/", errorCode="E"),
+        call(number + 1, requestParameters=listed),
+        call(number + 2, userAgent="curl Bearer PLANTED1234567890", **denied),
         call(number + 3, stranger={"password": "PLANTED", "kept": "yes"}, note=JWT),
         call(number + 4, **{TOKEN: "a member's name"}),
-        call(number + 5, requestParameters={"script": "-----BEGIN PRIVATE KEY-----\nPLANTED\n-----END PRIVATE KEY-----"}),
+        call(number + 5, requestParameters={"script": key}),
         call(number + 6, eventVersion=TOKEN, sourceIPAddress=f"x{JWT}"),
         call(number + 7, requestParameters={"url": "https://b/k?X-Amz-Signature=PLANTED&a=1"}),
         call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT}),
@@ -151,8 +154,8 @@ def test_an_attribute_is_hashed_also_among_observables_and_in_quarantine(people:
     rule = Rule(name="who", path="actor.user.name", action="hash", sources=("aws_cloudtrail",))
     found = ingested(people, settings(redact=(rule,)))
     key = hiding.Key(KEY.encode())
-    hashes = [(account, key.hashed(name)) for account, name in
-              [("111122223333", "ann"), ("444455556666", "bob"), ("111122223333", "ann"), ("444455556666", "ann")]]  # fmt: skip
+    given = [("111122223333", "ann"), ("444455556666", "bob"), ("111122223333", "ann"), ("444455556666", "ann")]
+    hashes = [(account, key.hashed(name)) for account, name in given]
     assert rows(found, NAMES) == hashes
     values = "SELECT DISTINCT unnest(observables).value AS v FROM cloud_trail_mgmt"
     assert not {("ann",), ("bob",)} & set(rows(found, values))
@@ -217,8 +220,7 @@ def mapped_by_cloudtrail(records: Sequence[dict[str, Any]]) -> Mapped:
 
 
 def test_a_line_that_is_no_json_is_hidden_as_a_whole_in_quarantine(tmp_path: Path, settings: Make) -> None:
-    header = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"
-    write(tmp_path / "logs" / "a.log", "\n".join([header, flow(1), flow(2).rsplit(" ", 6)[0]]))
+    write(tmp_path / "logs" / "a.log", "\n".join([HEADER, flow(1), flow(2).rsplit(" ", 6)[0]]))
     rule = Rule(name="ip", path="src_endpoint.ip", sources=("aws_vpc_flow",))
     found = settings(redact=(rule,))
     ingest.ingest([str(tmp_path / "logs")], found, source="aws_vpc_flow")

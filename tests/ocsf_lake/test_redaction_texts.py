@@ -6,6 +6,7 @@ import json
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from ocsf_lake.redaction import hiding, members
 from ocsf_lake.redaction.members import Members, Rewriter
@@ -214,13 +215,13 @@ def test_a_kept_text_is_compared_but_for_what_is_hidden(kept: str, text: str, sa
     ],
 )
 def test_a_rule_that_cannot_be_meant_is_refused(rule: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValidationError):
         Rule.model_validate(rule)
 
 
 def test_rules_have_names_of_their_own_and_hashes_a_key() -> None:
     twice = [Rule(name="r", detect="email"), Rule(name="r", detect="us_ssn")]
-    with pytest.raises(ConfigError, match="two rules have the name 'r'"):
+    with pytest.raises(ConfigError, match=r"two rules have the name .r."):
         Policy(twice, None, default=False)
     with pytest.raises(ConfigError, match="OCSF_LAKE_REDACTION_KEY"):
         Policy([Rule(name="r", detect="email", action="hash")], None, default=False)

@@ -178,9 +178,6 @@ class Attempt:
             _check(attempt.batch, attempt.result)
 
     def _sum_up(self) -> None:
-        if self.work.redaction is not None:
-            for outcome in self.result.outcomes.values():
-                outcome.reason = outcome.reason and self.work.redaction.message(outcome.reason)
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))
@@ -222,7 +219,7 @@ class Attempt:
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
             except Exception as error:
-                failure = self._unreadable(ref, error)
+                failure = self._told(self._unreadable(ref, error))
                 if begun:
                     raise PartialReadError([failure]) from error
                 self.failures[ref] = failure
@@ -262,7 +259,7 @@ class Attempt:
     def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
         division = divide.search(pieces, self.prepared, error, frozenset(self._passed))
         if division.objects:
-            raise PartialReadError(division.objects) from error
+            raise PartialReadError([self._told(failure) for failure in division.objects]) from error
         rejects, hidden = self._redacted_rejects(divide.rejects(division.records, self.engine))
         self.result.redacted += hidden
         for row in rejects.to_pylist():
@@ -305,6 +302,11 @@ class Attempt:
             return routed, Counter()
         mapped, hidden = self.work.redaction.of_source(routed.engine.mapper).mapped(routed.mapped)
         return replace(routed, mapped=mapped), hidden
+
+    def _told(self, failure: Failure) -> Failure:
+        """A failure whose reason, which is kept and logged, quotes nothing that is hidden."""
+        hides = self.work.redaction
+        return failure if hides is None else replace(failure, reason=hides.message(failure.reason))
 
     def _redacted_rejects(self, rejects: pa.Table) -> tuple[pa.Table, Counter[str]]:
         if self.work.redaction is None:

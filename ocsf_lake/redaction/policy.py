@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ID_DIGITS = 16
+UNKNOWN_ACCOUNT = "unknown"
+"""Account of events without a valid one; rules for any account hold for them."""
 
 
 class Policy:
@@ -253,7 +255,7 @@ class Redactor:
             return self._of(frozenset()).changed(events)
         accounts = pc.cast(events["accountid"], pa.string()).combine_chunks().dictionary_encode()
         left_out = [
-            frozenset(rule.name for rule in named if account not in rule.accounts)
+            frozenset(rule.name for rule in named if account not in (*rule.accounts, UNKNOWN_ACCOUNT))
             for account in accounts.dictionary.to_pylist()
         ]
         groups = sorted(set(left_out), key=sorted)

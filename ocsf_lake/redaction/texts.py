@@ -115,10 +115,6 @@ class Texts:
     def _plain(self) -> list[tuple[NamedMembers, str]]:
         return [(one, f'("{one.names}"\\s*:\\s*")') for one in self.members if one.plain]
 
-    @cached_property
-    def _rewriter(self) -> Rewriter:
-        return Rewriter([one.members for one in self.members])
-
     def changed(self, texts: pa.Array) -> Changed | None:
         """The texts without what rules hide; None where no rule found anything.
 
@@ -157,8 +153,9 @@ class Texts:
                 state.edit(found, partial(_plain, one=one), (pattern, f"\\1{_OPEN}"))
 
     def _walked(self, text: str) -> tuple[str, list[str]]:
-        changed = self._rewriter.rewritten(text)
-        return changed, [self.members[number].rule for number in self._rewriter.hits]
+        rewriter = Rewriter([one.members for one in self.members])  # of its own: threads share these rules
+        changed = rewriter.rewritten(text)
+        return changed, [self.members[number].rule for number in rewriter.hits]
 
     def _hide_detected(self, state: _State, among: Places) -> None:
         for one in self.detections:

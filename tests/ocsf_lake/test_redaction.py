@@ -8,6 +8,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ocsf_lake.redaction import hiding
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.rules import Rule
 from ocsf_lake.storage import parquet
-from ocsf_lake.upkeep import check, rebuild, rebuild_ledger, replay, trace
+from ocsf_lake.upkeep import check, rebuild, rebuild_ledger, remap, replay, trace
 from ocsf_lake.upkeep.trace_rows import Narrowed
 from ocsf_mappers import Mapped, RawObject, registry
 from ocsf_mappers.engine.engine import FEW_ROWS
@@ -359,3 +360,14 @@ def test_a_redelivered_record_is_a_duplicate_with_its_secrets_hidden(tmp_path: P
         summary = ingest.ingest([str(tmp_path / "logs")], found, source="aws_cloudtrail")
     assert summary.sources["aws_cloudtrail"].duplicates == 2
     assert rows(found, "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+
+
+def test_remap_hides_what_came_in_before_there_was_a_policy(tmp_path: Path, settings: Make) -> None:
+    write(tmp_path / "logs" / "one.json", json.dumps({"Records": planted(0)[:1]}))
+    ingest.ingest([str(tmp_path / "logs")], settings(redact_default=False), source="aws_cloudtrail")
+    now = settings()
+    chosen = remap.Chosen("aws_cloudtrail", date(2025, 3, 11), date(2025, 3, 11))
+    summaries_ = [remap.remap(now, chosen) for _ in range(2)]
+    assert [(one.rows, one.current, one.refused) for one in summaries_] == [(1, 0, {}), (0, 1, {})]
+    ((data,),) = rows(now, "SELECT api.response.data AS d FROM cloud_trail_mgmt")
+    assert "[redacted:credentials]" in str(data)

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,13 +29,26 @@ from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.secret_forms import SECRETS
 
-if TYPE_CHECKING:
-    from ocsf_lake.config import Settings
-
 FORMAT = 1
 ID_DIGITS = 16
 UNKNOWN_ACCOUNT = "unknown"
 """Account of events without a valid one; rules for any account hold for them."""
+
+
+class Wishes(Protocol):
+    """What settings say of redaction."""
+
+    @property
+    def redact(self) -> tuple[Rule, ...]:
+        """Rules."""
+
+    @property
+    def redact_default(self) -> bool:
+        """Whether known credentials are hidden as well."""
+
+    @property
+    def redaction_key_file(self) -> Path | None:
+        """File with the key of hashes; None for the variable."""
 
 
 class Policy:
@@ -165,7 +179,7 @@ class Policy:
         return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True)]
 
 
-def of(settings: Settings) -> Policy | None:
+def of(settings: Wishes) -> Policy | None:
     """The policy of the settings; None where nothing is to be hidden.
 
     Raises:
@@ -187,7 +201,7 @@ KEPT = 8
 _policies: dict[tuple[tuple[Rule, ...], bool, hiding.Key | None], Policy] = {}
 
 
-def of_text(text: str, settings: Settings) -> Policy:
+def of_text(text: str, settings: Wishes) -> Policy:
     """A policy that was in force before, from its text.
 
     Raises:

@@ -159,7 +159,8 @@ class Policy:
     def named(self, rule: Rule, *paths: tuple[Step, ...]) -> NamedMembers:
         """The members of JSON that a rule hides."""
         found = Members(paths, self.replacing(rule), drop=rule.action == "drop")
-        return NamedMembers(rule.name, found, members.last_names(paths))
+        plain = not found.drop and all(len(path) == 1 and path[0][1] for path in paths)
+        return NamedMembers(rule.name, found, members.last_names(paths), plain=plain)
 
     @cached_property
     def default_detections(self) -> list[Detection]:

@@ -106,7 +106,8 @@ class Texts:
             if one.plain:
                 # In JSON inside JSON, with a value that is no string, or where a string may not end.
                 hints.append(f'{one.names}\\\\+"\\s*:')
-                hints.append(f'{one.names}"\\s*:\\s*(?:[^"ntf\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
+                others = '"ntf' if one.members.texts_only else '"n'
+                hints.append(f'{one.names}"\\s*:\\s*(?:[^{others}\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
             else:
                 hints.append(f'{one.names}\\\\*"\\s*:')
         return "|".join(hints)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ocsf_lake.redaction import hiding, members
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_lake.redaction.policy import Policy
-from ocsf_lake.redaction.rules import Rule
+from ocsf_lake.redaction.rules import Action, Rule
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import redacted
 
@@ -73,6 +73,17 @@ def test_paths_go_through_lists_and_to_any_depth() -> None:
     assert hidden(text, Rule(name="r", member="$.a[*].b.c")) == text.replace('"1"', '"[redacted:r]"')
     deep = hidden(text, Rule(name="r", member="$..c"))
     assert [deep.count(f'"{number}"') for number in "123"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", ['"a"', '"a\\"b"', "12", "true", '["a"]', '{"x":"a"}', '"a', '{"x":"a"', "-1.5e3"])
+def test_a_member_at_any_depth_is_hidden_whatever_its_value_is(value: str) -> None:
+    for text in (f'{{"p":{value}', f'{{"o":[{{"p" : {value}'):
+        actions: tuple[Action, ...] = ("mask", "hash")
+        for action in actions:
+            after = hidden(text, Rule(name="r", member="$..p", action=action))
+            assert value not in after
+            assert after.startswith(text.removesuffix(value))
+    assert hidden('{"p":null,"pp":"a"}', Rule(name="r", member="$..p")) == '{"p":null,"pp":"a"}'
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------

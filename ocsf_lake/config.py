@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ocsf_lake.redaction.rules import Rule
 from ocsf_lake.retention import Retention
 from ocsf_lake.storage.s3 import Access, Lock
 from ocsf_mappers import registry
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
-NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES"])
-"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, and the
-folder of logs that tests read."""
+NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES", "OCSF_LAKE_REDACTION_KEY"])
+"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, the
+folder of logs that tests read, and the key of keyed hashes, which no setting may show."""
 
 
 class FlowFields(BaseModel):
@@ -215,6 +216,16 @@ class Settings(BaseSettings):
     )
     flow_fields: tuple[FlowFields, ...] = Field(
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
+    )
+
+    redact_default: bool = Field(
+        True, description="Hide known credentials and secrets in logs before they come into the lake."
+    )
+    redact: tuple[Rule, ...] = Field(
+        (), description="What else is hidden: tables of name, path, member or detect, action, sources and accounts."
+    )
+    redaction_key_file: Path | None = Field(
+        None, description="File with the key of hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
     )
 
     verify_reads: bool = Field(

@@ -51,6 +51,8 @@ def banned_import_found(path: str, line: str) -> bool:
         ("ocsf_lake/query/lint.py", "import ocsf_lake.export.run"),
         ("ocsf_lake/query/query.py", "import sqlalchemy as sa"),
         ("ocsf_lake/inputs/coverage.py", "from sqlalchemy import select"),
+        ("ocsf_lake/redaction/policy.py", "from ocsf_lake.ledger import redactions"),
+        ("ocsf_lake/redaction/policy.py", "from ocsf_lake.ingest import run"),
         ("ocsf_lake/storage/store.py", "from ocsf_lake.config import Settings"),
         ("ocsf_lake/storage/store.py", "from ocsf_lake.ledger import ledger"),
         ("ocsf_lake/ledger/ledger.py", "from ocsf_lake.inputs import discovery"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, holds, marker
+from ocsf_lake.ledger import chain, holds, marker, redactions
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.moves import Move, PartitionFile, Plan, as_json, from_json
@@ -411,6 +411,8 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
         SHIPPED_FILES.name: shipped, RETAINED.name: retained, COMPACTIONS.name: [done],
     }  # fmt: skip
+    made_of = {merge.id: {before[path]["batch_id"] for path in merge.inputs} for merge in plan.merges}
+    rows_by_table |= redactions.of_merges(connection, made_of)
     return {name: rows for name, rows in rows_by_table.items() if rows}
 
 

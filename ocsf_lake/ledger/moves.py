@@ -9,8 +9,8 @@ from typing import Any
 
 from ocsf_lake.ledger import generations
 from ocsf_lake.ledger.results import State
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 
 
 @dataclass(frozen=True)

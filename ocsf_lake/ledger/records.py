@@ -123,6 +123,7 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
         "events_by_class": result.events_by_class, "dropped": result.dropped, "failed_casts": result.failed_casts,
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
         "variants": result.variants, "census": _census(result.census),
+        "redaction": result.redaction and [*result.redaction, dict(result.redacted)],
     }  # fmt: skip
 
 
@@ -258,6 +259,9 @@ def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
         document["unmapped_keys"], document["seconds"], document["duplicates"], document["variants"],
         census=_census_of(document["census"]),
     )  # fmt: skip
+    if redaction := document.get("redaction"):
+        policy, text, hidden = redaction
+        result.redaction, result.redacted = (policy, text), Counter(hidden)
     return Batch(members=tuple(outcomes), number=number, **document["batch"]), result
 
 

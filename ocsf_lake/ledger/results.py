@@ -194,6 +194,8 @@ class Result:
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
         record: Path, SHA-256 and size of the batch's record in the lake, once that is written.
+        redacted: Values that were hidden, per rule.
+        redaction: Id and text of the policy that hid them; None without one.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -211,6 +213,8 @@ class Result:
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
     record: tuple[str, str, int] | None = None
+    redacted: Counter[str] = field(default_factory=Counter)
+    redaction: tuple[str, str] | None = None
 
     @property
     def all_files(self) -> list[FileInfo]:

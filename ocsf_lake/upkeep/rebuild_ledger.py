@@ -22,7 +22,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records
+from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions
 from ocsf_lake.ledger.database import lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
@@ -159,6 +159,7 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
     assert facts is not None
     put_done(connection, batch, result, facts.done_at, facts.worker)
     duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
+    redactions.note(connection, batch, result)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, routed_result in result.routed:
         routed.put(connection, batch, one, routed_result, facts.done_at)

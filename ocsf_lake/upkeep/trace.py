@@ -36,6 +36,7 @@ from ocsf_lake.ledger import objects as known_objects
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
+from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import trace_hints, trace_record, trace_rows
@@ -339,10 +340,14 @@ class _Following:
         """The event of a record, or why there is none."""
         router = Router(engine, engines.of_settings(engine.version, self._settings))
         reasons = []
+        hides = redaction.of(self._settings)
         for routed in router.map([(piece.raw_object, piece.chunk)]):
-            if len(routed.mapped.events):
-                return routed.mapped.events.slice(0, 1), None
-            reasons += [*routed.mapped.rejects["reason"].to_pylist(), *routed.mapped.dropped]
+            mapped = routed.mapped
+            if hides is not None:
+                mapped, _ = hides.of_source(routed.engine.mapper).mapped(mapped)
+            if len(mapped.events):
+                return mapped.events.slice(0, 1), None
+            reasons += [*mapped.rejects["reason"].to_pylist(), *mapped.dropped]
         return None, next(iter(reasons), "the mapper makes no event of it")
 
     def _fault_of(self, row: Row) -> str | None:

@@ -20,6 +20,7 @@ from ocsf_lake.cli import (
     check,
     compact,
     deploy,
+    detect,
     diff,
     export,
     ingest,
@@ -87,6 +88,7 @@ _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
+_add(app, "detect", detect.detect, detect.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "rebuild-ledger", rebuild_ledger.rebuild_ledger, rebuild_ledger.EXAMPLE)

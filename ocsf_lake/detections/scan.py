@@ -1,0 +1,101 @@
+"""Rules asked of a lake: every rule in one scan of what it looks at. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+
+from ocsf_lake.config import Settings
+from ocsf_lake.detections import statements
+from ocsf_lake.detections.logs import Part
+from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections.statements import Span
+from ocsf_lake.query import query
+
+_ALL = Span()
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many events a rule looks for.
+
+    Args:
+        rule: The rule.
+        events: How many there are.
+        reason: Why it could not be asked; None where it was.
+    """
+
+    rule: Rule
+    events: int
+    reason: str | None = None
+
+
+def counts(settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: query.Chosen | None = None) -> list[Count]:
+    """How many events each rule looks for, in the order of the rules.
+
+    Args:
+        settings: The lake.
+        rules: The rules, those too that cannot be used.
+        span: Events of which time.
+        files: Which files; None for all of the lake.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+    """
+    found = dict.fromkeys(range(len(rules)), 0)
+    reasons = {number: rule.reason for number, rule in enumerate(rules) if rule.reason}
+    with connected(settings, rules, span, files) as connection:
+        for part, numbers in by_part(rules):
+            for numbers_done, rows in _asked(connection, part, rules, numbers, span, reasons):
+                for number, events in rows:
+                    found[numbers_done[number]] += events
+        for number, rule in enumerate(rules):
+            if rule.correlation is not None and number not in reasons:
+                try:
+                    (row,) = query.run(connection, statements.correlated_count(rule.correlation, span)).to_pylist()
+                    found[number] = row["events"]
+                except duckdb.Error as error:
+                    reasons[number] = str(error).split("\n")[0]
+    return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(rules)]
+
+
+@contextmanager
+def connected(
+    settings: Settings, rules: Sequence[Rule], span: Span, files: query.Chosen | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that shows what rules look at, and no more."""
+    looked_at = [*rules, *(base for rule in rules if rule.correlation for base in rule.correlation.bases)]
+    widest = max((rule.correlation.window_ms for rule in rules if rule.correlation), default=0)
+    reading = statements.reading(statements.parts_of(looked_at), span.widened(widest, widest))
+    with query.connected(settings, *(reading or ["SELECT 1"]), files=files, preserve_insertion_order=False) as connection:
+        yield connection
+
+
+def by_part(rules: Sequence[Rule]) -> Iterator[tuple[Part, list[int]]]:
+    """Each source, and the numbers of the rules that look at its events one by one."""
+    for part in statements.parts_of(rules):
+        numbers = [number for number, rule in enumerate(rules) if rule.log is not None and part.source in rule.conditions]
+        if numbers:
+            yield part, numbers
+
+
+def _asked(
+    connection: duckdb.DuckDBPyConnection, part: Part, rules: Sequence[Rule], numbers: Sequence[int], span: Span,
+    reasons: dict[int, str | None],
+) -> Iterator[tuple[Sequence[int], list[tuple[int, int]]]]:  # fmt: skip
+    """Asks rules of a source together; where that fails each alone, so that one rule stops none of the others."""
+    chosen = [rules[number] for number in numbers]
+    try:
+        rows = [tuple(row.values()) for row in query.run(connection, statements.counts(part, chosen, span)).to_pylist()]
+    except duckdb.Error as error:
+        if len(numbers) == 1:
+            reasons[numbers[0]] = str(error).split("\n")[0]
+            return
+        half = len(numbers) // 2
+        yield from _asked(connection, part, rules, numbers[:half], span, reasons)
+        yield from _asked(connection, part, rules, numbers[half:], span, reasons)
+        return
+    yield numbers, rows

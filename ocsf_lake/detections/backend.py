@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sigma.conditions import ConditionFieldEqualsValueExpression as FieldValue
-from sigma.conditions import ConditionIdentifier, ConditionItem, ConditionValueExpression
+from sigma.conditions import ConditionItem
 from sigma.conversion.base import Backend
 from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
 from sigma.processing.transformations import ValueListPlaceholderTransformation
@@ -89,21 +90,21 @@ class TreeBackend(Backend):
         return _any(conditions), tuple(self._notes)
 
     # -- conditions of conditions -------------------------------------------------------------------------------------
-    def convert_condition_or(self, cond: ConditionItem, state: Any) -> exp.Expr:
+    def convert_condition_or(self, cond: Any, state: Any) -> exp.Expr:
         texts: dict[str, list[str]] = {}
         others: list[exp.Expr] = []
         for part in cond.args:
-            if isinstance(part, FieldValue) and _is_plain(part.value):
-                texts.setdefault(part.field, []).append(_plain(part.value).lower())
+            if isinstance(part, FieldValue) and (plain := _plain(part.value)) is not None:
+                texts.setdefault(part.field, []).append(plain.lower())
             else:
                 others.append(self.convert_condition(part, state))
         return _any([*(self._is_one_of(field, values) for field, values in texts.items()), *others])
 
-    def convert_condition_and(self, cond: ConditionItem, state: Any) -> exp.Expr:
+    def convert_condition_and(self, cond: Any, state: Any) -> exp.Expr:
         parts = sorted(cond.args, key=self._cost)
         return _all([self.convert_condition(part, state) for part in parts])
 
-    def convert_condition_not(self, cond: ConditionItem, state: Any) -> exp.Expr:
+    def convert_condition_not(self, cond: Any, state: Any) -> exp.Expr:
         inner = self.convert_condition(cond.args[0], state)
         # A member that is not there meets no condition, which makes its opposite true, not unknown.
         return exp.Not(this=exp.Coalesce(this=exp.Paren(this=inner), expressions=[exp.false()]))
@@ -115,12 +116,12 @@ class TreeBackend(Backend):
                 return self._fields(part.field).cost
             except Unmappable:
                 return 0
-        if isinstance(part, ConditionItem) and not isinstance(part, ConditionIdentifier):
+        if isinstance(part, ConditionItem):
             return max(map(self._cost, part.args), default=0)
         return 9
 
     # -- values of a member -------------------------------------------------------------------------------------------
-    def _atom(self, cond: FieldValue, condition: Condition) -> exp.Expr:
+    def _atom(self, cond: Any, condition: Condition) -> exp.Expr:
         field = self._field(cond.field)
         return exp.false() if field is None else field.any(condition)
 
@@ -149,26 +150,26 @@ class TreeBackend(Backend):
             return found.any(lambda value: exp.EQ(this=exp.Lower(this=value), expression=text(values[0])))
         return found.any(lambda value: exp.In(this=exp.Lower(this=value), expressions=list(map(text, values))))
 
-    def convert_condition_field_eq_val_str(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_str(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
             return self._never(cond.field, _unfilled(cond.value))
         return self._atom(cond, lambda value: like(exp.Lower(this=value), cond.value, str.lower))
 
-    def convert_condition_field_eq_val_str_case_sensitive(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_str_case_sensitive(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
             return self._never(cond.field, _unfilled(cond.value))
         return self._atom(cond, lambda value: like(value, cond.value, str))
 
-    def convert_condition_field_eq_val_num(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_num(self, cond: Any, state: Any) -> exp.Expr:
         return self._compared(cond, exp.EQ, cond.value.number)
 
-    def convert_condition_field_compare_op_val(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_compare_op_val(self, cond: Any, state: Any) -> exp.Expr:
         number = getattr(cond.value.number, "number", None)
         if not isinstance(number, int | float):
             return self._never(cond.field, f"it is compared with {cond.value.number}, which is no number")
         return self._compared(cond, _COMPARED[cond.value.op], number)
 
-    def _compared(self, cond: FieldValue, operator: type[exp.Binary], number: float) -> exp.Expr:
+    def _compared(self, cond: Any, operator: type[exp.Binary], number: float) -> exp.Expr:
         constant = exp.Literal.number(number)
         field = self._field(cond.field)
         if field is None:
@@ -176,77 +177,84 @@ class TreeBackend(Backend):
         if field.number is not None:
             return operator(this=field.number, expression=constant)
         double = exp.DataType.build("double")
-        return field.any(lambda value: operator(this=exp.TryCast(this=value, to=double.copy()), expression=constant.copy()))
+        cast = partial(exp.TryCast, to=double)
+        return field.any(lambda value: operator(this=cast(this=value).copy(), expression=constant.copy()))
 
-    def convert_condition_field_eq_val_bool(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_bool(self, cond: Any, state: Any) -> exp.Expr:
         wanted = "true" if cond.value.boolean else "false"
         return self._atom(cond, lambda value: exp.EQ(this=exp.Lower(this=value), expression=text(wanted)))
 
-    def convert_condition_field_eq_val_re(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_re(self, cond: Any, state: Any) -> exp.Expr:
         return self._atom(cond, lambda value: _matches(value, cond.value))
 
-    def convert_condition_field_eq_val_cidr(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_cidr(self, cond: Any, state: Any) -> exp.Expr:
         network = text(str(cond.value.network))
         return self._atom(cond, lambda value: node(places.IN_NETWORK, value, network))
 
-    def convert_condition_field_eq_field(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_field(self, cond: Any, state: Any) -> exp.Expr:
         other = self._field(cond.value.field)
         if other is None:
             return exp.false()
         starts, ends = cond.value.starts_with, cond.value.ends_with
         return self._atom(cond, lambda one: other.any(lambda two: _compared_texts(one, two, starts, ends)))
 
-    def convert_condition_field_eq_val_null(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_null(self, cond: Any, state: Any) -> exp.Expr:
         field = self._field(cond.field)
         # Of a member that stands nowhere in our columns nobody knows whether it is absent.
         return exp.false() if field is None else exp.Not(this=exp.Paren(this=_sure(field.exists())))
 
-    def convert_condition_field_exists(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_exists(self, cond: Any, state: Any) -> exp.Expr:
         field = self._field(cond.field)
         return exp.false() if field is None else field.exists()
 
-    def convert_condition_field_not_exists(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_not_exists(self, cond: Any, state: Any) -> exp.Expr:
         return self.convert_condition_field_eq_val_null(cond, state)
 
-    def convert_condition_field_eq_val_timestamp_part(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_val_timestamp_part(self, cond: Any, state: Any) -> exp.Expr:
         part = cond.value.timestamp_part.name.lower()
         field = self._field(cond.field)
         if field is None or field.time is None:
             return self._never(cond.field, f"no time, of which |{part} could be taken") if field else exp.false()
-        return exp.EQ(this=node(places.TIME_PART, field.time, text(part)), expression=exp.Literal.number(cond.value.number))
+        taken = node(places.TIME_PART, field.time, text(part))
+        return exp.EQ(this=taken, expression=exp.Literal.number(cond.value.number))
 
-    def convert_condition_field_eq_query_expr(self, cond: FieldValue, state: Any) -> exp.Expr:
+    def convert_condition_field_eq_query_expr(self, cond: Any, state: Any) -> exp.Expr:
         return self._never(cond.field, "it is a query in another system's language")
 
     # -- values of any member -----------------------------------------------------------------------------------------
-    def convert_condition_val_str(self, cond: ConditionValueExpression, state: Any) -> exp.Expr:
+    def convert_condition_val_str(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
             return self._never("", _unfilled(cond.value))
         # A keyword stands anywhere in a value, and is no whole one.
         wanted = SigmaString(f"*{str(cond.value)}*")
         return places.anywhere(lambda value: like(exp.Lower(this=value), wanted, str.lower))
 
-    def convert_condition_val_num(self, cond: ConditionValueExpression, state: Any) -> exp.Expr:
+    def convert_condition_val_num(self, cond: Any, state: Any) -> exp.Expr:
         return places.anywhere(lambda value: node(places.CONTAINS, value, text(str(cond.value.number))))
 
-    def convert_condition_val_re(self, cond: ConditionValueExpression, state: Any) -> exp.Expr:
+    def convert_condition_val_re(self, cond: Any, state: Any) -> exp.Expr:
         return places.anywhere(lambda value: _matches(value, cond.value))
 
-    def convert_condition_query_expr(self, cond: ConditionValueExpression, state: Any) -> exp.Expr:
+    def convert_condition_query_expr(self, cond: Any, state: Any) -> exp.Expr:
         return self._never("", "it is a query in another system's language")
 
     # -- what is done elsewhere ---------------------------------------------------------------------------------------
-    def convert_condition_as_in_expression(self, cond: ConditionItem, state: Any) -> exp.Expr:
+    def convert_condition_as_in_expression(self, cond: Any, state: Any) -> exp.Expr:
         raise NotImplementedError  # see `convert_or_as_in`
 
     def _not_here(self, *_: Any) -> list[Any]:
         raise NotImplementedError  # `correlations` converts these
 
-    convert_correlation_event_count_rule = convert_correlation_value_count_rule = _not_here
-    convert_correlation_temporal_rule = convert_correlation_temporal_ordered_rule = _not_here
-    convert_correlation_extended_temporal_rule = convert_correlation_extended_temporal_ordered_rule = _not_here
-    convert_correlation_value_sum_rule = convert_correlation_value_avg_rule = _not_here
-    convert_correlation_value_percentile_rule = convert_correlation_value_median_rule = _not_here
+    convert_correlation_event_count_rule: Any = _not_here
+    convert_correlation_value_count_rule: Any = _not_here
+    convert_correlation_temporal_rule: Any = _not_here
+    convert_correlation_temporal_ordered_rule: Any = _not_here
+    convert_correlation_extended_temporal_rule: Any = _not_here
+    convert_correlation_extended_temporal_ordered_rule: Any = _not_here
+    convert_correlation_value_sum_rule: Any = _not_here
+    convert_correlation_value_avg_rule: Any = _not_here
+    convert_correlation_value_percentile_rule: Any = _not_here
+    convert_correlation_value_median_rule: Any = _not_here
 
 
 _NO_STATE: Any = None
@@ -297,11 +305,10 @@ def _compared_texts(one: exp.Expr, two: exp.Expr, starts: bool, ends: bool) -> e
     return node(places.ENDS_WITH, one, two) if ends else exp.EQ(this=one, expression=two)
 
 
-def _is_plain(value: Any) -> bool:
-    return type(value) is SigmaString and not value.contains_special() and not value.contains_placeholder()
-
-
-def _plain(value: SigmaString) -> str:
+def _plain(value: Any) -> str | None:
+    """A text without wildcards and placeholders; None for any other value."""
+    if type(value) is not SigmaString or value.contains_special() or value.contains_placeholder():
+        return None
     # not str(value), which escapes anew
     return "".join(part for part in value.s if isinstance(part, str))
 

@@ -34,7 +34,8 @@ class Dialect(ABC):
         for node in reversed(list(root.find_all(exp.Anonymous, bfs=False))):
             if node.name in places.NODES:
                 node.replace(self._spelled(node))
-        return root.this.pop()
+        found: exp.Expr = root.this
+        return found.copy()
 
     def _spelled(self, node: exp.Anonymous) -> exp.Expr:
         method = getattr(self, node.name.removeprefix("ocsf_"))

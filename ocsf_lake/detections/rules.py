@@ -129,6 +129,7 @@ def _converted(
     backend = TreeBackend(placeholders)
     rules: list[Rule] = []
     waiting: list[tuple[int, SigmaCorrelationRule]] = []
+    silent: set[tuple[Path, str | None, str | None]] = set()
     for path, one in parsed:
         if isinstance(one, SigmaCorrelationRule):
             waiting.append((len(rules), one))
@@ -136,15 +137,11 @@ def _converted(
         else:
             rules.append(one if isinstance(one, Rule) else _rule(_described(path, one), one, filters, backend))
     for place, one in waiting:
-        rules[place] = _correlation(rules[place], one, rules)
-        if rules[place].reason is None and not one.generate:
-            silent = {base.path: base for base in rules[place].correlation.bases} if rules[place].correlation else {}
-            rules = [replace(rule, is_silent=True) if _is_one_of(rule, silent.values()) else rule for rule in rules]
-    yield from rules
-
-
-def _is_one_of(rule: Rule, others: Iterable[Any]) -> bool:
-    return any((rule.path, rule.id, rule.name) == (other.path, other.id, other.name) for other in others)
+        rules[place] = found = _correlation(rules[place], one, rules)
+        if found.correlation is not None and not one.generate:
+            silent |= {(base.path, base.id, base.name) for base in found.correlation.bases}
+    for rule in rules:
+        yield replace(rule, is_silent=True) if (rule.path, rule.id, rule.name) in silent else rule
 
 
 def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
@@ -169,7 +166,8 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
     try:
         log = logs.log_of(source.product, source.service, source.category)
         for filter_ in filters:
-            one = filter_.apply_on_rule(one)
+            filtered = filter_.apply_on_rule(one)
+            one = filtered if isinstance(filtered, SigmaRule) else one
         conditions, notes = {}, []
         for part in log.parts:
             conditions[part.source], found = backend.tree(one, part.field)

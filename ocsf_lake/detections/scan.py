@@ -84,7 +84,7 @@ def by_part(rules: Sequence[Rule]) -> Iterator[tuple[Part, list[int]]]:
 
 def _asked(
     connection: duckdb.DuckDBPyConnection, part: Part, rules: Sequence[Rule], numbers: Sequence[int], span: Span,
-    reasons: dict[int, str | None],
+    reasons: dict[int, str],
 ) -> Iterator[tuple[Sequence[int], list[tuple[int, int]]]]:  # fmt: skip
     """Asks rules of a source together; where that fails each alone, so that one rule stops none of the others."""
     chosen = [rules[number] for number in numbers]

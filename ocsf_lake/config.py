@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +46,26 @@ class FlowFields(BaseModel):
     @classmethod
     def _names(cls, fields: str) -> str:
         return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+class Suppression(BaseModel):
+    """Findings that are expected, for some time. Patterns have `*` and `?`.
+
+    Args:
+        rule: Name of the rule's file without its ending, its id, or its title.
+        about: What the events are about: a person, an address, a thing.
+        account: The account.
+        reason: Why.
+        until: The last day, UTC.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str = Field(min_length=1)
+    about: str = "*"
+    account: str = "*"
+    reason: str = Field(min_length=1)
+    until: date
 
 
 def processors() -> int:
@@ -184,6 +205,10 @@ class Settings(BaseSettings):
     rules: tuple[Path, ...] = Field((), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake.")
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
         {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
+    )
+
+    rule_suppressions: tuple[Suppression, ...] = Field(
+        (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
     )
 
     verify_reads: bool = Field(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ocsf_lake.config import Settings
     from ocsf_lake.detections.rules import Rule
+    from ocsf_lake.detections.run import Summary
     from ocsf_lake.detections.scan import Count
     from ocsf_lake.detections.statements import Span
 
@@ -58,11 +59,27 @@ def detect(
     found = settings_of_lake(lake)
     chosen = _loaded(found, rules)
     span = _span(first and first.date(), last and last.date())
-    if not dry_run:
-        raise ConfigError("only --dry-run so far")
-    from ocsf_lake.detections import scan
+    ranged = span if all_events or first or last else None
+    if dry_run:
+        _print_counts(_counts(found, chosen, ranged), as_json=as_json)
+        return
+    from ocsf_lake.detections import run
 
-    _print(scan.counts(found, chosen, span), as_json=as_json)
+    summary = run.detect(found, chosen, ranged)
+    _print_summary(summary, chosen, as_json=as_json)
+
+
+def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[Count]:
+    from ocsf_lake.detections import run, scan
+    from ocsf_lake.detections.statements import Span
+    from ocsf_lake.lake import opened
+    from ocsf_lake.ledger.detections import Detections
+
+    if span is not None:
+        return scan.counts(settings, chosen, span)
+    with opened(settings, reading=True) as lake:
+        waiting = Detections(lake.ledger.engine).waiting()
+    return scan.counts(settings, chosen, Span(), run.batch_files(waiting))
 
 
 def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:
@@ -93,12 +110,29 @@ def _millis(day: date | None) -> int | None:
     return None if day is None else int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
 
 
-def _print(counts: Sequence[Count], *, as_json: bool) -> None:
-    for count in counts:
-        if count.reason:
-            terminal.say(f"{count.rule.path}: cannot be used: {count.reason}")
+def _print_counts(counts: Sequence[Count], *, as_json: bool) -> None:
+    _tell_unusable([(one.rule, one.reason) for one in counts if one.reason])
     if as_json:
         output.print_json([{"rule": one.rule.stem, "id": one.rule.id, "events": one.events} for one in counts])
         return
     rows = [(one.rule.stem, one.rule.level, one.events) for one in sorted(counts, key=lambda one: -one.events)]
     output.print_table(("rule", "level", "events"), rows)
+
+
+def _print_summary(summary: Summary, chosen: Sequence[Rule], *, as_json: bool) -> None:
+    _tell_unusable([(chosen[number], reason) for number, reason in sorted(summary.reasons.items())])
+    rows = [(rule, summary.events[rule.key], summary.found[rule.key]) for rule in chosen]
+    if as_json:
+        output.print_json([
+            {"rule": rule.stem, "id": rule.id, "events": events, "findings": found} for rule, events, found in rows
+        ])  # fmt: skip
+    else:
+        shown = [(rule.stem, rule.level, events, found) for rule, events, found in rows if found]
+        output.print_table(("rule", "level", "events", "findings"), shown)
+    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
+    terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
+
+
+def _tell_unusable(rules: Sequence[tuple[Rule, str]]) -> None:
+    for rule, reason in rules:
+        terminal.say(f"{rule.path}: cannot be used: {reason}")

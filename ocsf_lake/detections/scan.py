@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,9 +49,9 @@ def counts(settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: 
     reasons = {number: rule.reason for number, rule in enumerate(rules) if rule.reason}
     with connected(settings, rules, span, files) as connection:
         for part, numbers in by_part(rules):
-            for numbers_done, rows in _asked(connection, part, rules, numbers, span, reasons):
-                for number, events in rows:
-                    found[numbers_done[number]] += events
+            for chosen, sql in divided(connection, part, rules, numbers, span, reasons, statements.counts):
+                for row in query.run(connection, sql).to_pylist():
+                    found[chosen[row["rule"]]] += row["events"]
         for number, rule in enumerate(rules):
             if rule.correlation is not None and number not in reasons:
                 try:
@@ -82,20 +82,35 @@ def by_part(rules: Sequence[Rule]) -> Iterator[tuple[Part, list[int]]]:
             yield part, numbers
 
 
-def _asked(
+def divided(
     connection: duckdb.DuckDBPyConnection, part: Part, rules: Sequence[Rule], numbers: Sequence[int], span: Span,
-    reasons: dict[int, str],
-) -> Iterator[tuple[Sequence[int], list[tuple[int, int]]]]:  # fmt: skip
-    """Asks rules of a source together; where that fails each alone, so that one rule stops none of the others."""
-    chosen = [rules[number] for number in numbers]
+    reasons: dict[int, str], statement: Callable[[Part, Sequence[Rule], Span], str],
+) -> Iterator[tuple[Sequence[int], str]]:  # fmt: skip
+    """Statements that ask rules of a source together, and alone where one cannot be asked, so that it stops no other.
+
+    Args:
+        connection: A lake.
+        part: The source.
+        rules: All rules.
+        numbers: Which of them are asked.
+        span: Events of which time.
+        reasons: Number of a rule -> why it cannot be asked; added to.
+        statement: Gives the statement of some rules.
+
+    Returns:
+        Numbers of rules, and the statement that asks them.
+    """
+    if not numbers:
+        return
+    sql = statement(part, [rules[number] for number in numbers], span)
     try:
-        rows = [tuple(row.values()) for row in query.run(connection, statements.counts(part, chosen, span)).to_pylist()]
+        connection.execute(f"EXPLAIN {sql}")
     except duckdb.Error as error:
         if len(numbers) == 1:
             reasons[numbers[0]] = str(error).split("\n")[0]
             return
         half = len(numbers) // 2
-        yield from _asked(connection, part, rules, numbers[:half], span, reasons)
-        yield from _asked(connection, part, rules, numbers[half:], span, reasons)
+        for some in (numbers[:half], numbers[half:]):
+            yield from divided(connection, part, rules, some, span, reasons, statement)
         return
-    yield numbers, rows
+    yield numbers, sql

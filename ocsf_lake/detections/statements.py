@@ -68,28 +68,35 @@ def groups(part: Part, rules: Sequence[Rule], span: Span) -> str:
 
 def correlated(correlation: Correlation, span: Span) -> str:
     """SQL of the events at which a correlation holds, see `correlations.windows`; those in the span, by their time."""
-    before = span.widened(correlation.window_ms, 0)
-    arms = []
-    for part, condition, members, values, number in correlation.selects():
-        group = _list([DUCKDB.sql(member) for member in members])
-        value = _list([DUCKDB.sql(value) for value in values]) if values else "NULL"
-        known = " AND ".join(f"{DUCKDB.sql(member)} IS NOT NULL" for member in members) or "true"
-        if values:
-            known += "".join(f" AND {DUCKDB.sql(value)} IS NOT NULL" for value in values)
-        relation = _relation(part, [condition, *members, *values], before)
-        arms.append(
-            f"SELECT {_columns(part)}, {group} AS g, {value} AS v, {number} AS r FROM {relation} "
-            f"WHERE ({DUCKDB.sql(condition)}) AND {known}"
-        )
     flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(len(correlation.bases)))
     # An event that two of the rules look for is one event.
     events = (
         f"SELECT at, place, any_value(uid) AS uid, any_value(accountid) AS accountid, any_value(region) AS region, g, "
-        f"any_value(v) AS v, {flags} FROM ({' UNION ALL '.join(arms)}) GROUP BY at, place, g"
+        f"any_value(v) AS v, {flags} FROM ({_looked_for(correlation, span.widened(correlation.window_ms, 0))}) "
+        "GROUP BY at, place, g"
     )
-    held = correlations.windows(correlation, events)
     inside = span.condition.replace("time ", "at ")
-    return f"SELECT * FROM ({held}) WHERE {inside}"
+    return f"SELECT * FROM ({correlations.windows(correlation, events)}) WHERE {inside}"
+
+
+def extent(correlation: Correlation, span: Span) -> str:
+    """SQL of the times of the first and last event that a correlation looks at; null where there is none."""
+    return f"SELECT min(at) AS first, max(at) AS last FROM ({_looked_for(correlation, span)})"
+
+
+def _looked_for(correlation: Correlation, span: Span) -> str:
+    """SQL of the events of a correlation's rules: what they are grouped by, what is counted, the number of the rule."""
+    arms = []
+    for part, condition, members, values, number in correlation.selects():
+        group = _list([DUCKDB.sql(member) for member in members])
+        value = _list([DUCKDB.sql(value) for value in values]) if values else "NULL"
+        known = " AND ".join(f"{DUCKDB.sql(member)} IS NOT NULL" for member in [*members, *values]) or "true"
+        relation = _relation(part, [condition, *members, *values], span)
+        arms.append(
+            f"SELECT {_columns(part)}, {group} AS g, {value} AS v, {number} AS r FROM {relation} "
+            f"WHERE ({DUCKDB.sql(condition)}) AND {known}"
+        )
+    return " UNION ALL ".join(arms)
 
 
 def correlated_groups(correlation: Correlation, number: int, span: Span) -> str:

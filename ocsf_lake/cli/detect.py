@@ -72,14 +72,10 @@ def detect(
 def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[Count]:
     from ocsf_lake.detections import run, scan
     from ocsf_lake.detections.statements import Span
-    from ocsf_lake.lake import opened
-    from ocsf_lake.ledger.detections import Detections
 
     if span is not None:
         return scan.counts(settings, chosen, span)
-    with opened(settings, reading=True) as lake:
-        waiting = Detections(lake.ledger.engine).waiting()
-    return scan.counts(settings, chosen, Span(), run.batch_files(waiting))
+    return scan.counts(settings, chosen, Span(), run.batch_files(run.waiting(settings)))
 
 
 def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:

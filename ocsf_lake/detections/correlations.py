@@ -131,10 +131,10 @@ def windows(correlation: Correlation, events: str) -> str:
 
     Args:
         correlation: What is counted.
-        events: SQL that gives events: `at` in milliseconds, `g`, `v`, and `r0`, `r1`... as 0 or 1.
+        events: SQL that gives events: `ms`, milliseconds since 1970, `g`, `v`, and `r0`, `r1`... as 0 or 1.
     """
     numbers = range(len(correlation.bases))
-    within = f"(PARTITION BY g ORDER BY at RANGE BETWEEN {correlation.window_ms} PRECEDING AND CURRENT ROW)"
+    within = f"(PARTITION BY g ORDER BY ms RANGE BETWEEN {correlation.window_ms} PRECEDING AND CURRENT ROW)"
     if correlation.kind == ORDERED:
         return _ordered(correlation, events, within)
     counted: Mapping[str, str] = {
@@ -150,11 +150,11 @@ def _ordered(correlation: Correlation, events: str, within: str) -> str:
 
     `s1` is the latest beginning of a chain of the first two rules that ends at an event, and so on.
     """
-    chain = f"SELECT *, CASE WHEN r0 = 1 THEN at END AS s0 FROM ({events})"
+    chain = f"SELECT *, CASE WHEN r0 = 1 THEN ms END AS s0 FROM ({events})"
     last = len(correlation.bases) - 1
     for number in range(1, last + 1):
         latest = f"CASE WHEN r{number} = 1 THEN max(s{number - 1}) OVER {within} END"
         chain = f"SELECT *, {latest} AS s{number} FROM ({chain})"
-    held = f"s{last} IS NOT NULL AND at - s{last} <= {correlation.window_ms}"
+    held = f"s{last} IS NOT NULL AND ms - s{last} <= {correlation.window_ms}"
     dropped = ", ".join(f"s{number}" for number in range(last + 1))
     return f"SELECT * EXCLUDE ({dropped}), {correlation.least} AS n FROM ({chain}) WHERE {held}"

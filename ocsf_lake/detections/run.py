@@ -74,17 +74,27 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
             raise RetriableError("another `ocsf-lake detect` is at work on this lake")
         detections = Detections(lake.ledger.engine)
         summary.new += _write(lake, detections)
-        waiting = detections.waiting() if span is None or span == Span() else []
-        summary.batches = len(waiting)
-        if span is None and not waiting:
+        batches = detections.waiting(SOURCE) if span is None or span == Span() else []
+        summary.batches = len(batches)
+        if span is None and not batches:
             return summary
         now = datetime.now(UTC)
-        run = _name(rules, span, waiting, now)
-        found = _counted(_found(settings, rules, span, waiting, now, summary), summary)
-        detections.note(run, waiting, found, now.isoformat())
+        run = _name(rules, span, batches, now)
+        found = _counted(_found(settings, rules, span, batches, now, summary), summary)
+        detections.note(run, batches, found, now.isoformat())
         failpoint("noted")
         summary.new += _write(lake, detections)
     return summary
+
+
+def waiting(settings: Settings) -> list[str]:
+    """The batches that rules were never asked of.
+
+    Raises:
+        MissingError: There is no lake.
+    """
+    with opened(settings, reading=True) as lake:
+        return Detections(lake.ledger.engine).waiting(SOURCE)
 
 
 def batch_files(batches: Sequence[str]) -> query.Chosen:

@@ -71,17 +71,17 @@ def correlated(correlation: Correlation, span: Span) -> str:
     flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(len(correlation.bases)))
     # An event that two of the rules look for is one event.
     events = (
-        f"SELECT at, place, any_value(uid) AS uid, any_value(accountid) AS accountid, any_value(region) AS region, g, "
+        f"SELECT ms, place, any_value(uid) AS uid, any_value(accountid) AS accountid, any_value(region) AS region, g, "
         f"any_value(v) AS v, {flags} FROM ({_looked_for(correlation, span.widened(correlation.window_ms, 0))}) "
-        "GROUP BY at, place, g"
+        "GROUP BY ms, place, g"
     )
-    inside = span.condition.replace("time ", "at ")
+    inside = span.condition.replace("time ", "ms ")
     return f"SELECT * FROM ({correlations.windows(correlation, events)}) WHERE {inside}"
 
 
 def extent(correlation: Correlation, span: Span) -> str:
     """SQL of the times of the first and last event that a correlation looks at; null where there is none."""
-    return f"SELECT min(at) AS first, max(at) AS last FROM ({_looked_for(correlation, span)})"
+    return f"SELECT min(ms) AS first, max(ms) AS last FROM ({_looked_for(correlation, span)})"
 
 
 def _looked_for(correlation: Correlation, span: Span) -> str:
@@ -103,7 +103,7 @@ def correlated_groups(correlation: Correlation, number: int, span: Span) -> str:
     """As `groups`, of one correlation rule, whose number it is."""
     held = correlated(correlation, span)
     return _grouped(
-        f"SELECT {number} AS rule, at, place, uid, accountid, region, array_to_string(g, ' | ') AS about, "
+        f"SELECT {number} AS rule, ms, place, uid, accountid, region, array_to_string(g, ' | ') AS about, "
         f"{correlation.window_ms} AS width FROM ({held})"
     )
 
@@ -130,7 +130,7 @@ def _columns(part: Part) -> str:
     place = "source_object || '#' || source_record"
     has_uid = inverse.kind_of(part.mapper.lake_table.arrow, "metadata.uid") is not None
     uid = f"coalesce(metadata.uid, {place})" if has_uid else place
-    return f"time AS at, {place} AS place, {uid} AS uid, accountid, region"
+    return f"time AS ms, {place} AS place, {uid} AS uid, accountid, region"
 
 
 def _relation(part: Part, trees: Sequence[exp.Expr], span: Span) -> str:
@@ -171,8 +171,8 @@ def _read(part: Part, trees: Sequence[exp.Expr]) -> list[str] | None:
 def _grouped(hits: str) -> str:
     """One row for each rule, account, group and window; the ids of its first events."""
     return (
-        "SELECT rule, accountid, about, width, at // width AS number, min(region) AS region, count(DISTINCT place) AS events, "
-        f"min(at) AS first, max(at) AS last, arg_min(uid, struct_pack(at := at, place := place), {SHOWN_EVENTS}) AS uids "
+        "SELECT rule, accountid, about, width, ms // width AS number, min(region) AS region, count(DISTINCT place) AS events, "
+        f"min(ms) AS first, max(ms) AS last, arg_min(uid, struct_pack(ms := ms, place := place), {SHOWN_EVENTS}) AS uids "
         f"FROM (SELECT * REPLACE (coalesce(about, 'unknown') AS about) FROM ({hits})) "
         "GROUP BY rule, accountid, about, width, number"
     )

@@ -55,9 +55,14 @@ class Detections:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def waiting(self) -> list[str]:
-        """Batches that are done and were never looked at, the oldest first; merges bring no events."""
-        query = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE, BATCHES.c.kind != Kind.MERGE)
+    def waiting(self, besides: str) -> list[str]:
+        """Batches that are done and were never looked at, the oldest first; merges bring no events.
+
+        Args:
+            besides: The source of findings themselves, which no rule looks at.
+        """
+        done = sa.and_(BATCHES.c.state == State.DONE, BATCHES.c.kind != Kind.MERGE, BATCHES.c.source != besides)
+        query = sa.select(BATCHES.c.id).where(done)
         with self._engine.connect() as connection:
             # A ledger that is only read may be older than the table.
             if sa.inspect(connection).has_table(DETECTED_BATCHES.name):

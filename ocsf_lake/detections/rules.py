@@ -28,6 +28,7 @@ from ocsf_lake.detections.places import Unmappable
 from ocsf_mappers.errors import ConfigError
 
 SUFFIXES = (".yml", ".yaml")
+VERSION_DIGITS = 16
 MOST_BYTES = 1 << 20
 """A file of rules may be so large; those that we know have some 5 kB."""
 
@@ -145,13 +146,13 @@ def _converted(
 
 
 def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
-    said = one.to_dict()
+    said = repr(one.errors) if one.errors else repr(one.to_dict())
     return Rule(
         path,
         id=str(one.id) if one.id else None,
         title=one.title or path.stem,
         name=one.name,
-        version=hashlib.sha256(repr(said).encode()).hexdigest()[:16],
+        version=hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS],
         level=one.level.name.lower() if one.level else None,
         tags=tuple(f"{tag.namespace}.{tag.name}" for tag in one.tags),
         description=one.description or "",

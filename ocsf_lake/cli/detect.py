@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocsf_lake.detections.scan import Count
     from ocsf_lake.detections.statements import Span
 
-EXAMPLE = "ocsf-lake detect --rules rules --all --dry-run --lake demo_lake"
+EXAMPLE = "ocsf-lake detect --rules sample_logs/rules --all --dry-run --lake demo_lake"
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 

@@ -26,7 +26,7 @@ _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Rules = Annotated[
     list[Path] | None,
-    typer.Option("--rules", metavar="DIR", help="Folder with Sigma rules; may be repeated. Default: the setting rules."),
+    typer.Option("--rules", metavar="DIR", help="Folder with Sigma rules, may be repeated; else the setting rules."),
 ]
 First = Annotated[
     datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
@@ -35,7 +35,7 @@ Last = Annotated[
     datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Look at all events of the lake.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: only count the events that each rule looks for.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: count the events that each rule looks for.")]
 
 
 def detect(

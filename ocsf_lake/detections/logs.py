@@ -1,6 +1,7 @@
-"""The logs that rules are for: which tables hold them, and where members stand that a mapper cannot be read backwards for.
+"""The logs that rules are for: their tables, and where members stand that a mapper cannot be read backwards for.
 
-A member is looked for in this order: a row by hand, a row of the mapper (`inverse`), a path in a JSON column, `unmapped`.
+A member is looked for in this order: a row by hand, a row of the mapper (`inverse`), a path in a JSON column,
+`unmapped`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Part:
         rows: Member -> row by hand.
         documents: Member -> the column that has it as JSON text.
         key: SQL of whom events are about, for grouping.
-        columns: Table -> column -> SQL, where a table has something else in a column than what members are looked for in.
+        columns: Table -> column -> SQL, where a table has something else in a column than its members.
     """
 
     source: str
@@ -96,7 +97,7 @@ class Part:
         if self.declared.get(name) is False:
             return (Unmapped(name),)  # a text
         # No member that is declared as a text has members of its own, and a structure is taken apart.
-        structures = {member[: len(begin)] for begin in begins for member in self.declared if member.startswith(f"{begin}.")}
+        structures = {begin for begin in begins if any(member.startswith(f"{begin}.") for member in self.declared)}
         within = [
             Member(places.node(places.UNMAPPED, places.text(begin)), tuple(steps[number + 1 :]))
             for number, begin in enumerate(begins)
@@ -137,6 +138,9 @@ def _captions(path: str, **captions: str) -> str:
 
 
 _CALLER = "coalesce(actor.\"user\".uid, actor.\"user\".\"name\", src_endpoint.ip, src_endpoint.svc_name)"
+_FEATURE = "metadata.product.feature.\"name\""
+_CATEGORIES = ("Management", "Data", "Insight", "NetworkActivity")
+"""Of records without one the mapper writes another text."""
 _INSIGHT = {"api": "NULL", "actor": "NULL", "insight": "api"}
 
 CLOUDTRAIL = Part(
@@ -145,7 +149,7 @@ CLOUDTRAIL = Part(
         "eventName": ("api.operation",),
         "eventSource": ("api.service.name",),
         "eventTime": (_time("time"),),
-        "eventCategory": ("(CASE WHEN metadata.product.feature.\"name\" IN ('Management', 'Data', 'Insight', 'NetworkActivity') THEN metadata.product.feature.\"name\" END)",),
+        "eventCategory": (_captions(_FEATURE, **{name: name for name in _CATEGORIES}),),
         "sourceIPAddress": ("src_endpoint.ip", "src_endpoint.domain"),
         "additionalEventData.MFAUsed": ("(CASE WHEN is_mfa THEN 'Yes' WHEN NOT is_mfa THEN 'No' END)",),
         "additionalEventData.LoginTo": ("dst_endpoint.svc_name",),
@@ -203,7 +207,7 @@ ROUTE53 = Part(
         "answers.Rdata": "answer",
         "answers.Type": (Items(places.column("answers"), "type"),),
         "answers.Class": (Items(places.column("answers"), "class"),),
-        "rcode": ("(CASE rcode WHEN 'FormError' THEN 'FORMERR' WHEN 'ServError' THEN 'SERVFAIL' ELSE upper(rcode) END)",),
+        "rcode": (_captions("rcode", FORMERR="FormError", SERVFAIL="ServError"), "(upper(rcode))"),
         "transport": ("(upper(connection_info.protocol_name))",),
         "firewall_rule_action": (_captions("disposition", ALLOW="Allowed", BLOCK="Blocked", ALERT="Alert"),),
         "src_ip": "srcaddr",
@@ -229,7 +233,11 @@ WAF = Part(
     "aws_waf",
     {
         "timestamp": ("(CAST(time AS VARCHAR))",),
-        "action": (_captions("disposition", ALLOW="Allowed", BLOCK="Blocked", COUNT="Count", CAPTCHA="Captcha", CHALLENGE="Challenge"),),
+        "action": (
+            _captions(
+                "disposition", ALLOW="Allowed", BLOCK="Blocked", COUNT="Count", CAPTCHA="Captcha", CHALLENGE="Challenge"
+            ),
+        ),
         "httpRequest.httpMethod": ("http_request.http_method",),
         "httpRequest.headers.name": (Items(places.column("http_request.http_headers"), "name"),),
         "httpRequest.headers.value": (Items(places.column("http_request.http_headers"), "value"),),
@@ -256,7 +264,8 @@ EKS = Part(
         "objectRef.resource": ("(split_part(resources[1].type, '/', 1))",),
         "objectRef.subresource": ("(nullif(split_part(resources[1].type, '/', 2), ''))",),
         "objectRef.namespace": ("(resources[1].namespace)",),
-        "objectRef.name": ("(CASE WHEN resources[1].\"name\" <> resources[1].type OR resources[1].uid IS NOT NULL THEN resources[1].\"name\" END)",),
+        # of a call about all things of a kind the mapper writes the kind
+        "objectRef.name": ("(CASE WHEN resources[1].\"name\" <> resources[1].type THEN resources[1].\"name\" END)",),
         "objectRef.uid": ("(resources[1].uid)",),
         "objectRef.resourceVersion": ("(resources[1].version)",),
         "sourceIPs": ("src_endpoint.ip",),
@@ -282,7 +291,7 @@ _WEB: Mapping[str, Row] = {
 }
 ALB = Part("aws_alb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
 CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
-NLB = Part("aws_nlb", {"src_ip": "client_ip", "c-ip": "client_ip", "src_port": "client_port", "time": (_time("time"),)}, key="src_endpoint.ip")
+NLB = Part("aws_nlb", {name: _WEB[name] for name in ("src_ip", "c-ip", "src_port", "time")}, key="src_endpoint.ip")
 
 S3_ACCESS = Part(
     "aws_s3_access",
@@ -311,7 +320,9 @@ LOGS: tuple[Log, ...] = (
     Log("cloudtrail", (CLOUDTRAIL,), frozenset(_aws("cloudtrail"))),
     Log(
         "vpcflow", (VPC_FLOW,),
-        frozenset({*_aws("vpcflow", "vpc_flow", "vpc", "vpcflowlogs"), (None, None, "firewall"), ("aws", None, "firewall")}),
+        frozenset({
+            *_aws("vpcflow", "vpc_flow", "vpc", "vpcflowlogs"), (None, None, "firewall"), ("aws", None, "firewall"),
+        }),
     ),
     Log(
         "route53", (ROUTE53,),
@@ -348,8 +359,9 @@ def log_of(product: str | None, service: str | None, category: str | None) -> Lo
     wanted = (product, service, category)
     if (found := _by_logsource().get(wanted)) is not None:
         return found
-    words = ", ".join(f"{name} {value}" for name, value in zip(("product", "service", "category"), wanted, strict=True) if value)
-    raise Unmappable(f"the lake has no log of {words or 'no product, service or category'}{nearest(service or '', _services())}")
+    named = zip(("product", "service", "category"), wanted, strict=True)
+    words = ", ".join(f"{name} {value}" for name, value in named if value) or "no product, service or category"
+    raise Unmappable(f"the lake has no log of {words}{nearest(service or '', _services())}")
 
 
 def _services() -> list[str]:

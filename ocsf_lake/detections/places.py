@@ -1,7 +1,7 @@
 """Where a member of a raw record stands in our columns, and conditions on the values there.
 
-A condition is built once, as a tree of sqlglot's nodes, some of which are ours (`NODES`): what each dialect spells in its
-own way. `ocsf_lake.detections.dialects` lowers the tree to one of them.
+A condition is built once, as a tree of sqlglot's nodes, some of which are ours (`NODES`): what each dialect spells in
+its own way. `ocsf_lake.detections.dialects` lowers the tree to one of them.
 
 A record may have several values at a member, as Sigma means it: of a list those of its items. A condition holds when it
 holds for one of them; JSON's null is no value.
@@ -25,7 +25,7 @@ HAS_LIST = "ocsf_has_list"
 IS_LIST = "ocsf_is_list"
 """(text): whether it is a JSON list."""
 ANY_MEMBER = "ocsf_any_member"
-"""(document, step, ..., condition): whether a value at a path, of lists of their items, meets a condition on `VALUE`."""
+"""(document, step, ..., condition): whether a value at a path, of lists an item, meets a condition on `VALUE`."""
 ANY_ITEM = "ocsf_any_item"
 """(list, condition): whether an item of a list meets a condition on `VALUE`."""
 ANY_TEXT = "ocsf_any_text"

@@ -183,6 +183,10 @@ VPC_FLOW = Part(
         "action": (_captions("action", ACCEPT="Allowed", REJECT="Denied"),),
         "flow_direction": (_captions("connection_info.direction", ingress="Inbound", egress="Outbound"),),
         "reject_reason": ("status_detail",),
+        "traffic_path": (_captions("connection_info.boundary", **{
+            "1": "Same VPC", "2": "Internet/VPC Gateway", "3": "Virtual Private Gateway", "4": "Intra-region VPC",
+            "5": "Inter-region VPC", "6": "Local Gateway", "7": "Gateway VPC", "8": "Internet Gateway",
+        }),),
         "src_ip": ("src_endpoint.ip",),
         "dst_ip": ("dst_endpoint.ip",),
         "src_port": "srcport",
@@ -289,8 +293,20 @@ _WEB: Mapping[str, Row] = {
     "sc-status": "elb_status_code",
     "time": (_time("time"),),
 }
-ALB = Part("aws_alb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
-CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
+_REQUEST = f"{NEVER}it is taken apart: name method, url, path, query or http_version"
+ALB = Part(
+    "aws_alb",
+    {
+        **_WEB,
+        "elb_status_code": ("status_code",),
+        "ssl_protocol": ("tls.version",),
+        "ssl_cipher": ("tls.cipher",),
+        "request_creation_time": (_time("start_time_dt"),),
+        "request": _REQUEST,
+    },
+    key="src_endpoint.ip",
+)
+CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",), "request": _REQUEST}, key="src_endpoint.ip")
 NLB = Part("aws_nlb", {name: _WEB[name] for name in ("src_ip", "c-ip", "src_port", "time")}, key="src_endpoint.ip")
 
 S3_ACCESS = Part(
@@ -299,6 +315,7 @@ S3_ACCESS = Part(
         "time": (_time("time"),),
         "bucket": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"name\")",),
         "key": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Object')[1].\"name\")",),
+        "bucket_owner": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"owner\".uid)",),
         "src_ip": "remote_ip",
         "c-ip": "remote_ip",
         "cs-method": "method",

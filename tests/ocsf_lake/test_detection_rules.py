@@ -10,9 +10,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 import sqlglot
+from sqlglot import exp
 
 from ocsf_lake.detections import correlations, logs, rules, statements
 from ocsf_lake.detections.dialects import ATHENA
+from ocsf_lake.detections.logs import Part
+from ocsf_lake.detections.places import Unmappable
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_mappers import RawObject, registry
@@ -306,3 +309,70 @@ def test_correlations_that_are_not_supported_have_a_reason(tmp_path: Path, said:
     (rule,) = [rule for rule in written(tmp_path, bases=BASES, said=said) if rule.stem == "said"]
     assert rule.reason
     assert correlations.COUNTED
+
+
+# -- where members stand ----------------------------------------------------------------------------------------------
+ELSEWHERE = {
+    "aws_waf": {"httpRequest.args"},  # an empty text is none
+    "aws_route53_resolver": {"query_timestamp"},
+    "aws_eks_audit": {"kind", "requestReceivedTimestamp"},  # the same in every record; a time
+    "aws_alb": {"time", "request_creation_time", "request"},
+    "aws_clb": {"time"},
+    "aws_nlb": {"time", "tls_connection_creation_time"},
+    "aws_s3_access": {"own_path", "url", "time"},  # the reader's, of one that is written in another way
+}
+"""Members that rules find by another text than the record's: times in another form, and what is said in docs."""
+FOLDERS = {
+    "aws_vpc_flow": "vpcflow", "aws_route53_resolver": "route53", "aws_waf": "waf", "aws_eks_audit": "eks",
+    "aws_alb": "alb", "aws_clb": "clb", "aws_nlb": "nlb", "aws_s3_access": "s3access",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part",
+    [logs.VPC_FLOW, logs.ROUTE53, logs.WAF, logs.EKS, logs.ALB, logs.CLB, logs.NLB, logs.S3_ACCESS],
+    ids=lambda part: part.source,
+)
+def test_every_member_is_found_where_it_stands(samples: Path, part: Part) -> None:
+    mapper = registry.load(part.source)
+    parts, records = [], {}
+    for path in sorted((samples / FOLDERS[part.source]).iterdir()):
+        with path.open("rb") as file:
+            head = path.read_bytes()[:4096]
+            chunks = read(mapper, file) if any(reader.accepts(head) for reader in mapper.readers) else []
+        for chunk in chunks:
+            parts.append((RawObject(path.name), chunk))
+            for row in chunk.records.to_pylist():
+                named = {name.replace("-", "_"): row[f"c{number}"] for number, name in enumerate(chunk.names)}
+                records[path.name, row["_record"]] = json.loads(row["_raw"]) if "_raw" in row else named
+    events = detecting.mapped(part.source, parts)
+    known = set(zip(events["source_object"].to_pylist(), events["source_record"].to_pylist(), strict=True))
+    connection = shown(part, events)
+    wrong = set()
+    for member in {leaf for record in records.values() for leaf in _leaves(record, ())}:
+        texts: dict[str, set[tuple[str, int]]] = {}
+        for place in known:
+            for text in sigma.of_json(records[place], member):
+                texts.setdefault(text, set()).add(place)
+        for text, expected in sorted(texts.items())[:1]:
+            rule = Rule(samples, log=logs.LOGS[0], conditions={part.source: _equals(part, member, text)})
+            if places(connection, part, rule) != expected:
+                wrong.add(member)
+    assert wrong <= ELSEWHERE.get(part.source, set())
+
+
+def _leaves(value: object, path: tuple[str, ...]) -> set[str]:
+    if isinstance(value, dict):
+        return {leaf for name, member in value.items() for leaf in _leaves(member, (*path, name))}
+    if isinstance(value, list):
+        return {leaf for item in value for leaf in _leaves(item, path)}
+    return {".".join(path)} if value is not None else set()
+
+
+def _equals(part: Part, member: str, text: str) -> exp.Expr:
+    try:
+        found = part.field(member)
+    except Unmappable:
+        return exp.false()
+    return found.any(lambda value: exp.EQ(this=value, expression=exp.Literal.string(text)))

@@ -293,7 +293,7 @@ _WEB: Mapping[str, Row] = {
     "sc-status": "elb_status_code",
     "time": (_time("time"),),
 }
-_REQUEST = f"{NEVER}it is taken apart: name method, url, path, query or http_version"
+_REQUEST = "(nullif(concat_ws(' ', http_request.http_method, http_request.url.url_string, http_request.\"version\"), ''))"
 ALB = Part(
     "aws_alb",
     {
@@ -302,11 +302,11 @@ ALB = Part(
         "ssl_protocol": ("tls.version",),
         "ssl_cipher": ("tls.cipher",),
         "request_creation_time": (_time("start_time_dt"),),
-        "request": _REQUEST,
+        "request": (_REQUEST,),
     },
     key="src_endpoint.ip",
 )
-CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",), "request": _REQUEST}, key="src_endpoint.ip")
+CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",), "request": (_REQUEST,)}, key="src_endpoint.ip")
 NLB = Part("aws_nlb", {name: _WEB[name] for name in ("src_ip", "c-ip", "src_port", "time")}, key="src_endpoint.ip")
 
 S3_ACCESS = Part(

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from sqlglot import exp
 
 from ocsf_lake.detections import inverse, places
-from ocsf_lake.detections.places import Column, Field, Items, Kind, Member, Place, Unmappable, Unmapped
+from ocsf_lake.detections.places import Column, Documents, Field, Items, Kind, Member, Place, Unmappable, Unmapped
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.errors import nearest
 
@@ -33,6 +33,9 @@ class Part:
         rows: Member -> row by hand.
         documents: Member -> the column that has it as JSON text.
         key: SQL of whom events are about, for grouping.
+        listed: Member -> the list column in whose objects it is JSON text, as `data`; what is below it is looked for in
+            all of them.
+        listed_where: Member of those -> condition on rows that have it.
         columns: Table -> column -> SQL, where a table has something else in a column than its members.
     """
 
@@ -40,6 +43,8 @@ class Part:
     rows: Mapping[str, Row] = field(hash=False)
     key: str
     documents: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed_where: Mapping[str, exp.Expr] = field(default_factory=dict, hash=False)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     @property
@@ -76,6 +81,11 @@ class Part:
             if name.startswith(f"{document}."):
                 path = tuple(name.removeprefix(f"{document}.").split("."))
                 return Field((Member(places.column(column), path), *self._leftover(name)))
+        for member, items in self.listed.items():
+            if name.startswith(f"{member}."):
+                path = tuple(name.removeprefix(f"{member}.").split("."))
+                where = self.listed_where.get(member)
+                return Field((*self._leftover(name), Documents(places.column(items), "data", path, where)))
         first = name.split(".")[0]
         tops = {member.split(".")[0] for member in self.declared}
         note = None if first in tops else f"no record of {self.source} has a member {first}{nearest(first, tops)}"
@@ -220,6 +230,22 @@ ROUTE53 = Part(
     key="coalesce(src_endpoint.instance_uid, src_endpoint.ip)",
 )  # fmt: skip
 
+_RESOURCES = (
+    "accessKeyDetails", "s3BucketDetails", "instanceDetails", "eksClusterDetails", "ecsClusterDetails",
+    "containerDetails", "lambdaDetails", "rdsDbInstanceDetails", "rdsDbUserDetails",
+)  # fmt: skip
+_ACTIONS = {
+    "awsApiCallAction": "AWS_API_CALL", "dnsRequestAction": "DNS_REQUEST", "portProbeAction": "PORT_PROBE",
+    "networkConnectionAction": "NETWORK_CONNECTION", "kubernetesApiCallAction": "KUBERNETES_API_CALL",
+    "rdsLoginAttemptAction": "RDS_LOGIN_ATTEMPT",
+}  # fmt: skip
+
+
+def _is_action(name: str) -> exp.Expr:
+    kind = places.node(places.UNMAPPED, places.text("service.action.actionType"))
+    return exp.EQ(this=kind, expression=places.text(name))
+
+
 GUARDDUTY = Part(
     "aws_guardduty",
     {
@@ -228,9 +254,19 @@ GUARDDUTY = Part(
         "service.eventFirstSeen": (_time("finding_info.first_seen_time_dt"),),
         "service.eventLastSeen": (_time("finding_info.last_seen_time_dt"),),
         "service.detectorId": ("(regexp_extract(metadata.product.uid, 'detector/(.+)$', 1))",),
-        "service.archived": ("(CASE WHEN is_alert THEN 'false' ELSE 'true' END)",),
+        "service.archived": (_captions("status", true="Suppressed", false="New"),),
+        "partition": ("cloud.cloud_partition", "(resources[1].cloud_partition)"),
     },
     key="coalesce(finding_info.uid_alt, finding_info.uid)",
+    listed={
+        **{f"resource.{name}": "resources" for name in _RESOURCES},
+        **{f"service.action.{name}": "evidences" for name in _ACTIONS},
+        "resource.kubernetesDetails.kubernetesUserDetails": "evidences",
+        "service.evidence.threatIntelligenceDetails": "evidences",
+        "service.ebsVolumeScanDetails": "evidences",
+        "service.malwareScanDetails": "evidences",
+    },
+    listed_where={f"service.action.{name}": _is_action(kind) for name, kind in _ACTIONS.items()},
 )
 
 WAF = Part(
@@ -293,7 +329,8 @@ _WEB: Mapping[str, Row] = {
     "sc-status": "elb_status_code",
     "time": (_time("time"),),
 }
-_REQUEST = "(nullif(concat_ws(' ', http_request.http_method, http_request.url.url_string, http_request.\"version\"), ''))"
+_LINE = "http_request.http_method, http_request.url.url_string, http_request.\"version\""
+_REQUEST = f"(nullif(concat_ws(' ', {_LINE}), ''))"
 ALB = Part(
     "aws_alb",
     {

@@ -206,7 +206,40 @@ class Items:
         return self.any(lambda value: exp.not_(exp.Is(this=value, expression=exp.Null())))
 
 
-Place = Column | Unmapped | Member | Items
+@dataclass(frozen=True)
+class Documents:
+    """A member of JSON texts in the objects of a list column.
+
+    Args:
+        items: The list.
+        document: The member of its objects that is JSON text.
+        path: The steps in it.
+        where: Condition on the row; None for any.
+    """
+
+    items: exp.Expr
+    document: str
+    path: tuple[str, ...]
+    where: exp.Expr | None = None
+
+    @property
+    def cost(self) -> int:
+        """See `Column`."""
+        return 4
+
+    def any(self, condition: Condition) -> exp.Expr:
+        """See `Column`."""
+        variable = _variable()
+        document = exp.Dot(this=exp.column(variable), expression=exp.to_identifier(self.document, quoted=True))
+        found = node(ANY_ITEM, self.items, _lambda(variable, Member(document, self.path).any(condition)))
+        return found if self.where is None else exp.and_(self.where.copy(), found)
+
+    def exists(self) -> exp.Expr:
+        """See `Column`."""
+        return self.any(lambda value: exp.not_(exp.Is(this=value, expression=exp.Null())))
+
+
+Place = Column | Unmapped | Member | Items | Documents
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import rules, run, scan
 from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
@@ -101,7 +102,7 @@ def test_findings_are_events_of_the_lake(tmp_path: Path, bring: Bring, ours: lis
     evidence = _findings(settings, "list_transform(finding_info.related_events, LAMBDA item : item.uid)")
     assert (["ada-0", "ada-30"],) in evidence
     assert run.detect(settings, ours).new == 0
-    assert run.detect(settings, ours, run.Span()).new == 0
+    assert run.detect(settings, ours, Span()).new == 0
     assert len(_findings(settings)) == 4
 
 
@@ -158,13 +159,13 @@ def test_rules_look_at_a_time_and_write_nothing_when_they_only_count(
     counts = {one.rule.name or one.rule.title: one.events for one in scan.counts(settings, ours)}
     assert counts == {"keys": 3, "burst": 2, "listed": 7}
     hour = int(datetime(2026, 5, 4, 1, tzinfo=UTC).timestamp() * 1000)
-    counts = {one.rule.title: one.events for one in scan.counts(settings, ours, run.Span(hour))}
+    counts = {one.rule.title: one.events for one in scan.counts(settings, ours, Span(hour))}
     assert counts["keys"] == 1
-    new = scan.counts(settings, ours, run.Span(), run.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), run.batch_files(run.waiting(settings)))
     assert {one.rule.title: one.events for one in new}["keys"] == 3
     assert sorted(path.as_posix() for path in (tmp_path / "lake").rglob("*.parquet")) == before
     run.detect(settings, ours)
-    new = scan.counts(settings, ours, run.Span(), run.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), run.batch_files(run.waiting(settings)))
     assert {one.events for one in new} == {0}
 
 

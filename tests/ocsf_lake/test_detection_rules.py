@@ -31,7 +31,8 @@ LOGS = {"aws_cloudtrail": logs.CLOUDTRAIL, "aws_route53_resolver": logs.ROUTE53}
 def _samples(samples: Path, source: str) -> tuple[dict[tuple[str, int], Json], duckdb.DuckDBPyConnection]:
     """Where a record stands -> the record, of those that became events; and the events as tables."""
     mapper = registry.load(source)
-    parts, records = [], {}
+    parts = []
+    records: dict[tuple[str, int], str] = {}
     for name, data in test_sigma._objects(samples, source):
         with data.open("rb") as file:
             chunks = read(mapper, file)
@@ -290,9 +291,9 @@ def test_correlations(tmp_path: Path, said: Json, expected: set[int]) -> None:
         (211, "eve", "PutUserPolicy"),
     ))  # fmt: skip
     converted = written(tmp_path, bases=BASES, said=said)
-    (rule,) = [rule for rule in converted if rule.correlation]
+    (correlation,) = [rule.correlation for rule in converted if rule.correlation]
     assert {one.name for one in converted if one.is_silent} == set(said["correlation"]["rules"])
-    rows = connection.execute(f"SELECT uid FROM ({statements.correlated(rule.correlation, Span())})").fetchall()
+    rows = connection.execute(f"SELECT uid FROM ({statements.correlated(correlation, Span())})").fetchall()
     assert {int(uid) for (uid,) in rows} == expected
 
 

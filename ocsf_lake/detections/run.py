@@ -30,7 +30,8 @@ from ocsf_mappers.errors import RetriableError, WriteError
 SOURCE = "lake_detections"
 FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
-LEASE = "detections"
+LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
+"""One run at a time: what a lease is called is made like a batch's id."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_mappers.errors import ConfigError
+from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
 from tests.test_sigma import ORDINARY
 
@@ -202,3 +203,16 @@ def test_a_folder_of_rules_has_to_be_there(tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="rules: "):
             rules.load([folder], {})
+
+
+@ON_BOTH
+def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list[Rule]) -> None:
+    lake = settings()
+    bring(lake, 0)
+    assert run.detect(lake, ours).new == 1
+    bring(lake, 1)
+    bring(lake, 2)
+    assert run.detect(lake, ours).new == 3
+    assert run.detect(lake, ours, Span()).new == 0
+    assert len(_findings(lake)) == 4
+    assert run.waiting(lake) == []

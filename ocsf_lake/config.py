@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,6 +66,26 @@ class ObjectLock(BaseModel):
 
     mode: Literal["GOVERNANCE", "COMPLIANCE"]
     days: int = Field(ge=1, le=36_500)
+
+
+class Suppression(BaseModel):
+    """Findings that are expected, for some time. Patterns have `*` and `?`.
+
+    Args:
+        rule: Name of the rule's file without its ending, its id, or its title.
+        about: What the events are about: a person, an address, a thing.
+        account: The account.
+        reason: Why.
+        until: The last day, UTC.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str = Field(min_length=1)
+    about: str = "*"
+    account: str = "*"
+    reason: str = Field(min_length=1)
+    until: date
 
 
 def processors() -> int:
@@ -226,6 +247,16 @@ class Settings(BaseSettings):
     )
     redaction_key_file: Path | None = Field(
         None, description="File with the key of hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
+    )
+    rules: tuple[Path, ...] = Field(
+        (), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake."
+    )
+    rule_placeholders: dict[str, tuple[str, ...]] = Field(
+        {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
+    )
+
+    rule_suppressions: tuple[Suppression, ...] = Field(
+        (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
     )
 
     verify_reads: bool = Field(

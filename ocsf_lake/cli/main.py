@@ -24,6 +24,7 @@ from ocsf_lake.cli import (
     compact,
     coverage,
     deploy,
+    detect,
     diff,
     export,
     hold,
@@ -99,6 +100,7 @@ _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "coverage", coverage.coverage, coverage.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
+_add(app, "detect", detect.detect, detect.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)
 _add(app, "retain", retain.retain, retain.EXAMPLE)

@@ -34,6 +34,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
+from ocsf_lake.ledger.files import Chosen as FileChoice
+from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import evolution, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
@@ -46,6 +48,8 @@ ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EX
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 """The lines of a traceback that name an error."""
 NO_TABLES: Mapping[str, pa.Table] = {}
+Chosen = Callable[[Lake, Mapping[str, FileChoice | None]], dict[str, list[LakeFile]]]
+"""Gives the files of tables that a connection shows, of some of their partitions: see `Files.of`."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -252,17 +256,19 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    connection = connect(settings, *statements, parameters=parameters, extra_tables=extra_tables, **config)
+    connection = connect(
+        settings, *statements, parameters=parameters, extra_tables=extra_tables, files=files, **config
+    )
     with closing(connection):
         yield connection
 
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -276,6 +282,7 @@ def connect(
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
         extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        files: Which files the tables have; None for those of the lake.
         config: More of DuckDB's settings.
 
     Raises:
@@ -297,7 +304,7 @@ def connect(
             names = None if parts is None else set(pruning.names(statements))
             columns = None if parts is None else pruning.columns(statements)
             shown_parts = _all_parts(statements) if parts is None else parts
-            show = _Shown(connection, lake, known_files, shown_parts, names, columns)
+            show = _Shown(connection, lake, known_files, shown_parts, names, columns, files)
             verifying = known_files is None and settings.verify_reads
             if verifying:
                 verified.watch(connection)
@@ -386,11 +393,12 @@ class _Shown:
         parts: Which of `_parts`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
         columns: Columns of the ledger's tables that are read, in lower case; None for all.
+        files: See `connect`.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, known_files: KnownFiles | None, parts: pruning.Parts,
-        names: set[str] | None, columns: set[str] | None = None,
+        names: set[str] | None, columns: set[str] | None = None, files: Chosen | None = None,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
@@ -404,7 +412,7 @@ class _Shown:
         if QUARANTINE in lake_parts:
             lake_parts[OUTCOMES] = lake_parts[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
-        self._table_files = lake.files.of(lake_parts)
+        self._table_files = lake.files.of(lake_parts) if files is None else files(lake, lake_parts)
         self._duplicate_keys = lake.ledger.duplicate_keys()
 
     def part(self, name: str) -> None:

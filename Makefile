@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 MARKS ?= not acceptance and not slow
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test engines lint types docs-check imports bench goldens constraints clean
+.PHONY: help demo test engines lint types docs-check site dist imports bench goldens constraints clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,13 +35,19 @@ types: $(VENV)/.dev ## mypy --strict over the packages
 docs-check: $(VENV)/.dev ## links, commands and generated tables in the documentation
 	@$(VENV)/bin/python scripts/docs_check
 
+site: $(VENV)/.dev ## the documentation as a site in build/site, with reference pages made of the code
+	@$(VENV)/bin/python scripts/site $(SITE_ARGS)
+
+dist: $(VENV)/.dev ## wheel, sdist and a list of what an installation of the wheel consists of (CycloneDX) in dist/
+	@$(VENV)/bin/python scripts/dist
+
 imports: $(VENV)/.dev ## which room of the packages imports which
 	@$(VENV)/bin/python -m scripts.imports
 
 bench: $(VENV)/.bench ## what it costs: large and small objects, two processors, start-up, requests, ledger
 	@$(VENV)/bin/python -m bench
 
-goldens: $(VENV)/.dev ## rewrite what tests compare with, and the README's tables; the review is `git diff`
+goldens: $(VENV)/.dev ## rewrite what tests compare with, and the tables of sources; the review is `git diff`
 	@$(VENV)/bin/python -m pytest tests/test_golden.py tests/test_versions.py tests/test_notebook.py --update-golden
 	@$(VENV)/bin/python scripts/readme_sources
 
@@ -50,7 +56,7 @@ constraints: ## constraints.txt anew from pyproject.toml (needs uv)
 	    --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
 
 clean: ## what building and running left behind
-	rm -rf build dist demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo_evidence demo_lake .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The environment: made once, and again when the requirements change or what the installation compiles.

@@ -120,8 +120,8 @@ def _files(batch: str, number: int) -> list[Any]:
     """What a batch may have written: files of as many accounts."""
     if not number:
         return []
+    from ocsf_lake.storage.fileinfo import FileInfo
     from ocsf_lake.storage.layout import Partition
-    from ocsf_lake.storage.parquet import FileInfo
 
     found = []
     for account in range(100_000_000_000, 100_000_000_000 + number):

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from ocsf_lake.flows import fanout, worker
+from ocsf_lake.flows import detections, fanout, worker
 from ocsf_lake.flows.report import Report
 from ocsf_lake.ingest import incremental
 
@@ -45,4 +45,5 @@ def ingest(
     planned = incremental.plan_fresh(source, uri, settings, now, sweep, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
+    detections.detect(settings, report)
     return report.publish()

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from ocsf_lake.storage.s3 import Access
-from ocsf_mappers import DEFAULT_VERSION, registry
+from ocsf_lake.redaction.rules import Rule
+from ocsf_lake.retention import Retention
+from ocsf_lake.storage.s3 import Access, Lock
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.ocsf import shipped
-from ocsf_mappers.readers.streams import Limits
+from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
+
+if TYPE_CHECKING:
+    from ocsf_mappers.readers.streams import Limits
 
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
-NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES"])
-"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, and the
-folder of logs that tests read."""
+NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES", "OCSF_LAKE_REDACTION_KEY"])
+"""Variables that begin like a setting's and are none: what leaves the compiled reader of `ocsf_mappers` alone, the
+folder of logs that tests read, and the key of keyed hashes, which no setting may show."""
 
 
 class FlowFields(BaseModel):
@@ -45,6 +52,40 @@ class FlowFields(BaseModel):
     @classmethod
     def _names(cls, fields: str) -> str:
         return " ".join(fields.replace("${", " ").replace("}", " ").replace(",", " ").split())
+
+
+class ObjectLock(BaseModel):
+    """Object Lock of the lake's files.
+
+    Args:
+        mode: `GOVERNANCE` or `COMPLIANCE`.
+        days: From the moment that a file is put.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    days: int = Field(ge=1, le=36_500)
+
+
+class Suppression(BaseModel):
+    """Findings that are expected, for some time. Patterns have `*` and `?`.
+
+    Args:
+        rule: Name of the rule's file without its ending, its id, or its title.
+        about: What the events are about: a person, an address, a thing.
+        account: The account.
+        reason: Why.
+        until: The last day, UTC.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str = Field(min_length=1)
+    about: str = "*"
+    account: str = "*"
+    reason: str = Field(min_length=1)
+    until: date
 
 
 def processors() -> int:
@@ -105,6 +146,17 @@ class Settings(BaseSettings):
     export_object_bytes: int = Field(
         256 << 20, gt=0, description="Size from which on exported events go on in another object."
     )
+
+    object_lock: ObjectLock | None = Field(
+        None, description="S3 Object Lock of the lake's files: a table of mode (GOVERNANCE or COMPLIANCE) and days."
+    )
+    object_lock_compact: bool = Field(
+        False, description="Compact and map anew under COMPLIANCE too: merged files stay, and are paid, beside the new."
+    )
+    chain_key: str | None = Field(
+        None, repr=False,
+        description="Private key of Ed25519 that signs the lake's chain: a PEM file, or its text in the variable.",
+    )  # fmt: skip
 
     catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
         (), description="Catalogs to register with beside the lake's own: glue, iceberg."
@@ -174,11 +226,37 @@ class Settings(BaseSettings):
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
     )
 
+    retention: Retention = Field(
+        Retention(),
+        description="How long events are kept (400d, 7y, forever): default, sources, tables, accounts, quarantine; "
+        "what no rule names is kept for ever. `ocsf-lake retain` removes what is past it.",
+    )
+
     mappers: Path | None = Field(
         None, description="Folder with sources of your own, one Python file or package each; its code is run."
     )
     flow_fields: tuple[FlowFields, ...] = Field(
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
+    )
+
+    redact_default: bool = Field(
+        True, description="Hide known credentials and secrets in logs before they come into the lake."
+    )
+    redact: tuple[Rule, ...] = Field(
+        (), description="What else is hidden: tables of name, path, member or detect, action, sources and accounts."
+    )
+    redaction_key_file: Path | None = Field(
+        None, description="File with the key of hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
+    )
+    rules: tuple[Path, ...] = Field(
+        (), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake."
+    )
+    rule_placeholders: dict[str, tuple[str, ...]] = Field(
+        {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
+    )
+
+    rule_suppressions: tuple[Suppression, ...] = Field(
+        (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
     )
 
     verify_reads: bool = Field(
@@ -190,6 +268,11 @@ class Settings(BaseSettings):
         description="Memory that DuckDB may take for a query. What sorts and aggregates need beyond it goes to disk, "
         "or ends the query.",
     )  # fmt: skip
+    content_hashes: Literal["digests", "all", "none"] = Field(
+        "digests",
+        description="Of which sources' raw objects the SHA-256 of the decompressed content is kept: those of which AWS "
+        "delivers digests, all, or none.",
+    )
 
     compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
     row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
@@ -231,6 +314,8 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Limits of decompression, as the readers take them."""
+        from ocsf_mappers.readers.streams import Limits
+
         return Limits(max_bytes=self.max_object_bytes, max_ratio=self.max_object_ratio)
 
     @property
@@ -247,6 +332,7 @@ class Settings(BaseSettings):
         return Access(
             self.s3_endpoint, self.s3_region, self.lake_role, self.lake_external_id, kms_key=self.lake_kms_key,
             connections=self.s3_connections,
+            lock=Lock(self.object_lock.mode, self.object_lock.days) if self.object_lock else None,
         )  # fmt: skip
 
     @classmethod
@@ -274,6 +360,9 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{FILE} is not TOML: {error}")
+    except SettingsError as error:  # its text names our variable by the field alone
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        problems.append(f"variable {PREFIX}{name.upper()}: what it holds is not JSON")
     except ValidationError as error:
         problems += [_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
     if settings is None or problems:
@@ -291,5 +380,5 @@ def _unknown_variables() -> list[str]:
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
-    hint = "" if name in Settings.model_fields else nearest(name, Settings.model_fields)
+    hint = "" if place and place[0] in Settings.model_fields else nearest(name, Settings.model_fields)
     return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

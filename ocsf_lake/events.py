@@ -16,6 +16,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import discovery, fields
+from ocsf_lake.redaction import policy as redaction
 from ocsf_mappers import Mapped, Mapper, RawObject
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import events as checks
@@ -53,8 +54,9 @@ def source_of(file: Path, stream: BinaryIO, settings: Settings) -> str:
 
 
 def mapped(
-    mapper: Mapper, settings: Settings, file: Path, stream: BinaryIO, uri: str | None = None
-) -> Iterator[Mapped]:
+    mapper: Mapper, settings: Settings, file: Path, stream: BinaryIO, uri: str | None = None,
+    redacted: Counter[str] | None = None,
+) -> Iterator[Mapped]:  # fmt: skip
     """What the records of a file become, in parts; memory is bounded whatever the file's size.
 
     Records of other sources among those of this one become events too.
@@ -65,16 +67,26 @@ def mapped(
         file: What the file is called; accounts, regions and times are taken from the name.
         stream: Its bytes.
         uri: What `source_object` says, instead of the name.
+        redacted: Gets the number of values that each rule of the settings hid; None to hide nothing.
 
     Raises:
+        ConfigError: A rule cannot be followed.
         ReadError: It is in none of the formats of the source, or damaged.
     """
     raw_object = replace(discovery.raw_object(str(file.absolute())), uri=uri or str(file))
     engines = of_settings(settings.ocsf_version, settings)
     router = Router(engines(mapper.name), engines, ordered=True)
+    hides = redaction.of(settings) if redacted is not None else None
+    if hides is not None:
+        hides.check()
     for chunk in _chunks(mapper, settings, raw_object, stream):
         for routed in router.map([(raw_object, chunk)]):
-            yield routed.mapped
+            if hides is None or redacted is None:
+                yield routed.mapped
+                continue
+            hidden, counts = hides.of_source(routed.engine.mapper).mapped(routed.mapped)
+            redacted.update(counts)
+            yield hidden
 
 
 def _chunks(mapper: Mapper, settings: Settings, raw_object: RawObject, stream: BinaryIO) -> Iterator[Chunk]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Catalog, Catalogs
 from ocsf_lake.config import Settings
-from ocsf_lake.ledger import marker, records
+from ocsf_lake.ledger import chain, marker, records, signing
 from ocsf_lake.ledger.database import DamagedError, MissingError, is_postgres, lock, parsed, shown
 from ocsf_lake.ledger.exports import Exports
 from ocsf_lake.ledger.files import Files
@@ -21,7 +22,7 @@ from ocsf_lake.ledger.leases import FileLeases, Leases, PostgresLeases
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.storage import layout, retry, s3
 from ocsf_lake.storage.store import Store
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +51,23 @@ class Lake:
     def exports(self, target: str) -> Exports:
         """What the ledger says of what went to a custom source, by the URI of its folder."""
         return Exports(self.ledger.engine, target)
+
+    def versions(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        """Path -> ids of its versions, for the chain: with Object Lock, a file that goes is only hidden."""
+        if self.settings.object_lock is None:
+            return {}
+        found = {path: [item.id for item in self.store.versions(path) if not item.is_marker] for path in paths}
+        return {path: ids for path, ids in found.items() if ids}
+
+    def publish_chain(self) -> None:
+        """Puts new records of the chain into the lake; who comes next does what cannot be done now.
+
+        What they are of is done: no error here may make it look as if it was not.
+        """
+        try:
+            chain.publish(self.ledger.engine, self.store)
+        except (RetriableError, WriteError) as error:
+            logging.getLogger(__name__).debug("records of the chain wait for the next writer: %s", error)
 
 
 @contextmanager
@@ -82,6 +100,8 @@ def opened(
     reading = reading or absent
     settings.use_mappers()  # they may have come from another process
     store = Store(settings.lake, settings.lake_access, settings.mask)
+    if settings.object_lock is not None and not reading:
+        _call(with_retries, store.check_lock)
     url, state, shared = _places(settings, store)
     target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
     place = shown(target)
@@ -93,6 +113,11 @@ def opened(
         lake_marker = _call(with_retries, marker.check, ledger.engine, store, place)
         if lake_marker is None and not reading:
             _call(with_retries, _claim, ledger, store, place)
+        if not reading:
+            if settings.chain_key is not None:
+                ledger.engine.update_execution_options(**{chain.SIGNER: signing.signer(settings.chain_key)})
+            _call(with_retries, chain.begin, ledger.engine)
+            _call(with_retries, chain.publish, ledger.engine, store)
         if state is not None and not reading:
             _remove_former_catalog(state)
         others = _others(settings, store, state, url if shared else None, reading) if catalogs or not reading else []

@@ -4,58 +4,62 @@ Pure: no network, clock, environment or files of its own. A mapper is written wi
 `Engine(registry.load("aws_cloudtrail")).map(...)`.
 """
 
-from ocsf_mappers.engine.batch import RawObject
-from ocsf_mappers.engine.engine import Engine
-from ocsf_mappers.engine.mapped import Mapped
-from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
-from ocsf_mappers.ocsf.tables import Latest
-from ocsf_mappers.readers import (
-    CLOUDWATCH,
-    SEPARATOR,
-    Delimited,
-    DelimitedInJson,
-    Entries,
-    Envelope,
-    FieldNames,
-    JsonRecords,
-    Lines,
-    Pairs,
-    ParquetRows,
-    Pattern,
-    Unheaded,
-    Values,
-)
-from ocsf_mappers.vocabulary import load_balancers
-from ocsf_mappers.vocabulary.aws import aws_partition
-from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
-from ocsf_mappers.vocabulary.expr import (
-    Column,
-    Expr,
-    Obj,
-    coalesce,
-    col,
-    element,
-    first,
-    list_of,
-    obj,
-    outer,
-    sql,
-    text,
-    when,
-)
-from ocsf_mappers.vocabulary.http import (
-    HTTP_ACTIVITIES,
-    REQUEST_COLUMNS,
-    REQUEST_LINE,
-    http_activity,
-    http_code,
-    http_method,
-    http_status,
-)
-from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
-from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
-from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
-from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocsf_mappers.engine.batch import RawObject
+    from ocsf_mappers.engine.engine import Engine
+    from ocsf_mappers.engine.mapped import Mapped
+    from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
+    from ocsf_mappers.ocsf.tables import Latest
+    from ocsf_mappers.readers import (
+        CLOUDWATCH,
+        SEPARATOR,
+        Delimited,
+        DelimitedInJson,
+        Entries,
+        Envelope,
+        FieldNames,
+        JsonRecords,
+        Lines,
+        Pairs,
+        ParquetRows,
+        Pattern,
+        Unheaded,
+        Values,
+    )
+    from ocsf_mappers.vocabulary import load_balancers
+    from ocsf_mappers.vocabulary.aws import aws_partition
+    from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
+    from ocsf_mappers.vocabulary.expr import (
+        Column,
+        Expr,
+        Obj,
+        coalesce,
+        col,
+        element,
+        first,
+        list_of,
+        obj,
+        outer,
+        sql,
+        text,
+        when,
+    )
+    from ocsf_mappers.vocabulary.http import (
+        HTTP_ACTIVITIES,
+        REQUEST_COLUMNS,
+        REQUEST_LINE,
+        http_activity,
+        http_code,
+        http_method,
+        http_status,
+    )
+    from ocsf_mappers.vocabulary.mapper import EventMap, Fields, Mapper, Product, carrier, object_key
+    from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
+    from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
+    from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source, Switches
 
 __all__ = [
     "CLOUDWATCH",
@@ -96,6 +100,7 @@ __all__ = [
     "Product",
     "RawObject",
     "Source",
+    "Switches",
     "Unheaded",
     "Values",
     "aws_partition",
@@ -120,3 +125,43 @@ __all__ = [
     "text_struct",
     "when",
 ]
+
+if not TYPE_CHECKING:
+    # Loaded when it is asked for: who only asks the lake pays for no engine, which is most of what there is to import.
+    _HOMES = {
+        "ocsf_mappers.engine.batch": ("RawObject",),
+        "ocsf_mappers.engine.engine": ("Engine",),
+        "ocsf_mappers.engine.mapped": ("Mapped",),
+        "ocsf_mappers.ocsf.schema": ("DEFAULT_VERSION",),
+        "ocsf_mappers.ocsf.tables": ("Latest",),
+        "ocsf_mappers.readers": (
+            "CLOUDWATCH", "SEPARATOR", "Delimited", "DelimitedInJson", "Entries", "Envelope", "FieldNames",
+            "JsonRecords", "Lines", "Pairs", "ParquetRows", "Pattern", "Unheaded", "Values",
+        ),
+        "ocsf_mappers.vocabulary.aws": ("aws_partition",),
+        "ocsf_mappers.vocabulary.digests": ("Digest", "DigestName", "Digests", "HashedObject"),
+        "ocsf_mappers.vocabulary.expr": (
+            "Column", "Expr", "Obj", "coalesce", "col", "element", "first", "list_of", "obj", "outer", "sql", "text",
+            "when",
+        ),
+        "ocsf_mappers.vocabulary.http": (
+            "HTTP_ACTIVITIES", "REQUEST_COLUMNS", "REQUEST_LINE", "http_activity", "http_code", "http_method",
+            "http_status",
+        ),
+        "ocsf_mappers.vocabulary.mapper": ("EventMap", "Fields", "Mapper", "Product", "carrier", "object_key"),
+        "ocsf_mappers.vocabulary.protocols": ("PROTOCOL_NAMES", "PROTOCOL_NUMBERS", "connection_protocol"),
+        "ocsf_mappers.vocabulary.record": ("JSON", "json_struct", "text_struct"),
+        "ocsf_mappers.vocabulary.source": ("Delivery", "Having", "Marks", "Source", "Switches"),
+    }
+
+    def __getattr__(name):
+        if name == "load_balancers":
+            return import_module("ocsf_mappers.vocabulary.load_balancers")
+        home = next((home for home, names in _HOMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

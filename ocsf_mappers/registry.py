@@ -16,15 +16,18 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ocsf_mappers import sources as own
 from ocsf_mappers.errors import ConfigError, MappingError, SchemaError, nearest
 from ocsf_mappers.ocsf import tables as lake_tables
 from ocsf_mappers.ocsf.tables import Table
-from ocsf_mappers.vocabulary.check import check, unchecked
-from ocsf_mappers.vocabulary.mapper import Mapper
-from ocsf_mappers.vocabulary.source import Source
+
+if TYPE_CHECKING:
+    # Sources bring what they are written with; who only asks for a table that is no single source's needs none of it.
+    from ocsf_mappers.vocabulary.mapper import Mapper
+    from ocsf_mappers.vocabulary.source import Source
 
 ENTRY_POINTS = "ocsf_lake.sources"
 """Entry point group in which other packages offer sources: `name = "package.module:SOURCE"`."""
@@ -170,6 +173,8 @@ def load(name: str) -> Mapper:
 
 def _check(name: str, mapper: Mapper) -> Mapper:
     if mapper not in _checked:
+        from ocsf_mappers.vocabulary.check import check
+
         with _loading(name):
             check(mapper)
         _checked.add(mapper)
@@ -178,6 +183,8 @@ def _check(name: str, mapper: Mapper) -> Mapper:
 
 @cache
 def _source(name: str) -> Source:
+    from ocsf_mappers.vocabulary.check import unchecked
+
     with _loading(name), unchecked():
         found, what = _found(name)
         if found.name != name:
@@ -226,6 +233,9 @@ def _members(module: ModuleType) -> object:
 
 
 def _as_source(found: object) -> Source:
+    from ocsf_mappers.vocabulary.mapper import Mapper
+    from ocsf_mappers.vocabulary.source import Source
+
     if isinstance(found, Mapper):
         return Source(found)
     if not isinstance(found, Source):
@@ -279,9 +289,25 @@ def sources() -> Mapping[str, Source]:
     return _everything()[0]
 
 
+class _Tables(Mapping[str, Table]):
+    """Every table by name; sources are loaded when another one than the shared ones is asked for."""
+
+    def __getitem__(self, name: str) -> Table:
+        return lake_tables.shared().get(name) or _everything()[2][name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in lake_tables.shared() or name in _everything()[2]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_everything()[2])
+
+    def __len__(self) -> int:
+        return len(_everything()[2])
+
+
 def tables() -> Mapping[str, Table]:
     """Every table of the lake by name: the shared ones, then those of sources."""
-    return _everything()[2]
+    return _Tables()
 
 
 def table(name: str) -> Table:
@@ -296,7 +322,7 @@ def table(name: str) -> Table:
     return found
 
 
-class Usable(MutableMapping[str, Mapper]):
+class Usable(MutableMapping[str, "Mapper"]):
     """Mappers by name; this package's own are loaded when they are first asked for, which most never are.
 
     Those of other packages are loaded at once: one that is broken is told, whatever is read.

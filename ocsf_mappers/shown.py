@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from ocsf_mappers.secret_forms import hidden
+
 _MARKS = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 """Marks that change how the text around them is shown: directions, ends of lines and paragraphs."""
 STEERING = (*range(0x20), *range(0x7F, 0xA0), *_MARKS)
@@ -38,4 +40,5 @@ _HIDDEN = "***"
 
 def redacted(text: str) -> str:
     """A message without the passwords of URLs, signatures and the like: messages are logged, stored and shown."""
-    return _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)
+    text = _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)
+    return hidden(text, lambda _: _HIDDEN)

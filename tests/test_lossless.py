@@ -105,7 +105,7 @@ def _apart(source: str, parts: Parts) -> Parts:
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:
     parts = _apart(source, own(source)) if apart else own(source)
-    mapped = support.engine(source, version).map(parts)
+    mapped = support.engine(source, version).map(parts) if apart else support.mapped(source, version)
     assert len(mapped.events) > 20
     assert _wrong(support.engine(source, version), parts, mapped) == {}
 
@@ -203,8 +203,7 @@ TEXT_SOURCES = [source for source in SOURCES if _reader(registry.load(source), D
 @cache
 def _records(source: str) -> list[Json]:
     """Sample records that become events, from different cases; lists of records are taken for what they hold."""
-    mapped = support.engine(source).map(own(source))
-    events, found = _events(mapped), []
+    events, found = _events(support.mapped(source)), []
     for where, chunk in own(source):
         if "_raw" in chunk.records.column_names and "_envelope" not in chunk.records.column_names:
             numbers = zip(chunk.records["_record"].to_pylist(), chunk.records["_raw"].to_pylist(), strict=True)
@@ -325,7 +324,7 @@ CELLS = st.one_of(
 def test_a_changed_line_of_text_loses_nothing(source: str, examples: int) -> None:
     engine = support.engine(source)
     reader: Delimited = _reader(engine.mapper, Delimited)
-    events = _events(engine.map(own(source)))
+    events = _events(support.mapped(source))
     pool = [
         record
         for where, chunk in own(source)

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import SchemaError, WriteError
 from ocsf_mappers.ocsf import tables
 
@@ -179,6 +179,21 @@ class Catalog(Protocol):
             WriteError: The catalog refused.
             RetriableError: The catalog is busy or out of reach.
         """
+
+    def empty(self, batch_id: str, partitions: Sequence[Partition]) -> None:
+        """Shows no rows of partitions any more, those of each at one moment; later files are registered as ever.
+
+        Args:
+            batch_id: What empties them; when it has done so already nothing is done.
+            partitions: The partitions, whoever wrote what is in them.
+
+        Raises:
+            WriteError: The catalog refused.
+            RetriableError: The catalog is busy or out of reach.
+        """
+
+    def unemptiable(self, definition: Definition) -> str | None:
+        """Why partitions of a table cannot be emptied in this catalog; None where they can."""
 
     def in_snapshots(self, table: str) -> set[str]:
         """URIs of the files that a reader of an earlier moment of a table is given; none where there is no such."""

@@ -15,6 +15,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -30,8 +31,8 @@ from ocsf_lake.catalogs.base import (
     widened_columns,
 )
 from ocsf_lake.storage import layout, s3
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import OcsfMappersError, RetriableError, WriteError
@@ -55,6 +56,11 @@ STORAGE = {
     },
     "Compressed": True,
 }
+PROJECTED = (
+    "its table in Glue has partition projection, with which Athena ignores the place that a partition is registered "
+    "with, so that it could not be led to other files; register partitions instead (setting glue_projection), or use "
+    "Iceberg"
+)
 _TABLE_INPUT = frozenset(
     """
     Name Description Owner Retention StorageDescriptor PartitionKeys ViewOriginalText ViewExpandedText TableType
@@ -293,7 +299,9 @@ class GlueCatalog:
         A partition whose last file is gone stays, as others may be about to write into it; `repair` takes it out.
         """
         for table in sorted({file.partition.table for file in files}):
-            self._add(table, _folders(file for file in files if file.partition.table == table))
+            folders = _folders(file for file in files if file.partition.table == table)
+            self._add(table, folders)
+            self._lead(table, folders)
 
     def drop(self, batch_id: str) -> None:
         """Does nothing: a partition without files shows no rows; see `register`."""
@@ -308,6 +316,17 @@ class GlueCatalog:
             self._add(table, folders)
             self._put_places(table, folders)
 
+    def empty(self, batch_id: str, partitions: Sequence[Partition]) -> None:
+        """Takes partitions out. What comes into one later registers it again, in its next folder."""
+        for table in sorted({item.table for item in partitions}):
+            values = [{"Values": list(item.values)} for item in sorted(partitions) if item.table == table]
+            with suppress(_AbsentError):  # the table
+                self._in_batches("batch_delete_partition", table, "PartitionsToDelete", values, DELETED_AT_ONCE)
+
+    def unemptiable(self, definition: Definition) -> str | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        return PROJECTED if self._is_projected(definition) else None
+
     def in_snapshots(self, table: str) -> set[str]:
         """None: Glue knows the present only."""
         return set()
@@ -317,15 +336,13 @@ class GlueCatalog:
 
     def irreplaceable(self, definition: Definition) -> str | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
+        return PROJECTED if self._is_projected(definition) else None
+
+    def _is_projected(self, definition: Definition) -> bool:
+        """Whether Athena reckons a table's partitions, by its settings in Glue or by ours."""
         table = self._table(definition.name)
         enabled = (table or {}).get("Parameters", {}).get("projection.enabled", "false") == "true"
-        if not enabled and not self._projected(definition):
-            return None
-        return (
-            "its table in Glue has partition projection, with which Athena ignores the place that a partition is "
-            "registered with, so that it could not be led to other files; register partitions instead (setting "
-            "glue_projection), or use Iceberg"
-        )
+        return enabled or self._projected(definition)
 
     def _put_places(self, table: str, folders: Mapping[Partition, str]) -> None:
         """Gives partitions these folders, and the table's columns."""
@@ -359,6 +376,25 @@ class GlueCatalog:
                 raise WriteError(f"{described(partition)} has not one value for each of {definition.keys}", table=table)
             entries.append(self._input(table, partition.values, self.store.uri(folder)))
         self._in_batches("batch_create_partition", table, "PartitionInputList", entries, CREATED_AT_ONCE)
+
+    def _lead(self, table: str, folders: Mapping[Partition, str]) -> None:
+        """Puts right where partitions are registered with the folder of an earlier generation.
+
+        A batch that was slower than the retention which emptied a partition may have registered it again, with the
+        folder from before.
+        """
+        moved = {item: folder for item, folder in folders.items() if layout.is_compacted(folder)}
+        outdated = {}
+        for item, folder in moved.items():
+            try:
+                found = self._call("get_partition", TableName=table, PartitionValues=list(item.values))["Partition"]
+            except _AbsentError:
+                continue
+            location = found["StorageDescriptor"]["Location"].rstrip("/")
+            if location != self.store.uri(folder) and layout.generation_of(location) < layout.generation_of(folder):
+                outdated[item] = folder
+        if outdated:
+            self._put_places(table, outdated)
 
     def _input(self, table: str, values: Sequence[str], location: str) -> dict[str, Any]:
         storage = {**STORAGE, "Columns": self._columns[table], "Location": location}

@@ -37,8 +37,8 @@ from ocsf_lake.catalogs import iceberg_expiry
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, Expired, HeldFile, Kind
 from ocsf_lake.catalogs.iceberg_connection import FOLDER, NOT_THERE, translated
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
@@ -261,6 +261,33 @@ class IcebergCatalog:
                 producer.delete_data_file(data_file)
             for data_file in added:
                 producer.append_data_file(data_file)
+
+    def empty(self, batch_id: str, partitions: Sequence[Partition]) -> None:
+        """Takes all files of partitions out, by one snapshot a table, whichever engine has written them."""
+        with self._lock:
+            for name in sorted({item.table for item in partitions}):
+                own = {item for item in partitions if item.table == name}
+                self._retried(name, partial(self._empty, name, batch_id, own))
+
+    def _empty(self, name: str, batch_id: str, partitions: set[Partition]) -> None:
+        table = self._table(name)
+        if table is None:
+            return
+        current = _data_files(table, {item.values[:2] for item in partitions})
+        removed = [
+            file for file in current.values()
+            if file.content is DataFileContent.DATA and _partition(name, file) in partitions
+        ]  # fmt: skip
+        if not removed:
+            return  # done before a crash
+        with table.transaction() as transaction, _OverwriteFiles(
+            operation=Operation.DELETE, transaction=transaction, io=table.io, snapshot_properties={BATCH: batch_id},
+        ) as producer:  # fmt: skip
+            for data_file in removed:
+                producer.delete_data_file(data_file)
+
+    def unemptiable(self, definition: Definition) -> None:
+        """See `ocsf_lake.catalogs.base.Catalog`; rows that another engine has deleted go with the others."""
 
     def in_snapshots(self, table: str) -> set[str]:
         """See `ocsf_lake.catalogs.base.Catalog`."""

@@ -38,8 +38,9 @@ from pyiceberg.types import NestedField, StringType
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind, described
 from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog, _has_snapshot, _partition, commit
 from ocsf_lake.storage import fetched, layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import STATISTICS, FileInfo
+from ocsf_lake.storage.parquet import STATISTICS
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
 from ocsf_mappers.errors import WriteError

@@ -12,6 +12,7 @@ from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.ocsf import tables
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -71,9 +72,12 @@ def views(database: str, region_names: Iterable[str]) -> Iterator[str]:
 def table_of(name: str) -> str | None:
     """Our table behind a name in a query, ours or Security Lake's; None where there is none."""
     word = name.lower()
-    suffixes = {table.security_lake: ours for ours, table in registry.tables().items() if table.security_lake}
-    if word in registry.tables():
-        return word
+    return word if word in registry.tables() else shared_table_of(word)
+
+
+def shared_table_of(word: str) -> str | None:
+    """Our table behind one of Security Lake's names, which are those of tables that no single source owns."""
+    suffixes = {table.security_lake: ours for ours, table in tables.shared().items() if table.security_lake}
     if word in suffixes:
         return suffixes[word]
     if word.startswith(f"{GLUE_TABLE}_"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import BaseModel
 
 from ocsf_lake.cli import terminal
 
@@ -96,6 +97,8 @@ def _toml(value: object) -> str:
     match value:
         case None:
             return ""
+        case BaseModel():
+            return _toml(value.model_dump(exclude_defaults=True))
         case dict():
             return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
         case tuple() | list():

@@ -20,14 +20,20 @@ EXAMPLE = "ocsf-lake map aws_cloudtrail sample_logs/aws_cloudtrail/console_login
 
 SHOWN_REJECTS = 100
 
+RedactOption = Annotated[
+    bool, typer.Option("--redact", help="Hide what the settings hide before events come into a lake.")
+]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A log file, or - for stdin.")]
 
 
-def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: VersionOption = None) -> None:
+def map_file(
+    source_name: SourceArgument, file: FileArgument, ocsf_version: VersionOption = None, redact: RedactOption = False
+) -> None:
     """Print a log file's events as OCSF JSON lines.
 
-    No lake is needed. Attributes without a value are left out. Records that become no event are told on stderr, with
-    the reason. Records of other sources among those of this one become events too.
+    No lake is needed, and nothing is hidden without --redact. Attributes without a value are left out. Records that
+    become no event are told on stderr, with the reason. Records of other sources among those of this one become events
+    too.
     """
     from ocsf_lake.events import mapped
     from ocsf_lake.inputs import fields
@@ -36,7 +42,8 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
     mapper = fields.mapper(source(source_name).name, config)
     counts = _Counts()
     with files.opened(file) as stream:
-        parts = mapped(mapper, config, file, stream, uri="stdin" if file == files.STDIN else None)
+        uri = "stdin" if file == files.STDIN else None
+        parts = mapped(mapper, config, file, stream, uri, counts.redacted if redact else None)
         output.print_json_lines(line for part in parts for line in _lines(part, counts))
     if counts.rejects > SHOWN_REJECTS:
         terminal.say(f"and {counts.rejects - SHOWN_REJECTS:,} more records without an event")
@@ -44,6 +51,8 @@ def map_file(source_name: SourceArgument, file: FileArgument, ocsf_version: Vers
         terminal.say(f"{terminal.plural(number, 'line')} left out: {reason}")
     for path, number in sorted(counts.failed_casts.items()):
         terminal.say(f"{terminal.plural(number, 'value')} of {path} not readable as its type; the text is in unmapped")
+    for rule, number in sorted(counts.redacted.items()):
+        terminal.say(f"{terminal.plural(number, 'value')} hidden by {rule}")
     if counts.rejects and not counts.events:
         raise typer.Exit(1)
 
@@ -56,6 +65,7 @@ class _Counts:
     rejects: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)
 
 
 # -- events as JSON ---------------------------------------------------------------------------------------------------

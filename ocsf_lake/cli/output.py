@@ -44,6 +44,15 @@ def print_json(value: object) -> None:
         sys.stdout.write(f"{_json(value, indent=2)}\n")
 
 
+def print_json_array(items: Iterable[object]) -> None:
+    """Items as a JSON array, one a line, as they come."""
+    separator = "["
+    for item in items:
+        sys.stdout.write(f"{separator}{_json(item)}")
+        separator = ",\n "
+    sys.stdout.write("]\n" if separator != "[" else "[]\n")
+
+
 def _json(value: object, indent: int | None = None) -> str:
     _, escapes = _json_steering()
     return json_text(value, indent).translate(escapes)

@@ -121,19 +121,23 @@ def purge(
 ) -> None:
     """Remove old files of quarantine for good.
 
-    Nothing is ever removed but by this command, and it lists first. The ledger keeps what was removed, as table
-    `ledger_purges`.
+    Nothing is ever removed but by this command and `ocsf-lake retain`, and both list first. What a legal hold keeps
+    stays. The ledger keeps what was removed, as table `ledger_purges`.
     """
     config = settings_of_lake(lake)
     from datetime import timedelta
 
     from ocsf_lake.lake import opened
+    from ocsf_lake.ledger import holds
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.upkeep import quarantine
 
     from_quarantine = "FROM quarantine"
     with opened(config, reading=not yes) as opened_lake, lake_query.connected(config, from_quarantine) as connection:
-        files = quarantine.purgeable(opened_lake, connection, timedelta(days=days), closed=closed)
+        is_over = quarantine.older_than(timedelta(days=days))
+        found = quarantine.purgeable(opened_lake, connection, is_over, closed=closed)
+        standing = [hold for hold in holds.listed(opened_lake.ledger.engine) if hold.released_at is None]
+        files = [file for file in found if not quarantine.keeping(standing, file.source)]
         if yes:
             quarantine.purge(opened_lake, files)
     if as_json:
@@ -144,6 +148,8 @@ def purge(
     total = terminal.plural(sum(file.entries for file in files), "record")
     still = sum(file.open for file in files)
     terminal.say(f"{total} {'removed' if yes else 'would be removed'}, {still:,} of them open")
+    if kept := sum(file.entries for file in found) - sum(file.entries for file in files):
+        terminal.say(f"{terminal.plural(kept, 'record')} kept by a legal hold; `ocsf-lake hold list` has them")
     if files and not yes:
         terminal.say("nothing was removed; --yes removes them")
 

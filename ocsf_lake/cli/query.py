@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +56,8 @@ def query(
     """Ask the lake in DuckDB's SQL.
 
     Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
-    and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too. A query changes nothing.
-    Without SQL, on a terminal, it is a prompt.
+    and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too, and `coverage`, which says what
+    the lake has of every hour. A query changes nothing. Without SQL, on a terminal, it is a prompt.
     """
     with terminal.ended_quietly():
         if sql is None and file is None and sys.stdin.isatty() and not athena:
@@ -133,7 +133,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
 
     to_form = None if to is None else answers.form_of(to, form)
     listing: dict[str, Any] = {"threads": 1} if lake_query.lists(sql) else {}
-    with lake_query.connected(config, sql, extra_tables=own, **listing) as connection:
+    with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
         answer = answers.Answer(connection, sql)
         if to is None:
             answer.show(form or Form.TABLE)
@@ -150,7 +150,8 @@ def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own
 
     if to is not None:
         raise ConfigError("--explain gives no rows that --output could write")
-    with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=own) as connection:
+    tables = _computed(config, sql, own)
+    with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables) as connection:
         cost = lake_query.cost(connection, sql)
     _show_cost(cost, form or Form.TABLE)
     if cost.rows == 0:
@@ -167,6 +168,15 @@ def _explain_emptiness(config: Settings, sql: str, own: dict[str, pa.Table]) -> 
         terminal.say(*partitions)
     elif not said and not own:
         terminal.say(*emptiness.reasons(config, sql))
+
+
+def _computed(config: Settings, sql: str, own: dict[str, pa.Table]) -> Mapping[str, pa.Table]:
+    """Somebody's own tables, and `coverage`, which is made when it is read, where it is named."""
+    if "coverage" not in sql.lower() and "show" not in sql.lower():
+        return own
+    from ocsf_lake.upkeep.coverage_table import with_coverage
+
+    return with_coverage(config, own, sql)
 
 
 def _say_why_empty(sql: str, dialect: str) -> bool:

@@ -129,6 +129,10 @@ _METER = {
         SELECT attribute, sum(events)::BIGINT AS events, max(day) AS last_day
         FROM ledger_failed_casts WHERE source = $source GROUP BY attribute ORDER BY events DESC, attribute
     """,
+    "redacted": """
+        SELECT rule, sum(hidden)::BIGINT AS hidden FROM ledger_redacted WHERE source = $source
+        GROUP BY rule ORDER BY hidden DESC, rule
+    """,
     "news": """
         SELECT kind, name, text, records, first_day, noticed_at, first_object, first_record FROM ledger_news
         WHERE source = $source AND kind <> 'open_member' ORDER BY noticed_at DESC, records DESC, kind, name, text
@@ -167,6 +171,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
     _print_counts("days", meter["days"], DAYS)
     _print_counts("most in unmapped", meter["unmapped"], NAMES)
     _print_counts("failed casts", meter["failed_casts"], NAMES)
+    _print_counts("values hidden", meter["redacted"], NAMES)
     news = [
         {
             "what": _KIND_TEXTS.get(item["kind"], item["kind"]),

@@ -13,18 +13,23 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.backfill import Accounts, Regions
-from ocsf_lake.cli.options import settings
+from ocsf_lake.cli.options import LakeOption, settings, settings_of_lake
 from ocsf_lake.cli.options import source as mapper
+from ocsf_lake.cli.verify_lake import verify_lake
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
     from ocsf_lake.evidence.keys import PublicKeys
     from ocsf_lake.evidence.report import Fault, Proof, Summary
+    from ocsf_lake.upkeep.proving import Beside
     from ocsf_mappers import Source
 
+LAKE = "lake"
+"""In place of a source: the lake."""
 EXAMPLE = (
     "ocsf-lake verify aws_cloudtrail sample_logs/evidence --from 2026-03-17 --to 2026-03-17"
-    " --public-keys sample_logs/evidence/public-keys.json"
+    " --public-keys sample_logs/evidence/public-keys.json\n"
+    "ocsf-lake verify lake --lake demo_lake"
 )
 
 CHAINS_SHOWN = 40
@@ -32,11 +37,16 @@ CHAINS_SHOWN = 40
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Uri = Annotated[
-    str, typer.Argument(metavar="URI", help="A bucket or folder with AWSLogs/, or that of an account in it.")
+    str | None,
+    typer.Argument(metavar="[URI]", help="A bucket or folder with AWSLogs/, or that of an account in it."),
 ]
-Name = Annotated[str, typer.Argument(metavar="SOURCE", help="A source of which AWS delivers digests.")]
+Name = Annotated[
+    str, typer.Argument(metavar="SOURCE|lake", help="A source of which AWS delivers digests; or `lake`, for a lake.")
+]
 First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC.")
+    datetime | None, typer.Option(
+        "--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC; of a lake, first day of records."
+    )
 ]
 Last = Annotated[
     datetime | None,
@@ -52,43 +62,83 @@ Keys = Annotated[
 Unsigned = Annotated[
     bool, typer.Option("--no-signatures", help="Check no signature: only that digests and log files fit each other.")
 ]
+LakeKeys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--public-key", metavar="FILE", help="Of a lake: PEM with the Ed25519 key that signed its chain; repeatable."
+    ),
+]
+Head = Annotated[
+    str | None, typer.Option("--head", metavar="HASH", help="Of a lake: hash of a record that was noted elsewhere.")
+]
+Adopt = Annotated[
+    bool, typer.Option("--adopt", help="Of a lake: first list files in the chain that the ledger has and no record.")
+]
+NoLake = Annotated[bool, typer.Option("--no-lake", help="Look at the log files alone, and at no lake.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON: one object a line for each fault, chain, and the summary.")]
 
 
 def verify(
     source: Name,
-    uri: Uri,
+    uri: Uri = None,
     first: First = None,
     last: Last = None,
     account: Accounts = None,
     region: Regions = None,
     public_keys: Keys = None,
     no_signatures: Unsigned = False,
+    lake: LakeOption = None,
+    public_key: LakeKeys = None,
+    head: Head = None,
+    adopt: Adopt = False,
     as_json: Json = False,
+    no_lake: NoLake = False,
 ) -> None:
-    """Prove that log files are complete and unaltered, by the digests that AWS signs.
+    """Prove that log files are complete and unaltered by the digests that AWS signs, or a lake by its chain.
 
     Every chain of digests below the URI is followed: signatures, hashes of digests and of each log file's content, what
     is missing, and what was added. One line for each fault: when, what, the object, and why. Exit 1 if there is one, or
     if nothing is proved.
+
+    `verify lake` holds the files of a lake against its chain of records, and the ledger where it is at hand.
+
+    Where there is a lake that has log files of the source, what digests name is held against what it has read, and what
+    is found is kept in its ledger, for `ocsf-lake coverage`.
     """
     from ocsf_mappers.errors import ConfigError, RetriableError
 
+    days = first and first.date(), last and last.date()
+    if source == LAKE:
+        if uri or account or region or public_keys or no_signatures or no_lake:
+            raise ConfigError("verify lake takes --lake, --from, --to, --public-key, --head, --adopt and --json alone")
+        verify_lake(lake, *days, public_key or [], head, adopt, as_json)
+    if uri is None:
+        raise ConfigError(f"verify {source} needs the URI of the log files; `verify lake` is for a lake")
+    if public_key or head or adopt:
+        raise ConfigError("--public-key, --head and --adopt are for `verify lake`")
     if public_keys and no_signatures:
         raise ConfigError("--public-keys and --no-signatures exclude each other")
+    if lake and no_lake:
+        raise ConfigError("--lake and --no-lake exclude each other")
     from ocsf_lake.evidence import verify as evidence
     from ocsf_lake.evidence.report import Proof, Summary
+    from ocsf_lake.lake import exists
     from ocsf_mappers import registry
 
     chosen = registry.source(mapper(source).name)
-    used = settings()
-    days = first and first.date(), last and last.date()
+    used = _settings(lake)
     asked = evidence.Asked(uri, *days, tuple(account or ()), tuple(region or ()))
     keys = None if no_signatures else _keys(chosen, public_keys, used)
-    summary = Summary()
+    summary, beside = Summary(), None
+    found = evidence.verify(chosen, asked, used, keys, summary)
+    if not no_lake and exists(used):
+        from ocsf_lake.upkeep import proving
+
+        beside = proving.Beside()
+        found = proving.beside_lake(chosen, asked, used, keys, summary, beside)
     shown: list[Proof] = []
     try:
-        for item in evidence.verify(chosen, asked, used, keys, summary):
+        for item in found:
             if as_json:
                 _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
             elif isinstance(item, Proof):
@@ -105,7 +155,24 @@ def verify(
     if len(shown) > CHAINS_SHOWN:
         terminal.say(f"and {len(shown) - CHAINS_SHOWN:,} more chains; --json has them")
     _tell(summary)
+    if beside is not None:
+        _tell_of_lake(used.lake, beside, summary)
     raise typer.Exit(int(bool(summary.faults) or not summary.proved))
+
+
+def _settings(lake: str | None) -> Settings:
+    """The settings; a lake that is named has to be there."""
+    return settings_of_lake(lake) if lake else settings()
+
+
+def _tell_of_lake(lake: str, beside: Beside, summary: Summary) -> None:
+    if not beside.compared:
+        terminal.say(f"the lake {lake} has no log files of this source: not compared")
+        return
+    number = summary.in_lake or 0
+    terminal.say(f"{terminal.plural(number, 'log file')} in the lake {lake} as digests say that they were delivered")
+    if beside.refused:
+        terminal.say(f"not kept for `ocsf-lake coverage`: {beside.refused}")
 
 
 def _keys(source: Source, files: list[Path] | None, used: Settings) -> PublicKeys:

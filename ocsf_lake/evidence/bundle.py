@@ -22,6 +22,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -255,13 +256,18 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
         limits: How far whole objects may grow when they are decompressed.
 
     Raises:
-        ConfigError: There is no such folder.
+        ConfigError: There is no such folder, or what is expected is no SHA-256.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise ConfigError(f"there is no folder {str(folder)!r}")
+    if expected is not None and not _HEX.fullmatch(expected.strip().lower()):
+        raise ConfigError(f"{expected!r} is no SHA-256: 64 hexadecimal digits")
     found = Verified()
     data = _read(folder, MANIFEST, MOST_MANIFEST, found)
     if data is None:
+        return found
+    if len(data) > MOST_MANIFEST:
+        found.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: it has more than {MOST_MANIFEST:,} bytes"))
         return found
     found.manifest_sha256 = hashlib.sha256(data).hexdigest()
     if expected is not None and expected.strip().lower() != found.manifest_sha256:
@@ -299,6 +305,10 @@ def _checked(manifest: Any) -> dict[str, dict[str, Any]]:
     """The files of a manifest, which anybody may have written."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
+    if not all(isinstance(manifest.get(name), str) for name in ("exported_at", "tool", "lake")):
+        raise ValueError("it does not say when, by what and from which lake it was exported")
+    if type(manifest.get("total")) is not int:
+        raise ValueError("it does not say how many events there were")
     files, events = manifest.get("files"), manifest.get("events")
     if not isinstance(files, dict) or not isinstance(events, list) or not all(isinstance(one, dict) for one in events):
         raise ValueError("it has no files and events")
@@ -333,7 +343,7 @@ def _there(folder: Path) -> Iterator[str]:
                 yield path.as_posix()
 
 
-def _opened(folder: Path, name: str, found: Verified) -> BinaryIO | None:
+def _opened(folder: Path, name: str, found: Verified) -> BufferedReader | None:
     """A file of the bundle; a fault where it is missing or something else than a file."""
     path = folder / name
     try:
@@ -363,15 +373,14 @@ def _hash(folder: Path, name: str, wanted: Mapping[str, Any], found: Verified) -
     if file is None:
         return
     with file:
-        digest, size = hashlib.sha256(), 0
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
+        size = os.fstat(file.fileno()).st_size
+        if size != wanted["bytes"]:  # not hashed: it may be of any size
+            found.faults.append(Fault(name, f"it has {size:,} bytes, and the manifest says {wanted['bytes']:,}"))
+            return
+        digest = hashlib.file_digest(file, "sha256")
     found.files += 1
     found.bytes += size
-    if size != wanted["bytes"]:
-        found.faults.append(Fault(name, f"it has {size:,} bytes, and the manifest says {wanted['bytes']:,}"))
-    elif digest.hexdigest() != wanted["sha256"]:
+    if digest.hexdigest() != wanted["sha256"]:
         found.faults.append(Fault(name, "it has another SHA-256 than the manifest says"))
 
 
@@ -385,9 +394,8 @@ def _hold_together(folder: Path, manifest: Mapping[str, Any], found: Verified, l
         for what, offset in (("record", record.get("offset")), ("document", record.get("document_offset"))):
             if what not in named or "object" not in named or not isinstance(offset, int):
                 continue
-            data = (folder / named[what]).read_bytes()
-            with (folder / named["object"]).open("rb") as file:
-                if not _stands(file, data, offset, limits):
+            with (folder / named["object"]).open("rb") as whole, (folder / named[what]).open("rb") as part:
+                if not _stands(whole, part, offset, limits):
                     reason = f"it does not stand at byte {offset:,} of {named['object']}, decompressed"
                     found.faults.append(Fault(named[what], reason))
         if "object" in named and named["object"] not in compared:
@@ -402,16 +410,20 @@ def _hold_together(folder: Path, manifest: Mapping[str, Any], found: Verified, l
             found.etags += digest.hexdigest() == event["object"].get("etag")
 
 
-def _stands(file: BinaryIO, data: bytes, offset: int, limits: Limits) -> bool:
-    """Whether bytes stand at a place of an object's decompressed bytes."""
-    base, held = 0, b""
+def _stands(whole: BinaryIO, part: BinaryIO, offset: int, limits: Limits) -> bool:
+    """Whether a file's bytes stand at a place of an object's decompressed bytes; neither is held in memory."""
+    wanted = os.fstat(part.fileno()).st_size
+    base = 0
     try:
-        for block in streams.uncompressed(file, limits):
-            if base + len(block) > offset:
-                held += block[max(offset - base, 0) :]
-                if len(held) >= len(data):
-                    break
+        for block in streams.uncompressed(whole, limits):
+            if base + len(block) > offset >= 0:
+                here = block[max(offset - base, 0) :][:wanted]
+                if part.read(len(here)) != here:
+                    return False
+                wanted -= len(here)
             base += len(block)
+            if not wanted:
+                break
     except ReadError:
         pass  # of a damaged object, what stands before the damage was read
-    return held[: len(data)] == data
+    return not wanted

@@ -122,6 +122,7 @@ class Chain:
         window: The time that is asked for.
         signatures: Checks them.
         read: Key -> the digest file there, read; None where there is none.
+        closed: Called with each digest of the time that is asked for, when all is known of it.
 
     Attributes:
         proof: What is proved so far.
@@ -131,7 +132,7 @@ class Chain:
 
     def __init__(
         self, place: Place, name: DigestName, window: Window, signatures: Signatures,
-        read: Callable[[str], Entry | None],
+        read: Callable[[str], Entry | None], closed: Callable[[Entry], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.place = place
         self.window = window
@@ -140,6 +141,7 @@ class Chain:
         self.last: Entry | None = None
         self._signatures = signatures
         self._read = read
+        self._closed = closed
         self._unchecked: _Unchecked | None = None
         self._said: dict[str, str] = {}
         self._recent: OrderedDict[str, Entry] = OrderedDict()
@@ -257,6 +259,7 @@ class Chain:
                 yield self.fault(entry.faults[0][0], entry.uri, reasons, entry.start, entry.end)
         if self.window.concerns(entry.start, entry.end):
             self._count(entry)
+            self._closed(entry)
         if entry.proved and not self.proof.backfill:
             if self.stretches and self.stretches[-1][1] >= entry.start:
                 self.stretches[-1] = self.stretches[-1][0], max(self.stretches[-1][1], entry.end)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from ocsf_lake.config import Settings
 from ocsf_lake.evidence import tree
-from ocsf_lake.evidence.chain import HOUR, SLACK, UTC_TIME, Chain, Entry, Signatures
+from ocsf_lake.evidence.beside import FAULT, PROVED, UNCHECKED, Ingested, Lake, Verdict, is_delivered
+from ocsf_lake.evidence.chain import HOUR, NOT_CHECKED, SLACK, UTC_TIME, Chain, Entry, Signatures
 from ocsf_lake.evidence.keys import PublicKeys
 from ocsf_lake.evidence.report import Fault, Proof, Summary, Window
 from ocsf_lake.evidence.tree import Objects, Place, in_tree
@@ -39,6 +41,16 @@ AFTER = 4 * HOUR
 """Digests of so long after the time that is asked for are read too: they sign and name what is in that time."""
 DUE = 3 * HOUR
 """After so long, what was delivered is named by a digest that has come."""
+COMPARED = 500
+"""A lake is asked for so many log files at once."""
+NOT_IN_LAKE, OTHER_IN_LAKE = "log file not in the lake", "log file other in the lake"
+NOT_COMPARED = "log file not compared"
+"""Faults of a lake that is compared."""
+_ABOUT_LAKE = {
+    True: "the lake has read it as it was delivered",
+    False: "the lake has read another content of it than was delivered",
+    None: "whether the lake has read it as it was delivered is not known, as it has no hash of it",
+}
 ORIGINS = 20
 """Of buckets and prefixes that copied digests were delivered to, so many are named."""
 
@@ -55,6 +67,7 @@ class Run:
         calls: How often the store was asked, so far.
         pool: Reads objects.
         now: The time.
+        lake: A lake that is compared; None for none.
 
     Attributes:
         ends: Owner, trail and its home region -> what is proved of each chain that did not end too early, and its last
@@ -63,7 +76,7 @@ class Run:
 
     def __init__(
         self, digests: Digests, window: Window, settings: Settings, keys: PublicKeys | None, summary: Summary,
-        calls: Calls, pool: ThreadPoolExecutor, now: datetime,
+        calls: Calls, pool: ThreadPoolExecutor, now: datetime, lake: Lake | None = None,
     ) -> None:  # fmt: skip
         self.digests = digests
         self.window = window
@@ -74,6 +87,7 @@ class Run:
         self.calls = calls
         self.pool = pool
         self.now = now
+        self.lake = lake
         self.ends: dict[tuple[str, str, str], list[tuple[Proof, str]]] = {}
 
     def ahead(self, do: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
@@ -111,6 +125,8 @@ class Days:
 
     def all(self, first: date | None, last: date | None) -> Iterator[Fault | Proof]:
         """What is found in it, of the days from the first to the last one."""
+        if self.run.lake is not None:
+            self.run.lake.place(self.place.account, self.place.region)
         days = partial(tree.by_day, self.place, first=first, calls=self.run.calls)
         # A digest lies in the folder of the day on which its time ends. Those of the day before say which chains there
         # should be.
@@ -178,9 +194,18 @@ class Days:
             chain = self.chains.get(identity)
             if chain is None:
                 chain = self.chains[identity] = Chain(
-                    self.place, entry.name, self.run.window, self.run.signatures, self._read_named
+                    self.place, entry.name, self.run.window, self.run.signatures, self._read_named, self._closed
                 )
             yield from self._of_window(chain.add(entry))
+
+    def _closed(self, entry: Entry) -> None:
+        """Tells the lake what was found of a digest; the time of one of backfill is covered by others."""
+        if self.run.lake is None or entry.name.backfill:
+            return
+        unchecked = entry.digest is not None and {what for what, _ in entry.faults} == {NOT_CHECKED}
+        state = PROVED if entry.proved else UNCHECKED if unchecked else FAULT
+        name = entry.name
+        self.run.lake.digest(Verdict(name.trail, name.home_region, entry.start, entry.end, state, entry.names))
 
     def _read_named(self, key: str) -> Entry | None:
         """A digest that another one names, and that was not met in its place in time."""
@@ -243,12 +268,18 @@ class Days:
         for entry in entries:
             if entry.digest:
                 yield from self._note(entry, entry.digest, items)
-        for (entry, key, _), result in self.run.ahead(lambda item: self._check(*item[1:]), items):
-            if isinstance(result, int):
-                entry.files += 1
-                entry.bytes += result
-            else:
-                yield self._about(entry, result[0], self.place.uri(key), result[1])
+        checked = self.run.ahead(lambda item: self._check(*item[1:]), items)
+        while some := list(islice(checked, COMPARED)):
+            ingested = self._ingested([(key, named) for (_, key, named), _ in some])
+            for (entry, key, named), file in some:
+                if file.fault is None:
+                    entry.files += 1
+                    entry.bytes += file.size
+                of_lake = [item for uri in self._uris(key, named) for item in ingested.get(uri, ())]
+                if found := self._found(key, named, file, of_lake):
+                    what, reason, in_lake = found
+                    fault = self._about(entry, what, self.place.uri(key), reason)
+                    yield replace(fault, sha256=named.hash.lower(), in_lake=in_lake)
 
     def _note(self, entry: Entry, digest: Digest, items: list[tuple[Entry, str, HashedObject]]) -> Iterator[Fault]:
         """Notes what a digest names, and which of these are to be read."""
@@ -265,22 +296,53 @@ class Days:
         if entry.signed is not False and self.run.window.concerns(entry.start, entry.end):
             items += [(entry, key, file) for key, file in named.items()]
 
-    def _check(self, key: str, named: HashedObject) -> tuple[str, str] | int:
-        """What is wrong with a log file and why; its size, uncompressed, where nothing is."""
+    def _check(self, key: str, named: HashedObject) -> _File:
+        """A log file, and what is wrong with it."""
         if named.algorithm != self.digests.hash_algorithm:
-            return "log file not checked", f"its digest hashes it with {named.algorithm!r}"
+            return _File(("log file not checked", f"its digest hashes it with {named.algorithm!r}"))
         listed = next((refs[key] for refs in self.logs.values() if key in refs), None)
         try:
             ref = listed or tree.look(self.place, key)
             if ref is None:
-                return "log file missing", "its digest names it"
+                return _File(("log file missing", "its digest names it"))
             with objects.opened(self._steady(ref), self.run.access) as file:
                 sha256s, size = hashes(file, self.run.limits)
         except (ObjectError, ReadError) as error:
-            return "log file unreadable", str(error)
+            return _File(("log file unreadable", str(error)))
         if named.hash.lower() in sha256s:
-            return size
-        return "log file changed", "its content does not have the hash that its digest says"
+            return _File(None, ref, tuple(sha256s), size)
+        return _File(("log file changed", "its content does not have the hash that its digest says"), ref)
+
+    # -- the lake -----------------------------------------------------------------------------------------------------
+    def _uris(self, key: str, named: HashedObject) -> tuple[str, str]:
+        """What a lake may know a log file by: where it lies, and where it was delivered."""
+        return self.place.uri(key), f"s3://{named.bucket}/{named.key}"
+
+    def _ingested(self, files: Sequence[tuple[str, HashedObject]]) -> Mapping[str, Sequence[Ingested]]:
+        if self.run.lake is None:
+            return {}
+        return self.run.lake.ingested(list(dict.fromkeys(uri for file in files for uri in self._uris(*file))))
+
+    def _found(
+        self, key: str, named: HashedObject, file: _File, of_lake: Sequence[Ingested]
+    ) -> tuple[str, str, bool | None] | None:
+        """What is wrong with a log file, here or in the lake, and whether the lake has it as it was delivered."""
+        if self.run.lake is None or (file.fault and file.fault[0] == "log file not checked"):
+            return (*file.fault, None) if file.fault else None
+        fits = file.fault is None
+        known = [is_delivered(item, named, file.ref, file.sha256s, fits) for item in of_lake]
+        in_lake = True if True in known else None if None in known else False
+        if in_lake and self.run.summary.in_lake is not None:
+            self.run.summary.in_lake += 1
+        if file.fault:
+            what, reason = file.fault
+            about = _ABOUT_LAKE[in_lake] if of_lake else "nor has the lake read it"
+            return what, f"{reason}; {about}", in_lake
+        if not of_lake:
+            return NOT_IN_LAKE, "its digest names it, and the lake has not read it", False
+        if False in known:
+            return OTHER_IN_LAKE, "the lake has read under its name what its digest has not the hash of", in_lake
+        return None if in_lake else (NOT_COMPARED, _ABOUT_LAKE[None], None)
 
     def _steady(self, ref: ObjectRef) -> ObjectRef:
         """The object as it can be opened: stores that are neither S3 nor a disk give no ETags."""
@@ -342,6 +404,16 @@ class Days:
     def _of_window(self, faults: Iterable[Fault]) -> Iterator[Fault]:
         """The faults in the time that is asked for."""
         return (fault for fault in faults if self.run.window.concerns(fault.start, fault.end))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A log file that was looked at: what is wrong with it and why, what it is now, its hashes, uncompressed size."""
+
+    fault: tuple[str, str] | None
+    ref: ObjectRef | None = None
+    sha256s: tuple[str, ...] = ()
+    size: int = 0
 
 
 @dataclass

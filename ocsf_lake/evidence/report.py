@@ -20,6 +20,8 @@ class Fault:
         region: The region.
         trail: The trail, where it is about one.
         home_region: Where the trail was made.
+        sha256: What a digest says of a log file, hex.
+        in_lake: Whether the lake has read that content; None where it is not known, or no lake was asked.
     """
 
     what: str
@@ -31,6 +33,8 @@ class Fault:
     region: str | None = None
     trail: str | None = None
     home_region: str | None = None
+    sha256: str | None = None
+    in_lake: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Summary:
         pending: Log files that no digest names, and none had to, yet: they are from a chain's last hours, or its edges.
         copied: Where digests were delivered to that are read elsewhere -> how many.
         signatures: Whether signatures were checked.
+        in_lake: Log files of which a lake has read the content that their digest names; None if none was asked.
     """
 
     faults: int = 0
@@ -111,6 +116,7 @@ class Summary:
     pending: int = 0
     copied: dict[str, int] = field(default_factory=dict)
     signatures: bool = True
+    in_lake: int | None = None
 
     def add(self, proof: Proof) -> None:
         """Counts a chain."""

@@ -10,6 +10,7 @@ from itertools import chain
 
 from ocsf_lake.config import Settings
 from ocsf_lake.evidence import tree
+from ocsf_lake.evidence.beside import Lake
 from ocsf_lake.evidence.chain import HOUR, UTC_TIME
 from ocsf_lake.evidence.days import DUE, THREADS, Days, Run, midnight
 from ocsf_lake.evidence.keys import PublicKeys
@@ -48,7 +49,7 @@ class Asked:
 
 def verify(
     source: Source, asked: Asked, settings: Settings, keys: PublicKeys | None, summary: Summary,
-    now: datetime | None = None,
+    now: datetime | None = None, lake: Lake | None = None,
 ) -> Iterator[Fault | Proof]:  # fmt: skip
     """Gives each fault as it is found, and what is proved of each chain.
 
@@ -59,6 +60,7 @@ def verify(
         keys: The public keys; None to check no signature.
         summary: Takes what was found.
         now: The time; that of the clock if it is not given.
+        lake: A lake whose log files are compared with what digests name; None for none.
 
     Raises:
         ConfigError: There is nothing of the source, or it has no digests, or the store refuses us.
@@ -77,8 +79,9 @@ def verify(
     fs.invalidate_cache()
     calls = Calls()
     summary.signatures = keys is not None
+    summary.in_lake = None if lake is None else 0
     with s3.translate_errors(asked.uri), ThreadPoolExecutor(THREADS, thread_name_prefix="ocsf-lake-verify") as pool:
-        run = Run(source.digests, asked.window, settings, keys, summary, calls, pool, now or datetime.now(UTC))
+        run = Run(source.digests, asked.window, settings, keys, summary, calls, pool, now or datetime.now(UTC), lake)
         places = tree.places(fs, path, source, asked.accounts, asked.regions, calls)
         for item in chain(_all(run, places, asked), _behind(run)):
             if isinstance(item, Proof):

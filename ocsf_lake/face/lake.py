@@ -147,7 +147,7 @@ class Lake:
 
     def __getitem__(self, name: str) -> Rows:
         """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
-        if lake_query.part_of(name) is None and name not in self._tables:
+        if lake_query.part_of(name) is None and name not in (*self._tables, "coverage"):
             raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._tables])}")
         return self.sql(f"FROM {sqltext.name(name)}")
 

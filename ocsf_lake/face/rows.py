@@ -188,7 +188,7 @@ class Rows:
         """Runs the query, and says which part of the lake it read and which conditions are doubtful."""
         statements = self._sql, lake_query.COST_READS
         connected = lake_query.connected(
-            self._settings, *statements, parameters=self._parameters, extra_tables=self._tables
+            self._settings, *statements, parameters=self._parameters, extra_tables=self._extra_tables()
         )
         with _query_errors(), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
@@ -215,13 +215,21 @@ class Rows:
         """Opens the lake for this query alone: what is not read of it is not opened, and what is new is seen."""
         with ExitStack() as stack, _query_errors():
             connected = lake_query.connected(
-                self._settings, self._sql, parameters=self._parameters, extra_tables=self._tables,
+                self._settings, self._sql, parameters=self._parameters, extra_tables=self._extra_tables(),
                 preserve_insertion_order=False,
             )  # fmt: skip
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
             return schema, _closing(stack.pop_all(), batches)
         raise AssertionError  # neither of the two swallows an error; mypy does not know
+
+    def _extra_tables(self) -> Mapping[str, Any]:
+        """Tables of the caller, and those that are made when they are read."""
+        if "coverage" not in self._sql.lower() and "show" not in self._sql.lower():
+            return self._tables
+        from ocsf_lake.upkeep.coverage_table import with_coverage
+
+        return with_coverage(self._settings, self._tables, self._sql)
 
     def _bound(self) -> str:
         """The query with its values in place, for lint to read; what runs has them as parameters."""

@@ -18,17 +18,19 @@ from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
 from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.parts import Part, PartBuilder, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
-from ocsf_lake.ingest.routing import Engines, Router
+from ocsf_lake.ingest.routing import Engines, Routed, Router
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
+from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import parquet
 from ocsf_lake.storage import writer as writers
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
-from ocsf_lake.storage.parquet import Encoded, FileInfo, Slice
+from ocsf_lake.storage.parquet import Encoded, Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import FolderOf, Writer
 from ocsf_mappers import Engine, Mapped
@@ -63,6 +65,7 @@ class Work:
         proves: Whether each part is encoded on its own before it goes into files with others, so that a record that
             cannot be encoded is found. It costs as much as writing it, and next to never is there such a record.
         parts_alone: Whether each part has files of its own, as earlier versions wrote them.
+        redaction: What is hidden of records before anything of them is written or counted; None for nothing.
     """
 
     lake: Lake
@@ -75,6 +78,7 @@ class Work:
     ended: Callable[[str], None] = lambda _: None
     proves: bool = False
     parts_alone: bool = False
+    redaction: Policy | None = None
 
 
 class Attempt:
@@ -108,6 +112,8 @@ class Attempt:
         members = [ref for ref in batch.members if ref not in left_out]
         self.source = Source(work.engine.mapper, work.lake.settings, members)
         self.result = Result({ref: left_out.get(ref) or Outcome() for ref in batch.members})
+        if work.redaction is not None:
+            self.result.redaction = work.redaction.id, work.redaction.text
         self.failures: dict[ObjectRef, Failure] = {}
         self.traces = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
@@ -210,11 +216,12 @@ class Attempt:
                     outcome.counts.dropped += sum(piece.chunk.dropped.values())
                     begun = True
                     yield from assembly.add(piece)
+                outcome.sha256 = self.source.sha256s.pop(ref, None)
                 self._unanswered = 0
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
             except Exception as error:
-                failure = self._unreadable(ref, error)
+                failure = self._told(self._unreadable(ref, error))
                 if begun:
                     raise PartialReadError([failure]) from error
                 self.failures[ref] = failure
@@ -254,8 +261,9 @@ class Attempt:
     def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
         division = divide.search(pieces, self.prepared, error, frozenset(self._passed))
         if division.objects:
-            raise PartialReadError(division.objects) from error
-        rejects = divide.rejects(division.records, self.engine)
+            raise PartialReadError([self._told(failure) for failure in division.objects]) from error
+        rejects, hidden = self._redacted_rejects(divide.rejects(division.records, self.engine))
+        self.result.redacted += hidden
         for row in rejects.to_pylist():
             self.result.isolated.append(Isolated(row["source_object"], row["source_record"], row["reason"]))
         groups = division.passed
@@ -275,17 +283,37 @@ class Attempt:
 
     def prepared(self, pieces: Sequence[Piece], rejects: pa.Table | None = None) -> Prepared:
         """What some records become, as it will be written. Nothing else knows of it yet."""
-        first, *rest = self.router.map([(piece.raw_object, piece.chunk) for piece in pieces])
+        routed = self.router.map([(piece.raw_object, piece.chunk) for piece in pieces])
+        (first, hidden), *rest = [self._redacted(item) for item in routed]
         mapped = first.mapped
         if rejects is not None:
             mapped = replace(mapped, rejects=pa.concat_tables([mapped.rejects, rejects]))
         prepared = self._sliced(pieces, mapped)
-        prepared.strangers = first.strangers
-        for item in rest:
+        prepared.strangers, prepared.redacted = first.strangers, hidden
+        for item, of_other in rest:
             other = self._other(item.engine)
-            prepared.others.append((other, other._sliced((), item.mapped), item.read))
+            theirs = other._sliced((), item.mapped)
+            theirs.redacted = of_other
+            prepared.others.append((other, theirs, item.read))
         self._check_part(prepared, 0 if rejects is None else len(rejects))
         return prepared
+
+    def _redacted(self, routed: Routed) -> tuple[Routed, Counter[str]]:
+        """What some records became without what is hidden, and how many values each rule hid."""
+        if self.work.redaction is None:
+            return routed, Counter()
+        mapped, hidden = self.work.redaction.of_source(routed.engine.mapper).mapped(routed.mapped)
+        return replace(routed, mapped=mapped), hidden
+
+    def _told(self, failure: Failure) -> Failure:
+        """A failure whose reason, which is kept and logged, quotes nothing that is hidden."""
+        hides = self.work.redaction
+        return failure if hides is None else replace(failure, reason=hides.message(failure.reason))
+
+    def _redacted_rejects(self, rejects: pa.Table) -> tuple[pa.Table, Counter[str]]:
+        if self.work.redaction is None:
+            return rejects, Counter()
+        return self.work.redaction.of_source(self.engine.mapper).records.rejects(rejects)
 
     def _sliced(self, pieces: Sequence[Piece], mapped: Mapped) -> Prepared:
         repeats = None
@@ -328,6 +356,7 @@ class Attempt:
                 other._counts[uri].read += number
             other.write(theirs)
         self._count(prepared.mapped)
+        self.result.redacted += prepared.redacted
         if (repeats := prepared.duplicates) is not None:
             self.result.duplicates += len(repeats.rows)
             self.result.variants += repeats.variants
@@ -427,6 +456,7 @@ class Prepared:
     """The files that it would be without other parts, if they were asked for."""
     rows: int
     strangers: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)
     others: list[tuple[Attempt, Prepared, Counter[str]]] = field(default_factory=list)
     """The same for records of other sources, and of how many records of each object."""
 

@@ -22,11 +22,13 @@ from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations, meter, orphans, records
+from ocsf_lake.ledger import generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, now
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result, State
+from ocsf_lake.redaction import policy as redaction
+from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Engine
@@ -61,7 +63,8 @@ def run(
     """
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
-    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended)
+    hides = redaction.of(lake.settings)
+    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.
@@ -140,7 +143,7 @@ def _completed(
         if batch.attempts > 1:
             records.forget(lake.store, batch.id)
         facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
-        records.write(lake.store, batch, result, facts)
+        result.record = records.write(lake.store, batch, result, facts)
         failpoint("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
@@ -148,6 +151,7 @@ def _completed(
         orphans.forget(connection, batch.id)
         result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
         duplicates.note(connection, batch, policy, result, key)
+        redactions.note(connection, batch, result)
         routed.record(connection, lake.settings, batch, result, at)
 
     try:
@@ -157,6 +161,8 @@ def _completed(
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
         raise
     failpoint("done", batch.id)
+    lake.publish_chain()
+    failpoint("published", batch.id)
     return result
 
 
@@ -169,7 +175,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
 
 def rebuild_files(
     batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: duplicates.Policy, store: Store,
-    read: Collection[ObjectRef], *, parts_alone: bool = False,
+    read: Collection[ObjectRef], *, parts_alone: bool = False, hides: Policy | None = None,
 ) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
 
@@ -182,13 +188,16 @@ def rebuild_files(
         store: Where to write.
         read: The members that were read then; the others failed or were set aside.
         parts_alone: See `Work`.
+        hides: The policy that was in force then.
 
     Raises:
         CountError: What was read is not what came out.
         RetriableError: A store or the database does not answer.
     """
     others = of_settings(engine.version, lake.settings)
-    work = Work(lake, engine, others, lease, store, ended=part_ended, parts_alone=parts_alone)
+    work = Work(
+        lake, engine, others, lease, store, ended=part_ended, parts_alone=parts_alone, redaction=hides
+    )
     left_out = {ref: _NOT_READ for ref in batch.members if ref not in read}
     return made(batch, work, policy, left_out=left_out)
 

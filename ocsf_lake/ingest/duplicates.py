@@ -34,8 +34,9 @@ from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
 from ocsf_lake.storage import parquet, retry
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo, Slice
+from ocsf_lake.storage.parquet import Slice
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Mapper, duck, registry, sqltext
 from ocsf_mappers.errors import ConfigError, nearest

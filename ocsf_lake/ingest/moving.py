@@ -10,13 +10,14 @@ import pyarrow as pa
 from ocsf_lake.catalogs.base import HeldFile
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import records
-from ocsf_lake.ledger.compactions import FENCED, Compactions, Move, Plan
+from ocsf_lake.ledger import chain, records
+from ocsf_lake.ledger.compactions import FENCED, Compactions
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import now
+from ocsf_lake.ledger.moves import Move, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout, retry
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 
 WAIT_SECONDS = 0.2
 PLAN_FORMAT = 1
@@ -56,9 +57,34 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
         lock.check()
         lake.store.copy(old, new)
         failpoint("copied", plan.id)
+    beside = []
     for move in plan.moves:
-        lake.store.put(f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move))
+        path, data = f"{plan.folder(move)}/{layout.PLAN}", _plan_file(plan, move)
+        lake.store.put(path, pa.py_buffer(data))
+        beside.append(chain.beside(path, data))
     failpoint("complete", plan.id)
+    if plan.is_retention:
+        _empty(lake, plan, lock)
+    else:
+        _replace(lake, plan, lock)
+    lock.check()
+    at = now()
+    beside.append(records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied))
+    failpoint("recorded", plan.id)
+    compactions.finish(plan, at, beside)
+    failpoint("compacted", plan.id)
+    lake.publish_chain()
+
+
+def _empty(lake: Lake, plan: Plan, lock: Lease) -> None:
+    for catalog in lake.catalog.all:
+        lock.check()
+        catalog.empty(plan.id, [plan.partition(move) for move in plan.moves])
+        failpoint("replaced", plan.id)
+
+
+def _replace(lake: Lake, plan: Plan, lock: Lease) -> None:
+    compactions = Compactions(lake.ledger.engine)
     before = {path: _held_file(path, batch_id, file) for path, (batch_id, file) in compactions.files(plan.old).items()}
     after = [_held_file(file.path, merge_id, file) for merge_id, file in plan.new()]
     after += [_held_file(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
@@ -67,19 +93,13 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
         catalog.create_or_evolve(definition(plan.table))
         catalog.replace(plan.id, [before[path] for path in plan.old], sorted(after))
         failpoint("replaced", plan.id)
-    lock.check()
-    at = now()
-    records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied)
-    failpoint("recorded", plan.id)
-    compactions.finish(plan, at)
-    failpoint("compacted", plan.id)
 
 
 def _held_file(path: str, batch_id: str, file: FileInfo | HeldFile) -> HeldFile:
     return HeldFile(path, file.partition, batch_id, file.rows, file.bytes, file.sha256)
 
 
-def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
+def _plan_file(plan: Plan, move: Move) -> bytes:
     """The plan file of a folder: from it anybody knows which of a partition's folders counts."""
     content = {
         "format": PLAN_FORMAT, "table": plan.table, "partition": move.values.split("/"),
@@ -87,6 +107,6 @@ def _plan_file(plan: Plan, move: Move) -> pa.Buffer:
         "merged": [
             {"inputs": sorted(one.inputs), "outputs": [output.path for output in one.outputs]} for one in move.merges
         ],
-        "copied": move.copied,
+        "copied": move.copied, **({"removed": list(move.removed), "rule": move.rule} if move.rule else {}),
     }  # fmt: skip
-    return pa.py_buffer((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

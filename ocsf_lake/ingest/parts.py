@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ocsf_lake.config import Settings
 from ocsf_lake.inputs import discovery
 from ocsf_lake.storage.objects import ObjectError, ObjectRef, Prefetcher
-from ocsf_mappers import Mapper, RawObject
+from ocsf_mappers import Mapper, RawObject, registry
 from ocsf_mappers.errors import ReadError
 from ocsf_mappers.readers import Chunk, of_object
 from ocsf_mappers.readers.chunk import failure
@@ -52,12 +52,19 @@ class Source:
         mapper: The source they are of.
         settings: Bounds of parts and of decompression.
         refs: The objects, in the order in which they will be asked for.
+
+    Attributes:
+        sha256s: Of the decompressed content of objects that were read whole, where the settings ask for it.
     """
 
     def __init__(self, mapper: Mapper, settings: Settings, refs: Sequence[ObjectRef] = ()) -> None:
         self.mapper = mapper
         self.settings = settings
         self.opener = Prefetcher(refs, settings.input_access)
+        self.sha256s: dict[ObjectRef, str] = {}
+        self._hashed = settings.content_hashes == "all" or (
+            settings.content_hashes == "digests" and _has_digests(mapper.name)
+        )
 
     def pieces(self, ref: ObjectRef) -> Iterator[Piece]:
         """The object's records in chunks, none of them longer than a part.
@@ -69,9 +76,12 @@ class Source:
         raw_object = discovery.raw_object(ref.uri, ref.etag)
         with self.opener.opened(ref) as file:
             try:
-                for chunk in self._chunks(Blocks(file, self.settings.limits), ref.uri):
+                blocks = Blocks(file, self.settings.limits, hashed=self._hashed)
+                for chunk in self._chunks(blocks, ref.uri):
                     for cut in _cut(chunk, self.settings.part_rows):
                         yield Piece(ref, raw_object, cut)
+                if blocks.sha256 is not None:
+                    self.sha256s[ref] = blocks.sha256
             except TimeoutError:
                 raise  # the time of the whole task is over; a store that is slow has been asked again before
             except OSError as error:
@@ -91,6 +101,11 @@ class Source:
                 yield chunk
         except ReadError as error:
             yield failure(error, number)
+
+
+def _has_digests(source: str) -> bool:
+    known = registry.sources().get(source)
+    return known is not None and known.digests is not None
 
 
 def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:

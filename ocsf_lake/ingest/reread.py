@@ -21,14 +21,14 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import objects, orphans, replays
+from ocsf_lake.ledger import chain, objects, orphans, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import RetriableError
 
 Key = tuple[str, str]
@@ -119,6 +119,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         batch.failpoint("rewritten", old or "")
         planned = lake.ledger.plan(batches, first=moving.apply)
         batch.failpoint("moved", old or "")
+        lake.publish_chain()
         moving.remove_old()
     return [new.id for new in planned]
 
@@ -207,6 +208,7 @@ class _Moving:
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
         batch.failpoint("registered", main)
+        self._record(connection, main, [] if emptied else [file for files in self._files.values() for file in files])
         if emptied:
             self._forget(connection)
             return
@@ -215,6 +217,15 @@ class _Moving:
             if rows := [file_row(batch_id, file) for file in self._files[batch_id]]:
                 connection.execute(sa.insert(FILES), rows)
         self._subtract(connection, counted)
+
+    def _record(self, connection: sa.Connection, main: str, left: Sequence[FileInfo]) -> None:
+        """Writes into the chain which files the batches have no more, and which instead."""
+        query = sa.select(FILES.c.path).where(FILES.c.batch_id.in_(self.ids))
+        before = chain.listed(connection, connection.scalars(query).all())
+        old, new = {file.path for file in before}, {file.path for file in left}
+        removed, added = [file for file in before if file.path not in new], [f for f in left if f.path not in old]
+        if added or removed:
+            chain.append(connection, kind="reread", subject=main, added=added, removed=removed)
 
     def _forget(self, connection: sa.Connection) -> None:
         for table in (FILES, METER, DUPLICATES, ROUTED):

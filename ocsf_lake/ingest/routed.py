@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
-from ocsf_lake.ledger import meter
+from ocsf_lake.ledger import chain, meter, redactions
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.ledger import Ledger, put_done
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
@@ -47,11 +47,14 @@ def record(connection: sa.Connection, settings: Settings, of: Batch, result: Res
         put(connection, of, routed, routed_result, at)
         mapper = registry.load(routed.source)
         duplicates.note(connection, routed, duplicates.policy(settings, mapper), routed_result, mapper.duplicate_key)
+    for routed, routed_result in result.routed:
+        chain.record_batch(connection, routed, routed_result)
 
 
 def put(connection: sa.Connection, of: Batch, routed: Batch, result: Result, at: str) -> None:
     """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
     result.news.update(meter.record(connection, routed, result, discovery.day_of, at))
+    redactions.note(connection, routed, result)
     put_done(connection, replace(routed, attempts=of.attempts), result, at)
 
 

@@ -18,6 +18,7 @@ from ocsf_lake.inputs import discovery, fields, listing
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
+from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import objects, retry
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Engine, Mapper, registry
@@ -55,6 +56,7 @@ class SourceSummary:
         duplicates: Events that the lake had already, where that was looked for.
         variants: Events with a key that the lake had, and other content.
         fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
+        redacted: Values that were hidden, per rule.
         news: What the source never had before, and where it stands first.
     """
 
@@ -72,6 +74,7 @@ class SourceSummary:
     duplicates: int = 0
     variants: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
@@ -95,6 +98,7 @@ class SourceSummary:
         self.duplicates += result.duplicates
         self.variants += result.variants
         self.fallbacks.update(result.fallbacks)
+        self.redacted.update(result.redacted)
         self.news.update(result.news)
 
     def merge(self, other: SourceSummary) -> None:
@@ -103,7 +107,7 @@ class SourceSummary:
         for counter, more in (
             (self.events_by_class, other.events_by_class), (self.dropped, other.dropped),
             (self.failed_casts, other.failed_casts), (self.unmapped_keys, other.unmapped_keys),
-            (self.fallbacks, other.fallbacks),
+            (self.fallbacks, other.fallbacks), (self.redacted, other.redacted),
         ):  # fmt: skip
             counter.update(more)
         for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds", "duplicates", "variants"):
@@ -404,18 +408,27 @@ def _worked(lake: Lake, rows: Sequence[BatchRow], progress: OnProgress | None) -
 
 
 def check_policies(settings: Settings) -> None:
-    """Refuses policies for duplicates that cannot be followed, before any work.
+    """Refuses policies for duplicates and redaction that cannot be followed, before any work.
 
     Raises:
-        ConfigError: There is no such source or policy, or the source's records have no key.
+        ConfigError: There is no such source or policy, the source's records have no key, or what a rule of redaction
+            names is not there.
     """
+    if (hides := redaction.of(settings)) is not None:
+        hides.check()
     usable, _ = registry.usable(settings.duplicates)
     for mapper in usable.values():
         duplicates.policy(settings, mapper)
 
 
-def _failure(row: BatchRow, error: Exception) -> BatchFailure:
-    reason = "; ".join([divide.described(error), *getattr(error, "__notes__", ())])
+def _described(error: Exception, settings: Settings) -> str:
+    """Why a batch failed, as it may be kept and logged."""
+    hides = redaction.of(settings)
+    return divide.described(error) if hides is None else hides.message(divide.described(error))
+
+
+def _failure(row: BatchRow, error: Exception, settings: Settings) -> BatchFailure:
+    reason = "; ".join([_described(error, settings), *getattr(error, "__notes__", ())])
     return BatchFailure(row.id, row.source, reason, isinstance(error, RetriableError), type(error).__name__)
 
 
@@ -436,7 +449,7 @@ class _Run:
                 refused = outcome
                 break  # not raised here: what is under way ends first
             if isinstance(outcome, Exception):
-                self.summary.failures.append(_failure(row, outcome))
+                self.summary.failures.append(_failure(row, outcome, self.settings))
                 continue
             done += 1
             bytes_in += row.bytes_in
@@ -494,7 +507,7 @@ class _Run:
             except Exception as error:
                 excused = divide.is_surroundings(error)
                 with suppress(RetriableError, WriteError):
-                    self.lake.ledger.fail(batch.id, divide.described(error), excused=excused)
+                    self.lake.ledger.fail(batch.id, _described(error, self.settings), excused=excused)
                 if isinstance(error, RetriableError):
                     raise
                 return error

@@ -55,6 +55,7 @@ def _source_dict(source: SourceSummary) -> dict[str, Any]:
         "unmapped_keys": dict(source.unmapped_keys.most_common()),
         "duplicates": source.duplicates,
         "variants": source.variants,
+        "redacted": dict(source.redacted.most_common()),
         "mapped_row_by_row": dict(source.fallbacks.most_common()),
         "news": [{**asdict(news), **asdict(sighting)} for news, sighting in source.news.items()],
         "bytes_in": source.bytes_in,

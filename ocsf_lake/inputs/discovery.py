@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -103,6 +104,18 @@ def raw_object(uri: str, etag: str = "") -> RawObject:
     """An object as the engine takes it, with the facts from its key."""
     facts = of_key(uri)
     return RawObject(uri, etag, region=facts.region, account=facts.account, time=facts.time, window=facts.window)
+
+
+def time_of(uri: str) -> tuple[str | None, str | None]:
+    """The beginning of the time that an object's name says, ISO 8601, UTC, and how finely; see `KeyFacts`.
+
+    Of a name that only its source's own pattern understands, the day.
+    """
+    time, window = _time_of("/" + unquote(uri.partition("://")[2] or uri).lstrip("/"))
+    if time is None and (day := of_key(uri).day):
+        with suppress(ValueError):
+            return f"{datetime.strptime(day, '%Y%m%d').replace(tzinfo=UTC):%Y-%m-%dT00:00:00Z}", "day"
+    return time, window
 
 
 def _step(path: str, names: frozenset[str], pattern: re.Pattern[str]) -> str | None:

@@ -7,16 +7,16 @@ here before anything is written. Then it puts a fence around the partitions: no 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import generations, marker
+from ocsf_lake.ledger import chain, holds, marker, redactions
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
+from ocsf_lake.ledger.moves import Move, PartitionFile, Plan, as_json, from_json
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import (
     BATCHES,
@@ -25,12 +25,13 @@ from ocsf_lake.ledger.tables import (
     FILES,
     GENERATIONS,
     METADATA,
+    RETAINED,
     RETIRED,
     SHIPMENTS,
     SHIPPED_FILES,
 )
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 
@@ -46,134 +47,6 @@ MERGED_SHIPMENT = "merged"
 
 class StaleError(RetriableError):
     """What a compaction was planned for is not so any more; it has to be planned anew."""
-
-
-@dataclass(frozen=True)
-class PartitionFile:
-    """A file that a compaction may take up.
-
-    Args:
-        file: The file.
-        batch_id: The batch it belongs to.
-        source: Source of its events.
-        ocsf_version: Their version.
-        targets: Custom sources that it was exported to.
-        is_shipping: Whether an export that is not done has it.
-    """
-
-    file: FileInfo
-    batch_id: str
-    source: str
-    ocsf_version: str
-    targets: tuple[str, ...] = ()
-    is_shipping: bool = False
-
-
-@dataclass(frozen=True)
-class Output:
-    """A file that a merge writes. Size and checksum are known once it is written."""
-
-    path: str
-    rows: int
-    bytes: int = 0
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Merge:
-    """Files of one partition, class, source and OCSF version that become one file, or a few large ones.
-
-    Args:
-        id: Hash of what is merged; in the ledger it is the batch that the outputs belong to.
-        source: Source of the events.
-        ocsf_version: Their version.
-        class_uid: Their class.
-        targets: Custom sources that all of them were exported to.
-        inputs: Path of each file -> its checksum, by path.
-        outputs: What becomes of them.
-        mapper_version: Of the mapper by which their records were mapped once more; "" where the rows stay the same.
-    """
-
-    id: str
-    source: str
-    ocsf_version: str
-    class_uid: int
-    targets: tuple[str, ...]
-    inputs: dict[str, str]
-    outputs: tuple[Output, ...]
-    mapper_version: str = ""
-
-
-@dataclass(frozen=True)
-class Move:
-    """One partition's way into its next generation.
-
-    Args:
-        values: The partition's values, with `/` between.
-        generation: The next one.
-        merges: What is merged.
-        copied: Path of each file that comes along as it is -> its path then.
-    """
-
-    values: str
-    generation: int
-    merges: tuple[Merge, ...]
-    copied: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One compaction.
-
-    Args:
-        id: Hash of what it does.
-        table: The table.
-        moves: Of each partition.
-        state: Planned or fenced.
-        number: Of its record, see `ocsf_lake.ledger.marker`; once it is fenced.
-    """
-
-    id: str
-    table: str
-    moves: tuple[Move, ...]
-    state: str = State.PLANNED
-    number: int = 0
-
-    @property
-    def merges(self) -> list[Merge]:
-        """Of all partitions."""
-        return [merge for move in self.moves for merge in move.merges]
-
-    @property
-    def copied(self) -> dict[str, str]:
-        """Of all partitions."""
-        return {old: new for move in self.moves for old, new in move.copied.items()}
-
-    @property
-    def old(self) -> list[str]:
-        """Paths of the files that are retired, sorted."""
-        return sorted([*(path for merge in self.merges for path in merge.inputs), *self.copied])
-
-    @property
-    def is_remap(self) -> bool:
-        """Whether rows are mapped once more, which cannot be done from their files alone."""
-        return any(merge.mapper_version for merge in self.merges)
-
-    def partition(self, move: Move) -> Partition:
-        """The partition of a move."""
-        return Partition(self.table, tuple(move.values.split("/")))
-
-    def folder(self, move: Move) -> str:
-        """Where a partition's files will be."""
-        return generations.folder(self.partition(move), move.generation)
-
-    def new(self) -> Iterator[tuple[str, FileInfo]]:
-        """The files that merges write, each with its merge's id."""
-        for move in self.moves:
-            for merge in move.merges:
-                for output in merge.outputs:
-                    facts = (output.rows, output.bytes, output.sha256)
-                    yield merge.id, FileInfo(output.path, self.partition(move), merge.class_uid, *facts)
 
 
 class Compactions:
@@ -196,8 +69,7 @@ class Compactions:
             stored = connection.execute(query).first()
         if stored is None:
             return None
-        moves = tuple(_move(item) for item in json.loads(stored.plan))
-        return Plan(stored.id, table, moves, stored.state, stored.number)
+        return Plan(stored.id, table, from_json(stored.plan), stored.state, stored.number)
 
     def partitions(self, table: str) -> list[tuple[str, int, int, str]]:
         """Values, files, bytes and the time of the last batch of each partition that has several files."""
@@ -238,7 +110,8 @@ class Compactions:
                 generation, files = by_partition[move.values]
                 by_path = {item.file.path: item for item in files}
                 merged = {path: merge.targets for merge in move.merges for path in merge.inputs}
-                if generation + 1 != move.generation or not merged.keys() | move.copied.keys() <= by_path.keys():
+                own = {*merged, *move.copied, *move.removed}
+                if generation + 1 != move.generation or not own <= by_path.keys():
                     raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
                 if any(item.is_shipping for item in files) or any(
                     by_path[path].targets != targets for path, targets in merged.items()
@@ -247,7 +120,7 @@ class Compactions:
             old = set(plan.old)
             size = sum(item.file.bytes for _, files in by_partition.values() for item in files if item.file.path in old)
             row = {
-                "id": plan.id, "table_name": plan.table, "state": State.PLANNED, "plan": _json(plan),
+                "id": plan.id, "table_name": plan.table, "state": State.PLANNED, "plan": as_json(plan),
                 "partitions": len(plan.moves), "files_in": len(old), "bytes_in": size, "planned_at": now(),
             }  # fmt: skip
             upsert(connection, COMPACTIONS, ("id",), [row])
@@ -257,12 +130,15 @@ class Compactions:
         """Closes the partitions of a compaction whose files are written, and takes up what came late.
 
         Raises:
-            StaleError: One of its files is not the ledger's any more, or an export takes one that came late.
+            StaleError: One of its files is not the ledger's any more, an export takes one that came late, or a hold
+                keeps a partition that was to be emptied.
         """
         with self._engine.begin() as connection:
             # What a batch is writing into the ledger now is seen here, or the batch sees the fence.
             lock(connection, f"partitions of {plan.table}")
             lock(connection, "shipments")
+            if plan.is_retention:
+                holds.check(connection, plan.table, [move.values for move in plan.moves])
             by_partition = _partition_files(connection, plan.table, [move.values for move in plan.moves])
             moves = []
             planned = set(plan.old)
@@ -270,7 +146,7 @@ class Compactions:
             for move in plan.moves:
                 generation, files = by_partition[move.values]
                 paths = {item.file.path for item in files}
-                own = {path for merge in move.merges for path in merge.inputs} | move.copied.keys()
+                own = {path for merge in move.merges for path in merge.inputs} | {*move.copied, *move.removed}
                 if generation + 1 != move.generation or not own <= paths:
                     raise StaleError("files of a partition changed meanwhile", table=plan.table, partition=move.values)
                 new = [item for item in files if item.file.path not in planned]
@@ -279,7 +155,10 @@ class Compactions:
                 to = plan.folder(move)
                 added = {item.file.path: f"{to}/{item.file.path.rpartition('/')[2]}" for item in new}
                 late += added
-                moves.append(replace(move, copied={**move.copied, **added}))
+                if move.rule:
+                    moves.append(replace(move, removed=(*move.removed, *added)))
+                else:
+                    moves.append(replace(move, copied={**move.copied, **added}))
             number = marker.next_number(connection)
             fenced = replace(plan, moves=tuple(moves), state=FENCED, number=number)
             rows = [
@@ -292,7 +171,7 @@ class Compactions:
             upsert(connection, GENERATIONS, ("table_name", "partition"), rows)
             if late:
                 connection.execute(sa.insert(COMPACTING), [{"path": path, "compaction_id": plan.id} for path in late])
-            values = {"state": FENCED, "plan": _json(fenced), "number": number}
+            values = {"state": FENCED, "plan": as_json(fenced), "number": number}
             changed = connection.execute(sa.update(COMPACTIONS).where(COMPACTIONS.c.id == plan.id).values(values))
             if changed.rowcount != 1:
                 # who was thought dead; the fence would never be taken away
@@ -304,8 +183,14 @@ class Compactions:
         with self._engine.connect() as connection:
             return _rows(connection, plan, at)
 
-    def finish(self, plan: Plan, at: str) -> None:
-        """Makes a compaction visible: its files instead of those before, in one transaction."""
+    def finish(self, plan: Plan, at: str, beside: Sequence[chain.Beside] = ()) -> None:
+        """Makes a compaction visible: its files instead of those before, in one transaction.
+
+        Args:
+            plan: The compaction.
+            at: When.
+            beside: Files that it wrote and that have no rows.
+        """
         with self._engine.begin() as connection:
             lock(connection, f"partitions of {plan.table}")
             state = connection.scalar(
@@ -313,8 +198,15 @@ class Compactions:
             )
             if state != FENCED:
                 return  # by a worker whose answer was lost, or that was thought dead
-            apply(connection, _rows(connection, plan, at), plan.copied)
+            by_table = _rows(connection, plan, at)
+            apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
+            old, new = (chain.of_rows(by_table.get(table.name, [])) for table in (RETIRED, FILES))
+            kind = "remap" if plan.is_remap else "retention" if plan.is_retention else "compaction"
+            detail: dict[str, Any] = {"table": plan.table, "beside": list(beside)}
+            if plan.is_retention:
+                detail["rules"] = {move.values: move.rule for move in plan.moves}
+            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -338,21 +230,6 @@ class Compactions:
         with self._engine.connect() as connection:
             rows = select_in(connection, query, FILES.c.path, paths)
             return {columns[0]: (batch_id, _info(*columns)) for *columns, batch_id in rows}
-
-    def retired_bytes(self, paths: Sequence[str]) -> int:
-        """Size of retired files together."""
-        query = sa.select(RETIRED.c.bytes)
-        with self._engine.connect() as connection:
-            return sum(size for (size,) in select_in(connection, query, RETIRED.c.path, paths))
-
-    def removed(self, paths: Sequence[str], at: str) -> None:
-        """Notes that retired files are gone; of copies nothing needs to be known any more."""
-        with self._engine.begin() as connection:
-            if paths:
-                row = RETIRED.c
-                gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
-                connection.execute(gone, [{"of_path": path} for path in paths])
-                connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
 
     def merge(self, merge_id: str) -> Merged | None:
         """What a merge was made of and made, in the ledger's words; None where there is no such merge."""
@@ -392,29 +269,82 @@ class Merged:
     outputs: list[FileInfo] = field(default_factory=list)
 
 
-def retired(connection: sa.Connection, before: str | None = None) -> dict[str, list[str]]:
-    """Table -> paths, sorted, of retired files that are there still.
+@dataclass(frozen=True)
+class RetiredFile:
+    """A file whose rows are in others, or in none.
 
     Args:
-        connection: The ledger.
-        before: Only those retired before this time.
+        path: Below the lake's root.
+        values: Its partition's values, with `/` between.
+        bytes: Size.
+        is_retained: Whether its rows are in no other file, as their time was over.
     """
+
+    path: str
+    values: str
+    bytes: int
+    is_retained: bool
+
+
+def retired(connection: sa.Connection) -> dict[str, list[str]]:
+    """Table -> paths, sorted, of retired files that are there still."""
     row = RETIRED.c
     query = sa.select(row.table_name, row.path).where(row.removed_at.is_(None)).order_by(row.path)
     by_table: dict[str, list[str]] = {}
-    for table, path in connection.execute(query if before is None else query.where(row.retired_at < before)):
+    for table, path in connection.execute(query):
         by_table.setdefault(table, []).append(path)
     return by_table
+
+
+def removable(connection: sa.Connection, before: str) -> dict[str, list[RetiredFile]]:
+    """Table -> retired files, by path, that are there still and were retired before a time."""
+    row = RETIRED.c
+    columns = (row.path, row.partition, row.bytes, row.merge_id == row.compaction_id)
+    query = sa.select(row.table_name, *columns).where(row.removed_at.is_(None), row.retired_at < before)
+    by_table: dict[str, list[RetiredFile]] = {}
+    for table, *columns_of in connection.execute(query.order_by(row.path)):
+        by_table.setdefault(table, []).append(RetiredFile(*columns_of))
+    return by_table
+
+
+def partitions_left(connection: sa.Connection, table: str, values: Sequence[str], but: Sequence[str]) -> set[str]:
+    """Those of some partitions of which retired files, but for these, are still there."""
+    row = RETIRED.c
+    query = sa.select(row.partition, row.path).where(row.table_name == table, row.removed_at.is_(None))
+    paths = set(but)
+    return {found for found, path in select_in(connection, query, row.partition, values) if path not in paths}
+
+
+def note_removed(
+    connection: sa.Connection, table: str, paths: Sequence[str], at: str, beside: Sequence[str],
+    versions: Mapping[str, Sequence[str]],
+) -> None:  # fmt: skip
+    """Notes that retired files of a table are gone; of copies nothing needs to be known any more.
+
+    Args:
+        connection: The transaction, whose last act this is.
+        table: The table.
+        paths: The files.
+        at: When.
+        beside: Files without rows that went with them.
+        versions: Path -> ids of versions that stay behind a marker.
+    """
+    if paths:
+        row = RETIRED.c
+        query = _file_columns(RETIRED).add_columns(row.batch_id)
+        rows = [dict(item._mapping) for item in select_in(connection, query, row.path, paths)]
+        gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=at)
+        connection.execute(gone, [{"of_path": path} for path in paths])
+        connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
+        detail = {"beside_removed": list(beside), "versions": dict(versions)}
+        chain.append(connection, kind="removal", subject=table, removed=chain.of_rows(rows), detail=detail)
 
 
 def open_folders(connection: sa.Connection) -> list[str]:
     """The folders that compactions which are not done write into."""
     row = COMPACTIONS.c
     query = sa.select(row.id, row.table_name, row.plan).where(row.state != State.DONE)
-    plans = [
-        Plan(id_, table, tuple(_move(item) for item in json.loads(text)))
-        for id_, table, text in connection.execute(query)
-    ]
+    plans = [Plan(id_, table, from_json(text)) for id_, table, text in connection.execute(query)]
     return [plan.folder(move) for plan in plans for move in plan.moves]
 
 
@@ -433,7 +363,7 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
 
 
 def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:
-    merge_of = {path: merge.id for merge in plan.merges for path in merge.inputs}
+    merge_of = {path: merge.id for merge in plan.merges for path in merge.inputs} | dict.fromkeys(plan.removed, plan.id)
     before = {
         row.path: dict(row._mapping) for row in select_in(connection, sa.select(FILES), FILES.c.path, plan.old)
     }
@@ -469,6 +399,7 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         }
         for merge in plan.merges for target in merge.targets for output in merge.outputs
     ]  # fmt: skip
+    retained = [_retained(plan, move, [before[path] for path in move.removed], at) for move in plan.moves if move.rule]
     done = {
         "id": plan.id, "table_name": plan.table, "state": State.DONE, "plan": "[]", "number": plan.number,
         "partitions": len(plan.moves), "files_in": len(plan.old), "bytes_in": sum(row["bytes"] for row in retired),
@@ -478,9 +409,20 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
     }  # fmt: skip
     rows_by_table = {
         BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
-        SHIPPED_FILES.name: shipped, COMPACTIONS.name: [done],
+        SHIPPED_FILES.name: shipped, RETAINED.name: retained, COMPACTIONS.name: [done],
     }  # fmt: skip
+    made_of = {merge.id: {before[path]["batch_id"] for path in merge.inputs} for merge in plan.merges}
+    rows_by_table |= redactions.of_merges(connection, made_of)
     return {name: rows for name, rows in rows_by_table.items() if rows}
+
+
+def _retained(plan: Plan, move: Move, files: Sequence[Mapping[str, Any]], at: str) -> dict[str, Any]:
+    region, account, day = move.values.split("/")
+    return {
+        "table_name": plan.table, "partition": move.values, "retention_id": plan.id, "region": region,
+        "account": account, "day": day, "rows": sum(file["rows"] for file in files), "files": len(files),
+        "bytes": sum(file["bytes"] for file in files), "rule": move.rule, "retained_at": at,
+    }  # fmt: skip
 
 
 def version(table: str) -> str:
@@ -536,17 +478,3 @@ def _file_columns(table: sa.Table) -> sa.Select[Any]:
 
 def _info(path: str, table: str, values: str, class_uid: int, rows: int, size: int, sha256: str) -> FileInfo:
     return FileInfo(path, Partition(table, tuple(values.split("/"))), class_uid, rows, size, sha256)
-
-
-def _json(plan: Plan) -> str:
-    return json.dumps([asdict(move) for move in plan.moves], separators=(",", ":"))
-
-
-def _move(document: dict[str, Any]) -> Move:
-    merges = tuple(
-        Merge(**{
-            **merge, "targets": tuple(merge["targets"]), "outputs": tuple(Output(**item) for item in merge["outputs"]),
-        })
-        for merge in document["merges"]
-    )  # fmt: skip
-    return Move(document["values"], document["generation"], merges, document["copied"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
 
 from ocsf_lake.ledger import compiled, sqlite_reading
 from ocsf_lake.storage import permissions
@@ -331,7 +332,12 @@ def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequen
         raise MissingError(f"there is no {name} in the database {shown(engine.url)}, or this user may not see it")
     if version > newest:
         raise ConfigError(_too_new(name, version, newest))
-    if version == newest and metadata.tables.keys() <= table_names:
+    # Tables with `since` may be missing until somebody writes; who reads them asks.
+    needed = {table.name for table in metadata.tables.values() if "since" not in table.info}
+    if version == newest and needed <= table_names:
+        return engine
+    missing = [table for table in metadata.sorted_tables if table.name not in table_names]
+    if version == newest and _shown_empty(engine, missing):
         return engine
     if engine.dialect.name == "postgresql":
         raise ConfigError(
@@ -342,6 +348,44 @@ def _readable(engine: sa.Engine, metadata: sa.MetaData, name: str, steps: Sequen
     engine.dispose()
     _update(copied, metadata, name, steps)
     return copied
+
+
+def _shown_empty(engine: sa.Engine, missing: Sequence[sa.Table]) -> bool:
+    """Shows tables that a ledger lacks as empty ones, to this program's sessions alone; whether that can be done.
+
+    They are temporary tables, which everybody may make, in PostgreSQL unless that was revoked.
+    """
+    copies = sa.MetaData()
+    made = [CreateTable(_temporary(table, copies)).compile(dialect=engine.dialect) for table in missing]
+
+    def make(connection: Any, _: Any) -> None:
+        for statement in made:
+            connection.execute(str(statement))
+
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", sqlite_reading.writing(make))
+    else:
+        sa.event.listen(engine, "connect", _committing(make), insert=True)
+    engine.dispose()
+    try:
+        with engine.connect():
+            return True
+    except (sa.exc.SQLAlchemyError, OcsfMappersError):
+        return False
+
+
+def _committing(do: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def committing(connection: Any, record: Any) -> None:
+        before, connection.autocommit = connection.autocommit, True
+        do(connection, record)
+        connection.autocommit = before
+
+    return committing
+
+
+def _temporary(table: sa.Table, copies: sa.MetaData) -> sa.Table:
+    columns = (sa.Column(column.name, column.type, primary_key=column.primary_key) for column in table.columns)
+    return sa.Table(table.name, copies, *columns, prefixes=["TEMPORARY"])
 
 
 # -- versions ---------------------------------------------------------------------------------------------------------
@@ -407,6 +451,11 @@ def locked(url: str, what: str) -> Iterator[None]:
     with engine.begin() as connection:
         lock(connection, what)
         yield
+
+
+def has(connection: sa.Connection, table: sa.Table) -> bool:
+    """Whether a table is there: one with `since` is not until somebody has written with a version that knows it."""
+    return "since" not in table.info or table.name in sa.inspect(connection).get_table_names()
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import select_in
-from ocsf_lake.ledger.tables import BATCHES, FILES
+from ocsf_lake.ledger.database import has, select_in
+from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED
 from ocsf_lake.storage.layout import Partition
 
 Chosen = Callable[[tuple[str, ...]], bool]
@@ -47,6 +48,15 @@ class Files:
         """The partitions of a table that have files, sorted."""
         with self._engine.connect() as connection:
             return [Partition(table, values) for values in _partitions(connection, table)]
+
+    def gone(self, table: str) -> dict[tuple[str, ...], int]:
+        """Values -> events of the partitions of a table that a retention emptied."""
+        query = sa.select(RETAINED.c.partition, RETAINED.c.rows).where(RETAINED.c.table_name == table)
+        events: Counter[tuple[str, ...]] = Counter()
+        with self._engine.connect() as connection:
+            for values, rows in connection.execute(query) if has(connection, RETAINED) else ():
+                events[tuple(values.split("/"))] += rows
+        return events
 
     def paths(self, table: str) -> dict[str, int]:
         """Path -> bytes of a table's files, by path."""

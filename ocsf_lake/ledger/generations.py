@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import lock, select_in
 from ocsf_lake.ledger.tables import GENERATIONS
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.ocsf import tables
@@ -33,10 +33,11 @@ def folders(engine: sa.Engine, partitions: Iterable[Partition]) -> dict[Partitio
     """Where the files of partitions of events are, and new ones belong."""
     distinct = set(partitions)
     with engine.connect() as connection:
-        return _folders(connection, distinct)
+        return current(connection, distinct)
 
 
-def _folders(connection: sa.Connection, partitions: set[Partition]) -> dict[Partition, str]:
+def current(connection: sa.Connection, partitions: set[Partition]) -> dict[Partition, str]:
+    """The same, in a transaction."""
     query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition, GENERATIONS.c.generation)
     generations = {
         (table, values): generation
@@ -65,7 +66,7 @@ def check(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
         lock(connection, f"partitions of {table}", shared=True)
     query = sa.select(GENERATIONS.c.table_name, GENERATIONS.c.partition).where(GENERATIONS.c.fence.is_not(None))
     fenced = {tuple(row) for row in select_in(connection, query, GENERATIONS.c.partition, _values(places))}
-    current = _folders(connection, set(places))
+    folders_now = current(connection, set(places))
     for partition, used in sorted(places.items()):
-        if (partition.table, "/".join(partition.values)) in fenced or used != {current[partition]}:
+        if (partition.table, "/".join(partition.values)) in fenced or used != {folders_now[partition]}:
             raise MovedError(partition.table)

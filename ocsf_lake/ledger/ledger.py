@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import marker, objects
+from ocsf_lake.ledger import chain, marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
@@ -39,9 +39,9 @@ from ocsf_lake.ledger.tables import (
     TRACES,
 )
 from ocsf_lake.storage import permissions
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.errors import ConfigError
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
@@ -316,6 +316,7 @@ class Ledger:
             put_done(connection, batch, result, at or now(), WORKER)
             if also is not None:
                 also(connection)
+            chain.record_batch(connection, batch, result)
 
     def unless_planned(self, batch_id: str, undo: Undo) -> None:
         """Removes what a batch wrote that is not in the ledger; nobody can plan it meanwhile."""
@@ -378,8 +379,9 @@ class Ledger:
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """
+        is_file = self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool)
         # A file of SQLite can be opened whenever rows are asked for, also when this ledger was closed meanwhile.
-        if rows and self.engine.dialect.name == "sqlite" and not isinstance(self.engine.pool, sa.StaticPool):
+        if rows and is_file and "since" not in SHOWN[name].info:
             self._moment = self._moment or Moment(self.engine)
             return Rows(self._moment, SHOWN[name], columns)
         with self.engine.connect() as connection:
@@ -423,6 +425,9 @@ def _put_objects(connection: sa.Connection, batch: Batch, result: Result, at: st
         for ref, outcome in result.outcomes.items()
     ]  # fmt: skip
     objects.put(connection, rows)
+    objects.put_hashes(
+        connection, {ref.key: outcome.sha256 for ref, outcome in result.outcomes.items() if outcome.sha256}
+    )
     failed = {ref: outcome.lasting for ref, outcome in result.outcomes.items() if outcome.state is State.FAILED}
     for lasting, tried_with in ((True, program(batch.mapper_version)), (False, None)):
         _count_attempts(connection, [ref for ref in failed if failed[ref] is lasting], tried_with, at)

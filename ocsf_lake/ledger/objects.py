@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ocsf_lake.ledger.database import lock, select_in, upsert
-from ocsf_lake.ledger.tables import NAMES, OBJECT_ROWS, OBJECTS, SHOWN
+from ocsf_lake.ledger.tables import NAMES, OBJECT_HASHES, OBJECT_ROWS, OBJECTS, SHOWN
 
 Key = tuple[str, str]
 """URI and ETag."""
@@ -69,6 +68,30 @@ def put(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     upsert(connection, OBJECT_ROWS, ("beginning", "rest", "etag"), stored)
 
 
+def put_hashes(connection: sa.Connection, hashes: Mapping[Key, str]) -> None:
+    """Writes the SHA-256 of objects' content, hex, of objects that are there."""
+    numbers = _numbers(connection, {split(uri)[0] for uri, _ in hashes})
+    rows = []
+    for (uri, etag), sha256 in hashes.items():
+        beginning, rest = split(uri)
+        row = {"beginning": numbers[beginning], "rest": rest, "etag": packed(etag), "sha256": bytes.fromhex(sha256)}
+        rows.append(row)
+    upsert(connection, OBJECT_HASHES, ("beginning", "rest", "etag"), rows)
+
+
+def hashes(connection: sa.Connection, keys: Iterable[Key]) -> dict[Key, str]:
+    """The SHA-256 of objects' content, hex, of those that have one."""
+    found: dict[Key, str] = {}
+    row = OBJECT_HASHES.c
+    stored = {tuple(item.values()): key for key, item in _stored_by(connection, keys)}
+    for start in range(0, len(stored), ROWS):
+        some = list(stored)[start : start + ROWS]
+        query = sa.select(OBJECT_HASHES).where(sa.tuple_(row.beginning, row.rest, row.etag).in_(some))
+        for beginning, rest, etag, sha256 in connection.execute(query):
+            found[stored[beginning, rest, bytes(etag)]] = bytes(sha256).hex()
+    return found
+
+
 def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]) -> Iterator[sa.Row[Any]]:
     """The rows of a query on `OBJECTS` that are of one of some URIs."""
     pairs = [split(uri) for uri in dict.fromkeys(uris)]
@@ -97,6 +120,21 @@ def _joined(
     pair = sa.func.json_each(json.dumps(numbered)).table_valued("value", name="wanted").c.value
     beginning, rest = (sa.func.json_extract(pair, f"$[{place}]") for place in range(2))
     return query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest)
+
+
+def beginnings(engine: sa.Engine) -> list[tuple[str, str]]:
+    """What URIs of objects that were read begin with, see `split`, with their sources."""
+    beginning, source = NAMES.alias(), NAMES.alias()
+    query = (
+        sa.select(beginning.c.name, source.c.name)
+        .join_from(OBJECT_ROWS, beginning, beginning.c.id == OBJECT_ROWS.c.beginning)
+        .join(source, source.c.id == OBJECT_ROWS.c.source)
+        .where(OBJECT_ROWS.c.state == "done")
+        .distinct()
+        .order_by(beginning.c.name, source.c.name)
+    )
+    with engine.connect() as connection:
+        return [(name, source_name) for name, source_name in connection.execute(query)]
 
 
 def change(connection: sa.Connection, keys: Iterable[Key], values: Mapping[str, Any]) -> None:
@@ -150,16 +188,19 @@ _BY_KEY = (
 )
 
 
-def _stored(connection: sa.Connection, keys: Iterable[Key]) -> list[dict[str, Any]]:
-    by_beginning: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for uri, etag in keys:
+def _stored_by(connection: sa.Connection, keys: Iterable[Key]) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Each object, as it is stored, by URI and ETag."""
+    every = list(dict.fromkeys(keys))
+    numbers = _numbers(connection, {split(uri)[0] for uri, _ in every})
+    for uri, etag in every:
         beginning, rest = split(uri)
-        by_beginning[beginning].append((rest, etag))
-    return [
-        {"of_beginning": number, "of_rest": rest, "of_etag": packed(etag)}
-        for beginning, number in _numbers(connection, by_beginning).items()
-        for rest, etag in by_beginning[beginning]
-    ]
+        if beginning in numbers:
+            yield (uri, etag), {"of_beginning": numbers[beginning], "of_rest": rest, "of_etag": packed(etag)}
+
+
+def _stored(connection: sa.Connection, keys: Iterable[Key]) -> list[dict[str, Any]]:
+    rows = (row for _, row in _stored_by(connection, keys))
+    return sorted(rows, key=lambda row: (row["of_beginning"], row["of_rest"], row["of_etag"]))
 
 
 def _numbers(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.chain import Beside, beside
 from ocsf_lake.ledger.results import Batch, Counts, Kind, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
 from ocsf_lake.ledger.tables import ABOUT, SHOWN
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import ReadError
@@ -82,8 +82,8 @@ class Record:
         return self.facts.done_at if self.facts else ""
 
 
-def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
-    """Writes a batch's record, whose files must all be there.
+def write(store: Store, batch: Batch, result: Result, facts: Facts) -> Beside:
+    """Writes a batch's record, whose files must all be there; gives what the chain says of it.
 
     Raises:
         WriteError: The lake refused.
@@ -94,7 +94,7 @@ def write(store: Store, batch: Batch, result: Result, facts: Facts) -> None:
         **_record_of(batch, result),
         "routed": [_record_of(*routed) for routed in result.routed],
     }
-    _put(store, batch.number, batch.id, document)
+    return _put(store, batch.number, batch.id, document)
 
 
 def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
@@ -115,6 +115,7 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
             [ref.uri, ref.etag, ref.size, ref.stamp, outcome.state, outcome.reason, outcome.lasting,
              *vars(outcome.counts).values()] for ref, outcome in result.outcomes.items()
         ],
+        **_hashes(result),
         "files": [
             [file.path, file.partition.table, list(file.partition.values), file.class_uid, file.rows, file.bytes,
              file.sha256] for file in result.files
@@ -122,13 +123,20 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
         "events_by_class": result.events_by_class, "dropped": result.dropped, "failed_casts": result.failed_casts,
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
         "variants": result.variants, "census": _census(result.census),
+        "redaction": result.redaction and [*result.redaction, dict(result.redacted)],
     }  # fmt: skip
+
+
+def _hashes(result: Result) -> dict[str, Any]:
+    """The SHA-256 of objects, in their order, where there are any."""
+    hashes = [outcome.sha256 for outcome in result.outcomes.values()]
+    return {"sha256": hashes} if any(hashes) else {}
 
 
 def write_rows(
     store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
-) -> None:
-    """Writes a record of rows that the ledger has and no batch wrote.
+) -> Beside:
+    """Writes a record of rows that the ledger has and no batch wrote; gives what the chain says of it.
 
     Args:
         store: The lake's files.
@@ -147,13 +155,13 @@ def write_rows(
             str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
             for query in queries
         }
-    _put(store, number, name, {"put": put, "gone": list(gone)})
+    return _put(store, number, name, {"put": put, "gone": list(gone)})
 
 
 def write_moved(
     store: Store, number: int, name: str, put: Mapping[str, list[dict[str, Any]]], moved: Mapping[str, str]
-) -> None:
-    """Writes the record of a compaction, before the ledger has it.
+) -> Beside:
+    """Writes the record of a compaction, before the ledger has it; gives what the chain says of it.
 
     Args:
         store: The lake's files.
@@ -166,13 +174,15 @@ def write_moved(
         WriteError: The lake refused.
         RetriableError: The store does not answer.
     """
-    _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
+    return _put(store, number, name, {"put": put, "gone": [], "moved": dict(moved)})
 
 
-def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> None:
+def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> Beside:
     text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
     data = gzip.compress(text.encode(), mtime=0)
-    store.put(f"{marker.RECORDS}/{marker.file_name(number, name)}", pa.py_buffer(data))
+    path = f"{marker.RECORDS}/{marker.file_name(number, name)}"
+    store.put(path, pa.py_buffer(data))
+    return beside(path, data)
 
 
 def forget(store: Store, batch_id: str) -> None:
@@ -234,9 +244,12 @@ def _record(number: int, document: dict[str, Any]) -> Record:
 
 
 def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
+    hashes = document.get("sha256") or [None] * len(document["objects"])
     outcomes = {
-        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting)
-        for uri, etag, size, stamp, state, reason, lasting, *counts in document["objects"]
+        ObjectRef(uri, etag, size, stamp): Outcome(Counts(*counts), State(state), reason, lasting, sha256)
+        for (uri, etag, size, stamp, state, reason, lasting, *counts), sha256 in zip(
+            document["objects"], hashes, strict=True
+        )
     }
     files = [
         FileInfo(path, Partition(table, tuple(values)), *rest) for path, table, values, *rest in document["files"]
@@ -246,6 +259,9 @@ def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
         document["unmapped_keys"], document["seconds"], document["duplicates"], document["variants"],
         census=_census_of(document["census"]),
     )  # fmt: skip
+    if redaction := document.get("redaction"):
+        policy, text, hidden = redaction
+        result.redaction, result.redacted = (policy, text), Counter(hidden)
     return Batch(members=tuple(outcomes), number=number, **document["batch"]), result
 
 
@@ -272,6 +288,8 @@ def _census_of(document: dict[str, Any]) -> Statistics:
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:
     """Writes into the lake all that a ledger knows of finished batches, for batches that have no records."""
+    import pyarrow.parquet as pq  # once in a lake's life, and it takes longer to load than most of what reads one
+
     for name, table in SHOWN.items():
         if name == ABOUT.name or connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is None:
             continue

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
 
+from ocsf_lake.ledger import chain, holds
 from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
 from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
@@ -42,16 +44,36 @@ def quarantine_files(ledger: Ledger, table: str) -> list[tuple[str, str, str, st
         return [tuple(row) for row in connection.execute(query)]
 
 
-def plan_purge(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Notes files of quarantine before they are removed; what was noted of a file first stays."""
+def plan_purge(
+    ledger: Ledger, rows: Sequence[Mapping[str, Any]], is_kept: Callable[[Sequence[Hold], str], bool]
+) -> list[str]:  # fmt: skip
+    """Notes files of quarantine before they are removed; what was noted of a file first stays.
+
+    Args:
+        ledger: The ledger.
+        rows: The files.
+        is_kept: Whether one of these holds keeps a source's quarantine.
+
+    Returns:
+        Paths of those that no hold keeps.
+    """
     with ledger.engine.begin() as connection:
-        if rows:
-            noted = [{**row, "purged_at": now()} for row in rows]
+        standing = holds.keep(connection)
+        noted = [{**row, "purged_at": now()} for row in rows if not is_kept(standing, row["source"])]
+        if noted:
             connection.execute(insert(connection, PURGES).on_conflict_do_nothing(), noted)
+    return [row["path"] for row in noted]
 
 
-def purged(ledger: Ledger, paths: Iterable[str]) -> None:
-    """Forgets files that are gone."""
+def purged(
+    ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None,
+    versions: Mapping[str, Sequence[str]] | None = None,
+) -> None:  # fmt: skip
+    """Forgets files that are gone; the record in the lake that says so goes into the chain."""
     with ledger.engine.begin() as connection:
-        for path in paths:
-            connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+        gone = chain.listed(connection, paths)
+        for file in gone:
+            connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
+        if gone:
+            detail = {"beside": [record] if record else [], "versions": dict(versions or {})}
+            chain.append(connection, kind="purge", removed=gone, detail=detail)

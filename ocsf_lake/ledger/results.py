@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_mappers.compiler.statistics import FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -149,12 +149,14 @@ class Outcome:
         state: Done, set aside or failed.
         reason: Why, where it is not done.
         lasting: Of one that failed: whether reading it again fails again, unless the mapper or this program changes.
+        sha256: Of its decompressed content, hex, where the settings ask for it.
     """
 
     counts: Counts = field(default_factory=Counts)
     state: State = State.DONE
     reason: str | None = None
     lasting: bool = False
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,9 @@ class Result:
         census: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
+        record: Path, SHA-256 and size of the batch's record in the lake, once that is written.
+        redacted: Values that were hidden, per rule.
+        redaction: Id and text of the policy that hid them; None without one.
     """
 
     outcomes: dict[ObjectRef, Outcome]
@@ -207,6 +212,9 @@ class Result:
     census: Statistics = field(default_factory=Statistics)
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
+    record: tuple[str, str, int] | None = None
+    redacted: Counter[str] = field(default_factory=Counter)
+    redaction: tuple[str, str] | None = None
 
     @property
     def all_files(self) -> list[FileInfo]:

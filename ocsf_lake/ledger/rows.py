@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 
+from ocsf_lake.ledger.database import has
+
 BATCH_ROWS = 16_384
 
 
@@ -72,7 +74,7 @@ class Rows:
 def table_of(connection: sa.Connection, table: sa.Table, *, all_rows: bool = True) -> pa.Table:
     """All rows of a table of the ledger, by its key; without rows where only its columns count."""
     query = sa.select(table).order_by(*table.primary_key.columns)
-    rows = connection.execute(query if all_rows else query.limit(0)).all()
+    rows = connection.execute(query if all_rows else query.limit(0)).all() if has(connection, table) else []
     columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
     arrays = [pa.array(values, arrow_type(column.type)) for column, values in zip(table.columns, columns, strict=True)]
     return pa.table(arrays, names=[column.name for column in table.columns])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -44,6 +46,17 @@ def engine(path: Path, name: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN")  # one moment for all queries of a transaction
 
     return made
+
+
+def writing(do: Callable[[sqlite3.Connection, Any], None]) -> Callable[[sqlite3.Connection, Any], None]:
+    """What may make temporary tables with a connection that changes nothing else."""
+
+    def done(connection: sqlite3.Connection, record: Any) -> None:
+        connection.execute("PRAGMA query_only = OFF")
+        do(connection, record)
+        connection.execute("PRAGMA query_only = ON")
+
+    return done
 
 
 def in_memory(source: sa.Engine) -> sa.Engine:

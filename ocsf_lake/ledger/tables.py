@@ -201,6 +201,29 @@ DUPLICATES = sa.Table(
     sa.Column("variants", sa.BigInteger, nullable=False),
 )
 """Of batches that looked for them: events that the lake had already, and events with a key it had and other content."""
+REDACTION_POLICIES = sa.Table(
+    "redaction_policies",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+)
+"""What was to be hidden of logs, as JSON; of keys it has the ids."""
+REDACTION_BATCHES = sa.Table(
+    "redaction_batches",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("policy", sa.Text, nullable=False, index=True),
+)
+"""The policy under which a batch was mapped. Without a row, nothing was hidden."""
+REDACTED = sa.Table(
+    "redacted",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False, index=True),
+    sa.Column("hidden", sa.BigInteger, nullable=False),
+)
+"""Values of a batch's events and records in quarantine in which a rule hid something."""
 KEYS = sa.Table(
     "duplicate_keys",
     METADATA,
@@ -331,6 +354,41 @@ RETIRED = sa.Table(
 )
 """Files as batches wrote them whose rows are in other files now: in those of a merge, which are made again from them or
 from what they were made of, or in a copy, where no merge is named. Without a time of removal they are still there."""
+RETAINED = sa.Table(
+    "retained",
+    METADATA,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Text, primary_key=True),
+    sa.Column("retention_id", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("retained_at", sa.Text, nullable=False),
+    info={"since": "retention"},
+)
+"""Partitions whose events went because their time was over, and by which rule; one may go again, with events that came
+late. Their files are among those retired, with the retention's id for that of a merge."""
+HOLDS = sa.Table(
+    "holds",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text),
+    sa.Column("table_name", sa.Text),
+    sa.Column("first_day", sa.Text),
+    sa.Column("last_day", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("placed_by", sa.Text, nullable=False),
+    sa.Column("placed_at", sa.Text, nullable=False),
+    sa.Column("released_by", sa.Text),
+    sa.Column("released_at", sa.Text),
+    sa.Column("release_reason", sa.Text),
+    info={"since": "retention"},
+)
+"""Legal holds, see `ocsf_lake.ledger.holds`, and those that were; what is null in one is open. Days are `YYYYMMDD`."""
 LISTINGS = sa.Table(
     "listings",
     METADATA,
@@ -343,8 +401,97 @@ LISTINGS = sa.Table(
 )
 """When a folder was last listed without a gap, see `ocsf_lake.ingest.relisting`, and how many calls it took when it was
 listed whole; the source is empty for any."""
+DETECTED_BATCHES = sa.Table(
+    "detected_batches",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),
+)
+"""Batches that rules were asked of, and the run that did."""
+DETECTION_RUNS = sa.Table(
+    "detection_runs",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("findings", sa.BigInteger, nullable=False),
+    sa.Column("begun_at", sa.Text, nullable=False),
+)
+"""Runs of detections, and how many findings each was the first to make; those that are not done have to be written."""
+FINDINGS = sa.Table(
+    "findings",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, nullable=False, index=True),
+    sa.Column("run", sa.Text, nullable=False, index=True),
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+)
+"""What rules found, once: times in milliseconds since 1970, how many events, and the record as it was written."""
+
+CHAIN = sa.Table(
+    "chain",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("in_lake", sa.Integer, nullable=False),
+    sa.Index("chain_waiting", "number", sqlite_where=sa.text("in_lake = 0"), postgresql_where=sa.text("in_lake = 0")),
+    info={"since": "chain"},
+)
+"""Records of what changed which files the lake has, see `ocsf_lake.ledger.chain`: that they are in the lake too is
+known some time after they are written here."""
 
 
+OBJECT_HASHES = sa.Table(
+    "object_hashes",
+    METADATA,
+    sa.Column("beginning", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rest", BYTEWISE, primary_key=True),
+    sa.Column("etag", _Bytes, primary_key=True),
+    sa.Column("sha256", _Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""SHA-256 of the decompressed content of objects as they were read, where the settings ask for it; the key is that of
+`OBJECT_ROWS`."""
+DIGEST_PROOFS = sa.Table(
+    "digest_proofs",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, primary_key=True),
+    sa.Column("trail", sa.Text, primary_key=True),
+    sa.Column("home_region", sa.Text, primary_key=True),
+    sa.Column("start", sa.Text, primary_key=True),
+    sa.Column("end", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("digests", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("verified_at", sa.Text, nullable=False),
+)
+"""What `verify` found of digests the last time, see `ocsf_lake.ledger.proofs`: `proved`, `fault` or `unchecked`. Proved
+ones without log files that follow each other are one row."""
+DIGEST_FAULTS = sa.Table(
+    "digest_faults",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("object", sa.Text, primary_key=True),
+    sa.Column("start", sa.Text, primary_key=True),
+    sa.Column("end", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text),
+    sa.Column("in_lake", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("verified_at", sa.Text, nullable=False),
+)
+"""The faults that it found; of log files the hash that their digest says, and whether the lake has that content."""
 ABOUT = sa.Table(
     "about",
     METADATA,
@@ -464,6 +611,11 @@ STEPS = (
 
 SHOWN: dict[str, sa.Table] = {
     OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *_of_objects()),
-    **{name: table for name, table in METADATA.tables.items() if table not in (NAMES, OBJECT_ROWS)},
+    **{
+        name: table
+        for name, table in METADATA.tables.items()
+        if table not in (NAMES, OBJECT_ROWS, OBJECT_HASHES, CHAIN)
+    },
 }
-"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
+the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""

@@ -20,6 +20,7 @@ from ocsf_lake.catalogs import security_lake
 from ocsf_lake.ledger.files import Chosen
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
+from ocsf_lake.text import plural
 from ocsf_mappers import duck, registry
 
 Parts = dict[str, Chosen | None]
@@ -319,20 +320,33 @@ def _makes_time(node: exp.Expr) -> bool:
     return isinstance(node, exp.Anonymous) and node.name.lower() in _MAKES_TIMES
 
 
-def nothing_left(parts: Parts, partitions: Callable[[str], Sequence[Partition]]) -> Iterator[str]:
-    """Why an answer is empty, where no partition meets a query's conditions: what there is instead.
+def nothing_left(
+    parts: Parts, partitions: Callable[[str], Sequence[Partition]],
+    gone: Callable[[str], Mapping[tuple[str, ...], int]] = lambda _: {},
+) -> Iterator[str]:  # fmt: skip
+    """Why an answer is empty, where no partition meets a query's conditions: what there is instead, and what went.
 
     Args:
         parts: What the query reads.
         partitions: Gives the partitions of a table.
+        gone: Gives those that retention emptied, with the number of their events.
     """
     for name, chosen in parts.items():
         if name not in registry.tables():
             continue
         present = [partition.values for partition in partitions(name)]
-        if not present:
+        if present and (chosen is None or any(map(chosen, present))):
+            continue
+        went = {values: rows for values, rows in gone(name).items() if chosen is None or chosen(values)}
+        if went:
+            days = sorted({values[2] for values in went})
+            yield (
+                f"{plural(sum(went.values()), 'event')} of {name} that it asks for went by retention, of eventday "
+                f"{days[0]} to {days[-1]}; table ledger_retained says by which rule"
+            )
+        elif not present:
             yield f"{name} has no events so far"
-        elif chosen is not None and not any(map(chosen, present)):
+        else:
             regions, accounts, days = (sorted({values[number] for values in present}) for number in range(3))
             dated = [day for day in days if day != layout.UNKNOWN] or days
             yield (

@@ -35,6 +35,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
+from ocsf_lake.ledger.files import Chosen as FileChoice
+from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import evolution, find, lines, lint, pruning, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
@@ -52,6 +54,8 @@ _COMPUTES = (
 )  # fmt: skip
 _COMPUTING = (exp.AggFunc, exp.Window, exp.Subquery, exp.Unnest, exp.Anonymous)
 """Parts of a query that are more than a list of rows; what sqlglot does not know may be an aggregate."""
+Chosen = Callable[[Lake, Mapping[str, FileChoice | None]], dict[str, list[LakeFile]]]
+"""Gives the files of tables that a connection shows, of some of their partitions: see `Files.of`."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -253,7 +257,7 @@ def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) 
     if not parts:
         return []
     with opened(settings, reading=True) as lake:
-        return list(pruning.nothing_left(parts, lake.files.partitions))
+        return list(pruning.nothing_left(parts, lake.files.partitions, lake.files.gone))
 
 
 COST_READS = (
@@ -339,17 +343,19 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool | int,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool | int,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
-    connection = connect(settings, *statements, parameters=parameters, extra_tables=extra_tables, **config)
+    connection = connect(
+        settings, *statements, parameters=parameters, extra_tables=extra_tables, files=files, **config
+    )
     with closing(connection):
         yield connection
 
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, **config: bool | int,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool | int,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -363,6 +369,7 @@ def connect(
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
         extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        files: Which files the tables have; None for those of the lake.
         config: More of DuckDB's settings.
 
     Raises:
@@ -387,7 +394,7 @@ def connect(
             shown_parts = _all_parts(statements) if parts is None else parts
             if parts is not None and find.VIEW in parts:
                 shown_parts = parts | dict.fromkeys(filled_tables(lake))
-            show = _Shown(connection, lake, known_files, shown_parts, names, columns)
+            show = _Shown(connection, lake, known_files, shown_parts, names, columns, files)
             show.regional = not statements or any(security_lake.PREFIX in sql.lower() for sql in statements)
             verifying = known_files is None and settings.verify_reads
             if verifying:
@@ -495,6 +502,10 @@ def _none(_: tuple[str, ...]) -> bool:
 def part_of(name: str) -> str | None:
     """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
     word = name.lower()
+    if word in tables.shared():
+        return word
+    if (shared := security_lake.shared_table_of(word)) is not None:
+        return shared  # of most queries: no source has to be loaded
     if word in _parts():
         return word
     if word in ("quarantine_entries", OUTCOMES):
@@ -515,11 +526,12 @@ class _Shown:
         parts: Which of `_parts`, and which partitions of each.
         names: Names that are read, in lower case; other views are left out. None when that is not certain.
         columns: Columns of the ledger's tables that are read, in lower case; None for all.
+        files: See `connect`.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, known_files: KnownFiles | None, parts: pruning.Parts,
-        names: set[str] | None, columns: set[str] | None = None,
+        names: set[str] | None, columns: set[str] | None = None, files: Chosen | None = None,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.lake = lake
@@ -536,7 +548,7 @@ class _Shown:
         if QUARANTINE in lake_parts:
             lake_parts[OUTCOMES] = lake_parts[QUARANTINE]
         # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
-        self._table_files = lake.files.of(lake_parts)
+        self._table_files = lake.files.of(lake_parts) if files is None else files(lake, lake_parts)
         self._duplicate_keys = lake.ledger.duplicate_keys()
 
     def part(self, name: str) -> None:

@@ -33,6 +33,7 @@ PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay
 """Partition key in the catalog -> its spelling in paths."""
 
 MS_PER_DAY = 86_400_000
+_GENERATION = re.compile(r"g(\d{4,18})")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ACCOUNT = re.compile(r"\d{12}|external(_[A-Za-z0-9-]{1,64})?")
 _FIRST_DAY, _LAST_DAY = 0, (datetime(9999, 12, 31, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
@@ -90,6 +91,12 @@ def folder_of(path: str) -> str:
 def is_compacted(folder: str) -> bool:
     """Whether a folder is that of a later generation of a partition."""
     return folder.startswith(f"{COMPACTED}/")
+
+
+def generation_of(folder: str) -> int:
+    """The generation that the last step of a partition's folder, or of its URI, names."""
+    match = _GENERATION.fullmatch(folder.rpartition("/")[2])
+    return int(match[1]) if match else 0
 
 
 def file_name(batch_id: str, number: int, class_uid: int | None) -> str:

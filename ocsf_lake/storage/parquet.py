@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ocsf_lake.storage import layout, packing
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_mappers import registry
 from ocsf_mappers.ocsf import tables
@@ -46,31 +46,6 @@ bytes that zstd saves are worth more than its time."""
 
 MOST_ROWS_PER_STEP = 1024
 """Rows that are added to a page before its size is looked at, at most."""
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One Parquet file of the lake.
-
-    Args:
-        path: Below the lake's root.
-        partition: The table and partition it belongs to.
-        class_uid: OCSF class of its events; None for rejects.
-        rows: Number of rows.
-        bytes: Size.
-        sha256: Checksum of its bytes, in hex.
-        min_time: Earliest `time`, epoch milliseconds; None for rejects.
-        max_time: Latest `time`.
-    """
-
-    path: str
-    partition: Partition
-    class_uid: int | None
-    rows: int
-    bytes: int
-    sha256: str
-    min_time: int | None = None
-    max_time: int | None = None
 
 
 class Form(Protocol):

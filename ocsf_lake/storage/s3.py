@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,25 @@ RESTORE = (
 
 
 @dataclass(frozen=True)
+class Lock:
+    """Object Lock, which keeps versions of objects from being changed or removed.
+
+    Args:
+        mode: `GOVERNANCE`, which who may do so can lift, or `COMPLIANCE`, which nobody can.
+        days: How long, from the moment that an object is put.
+    """
+
+    mode: str
+    days: int
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a request to put an object says of it, now."""
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.days)
+        return {"ObjectLockMode": self.mode, "ObjectLockRetainUntilDate": until}
+
+
+@dataclass(frozen=True)
 class Access:
     """How a store is reached.
 
@@ -72,6 +92,7 @@ class Access:
         requester_pays: Whether we pay for reading, as some archives ask.
         kms_key: Key that new objects are encrypted with (SSE-KMS); None leaves it to the bucket.
         connections: Requests under way at once, at most.
+        lock: Object Lock of new objects; None for the bucket's own default.
     """
 
     endpoint: str | None = None
@@ -81,6 +102,7 @@ class Access:
     requester_pays: bool = False
     kms_key: str | None = None
     connections: int = 32
+    lock: Lock | None = None
 
 
 def concerns(uri: str) -> bool:
@@ -121,6 +143,7 @@ def _filesystem(access: Access, _process: int) -> S3FileSystem:
         max_concurrency=4,
     )
     fs.retries = 1  # of its own, around botocore's
+    fs.object_lock = access.lock
     return fs
 
 
@@ -184,6 +207,94 @@ def names_after(fs: S3FileSystem, folder: str, last: str) -> list[str]:
     query = {"Bucket": bucket, "Prefix": f"{key}/", "StartAfter": f"{key}/{last}"}
     items = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query).get("Contents", ())
     return [item["Key"].rpartition("/")[2] for item in items]
+
+
+def walk(fs: S3FileSystem, folder: str) -> Iterator[tuple[str, int]]:
+    """Path and size of each object below a folder, a thousand for each request."""
+    bucket, _, key = folder.partition("/")
+    query = {"Bucket": bucket, "Prefix": f"{key}/"}
+    while True:
+        page = retry.call(fs.call_s3, "list_objects_v2", fs.req_kw, **query)
+        yield from ((f"{bucket}/{item['Key']}", int(item["Size"])) for item in page.get("Contents", ()))
+        if not page.get("IsTruncated"):
+            return
+        query["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def lock_of(fs: Any) -> dict[str, Any]:
+    """What requests to put an object say of Object Lock."""
+    lock: Lock | None = getattr(fs, "object_lock", None)
+    return lock.arguments if lock is not None else {}
+
+
+_NO_LOCK = frozenset(
+    ["ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "MethodNotAllowed"]
+)
+
+
+def check_lock(fs: S3FileSystem, bucket: str) -> None:
+    """Whether a bucket has Object Lock; who may not ask is refused when something is put.
+
+    Raises:
+        ConfigError: It has not.
+    """
+
+    def ask() -> dict[str, Any]:
+        try:
+            return dict(fs.call_s3("get_object_lock_configuration", Bucket=bucket))
+        except OSError as error:
+            if code_of(error) in _NO_LOCK:
+                return {}
+            raise
+
+    try:
+        answer = retry.call(ask)
+    except PermissionError:
+        return
+    if answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
+        raise ConfigError(
+            f"setting object_lock: the bucket {bucket!r} has no Object Lock; it is switched on when a bucket is made, "
+            "or later where versions are kept (`aws s3api put-object-lock-configuration`)"
+        )
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an object.
+
+    Args:
+        id: Its id; `null` in a bucket without versions.
+        size: Its size.
+        is_marker: Whether it only says that the object was removed.
+        is_latest: Whether it is what the key stands for.
+    """
+
+    id: str
+    size: int
+    is_marker: bool
+    is_latest: bool
+
+
+def versions(fs: S3FileSystem, path: str) -> list[Version]:
+    """All versions of an object and the markers between them; none of those that stand beyond `VERSION_PAGES`.
+
+    Raises:
+        OSError: The store does not let us look.
+    """
+    bucket, _, key = path.partition("/")
+    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": key}
+    found: list[Version] = []
+    for _page in range(VERSION_PAGES):
+        answer = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
+        for kind in ("Versions", "DeleteMarkers"):
+            found += [
+                Version(item["VersionId"], int(item.get("Size", 0)), kind == "DeleteMarkers", bool(item["IsLatest"]))
+                for item in answer.get(kind, ()) if item["Key"] == key
+            ]  # fmt: skip
+        if answer.get("NextKeyMarker") != key:
+            break
+        asked |= {"KeyMarker": key, "VersionIdMarker": answer["NextVersionIdMarker"]}
+    return found
 
 
 def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None:

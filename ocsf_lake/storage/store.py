@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -177,6 +178,44 @@ class Store:
             files = retry.call(self.fs.find, self.path(prefix), detail=True)
         return {name[start:]: int(info["size"]) for name, info in files.items() if info["type"] == "file"}
 
+    def walk(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and size of every file below a folder, some at a time; unfinished ones and links among them."""
+        start = len(self.path(""))
+        with s3.translate_errors(self.uri(prefix)):
+            if s3.is_s3(self.fs):
+                for path, size in s3.walk(self.fs, self.path(prefix)):
+                    yield path[start:], size
+            elif self.is_local:
+                yield from ((path[start:], size) for path, size in _walk_local(self.path(prefix)))
+            else:
+                yield from self.sizes(prefix).items()
+
+    def check_lock(self) -> None:
+        """Whether files can be put with Object Lock.
+
+        Raises:
+            ConfigError: They cannot.
+            RetriableError: The store is busy or out of reach.
+        """
+        if not s3.is_s3(self.fs):
+            raise ConfigError(f"setting object_lock: the lake {self.uri('')!r} is not on S3")
+        with s3.translate_errors(self.uri("")):
+            s3.check_lock(self.fs, self.root.partition("/")[0])
+
+    def versions(self, name: str) -> list[s3.Version]:
+        """Versions of a file on S3, and markers of its removal; none elsewhere, or where we may not look."""
+        if not s3.is_s3(self.fs):
+            return []
+        try:
+            return s3.versions(self.fs, self.path(name))
+        except (PermissionError, NotImplementedError):
+            return []
+
+    def read_version(self, name: str, version: str) -> bytes:
+        """The bytes of one version of a file on S3."""
+        with s3.translate_errors(self.uri(name)):
+            return s3.read_version(self.fs, self.path(name), version)
+
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)
@@ -207,7 +246,7 @@ class Store:
                 if self.is_local:
                     _link_local(Path(source), Path(target), self.umask)
                 else:
-                    retry.call(self.fs.copy, source, target)
+                    retry.call(self.fs.copy, source, target, **s3.lock_of(self.fs))  # it is not inherited
         except OSError as error:
             raise WriteError(f"cannot copy: {error}", file=self.uri(name)) from error
 
@@ -233,23 +272,58 @@ class Store:
                 continue
 
 
+def _walk_local(folder: str) -> Iterator[tuple[str, int]]:
+    """Links to folders are named as files are, and not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk_local(entry.path)
+                else:
+                    yield entry.path, entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return  # it, or a file in it, went meanwhile
+
+
 def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:
     _unfinished(path, data, umask).replace(path)
     permissions.sync_folder(path.parent)
 
 
 def _put_new_local(path: Path, data: pa.Buffer, umask: int) -> bool:
-    # Of somebody who died after the link it is another name of the finished file, which must not be written to.
-    _unfinished_path(path).unlink(missing_ok=True)
-    unfinished = _unfinished(path, data, umask)
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink()
+    permissions.make_folder(path.parent, umask)
+    unfinished = _unfinished_path(path)
+    with _alone(unfinished, umask) as file:
+        try:
+            # Of somebody who died after the link it is another name of the finished file, which must not be written to.
+            if os.fstat(file.fileno()).st_nlink > 1:
+                return False
+            file.truncate(0)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.link(unfinished, path)
+        except FileExistsError:
+            return False
+        finally:
+            unfinished.unlink()
     permissions.sync_folder(path.parent)
     return True
+
+
+def _alone(path: Path, umask: int) -> BinaryIO:
+    """The file that this path names, made if it is missing; nobody else has it this way, and whoever dies lets go."""
+    while True:
+        permissions.touch(path, umask)
+        try:
+            file = path.open("r+b")
+        except FileNotFoundError:
+            continue  # who had it has removed it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def _link_local(source: Path, target: Path, umask: int) -> None:

@@ -187,7 +187,9 @@ def _head(fs: S3FileSystem, path: str) -> tuple[int, dict[str, str]]:
 def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, new: bool, claim: str = "") -> None:
     """Puts an object; raises `Changed` where it has to be new and is not."""
     about = {SHA256: sha256.hex(), **({CLAIM: claim} if claim else {})}
-    bucket, key = _direct(fs, path) if len(data) <= min(direct.PUT_BYTES, MULTIPART_BYTES - 1) else (None, "")
+    # The shorter way names a lock once for all objects, and the date moves on.
+    is_short = len(data) <= min(direct.PUT_BYTES, MULTIPART_BYTES - 1) and not s3.lock_of(fs)
+    bucket, key = _direct(fs, path) if is_short else (None, "")
     if bucket is None:
         _put_slowly(fs, path, data, about, new=new)
         return
@@ -201,7 +203,7 @@ def _put(fs: S3FileSystem, path: str, data: bytes | Pieces, sha256: bytes, *, ne
 
 def _put_slowly(fs: S3FileSystem, path: str, data: bytes | Pieces, about: dict[str, str], *, new: bool) -> None:
     bucket, _, key = path.partition("/")
-    common = {"Metadata": about, "ContentType": _CONTENT_TYPE}
+    common = {"Metadata": about, "ContentType": _CONTENT_TYPE, **s3.lock_of(fs)}
     try:
         if len(data) >= MULTIPART_BYTES:
             mode = "create" if new else "overwrite"

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import Encoded, FileInfo, Form, Slice
+from ocsf_lake.storage.parquet import Encoded, Form, Slice
 from ocsf_mappers import registry
 from ocsf_mappers.engine.mapped import stacked
 

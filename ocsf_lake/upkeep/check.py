@@ -18,7 +18,7 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions, overview
+from ocsf_lake.ledger import compactions, overview, retained
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
@@ -26,6 +26,7 @@ from ocsf_lake.storage import layout, permissions
 from ocsf_lake.storage.layout import Partition, batch_of
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import rebuild
+from ocsf_mappers import registry
 
 STORAGE = "storage"
 FOREIGN = "_foreign"
@@ -143,6 +144,8 @@ class _LedgerState:
         self._open: set[str] = set()
         self.open_folders: set[str] = set()
         """Folders that a compaction is writing into, as of the last time that `files` was asked."""
+        self.emptied: set[str] = set()
+        """Folders of the table's partitions that a retention emptied, as of then."""
 
     def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
@@ -153,6 +156,7 @@ class _LedgerState:
             self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
             self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
             self.open_folders = set(compactions.open_folders(connection))
+            self.emptied = retained.folders(connection, table) if table in registry.tables() else set()
             rows = connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)).all()
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 
@@ -195,7 +199,7 @@ def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -
     folders = {layout.folder_of(path) for path in (*file_by_path, *retired)}
     for path in sorted(sizes.keys() - file_by_path.keys() - retired):
         folder, _, name = path.rpartition("/")
-        if name == layout.PLAN and (folder in folders or folder in expected.open_folders):
+        if name == layout.PLAN and folder in folders | expected.open_folders | expected.emptied:
             continue
         if expected.is_open(path) or folder in expected.open_folders:
             message = "a run is writing it, or died over it; the next run of the same command finishes the batch"

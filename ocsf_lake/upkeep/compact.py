@@ -32,23 +32,14 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import (
-    FENCED,
-    Compactions,
-    Merge,
-    Move,
-    Output,
-    PartitionFile,
-    Plan,
-    StaleError,
-    retired,
-)
+from ocsf_lake.ledger.compactions import FENCED, Compactions, StaleError
 from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import fetched, layout
-from ocsf_lake.storage.parquet import FileInfo
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.text import plural, size
-from ocsf_lake.upkeep import merge
+from ocsf_lake.upkeep import merge, retired
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 
@@ -99,6 +90,7 @@ class Summary:
         tables: What became of each table that had something to merge.
         removed: Files of earlier compactions that were removed, as their time of grace was over.
         removed_bytes: Their size.
+        held: Files whose time of grace is over and that a legal hold keeps.
         refused: Table -> why it cannot be compacted, or only in part.
         busy: Tables that another worker compacts.
         waiting: Partitions left to the next run, as an export takes files of them.
@@ -108,6 +100,7 @@ class Summary:
     tables: list[Done] = field(default_factory=list)
     removed: int = 0
     removed_bytes: int = 0
+    held: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
     waiting: int = 0
@@ -122,6 +115,8 @@ class Summary:
         parts = [became if before else "nothing to merge"]
         if self.removed:
             parts.append(f"{plural(self.removed, 'file')} merged before removed ({size(self.removed_bytes)})")
+        if self.held:
+            parts.append(f"{plural(self.held, 'file')} merged before kept by a legal hold")
         if self.waiting:
             waiting = plural(self.waiting, "partition")
             parts.append(f"{waiting} left to the next run, as an export takes their files")
@@ -160,11 +155,12 @@ def compact(
         clock: Gives the time, with a zone.
 
     Raises:
-        ConfigError: There is no such table.
+        ConfigError: There is no such table, or the lake's files are locked for good.
         LostError: Another worker may have taken over; running again continues.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
+    check_lock(settings)
     names = sorted(registry.tables())
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
@@ -173,8 +169,24 @@ def compact(
         for name in names if table is None else [table]:
             _table(lake, name, clock() - older_than, summary, dry_run)
         if not dry_run:
-            _remove(lake, clock(), summary)
+            removed = retired.remove(lake, clock())
+            summary.removed, summary.removed_bytes, summary.held = removed.files, removed.bytes, removed.held
     return summary
+
+
+def check_lock(settings: Settings) -> None:
+    """Whether files may be written anew.
+
+    Raises:
+        ConfigError: They are locked for good, and nobody has said that both may be kept.
+    """
+    lock = settings.object_lock
+    if lock is not None and lock.mode == "COMPLIANCE" and not settings.object_lock_compact:
+        raise ConfigError(
+            f"under object_lock COMPLIANCE nothing can be removed for {plural(lock.days, 'day')}: what is merged or "
+            "mapped anew would stay, and be paid, beside the new files, up to double the storage; "
+            "object_lock_compact = true does it all the same"
+        )
 
 
 def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: bool) -> None:
@@ -189,8 +201,8 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
         done = Done(table)
         try:
             if (plan := compactions.open(table)) is not None:
-                if plan.is_remap and plan.state != FENCED:
-                    abandon(lake, plan)  # who maps its rows once more begins anew
+                if plan.is_retention or (plan.is_remap and plan.state != FENCED):
+                    settle_open(lake, table, lease)  # who maps its rows once more, or removes them, begins anew
                 else:
                     _one(lake, plan, lease, done)
             if not compactions.partitions(table):
@@ -425,33 +437,3 @@ def abandon(lake: Lake, plan: Plan) -> None:
     """Forgets a compaction that nobody has seen anything of, and removes what it wrote."""
     lake.store.remove(name for move in plan.moves for name in lake.store.sizes(plan.folder(move)))
     Compactions(lake.ledger.engine).abandon(plan)
-
-
-# -- what is over -----------------------------------------------------------------------------------------------------
-def _remove(lake: Lake, moment: datetime, summary: Summary) -> None:
-    """Removes files that were retired long enough ago; those that a snapshot of Iceberg still has stay."""
-    before = (moment - timedelta(hours=lake.settings.compact_grace_hours)).isoformat(timespec="milliseconds")
-    with lake.ledger.engine.connect() as connection:
-        over = retired(connection, before)
-    compactions = Compactions(lake.ledger.engine)
-    for table, paths in over.items():
-        in_use: set[str] = set()
-        for catalog in lake.catalog.all:
-            in_use |= catalog.in_snapshots(table)
-        gone = [path for path in paths if lake.store.uri(path) not in in_use]
-        with lake.leases.held(moving.lease(table)) as lease:
-            if lease is None:
-                continue
-            sizes = compactions.retired_bytes(gone)
-            lake.store.remove(gone)
-            moving.failpoint("removed", table)
-            for folder in sorted({layout.folder_of(path) for path in gone}):
-                if layout.is_compacted(folder):
-                    left = lake.store.sizes(folder)
-                    if left.keys() == {plan_file := f"{folder}/{layout.PLAN}"}:
-                        lake.store.remove([plan_file])
-            compactions.removed(gone, moment.isoformat(timespec="milliseconds"))
-        summary.removed += len(gone)
-        summary.removed_bytes += sizes
-
-

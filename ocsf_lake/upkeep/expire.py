@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from ocsf_lake.catalogs.base import Expired
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger import holds
 from ocsf_lake.text import plural, size
 from ocsf_mappers import registry
 
@@ -28,7 +29,7 @@ class Summary:
 
     Args:
         tables: What became of each table that had something to forget.
-        left: Catalog -> why its tables are left alone.
+        left: Catalog, or catalog and table -> why it is left alone.
         is_dry: Whether nothing was done, only reported what would be.
     """
 
@@ -57,6 +58,8 @@ def expire(
 ) -> Summary:
     """Forgets snapshots that were made so long ago; what a table is now stays, however long ago it became so.
 
+    A table of which a legal hold keeps something is left alone: what it was earlier may be what the hold is about.
+
     Args:
         settings: The lake.
         older_than: Their age.
@@ -70,9 +73,15 @@ def expire(
     summary = Summary(is_dry=dry_run)
     before = clock() - older_than
     with opened(settings, with_retries=True) as lake:
+        standing = [hold for hold in holds.listed(lake.ledger.engine) if hold.released_at is None]
         for catalog in lake.catalog.all:
             for table in sorted(registry.tables()):
-                done = catalog.expire(table, before, dry_run=dry_run)
+                hold = next((hold for hold in standing if hold.table_name in (None, table)), None)
+                done = catalog.expire(table, before, dry_run=dry_run or hold is not None)
+                if hold is not None and isinstance(done, Expired):
+                    if done.snapshots:
+                        summary.left[f"{catalog.name} {table}"] = f"hold {hold.id} keeps {hold.subject}"
+                    continue
                 if isinstance(done, str):
                     summary.left[catalog.name] = done
                 elif done is not None and (done.snapshots or done.files):

@@ -18,9 +18,9 @@ from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.ledger import now, put_done
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs.definitions import OUTCOMES, PLACE, QUARANTINE
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.tables import PURGES
-from ocsf_lake.storage.parquet import FileInfo
-from ocsf_mappers import duck, sqltext
+from ocsf_lake.storage.fileinfo import FileInfo
+from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import RetriableError
 
 
@@ -183,18 +184,27 @@ class Purge:
     open: int
 
 
+IsOver = Callable[[str, datetime], bool]
+"""Whether the time of a source's records is over that came into quarantine at a moment."""
+
+
+def older_than(age: timedelta) -> IsOver:
+    """Whether they came longer ago than this."""
+    limit = datetime.now(UTC) - age
+    return lambda _, moment: moment < limit
+
+
 def purgeable(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, older_than: timedelta, *, closed: bool
-) -> list[Purge]:
-    """The files whose records came into quarantine longer ago than this.
+    lake: Lake, connection: duckdb.DuckDBPyConnection, is_over: IsOver, *, closed: bool
+) -> list[Purge]:  # fmt: skip
+    """The files whose time in quarantine is over, also those that a legal hold keeps.
 
     Args:
         lake: The lake.
         connection: The same lake, see `ocsf_lake.query.query.connect`.
-        older_than: Age, from the end of the batch on.
+        is_over: Told the source, and when the batch was done that the records were read in.
         closed: Only files in which every entry is closed.
     """
-    limit = (datetime.now(UTC) - older_than).isoformat(timespec="milliseconds")
     place = lake.store.path if lake.store.is_local else lake.store.uri
     paths = [place(name) for name in lake.files.paths(QUARANTINE)]
     still_open = dict(
@@ -209,36 +219,66 @@ def purgeable(
     purges = []
     for path, source, batch_id, done_at, rows in replays.quarantine_files(lake.ledger, QUARANTINE):
         number = still_open.get(path.rpartition("/")[2], 0)
-        if done_at < limit and not (closed and number):
+        if is_over(source, datetime.fromisoformat(done_at)) and not (closed and number):
             purges.append(Purge(path, source, batch_id, rows, number))
     return purges
 
 
-def purge(lake: Lake, files: Sequence[Purge]) -> None:
+def keeping(holds: Sequence[Hold], source: str) -> list[Hold]:
+    """The holds that keep a source's quarantine: those on it, on no table in particular, or on one that it fills.
+
+    Records in quarantine became no event: which account and day they are of is not known.
+    """
+    known = registry.sources().get(source)
+    tables = None if known is None else known.mapper.tables
+    return [
+        hold for hold in holds
+        if hold.table_name in (None, QUARANTINE) or tables is None or hold.table_name in tables
+    ]  # fmt: skip
+
+
+class BusyError(RetriableError):
+    """A replay works on a source's quarantine."""
+
+
+def purge(lake: Lake, files: Sequence[Purge]) -> list[Purge]:
     """Removes files for good: from the catalog, from the store, from the ledger, which notes it. Can be repeated.
 
+    Those that a legal hold keeps stay; gives the others.
+
     Raises:
-        RetriableError: A replay works on entries of one of the sources; what comes before it is removed.
+        BusyError: A replay works on entries of one of the sources; what comes before it is removed.
+        WriteError: The lake or a catalog refused.
+        RetriableError: A store, catalog or database does not answer.
     """
+    gone: list[Purge] = []
     for source in sorted({file.source for file in files}):
         with replays.held(lake.leases, source) as lease:
             if lease is None:
-                raise RetriableError(
+                raise BusyError(
                     "a replay works on this source's quarantine; purge again when it has ended", source=source
                 )
-            _purge(lake, [file for file in files if file.source == source], lease)
+            gone += _purge(lake, [file for file in files if file.source == source], lease)
+    return gone
 
 
-def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> None:
-    replays.plan_purge(lake.ledger, [asdict(file) for file in files])
+def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
+    rows = [asdict(file) for file in files]
+    free = set(replays.plan_purge(lake.ledger, rows, lambda holds, source: bool(keeping(holds, source))))
+    files = [file for file in files if file.path in free]
+    if not files:
+        return []
     for batch_id in sorted({file.batch_id for file in files}):
         gone = {file.path for file in files if file.batch_id == batch_id}
         rest = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
         lease.check()
         lake.catalog.register(batch_id, rest)
     paths = [file.path for file in files]
-    records.write_rows(
+    record = records.write_rows(
         lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
     )
-    lake.store.remove(file.path for file in files)
-    replays.purged(lake.ledger, [file.path for file in files])
+    versions = lake.versions(paths)
+    lake.store.remove(paths)
+    replays.purged(lake.ledger, paths, record, versions)
+    lake.publish_chain()
+    return files

@@ -20,15 +20,17 @@ from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import duplicates, engines, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger import chain, records, redactions, replays
 from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES
+from ocsf_lake.redaction import policy as redaction
+from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
@@ -119,8 +121,9 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
 def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: bool) -> Result | str:
     """Does a finished batch once more, of whatever kind, with its files aside; gives the reason if it cannot."""
     engine = engines.engine(fields.mapper(batch.source, lake.settings), batch.ocsf_version)
+    hides = _hiding(lake, batch.id)
     if batch.kind is Kind.REPLAY:
-        return replay.rebuild_files(lake, batch, engine, lease, aside, parts_alone=parts_alone)
+        return replay.rebuild_files(lake, batch, engine, lease, aside, parts_alone=parts_alone, hides=hides)
     states = lake.ledger.states(batch.members)
     read = [ref for ref in batch.members if states[ref.key][0] is State.DONE]
     for ref in read:
@@ -130,7 +133,17 @@ def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: 
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
     policy = duplicates.policy_of(lake.ledger, batch.id)
-    return batches.rebuild_files(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone)
+    return batches.rebuild_files(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone, hides=hides)
+
+
+def _hiding(lake: Lake, batch_id: str) -> Policy | None:
+    """The policy under which a batch was mapped: its files come out as they were, with as much hidden.
+
+    Raises:
+        ConfigError: Its key is not there, or another version of this program hid otherwise.
+    """
+    text = redactions.policy_of(lake.ledger, batch_id)
+    return None if text is None else redaction.of_text(text, lake.settings)
 
 
 def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
@@ -186,7 +199,9 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         if lease is None:
             return "another run works on it"
         try:
-            return remap.rebuild_files(lake, engine, lease, merged.outputs, [refs[key] for key in sorted(refs)], aside)
+            objects_read = [refs[key] for key in sorted(refs)]
+            hides = _hiding(lake, done.id)
+            return remap.rebuild_files(lake, engine, lease, merged.outputs, objects_read, aside, hides)
         except remap.RefusedError as error:
             return str(error)
 
@@ -207,12 +222,16 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
 def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
     for file, again in made:
         lake.store.put(file.path, pa.py_buffer(Path(aside.path(again.path)).read_bytes()))
-    if any(again.sha256 != file.sha256 for file, again in made):
-        # The same rows in other bytes, as another release of Parquet's library writes them.
-        with lake.ledger.engine.begin() as connection:
-            for file, again in made:
-                values = {"bytes": again.bytes, "sha256": again.sha256}
-                connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
+    is_other = any(again.sha256 != file.sha256 for file, again in made)
+    with lake.ledger.engine.begin() as connection:
+        for file, again in made if is_other else ():
+            # The same rows in other bytes, as another release of Parquet's library writes them.
+            values = {"bytes": again.bytes, "sha256": again.sha256}
+            connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
+        old, new = [file for file, _ in made], [replace(again, path=file.path) for file, again in made]
+        chain.append(connection, kind="rebuild", subject=batch_id, added=new, removed=old)
+    lake.publish_chain()
+    if is_other:
         changed = sa.select(FILES).where(FILES.c.path.in_([file.path for file, _ in made]))
         records.write_rows(lake.store, lake.ledger.engine, "files", [changed])
         lake.catalog.drop(batch_id)

@@ -22,7 +22,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import compactions, marker, meter, objects, records
+from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions
 from ocsf_lake.ledger.database import lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
@@ -31,7 +31,7 @@ from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, RO
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
-from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.errors import ConfigError, ReadError
 
 _ROWS = 5_000
 
@@ -93,9 +93,38 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if content is None:
                 records.checkpoint(connection, store)
+            _put_chain(connection, store)
             # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
+        chain.publish(ledger.engine, store)
     return summary
+
+
+def _put_chain(connection: sa.Connection, store: Store) -> None:
+    """Takes the records of the chain over, and writes one of files that none of them has.
+
+    Who died between a change and its record leaves such files, if that was the end of the ledger too.
+    """
+    chain.restore(connection, store)
+    is_begun = False
+    live: dict[str, chain.Listed] = {}
+    for row in chain.rows(connection):
+        try:
+            record = chain.parsed(chain.content(row.body, row.hash, row.signature))
+        except ReadError:
+            continue
+        is_begun = True
+        for file in record.removed:
+            live.pop(file.path, None)
+        live |= {file.path: file for file in record.added}
+    if not is_begun:
+        return  # a lake of an older version; the next writer begins its chain
+    query = sa.select(FILES.c.path, FILES.c.sha256, FILES.c.bytes, FILES.c.rows).order_by(FILES.c.path)
+    files = {path: chain.Listed(path, *facts) for path, *facts in connection.execute(query)}
+    added = [file for path, file in files.items() if live.get(path) != file]
+    removed = [file for path, file in live.items() if files.get(path) != file]
+    if added or removed:
+        chain.append(connection, kind="rebuild-ledger", added=added, removed=removed)
 
 
 def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
@@ -130,6 +159,7 @@ def _put_batch(connection: sa.Connection, record: Record) -> None:
     assert facts is not None
     put_done(connection, batch, result, facts.done_at, facts.worker)
     duplicates.note(connection, batch, duplicates.Policy(facts.policy), result, facts.key)
+    redactions.note(connection, batch, result)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, routed_result in result.routed:
         routed.put(connection, batch, one, routed_result, facts.done_at)

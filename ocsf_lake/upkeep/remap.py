@@ -32,19 +32,22 @@ from ocsf_lake.ingest.parts import SetAsideError, Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import generations
-from ocsf_lake.ledger.compactions import Compactions, Merge, Move, Output, PartitionFile, Plan, StaleError
+from ocsf_lake.ledger import generations, redactions
+from ocsf_lake.ledger.compactions import Compactions, StaleError
 from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.redaction import policy as redaction
+from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import MOST_BYTES, Writer
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import compact, merge
-from ocsf_mappers import Engine
+from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import OcsfMappersError, ReadError
 
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
@@ -133,15 +136,17 @@ def remap(
         progress: Called after each partition.
 
     Raises:
-        ConfigError: There is no such source.
+        ConfigError: There is no such source, or the lake's files are locked for good.
         LostError: Another worker may have taken over; running again continues.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
+    compact.check_lock(settings)
     mapper = fields.mapper(chosen.source, settings)
     summary = Summary(is_dry=dry_run)
     with opened(settings, with_retries=True) as lake:
         engine = engines.engine(mapper, settings.ocsf_version)
+        hides = redaction.of(settings)
         for table in mapper.tables:
             with lake.leases.held(moving.lease(table)) as lease:
                 if lease is None:
@@ -152,7 +157,7 @@ def remap(
                 if (reason := compact.refusal(lake, table)) is not None:
                     summary.refused[table] = reason
                     continue
-                work = _Work(lake, engine, chosen, lease, dry_run)
+                work = _Work(lake, engine, chosen, lease, dry_run, hides)
                 for values in Compactions(lake.ledger.engine).values(table):
                     if chosen.has(values):
                         work.partition(table, values, summary)
@@ -168,6 +173,7 @@ class _Work:
     chosen: Chosen
     lease: Lease
     dry_run: bool
+    hides: Policy | None
 
     def partition(self, table: str, values: str, summary: Summary) -> None:
         """Rewrites one partition, where it has rows of another version of the mapper."""
@@ -201,6 +207,8 @@ class _Work:
         move = Move("/".join(partition.values), generation, tuple(merges), copied)
         text = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
         plan = Plan(hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS], partition.table, (move,))
+        if self.hides is not None:
+            redactions.note_remap(self.lake.ledger, [one.id for one in merges], self.hides.id, self.hides.text)
         compactions.plan(plan)
         moving.failpoint("planned", plan.id)
         try:
@@ -245,13 +253,15 @@ class _Work:
         (folder / "old").mkdir()
         paths = fetched.fetch(self.lake.store, list(inputs.items()), folder / "old")
         numbers_by_object, is_current = _rows_of(paths, self.engine.fingerprint)
-        if is_current:
+        policy = self.hides and self.hides.id
+        if is_current and redactions.policies_of_files(self.lake.ledger, list(inputs)) <= {policy}:
             return
         mapped = self.mapped(partition, numbers_by_object, folder / "new")
         to = generations.folder(partition, generation)
         all_inputs = sorted(inputs.items())
         for class_uid, (rows, own) in sorted(mapped.items()):
             identity = ["remap", partition.table, partition.values, self.engine.fingerprint, class_uid, all_inputs]
+            identity += [policy] if policy else []
             merge_id = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:ID_DIGITS]
             size = sum(path.stat().st_size for path in own)
             shares = merge.shares(rows, -(-size // self.lake.settings.compact_file_bytes))
@@ -302,12 +312,13 @@ class _Work:
                 for piece in reading.pieces(ref):
                     for routed in router.map([(piece.raw_object, piece.chunk)]):
                         if routed.engine.mapper.name == self.chosen.source:
-                            events = _only(routed.mapped.events, numbers)
+                            mapped = self._redacted(routed.mapped)
+                            events = _only(mapped.events, numbers)
                             seen.append(events["source_record"].to_numpy())
                             self._add(writer, events, partition, strict=numbers is not None)
                             if writer.bytes > MOST_BYTES:
                                 end_files()
-                            reasons |= _reasons(routed.mapped.rejects, numbers)
+                            reasons |= _reasons(mapped.rejects, numbers)
             except (OcsfMappersError, SetAsideError, OSError) as error:
                 if isinstance(error, objects.ObjectError | ReadError | SetAsideError | OSError):
                     raise RefusedError(f"{ref.uri}: {error}") from error
@@ -322,6 +333,11 @@ class _Work:
         if before != after and len(exact) == len(numbers_by_object):
             raise RefusedError(f"{before:,} records would become {after:,} events")
         return by_class
+
+    def _redacted(self, mapped: Mapped) -> Mapped:
+        if self.hides is None:
+            return mapped
+        return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
     def _add(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> None:
         for place, class_uid, rows in parquet.split(events):
@@ -366,8 +382,9 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[NumbersByObject, bool
 
 
 def rebuild_files(
-    lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store
-) -> list[FileInfo]:
+    lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store,
+    hides: Policy | None = None,
+) -> list[FileInfo]:  # fmt: skip
     """Lost files of partitions that were mapped once more, rebuilt from all raw objects whose records they may have.
 
     Args:
@@ -377,13 +394,14 @@ def rebuild_files(
         outputs: The files of one partition and class.
         refs: The objects.
         aside: Where the files are put.
+        hides: The policy that was in force then.
 
     Raises:
         RefusedError: Other rows come out than were there.
     """
     partition, class_uid = outputs[0].partition, outputs[0].class_uid
     assert class_uid is not None
-    work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), lease, dry_run=True)
+    work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), lease, dry_run=True, hides=hides)
     with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
         folder = Path(name)
         made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")

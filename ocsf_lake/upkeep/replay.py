@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 
 import pyarrow as pa
@@ -36,11 +36,14 @@ from ocsf_lake.ledger import replays
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
+from ocsf_lake.redaction import hiding
+from ocsf_lake.redaction import policy as redaction
+from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapper, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.json_split import KEPT_BYTES
 from ocsf_mappers.readers.streams import Blocks
@@ -120,8 +123,9 @@ def replay(
 
 
 def rebuild_files(
-    lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, *, parts_alone: bool = False
-) -> Result | str:
+    lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, *, parts_alone: bool = False,
+    hides: Policy | None = None,
+) -> Result | str:  # fmt: skip
     """Writes the files of a finished replay elsewhere, from its entries' outcomes; gives the reason if it cannot.
 
     Args:
@@ -131,13 +135,14 @@ def rebuild_files(
         lease: On the source's quarantine.
         store: Where to write.
         parts_alone: See `Work`.
+        hides: The policy that was in force then.
     """
     rows = quarantine.replayed(lake, batch.source, lake.ledger.files_of(batch.id))
     if isinstance(rows, str):
         return rows
     entries = [Entry(*row) for row in rows]
     batch = replace(batch, members=_members(lake, entries))
-    return _made(lake, batch, engine, lease, store, entries, Counter(), parts_alone)
+    return _made(lake, batch, engine, lease, store, entries, Counter(), hides, parts_alone)
 
 
 def _groups(
@@ -186,7 +191,10 @@ def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, sum
     lake.ledger.plan([batch])
     batches.failpoint("planned", batch.id)
     reasons: Counter[str] = Counter()
-    make = partial(_made, lake, engine=engine, lease=lease, store=lake.store, entries=entries, reasons=reasons)
+    hides = redaction.of(lake.settings)
+    make = partial(
+        _made, lake, engine=engine, lease=lease, store=lake.store, entries=entries, reasons=reasons, hides=hides
+    )
     result = batches.complete(batch, lake, lease, make)
     summary.closed -= result.counts.quarantined
     summary.open.update(reasons)
@@ -198,10 +206,10 @@ def _members(lake: Lake, entries: Sequence[Entry]) -> tuple[ObjectRef, ...]:
 
 def _made(
     lake: Lake, batch: Batch, engine: Engine, lease: Lease, store: Store, entries: Sequence[Entry],
-    reasons: Counter[str], parts_alone: bool = False,
+    reasons: Counter[str], hides: Policy | None, parts_alone: bool = False,
 ) -> Result:  # fmt: skip
     others = of_settings(engine.version, lake.settings)
-    work = Work(lake, engine, others, lease, store, ended=batches.part_ended, parts_alone=parts_alone)
+    work = Work(lake, engine, others, lease, store, ended=batches.part_ended, parts_alone=parts_alone, redaction=hides)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
     return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)
 
@@ -299,8 +307,10 @@ class _Replay(Attempt):
         chunk = replace(chunk, records=chunk.records.filter(pc.is_in(chunk.records["_record"], numbers)), dropped={})
         keep = []
         texts = self.engine.texts(chunk)
+        redacted = _Redacted(self.lake, self.engine.mapper, ref, self.work.redaction)
         for number, text in zip(chunk.records["_record"].to_pylist(), texts, strict=True):
-            keep.append(same := _same(entries[number], text) or _same(entries[number], self._former(text)))
+            same = _same(entries[number], text) or _same(entries[number], self._former(text))
+            keep.append(same := same or redacted.has(number, text))
             if not same:
                 self.open[ref.uri, ref.etag, number] = OTHERWISE
         bad = [item for item in chunk.bad if item.record in entries]
@@ -330,6 +340,33 @@ class _Replay(Attempt):
                 records = chunk.records.set_column(chunk.records.column_names.index("_record"), "_record", column)
                 bad = [replace(item, record=number) for item in chunk.bad]
                 yield Piece(ref, raw_object, replace(chunk, records=records, bad=bad, dropped={}))
+
+
+class _Redacted:
+    """What quarantine keeps of an object's records without values that were hidden.
+
+    Args:
+        lake: The lake.
+        mapper: Of the records.
+        ref: The object.
+        hides: The policy.
+    """
+
+    def __init__(self, lake: Lake, mapper: Mapper, ref: ObjectRef, hides: Policy | None) -> None:
+        self._place = (lake, mapper.name, ref.uri, ref.etag)
+        self._mapper = mapper
+        self._hides = hides
+
+    @cached_property
+    def _kept(self) -> dict[int, str]:
+        return quarantine.texts(*self._place)
+
+    def has(self, number: int, text: str) -> bool:
+        """Whether a record's text is the one that was kept, but for what was hidden in that."""
+        kept = self._kept.get(number, "")
+        if hiding.is_redacted(kept, text):
+            return True
+        return self._hides is not None and kept == self._hides.of_source(self._mapper).records.text(text)
 
 
 def _ended(prepared: Prepared) -> dict[_Key, str | None]:

@@ -36,6 +36,7 @@ from ocsf_lake.ledger import objects as known_objects
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
+from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import trace_hints, trace_record, trace_rows
@@ -295,12 +296,16 @@ class _Following:
         self._raw = cache(lambda uri, etag: Raw(uri, etag, lake.settings))
         self._fault = cache(self._fault_of)
         self._marked = bool(lake.files.paths(DUPLICATES))
+        self._last: Raw | None = None
 
     def row(self, row: Row) -> Traced:
         """One row, followed."""
         stored = trace_rows.event(self._lake, row)
         (event,) = _plain(stored)
         raw = self._raw(row.source_object, row.source_etag)
+        if self._last is not None and self._last is not raw:
+            self._last.forget()  # of a hundred objects, memory holds one
+        self._last = raw
         place = self._lake.store.uri(row.file.path)
         found = Traced(row, place, self._fault(row), event, raw.state, Record(row.source_record), raw)
         found.batch, found.merge = self._batches(row)
@@ -323,7 +328,9 @@ class _Following:
         events, found.reason = self._mapped(reading, piece)
         if events is not None:
             (found.mapped,) = _plain(events)
-            found.changes = _changes(row, stored, events)
+            # Comparing text by text is most of the work, and mostly for nothing.
+            if found.mapped != event or _table(events) != row.partition.table:
+                found.changes = _changes(row, stored, events)
         return found
 
     def _engine(self, source: str, ocsf_version: str) -> Engine:
@@ -333,10 +340,14 @@ class _Following:
         """The event of a record, or why there is none."""
         router = Router(engine, engines.of_settings(engine.version, self._settings))
         reasons = []
+        hides = redaction.of(self._settings)
         for routed in router.map([(piece.raw_object, piece.chunk)]):
-            if len(routed.mapped.events):
-                return routed.mapped.events.slice(0, 1), None
-            reasons += [*routed.mapped.rejects["reason"].to_pylist(), *routed.mapped.dropped]
+            mapped = routed.mapped
+            if hides is not None:
+                mapped, _ = hides.of_source(routed.engine.mapper).mapped(mapped)
+            if len(mapped.events):
+                return mapped.events.slice(0, 1), None
+            reasons += [*mapped.rejects["reason"].to_pylist(), *mapped.dropped]
         return None, next(iter(reasons), "the mapper makes no event of it")
 
     def _fault_of(self, row: Row) -> str | None:
@@ -419,8 +430,12 @@ def _plain(events: pa.Table) -> Iterator[dict[str, Any]]:
         yield orjson.loads(orjson.dumps(event, default=float, option=orjson.OPT_UTC_Z))
 
 
+def _table(events: pa.Table) -> str:
+    return str(pc.cast(events["_table"], pa.string())[0])
+
+
 def _changes(row: Row, stored: pa.Table, events: pa.Table) -> list[Change]:
-    table = str(pc.cast(events["_table"], pa.string())[0])
+    table = _table(events)
     moved = [Change("table", row.partition.table, table)] if table != row.partition.table else []
     found = differences.between(stored, events.drop_columns(["_table"]))
     examples = {path: item.examples[0] for path, item in found.changes.items()}

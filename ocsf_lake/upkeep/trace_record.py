@@ -9,10 +9,11 @@ is; of a row of Parquet, or of text in UTF-16, there is none, and that is said.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -111,6 +112,7 @@ class Raw:
         self._settings = settings
         self._ref: ObjectRef | None = None
         self._kept: bytes | None = None
+        self._version: Callable[[], bytes] | None = None  # reads the earlier version
         self.state = self._looked_at(uri, etag)
 
     @property
@@ -127,7 +129,10 @@ class Raw:
         """
         if self._ref is None:
             raise ObjectError(self.state.reason or self.state.state, object=self.state.uri)
-        if self._kept is None and s3.concerns(self._ref.uri) and self._ref.size <= objects.WHOLE_BYTES:
+        if self._kept is None and self._version is not None:
+            with s3.translate_errors(self._ref.uri, denied=ObjectError):
+                self._kept = self._version()
+        elif self._kept is None and s3.concerns(self._ref.uri) and self._ref.size <= objects.WHOLE_BYTES:
             with objects.opened(self._ref, self._settings.input_access) as file:
                 self._kept = file.read()  # it is looked through several times
         if self._kept is not None:
@@ -135,6 +140,10 @@ class Raw:
             return
         with objects.opened(ref or self._ref, self._settings.input_access) as file:
             yield file
+
+    def forget(self) -> None:
+        """Lets go of bytes that are kept in memory; whoever opens it again reads them again."""
+        self._kept = None
 
     def pieces(self, engine: Engine) -> Iterator[Piece]:
         """Its records, as ingest reads them.
@@ -192,7 +201,8 @@ class Raw:
                 if size > VERSION_BYTES:
                     reason = f"{found.reason}; its earlier version is there, and too large to be read here"
                     return replace(found, version=version, reason=reason)
-                self._kept = s3.read_version(fs, path, version)
+                self._version = partial(s3.read_version, fs, path, version)
+                self._kept = self._version()
         except (OcsfMappersError, OSError) as error:
             return replace(found, reason=f"{found.reason}; earlier versions cannot be had: {error}")
         self._ref = ObjectRef(found.uri, found.etag, len(self._kept))

@@ -216,7 +216,7 @@ class Assembler:
                 repeatable = True
         offsets, names, values = gathered.done()
         if repeatable:
-            names = _numbered(np.repeat(np.arange(self.length), np.diff(offsets)), names)
+            names = numbered_names(np.repeat(np.arange(self.length), np.diff(offsets)), names)
         return pa.MapArray.from_arrays(pa.array(offsets), names, values)
 
     def observables(self) -> pa.Array:
@@ -255,7 +255,7 @@ def _observed(values: pa.Array, members: tuple[str, ...]) -> tuple[pa.Array, Any
     return (pc.if_else(empty, pa.scalar(None, pa.string()), leaf) if pc.any(empty).as_py() else leaf), parents
 
 
-def _numbered(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
+def numbered_names(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
     """The keys of a map's entries; one that stands in its row before (`a.b` and the `b` of `a`) gets a number.
 
     Args:

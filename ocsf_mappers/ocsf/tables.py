@@ -114,6 +114,11 @@ class Table:
             _check_column(columns, path, f"view {self.latest.view}" if self.latest else "")
         return columns
 
+    @cached_property
+    def struct(self) -> pa.DataType:
+        """The same as one type, to go down paths of."""
+        return pa.struct(list(self.arrow))
+
 
 def parse_hive_type(text: str) -> pa.DataType:
     """A Hive type such as `struct<a:string,b:array<int>>` as an Arrow type.

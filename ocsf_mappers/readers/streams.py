@@ -51,18 +51,35 @@ class Blocks:
     `head` is the first block, for telling formats apart. When the object is damaged or too large, the iteration gives
     what could be read before the damage, then raises `ReadError`. `file` is the raw file, for formats read by seeking,
     which have to keep to `limits` themselves.
+
+    Args:
+        file: The raw file.
+        limits: How far it may grow.
+        hashed: Whether `sha256` is wanted.
+
+    Attributes:
+        sha256: Of the decompressed bytes, before they are decoded, hex; None until all of them were read.
     """
 
-    def __init__(self, file: BinaryIO, limits: Limits | None = None) -> None:
+    def __init__(self, file: BinaryIO, limits: Limits | None = None, *, hashed: bool = False) -> None:
         self.file = file
         self.limits = limits or Limits()
-        self._blocks = _gathered(_decoded(_limited(_decompressed(_raw(file)), file, self.limits)))
+        self.sha256: str | None = None
+        content = _limited(_decompressed(_raw(file)), file, self.limits)
+        self._blocks = _gathered(_decoded(self._hashed(content) if hashed else content))
         self._error: ReadError | None = None
         self.head = b""
         try:
             self.head = next(self._blocks, b"")
         except ReadError as error:
             self._error = error
+
+    def _hashed(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        for block in blocks:
+            digest.update(block)
+            yield block
+        self.sha256 = digest.hexdigest()
 
     def __iter__(self) -> Iterator[bytes]:
         if self.head:

@@ -21,6 +21,7 @@ from ocsf_mappers import (
     Pattern,
     Product,
     Source,
+    Switches,
     Values,
     coalesce,
     col,
@@ -204,7 +205,7 @@ MAPPER = Mapper(
 # five minutes. The other load balancers' objects lie in the same folders; `app.` in the name tells these.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(load_balancers.FOLDERS, record_bytes=90),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=90, late_hours=2),
     keys=load_balancers.keys(r"app\."),
     marks=Marks(
         lines=(
@@ -213,4 +214,5 @@ SOURCE = Source(
             rf"(?:{TYPE}) {TIME} [\d.]+ \S+ \S+ (?:PASS|FAIL) .*",
         ),
     ),
+    switches=(Switches("elasticloadbalancing.amazonaws.com", off=("DeleteLoadBalancer",), on=("CreateLoadBalancer",), changed=("ModifyLoadBalancerAttributes",)),),
 )

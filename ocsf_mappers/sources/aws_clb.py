@@ -19,6 +19,7 @@ from ocsf_mappers import (
     Pattern,
     Product,
     Source,
+    Switches,
     Values,
     coalesce,
     col,
@@ -146,7 +147,8 @@ MAPPER = Mapper(
 # Every 5 or 60 minutes, not compressed, in the folders of the other load balancers; these names have no dot before `_`.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(load_balancers.FOLDERS, record_bytes=250),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=250, late_hours=2),
     keys=load_balancers.keys(r"[^_./]+(?=_\d{8}T\d{4}Z)"),
     marks=Marks(lines=(rf'{TIME} \S+ \S+:\d+ \S+(?: -?[\d.]+){{3}} (?:\d{{1,3}}|-) \S+ .*',)),
+    switches=(Switches("elasticloadbalancing.amazonaws.com", off=("DeleteLoadBalancer",), on=("CreateLoadBalancer",), changed=("ModifyLoadBalancerAttributes",)),),
 )

@@ -24,6 +24,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     coalesce,
     col,
     first,
@@ -191,6 +192,7 @@ SOURCE = Source(
     delivery=Delivery(
         ("AWSLogs/{account}/Config/{region}/{year}/{month_unpadded}/{day_unpadded}",),
         record_bytes=600,
+        late_hours=7,
     ),
     marks=Marks(
         members=(
@@ -204,4 +206,5 @@ SOURCE = Source(
         detail_types=("Config Configuration Item Change", "Config Rules Compliance Change"),
         service="aws.config",
     ),
+    switches=(Switches("config.amazonaws.com", off=("StopConfigurationRecorder", "DeleteConfigurationRecorder", "DeleteDeliveryChannel"), on=("StartConfigurationRecorder",), changed=("PutConfigurationRecorder", "PutDeliveryChannel")),),
 )

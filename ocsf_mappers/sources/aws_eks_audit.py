@@ -25,6 +25,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     carrier,
     coalesce,
     col,
@@ -185,4 +186,5 @@ SOURCE = Source(
             Having(all_of=("objectRef", "verb", "user")),
         ),
     ),
+    switches=(Switches("eks.amazonaws.com", off=("DeleteCluster",), changed=("UpdateClusterConfig",)),),
 )

@@ -26,6 +26,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     carrier,
     coalesce,
     col,
@@ -235,11 +236,14 @@ MAPPER = Mapper(
 SOURCE = Source(
     MAPPER,
     delivery=Delivery(
-        ("AWSLogs/{account}/network-firewall/{log}/{region}/{firewall}/{year}/{month}/{day}",), record_bytes=80
+        ("AWSLogs/{account}/network-firewall/{log}/{region}/{firewall}/{year}/{month}/{day}",),
+        record_bytes=80,
+        late_hours=2,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>network-firewall)/[^/]+/(?P<region>[^/]+)/[^/]+/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
         r"/(?P<account>\d{12})_(?P<kind>network-firewall)_[^_/]+_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
     ),
     marks=Marks(members=(Having(all_of=("firewall_name", "event")),)),
+    switches=(Switches("network-firewall.amazonaws.com", off=("DeleteFirewall",), on=("CreateFirewall",), changed=("UpdateLoggingConfiguration",)),),
 )

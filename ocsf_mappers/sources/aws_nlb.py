@@ -15,6 +15,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     Values,
     coalesce,
     col,
@@ -107,7 +108,8 @@ MAPPER = Mapper(
 # Every five minutes, in the folders of the other load balancers; `net.` in the name tells these.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(load_balancers.FOLDERS, record_bytes=60),
+    delivery=Delivery(load_balancers.FOLDERS, record_bytes=60, late_hours=2),
     keys=load_balancers.keys(r"net\."),
     marks=Marks(lines=(rf"[a-z]+ \d+\.\d+ {TIME} net/\S+ .*",)),
+    switches=(Switches("elasticloadbalancing.amazonaws.com", off=("DeleteLoadBalancer",), on=("CreateLoadBalancer",), changed=("ModifyLoadBalancerAttributes",)),),
 )

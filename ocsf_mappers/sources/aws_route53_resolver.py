@@ -22,6 +22,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     coalesce,
     col,
     connection_protocol,
@@ -119,10 +120,11 @@ MAPPER = Mapper(
 # docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-choosing-target-resource.html
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/vpcdnsquerylogs/{vpc}/{year}/{month}/{day}",)),
+    delivery=Delivery(("AWSLogs/{account}/vpcdnsquerylogs/{vpc}/{year}/{month}/{day}",), late_hours=2),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcdnsquerylogs)/[^/]+/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
         r"/(?:vpc-[0-9a-z]+_)?(?P<kind>vpcdnsquerylogs)_(?P<account>\d{12})_(?P<date>\d{8})T\d{4,6}Z",
     ),
     marks=Marks(members=(Having(any_of=("query_name", "query_timestamp")),)),
+    switches=(Switches("route53resolver.amazonaws.com", off=("DeleteResolverQueryLogConfig", "DisassociateResolverQueryLogConfig"), on=("AssociateResolverQueryLogConfig",)),),
 )

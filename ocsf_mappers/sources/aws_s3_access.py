@@ -19,6 +19,7 @@ from ocsf_mappers import (
     Pattern,
     Product,
     Source,
+    Switches,
     aws_partition,
     coalesce,
     col,
@@ -139,11 +140,12 @@ MAPPER = Mapper(
 # begins, AWS does not say; only partitioned names tell account, region and day.
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(lookback_days=3, record_bytes=120),
+    delivery=Delivery(lookback_days=3, record_bytes=120, late_hours=24),
     keys=(
         r"/(?P<account>\d{12})/(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)/(?P<kind>[a-z0-9][a-z0-9.-]{2,62})/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/"
         r"\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
         r"(?P<kind>)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
     ),
     marks=Marks(lines=(r"[0-9a-f]{20,} [a-z0-9.-]+ \[\d\d/[A-Z][a-z]{2}/\d{4}:.*",)),
+    switches=(Switches("s3.amazonaws.com", changed=("PutBucketLogging",)),),
 )

@@ -23,6 +23,7 @@ from ocsf_mappers import (
     Obj,
     Product,
     Source,
+    Switches,
     coalesce,
     col,
     element,
@@ -321,4 +322,5 @@ SOURCE = Source(
         ),
         detail_types=("Findings Imported V2",),
     ),
+    switches=(Switches("securityhub.amazonaws.com", off=("DisableSecurityHubV2",), on=("EnableSecurityHubV2",)),),
 )

@@ -23,6 +23,7 @@ from ocsf_mappers import (
     ParquetRows,
     Product,
     Source,
+    Switches,
     Unheaded,
     coalesce,
     col,
@@ -159,6 +160,7 @@ SOURCE = Source(
             "AWSLogs/aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/year={year}/month={month}/day={day}",
         ),
         record_bytes=25,
+        late_hours=2,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>vpcflowlogs)/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
@@ -174,4 +176,5 @@ SOURCE = Source(
         ),
         columns=frozenset("srcaddr dstaddr pkt_srcaddr interface_id log_status srcport action".split()),
     ),
+    switches=(Switches("ec2.amazonaws.com", off=("DeleteFlowLogs",), on=("CreateFlowLogs",)),),
 )

@@ -20,6 +20,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     carrier,
     coalesce,
     col,
@@ -167,7 +168,8 @@ SOURCE = Source(
         tuple(
             f"AWSLogs/{{account}}/VpcLattice/{kind}/{{region}}/{{year}}/{{month}}/{{day}}"
             for kind in ("AccessLogs", "ResourceAccessLogs")
-        )
+        ),
+        late_hours=2,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>VpcLattice)/[^/]+/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
@@ -179,4 +181,5 @@ SOURCE = Source(
             Having(all_of=("resourceConfigurationArn", "resourceIpPort")),
         )
     ),
+    switches=(Switches("vpc-lattice.amazonaws.com", off=("DeleteAccessLogSubscription",), on=("CreateAccessLogSubscription",), changed=("UpdateAccessLogSubscription",)),),
 )

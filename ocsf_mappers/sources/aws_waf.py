@@ -24,6 +24,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     coalesce,
     col,
     element,
@@ -199,10 +200,11 @@ MAPPER = Mapper(
 # docs.aws.amazon.com/waf/latest/developerguide/logging-s3.html: every five minutes, folders go down to the minute
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/WAFLogs/{region}/{acl}/{year}/{month}/{day}",), record_bytes=250),
+    delivery=Delivery(("AWSLogs/{account}/WAFLogs/{region}/{acl}/{year}/{month}/{day}",), record_bytes=250, late_hours=2),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>WAFLogs)/(?P<region>[^/]+)/[^/]+/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
         r"/(?P<account>\d{12})_(?P<kind>waflogs)_(?P<region>[^_/]+)_(?:[^/]*_)?(?P<date>\d{8})T\d{4,6}Z",
     ),
     marks=Marks(members=(Having(all_of=("webaclId", "httpRequest", "terminatingRuleId")),)),
+    switches=(Switches("wafv2.amazonaws.com", off=("DeleteLoggingConfiguration", "DeleteWebACL"), on=("PutLoggingConfiguration",)),),
 )

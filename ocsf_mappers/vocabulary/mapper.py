@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
 from ocsf_mappers.ocsf.tables import Latest, Table
-from ocsf_mappers.readers import Reader
 from ocsf_mappers.vocabulary.check import check_new
 from ocsf_mappers.vocabulary.expr import Column, Expr, Value, flat
 from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, RecordShape
 from ocsf_mappers.vocabulary.table import of_mapper
 from ocsf_mappers.vocabulary.word import Word
+
+if TYPE_CHECKING:
+    from ocsf_mappers.readers import Reader
 
 Fields: TypeAlias = dict[str, Value]
 """OCSF attribute path -> expression, or the table of an object below it. For an `_id` attribute give the caption."""

@@ -59,6 +59,7 @@ class Delivery:
         lookback_days: A regular run looks at the deliveries of so many days back.
         sweep_days: A sweep, now and then, looks so many days back.
         late_days: Events of a day are delivered up to so many days after it, apart from the rare ones that sweeps find.
+        late_hours: Objects of an hour are usually there so many hours after it.
         record_bytes: Size of a record in an object as it is stored, gzipped; bounds the records of a batch.
     """
 
@@ -66,6 +67,7 @@ class Delivery:
     lookback_days: int = 2
     sweep_days: int = 7
     late_days: int = 1
+    late_hours: int = 24
     record_bytes: int = 100
 
     def __post_init__(self) -> None:
@@ -197,6 +199,37 @@ class Marks:
         return bool(self.members or self.lines or self.heads or self.columns or self.detail_types)
 
 
+@dataclass(frozen=True)
+class Switches:
+    """Calls of AWS's API that change what is recorded of a log.
+
+    Args:
+        service: The service as CloudTrail names it, such as `ec2.amazonaws.com`.
+        off: Calls after which nothing more may come.
+        on: Calls after which it comes again.
+        changed: Calls after which more or less of it may come.
+        wide: Whether a call counts in all regions of its account, and in all accounts of an organization whose logs
+            lie in one folder; else in its own account and region.
+    """
+
+    service: str
+    off: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    wide: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses names that are none.
+
+        Raises:
+            MappingError: Names them.
+        """
+        for name in ("off", "on", "changed"):
+            _texts(name, getattr(self, name))
+        if not self.off and not self.on and not self.changed:
+            raise MappingError(f"switches: no calls of {self.service!r} are given")
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """One kind of log.
@@ -208,6 +241,8 @@ class Source:
             `region` where the key says one, and `year`, `month`, `day` or `date`. Without any, those of `delivery`.
         marks: By what it is recognized otherwise.
         digests: How the service proves what it delivered; None where it does not.
+        switches: Calls that change what is recorded of it.
+        calls: Its table of calls of AWS's API, OCSF's API Activity, among which those are; None where it has none.
     """
 
     mapper: Mapper
@@ -215,6 +250,8 @@ class Source:
     keys: tuple[str, ...] = ()
     marks: Marks = Marks()
     digests: Digests | None = None
+    switches: tuple[Switches, ...] = ()
+    calls: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses parts that are of another kind.
@@ -227,6 +264,8 @@ class Source:
                 raise MappingError(f"{name}: give a {kind.__name__}, not a {type(found).__name__}")
         if not isinstance(self.digests, Digests | None):
             raise MappingError(f"digests: give Digests(...), not a {type(self.digests).__name__}")
+        if not isinstance(self.switches, tuple) or not all(isinstance(item, Switches) for item in self.switches):
+            raise MappingError(f"switches: give a tuple of Switches(...), not {self.switches!r}")
         _patterns("keys", self.keys)
 
     @property

@@ -91,7 +91,7 @@ def find(event: EventMap, path: str) -> tuple[schema.Schema, schema.Attribute]:
 
 def column_type(table: tables.Table, path: str) -> pa.DataType | None:
     """The table's type at an OCSF path (lists entered), None where the table has no such column."""
-    kind: pa.DataType = pa.struct(list(table.arrow))
+    kind: pa.DataType = table.struct
     for step in path.split("."):
         kind = kind.value_type if pa.types.is_list(kind) else kind
         index = kind.get_field_index(step) if pa.types.is_struct(kind) else -1

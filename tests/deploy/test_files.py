@@ -114,7 +114,7 @@ def test_lakes_and_deployments_start_at_minutes_of_their_own() -> None:
         assert max(minutes.values()) <= 100 / step + 12
     daily = {(cron.split()[0], cron.split()[1]) for cron in lakes[0].values() if cron.split()[1] != "*"}
     assert {hour for _, hour in daily} <= {"3", "4", "5"}
-    assert len(daily) == 7
+    assert len(daily) == 8
 
 
 def test_every_automation_is_one_that_prefect_accepts() -> None:

@@ -1,4 +1,4 @@
-"""The README's terminal sessions are what the commands print."""
+"""The terminal sessions of the README and of docs/ are what the commands print."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import pytest
 from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("query", "backfill", "quarantine", "sources")))
+"""In this order: the README makes the lake that other pages ask."""
+SESSION = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 AMOUNTS = re.compile(r" +\d+(?:\.\d)? (?:[kM]?B)|(?<=B) +\d+\.\d$", re.MULTILINE)
 """Sizes and seconds, which differ between machines and versions of packages."""
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]]:
-    """Each command of the README with the output that it has there and the output that it has here."""
+    """Each command of the pages with the output that it has there and the output that it has here."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "sample_logs").symlink_to(SAMPLE_LOGS)
     found = []
-    for session in SESSIONS:
+    texts = ((PROJECT / page).read_text(encoding="utf-8") for page in PAGES)
+    for session in (session for text in texts for session in SESSION.findall(text)):
         for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             found.append((command, output, _run(command, folder)))
@@ -40,7 +42,7 @@ def _run(command: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_the_commands_print(shown: list[tuple[str, str, str]]) -> None:
+def test_the_pages_show_what_the_commands_print(shown: list[tuple[str, str, str]]) -> None:
     assert shown
     for command, said, printed in shown:
         assert AMOUNTS.sub(" #", printed) == AMOUNTS.sub(" #", said), command
@@ -56,7 +58,7 @@ def test_what_the_documentation_names_exists() -> None:
 def test_the_page_on_evidence_shows_what_the_commands_print(tmp_path: Path) -> None:
     (tmp_path / "sample_logs").symlink_to(SAMPLE_LOGS)
     page = (PROJECT / "docs/evidence.md").read_text(encoding="utf-8")
-    for session in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+    for session in SESSION.findall(page):
         for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             assert _run(command, tmp_path).replace(str(tmp_path), "/home/ann") == output, command

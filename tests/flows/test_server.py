@@ -33,6 +33,7 @@ from ocsf_lake.flows.expire_snapshots import expire_snapshots
 from ocsf_lake.flows.export import export
 from ocsf_lake.flows.replay_quarantine import replay_quarantine
 from ocsf_lake.flows.report import Report
+from ocsf_lake.flows.retain import retain
 from ocsf_lake.flows.sync_catalog import check_catalog
 from ocsf_lake.flows.watch import watch
 from ocsf_lake.ingest import run as ingest
@@ -353,6 +354,19 @@ def test_snapshots_expire_by_a_flow(server: Server, tmp_path: Path, monkeypatch:
     assert state.message == "2 snapshots expired, 0 files of metadata removed (0 B)"
 
 
+def test_events_go_by_a_flow(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "lake"
+    compacting.take(tmp_path / "logs", config.load(lake=str(lake)), 0)
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = retain(lake=str(lake), return_state=True)
+        assert state.message.startswith("no retention is set, so nothing goes")
+        monkeypatch.setenv("OCSF_LAKE_RETENTION", '{"default": "30d"}')
+        state = retain(lake=str(lake), return_state=True)
+    assert state.is_completed()
+    assert state.message.startswith(f"{compacting.EACH} events of 1 partition went")
+    assert asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*) FROM cloud_trail_mgmt") == [(0,)]
+
+
 def test_quarantine_is_replayed_by_a_flow(server: Server, ready_lake: Path) -> None:
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = replay_quarantine(again=True, lake=str(ready_lake), return_state=True)
@@ -457,11 +471,10 @@ def test_a_project_laid_down_by_init_is_deployed_and_its_own_flow_runs(
     assert asked(lake, "SELECT count(*) FROM cloud_trail_mgmt") == [(live.of_records,)]
 
 
-# -- the README's commands --------------------------------------------------------------------------------------------
-def test_the_readme_s_commands_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Production\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+# -- the documentation's commands -------------------------------------------------------------------------------------
+def test_the_commands_of_the_page_run_as_they_are_written(server: Server, deployed: Path, lake: dict[str, str]) -> None:
+    page = (PROJECT / "docs/production.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if not line.startswith("export ")]
     elsewhere = [line for line in lines if re.match(r"prefect (?:server|worker) start", line) or line == DEPLOY_COMMAND]
     assert len(elsewhere) == 3  # the fixtures run those, on ports and in folders of their own

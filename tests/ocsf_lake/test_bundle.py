@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.upkeep import trace
 from ocsf_lake.upkeep.trace import Asked
 from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.readers.streams import Limits
 from tests.ocsf_lake.conftest import HEADER, Make, call, flow, write
 from tests.ocsf_lake.test_discovery import in_cloudwatch
 from tests.ocsf_lake.test_trace import uid
@@ -97,6 +99,7 @@ FORGED: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "record": (lambda case: flipped(case / "raw/record-1.txt"), {"raw/record-1.txt": "another SHA-256"}),
     "event": (lambda case: flipped(case / "events.jsonl"), {"events.jsonl": "another SHA-256"}),
     "readme": (lambda case: (case / "README.txt").write_text("trust me"), {"README.txt": "the manifest says"}),
+    "huge": (lambda case: os.truncate(case / "raw/object-1.bin", 1 << 40), {"raw/object-1.bin": "the manifest says"}),
     "removed": (lambda case: (case / "raw/object-2.bin").unlink(), {"raw/object-2.bin": "missing"}),
     "added": (lambda case: (case / "raw/record-3.txt").write_text("{}"), {"raw/record-3.txt": "no file of the bundle"}),
     "hidden": (lambda case: (case / ".x").write_text(""), {".x": "no file of the bundle"}),
@@ -195,6 +198,9 @@ def test_a_record_with_another_hash_than_the_manifest_says_of_it_is_told(case: P
         lambda manifest: manifest["events"][0].update(files={"record": ["x"]}),
         lambda manifest: manifest["events"][0].update(record=None),
         lambda manifest: manifest["events"][0]["record"].update(offset="1"),
+        lambda manifest: manifest.update(lake=json.loads("[" * 900 + "]" * 900)),
+        lambda manifest: manifest.update(tool=None),
+        lambda manifest: manifest.update(total="2"),
     ],
 )
 def test_a_manifest_that_is_none_is_a_fault_and_no_error(
@@ -202,6 +208,37 @@ def test_a_manifest_that_is_none_is_a_fault_and_no_error(
 ) -> None:
     forged(case, change)
     assert [name for name, _ in faults(case)] == ["manifest.json"]
+
+
+def test_a_longer_manifest_than_any_is_not_read(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "MOST_MANIFEST", 100)
+    assert faults(case) == [("manifest.json", "it is no manifest of a bundle: it has more than 100 bytes")]
+
+
+@pytest.mark.parametrize("expected", ["", "x" * 64, "0" * 63])
+def test_what_is_no_hash_is_no_expected_one(case: Path, expected: str) -> None:
+    with pytest.raises(ConfigError, match="is no SHA-256"):
+        bundle.verify(case, expected)
+
+
+def test_a_record_is_compared_wherever_blocks_end(tmp_path: Path) -> None:
+    content = b"".join(b"%07d\n" % number for number in range(400_000))
+    write(tmp_path / "whole.gz", content.decode())
+    part = tmp_path / "part"
+
+    def stands(data: bytes, offset: int) -> bool:
+        part.write_bytes(data)
+        with (tmp_path / "whole.gz").open("rb") as whole, part.open("rb") as file:
+            return bundle._stands(whole, file, offset, Limits())
+
+    end = len(content)
+    for offset, size in ((0, 1), (0, end), (8, 3_000_000), (end - 1, 1), (1_048_575, 2)):
+        assert stands(content[offset : offset + size], offset)
+    assert not stands(content[8:3_000_000] + b"x", 8)
+    assert not stands(content[8:] + b"x", 8)
+    assert not stands(content[8:16], 16)
+    assert not stands(content[-8:], -8)
+    assert not stands(b"0", end)
 
 
 def test_a_member_that_stands_twice_in_a_manifest_is_a_fault(case: Path) -> None:
@@ -212,7 +249,7 @@ def test_a_member_that_stands_twice_in_a_manifest_is_a_fault(case: Path) -> None
 
 def test_a_bundle_needs_a_folder_of_its_own(case: Path, tmp_path: Path) -> None:
     def write_to(folder: Path) -> None:
-        bundle.write(folder, {"lake": "x"}, [], version="1", time="now")
+        bundle.write(folder, {"lake": "x", "total": 0}, [], version="1", time="now")
 
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "empty")

@@ -12,9 +12,9 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import health
 from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import ConfigError

@@ -71,7 +71,8 @@ def test_what_was_replayed_stays_replayed(
 def test_what_was_purged_does_not_come_back(folder: Path, settings: Make) -> None:
     ingest.ingest([str(folder)], settings(), "aws_cloudtrail")
     with opened(settings()) as lake, query.connected(settings()) as connection:
-        quarantine.purge(lake, quarantine.purgeable(lake, connection, timedelta(0), closed=False))
+        is_over = quarantine.older_than(timedelta(0))
+        quarantine.purge(lake, quarantine.purgeable(lake, connection, is_over, closed=False))
     files = contents(Path(settings().lake))
     events(settings())[0].unlink()
     assert sync(settings()).refused == []

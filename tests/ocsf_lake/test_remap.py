@@ -16,7 +16,7 @@ from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
-from ocsf_lake.upkeep import check, compact, rebuild_ledger, remap
+from ocsf_lake.upkeep import check, compact, rebuild_ledger, remap, verify
 from ocsf_mappers import Mapper, coalesce, col, registry, when
 from tests.flows.conftest import RunCommand, ocsf_lake  # noqa: F401 - a fixture
 from tests.ocsf_lake.compacting import Make, files
@@ -71,6 +71,7 @@ def once_more(settings: Settings, day: date = DAY, **more: Any) -> remap.Summary
 def is_sound(settings: Settings) -> None:
     with opened(settings) as found:
         assert check.check(found, deep=True) == []
+    assert list(verify.verify(settings, verify.Asked(), verify.Summary())) == []
 
 
 def test_events_of_the_chosen_days_are_made_anew_and_no_others(lake: Settings, mapper: Any) -> None:

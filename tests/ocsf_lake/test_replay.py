@@ -334,7 +334,7 @@ def test_a_lost_file_of_a_replay_is_made_again(
 
 def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, settings: Make) -> None:
     with opened(settings()) as lake, query.connected(settings()) as connection:
-        files = quarantine.purgeable(lake, connection, timedelta(0), closed=False)
+        files = quarantine.purgeable(lake, connection, quarantine.older_than(timedelta(0)), closed=False)
         with replays.held(lake.leases, "aws_cloudtrail"), pytest.raises(RetriableError, match="a replay works on"):
             quarantine.purge(lake, files)
     assert len(listed(settings())) == 4
@@ -438,7 +438,7 @@ def test_purging_lists_first_and_keeps_what_is_open(
 
     def purgeable(days: int, *, closed: bool) -> list[quarantine.Purge]:
         with opened(settings()) as lake, query.connected(settings()) as connection:
-            return quarantine.purgeable(lake, connection, timedelta(days=days), closed=closed)
+            return quarantine.purgeable(lake, connection, quarantine.older_than(timedelta(days=days)), closed=closed)
 
     assert purgeable(1, closed=False) == []
     assert purgeable(0, closed=True) == []

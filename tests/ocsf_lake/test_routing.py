@@ -11,7 +11,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
-from ocsf_lake.upkeep import check, rebuild, remap, replay
+from ocsf_lake.upkeep import check, rebuild, remap, replay, verify
 from ocsf_mappers import registry
 from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
@@ -55,11 +55,12 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def is_sound(settings: Settings) -> None:
-    """Ledger, catalogs and storage agree, and objects and batches count the same."""
+    """Ledger, chain, catalogs and storage agree, and objects and batches count the same."""
     sums = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_"
     assert rows(settings, sums + "objects") == rows(settings, sums + "batches")
     with opened(settings) as lake:
         assert check.check(lake, deep=True) == []
+    assert list(verify.verify(settings, verify.Asked(), verify.Summary())) == []
 
 
 @ON_BOTH

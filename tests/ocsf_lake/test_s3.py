@@ -149,6 +149,7 @@ def test_more_objects_than_a_page_are_listed(s3_owner: S3Server, bucket: str, ac
     assert len(refs) == 1_010
     assert refs[0] == ObjectRef(f"s3://{bucket}/in/00000.json", hashlib.md5(b"{}").hexdigest(), 2)
     assert len(refs_at(f"s3://{bucket}/in/0000*", access)) == 10
+    assert len(list(s3.walk(s3.filesystem(access), f"{bucket}/in"))) == 1_010
     with Prefetcher_(refs[:60], access) as opener:
         for ref in refs[:60]:
             with opener.opened(ref) as file:

@@ -27,8 +27,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.storage import parquet, retry
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write

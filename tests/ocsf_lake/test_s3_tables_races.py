@@ -21,8 +21,8 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.upkeep import check, compact
 from tests.ocsf_lake.compacting import TABLE, dying, take
 from tests.ocsf_lake.test_s3_tables import VPC, assert_once, catalog_of, flows, forget_snapshots, rows, table_of

@@ -376,6 +376,9 @@ def test_a_lake_and_its_objects_on_s3(settings: Make, bucket: str, s3_owner: S3S
     client.put_object(Bucket=bucket, Key="raw/a b.json.gz", Body=b"{}")
     (event,) = by_uid(found, uid(2)).events
     assert (event.object.state, event.object.version, event.record.exact) == ("changed", version, True), event.object
+    event.raw.forget()
+    with event.raw.opened() as file:
+        assert file.read() == data
     client.delete_object(Bucket=bucket, Key="raw/a b.json.gz")
     (event,) = trace.trace(found, Asked(None, f"s3://{bucket}/raw/a b.json.gz", 2)).events
     assert (event.object.state, event.object.version, event.record.exact) == ("gone", version, True)

@@ -11,8 +11,9 @@ import pytest
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.config import Settings
 from ocsf_lake.storage import layout, packing, parquet, writer
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.parquet import Encoded, FileInfo
+from ocsf_lake.storage.parquet import Encoded
 from ocsf_lake.storage.writer import Writer
 from ocsf_mappers import registry
 from tests.ocsf_lake.test_export import pages

@@ -26,6 +26,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     coalesce,
     col,
     json_struct,
@@ -383,6 +384,7 @@ SOURCE = Source(
         tuple(f"AWSLogs/{{account}}/CloudTrail{kind}/{{region}}/{{year}}/{{month}}/{{day}}" for kind in KINDS),
         sweep_days=31,
         record_bytes=160,
+        late_hours=3,
     ),
     keys=(
         r"/AWSLogs/(?:[^/]+/)?(?P<account>[^/]+)/(?P<kind>CloudTrail[^/]*)/(?P<region>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/",
@@ -399,4 +401,6 @@ SOURCE = Source(
         set_aside={r'\s*\{[^{}\[\]]*"digestStartTime"\s*:': DIGEST},
     ),
     digests=DIGESTS,
+    switches=(Switches("cloudtrail.amazonaws.com", off=("StopLogging", "DeleteTrail"), on=("StartLogging", "CreateTrail"), changed=("UpdateTrail", "PutEventSelectors", "PutInsightSelectors"), wide=True),),
+    calls="cloud_trail_mgmt",
 )

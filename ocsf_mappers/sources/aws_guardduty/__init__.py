@@ -24,6 +24,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     json_struct,
     text_struct,
 )
@@ -98,10 +99,11 @@ OF_GUARDDUTY = r"arn:[a-z-]+:guardduty:[a-z0-9-]+:\d+:detector/[^\"/]+/finding/"
 # docs.aws.amazon.com/guardduty/latest/ug/guardduty_exportfindings.html
 SOURCE = Source(
     MAPPER,
-    delivery=Delivery(("AWSLogs/{account}/GuardDuty/{region}/{year}/{month}/{day}",)),
+    delivery=Delivery(("AWSLogs/{account}/GuardDuty/{region}/{year}/{month}/{day}",), late_hours=7),
     marks=Marks(
         members=(Having(like={"arn": OF_GUARDDUTY}), Having(like={"Arn": OF_GUARDDUTY})),
         detail_types=("GuardDuty Finding",),
         service="aws.guardduty",
     ),
+    switches=(Switches("guardduty.amazonaws.com", off=("DeleteDetector", "DeletePublishingDestination", "StopMonitoringMembers"), on=("CreateDetector", "CreatePublishingDestination", "StartMonitoringMembers"), changed=("UpdateDetector", "UpdatePublishingDestination", "UpdateMemberDetectors", "DisassociateMembers", "DeleteMembers")),),
 )

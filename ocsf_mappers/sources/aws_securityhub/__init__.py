@@ -21,6 +21,7 @@ from ocsf_mappers import (
     Marks,
     Product,
     Source,
+    Switches,
     json_struct,
     text_struct,
 )
@@ -91,4 +92,5 @@ SOURCE = Source(
         detail_types=("Security Hub Findings - (Imported|Custom Action)",),
         service="aws.securityhub",
     ),
+    switches=(Switches("securityhub.amazonaws.com", off=("DisableSecurityHub",), on=("EnableSecurityHub",), changed=("BatchDisableStandards", "UpdateSecurityHubConfiguration")),),
 )

@@ -1,0 +1,38 @@
+"""Rules asked of what a flow run brought, where the settings name folders of them."""
+
+from __future__ import annotations
+
+from prefect.logging import get_run_logger
+
+from ocsf_lake.config import Settings
+from ocsf_lake.flows.report import Failure, Report
+from ocsf_mappers.errors import OcsfMappersError, RetriableError
+
+
+def detect(settings: Settings, report: Report) -> None:
+    """Asks the rules of all batches that they were not asked of, whichever run brought them.
+
+    What goes wrong is in the report, and takes nothing back of what was ingested: the next run looks at the same
+    batches.
+
+    Args:
+        settings: The lake; without rules nothing is done.
+        report: Of the run.
+    """
+    if not settings.rules:
+        return
+    from ocsf_lake.detections import rules, run
+
+    logger = get_run_logger()
+    try:
+        chosen = rules.load(settings.rules, settings.rule_placeholders)
+        done = run.detect(settings, chosen)
+    except RetriableError as error:
+        logger.warning("detections left to the next run: %s", error)
+        return
+    except OcsfMappersError as error:
+        report.failures.append(Failure("detect", str(error), []))
+        return
+    for number, reason in sorted(done.reasons.items()):
+        logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)
+    logger.info("batches=%d rules=%d findings=%d", done.batches, len(chosen), done.new)

@@ -1,0 +1,33 @@
+"""The flow that removes events which were kept long enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from ocsf_lake import text
+from ocsf_lake.flows import worker
+from ocsf_lake.upkeep import retain as lake_retain
+
+
+@flow(flow_run_name="retain", timeout_seconds=worker.RUN_SECONDS)
+def retain(table: str | None = None, dry_run: bool = False, lake: str | None = None) -> State[Any]:
+    """Removes what the rules under [retention] in the settings let go; without rules, nothing.
+
+    Args:
+        table: Only this table, or quarantine.
+        dry_run: Only reports what would go.
+        lake: Root of the lake; the worker's settings name it when this does not.
+    """
+    done = lake_retain.retain(worker.settings(lake), table, dry_run=dry_run)
+    rows = [{**vars(part), "reason": text.escaped(part.reason)} for part in (*done.parts, *done.held)]
+    if rows:
+        create_table_artifact(rows, "retain", done.message)
+    if done.refused:
+        refused = "; ".join(f"nothing of {name} goes: {reason}" for name, reason in done.refused.items())
+        return Failed(message=f"{done.message}; {refused}")
+    return Completed(message=done.message, data=None)

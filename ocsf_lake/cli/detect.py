@@ -1,0 +1,134 @@
+"""`ocsf-lake detect`."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocsf_lake.config import Settings
+    from ocsf_lake.detections.rules import Rule
+    from ocsf_lake.detections.run import Summary
+    from ocsf_lake.detections.scan import Count
+    from ocsf_lake.detections.statements import Span
+
+EXAMPLE = "ocsf-lake detect --rules sample_logs/rules --all --dry-run --lake demo_lake"
+
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+
+Rules = Annotated[
+    list[Path] | None,
+    typer.Option("--rules", metavar="DIR", help="Folder with Sigma rules, may be repeated; else the setting rules."),
+]
+First = Annotated[
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
+]
+Last = Annotated[
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
+]
+All = Annotated[bool, typer.Option("--all", help="Look at all events of the lake.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: count the events that each rule looks for.")]
+
+
+def detect(
+    rules: Rules = None,
+    first: First = None,
+    last: Last = None,
+    all_events: All = False,
+    dry_run: DryRun = False,
+    as_json: JsonOption = False,
+    lake: LakeOption = None,
+) -> None:
+    """Ask Sigma rules of the lake, and add what they find to it as events of the table detections.
+
+    Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
+    often rules are asked. Rules that cannot be used are named, and stop none of the others.
+    """
+    from ocsf_mappers.errors import ConfigError
+
+    if all_events and (first or last):
+        raise ConfigError("--all, or --from and --to: one of them")
+    found = settings_of_lake(lake)
+    chosen = _loaded(found, rules)
+    span = _span(first and first.date(), last and last.date())
+    ranged = span if all_events or first or last else None
+    if dry_run:
+        _print_counts(_counts(found, chosen, ranged), as_json=as_json)
+        return
+    from ocsf_lake.detections import run
+
+    summary = run.detect(found, chosen, ranged)
+    _print_summary(summary, chosen, as_json=as_json)
+
+
+def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[Count]:
+    from ocsf_lake.detections import run, scan
+    from ocsf_lake.detections.statements import Span
+
+    if span is not None:
+        return scan.counts(settings, chosen, span)
+    return scan.counts(settings, chosen, Span(), run.batch_files(run.waiting(settings)))
+
+
+def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:
+    from ocsf_lake.detections import rules
+    from ocsf_mappers.errors import ConfigError
+
+    paths = folders or settings.rules
+    if not paths:
+        raise ConfigError("no rules: name a folder with --rules, or in the setting rules")
+    found = rules.load(paths, settings.rule_placeholders)
+    for rule in found:
+        for note in rule.notes:
+            terminal.say(f"{rule.path}: {note}")
+    return found
+
+
+def _span(first: date | None, last: date | None) -> Span:
+    from ocsf_lake.detections.statements import Span
+
+    if first and last and last < first:
+        from ocsf_mappers.errors import ConfigError
+
+        raise ConfigError(f"--to {last} is before --from {first}")
+    return Span(_millis(first), _millis(last and last + timedelta(days=1)))
+
+
+def _millis(day: date | None) -> int | None:
+    return None if day is None else int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
+
+
+def _print_counts(counts: Sequence[Count], *, as_json: bool) -> None:
+    _tell_unusable([(one.rule, one.reason) for one in counts if one.reason])
+    if as_json:
+        output.print_json([{"rule": one.rule.stem, "id": one.rule.id, "events": one.events} for one in counts])
+        return
+    rows = [(one.rule.stem, one.rule.level, one.events) for one in sorted(counts, key=lambda one: -one.events)]
+    output.print_table(("rule", "level", "events"), rows)
+
+
+def _print_summary(summary: Summary, chosen: Sequence[Rule], *, as_json: bool) -> None:
+    _tell_unusable([(chosen[number], reason) for number, reason in sorted(summary.reasons.items())])
+    rows = [(rule, summary.events[rule.key], summary.found[rule.key]) for rule in chosen]
+    if as_json:
+        output.print_json([
+            {"rule": rule.stem, "id": rule.id, "events": events, "findings": found} for rule, events, found in rows
+        ])  # fmt: skip
+    else:
+        shown = [(rule.stem, rule.level, events, found) for rule, events, found in rows if found]
+        output.print_table(("rule", "level", "events", "findings"), shown)
+    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
+    terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
+
+
+def _tell_unusable(rules: Sequence[tuple[Rule, str]]) -> None:
+    for rule, reason in rules:
+        terminal.say(f"{rule.path}: cannot be used: {reason}")

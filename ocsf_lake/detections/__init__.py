@@ -1,0 +1,6 @@
+"""Rules on the lake, and what they find.
+
+`rules` reads Sigma files; `backend` makes trees of their conditions over `places`, which are where `logs` and `inverse`
+say that members of raw records stand; `dialects` spells trees as SQL; `statements` and `correlations` make queries of
+them, and `scan` asks those of a lake.
+"""

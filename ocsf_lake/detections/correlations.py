@@ -1,0 +1,161 @@
+"""Correlation rules: how many events, of how many values, or of which rules, a group has within some time.
+
+https://sigmahq.io/sigma-specification/specification/sigma-correlation-rules-specification.html. A condition is asked
+at each event, of the events before it: late ones can only add findings, so conditions that more events could undo are
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sigma.correlations import (
+    SigmaCorrelationCondition,
+    SigmaCorrelationConditionOperator,
+    SigmaCorrelationRule,
+)
+from sqlglot import exp
+
+from ocsf_lake.detections.logs import Part
+from ocsf_lake.detections.places import Unmappable
+
+if TYPE_CHECKING:
+    from ocsf_lake.detections.rules import Rule
+
+COUNTED = ("event_count", "value_count")
+ORDERED, ALL = "temporal_ordered", "temporal"
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """What is counted.
+
+    Args:
+        kind: `event_count`, `value_count`, `temporal` or `temporal_ordered`.
+        bases: The rules whose events are looked at, in order.
+        groups: For each of them, the members by which its events are grouped.
+        window_ms: Within how many milliseconds.
+        least: How many there have to be.
+        value: The members whose values are counted.
+    """
+
+    kind: str
+    bases: tuple[Rule, ...]
+    groups: tuple[tuple[str, ...], ...]
+    window_ms: int
+    least: int
+    value: tuple[str, ...] = ()
+
+    def selects(self) -> list[tuple[Part, exp.Expr, list[exp.Expr], list[exp.Expr], int]]:
+        """For each rule and source: the source, the condition, what to group by, what to count, the rule's number."""
+        found = []
+        for number, (rule, names) in enumerate(zip(self.bases, self.groups, strict=True)):
+            assert rule.log is not None
+            for part in rule.log.parts:
+                groups = [part.field(name).value for name in names]
+                values = [part.field(name).value for name in self.value]
+                found.append((part, rule.conditions[part.source], groups, values, number))
+        return found
+
+
+def of(rule: SigmaCorrelationRule, rules: Sequence[Rule]) -> Correlation:
+    """What a correlation rule counts.
+
+    Args:
+        rule: The rule.
+        rules: All rules, those that it names among them.
+
+    Raises:
+        Unmappable: It cannot be used, this is why.
+    """
+    kind = rule.type.name.lower()
+    condition = rule.condition
+    if kind not in (*COUNTED, ALL, ORDERED):
+        raise Unmappable(f"correlations of type {kind} are not supported: late events could undo what they say")
+    if not isinstance(condition, SigmaCorrelationCondition):
+        raise Unmappable("correlations with a condition over rules (and, or, not) are not supported")
+    bases = tuple(_base(reference.reference, rules) for reference in rule.rules or ())
+    if not bases:
+        raise Unmappable("it names no rules")
+    window_ms = int(rule.timespan.seconds) * 1000
+    if window_ms <= 0:
+        raise Unmappable("its timespan is none")
+    least = len(bases) if kind in (ALL, ORDERED) else _least(condition)
+    fields = condition.fieldref if isinstance(condition.fieldref, list) else [condition.fieldref or ""]
+    value = tuple(fields) if kind == "value_count" else ()
+    groups = tuple(
+        tuple(_aliased(rule, name, reference.reference) for name in rule.group_by or ())
+        for reference in rule.rules or ()
+    )
+    found = Correlation(kind, bases, groups, window_ms, least, value)
+    try:
+        found.selects()
+    except ValueError as error:
+        raise Unmappable(f"events cannot be grouped, or counted, by a member that may be a list: {error}") from error
+    return found
+
+
+def _base(reference: str, rules: Sequence[Rule]) -> Rule:
+    named = [rule for rule in rules if reference in (rule.name, rule.id)]
+    if not named:
+        raise Unmappable(f"there is no rule {reference}")
+    if named[0].reason:
+        raise Unmappable(f"rule {reference} cannot be used: {named[0].reason}")
+    if named[0].log is None:
+        raise Unmappable(f"rule {reference} is a correlation, and correlations of those are not supported")
+    return named[0]
+
+
+def _least(condition: SigmaCorrelationCondition) -> int:
+    count = int(condition.count)
+    if condition.op is SigmaCorrelationConditionOperator.GTE:
+        return count
+    if condition.op is SigmaCorrelationConditionOperator.GT:
+        return count + 1
+    raise Unmappable(f"a condition {condition.op.name.lower()} is not supported: late events could undo what it says")
+
+
+def _aliased(rule: SigmaCorrelationRule, name: str, reference: str) -> str:
+    alias = rule.aliases.aliases.get(name)
+    if alias is None:
+        return name
+    for named, member in alias.mapping.items():
+        if named.reference == reference:
+            return str(member)
+    raise Unmappable(f"alias {name} says nothing of rule {reference}")
+
+
+def windows(correlation: Correlation, events: str) -> str:
+    """SQL of the events at which a condition holds, with the columns of `events` and `n`, what was counted.
+
+    Args:
+        correlation: What is counted.
+        events: SQL that gives events: `ms`, milliseconds since 1970, `g`, `v`, and `r0`, `r1`... as 0 or 1.
+    """
+    numbers = range(len(correlation.bases))
+    within = f"(PARTITION BY g ORDER BY ms RANGE BETWEEN {correlation.window_ms} PRECEDING AND CURRENT ROW)"
+    if correlation.kind == ORDERED:
+        return _ordered(correlation, events, within)
+    counted: Mapping[str, str] = {
+        "event_count": f"count(*) OVER {within}",
+        "value_count": f"count(DISTINCT v) OVER {within}",
+        ALL: " + ".join(f"max(r{number}) OVER {within}" for number in numbers),
+    }
+    return f"SELECT * FROM (SELECT *, {counted[correlation.kind]} AS n FROM ({events})) WHERE n >= {correlation.least}"
+
+
+def _ordered(correlation: Correlation, events: str, within: str) -> str:
+    """Chains of events, each not before the one ahead of it, from a first one that is not too long ago.
+
+    `s1` is the latest beginning of a chain of the first two rules that ends at an event, and so on.
+    """
+    chain = f"SELECT *, CASE WHEN r0 = 1 THEN ms END AS s0 FROM ({events})"
+    last = len(correlation.bases) - 1
+    for number in range(1, last + 1):
+        latest = f"CASE WHEN r{number} = 1 THEN max(s{number - 1}) OVER {within} END"
+        chain = f"SELECT *, {latest} AS s{number} FROM ({chain})"
+    held = f"s{last} IS NOT NULL AND ms - s{last} <= {correlation.window_ms}"
+    dropped = ", ".join(f"s{number}" for number in range(last + 1))
+    return f"SELECT * EXCLUDE ({dropped}), {correlation.least} AS n FROM ({chain}) WHERE {held}"

@@ -1,0 +1,89 @@
+"""Findings: what rules found, as records that the source `lake_detections` maps to OCSF."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ocsf_lake.config import Suppression
+from ocsf_lake.detections.attack import attacks
+from ocsf_lake.detections.rules import Rule
+from ocsf_lake.ledger.detections import Finding, as_json
+from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.storage import layout
+
+SCHEMA = "1"
+"""Version of the records."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def of_rows(
+    rows: Iterable[Mapping[str, Any]], rules: Sequence[Rule], suppressions: Sequence[Suppression], now: datetime, *,
+    is_whole: bool,
+) -> Iterator[Finding]:  # fmt: skip
+    """Findings of rows, see `statements.groups`.
+
+    Args:
+        rows: The rows; `rule` is the number of a rule.
+        rules: The rules.
+        suppressions: Which of them are expected.
+        now: When they were found.
+        is_whole: Whether the lake has no other events of them.
+    """
+    for row in rows:
+        rule = rules[row["rule"]]
+        identity = [rule.key, row["accountid"], row["about"], row["width"], row["number"]]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:ID_DIGITS]
+        record = {
+            "finding_schema": SCHEMA,
+            "id": digest,
+            "rule": rule.key,
+            "rule_title": rule.title,
+            "rule_version": rule.version,
+            "level": rule.level,
+            "description": rule.description,
+            "account": _known(row["accountid"]),
+            "region": _known(row["region"]),
+            "about": row["about"],
+            "first": _text(row["first"]),
+            "last": _text(row["last"]),
+            "count": row["events"],
+            "found": now.isoformat(timespec="milliseconds"),
+            "suppressed": _suppressed(suppressions, rule, row, now.date()),
+            "log": rule.log.name if rule.log else None,
+            "attacks": attacks(rule.tags),
+            "events": [{"uid": uid} for uid in row["uids"]],
+        }
+        given = {name: value for name, value in record.items() if value not in (None, "", [])}
+        yield Finding(digest, rule.key, row["first"], row["last"], row["events"], as_json(given), is_whole)
+
+
+def _known(value: str | None) -> str | None:
+    return None if value in (None, layout.UNKNOWN) else value
+
+
+def _text(millis: int) -> str:
+    try:
+        moment = min(max(_EPOCH + timedelta(milliseconds=millis), _FIRST), _LAST)
+    except OverflowError:
+        moment = _LAST if millis > 0 else _FIRST
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _suppressed(suppressions: Sequence[Suppression], rule: Rule, row: Mapping[str, Any], today: date) -> str | None:
+    """Why a finding is expected; None where it is not, or no longer."""
+    for one in suppressions:
+        names = (rule.stem, rule.id or "", rule.title)
+        if (
+            today <= one.until
+            and any(fnmatchcase(name, one.rule) for name in names)
+            and fnmatchcase(row["about"], one.about)
+            and fnmatchcase(row["accountid"] or "", one.account)
+        ):
+            return f"{one.reason} (until {one.until})"
+    return None

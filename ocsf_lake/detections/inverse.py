@@ -1,0 +1,89 @@
+"""A mapper read backwards: in which column a member of its records stands.
+
+Only rows that carry a member as it is can be read so. What an expression makes of several members, or of a part of one,
+is a row by hand in `ocsf_lake.detections.logs`, or stands in `unmapped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import pyarrow as pa
+
+from ocsf_lake.detections import places
+from ocsf_lake.detections.places import Column, Field, Kind, Place, Unmapped
+from ocsf_mappers import Mapper
+from ocsf_mappers.vocabulary import texts, values
+from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY
+from ocsf_mappers.vocabulary.word import Word
+
+_NOT_OF_RECORDS = (OBJECT_KEY, CARRIER, values.ELEMENT, values.OUTER)
+
+
+@cache
+def fields(mapper: Mapper) -> Mapping[str, Field]:
+    """Member -> where it stands, of those that some row carries as they are."""
+    schema = mapper.lake_table.arrow
+    found: dict[str, Field] = {}
+    for path in _paths(mapper):
+        words = {events.words[path] for events in mapper.events if path in events.words}
+        if len(words) != 1 or (kind := kind_of(schema, path)) is None:
+            continue  # a value there may be another member's
+        (word,) = words
+        for member in _carried(word):
+            time = isinstance(word, texts.Iso8601)
+            if time and path != "time":
+                continue  # it is a column of timestamps
+            column: Place = Column(places.column(path), Kind.TIME if time else kind)
+            # `unmapped` has what is no value of the attribute, and what the OCSF version has no attribute for.
+            found.setdefault(member, Field((column, Unmapped(member))))
+    return found
+
+
+def kind_of(schema: pa.Schema, path: str) -> Kind | None:
+    """What a column holds; None where there is no such column, or it is a list or a structure."""
+    first, *steps = path.split(".")
+    if first not in schema.names:
+        return None
+    kind = schema.field(first).type
+    for step in steps:
+        if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            return None
+        kind = kind.field(step).type
+    if pa.types.is_boolean(kind):
+        return Kind.BOOLEAN
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return Kind.NUMBER
+    return Kind.TEXT if pa.types.is_string(kind) else None
+
+
+def members(mapper: Mapper) -> Iterator[tuple[str, bool]]:
+    """Every member that a mapper declares, with dots, and whether it is JSON of any shape."""
+    yield from _members(mapper.record, "")
+
+
+def _members(kind: pa.DataType, before: str) -> Iterator[tuple[str, bool]]:
+    for field in kind:
+        if pa.types.is_struct(field.type):
+            yield from _members(field.type, f"{before}{field.name}.")
+        else:
+            yield f"{before}{field.name}", field.type != pa.string()
+
+
+def _paths(mapper: Mapper) -> list[str]:
+    return list(dict.fromkeys(path for events in mapper.events for path in events.words))
+
+
+def _carried(word: Word) -> Iterator[str]:
+    """The members whose value is this word's, where it has one."""
+    if isinstance(word, values.Column):
+        if word.path[0] not in _NOT_OF_RECORDS:
+            yield ".".join(word.path)
+    elif isinstance(word, values.Case) and len(word.branches) == 1 and word.otherwise is None:
+        yield from _carried(word.branches[0][1])
+    elif isinstance(word, values.Coalesce):
+        # Of several it is the first that is there; a later one may as well be another member's.
+        yield from _carried(word.items[0])
+    elif isinstance(word, texts.Iso8601):
+        yield from _carried(word.inner)

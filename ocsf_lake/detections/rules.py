@@ -1,0 +1,213 @@
+"""Rules: Sigma files of folders, converted.
+
+A rule that cannot be read or converted has the reason why, and stops none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sigma.collection import SigmaCollection
+from sigma.correlations import SigmaCorrelationRule
+from sigma.exceptions import SigmaError
+from sigma.filters import SigmaFilter
+from sigma.rule import SigmaRule
+from sqlglot import exp
+
+from ocsf_lake.detections import correlations, logs
+from ocsf_lake.detections.backend import Note, TreeBackend
+from ocsf_lake.detections.correlations import Correlation
+from ocsf_lake.detections.logs import Log
+from ocsf_lake.detections.places import Unmappable
+from ocsf_mappers.errors import ConfigError
+
+SUFFIXES = (".yml", ".yaml")
+_UNREADABLE = (
+    SigmaError, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
+)  # fmt: skip
+"""What pySigma raises of files that are none of rules."""
+VERSION_DIGITS = 16
+MOST_BYTES = 1 << 20
+"""A file of rules may be so large; those that we know have some 5 kB."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Args:
+        path: Its file.
+        id: Its Sigma id; None where it has none.
+        title: Its title.
+        name: What correlation rules call it; None where it has none.
+        version: Hash of what it says.
+        level: `informational` to `critical`; None where it says none.
+        tags: Its tags, such as `attack.t1078.004`.
+        description: What it is about.
+        log: The log that it is for; None for correlations, and where there is a reason.
+        conditions: Source -> the events it looks for, see `places`.
+        correlation: What it counts; None for a rule that looks at one event.
+        notes: What has to be known of its parts.
+        reason: Why it cannot be used; None where it can.
+        is_silent: Whether it makes no findings of its own, as it is there for a correlation.
+        key: What its findings are known by.
+    """
+
+    path: Path
+    id: str | None = None
+    title: str = ""
+    name: str | None = None
+    version: str = ""
+    level: str | None = None
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    log: Log | None = None
+    conditions: Mapping[str, exp.Expr] = field(default_factory=dict, hash=False)
+    correlation: Correlation | None = None
+    notes: tuple[Note, ...] = ()
+    reason: str | None = None
+    is_silent: bool = False
+    key: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The name of its file without its ending."""
+        return self.path.stem
+
+
+def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> list[Rule]:
+    """The rules in folders and the folders in them, sorted by path.
+
+    Args:
+        folders: Folders, or single files.
+        placeholders: Values of placeholders.
+
+    Raises:
+        ConfigError: A folder is not there, or has no rules.
+    """
+    parsed: list[tuple[Path, Any]] = []
+    for path in _files(folders):
+        parsed += [(path, one) for one in _parsed(path)]
+    filters = [one for _, one in parsed if isinstance(one, SigmaFilter)]
+    others = [(path, one) for path, one in parsed if not isinstance(one, SigmaFilter)]
+    return _keyed(list(_converted(others, filters, placeholders)))
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.exists():
+            raise ConfigError(f"rules: there is no folder {str(folder)!r}")
+        below = [folder] if folder.is_file() else folder.rglob("*")
+        files = sorted(file for file in below if file.is_file() and (file == folder or _is_yaml(file)))
+        if not files:
+            raise ConfigError(f"rules: no file in {str(folder)!r} ends in {' or '.join(SUFFIXES)}")
+        found |= {file.resolve(): file for file in files if file.resolve() not in found}
+    return list(found.values())
+
+
+def _is_yaml(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
+
+
+def _parsed(path: Path) -> Iterator[Any]:
+    """What a file says: rules and filters of pySigma; a `Rule` with the reason of what is neither."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        found = SigmaCollection.from_yaml(
+            path.read_text(encoding="utf-8"), collect_errors=True, collect_filters=True, resolve_references=False
+        )
+    except _UNREADABLE as error:
+        yield Rule(path, reason=_said(error))
+        return
+    yield from found.rules
+    yield from found.filters
+    if not found.rules and not found.filters:
+        yield Rule(path, reason="; ".join(map(_said, found.errors)) or "there is no rule in it")
+
+
+def _converted(
+    parsed: Sequence[tuple[Path, Any]], filters: Sequence[SigmaFilter], placeholders: Mapping[str, Sequence[str]]
+) -> Iterator[Rule]:
+    backend = TreeBackend(placeholders)
+    rules: list[Rule] = []
+    waiting: list[tuple[int, SigmaCorrelationRule]] = []
+    silent: set[tuple[Path, str | None, str | None]] = set()
+    for path, one in parsed:
+        if isinstance(one, SigmaCorrelationRule):
+            waiting.append((len(rules), one))
+            rules.append(_described(path, one))
+        else:
+            rules.append(one if isinstance(one, Rule) else _rule(_described(path, one), one, filters, backend))
+    for place, one in waiting:
+        rules[place] = found = _correlation(rules[place], one, rules)
+        if found.correlation is not None and not one.generate:
+            silent |= {(base.path, base.id, base.name) for base in found.correlation.bases}
+    for rule in rules:
+        yield replace(rule, is_silent=True) if (rule.path, rule.id, rule.name) in silent else rule
+
+
+def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
+    said = repr(one.errors) if one.errors else repr(one.to_dict())
+    return Rule(
+        path,
+        id=str(one.id) if one.id else None,
+        title=one.title or path.stem,
+        name=one.name,
+        version=hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS],
+        level=one.level.name.lower() if one.level else None,
+        tags=tuple(f"{tag.namespace}.{tag.name}" for tag in one.tags),
+        description=one.description or "",
+        reason="; ".join(map(_said, one.errors)) or None,
+    )
+
+
+def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backend: TreeBackend) -> Rule:
+    if described.reason:
+        return described
+    source = one.logsource
+    try:
+        log = logs.log_of(source.product, source.service, source.category)
+        for filter_ in filters:
+            filtered = filter_.apply_on_rule(one)
+            one = filtered if isinstance(filtered, SigmaRule) else one
+        conditions, notes = {}, []
+        for part in log.parts:
+            conditions[part.source], found = backend.tree(one, part.field)
+            notes.append(found)
+    except (SigmaError, Unmappable, NotImplementedError, RecursionError) as error:
+        return replace(described, reason=_said(error))
+    # What one of several sources has is no fault of the rule.
+    told = set.intersection(*({note.field for note in found} for found in notes))
+    common = tuple(note for note in notes[0] if note.field in told)
+    return replace(described, log=log, conditions=conditions, notes=common)
+
+
+def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:
+    if described.reason:
+        return described
+    try:
+        return replace(described, correlation=correlations.of(one, rules))
+    except (Unmappable, SigmaError) as error:
+        return replace(described, reason=_said(error))
+
+
+def _keyed(rules: Sequence[Rule]) -> list[Rule]:
+    """Rules with what their findings are known by: the id, which stays when a file is renamed."""
+    times = Counter(rule.id for rule in rules)
+    return [
+        replace(rule, key=rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}")
+        for rule in rules
+    ]
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if not isinstance(error, Unmappable | ValueError) else text[:500]

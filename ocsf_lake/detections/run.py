@@ -1,0 +1,193 @@
+"""Rules asked of what is new in a lake, and what they find added to it, each finding once.
+
+1. What was found is noted in the ledger, in the transaction that says which batches were looked at. 2. It is written as
+an object of the lake, under the name of the run and from what the ledger noted: doing it again writes the same bytes.
+3. The object is ingested as any other, once. Whoever dies in between is followed by one that begins at 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import duckdb
+
+from ocsf_lake.config import Settings
+from ocsf_lake.detections import findings, scan, statements
+from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections.statements import Span
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger.detections import Detections, Finding
+from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.query import query
+from ocsf_mappers.errors import RetriableError, WriteError
+
+SOURCE = "lake_detections"
+FOLDER = "_detections"
+"""Below the lake's root, where findings lie as records."""
+LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
+"""One run at a time: what a lease is called is made like a batch's id."""
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Args:
+        batches: Batches it looked at, where no range was named.
+        found: Rule's key -> findings it made, known ones too.
+        new: How many of all findings are new, those too that an earlier run had found and not written.
+        reasons: Number of a rule -> why it could not be asked.
+    """
+
+    batches: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    new: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def failpoint(step: str) -> None:
+    """Called between the steps of a run; does nothing. Tests interrupt a run here."""
+
+
+def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) -> Summary:
+    """Asks rules of a lake, and adds what they find.
+
+    Args:
+        settings: The lake.
+        rules: The rules; those that cannot be used are left out.
+        span: Events of which time; None for those of batches that were never looked at.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+        RetriableError: Another run is at work, or the store or database does not answer.
+        WriteError: The lake refused what was found; it is noted, and the next run writes it.
+    """
+    summary = Summary(reasons={number: rule.reason for number, rule in enumerate(rules) if rule.reason})
+    with opened(settings) as lake, lake.leases.held(LEASE) as lease:
+        if lease is None:
+            raise RetriableError("another `ocsf-lake detect` is at work on this lake")
+        detections = Detections(lake.ledger.engine)
+        summary.new += _write(lake, detections)
+        batches = detections.waiting(SOURCE) if span is None or span == Span() else []
+        summary.batches = len(batches)
+        if span is None and not batches:
+            return summary
+        now = datetime.now(UTC)
+        run = _name(rules, span, batches, now)
+        found = _counted(_found(settings, rules, span, batches, now, summary), summary)
+        detections.note(run, batches, found, now.isoformat())
+        failpoint("noted")
+        summary.new += _write(lake, detections)
+    return summary
+
+
+def waiting(settings: Settings) -> list[str]:
+    """The batches that rules were never asked of.
+
+    Raises:
+        MissingError: There is no lake.
+    """
+    with opened(settings, reading=True) as lake:
+        return Detections(lake.ledger.engine).waiting(SOURCE)
+
+
+def batch_files(batches: Sequence[str]) -> query.Chosen:
+    """What a connection shows of some batches alone."""
+    return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
+
+
+def _name(rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime) -> str:
+    bounds = None if span is None else [span.first, span.end]
+    text = json.dumps([sorted(rule.version for rule in rules), bounds, sorted(batches), now.isoformat()])
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def _found(
+    settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime,
+    summary: Summary,
+) -> Iterator[Finding]:  # fmt: skip
+    files = None if span is not None else batch_files(batches)
+    asked = span or Span()
+    with scan.connected(settings, rules, asked, files) as connection:
+        for part, numbers in scan.by_part(rules):
+            numbers = [number for number in numbers if not rules[number].is_silent]
+            grouped = scan.divided(connection, part, rules, numbers, asked, summary.reasons, statements.groups)
+            for chosen, sql in grouped:
+                of = [rules[number] for number in chosen]
+                yield from _of(connection, sql, of, settings, now, is_whole=span is not None)
+        spans = _spans(connection, rules, asked, summary.reasons, is_new=span is None)
+    for number, around in spans.items():
+        rule = rules[number]
+        assert rule.correlation is not None
+        with scan.connected(settings, [rule], around) as connection:
+            sql = statements.correlated_groups(rule.correlation, 0, around)
+            yield from _of(connection, sql, [rule], settings, now, is_whole=True)
+
+
+def _of(
+    connection: duckdb.DuckDBPyConnection, sql: str, rules: Sequence[Rule], settings: Settings, now: datetime, *,
+    is_whole: bool,
+) -> Iterator[Finding]:  # fmt: skip
+    _, batches = query.stream(connection, sql)
+    for rows in batches:
+        yield from findings.of_rows(rows.to_pylist(), rules, settings.rule_suppressions, now, is_whole=is_whole)
+
+
+def _spans(
+    connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], asked: Span, reasons: dict[int, str], *, is_new: bool
+) -> dict[int, Span]:
+    """Of each correlation rule, when what is new may make it hold: at its events, and in the window after them."""
+    found = {}
+    for number, rule in enumerate(rules):
+        if rule.correlation is None or rule.is_silent or number in reasons:
+            continue
+        if not is_new:
+            found[number] = asked
+            continue
+        try:
+            (row,) = query.run(connection, statements.extent(rule.correlation, asked)).to_pylist()
+        except duckdb.Error as error:
+            reasons[number] = str(error).split("\n")[0]
+            continue
+        if row["first"] is not None:
+            found[number] = Span(row["first"], row["last"] + rule.correlation.window_ms + 1)
+    return found
+
+
+def _counted(found: Iterator[Finding], summary: Summary) -> Iterator[Finding]:
+    for finding in found:
+        summary.found[finding.rule] += 1
+        summary.events[finding.rule] += finding.events
+        yield finding
+
+
+def _write(lake: Lake, detections: Detections) -> int:
+    """Brings what runs noted, and nobody wrote, into the lake."""
+    written = 0
+    for run in detections.open_runs():
+        records = detections.records(run)
+        name = f"{FOLDER}/{run}.jsonl"
+        lake.store.put_once(name, "".join(f"{record}\n" for record in records).encode())
+        failpoint("put")
+        summary = ingest.ingest([lake.store.uri(name)], _reading_lake(lake.settings), SOURCE)
+        failpoint("ingested")
+        if summary.failures or summary.not_read or summary.busy:
+            file = lake.store.uri(name)
+            raise WriteError("what was found could not be added to the lake; running again does it", file=file)
+        detections.written(run)
+        written += len(records)
+    return written
+
+
+def _reading_lake(settings: Settings) -> Settings:
+    """Settings with which objects are read as the lake is: the findings lie in it."""
+    return settings.model_copy(
+        update={"input_role": settings.lake_role, "input_external_id": settings.lake_external_id}
+    )

@@ -1,0 +1,185 @@
+"""What the ledger has of detections: which batches were looked at, what was found, and what is still to be written.
+
+A finding is noted with the run that found it, in the transaction that says which batches that run looked at. From then
+on it is written by whoever comes next, as an object of that run's name and of the same bytes, however often it is
+tried.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ocsf_lake.ledger.database import insert, select_in
+from ocsf_lake.ledger.files import Chosen, LakeFile
+from ocsf_lake.ledger.results import Kind, State
+from ocsf_lake.ledger.tables import BATCHES, DETECTED_BATCHES, DETECTION_RUNS, FILES, FINDINGS, RETIRED
+
+_MANY = 500
+"""Rows of one statement."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one rule, about one thing, within one time.
+
+    Args:
+        id: Hash of those three.
+        rule: What the rule's findings are known by.
+        first: Time of its first event, in milliseconds since 1970.
+        last: Time of its last event.
+        events: How many events.
+        record: The finding as JSON, as it is written.
+        is_whole: Whether these are all of its events that the lake has; else those of some batches.
+    """
+
+    id: str
+    rule: str
+    first: int
+    last: int
+    events: int
+    record: str
+    is_whole: bool = False
+
+
+class Detections:
+    """What one lake's ledger has of detections.
+
+    Args:
+        engine: The ledger's database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def waiting(self, besides: str) -> list[str]:
+        """Batches that are done and were never looked at, the oldest first; merges bring no events.
+
+        Args:
+            besides: The source of findings themselves, which no rule looks at.
+        """
+        done = sa.and_(BATCHES.c.state == State.DONE, BATCHES.c.kind != Kind.MERGE, BATCHES.c.source != besides)
+        query = sa.select(BATCHES.c.id).where(done)
+        with self._engine.connect() as connection:
+            # A ledger that is only read may be older than the table.
+            if sa.inspect(connection).has_table(DETECTED_BATCHES.name):
+                query = query.where(BATCHES.c.id.not_in(sa.select(DETECTED_BATCHES.c.batch_id)))
+            return list(connection.scalars(query.order_by(BATCHES.c.done_at, BATCHES.c.id)))
+
+    def files_of(self, batches: Sequence[str], tables: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
+        """The files with the rows of batches, by table; where those were merged and removed, the merged ones.
+
+        Args:
+            batches: Ids of batches.
+            tables: Name of each table -> which of its partitions; None for all.
+        """
+        found: dict[str, dict[str, LakeFile]] = {table: {} for table in tables}
+        merged: set[str] = set()
+        version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+        with self._engine.connect() as connection:
+            for one in (FILES, RETIRED):
+                columns = [one.c.table_name, one.c.partition, one.c.path, one.c.bytes, one.c.sha256, version]
+                columns += [one.c.removed_at, one.c.merge_id] if one is RETIRED else [sa.null(), sa.null()]
+                query = sa.select(*columns).join(BATCHES, BATCHES.c.id == one.c.batch_id, isouter=True)
+                for table, partition, path, size, digest, written_for, removed_at, merge in select_in(
+                    connection, query, one.c.batch_id, batches
+                ):
+                    if table not in found:
+                        continue
+                    chosen = tables[table]
+                    if removed_at is not None:
+                        merged |= {merge} if merge else set()
+                    elif chosen is None or chosen(tuple(partition.split("/"))):
+                        found[table][path] = LakeFile(path, size, digest, written_for)
+        if merged:
+            for table, files in self.files_of(sorted(merged), tables).items():
+                found[table] |= {file.path: file for file in files}
+        return {table: [files[path] for path in sorted(files)] for table, files in found.items()}
+
+    def note(self, run: str, batches: Sequence[str], findings: Iterable[Finding], at: str) -> int:
+        """Notes at one moment what a run found, and what it looked at.
+
+        Args:
+            run: Name of the run.
+            batches: The batches it looked at; none where it looked at a range.
+            findings: What it found; those that are known already only count on.
+            at: Now.
+
+        Returns:
+            How many are new.
+        """
+        with self._engine.begin() as connection:
+            new = 0
+            for many in _chunks(findings):
+                new += self._put(connection, run, many)
+            rows = [{"batch_id": batch, "run": run} for batch in batches]
+            for start in range(0, len(rows), _MANY):
+                connection.execute(
+                    insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
+                )
+            state = State.PLANNED if new else State.DONE
+            connection.execute(
+                insert(connection, DETECTION_RUNS).on_conflict_do_nothing(),
+                [{"id": run, "state": state, "findings": new, "begun_at": at}],
+            )
+        return new
+
+    def _put(self, connection: sa.Connection, run: str, findings: Sequence[Finding]) -> int:
+        ids = [finding.id for finding in findings]
+        query = sa.select(FINDINGS.c.id, FINDINGS.c.first, FINDINGS.c.last, FINDINGS.c.events)
+        known = {row[0]: row[1:] for row in select_in(connection, query, FINDINGS.c.id, ids)}
+        new = {finding.id: finding for finding in findings if finding.id not in known}
+        if new:
+            connection.execute(sa.insert(FINDINGS), [_row(finding, run) for finding in new.values()])
+        for finding in findings:
+            if finding.id in known:
+                first, last, events = known[finding.id]
+                total = max(events, finding.events) if finding.is_whole else events + finding.events
+                values = {"first": min(first, finding.first), "last": max(last, finding.last), "events": total}
+                connection.execute(sa.update(FINDINGS).where(FINDINGS.c.id == finding.id).values(values))
+        return len(new)
+
+    def open_runs(self) -> list[str]:
+        """Runs whose findings are not in the lake yet."""
+        query = sa.select(DETECTION_RUNS.c.id).where(DETECTION_RUNS.c.state != State.DONE)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query.order_by(DETECTION_RUNS.c.begun_at, DETECTION_RUNS.c.id)))
+
+    def records(self, run: str) -> list[str]:
+        """The findings of a run as JSON, always in the same order."""
+        query = sa.select(FINDINGS.c.record).where(FINDINGS.c.run == run).order_by(FINDINGS.c.id)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def written(self, run: str) -> None:
+        """Notes that the findings of a run are in the lake."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(DETECTION_RUNS).where(DETECTION_RUNS.c.id == run).values(state=State.DONE)
+            )
+
+
+def _row(finding: Finding, run: str) -> dict[str, Any]:
+    row = asdict(finding) | {"run": run}
+    del row["is_whole"]
+    return row
+
+
+def _chunks(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
+    many: list[Finding] = []
+    for finding in findings:
+        many.append(finding)
+        if len(many) >= _MANY:
+            yield many
+            many = []
+    if many:
+        yield many
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """A record as JSON, the same text for the same record."""
+    return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

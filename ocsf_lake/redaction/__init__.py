@@ -1,0 +1,1 @@
+"""What is hidden of logs before they come into the lake, see docs/redaction.md."""

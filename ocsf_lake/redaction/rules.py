@@ -1,0 +1,83 @@
+"""What a policy is written with: one rule says what is hidden, where, and how."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from ocsf_lake.redaction import members
+from ocsf_lake.redaction.detectors import GROUPS
+from ocsf_mappers.errors import nearest
+
+Action = Literal["mask", "drop", "hash"]
+Account = Annotated[str, StringConstraints(pattern="^[0-9]{12}$")]
+
+
+class Rule(BaseModel):
+    """One rule of a policy.
+
+    Args:
+        name: Stands in what takes a value's place, and where values are counted.
+        path: OCSF path of an attribute or object, or of a member of the source's records.
+        member: JSON path of members inside JSON texts: those at `path`, or in any text of an event.
+        detect: Name of a detector or of a group of them: in texts at `path`, or in any.
+        action: `mask` leaves the rule's name, `drop` nothing, `hash` a keyed hash.
+        sources: Only in logs of these sources; in all without.
+        accounts: Only in events of these accounts; of all without.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern="^[a-z][a-z0-9_-]{0,39}$")
+    path: str | None = Field(None, pattern=r"^[A-Za-z_][\w-]*(\.[^.\s]+)*$")
+    member: str | None = None
+    detect: str | None = None
+    action: Action = "mask"
+    sources: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+
+    @field_validator("member")
+    @classmethod
+    def _json_path(cls, member: str | None) -> str | None:
+        if member is not None:
+            members.steps(member)
+        return member
+
+    @field_validator("detect")
+    @classmethod
+    def _detector(cls, detect: str | None) -> str | None:
+        if detect is not None and detect not in GROUPS:
+            raise ValueError(f"no detector {detect!r}; there are {', '.join(GROUPS)}{nearest(detect, GROUPS)}")
+        return detect
+
+    @model_validator(mode="after")
+    def _something(self) -> Rule:
+        if not (self.path or self.member or self.detect):
+            raise ValueError(f"rule {self.name!r} names none of path, member, detect")
+        if self.member and self.detect:
+            raise ValueError(f"rule {self.name!r} has a member and a detector; make two rules of it")
+        return self
+
+
+MEMBERS = (
+    "secretAccessKey", "secret_access_key", "aws_secret_access_key", "sessionToken", "session_token",
+    "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature", "masterUserPassword",
+    "masterPassword", "password", "newPassword", "oldPassword", "currentPassword", "previousPassword",
+    "proposedPassword", "passwords", "userPassword", "adminPassword", "rootPassword", "dbPassword", "passphrase",
+    "clientSecret", "client_secret", "secretString", "secretBinary", "privateKey", "private_key", "keyMaterial",
+    "preSharedKey", "accessToken", "access_token", "refreshToken", "refresh_token", "idToken", "id_token",
+    "authToken", "auth_token", "authorizationToken", "bearerToken",
+)  # fmt: skip
+"""Members, in whatever JSON and however deep, whose texts are credentials: those that AWS's services and Kubernetes
+have under these names. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not among
+them."""
+
+CREDENTIALS = "credentials"
+"""Name of the rule that hides `MEMBERS`."""
+
+
+def members_pattern() -> str:
+    """A pattern for any of `MEMBERS`."""
+    return f"(?i:{'|'.join(re.escape(name) for name in MEMBERS)})"

@@ -1,0 +1,93 @@
+"""Files whose rows are in others since a compaction, or in none since a retention: removed when nobody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from ocsf_lake.ingest import moving
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import compactions, generations, holds
+from ocsf_lake.ledger.compactions import RetiredFile
+from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
+
+AT_ONCE = 50
+"""Files that are removed in one transaction, for which whoever wants to place a hold waits."""
+
+
+@dataclass
+class Removed:
+    """What was removed.
+
+    Args:
+        files: Files.
+        bytes: Their size.
+        held: Files that a legal hold keeps.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    held: int = 0
+
+
+def remove(lake: Lake, moment: datetime) -> Removed:
+    """Removes files that were retired long enough ago; those that a hold or a snapshot of Iceberg keeps stay.
+
+    Raises:
+        WriteError: The lake refused; running again continues.
+        RetriableError: A store, catalog or database does not answer.
+    """
+    before = (moment - timedelta(hours=lake.settings.compact_grace_hours)).isoformat(timespec="milliseconds")
+    at = moment.isoformat(timespec="milliseconds")
+    removed = Removed()
+    with lake.ledger.engine.connect() as connection:
+        over = compactions.removable(connection, before)
+    for table, files in over.items():
+        in_use: set[str] = set()
+        for catalog in lake.catalog.all:
+            in_use |= catalog.in_snapshots(table)
+        unread = [file for file in files if lake.store.uri(file.path) not in in_use]
+        with lake.leases.held(moving.lease(table)) as lease:
+            if lease is None:
+                continue
+            gone: list[RetiredFile] = []
+            for start in range(0, len(unread), AT_ONCE):
+                lease.check()
+                some = unread[start : start + AT_ONCE]
+                free = _remove(lake, table, some, at)
+                removed.held += len(some) - len(free)
+                gone += free
+            lake.publish_chain()
+        removed.files += len(gone)
+        removed.bytes += sum(file.bytes for file in gone)
+    return removed
+
+
+def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> list[RetiredFile]:
+    """Removes those of some files that no hold keeps; while it does, none is placed."""
+    with lake.ledger.engine.begin() as connection:
+        standing = holds.keep(connection)
+        free = [file for file in files if not holds.of(standing, table, file.values.split("/"))]
+        paths = [file.path for file in free]
+        versions = lake.versions(paths)
+        lake.store.remove(paths)
+        moving.failpoint("removed", table)
+        plans = _plans(lake, connection, table, free)
+        lake.store.remove(plans)
+        compactions.note_removed(connection, table, paths, at, plans, versions)
+    return free
+
+
+def _plans(lake: Lake, connection: sa.Connection, table: str, gone: Sequence[RetiredFile]) -> list[str]:
+    """The plan files of folders that have nothing else any more, or had, when somebody died who removed them."""
+    folders = {layout.folder_of(file.path) for file in gone}
+    emptied = {file.values for file in gone if file.is_retained}
+    left = compactions.partitions_left(connection, table, sorted(emptied), [file.path for file in gone])
+    partitions = {Partition(table, tuple(values.split("/"))) for values in emptied - left}
+    folders |= set(generations.current(connection, partitions).values())
+    plans = {folder: f"{folder}/{layout.PLAN}" for folder in sorted(folders) if layout.is_compacted(folder)}
+    return [plan for folder, plan in plans.items() if lake.store.sizes(folder).keys() <= {plan}]

@@ -1,0 +1,48 @@
+"""What commands load before they do anything: each module of the engine or of pandas is time that everybody waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import PROJECT
+
+LOG = PROJECT / "sample_logs" / "aws_vpc_flow"
+
+SCRIPT = """
+import json, sys
+from ocsf_lake.cli.main import app
+
+def loaded(*arguments):
+    app([*arguments, "--lake", sys.argv[1]], standalone_mode=False)
+    return sorted(sys.modules)
+
+print(json.dumps([
+    loaded("query", "SELECT count(*) + 1 AS n FROM vpc_flow_2_0"),
+    loaded("ingest", sys.argv[2]),
+]), file=sys.stderr)
+"""
+
+
+def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> None:
+    from ocsf_lake import config, lake
+
+    with lake.opened(config.load(lake=str(tmp_path / "lake"))):
+        pass
+    stub = tmp_path / "installed" / "pandas"  # what is asked for whenever pandas is installed
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("__version__ = '3.0.0'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "lake"), str(next(LOG.glob("*.log")))],
+        env={**os.environ, "PYTHONPATH": str(stub.parent)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    query, ingest = json.loads(done.stderr.splitlines()[-1])
+    assert "duckdb" in query
+    heavy = ("ocsf_mappers.engine", "ocsf_mappers.readers", "ocsf_mappers.vocabulary.mapper", "ocsf_mappers.sources.")
+    assert [name for name in query if name.startswith((*heavy, "pyarrow.parquet", "prefect", "boto"))] == []
+    assert "ocsf_mappers.engine.engine" in ingest
+    assert "pandas" not in {*query, *ingest}

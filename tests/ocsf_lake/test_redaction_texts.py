@@ -1,0 +1,248 @@
+"""What is hidden in texts: members of JSON wherever they stand, secrets by how they look, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from ocsf_lake.redaction import hiding, members
+from ocsf_lake.redaction.members import Members, Rewriter
+from ocsf_lake.redaction.policy import Policy
+from ocsf_lake.redaction.rules import Action, Rule
+from ocsf_mappers.errors import ConfigError
+from ocsf_mappers.shown import redacted
+
+KEY = hiding.Key(b"a key of tests, which is long enough")
+DEFAULT = Policy((), None, default=True)
+
+
+def hidden(text: str, *rules: Rule, default: bool = False) -> str:
+    return Policy(rules, KEY, default=default).message(text)
+
+
+# -- members of JSON --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ('{"p": "a", "q": {"p": "b", "n": 1.00}}', '{"p": "X", "q": {"p": "b", "n": 1.00}}'),
+        ('[{"p":"a"},{"p":null}]', '[{"p":"X"},{"p":null}]'),
+        ('{"p":{"a":[1,{"b":"c"}]},"z":1}', '{"p":"X","z":1}'),
+        ('{"p":"a","p":"b"}', '{"p":"X","p":"X"}'),
+        ('{"p":"cut off', '{"p":"X"'),
+        ('{"p":"a \\" quote","z":"p"}', '{"p":"X","z":"p"}'),
+        ('{"p":["a"', '{"p":"X"'),
+        ('{"\\u0070":"a"}', '{"\\u0070":"X"}'),
+        ('{"x":"{\\"p\\":\\"q\\"}"}', '{"x":"{\\"p\\":\\"X\\"}"}'),
+        ('no JSON "p" : "x"', 'no JSON "p" : "X"'),
+        ('}}]]{"p":1}', '}}]]{"p":"X"}'),
+        ("", ""),
+        ('"', '"'),
+    ],
+)
+def test_a_member_is_replaced_where_it_stands_and_the_rest_is_as_it_was(text: str, after: str) -> None:
+    paths = (members.steps("$.p"), members.steps("$.x.p"))
+    assert Rewriter([Members(paths, lambda _: "X")]).rewritten(text) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ('{"p":1}', "{}"),
+        ('{"p":1, "q":2}', '{"q":2}'),
+        ('{"q":2 , "p":1, "r":3}', '{"q":2 , "r":3}'),
+        ('{"p":1,"p":2}', "{}"),
+        ('{"a":1,"p":1,"p":{"b":2}}', '{"a":1}'),
+        ('[{"p":1,"p":2,"q":3}]', '[{"q":3}]'),
+    ],
+)
+def test_a_dropped_member_leaves_json(text: str, after: str) -> None:
+    assert Rewriter([Members((members.steps("$.p"),), lambda _: "", drop=True)]).rewritten(text) == after
+
+
+@pytest.mark.parametrize("path", ["", "$", "p", "$.", "$.a b", "$.a[0]", "$..", "$.a.*"])
+def test_what_is_no_path_of_members_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="is no JSON path"):
+        members.steps(path)
+
+
+def test_paths_go_through_lists_and_to_any_depth() -> None:
+    text = '{"a":[{"b":[{"c":"1"}]}],"c":"2","d":{"c":"3"}}'
+    assert hidden(text, Rule(name="r", member="$.a[*].b.c")) == text.replace('"1"', '"[redacted:r]"')
+    deep = hidden(text, Rule(name="r", member="$..c"))
+    assert [deep.count(f'"{number}"') for number in "123"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", ['"a"', '"a\\"b"', "12", "true", '["a"]', '{"x":"a"}', '"a', '{"x":"a"', "-1.5e3"])
+def test_a_member_at_any_depth_is_hidden_whatever_its_value_is(value: str) -> None:
+    for text in (f'{{"p":{value}', f'{{"o":[{{"p" : {value}'):
+        actions: tuple[Action, ...] = ("mask", "hash")
+        for action in actions:
+            after = hidden(text, Rule(name="r", member="$..p", action=action))
+            assert value not in after
+            assert after.startswith(text.removesuffix(value))
+    assert hidden('{"p":null,"pp":"a"}', Rule(name="r", member="$..p")) == '{"p":null,"pp":"a"}'
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl"
+SECRETS = [
+    '{"credentials":{"sessionToken":"SECRET"}}',
+    '{"list":[{"MasterUserPassword":"SECRET"}]}',
+    '{"passwords":["SECRET"]}',
+    '{"password":"SECRET',
+    '{"pass\\u0077ord":"SECRET"}',
+    json.dumps({"inner": json.dumps({"deeper": json.dumps({"client_secret": "SECRET"})})}),
+    "https://user:SECRET@host/path",
+    "GET /k?X-Amz-Signature=SECRET&X-Amz-Date=1 HTTP/1.1",
+    "redirect=https%3A%2F%2Fh%3Faccess_token%3DSECRET",
+    "Server=db;Uid=app;Pwd=SECRET;",
+    "mysql --password=SECRET --host=h",
+    "Authorization: Bearer SECRET1234567890",
+    '{"value":"Basic dXNlcjpTRUNSRVQ="}',
+    "-----BEGIN RSA PRIVATE KEY-----\nSECRET\n-----END RSA PRIVATE KEY-----",
+    '{"key":"-----BEGIN PRIVATE KEY-----\\nSECRET\\n-----END PRIVATE KEY-----\\n","n":1}',
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nSECRET",
+    f"cookie {JWT} end",
+    "ghp_SECRET0123456789abcdefghij0123456789",
+    "xoxb-SECRET-0123456789",
+    "https://hooks.slack.com/services/T0/B0/SECRET",
+    "aws_secret_access_key = SECRET/wJalrXUtnFEMIK7MDENG",
+]
+KNOWN_TO_STAY = [
+    '{"masterUserPassword":"****","secretString":"HIDDEN_DUE_TO_SECURITY_REASONS","password":null}',
+    '{"passwordResetRequired":true,"secretId":"arn:aws:secretsmanager:x","clientToken":"c","nextToken":"n"}',
+    "USER=root ; PWD=/home/ec2-user ; COMMAND=/bin/ls",
+    "list-type=2&continuation-token=abc",
+    "arn:aws:iam::123456789012:role/password",
+    "Basic authentication is required",
+    "Bearer authentication-is-required",
+    "host://a:8080/path@v1",
+    "AKIAIOSFODNN7EXAMPLE",
+    "[redacted:password]",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_secrets_are_hidden_by_default(text: str) -> None:
+    after = DEFAULT.message(text)
+    assert "[redacted:" in after
+    for secret in ("SECRET", "dXNlcjpTRUNSRVQ", "eyJzdWIiOiJub2JvZHkifQ"):
+        assert secret not in after
+    assert DEFAULT.message(after) == after
+
+
+@pytest.mark.parametrize("text", KNOWN_TO_STAY)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert DEFAULT.message(text) == text
+
+
+def test_hidden_json_is_json() -> None:
+    for text in SECRETS:
+        if text.startswith("{") and text.endswith("}"):
+            json.loads(DEFAULT.message(text))
+
+
+def test_messages_of_the_program_are_without_secrets() -> None:
+    for secret in (JWT, "ghp_SECRET0123456789abcdefghij0123456789", "-----BEGIN PRIVATE KEY-----\nSECRET"):
+        assert secret not in redacted(f"it says {secret}")
+
+
+@pytest.mark.parametrize(
+    ("detector", "found", "left"),
+    [
+        ("email", ["nora@example.com", "a.b+c@mail.example.co.uk", "x%40example.com"], ["a@b", "@example.com"]),
+        ("payment_card", ["4111111111111111", "4111 1111 1111 1111", "3782-822463-10005"],
+         ["4111111111111112", "123456789012", "1741683600000", "0000000000000000"]),
+        ("us_ssn", ["078-05-1120"], ["000-12-3456", "900-12-3456", "2025-03-11"]),
+        ("uk_nino", ["AB123456C", "AB 12 34 56 C"], ["AB123456E"]),
+        ("es_dni", ["12345678Z", "X1234567L"], ["12345678A"]),
+        ("fr_nir", ["255081416802538", "2 55 08 14 168 025 38"], ["255081416802539"]),
+        ("it_codice_fiscale", ["RSSMRA85T10A562S"], ["AIDAEXAMPLENORA0"]),
+        ("br_cpf", ["529.982.247-25"], ["529.982.247-26", "111.111.111-11"]),
+    ],
+)  # fmt: skip
+def test_detectors_check_what_they_find(detector: str, found: list[str], left: list[str]) -> None:
+    rule = Rule(name="r", detect=detector)
+    assert [hidden(f"of {text}.", rule) for text in found] == ["of [redacted:r]."] * len(found)
+    assert [hidden(f"of {text}.", rule) for text in left] == [f"of {text}." for text in left]
+
+
+def test_equal_values_have_one_hash_wherever_they_stand() -> None:
+    by_look, by_name = Rule(name="m", detect="email", action="hash"), Rule(name="n", member="$..mail", action="hash")
+    expected = KEY.hashed("nora@example.com")
+    assert expected.startswith(f"hmac-sha256:{KEY.id}:")
+    assert hidden("of nora@example.com", by_look) == f"of {expected}"
+    assert hidden('{"mail":"nora@example.com"}', by_name) == json.dumps({"mail": expected}, separators=(",", ":"))
+    assert KEY.secret.decode() not in repr(KEY)
+
+
+def test_a_hash_of_ones_own_is_not_masked_by_default() -> None:
+    rule = Rule(name="mine", member="$..password", action="hash")
+    assert KEY.hashed("x") in hidden('{"password":"x"}', rule, default=True)
+
+
+def test_texts_of_any_kind_cost_what_their_length_does() -> None:
+    for text in ("-----BEGIN A" * 5_000, "://a:" * 9_000, '{"password":"' * 5_000, "bearer " * 9_000, "[" * 20_000):
+        DEFAULT.message(text)
+
+
+def test_a_text_cannot_hold_the_marks() -> None:
+    text = '\ue000abc\ue001 {"password":"a"}'
+    assert DEFAULT.message(text) == '\ue000abc\ue001 {"password":"[redacted:credentials]"}'
+
+
+# -- replay: is a text that was kept this record's? -------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kept", "text", "same"),
+    [
+        ('{"a":"[redacted:r]","b":1}', '{"a":"x","b":1}', True),
+        ('{"a":"[redacted:r]","b":1}', '{"a":12,"b":1}', True),
+        ('{"a":"[redacted:r]","b":1}', '{"a":"x","b":2}', False),
+        (f'{{"a":"{KEY.hashed("x")}"}}', '{"a":"x"}', True),
+        ("[redacted:r]", "anything", True),
+        ("nothing hidden", "nothing hidden", False),
+        ("a[redacted:r]a", "a", False),
+    ],
+)
+def test_a_kept_text_is_compared_but_for_what_is_hidden(kept: str, text: str, same: bool) -> None:
+    assert hiding.is_redacted(kept, text) is same
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"name": "r"},
+        {"name": "Bad Name", "detect": "email"},
+        {"name": "r", "detect": "emial"},
+        {"name": "r", "member": "password"},
+        {"name": "r", "member": "$.a", "detect": "email"},
+        {"name": "r", "detect": "email", "accounts": ["12"]},
+        {"name": "r", "detect": "email", "action": "encrypt"},
+        {"name": "r", "path": "a'; DROP TABLE x", "action": "drop"},
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_refused(rule: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Rule.model_validate(rule)
+
+
+def test_rules_have_names_of_their_own_and_hashes_a_key() -> None:
+    twice = [Rule(name="r", detect="email"), Rule(name="r", detect="us_ssn")]
+    with pytest.raises(ConfigError, match=r"two rules have the name .r."):
+        Policy(twice, None, default=False)
+    with pytest.raises(ConfigError, match="OCSF_LAKE_REDACTION_KEY"):
+        Policy([Rule(name="r", detect="email", action="hash")], None, default=False)
+
+
+def test_only_texts_that_a_rule_concerns_are_changed() -> None:
+    texts = pa.array(["a", None, "of nora@example.com", "b"])
+    policy = Policy([Rule(name="r", detect="email")], None, default=False)
+    changed = policy._messages.changed(texts)
+    assert changed is not None
+    assert changed.texts.to_pylist() == ["a", None, "of [redacted:r]", "b"]
+    assert changed.places == {"r": {2}}
+    assert policy._messages.changed(texts.slice(0, 2)) is None

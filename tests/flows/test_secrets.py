@@ -129,7 +129,7 @@ def test_the_command_line_tells_of_a_defect_without_secrets_and_escapes(tmp_path
         "from ocsf_lake.cli import main as cli\n"
         "def broken():\n"
         f"    raise ValueError('postgresql://ann:{SECRET}@db/x \\x1b[2J')\n"
-        "cli.app = broken\n"
+        "cli._command = lambda name: broken\n"
         "cli.main()\n"
     )
     done = subprocess.run(

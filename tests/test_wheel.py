@@ -33,6 +33,9 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
     return done.stdout
 
 
+VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+NAME = f"ocsf_lake-{VERSION}"
+
 NO_INDEX = {
     "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1",
 }  # fmt: skip
@@ -76,7 +79,7 @@ def only(folder: Path) -> Path:
 
 def test_the_wheel_holds_two_packages_and_each_file_once(built: Path) -> None:
     names = members(only(built / "wheel"))
-    assert {name.split("/")[0] for name in names} == {"ocsf_lake", "ocsf_mappers", "ocsf_lake-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"ocsf_lake", "ocsf_mappers", f"{NAME}.dist-info"}
     assert max(Counter(names).values()) == 1
     assert not [name for name in names if name.endswith("ruff.toml") or "__pycache__" in name]
     flows = {f"ocsf_lake/flows/{path.name}" for path in (PROJECT / "flows").glob("*.py")}
@@ -98,19 +101,19 @@ def test_a_wheel_made_from_the_sdist_is_the_same(built: Path) -> None:
         assert (only(built / "source") / name).read_bytes() == (PROJECT / name).read_bytes()
     assert max(Counter(names).values()) == 1
     assert not [name for name in names if "/ocsf_lake/flows" in name]
-    assert [name for name in names if name.endswith("/flows/ingest.py")] == ["ocsf_lake-0.1.0/flows/ingest.py"]
+    assert [name for name in names if name.endswith("/flows/ingest.py")] == [f"{NAME}/flows/ingest.py"]
 
 
 def test_the_wheel_holds_the_compiled_reader_where_it_can_be_made(built: Path) -> None:
     """On other platforms, and without the compiler, it is one for all."""
     library = "ocsf_mappers/readers/_jsoncolumns.so"
-    assert only(built / "pure").name == "ocsf_lake-0.1.0-py3-none-any.whl"
+    assert only(built / "pure").name == f"{NAME}-py3-none-any.whl"
     assert library not in members(only(built / "pure"))
     machine = sysconfig.get_platform()
     if machine not in ("linux-x86_64", "linux-aarch64"):
         pytest.skip(f"the reader may not be made for {machine}")
     name = only(built / "wheel").name
-    assert re.fullmatch(r"ocsf_lake-0\.1\.0-py3-none-(many|musl)linux_\d+_\d+_(x86_64|aarch64)\.whl", name)
+    assert re.fullmatch(re.escape(NAME) + r"-py3-none-(many|musl)linux_\d+_\d+_(x86_64|aarch64)\.whl", name)
     assert library in members(only(built / "wheel"))
 
 

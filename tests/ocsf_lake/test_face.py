@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import date, datetime
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -96,7 +97,7 @@ def test_the_module_runs_as_the_command() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "ocsf_lake", "--version"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
-    assert (run.returncode, run.stdout) == (0, "0.1.0\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, f"{version('ocsf-lake')}\n"), run.stderr
 
 
 # -- opening ----------------------------------------------------------------------------------------------------------

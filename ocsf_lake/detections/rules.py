@@ -173,7 +173,7 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         for part in log.parts:
             conditions[part.source], found = backend.tree(one, part.field)
             notes.append(found)
-    except (SigmaError, Unmappable, NotImplementedError, RecursionError) as error:
+    except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, ValueError, AttributeError) as error:
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
     common = tuple(note for note in notes[0] if all(note.field in {other.field for other in more} for more in notes[1:]))

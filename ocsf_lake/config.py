@@ -202,7 +202,9 @@ class Settings(BaseSettings):
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
     )
 
-    rules: tuple[Path, ...] = Field((), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake.")
+    rules: tuple[Path, ...] = Field(
+        (), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake; pack for those that come along."
+    )
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
         {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
     )

@@ -20,7 +20,7 @@ from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, logs
+from ocsf_lake.detections import correlations, logs, pack
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
 from ocsf_lake.detections.logs import Log
@@ -81,7 +81,7 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
     """The rules in folders and the folders in them, sorted by path.
 
     Args:
-        folders: Folders, or single files.
+        folders: Folders, or single files; `pack` for the rules that come with this program.
         placeholders: Values of placeholders.
 
     Raises:
@@ -96,7 +96,7 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
-    for folder in folders:
+    for folder in (pack.FOLDER if str(folder) == pack.NAME else folder for folder in folders):
         if not folder.exists():
             raise ConfigError(f"rules: there is no folder {str(folder)!r}")
         files = [folder] if folder.is_file() else [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]

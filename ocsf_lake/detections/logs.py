@@ -220,7 +220,7 @@ GUARDDUTY = Part(
         "service.eventFirstSeen": (_time("finding_info.first_seen_time_dt"),),
         "service.eventLastSeen": (_time("finding_info.last_seen_time_dt"),),
         "service.detectorId": ("(regexp_extract(metadata.product.uid, 'detector/(.+)$', 1))",),
-        "service.archived": ("(CASE WHEN is_alert THEN 'false' ELSE 'true' END)",),
+        "service.archived": ("(CASE status WHEN 'Suppressed' THEN 'true' WHEN 'New' THEN 'false' END)",),
     },
     key="coalesce(finding_info.uid_alt, finding_info.uid)",
 )

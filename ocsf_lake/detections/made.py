@@ -198,7 +198,7 @@ def _set_member(made: Json, name: str, value: Any, lists: tuple[str, ...]) -> No
             elif isinstance(place.get(step), dict):
                 raise Impossible(f"{name}: both {value!r} and members of its own")
             else:
-                place[step] = [value] if is_list else value
+                place[step] = [value] if is_list and not isinstance(value, list) else value
             return
         inner = place.setdefault(step, [] if is_list else {})
         if isinstance(inner, list):

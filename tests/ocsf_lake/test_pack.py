@@ -107,7 +107,7 @@ def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Sett
             wanted = 1 if rule.correlation else len(CASES[stem][0])
             if len(hits) < wanted or missed:
                 wrong.append((stem, len(hits), wanted, sorted(missed)))
-    assert wrong == []
+    assert wrong == [], str(wrong)
 
 
 def test_rules_say_what_to_do_and_what_they_are_about(ours: dict[str, Rule]) -> None:

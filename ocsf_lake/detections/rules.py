@@ -53,6 +53,7 @@ class Rule:
         reason: Why it cannot be used; None where it can.
         is_silent: Whether it makes no findings of its own, as it is there for a correlation.
         key: What its findings are known by.
+        parsed: pySigma's rule; None for correlations, and where there is a reason.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Rule:
     reason: str | None = None
     is_silent: bool = False
     key: str = ""
+    parsed: SigmaRule | None = field(default=None, repr=False, compare=False)
 
     @property
     def stem(self) -> str:
@@ -177,7 +179,7 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
     common = tuple(note for note in notes[0] if all(note.field in {other.field for other in more} for more in notes[1:]))
-    return replace(described, log=log, conditions=conditions, notes=common)
+    return replace(described, log=log, conditions=conditions, notes=common, parsed=one)
 
 
 def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:

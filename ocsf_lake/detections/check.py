@@ -185,8 +185,7 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
                 reasons: dict[int, str] = {}
                 for some_rules, sql in scan.divided(connection, part, usable, chosen, Span(), reasons, statements.found):
                     for row in query.run(connection, sql).to_pylist():
-                        # A file's first record has number 1.
-                        trial = by_source[part.source][row["record"] - 1]
+                        trial = by_source[part.source][row["record"] - made.FIRST_RECORD.get(part.source, 1)]
                         trial.is_found |= trial.rule == numbers[some_rules[row["rule"]]]
                 for number, reason in reasons.items():
                     for trial in trials:

@@ -6,6 +6,7 @@ Made from the condition alone. Whether the rule does find them is asked of a lak
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
@@ -21,7 +22,9 @@ from ocsf_lake.detections.made import Impossible
 
 FILLER = "Zq"
 """Text that stands for any."""
-_DOCUMENTS = ("requestParameters", "responseElements", "additionalEventData", "serviceEventDetails")
+_DOCUMENTS = (
+    "requestParameters", "responseElements", "additionalEventData", "serviceEventDetails", "requestObject", "responseObject"
+)  # fmt: skip
 _parser: Any = re._parser  # type: ignore[attr-defined]
 
 
@@ -38,7 +41,9 @@ def record(part: Part, alternative: Alternative) -> made.Json:
         by_field.setdefault(atom.field, []).append(atom)
     members: dict[str, Any] = {}
     for field, atoms in by_field.items():
-        if field and any(_wants_value(atom) for atom in atoms):
+        if field in _DOCUMENTS and any(atom.holds and not isinstance(atom.value, types.SigmaExists) for atom in atoms):
+            members[field] = _document(atoms)
+        elif field and any(_wants_value(atom) for atom in atoms):
             members[field] = _value(atoms)
         elif field and any(_wants_none(atom) for atom in atoms):
             members[field] = None
@@ -50,17 +55,32 @@ def record(part: Part, alternative: Alternative) -> made.Json:
                 members[atom.value.field] = members.setdefault(field, FILLER)
     if any(atom.holds for atom in by_field.get("", ())):
         members["userAgent" if part.source == "aws_cloudtrail" else "user_agent"] = _value(by_field[""])
-    return made.record(part, {name: _as_document(part, name, value) for name, value in _outer_first(members)})
+    return made.record(part, dict(_outer_first(members)))
 
 
 def _outer_first(members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from sorted(members.items(), key=lambda pair: pair[0].count("."))
 
 
-def _as_document(part: Part, name: str, value: Any) -> Any:
-    """A text that a whole document has to contain stands in one of its members."""
-    is_document = part.source == "aws_cloudtrail" and name in _DOCUMENTS and value is not None
-    return {"member": value} if is_document else value
+def _document(atoms: Sequence[Atom]) -> dict[str, Any]:
+    """A document whose text meets atoms: each is what a member of it looks like, or stands in the text of one."""
+    made_up: dict[str, Any] = {}
+    for number, atom in enumerate(atom for atom in atoms if atom.holds):
+        text = _value([atom])
+        made_up |= _members(text) or {f"member{number}": text}
+    return made_up
+
+
+def _members(text: str) -> dict[str, Any] | None:
+    """A piece of a JSON object as one; None where it is no such piece."""
+    piece = text.strip(" ,{")
+    for end in ("", "}", "}}", "]}", "]}}", "1}", '"}', "1}}", '"x"}'):
+        try:
+            found = json.loads(f"{{{piece.rstrip('}') if end == '' else piece}{end or '}'}")
+        except ValueError:
+            continue
+        return found if isinstance(found, dict) and found else None
+    return None
 
 
 def _wants_none(atom: Atom) -> bool:

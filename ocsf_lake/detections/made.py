@@ -108,6 +108,8 @@ ORDINARY: Mapping[str, Json] = {
 
 LINES = frozenset(["aws_vpc_flow", "aws_alb", "aws_clb", "aws_nlb", "aws_s3_access"])
 """Sources whose records are lines of fields."""
+FIRST_RECORD = {"aws_vpc_flow": 2}
+"""Source -> number of the first record of an object, where it is not 1, as a line with names is before it."""
 _QUOTED = frozenset(
     ["request", "user_agent", "trace_id", "domain_name", "chosen_cert_arn", "actions_executed", "redirect_url"]
     + ["error_reason", "target_list", "target_status_code_list", "classification", "classification_reason"]
@@ -160,7 +162,7 @@ def record(part: Part, members: Mapping[str, Any]) -> Json:
 def file_of(source: str, records: list[Json]) -> bytes:
     """An object with records, as the source's reader wants it."""
     if source not in LINES:
-        return "".join(f"{json.dumps(record)}\n" for record in records).encode()
+        return "".join(f"{json.dumps(record, separators=(',', ':'))}\n" for record in records).encode()
     quoted = _QUOTED_IN.get(source, frozenset())
     lines = [
         " ".join(_quoted(value) if name in quoted else value for name, value in record.items()) for record in records
@@ -195,7 +197,7 @@ def _set_member(made: Json, name: str, value: Any, lists: tuple[str, ...]) -> No
         if number == len(steps) - 1:
             if value is None:
                 place.pop(step, None)
-            elif isinstance(place.get(step), dict):
+            elif isinstance(place.get(step), dict) and not isinstance(value, dict):
                 raise Impossible(f"{name}: both {value!r} and members of its own")
             else:
                 place[step] = [value] if is_list and not isinstance(value, list) else value

@@ -30,6 +30,7 @@ from ocsf_lake.cli import (
     quarantine,
     query,
     rebuild_ledger,
+    rules,
     schema,
     sources,
     status,
@@ -99,6 +100,10 @@ _add(quarantine.app, "show", quarantine.show, quarantine.SHOW_EXAMPLE)
 _add(quarantine.app, "replay", quarantine.replay, quarantine.REPLAY_EXAMPLE)
 _add(quarantine.app, "purge", quarantine.purge, quarantine.PURGE_EXAMPLE)
 app.add_typer(quarantine.app, name="quarantine")
+_add(rules.app, "list", rules.list_rules, rules.LIST_EXAMPLE)
+_add(rules.app, "check", rules.check, rules.CHECK_EXAMPLE)
+_add(rules.app, "explain", rules.explain, rules.EXPLAIN_EXAMPLE)
+app.add_typer(rules.app, name="rules")
 _add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
 _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
 _add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)

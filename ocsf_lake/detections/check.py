@@ -323,15 +323,18 @@ def _notice(checked: Checked, seen: Names) -> None:
     assert checked.rule.parsed is not None
     if not any(part.source == "aws_cloudtrail" for part in _parts(checked.rule)):
         return
-    for alternative in alternatives.of(checked.rule.parsed):
+    every = alternatives.of(checked.rule.parsed)
+    members = {atom.field for alternative in every for atom in alternative}
+    for alternative in every:
         for source, name in _calls(alternative):
             for atom in alternative:
                 document, _, path = atom.field.partition(".")
                 if not atom.holds or document != "requestParameters" or not path:
                     continue
                 value = (_text(atom) or "").lower()
-                if reason := facts.BLIND.get((operations.bare(name), atom.field, value)):
-                    checked.say(WARNING, f"{atom}: {reason}")
+                instead, why = facts.BLIND.get((operations.bare(name), atom.field, value), (None, ""))
+                if instead and instead not in members:
+                    checked.say(WARNING, f"blind to most of what it is for: {atom}: {why}")
                 if source:
                     reason = operations.problem_of_member(name, source, path.split(".")[0])
                     if reason:

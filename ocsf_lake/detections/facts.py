@@ -50,12 +50,13 @@ ENUMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 DOCUMENTS = ("requestParameters", "responseElements", "additionalEventData", "serviceEventDetails")
 """Members of CloudTrail that hold anything."""
 
-BLIND: Mapping[tuple[str, str, str], str] = {
+BLIND: Mapping[tuple[str, str, str], tuple[str, str]] = {
     ("modifyinstanceattribute", "requestParameters.attribute", "userdata"): (
-        "the console, the CLI and SDKs write user data as requestParameters.userData, without attribute"
+        "requestParameters.userData",
+        "the console, the CLI and SDKs write user data as requestParameters.userData, without attribute",
     ),
 }
-"""Operation, member and value, in lower case -> why records of what the rule is for mostly look different."""
+"""Operation, member and value -> the member where records mostly have it instead, and the reason."""
 
 PERMISSIONS: Mapping[str, str] = {
     "putencryptionconfiguration": "PutBucketEncryption", "putlifecycleconfiguration": "PutBucketLifecycle",

@@ -66,7 +66,7 @@ def _document(atoms: Sequence[Atom]) -> dict[str, Any]:
     """A document whose text meets atoms: each is what a member of it looks like, or stands in the text of one."""
     made_up: dict[str, Any] = {}
     for number, atom in enumerate(atom for atom in atoms if atom.holds):
-        text = _value([atom])
+        text = _plain(atom.value, "") if isinstance(atom.value, SigmaString) else _value([atom])
         made_up |= _members(text) or {f"member{number}": text}
     return made_up
 
@@ -136,6 +136,8 @@ def _candidates(atoms: Sequence[Atom]) -> Iterator[str]:
     strings = [atom.value for atom in atoms if isinstance(atom.value, SigmaString)]
     if len(strings) > 1:
         yield _together(strings)
+    if len(atoms) > 1:
+        yield from (mark.join(next(_texts(atom), "") for atom in atoms) for mark in ("", " ", ", "))
     numbers = [atom for atom in atoms if isinstance(atom.value, types.SigmaCompareExpression)]
     if len(numbers) > 1:
         bounds = [float(atom.value.number.number) for atom in numbers]
@@ -245,7 +247,9 @@ def _of_regex(pattern: str) -> Iterator[str]:
     except (re.error, RecursionError, OverflowError):
         return
     for branch in range(4):
-        yield "".join(_regex_texts(parsed, branch))
+        text = "".join(_regex_texts(parsed, branch))
+        # A name in DNS does not end in a dot for a rule.
+        yield from (f"{text}z", text) if text.endswith(".") else (text,)
 
 
 def _regex_texts(nodes: Iterable[Any], branch: int) -> Iterator[str]:

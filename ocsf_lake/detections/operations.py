@@ -84,6 +84,7 @@ MORE: Mapping[str, str] = {
 """Service -> names that botocore's model of it lacks. Of consoles there is no list; these are those that were seen or are
 in AWS's pages."""
 
+COMMON = ("iam", "sts", "ec2", "s3", "kms", "lambda", "rds", "cloudtrail", "guardduty", "organizations", "signin")
 WITHOUT_LIST = frozenset(["portal.sso", "elasticfilesystem-backup", "q", "console", "tax", "payments", "invoicing-console"])
 """Services of consoles, whose calls nobody lists: every name may be one."""
 
@@ -126,6 +127,11 @@ def service_of(source: str) -> str:
     return source.lower().removesuffix(DOMAIN)
 
 
+def _rank(service: str) -> tuple[int, str]:
+    """What rules are mostly about comes first."""
+    return (COMMON.index(service) if service in COMMON else len(COMMON)), service
+
+
 def problem_of_source(source: str) -> str | None:
     """What is wrong with an event source; None where nothing is."""
     services = {*known().names, *WITHOUT_LIST}
@@ -141,9 +147,10 @@ def problem_of_name(name: str, source: str | None) -> str | None:
         service = service_of(source)
         if service in WITHOUT_LIST or service not in names or bare(name) in names[service]:
             return None
-        others = [f"{one}{DOMAIN}" for one in sorted(names) if bare(name) in names[one]]
+        others = [one for one in sorted(names, key=_rank) if bare(name) in names[one]]
         if others:
-            return f"{source} has no operation {name!r}; {' and '.join(others[:3])} {'has' if len(others) == 1 else 'have'}"
+            shown = ", ".join(f"{one}{DOMAIN}" for one in others[:3])
+            return f"{source} has no operation {name!r}, which {shown}{' and others have' if len(others) > 3 else ' has'}"
         return f"{source} has no operation {name!r}{nearest(name, sorted(names[service].values()))}"
     if any(bare(name) in known_names for known_names in names.values()):
         return None

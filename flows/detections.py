@@ -12,7 +12,8 @@ from ocsf_mappers.errors import OcsfMappersError, RetriableError
 def detect(settings: Settings, report: Report) -> None:
     """Asks the rules of all batches that they were not asked of, whichever run brought them.
 
-    What goes wrong is in the report, and takes nothing back of what was ingested: the next run looks at the same batches.
+    What goes wrong is in the report, and takes nothing back of what was ingested: the next run looks at the same
+    batches.
 
     Args:
         settings: The lake; without rules nothing is done.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocsf_lake.detections.scan import Count
     from ocsf_lake.detections.statements import Span
 
-EXAMPLE = "ocsf-lake detect --rules rules --all --dry-run --lake demo_lake"
+EXAMPLE = "ocsf-lake detect --rules sample_logs/rules --all --dry-run --lake demo_lake"
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
@@ -38,7 +38,7 @@ Last = Annotated[
     datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Look at all events of the lake.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: only count the events that each rule looks for.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: count the events that each rule looks for.")]
 
 
 def detect(

@@ -1,7 +1,7 @@
 """Names of MITRE ATT&CK's tactics and techniques, as far as rules for these logs name them.
 
-https://attack.mitre.org, version 17. pySigma would fetch its list from the network. A technique that is not here keeps its
-id, and has no name.
+https://attack.mitre.org, version 17. pySigma would fetch its list from the network. A technique that is not here keeps
+its id, and has no name.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from sigma.conditions import ConditionFieldEqualsValueExpression as FieldValue
 from sigma.conditions import ConditionItem
@@ -63,7 +63,7 @@ class TreeBackend(Backend):
     """
 
     name = "ocsf-lake"
-    formats = {"default": "a tree of sqlglot's"}
+    formats: ClassVar[dict[str, str]] = {"default": "a tree of sqlglot's"}
     convert_or_as_in = convert_and_as_in = False
 
     def __init__(self, placeholders: Mapping[str, Sequence[str]]) -> None:
@@ -226,7 +226,7 @@ class TreeBackend(Backend):
         if cond.value.contains_placeholder():
             return self._never("", _unfilled(cond.value))
         # A keyword stands anywhere in a value, and is no whole one.
-        wanted = SigmaString(f"*{str(cond.value)}*")
+        wanted = SigmaString(f"*{cond.value!s}*")
         return places.anywhere(lambda value: like(exp.Lower(this=value), wanted, str.lower))
 
     def convert_condition_val_num(self, cond: Any, state: Any) -> exp.Expr:

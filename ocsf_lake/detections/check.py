@@ -334,7 +334,7 @@ def _notice(checked: Checked, seen: Names) -> None:
                 value = (_text(atom) or "").lower()
                 instead, why = facts.BLIND.get((operations.bare(name), atom.field, value), (None, ""))
                 if instead and instead not in members:
-                    checked.say(WARNING, f"blind to most of what it is for: {atom}: {why}")
+                    checked.say(WARNING, f"misses most of what it is for: {atom}: {why}")
                 if source:
                     reason = operations.problem_of_member(name, source, path.split(".")[0])
                     if reason:
@@ -346,9 +346,9 @@ def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:
     assert correlation is not None
     for base, names in zip(correlation.bases, correlation.groups, strict=True):
         for other in others:
-            if (other.rule.path, other.rule.key) == (base.path, base.key) or other.rule.id == base.id is not None:
-                if other.status == ERROR:
-                    checked.say(ERROR, f"can never match: rule {base.title!r}, which it counts, cannot")
+            is_base = (other.rule.path, other.rule.title, other.rule.version) == (base.path, base.title, base.version)
+            if is_base and other.status == ERROR:
+                checked.say(ERROR, f"can never match: rule {base.title!r}, which it counts, cannot")
         for name in [*names, *correlation.value]:
             reasons = [problem_of_member(part, name) for part in _parts(base)]
             if reasons and all(reasons):

@@ -1,7 +1,8 @@
 """Correlation rules: how many events, of how many values, or of which rules, a group has within some time.
 
-https://sigmahq.io/sigma-specification/specification/sigma-correlation-rules-specification.html. A condition is asked at
-each event, of the events before it: late ones can only add findings, so conditions that more events could undo are refused.
+https://sigmahq.io/sigma-specification/specification/sigma-correlation-rules-specification.html. A condition is asked
+at each event, of the events before it: late ones can only add findings, so conditions that more events could undo are
+refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from sigma.correlations import (
     SigmaCorrelationCondition,
     SigmaCorrelationConditionOperator,
     SigmaCorrelationRule,
-    SigmaCorrelationType,
 )
 from sqlglot import exp
 
@@ -86,7 +86,8 @@ def of(rule: SigmaCorrelationRule, rules: Sequence[Rule]) -> Correlation:
     fields = condition.fieldref if isinstance(condition.fieldref, list) else [condition.fieldref or ""]
     value = tuple(fields) if kind == "value_count" else ()
     groups = tuple(
-        tuple(_aliased(rule, name, reference.reference) for name in rule.group_by or ()) for reference in rule.rules or ()
+        tuple(_aliased(rule, name, reference.reference) for name in rule.group_by or ())
+        for reference in rule.rules or ()
     )
     found = Correlation(kind, bases, groups, window_ms, least, value)
     try:

@@ -105,10 +105,8 @@ class DuckDb(Dialect):
             dotted = places.text(".".join(step.name for step in path))
             found = _call("list_concat", found, self._values(document, [dotted]))
         item = exp.column("item")
-        scalar = exp.Coalesce(
-            this=exp.Not(this=exp.In(this=_call("json_type", item), expressions=[places.text("ARRAY"), places.text("NULL")])),
-            expressions=[exp.false()],
-        )
+        is_none = exp.In(this=_call("json_type", item), expressions=[places.text("ARRAY"), places.text("NULL")])
+        scalar = exp.Coalesce(this=exp.Not(this=is_none), expressions=[exp.false()])
         found = _call("list_filter", found, _lambda("item", scalar))
         found = _call("list_transform", found, _lambda("item", _call("json_extract_string", item, places.text("$"))))
         return _some(_call("list_filter", found, condition))
@@ -146,17 +144,19 @@ class DuckDb(Dialect):
         value = address.sql("duckdb")
         if parsed.version == 4:
             low, high = int(parsed.network_address), int(parsed.broadcast_address)
-            parts = " + ".join(f"TRY_CAST(split_part({value}, '.', {n + 1}) AS BIGINT) * {256 ** (3 - n)}" for n in range(4))
-            right = " AND ".join(f"TRY_CAST(split_part({value}, '.', {n + 1}) AS BIGINT) < 256" for n in range(4))
-            written = f"CASE WHEN regexp_matches({value}, '{_DOTTED}') THEN {right} AND ({parts}) BETWEEN {low} AND {high} END"
-            return exp.Paren(this=parse_one(written, read="duckdb"))
+            octets = [f"TRY_CAST(split_part({value}, '.', {n}) AS BIGINT)" for n in range(1, 5)]
+            number = " + ".join(f"{octet} * {256 ** (3 - n)}" for n, octet in enumerate(octets))
+            right = " AND ".join(f"{octet} < 256" for octet in octets)
+            held = f"{right} AND ({number}) BETWEEN {low} AND {high}"
+            return _when(f"regexp_matches({value}, '{_DOTTED}')", held)
         lowest, highest = (address.exploded.replace(":", "") for address in (parsed[0], parsed[-1]))
         # left and right of `::`, with as many zeros between them as make it eight groups
-        left, right = (f"list_filter(string_split(split_part({value}, '::', {n}), ':'), LAMBDA part : part <> '')" for n in (1, 2))
+        halves = [f"string_split(split_part({value}, '::', {n}), ':')" for n in (1, 2)]
+        left, right = (f"list_filter({half}, LAMBDA part : part <> '')" for half in halves)
         zeros = f"list_transform(range(8 - len({left}) - len({right})), LAMBDA part : '0')"
-        groups = f"list_transform(list_concat(list_concat({left}, {zeros}), {right}), LAMBDA part : lpad(lower(part), 4, '0'))"
-        written = f"CASE WHEN regexp_matches({value}, '{_COLONS}') THEN array_to_string({groups}, '') BETWEEN '{lowest}' AND '{highest}' END"
-        return exp.Paren(this=parse_one(written, read="duckdb"))
+        groups = f"list_concat(list_concat({left}, {zeros}), {right})"
+        digits = f"array_to_string(list_transform({groups}, LAMBDA part : lpad(lower(part), 4, '0')), '')"
+        return _when(f"regexp_matches({value}, '{_COLONS}')", f"{digits} BETWEEN '{lowest}' AND '{highest}'")
 
     def time_text(self, millis: exp.Expr) -> exp.Expr:
         return _call("strftime", _call("epoch_ms", millis), places.text("%Y-%m-%dT%H:%M:%SZ"))
@@ -226,7 +226,8 @@ class Athena(Dialect):
         return exp.EQ(this=_call("substr", whole, length), expression=part)
 
     def in_network(self, address: exp.Expr, network: exp.Expr) -> exp.Expr:
-        return parse_one(f"contains({network.sql('athena')}, TRY_CAST({address.sql('athena')} AS IPADDRESS))", read="trino")
+        parsed = f"TRY_CAST({address.sql('athena')} AS IPADDRESS)"
+        return parse_one(f"contains({network.sql('athena')}, {parsed})", read="trino")
 
     def time_text(self, millis: exp.Expr) -> exp.Expr:
         return _call("date_format", _from_millis(millis), places.text("%Y-%m-%dT%H:%i:%sZ"))
@@ -248,6 +249,10 @@ ROW = "event"
 
 def _call(name: str, *arguments: exp.Expr) -> exp.Expr:
     return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
+
+
+def _when(condition: str, held: str) -> exp.Expr:
+    return exp.Paren(this=parse_one(f"CASE WHEN {condition} THEN {held} END", read="duckdb"))
 
 
 def _try(value: exp.Expr) -> exp.Expr:

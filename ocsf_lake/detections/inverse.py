@@ -31,16 +31,13 @@ def fields(mapper: Mapper) -> Mapping[str, Field]:
         if len(words) != 1 or (kind := kind_of(schema, path)) is None:
             continue  # a value there may be another member's
         (word,) = words
-        everywhere = all(path in events.words for events in mapper.events)
-        for member, is_whole in _carried(word):
+        for member in _carried(word):
             time = isinstance(word, texts.Iso8601)
             if time and path != "time":
                 continue  # it is a column of timestamps
             column: Place = Column(places.column(path), Kind.TIME if time else kind)
-            whole = is_whole and everywhere and not time
-            field = Field((column,) if whole else (column, Unmapped(member)))
-            if member not in found or len(field.places) < len(found[member].places):
-                found[member] = field
+            # `unmapped` has what is no value of the attribute, and what the OCSF version has no attribute for.
+            found.setdefault(member, Field((column, Unmapped(member))))
     return found
 
 
@@ -78,16 +75,15 @@ def _paths(mapper: Mapper) -> list[str]:
     return list(dict.fromkeys(path for events in mapper.events for path in events.words))
 
 
-def _carried(word: Word) -> Iterator[tuple[str, bool]]:
-    """The members whose value is this word's, and whether it is so in every record that has one."""
+def _carried(word: Word) -> Iterator[str]:
+    """The members whose value is this word's, where it has one."""
     if isinstance(word, values.Column):
         if word.path[0] not in _NOT_OF_RECORDS:
-            yield ".".join(word.path), True
+            yield ".".join(word.path)
     elif isinstance(word, values.Case) and len(word.branches) == 1 and word.otherwise is None:
-        yield from ((member, False) for member, _ in _carried(word.branches[0][1]))
+        yield from _carried(word.branches[0][1])
     elif isinstance(word, values.Coalesce):
         # Of several it is the first that is there; a later one may as well be another member's.
-        yield from ((member, False) for member, _ in _carried(word.items[0]))
+        yield from _carried(word.items[0])
     elif isinstance(word, texts.Iso8601):
-        yield from ((member, False) for member, _ in _carried(word.inner))
-
+        yield from _carried(word.inner)

@@ -1,6 +1,7 @@
-"""The logs that rules are for: which tables hold them, and where members stand that a mapper cannot be read backwards for.
+"""The logs that rules are for: their tables, and where members stand that a mapper cannot be read backwards for.
 
-A member is looked for in this order: a row by hand, a row of the mapper (`inverse`), a path in a JSON column, `unmapped`.
+A member is looked for in this order: a row by hand, a row of the mapper (`inverse`), a path in a JSON column,
+`unmapped`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache, cached_property
 from sqlglot import exp
 
 from ocsf_lake.detections import inverse, places
-from ocsf_lake.detections.places import Column, Field, Items, Kind, Member, Place, Unmappable, Unmapped
+from ocsf_lake.detections.places import Column, Documents, Field, Items, Kind, Member, Place, Unmappable, Unmapped
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.errors import nearest
 
@@ -32,13 +33,18 @@ class Part:
         rows: Member -> row by hand.
         documents: Member -> the column that has it as JSON text.
         key: SQL of whom events are about, for grouping.
-        columns: Table -> column -> SQL, where a table has something else in a column than what members are looked for in.
+        listed: Member -> the list column in whose objects it is JSON text, as `data`; what is below it is looked for in
+            all of them.
+        listed_where: Member of those -> condition on rows that have it.
+        columns: Table -> column -> SQL, where a table has something else in a column than its members.
     """
 
     source: str
     rows: Mapping[str, Row] = field(hash=False)
     key: str
     documents: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed_where: Mapping[str, exp.Expr] = field(default_factory=dict, hash=False)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     @property
@@ -75,6 +81,11 @@ class Part:
             if name.startswith(f"{document}."):
                 path = tuple(name.removeprefix(f"{document}.").split("."))
                 return Field((Member(places.column(column), path), *self._leftover(name)))
+        for member, items in self.listed.items():
+            if name.startswith(f"{member}."):
+                path = tuple(name.removeprefix(f"{member}.").split("."))
+                where = self.listed_where.get(member)
+                return Field((*self._leftover(name), Documents(places.column(items), "data", path, where)))
         first = name.split(".")[0]
         tops = {member.split(".")[0] for member in self.declared}
         note = None if first in tops else f"no record of {self.source} has a member {first}{nearest(first, tops)}"
@@ -96,7 +107,7 @@ class Part:
         if self.declared.get(name) is False:
             return (Unmapped(name),)  # a text
         # No member that is declared as a text has members of its own, and a structure is taken apart.
-        structures = {member[: len(begin)] for begin in begins for member in self.declared if member.startswith(f"{begin}.")}
+        structures = {begin for begin in begins if any(member.startswith(f"{begin}.") for member in self.declared)}
         within = [
             Member(places.node(places.UNMAPPED, places.text(begin)), tuple(steps[number + 1 :]))
             for number, begin in enumerate(begins)
@@ -137,6 +148,9 @@ def _captions(path: str, **captions: str) -> str:
 
 
 _CALLER = "coalesce(actor.\"user\".uid, actor.\"user\".\"name\", src_endpoint.ip, src_endpoint.svc_name)"
+_FEATURE = "metadata.product.feature.\"name\""
+_CATEGORIES = ("Management", "Data", "Insight", "NetworkActivity")
+"""Of records without one the mapper writes another text."""
 _INSIGHT = {"api": "NULL", "actor": "NULL", "insight": "api"}
 
 CLOUDTRAIL = Part(
@@ -145,7 +159,7 @@ CLOUDTRAIL = Part(
         "eventName": ("api.operation",),
         "eventSource": ("api.service.name",),
         "eventTime": (_time("time"),),
-        "eventCategory": ("(CASE WHEN metadata.product.feature.\"name\" IN ('Management', 'Data', 'Insight', 'NetworkActivity') THEN metadata.product.feature.\"name\" END)",),
+        "eventCategory": (_captions(_FEATURE, **{name: name for name in _CATEGORIES}),),
         "sourceIPAddress": ("src_endpoint.ip", "src_endpoint.domain"),
         "additionalEventData.MFAUsed": ("(CASE WHEN is_mfa THEN 'Yes' WHEN NOT is_mfa THEN 'No' END)",),
         "additionalEventData.LoginTo": ("dst_endpoint.svc_name",),
@@ -179,6 +193,10 @@ VPC_FLOW = Part(
         "action": (_captions("action", ACCEPT="Allowed", REJECT="Denied"),),
         "flow_direction": (_captions("connection_info.direction", ingress="Inbound", egress="Outbound"),),
         "reject_reason": ("status_detail",),
+        "traffic_path": (_captions("connection_info.boundary", **{
+            "1": "Same VPC", "2": "Internet/VPC Gateway", "3": "Virtual Private Gateway", "4": "Intra-region VPC",
+            "5": "Inter-region VPC", "6": "Local Gateway", "7": "Gateway VPC", "8": "Internet Gateway",
+        }),),
         "src_ip": ("src_endpoint.ip",),
         "dst_ip": ("dst_endpoint.ip",),
         "src_port": "srcport",
@@ -203,7 +221,7 @@ ROUTE53 = Part(
         "answers.Rdata": "answer",
         "answers.Type": (Items(places.column("answers"), "type"),),
         "answers.Class": (Items(places.column("answers"), "class"),),
-        "rcode": ("(CASE rcode WHEN 'FormError' THEN 'FORMERR' WHEN 'ServError' THEN 'SERVFAIL' ELSE upper(rcode) END)",),
+        "rcode": (_captions("rcode", FORMERR="FormError", SERVFAIL="ServError"), "(upper(rcode))"),
         "transport": ("(upper(connection_info.protocol_name))",),
         "firewall_rule_action": (_captions("disposition", ALLOW="Allowed", BLOCK="Blocked", ALERT="Alert"),),
         "src_ip": "srcaddr",
@@ -211,6 +229,22 @@ ROUTE53 = Part(
     },
     key="coalesce(src_endpoint.instance_uid, src_endpoint.ip)",
 )  # fmt: skip
+
+_RESOURCES = (
+    "accessKeyDetails", "s3BucketDetails", "instanceDetails", "eksClusterDetails", "ecsClusterDetails",
+    "containerDetails", "lambdaDetails", "rdsDbInstanceDetails", "rdsDbUserDetails",
+)  # fmt: skip
+_ACTIONS = {
+    "awsApiCallAction": "AWS_API_CALL", "dnsRequestAction": "DNS_REQUEST", "portProbeAction": "PORT_PROBE",
+    "networkConnectionAction": "NETWORK_CONNECTION", "kubernetesApiCallAction": "KUBERNETES_API_CALL",
+    "rdsLoginAttemptAction": "RDS_LOGIN_ATTEMPT",
+}  # fmt: skip
+
+
+def _is_action(name: str) -> exp.Expr:
+    kind = places.node(places.UNMAPPED, places.text("service.action.actionType"))
+    return exp.EQ(this=kind, expression=places.text(name))
+
 
 GUARDDUTY = Part(
     "aws_guardduty",
@@ -220,16 +254,30 @@ GUARDDUTY = Part(
         "service.eventFirstSeen": (_time("finding_info.first_seen_time_dt"),),
         "service.eventLastSeen": (_time("finding_info.last_seen_time_dt"),),
         "service.detectorId": ("(regexp_extract(metadata.product.uid, 'detector/(.+)$', 1))",),
-        "service.archived": ("(CASE status WHEN 'Suppressed' THEN 'true' WHEN 'New' THEN 'false' END)",),
+        "service.archived": (_captions("status", true="Suppressed", false="New"),),
+        "partition": ("cloud.cloud_partition", "(resources[1].cloud_partition)"),
     },
     key="coalesce(finding_info.uid_alt, finding_info.uid)",
+    listed={
+        **{f"resource.{name}": "resources" for name in _RESOURCES},
+        **{f"service.action.{name}": "evidences" for name in _ACTIONS},
+        "resource.kubernetesDetails.kubernetesUserDetails": "evidences",
+        "service.evidence.threatIntelligenceDetails": "evidences",
+        "service.ebsVolumeScanDetails": "evidences",
+        "service.malwareScanDetails": "evidences",
+    },
+    listed_where={f"service.action.{name}": _is_action(kind) for name, kind in _ACTIONS.items()},
 )
 
 WAF = Part(
     "aws_waf",
     {
         "timestamp": ("(CAST(time AS VARCHAR))",),
-        "action": (_captions("disposition", ALLOW="Allowed", BLOCK="Blocked", COUNT="Count", CAPTCHA="Captcha", CHALLENGE="Challenge"),),
+        "action": (
+            _captions(
+                "disposition", ALLOW="Allowed", BLOCK="Blocked", COUNT="Count", CAPTCHA="Captcha", CHALLENGE="Challenge"
+            ),
+        ),
         "httpRequest.httpMethod": ("http_request.http_method",),
         "httpRequest.headers.name": (Items(places.column("http_request.http_headers"), "name"),),
         "httpRequest.headers.value": (Items(places.column("http_request.http_headers"), "value"),),
@@ -256,7 +304,8 @@ EKS = Part(
         "objectRef.resource": ("(split_part(resources[1].type, '/', 1))",),
         "objectRef.subresource": ("(nullif(split_part(resources[1].type, '/', 2), ''))",),
         "objectRef.namespace": ("(resources[1].namespace)",),
-        "objectRef.name": ("(CASE WHEN resources[1].\"name\" <> resources[1].type OR resources[1].uid IS NOT NULL THEN resources[1].\"name\" END)",),
+        # of a call about all things of a kind the mapper writes the kind
+        "objectRef.name": ("(CASE WHEN resources[1].\"name\" <> resources[1].type THEN resources[1].\"name\" END)",),
         "objectRef.uid": ("(resources[1].uid)",),
         "objectRef.resourceVersion": ("(resources[1].version)",),
         "sourceIPs": ("src_endpoint.ip",),
@@ -280,9 +329,22 @@ _WEB: Mapping[str, Row] = {
     "sc-status": "elb_status_code",
     "time": (_time("time"),),
 }
-ALB = Part("aws_alb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
-CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",)}, key="src_endpoint.ip")
-NLB = Part("aws_nlb", {"src_ip": "client_ip", "c-ip": "client_ip", "src_port": "client_port", "time": (_time("time"),)}, key="src_endpoint.ip")
+_LINE = "http_request.http_method, http_request.url.url_string, http_request.\"version\""
+_REQUEST = f"(nullif(concat_ws(' ', {_LINE}), ''))"
+ALB = Part(
+    "aws_alb",
+    {
+        **_WEB,
+        "elb_status_code": ("status_code",),
+        "ssl_protocol": ("tls.version",),
+        "ssl_cipher": ("tls.cipher",),
+        "request_creation_time": (_time("start_time_dt"),),
+        "request": (_REQUEST,),
+    },
+    key="src_endpoint.ip",
+)
+CLB = Part("aws_clb", {**_WEB, "elb_status_code": ("status_code",), "request": (_REQUEST,)}, key="src_endpoint.ip")
+NLB = Part("aws_nlb", {name: _WEB[name] for name in ("src_ip", "c-ip", "src_port", "time")}, key="src_endpoint.ip")
 
 S3_ACCESS = Part(
     "aws_s3_access",
@@ -290,6 +352,7 @@ S3_ACCESS = Part(
         "time": (_time("time"),),
         "bucket": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"name\")",),
         "key": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Object')[1].\"name\")",),
+        "bucket_owner": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"owner\".uid)",),
         "src_ip": "remote_ip",
         "c-ip": "remote_ip",
         "cs-method": "method",
@@ -311,7 +374,9 @@ LOGS: tuple[Log, ...] = (
     Log("cloudtrail", (CLOUDTRAIL,), frozenset(_aws("cloudtrail"))),
     Log(
         "vpcflow", (VPC_FLOW,),
-        frozenset({*_aws("vpcflow", "vpc_flow", "vpc", "vpcflowlogs"), (None, None, "firewall"), ("aws", None, "firewall")}),
+        frozenset({
+            *_aws("vpcflow", "vpc_flow", "vpc", "vpcflowlogs"), (None, None, "firewall"), ("aws", None, "firewall"),
+        }),
     ),
     Log(
         "route53", (ROUTE53,),
@@ -348,8 +413,9 @@ def log_of(product: str | None, service: str | None, category: str | None) -> Lo
     wanted = (product, service, category)
     if (found := _by_logsource().get(wanted)) is not None:
         return found
-    words = ", ".join(f"{name} {value}" for name, value in zip(("product", "service", "category"), wanted, strict=True) if value)
-    raise Unmappable(f"the lake has no log of {words or 'no product, service or category'}{nearest(service or '', _services())}")
+    named = zip(("product", "service", "category"), wanted, strict=True)
+    words = ", ".join(f"{name} {value}" for name, value in named if value) or "no product, service or category"
+    raise Unmappable(f"the lake has no log of {words}{nearest(service or '', _services())}")
 
 
 def _services() -> list[str]:

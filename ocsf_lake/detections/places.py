@@ -1,7 +1,7 @@
 """Where a member of a raw record stands in our columns, and conditions on the values there.
 
-A condition is built once, as a tree of sqlglot's nodes, some of which are ours (`NODES`): what each dialect spells in its
-own way. `ocsf_lake.detections.dialects` lowers the tree to one of them.
+A condition is built once, as a tree of sqlglot's nodes, some of which are ours (`NODES`): what each dialect spells in
+its own way. `ocsf_lake.detections.dialects` lowers the tree to one of them.
 
 A record may have several values at a member, as Sigma means it: of a list those of its items. A condition holds when it
 holds for one of them; JSON's null is no value.
@@ -25,7 +25,7 @@ HAS_LIST = "ocsf_has_list"
 IS_LIST = "ocsf_is_list"
 """(text): whether it is a JSON list."""
 ANY_MEMBER = "ocsf_any_member"
-"""(document, step, ..., condition): whether a value at a path, of lists of their items, meets a condition on `VALUE`."""
+"""(document, step, ..., condition): whether a value at a path, of lists an item, meets a condition on `VALUE`."""
 ANY_ITEM = "ocsf_any_item"
 """(list, condition): whether an item of a list meets a condition on `VALUE`."""
 ANY_TEXT = "ocsf_any_text"
@@ -206,7 +206,40 @@ class Items:
         return self.any(lambda value: exp.not_(exp.Is(this=value, expression=exp.Null())))
 
 
-Place = Column | Unmapped | Member | Items
+@dataclass(frozen=True)
+class Documents:
+    """A member of JSON texts in the objects of a list column.
+
+    Args:
+        items: The list.
+        document: The member of its objects that is JSON text.
+        path: The steps in it.
+        where: Condition on the row; None for any.
+    """
+
+    items: exp.Expr
+    document: str
+    path: tuple[str, ...]
+    where: exp.Expr | None = None
+
+    @property
+    def cost(self) -> int:
+        """See `Column`."""
+        return 4
+
+    def any(self, condition: Condition) -> exp.Expr:
+        """See `Column`."""
+        variable = _variable()
+        document = exp.Dot(this=exp.column(variable), expression=exp.to_identifier(self.document, quoted=True))
+        found = node(ANY_ITEM, self.items, _lambda(variable, Member(document, self.path).any(condition)))
+        return found if self.where is None else exp.and_(self.where.copy(), found)
+
+    def exists(self) -> exp.Expr:
+        """See `Column`."""
+        return self.any(lambda value: exp.not_(exp.Is(this=value, expression=exp.Null())))
+
+
+Place = Column | Unmapped | Member | Items | Documents
 
 
 @dataclass(frozen=True)

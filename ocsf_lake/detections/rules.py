@@ -28,6 +28,10 @@ from ocsf_lake.detections.places import Unmappable
 from ocsf_mappers.errors import ConfigError
 
 SUFFIXES = (".yml", ".yaml")
+_UNREADABLE = (
+    SigmaError, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
+)  # fmt: skip
+"""What pySigma raises of files that are none of rules."""
 VERSION_DIGITS = 16
 MOST_BYTES = 1 << 20
 """A file of rules may be so large; those that we know have some 5 kB."""
@@ -93,7 +97,8 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
     for path in _files(folders):
         parsed += [(path, one) for one in _parsed(path)]
     filters = [one for _, one in parsed if isinstance(one, SigmaFilter)]
-    return _keyed(list(_converted([pair for pair in parsed if not isinstance(pair[1], SigmaFilter)], filters, placeholders)))
+    others = [(path, one) for path, one in parsed if not isinstance(one, SigmaFilter)]
+    return _keyed(list(_converted(others, filters, placeholders)))
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
@@ -101,12 +106,16 @@ def _files(folders: Iterable[Path]) -> list[Path]:
     for folder in (pack.FOLDER if str(folder) == pack.NAME else folder for folder in folders):
         if not folder.exists():
             raise ConfigError(f"rules: there is no folder {str(folder)!r}")
-        files = [folder] if folder.is_file() else [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
-        files = sorted(file for file in files if file.is_file())
+        below = [folder] if folder.is_file() else folder.rglob("*")
+        files = sorted(file for file in below if file.is_file() and (file == folder or _is_yaml(file)))
         if not files:
             raise ConfigError(f"rules: no file in {str(folder)!r} ends in {' or '.join(SUFFIXES)}")
         found |= {file.resolve(): file for file in files if file.resolve() not in found}
     return list(found.values())
+
+
+def _is_yaml(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
 
 
 def _parsed(path: Path) -> Iterator[Any]:
@@ -117,7 +126,7 @@ def _parsed(path: Path) -> Iterator[Any]:
         found = SigmaCollection.from_yaml(
             path.read_text(encoding="utf-8"), collect_errors=True, collect_filters=True, resolve_references=False
         )
-    except (SigmaError, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except _UNREADABLE as error:
         yield Rule(path, reason=_said(error))
         return
     yield from found.rules
@@ -178,7 +187,8 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
     except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, ValueError, AttributeError) as error:
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
-    common = tuple(note for note in notes[0] if all(note.field in {other.field for other in more} for more in notes[1:]))
+    told = set.intersection(*({note.field for note in found} for found in notes))
+    common = tuple(note for note in notes[0] if note.field in told)
     return replace(described, log=log, conditions=conditions, notes=common, parsed=one)
 
 
@@ -194,8 +204,10 @@ def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rul
 def _keyed(rules: Sequence[Rule]) -> list[Rule]:
     """Rules with what their findings are known by: the id, which stays when a file is renamed."""
     times = Counter(rule.id for rule in rules)
-    keys = [rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}" for rule in rules]
-    return [replace(rule, key=key) for rule, key in zip(rules, keys, strict=True)]
+    return [
+        replace(rule, key=rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}")
+        for rule in rules
+    ]
 
 
 def _said(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Rules asked of what is new in a lake, and what they find added to it, each finding once.
 
-1. What was found is noted in the ledger, in the transaction that says which batches were looked at. 2. It is written as an
-object of the lake, under the name of the run and from what the ledger noted: doing it again writes the same bytes. 3. The
-object is ingested as any other, once. Whoever dies in between is followed by one that begins at 2.
+1. What was found is noted in the ledger, in the transaction that says which batches were looked at. 2. It is written as
+an object of the lake, under the name of the run and from what the ledger noted: doing it again writes the same bytes.
+3. The object is ingested as any other, once. Whoever dies in between is followed by one that begins at 2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from ocsf_mappers.errors import RetriableError, WriteError
 SOURCE = "lake_detections"
 FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
-LEASE = "detections"
+LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
+"""One run at a time: what a lease is called is made like a batch's id."""
 
 
 @dataclass
@@ -109,36 +110,40 @@ def _name(rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now:
 
 
 def _found(
-    settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime, summary: Summary
-) -> Iterator[Finding]:
+    settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime,
+    summary: Summary,
+) -> Iterator[Finding]:  # fmt: skip
     files = None if span is not None else batch_files(batches)
     asked = span or Span()
     with scan.connected(settings, rules, asked, files) as connection:
         for part, numbers in scan.by_part(rules):
             numbers = [number for number in numbers if not rules[number].is_silent]
-            for chosen, sql in scan.divided(connection, part, rules, numbers, asked, summary.reasons, statements.groups):
-                chosen_rules = [rules[number] for number in chosen]
-                _, batches_of_rows = query.stream(connection, sql)
-                for rows in batches_of_rows:
-                    yield from findings.of_rows(
-                        rows.to_pylist(), chosen_rules, settings.rule_suppressions, now, is_whole=span is not None
-                    )
+            grouped = scan.divided(connection, part, rules, numbers, asked, summary.reasons, statements.groups)
+            for chosen, sql in grouped:
+                of = [rules[number] for number in chosen]
+                yield from _of(connection, sql, of, settings, now, is_whole=span is not None)
         spans = _spans(connection, rules, asked, summary.reasons, is_new=span is None)
     for number, around in spans.items():
         rule = rules[number]
         assert rule.correlation is not None
         with scan.connected(settings, [rule], around) as connection:
-            _, batches_of_rows = query.stream(connection, statements.correlated_groups(rule.correlation, 0, around))
-            for rows in batches_of_rows:
-                yield from findings.of_rows(
-                    rows.to_pylist(), [rule], settings.rule_suppressions, now, is_whole=True
-                )
+            sql = statements.correlated_groups(rule.correlation, 0, around)
+            yield from _of(connection, sql, [rule], settings, now, is_whole=True)
+
+
+def _of(
+    connection: duckdb.DuckDBPyConnection, sql: str, rules: Sequence[Rule], settings: Settings, now: datetime, *,
+    is_whole: bool,
+) -> Iterator[Finding]:  # fmt: skip
+    _, batches = query.stream(connection, sql)
+    for rows in batches:
+        yield from findings.of_rows(rows.to_pylist(), rules, settings.rule_suppressions, now, is_whole=is_whole)
 
 
 def _spans(
     connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], asked: Span, reasons: dict[int, str], *, is_new: bool
 ) -> dict[int, Span]:
-    """Of each correlation rule, the time in which what is new may make it hold: its events, and the window after them."""
+    """Of each correlation rule, when what is new may make it hold: at its events, and in the window after them."""
     found = {}
     for number, rule in enumerate(rules):
         if rule.correlation is None or rule.is_silent or number in reasons:
@@ -174,7 +179,8 @@ def _write(lake: Lake, detections: Detections) -> int:
         summary = ingest.ingest([lake.store.uri(name)], _reading_lake(lake.settings), SOURCE)
         failpoint("ingested")
         if summary.failures or summary.not_read or summary.busy:
-            raise WriteError("what was found could not be added to the lake; running again does", file=lake.store.uri(name))
+            file = lake.store.uri(name)
+            raise WriteError("what was found could not be added to the lake; running again does it", file=file)
         detections.written(run)
         written += len(records)
     return written

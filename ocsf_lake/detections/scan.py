@@ -33,7 +33,9 @@ class Count:
     reason: str | None = None
 
 
-def counts(settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: query.Chosen | None = None) -> list[Count]:
+def counts(
+    settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: query.Chosen | None = None
+) -> list[Count]:
     """How many events each rule looks for, in the order of the rules.
 
     Args:
@@ -70,14 +72,15 @@ def connected(
     looked_at = [*rules, *(base for rule in rules if rule.correlation for base in rule.correlation.bases)]
     widest = max((rule.correlation.window_ms for rule in rules if rule.correlation), default=0)
     reading = statements.reading(statements.parts_of(looked_at), span.widened(widest, widest))
-    with query.connected(settings, *(reading or ["SELECT 1"]), files=files, preserve_insertion_order=False) as connection:
+    asked = reading or ["SELECT 1"]
+    with query.connected(settings, *asked, files=files, preserve_insertion_order=False) as connection:
         yield connection
 
 
 def by_part(rules: Sequence[Rule]) -> Iterator[tuple[Part, list[int]]]:
     """Each source, and the numbers of the rules that look at its events one by one."""
     for part in statements.parts_of(rules):
-        numbers = [number for number, rule in enumerate(rules) if rule.log is not None and part.source in rule.conditions]
+        numbers = [number for number, rule in enumerate(rules) if part.source in rule.conditions]
         if numbers:
             yield part, numbers
 

@@ -143,14 +143,15 @@ def _relation(part: Part, trees: Sequence[exp.Expr], span: Span) -> str:
     wanted = _read(part, trees)
     arms = []
     for table in part.tables:
-        given = part.columns.get(table, {})
+        given, names = part.columns.get(table, {}), _names(part)
+        spelled = {name: f"{sql} AS {sqltext.name(name)}" for name, sql in given.items()}
         if wanted is None:
-            replaced = ", ".join(f"{sql} AS {sqltext.name(name)}" for name, sql in given.items() if name in _names(part))
-            added = "".join(f", {sql} AS {sqltext.name(name)}" for name, sql in given.items() if name not in _names(part))
+            replaced = ", ".join(text for name, text in spelled.items() if name in names)
+            added = "".join(f", {text}" for name, text in spelled.items() if name not in names)
             listed = f"*{f' REPLACE ({replaced})' if replaced else ''}{added}"
         else:
-            here = [name for name in wanted if name in given or name in _names(part)]
-            listed = ", ".join(f"{given[name]} AS {sqltext.name(name)}" if name in given else sqltext.name(name) for name in here)
+            here = [name for name in wanted if name in given or name in names]
+            listed = ", ".join(spelled.get(name, sqltext.name(name)) for name in here)
         arms.append(f"SELECT {listed} FROM {sqltext.name(table)} WHERE {span.condition}")
     return f"({' UNION ALL BY NAME '.join(arms)}) AS {ROW}"
 
@@ -176,8 +177,9 @@ def _read(part: Part, trees: Sequence[exp.Expr]) -> list[str] | None:
 def _grouped(hits: str) -> str:
     """One row for each rule, account, group and window; the ids of its first events."""
     return (
-        "SELECT rule, accountid, about, width, ms // width AS number, min(region) AS region, count(DISTINCT place) AS events, "
-        f"min(ms) AS first, max(ms) AS last, arg_min(uid, struct_pack(ms := ms, place := place), {SHOWN_EVENTS}) AS uids "
+        "SELECT rule, accountid, about, width, ms // width AS number, min(region) AS region, "
+        "count(DISTINCT place) AS events, min(ms) AS first, max(ms) AS last, "
+        f"arg_min(uid, struct_pack(ms := ms, place := place), {SHOWN_EVENTS}) AS uids "
         f"FROM (SELECT * REPLACE (coalesce(about, 'unknown') AS about) FROM ({hits})) "
         "GROUP BY rule, accountid, about, width, number"
     )

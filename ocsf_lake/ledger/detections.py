@@ -1,7 +1,8 @@
 """What the ledger has of detections: which batches were looked at, what was found, and what is still to be written.
 
-A finding is noted with the run that found it, in the transaction that says which batches that run looked at. From then on
-it is written by whoever comes next, as an object of that run's name and of the same bytes, however often it is tried.
+A finding is noted with the run that found it, in the transaction that says which batches that run looked at. From then
+on it is written by whoever comes next, as an object of that run's name and of the same bytes, however often it is
+tried.
 """
 
 from __future__ import annotations
@@ -129,9 +130,8 @@ class Detections:
 
     def _put(self, connection: sa.Connection, run: str, findings: Sequence[Finding]) -> int:
         ids = [finding.id for finding in findings]
-        known = {row[0]: row[1:] for row in select_in(
-            connection, sa.select(FINDINGS.c.id, FINDINGS.c.first, FINDINGS.c.last, FINDINGS.c.events), FINDINGS.c.id, ids
-        )}  # fmt: skip
+        query = sa.select(FINDINGS.c.id, FINDINGS.c.first, FINDINGS.c.last, FINDINGS.c.events)
+        known = {row[0]: row[1:] for row in select_in(connection, query, FINDINGS.c.id, ids)}
         new = {finding.id: finding for finding in findings if finding.id not in known}
         if new:
             connection.execute(sa.insert(FINDINGS), [_row(finding, run) for finding in new.values()])

@@ -17,7 +17,7 @@ SEVERITIES = {
 
 MAPPER = Mapper(
     name="lake_detections",
-    product=Product("ocsf-lake", vendor="ocsf-lake", feature="Detections"),
+    product=Product("Detections", vendor="ocsf-lake"),
     readers=[JsonRecords(lists=(), label="JSON lines")],
     record=pa.struct([
         *text_struct(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,8 +35,6 @@ def mapped(source: str, parts: Iterable[tuple[RawObject, Chunk]]) -> pa.Table:
 
 def of_records(source: str, records: Sequence[Json]) -> pa.Table:
     """The events of records that a test writes."""
-    import io
-
     file = io.BytesIO(b"\n".join(json.dumps(record).encode() for record in records))
     return mapped(source, [(RawObject("made.jsonl"), chunk) for chunk in read(registry.load(source), file)])
 
@@ -48,7 +47,8 @@ def shown(part: Part, events: pa.Table) -> duckdb.DuckDBPyConnection:
     for name in others:
         connection.register(name, events.slice(0, 0))
     if "cloud_trail_insight" in others:
-        is_insight = pc.fill_null(pc.equal(pc.struct_field(events["metadata"], "event_code"), "AwsCloudTrailInsight"), False)
+        codes = pc.struct_field(events["metadata"], "event_code")
+        is_insight = pc.fill_null(pc.equal(codes, "AwsCloudTrailInsight"), False)
         connection.register("cloud_trail_insight", events.filter(is_insight))
         events = events.filter(pc.invert(is_insight))
     connection.register(main, events)

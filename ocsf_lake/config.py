@@ -203,7 +203,7 @@ class Settings(BaseSettings):
     )
 
     rules: tuple[Path, ...] = Field(
-        (), description="Folders with Sigma rules that `ocsf-lake detect` asks of the lake; pack: those that come along."
+        (), description="Folders with Sigma rules that `ocsf-lake detect` asks of the lake; pack for ours."
     )
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
         {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."

@@ -87,7 +87,7 @@ def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:
 
     paths = folders or settings.rules
     if not paths:
-        raise ConfigError("no rules: name a folder, or pack for those that come along, with --rules or in the setting rules")
+        raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
     found = rules.load(paths, settings.rule_placeholders)
     for rule in found:
         for note in rule.notes:

@@ -22,17 +22,21 @@ CHECK_EXAMPLE = "ocsf-lake rules check --rules pack --lake demo_lake"
 EXPLAIN_EXAMPLE = "ocsf-lake rules explain root_used --rules pack"
 
 app = typer.Typer(
-    help="The Sigma rules there are: what they look at, and whether they can match.", no_args_is_help=True, rich_markup_mode=None
+    help="The Sigma rules there are: what they look at, and whether they can match.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Rules = Annotated[
     list[Path] | None,
     typer.Option(
         "--rules", metavar="DIR",
-        help="Folder with Sigma rules, or pack for those that come along; may be repeated. Default: the setting rules, else pack.",
+        help="Folder with Sigma rules, or pack for ours; may be repeated. Default: the setting rules, else pack.",
     ),
 ]  # fmt: skip
-Name = Annotated[str, typer.Argument(metavar="RULE", help="Name of a rule's file without its ending, its id, or its title.")]
+Name = Annotated[
+    str, typer.Argument(metavar="RULE", help="Name of a rule's file without its ending, its id, or its title.")
+]
 
 
 def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
@@ -42,8 +46,10 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
     """
     found = _loaded(settings(), rules)
     rows = [
-        {"rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "title": rule.title, "tags": list(rule.tags),
-         "reason": rule.reason}
+        {
+            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "title": rule.title,
+            "tags": list(rule.tags), "reason": rule.reason,
+        }
         for rule in found if not rule.is_silent
     ]  # fmt: skip
     if as_json:
@@ -61,9 +67,10 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
 def check(rules: Rules = None, as_json: JsonOption = False, lake: LakeOption = None) -> None:
     """Find rules that can never match, and parts of rules that cannot.
 
-    Looked up are event sources, operations and their parameters, members of the record and values. Each way in which a
-    rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the rule has to
-    find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week, are blind.
+    Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
+    a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the rule
+    has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week, are
+    blind.
     Exits with 1 when a rule can never match; of one that can in part there is a warning.
     """
     from ocsf_lake.detections import check as checking
@@ -121,8 +128,11 @@ def _of_lake(found: Settings, loaded: Sequence[Rule]) -> tuple[Mapping[str, str]
 def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
     if as_json:
         output.print_json([
-            {"rule": one.rule.stem, "id": one.rule.id, "title": one.rule.title, "status": one.status, "tried": one.tried,
-             "found": one.found, "problems": [{"severity": p.severity, "reason": p.reason} for p in one.problems]}
+            {
+                "rule": one.rule.stem, "id": one.rule.id, "title": one.rule.title, "status": one.status,
+                "tried": one.tried, "found": one.found,
+                "problems": [{"severity": problem.severity, "reason": problem.reason} for problem in one.problems],
+            }
             for one in checked
         ])  # fmt: skip
     else:
@@ -150,8 +160,9 @@ def _explained(rule: Rule) -> dict[str, Any]:
         "log": _log(rule),
         "tables": sorted({table for part in (rule.log.parts if rule.log else ()) for table in part.tables}),
         "counts": {
-            "type": correlation.kind, "rules": [base.title for base in correlation.bases], "within_ms": correlation.window_ms,
-            "at_least": correlation.least, "by": [list(group) for group in correlation.groups], "of": list(correlation.value),
+            "type": correlation.kind, "rules": [base.title for base in correlation.bases],
+            "within_ms": correlation.window_ms, "at_least": correlation.least,
+            "by": [list(group) for group in correlation.groups], "of": list(correlation.value),
         } if correlation else None,
         "conditions": {source: DUCKDB.sql(tree) for source, tree in rule.conditions.items()},
         "notes": [str(note) for note in rule.notes],

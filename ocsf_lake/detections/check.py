@@ -1,7 +1,7 @@
 """Whether rules can match at all: an error for one that cannot, a warning for one of which a part cannot.
 
-Each way in which a rule can hold is held against what is known of AWS's logs, and tried: a record for which it should hold
-goes through the real mapper into a lake of its own, and the rule has to find it there.
+Each way in which a rule can hold is held against what is known of AWS's logs, and tried: a record for which it should
+hold goes through the real mapper into a lake of its own, and the rule has to find it there.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
         with scan.connected(scratch, usable, Span()) as connection:
             for part, chosen in scan.by_part(usable):
                 reasons: dict[int, str] = {}
-                for some_rules, sql in scan.divided(connection, part, usable, chosen, Span(), reasons, statements.found):
+                asked = scan.divided(connection, part, usable, chosen, Span(), reasons, statements.found)
+                for some_rules, sql in asked:
                     for row in query.run(connection, sql).to_pylist():
                         trial = by_source[part.source][row["record"] - made.FIRST_RECORD.get(part.source, 1)]
                         trial.is_found |= trial.rule == numbers[some_rules[row["rule"]]]
@@ -204,9 +205,10 @@ def _problem(part: Part, alternative: Alternative, seen: Names) -> str | None:
             if reason := _problem_of_call(source, name, seen):
                 return reason
         for atom in alternative:
-            if atom.holds and atom.field == "eventSource" and (text := _text(atom)) is not None:
-                if (reason := operations.problem_of_source(text)) and not any(s == operations.service_of(text) for s, _ in seen):
-                    return f"eventSource: {reason}"
+            text = _text(atom) if atom.holds and atom.field == "eventSource" else None
+            reason = operations.problem_of_source(text) if text is not None else None
+            if reason and not any(service == operations.service_of(text or "") for service, _ in seen):
+                return f"eventSource: {reason}"
     return None
 
 
@@ -243,7 +245,8 @@ def _problem_of_atom(part: Part, atom: Atom) -> str | None:
     if isinstance(atom.value, SigmaExists) and not atom.value.exists:
         return None
     if isinstance(atom.value, SigmaString) and atom.value.contains_placeholder():
-        return f"{atom.field}: placeholder {atom.value.original} has no values; the setting rule_placeholders may give some"
+        named = atom.value.original
+        return f"{atom.field}: placeholder {named} has no values; the setting rule_placeholders may give some"
     if reason := problem_of_member(part, atom.field):
         return reason
     if isinstance(atom.value, SigmaFieldReference):

@@ -9,12 +9,12 @@ _YES_NO = ("true", "false")
 ENUMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "aws_cloudtrail": {
         "userIdentity.type": (
-            "Root", "IAMUser", "AssumedRole", "Role", "FederatedUser", "Directory", "AWSAccount", "AWSService", "Unknown",
-            "SAMLUser", "WebIdentityUser", "IdentityCenterUser",
+            "Root", "IAMUser", "AssumedRole", "Role", "FederatedUser", "Directory", "AWSAccount", "AWSService",
+            "Unknown", "SAMLUser", "WebIdentityUser", "IdentityCenterUser",
         ),
         "eventType": (
-            "AwsApiCall", "AwsServiceEvent", "AwsConsoleAction", "AwsConsoleSignIn", "AwsVpceEvent", "AwsCloudTrailInsight",
-            "AwsMfa", "AwsAgentEvent",
+            "AwsApiCall", "AwsServiceEvent", "AwsConsoleAction", "AwsConsoleSignIn", "AwsVpceEvent",
+            "AwsCloudTrailInsight", "AwsMfa", "AwsAgentEvent",
         ),
         "eventCategory": ("Management", "Data", "Insight", "NetworkActivity"),
         "readOnly": _YES_NO, "managementEvent": _YES_NO,
@@ -24,13 +24,15 @@ ENUMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "userIdentity.sessionContext.sessionIssuer.type": ("Role", "Root", "IAMUser", "User", "FederatedUser"),
     },
     "aws_vpc_flow": {
-        "action": ("ACCEPT", "REJECT"), "log_status": ("OK", "NODATA", "SKIPDATA"), "flow_direction": ("ingress", "egress"),
+        "action": ("ACCEPT", "REJECT"), "log_status": ("OK", "NODATA", "SKIPDATA"),
+        "flow_direction": ("ingress", "egress"),
         "type": ("IPv4", "IPv6", "EFA"),
     },
     "aws_route53_resolver": {
         "firewall_rule_action": ("ALLOW", "BLOCK", "ALERT"), "transport": ("UDP", "TCP", "DOH"),
         "rcode": (
-            "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+            "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+            "NOTAUTH",
             "NOTZONE", "BADSIG", "BADVERS",
         ),
     },

@@ -32,7 +32,7 @@ def seen(settings: Settings, names: frozenset[tuple[str, str]]) -> frozenset[tup
     wanted = ", ".join(sorted({sqltext.text(name) for _, name in names}))
     arms = [
         f"SELECT DISTINCT api.service.name AS service, api.operation AS name FROM {sqltext.name(table)} "
-        f"WHERE regexp_replace(lower(api.operation), '(\\d{{8}}(v\\d+)?|\\d{{4}}_\\d{{2}}_\\d{{2}})$', '') IN ({wanted})"
+        f"WHERE regexp_replace(lower(api.operation), {sqltext.text(operations.VERSION)}, '') IN ({wanted})"
         for table in logs.CLOUDTRAIL.tables
         if table != "cloud_trail_insight"
     ]

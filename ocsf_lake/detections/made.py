@@ -110,12 +110,12 @@ LINES = frozenset(["aws_vpc_flow", "aws_alb", "aws_clb", "aws_nlb", "aws_s3_acce
 """Sources whose records are lines of fields."""
 FIRST_RECORD = {"aws_vpc_flow": 2}
 """Source -> number of the first record of an object, where it is not 1, as a line with names is before it."""
-_QUOTED = frozenset(
-    ["request", "user_agent", "trace_id", "domain_name", "chosen_cert_arn", "actions_executed", "redirect_url"]
-    + ["error_reason", "target_list", "target_status_code_list", "classification", "classification_reason"]
-)  # of aws_alb
 _QUOTED_IN = {
-    "aws_alb": _QUOTED, "aws_clb": frozenset(["request", "user_agent"]),
+    "aws_alb": frozenset([
+        "request", "user_agent", "trace_id", "domain_name", "chosen_cert_arn", "actions_executed", "redirect_url",
+        "error_reason", "target_list", "target_status_code_list", "classification", "classification_reason",
+    ]),
+    "aws_clb": frozenset(["request", "user_agent"]),
     "aws_s3_access": frozenset(["request_uri", "referer", "user_agent"]),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from ocsf_mappers.errors import nearest
 
 DOMAIN = ".amazonaws.com"
 _FILE = Path(__file__).with_name("operations.json.gz")
-_VERSION = re.compile(r"(\d{8}(v\d+)?|\d{4}_\d{2}_\d{2})$")
+VERSION = r"(\d{8}(v\d+)?|\d{4}_\d{2}_\d{2})$"
 """The API's version, which Lambda and CloudFront have at the end of names."""
 
 MORE: Mapping[str, str] = {
@@ -119,7 +119,7 @@ def known() -> Known:
 
 def bare(name: str) -> str:
     """An operation in lower case and without its version."""
-    return _VERSION.sub("", name).lower()
+    return re.sub(VERSION, "", name).lower()
 
 
 def service_of(source: str) -> str:

@@ -31,7 +31,7 @@ Rules = Annotated[
     list[Path] | None,
     typer.Option(
         "--rules", metavar="DIR",
-        help="Folder with Sigma rules, or pack for ours; may be repeated. Default: the setting rules, else pack.",
+        help="Folder with Sigma rules, or pack for ours; may be repeated. Default: setting rules, else pack.",
     ),
 ]  # fmt: skip
 Name = Annotated[
@@ -68,8 +68,8 @@ def check(rules: Rules = None, as_json: JsonOption = False, lake: LakeOption = N
     """Find rules that can never match, and parts of rules that cannot.
 
     Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
-    a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the rule
-    has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week, are
+    a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the
+    rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week, are
     blind.
     Exits with 1 when a rule can never match; of one that can in part there is a warning.
     """

@@ -1,6 +1,7 @@
 """Records that a rule should find, one for each way in which its condition can hold.
 
-Made from the condition alone. Whether the rule does find them is asked of a lake into which they went by the real mapper.
+Made from the condition alone. Whether the rule does find them is asked of a lake into which they went by the real
+mapper.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 from sigma import types
@@ -23,7 +23,8 @@ from ocsf_lake.detections.made import Impossible
 FILLER = "Zq"
 """Text that stands for any."""
 _DOCUMENTS = (
-    "requestParameters", "responseElements", "additionalEventData", "serviceEventDetails", "requestObject", "responseObject"
+    "requestParameters", "responseElements", "additionalEventData", "serviceEventDetails", "requestObject",
+    "responseObject"
 )  # fmt: skip
 _parser: Any = re._parser  # type: ignore[attr-defined]
 
@@ -107,7 +108,10 @@ def _is_met(part: Part, field: str, atoms: Sequence[Atom]) -> bool:
 
 
 def _dig(record: made.Json, field: str) -> Any:
-    return reduce(lambda place, step: place.get(step) if isinstance(place, dict) else None, field.split("."), record)
+    place: Any = record
+    for step in field.split("."):
+        place = place.get(step) if isinstance(place, dict) else None
+    return place
 
 
 # -- a value that meets several conditions ----------------------------------------------------------------------------
@@ -122,8 +126,8 @@ def _value(atoms: Sequence[Atom]) -> str:
     for text in _candidates([atom for atom in atoms if atom.holds]):
         if all(_holds(atom, text) is not False for atom in atoms):
             return text
-    reason = "no text was found that it matches" if len(atoms) == 1 else "contradiction, or no text was found that they match"
-    raise Impossible(f"{reason}: {' and '.join(map(_shown, atoms))}")
+    reason = "" if len(atoms) == 1 else "contradiction, or "
+    raise Impossible(f"{reason}no text was found that matches {' and '.join(map(_shown, atoms))}")
 
 
 def _shown(atom: Atom) -> str:
@@ -171,7 +175,8 @@ def _number(value: float) -> str:
 def _plain(value: SigmaString, many: str) -> str:
     if value.contains_placeholder():
         return FILLER
-    return "".join(part if isinstance(part, str) else many if part is SpecialChars.WILDCARD_MULTI else "Z" for part in value.s)
+    special = {SpecialChars.WILDCARD_MULTI: many, SpecialChars.WILDCARD_SINGLE: "Z"}
+    return "".join(part if isinstance(part, str) else special.get(part, "") for part in value.s)  # type: ignore[arg-type]
 
 
 def _together(strings: Sequence[SigmaString]) -> str:
@@ -179,9 +184,7 @@ def _together(strings: Sequence[SigmaString]) -> str:
     begins = [s for s in strings if s.s and isinstance(s.s[0], str)]
     ends = [s for s in strings if s not in begins and s.s and isinstance(s.s[-1], str)]
     middles = [s for s in strings if s not in begins and s not in ends]
-    return f" {FILLER} ".join(_plain(s, "") for s in [*begins, *middles, *ends]) if not begins and not ends else "".join(
-        _plain(s, "") for s in [*begins, *middles, *ends]
-    )
+    return "".join(_plain(s, "") for s in [*begins, *middles, *ends])
 
 
 def _holds(atom: Atom, text: str) -> bool | None:
@@ -194,8 +197,8 @@ def _compared(value: Any, text: str) -> bool | None:
     if isinstance(value, SigmaString):
         if value.contains_placeholder():
             return None
-        flags = re.DOTALL if isinstance(value, types.SigmaCasedString) else re.DOTALL | re.IGNORECASE
-        return re.fullmatch(_pattern(value), text, flags) is not None
+        folded = "" if isinstance(value, types.SigmaCasedString) else "i"
+        return re.fullmatch(f"(?s{folded}){_pattern(value)}", text) is not None
     if isinstance(value, types.SigmaRegularExpression):
         flags = sum({value.sigma_to_python_flags[flag] for flag in value.flags})
         try:
@@ -220,7 +223,8 @@ def _compared(value: Any, text: str) -> bool | None:
 
 def _pattern(value: SigmaString) -> str:
     return "".join(
-        re.escape(part) if isinstance(part, str) else ".*" if part is SpecialChars.WILDCARD_MULTI else "." for part in value.s
+        re.escape(part) if isinstance(part, str) else ".*" if part is SpecialChars.WILDCARD_MULTI else "."
+        for part in value.s
     )
 
 

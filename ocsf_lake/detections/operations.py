@@ -1,7 +1,7 @@
 """What AWS's services are called in CloudTrail, and their operations.
 
-From botocore's models, see `scripts/compile_operations.py`, and what those do not have: calls of consoles and agents, events
-that services write by themselves, and names that CloudTrail writes in another way than the API.
+From botocore's models, see `scripts/compile_operations.py`, and what those do not have: calls of consoles and agents,
+events that services write by themselves, and names that CloudTrail writes in another way than the API.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ VERSION = r"(\d{8}(v\d+)?|\d{4}_\d{2}_\d{2})$"
 
 MORE: Mapping[str, str] = {
     "signin": (
-        "ConsoleLogin CheckMfa SwitchRole ExitRole GetSigninToken RenewRole PasswordRecoveryRequested PasswordRecoveryCompleted "
+        "ConsoleLogin CheckMfa SwitchRole ExitRole GetSigninToken RenewRole PasswordRecoveryRequested "
+        "PasswordRecoveryCompleted "
         "PasswordUpdated EmailUpdated UserAuthentication CredentialChallenge CredentialVerification"
     ),
     "sso": (
         "AssociateDirectory DisassociateDirectory Authenticate Federate ListProfilesForApplication ListApplications "
-        "AssociateProfile DisassociateProfile CreateProfile DeleteProfile GetProfile UpdateProfile ListDirectoryAssociations "
+        "AssociateProfile DisassociateProfile CreateProfile DeleteProfile GetProfile UpdateProfile "
+        "ListDirectoryAssociations "
         "StartSSO DeleteSSO RegisterRegion GetSSOStatus GetMfaDeviceManagementForDirectory "
         "PutMfaDeviceManagementForDirectory CreateManagedApplicationInstance CreateApplicationInstance"
     ),
@@ -42,9 +44,12 @@ MORE: Mapping[str, str] = {
     ),
     "s3": (
         "ListAllMyBuckets GetBucketPublicAccessBlock PutBucketPublicAccessBlock DeleteBucketPublicAccessBlock "
-        "GetAccountPublicAccessBlock PutAccountPublicAccessBlock DeleteAccountPublicAccessBlock GetAccelerateConfiguration "
-        "PutAccelerateConfiguration GetBucketObjectLockConfiguration PutBucketObjectLockConfiguration PutBucketLifecycle "
-        "GetBucketLifecycle PutBucketReplication GetStorageLensDashboardDataInternal CompleteMultipartUpload PreflightRequest "
+        "GetAccountPublicAccessBlock PutAccountPublicAccessBlock DeleteAccountPublicAccessBlock "
+        "GetAccelerateConfiguration "
+        "PutAccelerateConfiguration GetBucketObjectLockConfiguration PutBucketObjectLockConfiguration "
+        "PutBucketLifecycle "
+        "GetBucketLifecycle PutBucketReplication GetStorageLensDashboardDataInternal CompleteMultipartUpload "
+        "PreflightRequest "
         "GetAnalyticsConfiguration PutAnalyticsConfiguration GetInventoryConfiguration PutInventoryConfiguration "
         "GetMetricsConfiguration PutMetricsConfiguration"
     ),
@@ -54,7 +59,8 @@ MORE: Mapping[str, str] = {
         "RotationFailed RotationAbandoned SecretDeleted"
     ),
     "ec2": (
-        "SharedSnapshotVolumeCreated SharedSnapshotCopyInitiated BidEvictedEvent BidFulfilledEvent RegisterManagedInstance "
+        "SharedSnapshotVolumeCreated SharedSnapshotCopyInitiated BidEvictedEvent BidFulfilledEvent "
+        "RegisterManagedInstance "
         "DeregisterManagedInstance"
     ),
     "ssm": (
@@ -81,11 +87,11 @@ MORE: Mapping[str, str] = {
     "rds": "DescribeRecommendations DescribeRecommendationGroups",
     "health": "AWS_HEALTH_EVENT",
 }
-"""Service -> names that botocore's model of it lacks. Of consoles there is no list; these are those that were seen or are
-in AWS's pages."""
+"""Service -> names that botocore's model of it lacks. Of consoles there is no list; these are those that were seen or
+are in AWS's pages."""
 
 COMMON = ("iam", "sts", "ec2", "s3", "kms", "lambda", "rds", "cloudtrail", "guardduty", "organizations", "signin")
-WITHOUT_LIST = frozenset(["portal.sso", "elasticfilesystem-backup", "q", "console", "tax", "payments", "invoicing-console"])
+WITHOUT_LIST = frozenset(["billingconsole", "cloudshell", "payments"])
 """Services of consoles, whose calls nobody lists: every name may be one."""
 
 
@@ -150,7 +156,8 @@ def problem_of_name(name: str, source: str | None) -> str | None:
         others = [one for one in sorted(names, key=_rank) if bare(name) in names[one]]
         if others:
             shown = ", ".join(f"{one}{DOMAIN}" for one in others[:3])
-            return f"{source} has no operation {name!r}, which {shown}{' and others have' if len(others) > 3 else ' has'}"
+            have = "has" if len(others) == 1 else "and others have" if len(others) > 3 else "have"
+            return f"{source} has no operation {name!r}, which {shown} {have}"
         return f"{source} has no operation {name!r}{nearest(name, sorted(names[service].values()))}"
     if any(bare(name) in known_names for known_names in names.values()):
         return None
@@ -171,4 +178,5 @@ def problem_of_member(name: str, source: str, member: str) -> str | None:
         return None
     if not members:
         return f"requestParameters.{member}: {name} has no parameters in its model"
-    return f"requestParameters.{member}: {name} has no such parameter in its model{nearest(member, [one[:1].lower() + one[1:] for one in members])}"
+    hint = nearest(member, [f"{one[:1].lower()}{one[1:]}" for one in members])
+    return f"requestParameters.{member}: {name} has no such parameter in its model{hint}"

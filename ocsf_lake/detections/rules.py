@@ -184,7 +184,7 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         for part in log.parts:
             conditions[part.source], found = backend.tree(one, part.field)
             notes.append(found)
-    except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, ValueError, AttributeError) as error:
+    except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, AttributeError) as error:
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
     told = set.intersection(*({note.field for note in found} for found in notes))

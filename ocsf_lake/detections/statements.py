@@ -67,7 +67,7 @@ def groups(part: Part, rules: Sequence[Rule], span: Span) -> str:
 
 
 def found(part: Part, rules: Sequence[Rule], span: Span) -> str:
-    """SQL of `rule`, the number of a rule in `rules`, and `record`, the number in its object of one that it looks for."""
+    """SQL of `rule`, the number of a rule in `rules`, and `record`, the number in its object of what it looks for."""
     return f"SELECT rule, split_part(place, '#', -1)::BIGINT AS record FROM ({_hits(part, rules, span)})"
 
 

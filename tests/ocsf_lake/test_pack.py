@@ -22,7 +22,8 @@ from tests.ocsf_lake.pack_records import CASES, Members
 START = datetime(2026, 5, 4, 9, 10, tzinfo=UTC)
 OWN: dict[str, Members] = {
     "aws_cloudtrail": {
-        "userIdentity.userName": "user@", "userIdentity.arn": "arn:aws:iam::111122223333:user/user@", "sourceIPAddress": "198.51.100.@",
+        "userIdentity.userName": "user@", "userIdentity.arn": "arn:aws:iam::111122223333:user/user@",
+        "sourceIPAddress": "198.51.100.@",
     },
     "aws_vpc_flow": {"srcaddr": "198.51.100.@"},
     "aws_route53_resolver": {"srcaddr": "10.0.0.@"},
@@ -32,7 +33,8 @@ OWN: dict[str, Members] = {
 }  # fmt: skip
 """What groups events, so that cases stay apart."""
 TIMES = {
-    "aws_cloudtrail": ("eventTime", "%Y-%m-%dT%H:%M:%SZ"), "aws_route53_resolver": ("query_timestamp", "%Y-%m-%dT%H:%M:%SZ"),
+    "aws_cloudtrail": ("eventTime", "%Y-%m-%dT%H:%M:%SZ"), "aws_route53_resolver": ("query_timestamp",
+    "%Y-%m-%dT%H:%M:%SZ"),
     "aws_alb": ("time", "%Y-%m-%dT%H:%M:%S.000000Z"), "aws_s3_access": ("time", "[%d/%b/%Y:%H:%M:%S +0000]"),
 }  # fmt: skip
 
@@ -93,7 +95,9 @@ def _places(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[str]:
     if rule.correlation is not None:
         sql = statements.correlated(rule.correlation, Span())
     else:
-        sql = " UNION ALL ".join(f"SELECT place FROM ({statements._hits(part, [rule], Span())})" for part in rule.log.parts)  # type: ignore[union-attr]
+        assert rule.log is not None
+        arms = [f"SELECT place FROM ({statements._hits(part, [rule], Span())})" for part in rule.log.parts]
+        sql = " UNION ALL ".join(arms)
     return {place for (place,) in connection.execute(f"SELECT place FROM ({sql})").fetchall()}
 
 
@@ -112,13 +116,16 @@ def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Sett
 
 def test_rules_say_what_to_do_and_what_they_are_about(ours: dict[str, Rule]) -> None:
     ids = [rule.id for rule in rules.load([pack.FOLDER], {})]
-    assert None not in ids and len(ids) == len(set(ids))
+    assert None not in ids
+    assert len(ids) == len(set(ids))
     for rule in ours.values():
         assert "Next: " in rule.description, rule.stem
         assert rule.level in ("low", "medium", "high", "critical"), rule.stem
         for tag in rule.tags:
             name = tag.removeprefix("attack.")
             assert name in attack.TACTICS or name.upper() in attack.TECHNIQUES, (rule.stem, tag)
-        assert rule.tags and "falsepositives:" in rule.path.read_text(encoding="utf-8"), rule.stem
+        assert rule.tags, rule.stem
+        assert "falsepositives:" in rule.path.read_text(encoding="utf-8"), rule.stem
     tables = {table for rule in ours.values() for table in _part(rule).tables}
-    assert {"cloud_trail_mgmt", "vpc_flow", "route53", "guardduty_findings", "waf", "eks_audit", "alb", "s3_access"} <= tables
+    expected = {"cloud_trail_mgmt", "vpc_flow", "route53", "guardduty_findings", "waf", "eks_audit", "alb", "s3_access"}
+    assert expected <= tables

@@ -16,7 +16,8 @@ from tests.ocsf_lake.detecting import written
 PLANTED: dict[str, dict[str, Any]] = {
     # rules that can never match, and a piece of the reason
     "contradiction": {"s": {"eventName": "CreateUser"}, "t": {"eventName": "DeleteUser"}, "condition": "s and t"},
-    "swallowed": {"s": {"eventName": "CreateUser"}, "f": {"eventName|startswith": "Create"}, "condition": "s and not f"},
+    "swallowed": {"s": {"eventName": "CreateUser"}, "f": {"eventName|startswith": "Create"},
+    "condition": "s and not f"},
     "regex": {"s": {"eventName|re": "^Create$User"}, "condition": "s"},
     "compared": {"s": {"sourceIPAddress|gt": 5}, "condition": "s"},
     "no_member": {"s": {"eventNames": "CreateUser"}, "condition": "s"},
@@ -30,16 +31,21 @@ PLANTED: dict[str, dict[str, Any]] = {
     "truth": {"s": {"eventName": "CreateUser"}, "condition": True},
 }
 REASONS = {
-    "contradiction": "contradiction", "swallowed": "contradiction", "regex": "no text was found", "compared": "compared with a number",
-    "no_member": "did you mean 'eventName'", "no_inner_member": "userIdentity.kind: no record", "misspelt": "did you mean 'CreateUser'",
-    "other_source": "which iam.amazonaws.com", "no_source": "no service is 'iam.amazon.com'", "no_value": "never 'RootUser'",
+    "contradiction": "contradiction", "swallowed": "contradiction", "regex": "no text was found",
+    "compared": "compared with a number",
+    "no_member": "did you mean 'eventName'", "no_inner_member": "userIdentity.kind: no record",
+    "misspelt": "did you mean 'CreateUser'",
+    "other_source": "which iam.amazonaws.com", "no_source": "no service is 'iam.amazon.com'",
+    "no_value": "never 'RootUser'",
     "no_rule": "cannot be used", "looks_ahead": "cannot be used", "truth": "cannot be used",
 }  # fmt: skip
 PARTLY: dict[str, dict[str, Any]] = {
-    "one_of_two": {"s": {"eventSource": "iam.amazonaws.com", "eventName": ["CreateUser", "CreateUsr"]}, "condition": "s"},
+    "one_of_two": {"s": {"eventSource": "iam.amazonaws.com", "eventName": ["CreateUser", "CreateUsr"]},
+    "condition": "s"},
     "no_filter": {"s": {"eventName": "CreateUser"}, "f": {"userIdentity.kind": "Root"}, "condition": "s and not f"},
     "no_parameter": {
-        "s": {"eventSource": "iam.amazonaws.com", "eventName": "CreateUser", "requestParameters.userNam": "a"}, "condition": "s",
+        "s": {"eventSource": "iam.amazonaws.com", "eventName": "CreateUser", "requestParameters.userNam": "a"},
+        "condition": "s",
     },
     "no_values": {"s": {"eventName": "CreateUser"}, "f": {"awsRegion|expand": "%ours%"}, "condition": "s and not f"},
 }  # fmt: skip
@@ -60,8 +66,10 @@ DEAD = {
 }
 PARTLY_DEAD = {
     "aws_ec2_startup_script_change": ("requestParameters.userData",),
-    "aws_s3_data_management_tampering": ("PutBucketEncryption", "PutBucketLifecycle", "PutBucketReplication", "ReplicateObject"),
-    "aws_elasticache_security_group_modified_or_deleted": ("AuthorizeCacheSecurityGroupEgress", "RevokeCacheSecurityGroupEgress"),
+    "aws_s3_data_management_tampering": ("PutBucketEncryption", "PutBucketLifecycle", "PutBucketReplication",
+    "ReplicateObject"),
+    "aws_elasticache_security_group_modified_or_deleted": ("AuthorizeCacheSecurityGroupEgress",
+    "RevokeCacheSecurityGroupEgress"),
     "aws_cloudtrail_console_login_success_from_susp_locations": ("a filter never filters", "Legitimate_Countries"),
     "aws_update_login_profile": ("a filter never filters", "ARN"),
 }
@@ -74,7 +82,8 @@ def checked(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     written(folder, **{name: {"detection": said} for name, said in (PLANTED | PARTLY | GOOD).items()})
     dead = {"name": "base", "detection": PLANTED["misspelt"]}
     counted = {"title": "counted", "correlation": {
-        "type": "event_count", "rules": ["base"], "group-by": ["userIdentity.kind"], "timespan": "1h", "condition": {"gte": 2},
+        "type": "event_count", "rules": ["base"], "group-by": ["userIdentity.kind"], "timespan": "1h",
+        "condition": {"gte": 2},
     }}  # fmt: skip
     written(folder, counted=[dead, counted])
     loaded = rules.load([folder, samples / "sigma"], {})
@@ -96,7 +105,9 @@ def test_rules_that_can_never_match_are_errors(checked: dict[str, Checked]) -> N
 
 
 def test_rules_that_match_in_part_are_warnings(checked: dict[str, Checked]) -> None:
-    reasons = {"one_of_two": "CreateUsr", "no_filter": "never filters", "no_parameter": "userName", "no_values": "%ours%"}
+    reasons = {
+        "one_of_two": "CreateUsr", "no_filter": "never filters", "no_parameter": "userName", "no_values": "%ours%",
+    }  # fmt: skip
     for name, reason in reasons.items():
         assert checked[name].status == "warning", name
         assert reason in _said(checked[name], "warning"), (name, checked[name].problems)
@@ -139,7 +150,8 @@ def test_made_records_are_what_their_source_has() -> None:
             assert made.record(part, {}) == made.ORDINARY[part.source]
             assert made.file_of(part.source, [made.record(part, {})])
     record = made.record(logs.ALB, {"c-ip": "203.0.113.1", "cs-uri-query": "a=1", "cs-method": "PUT"})
-    assert (record["client"], record["request"]) == ("203.0.113.1:49152", "PUT https://shop.example.com:443/cart?a=1 HTTP/1.1")
+    assert record["client"] == "203.0.113.1:49152"
+    assert record["request"] == "PUT https://shop.example.com:443/cart?a=1 HTTP/1.1"
     with pytest.raises(made.Impossible):
         made.record(logs.ALB, {"nothing": "x"})
 

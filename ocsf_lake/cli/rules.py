@@ -69,8 +69,8 @@ def check(rules: Rules = None, as_json: JsonOption = False, lake: LakeOption = N
 
     Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
     a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the
-    rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week, are
-    blind.
+    rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week,
+    are blind.
     Exits with 1 when a rule can never match; of one that can in part there is a warning.
     """
     from ocsf_lake.detections import check as checking

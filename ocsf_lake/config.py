@@ -249,7 +249,7 @@ class Settings(BaseSettings):
         None, description="File with the key of hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
     )
     rules: tuple[Path, ...] = Field(
-        (), description="Folders with Sigma rules, which `ocsf-lake detect` asks of the lake."
+        (), description="Folders with Sigma rules that `ocsf-lake detect` asks of the lake; pack for ours."
     )
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
         {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."

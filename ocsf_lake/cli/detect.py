@@ -26,7 +26,10 @@ _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Rules = Annotated[
     list[Path] | None,
-    typer.Option("--rules", metavar="DIR", help="Folder with Sigma rules, may be repeated; else the setting rules."),
+    typer.Option(
+        "--rules", metavar="DIR",
+        help="Folder with Sigma rules, or pack for those that come along; may be repeated. Default: the setting rules.",
+    ),
 ]
 First = Annotated[
     datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
@@ -84,7 +87,7 @@ def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:
 
     paths = folders or settings.rules
     if not paths:
-        raise ConfigError("no rules: name a folder with --rules, or in the setting rules")
+        raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
     found = rules.load(paths, settings.rule_placeholders)
     for rule in found:
         for note in rule.notes:

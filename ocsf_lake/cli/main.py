@@ -37,6 +37,7 @@ from ocsf_lake.cli import (
     query,
     rebuild_ledger,
     retain,
+    rules,
     schema,
     sources,
     status,
@@ -119,6 +120,10 @@ _add(hold.app, "add", hold.add, hold.ADD_EXAMPLE)
 _add(hold.app, "list", hold.list_holds, hold.LIST_EXAMPLE)
 _add(hold.app, "release", hold.release, hold.RELEASE_EXAMPLE)
 app.add_typer(hold.app, name="hold")
+_add(rules.app, "list", rules.list_rules, rules.LIST_EXAMPLE)
+_add(rules.app, "check", rules.check, rules.CHECK_EXAMPLE)
+_add(rules.app, "explain", rules.explain, rules.EXPLAIN_EXAMPLE)
+app.add_typer(rules.app, name="rules")
 _add(catalog.app, "check", catalog.check, catalog.CHECK_EXAMPLE)
 _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
 _add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)

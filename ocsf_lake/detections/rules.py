@@ -20,7 +20,7 @@ from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, logs
+from ocsf_lake.detections import correlations, logs, pack
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
 from ocsf_lake.detections.logs import Log
@@ -57,6 +57,7 @@ class Rule:
         reason: Why it cannot be used; None where it can.
         is_silent: Whether it makes no findings of its own, as it is there for a correlation.
         key: What its findings are known by.
+        parsed: pySigma's rule; None for correlations, and where there is a reason.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Rule:
     reason: str | None = None
     is_silent: bool = False
     key: str = ""
+    parsed: SigmaRule | None = field(default=None, repr=False, compare=False)
 
     @property
     def stem(self) -> str:
@@ -85,7 +87,7 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
     """The rules in folders and the folders in them, sorted by path.
 
     Args:
-        folders: Folders, or single files.
+        folders: Folders, or single files; `pack` for the rules that come with this program.
         placeholders: Values of placeholders.
 
     Raises:
@@ -101,7 +103,7 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
-    for folder in folders:
+    for folder in (pack.FOLDER if str(folder) == pack.NAME else folder for folder in folders):
         if not folder.exists():
             raise ConfigError(f"rules: there is no folder {str(folder)!r}")
         below = [folder] if folder.is_file() else folder.rglob("*")
@@ -182,12 +184,12 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         for part in log.parts:
             conditions[part.source], found = backend.tree(one, part.field)
             notes.append(found)
-    except (SigmaError, Unmappable, NotImplementedError, RecursionError) as error:
+    except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, AttributeError) as error:
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
     told = set.intersection(*({note.field for note in found} for found in notes))
     common = tuple(note for note in notes[0] if note.field in told)
-    return replace(described, log=log, conditions=conditions, notes=common)
+    return replace(described, log=log, conditions=conditions, notes=common, parsed=one)
 
 
 def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:

@@ -66,6 +66,11 @@ def groups(part: Part, rules: Sequence[Rule], span: Span) -> str:
     return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({_hits(part, rules, span)})")
 
 
+def found(part: Part, rules: Sequence[Rule], span: Span) -> str:
+    """SQL of `rule`, the number of a rule in `rules`, and `record`, the number in its object of what it looks for."""
+    return f"SELECT rule, split_part(place, '#', -1)::BIGINT AS record FROM ({_hits(part, rules, span)})"
+
+
 def correlated(correlation: Correlation, span: Span) -> str:
     """SQL of the events at which a correlation holds, see `correlations.windows`; those in the span, by their time."""
     flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(len(correlation.bases)))

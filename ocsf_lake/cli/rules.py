@@ -1,0 +1,176 @@
+"""`ocsf-lake rules`: the Sigma rules that there are, whether they can match, and what they look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ocsf_lake.config import Settings
+    from ocsf_lake.detections.check import Checked, Names
+    from ocsf_lake.detections.rules import Rule
+
+LIST_EXAMPLE = "ocsf-lake rules list --rules pack"
+CHECK_EXAMPLE = "ocsf-lake rules check --rules sample_logs/rules --lake demo_lake"
+EXPLAIN_EXAMPLE = "ocsf-lake rules explain root_used --rules pack"
+
+app = typer.Typer(
+    help="The Sigma rules there are: what they look at, and whether they can match.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Rules = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--rules", metavar="DIR",
+        help="Folder with Sigma rules, or pack for ours; may be repeated. Default: setting rules, else pack.",
+    ),
+]  # fmt: skip
+Name = Annotated[
+    str, typer.Argument(metavar="RULE", help="Name of a rule's file without its ending, its id, or its title.")
+]
+
+
+def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
+    """List rules: their level, the log they are for, and what they are called.
+
+    Exits with 1 when one of them cannot be used.
+    """
+    found = _loaded(settings(), rules)
+    rows = [
+        {
+            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "title": rule.title,
+            "tags": list(rule.tags), "reason": rule.reason,
+        }
+        for rule in found if not rule.is_silent
+    ]  # fmt: skip
+    if as_json:
+        output.print_json(rows)
+    else:
+        shown = ("rule", "level", "log", "title")
+        output.print_table(shown, [tuple(row[name] for name in shown) for row in rows])
+    for rule in found:
+        if rule.reason:
+            terminal.say(f"{rule.path}: cannot be used: {rule.reason}")
+    if any(rule.reason for rule in found):
+        raise typer.Exit(1)
+
+
+def check(rules: Rules = None, as_json: JsonOption = False, lake: LakeOption = None) -> None:
+    """Find rules that can never match, and parts of rules that cannot.
+
+    Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
+    a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the
+    rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week,
+    are blind.
+    Exits with 1 when a rule can never match; of one that can in part there is a warning.
+    """
+    from ocsf_lake.detections import check as checking
+
+    found = settings(lake)
+    loaded = _loaded(found, rules)
+    last_days, seen = _of_lake(found, loaded)
+    checked = checking.check(found, loaded, last_days, seen)
+    _print(checked, as_json=as_json)
+    if any(one.status == checking.ERROR for one in checked):
+        raise typer.Exit(1)
+
+
+def explain(name: Name, rules: Rules = None, as_json: JsonOption = False) -> None:
+    """Explain a rule: what it is about, which tables and columns it looks at, and its condition as SQL."""
+    from ocsf_mappers.errors import ConfigError, nearest
+
+    found = _loaded(settings(), rules)
+    chosen = [rule for rule in found if name in (rule.stem, rule.id, rule.title)]
+    if not chosen:
+        raise ConfigError(f"there is no rule {name!r}{nearest(name, [rule.stem for rule in found])}")
+    explained = [_explained(rule) for rule in chosen]
+    if as_json:
+        output.print_json(explained)
+        return
+    for one in explained:
+        rows = [(key, _flat(value)) for key, value in one.items() if value not in (None, "", [], {})]
+        output.print_table(("what", "of this rule"), rows)
+
+
+def _loaded(found: Settings, folders: Sequence[Path] | None) -> list[Rule]:
+    from ocsf_lake.detections import pack, rules
+
+    return rules.load(folders or found.rules or [Path(pack.NAME)], found.rule_placeholders)
+
+
+def _log(rule: Rule) -> str | None:
+    if rule.correlation is not None:
+        return ", ".join(dict.fromkeys(base.log.name for base in rule.correlation.bases if base.log))
+    return rule.log.name if rule.log else None
+
+
+def _of_lake(found: Settings, loaded: Sequence[Rule]) -> tuple[Mapping[str, str] | None, Names]:
+    """Table -> the latest day of its events; and the calls that rules want, nobody knows, and the lake has."""
+    from ocsf_lake.detections import check as checking
+    from ocsf_lake.detections import history
+    from ocsf_lake.lake import exists
+
+    if not exists(found):
+        terminal.say(f"there is no lake at {found.lake}: whether there are events for the rules is not looked at")
+        return None, frozenset()
+    return history.last_days(found), history.seen(found, checking.unknown_names(loaded))
+
+
+def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json([
+            {
+                "rule": one.rule.stem, "id": one.rule.id, "title": one.rule.title, "status": one.status,
+                "tried": one.tried, "found": one.found,
+                "problems": [{"severity": problem.severity, "reason": problem.reason} for problem in one.problems],
+            }
+            for one in checked
+        ])  # fmt: skip
+    else:
+        rows = [(one.rule.stem, p.severity, p.reason) for one in checked for p in one.problems]
+        output.print_table(("rule", "severity", "problem"), rows)
+    count = {status: sum(one.status == status for one in checked) for status in ("error", "warning", "ok")}
+    tried = terminal.plural(sum(one.tried for one in checked), "way to hold", "ways to hold")
+    terminal.say(
+        f"{terminal.plural(len(checked), 'rule', 'rules')}, {tried} tried: "
+        f"{count['error']} can never match, {count['warning']} with warnings, {count['ok']} without"
+    )
+
+
+def _explained(rule: Rule) -> dict[str, Any]:
+    from ocsf_lake.detections.dialects import DUCKDB
+
+    correlation = rule.correlation
+    return {
+        "rule": rule.stem,
+        "id": rule.id,
+        "title": rule.title,
+        "level": rule.level,
+        "description": rule.description,
+        "tags": list(rule.tags),
+        "log": _log(rule),
+        "tables": sorted({table for part in (rule.log.parts if rule.log else ()) for table in part.tables}),
+        "counts": {
+            "type": correlation.kind, "rules": [base.title for base in correlation.bases],
+            "within_ms": correlation.window_ms, "at_least": correlation.least,
+            "by": [list(group) for group in correlation.groups], "of": list(correlation.value),
+        } if correlation else None,
+        "conditions": {source: DUCKDB.sql(tree) for source, tree in rule.conditions.items()},
+        "notes": [str(note) for note in rule.notes],
+        "reason": rule.reason,
+    }  # fmt: skip
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_flat(inner)}" for key, inner in value.items())
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)

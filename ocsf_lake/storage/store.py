@@ -281,8 +281,8 @@ def _walk_local(folder: str) -> Iterator[tuple[str, int]]:
                     yield from _walk_local(entry.path)
                 else:
                     yield entry.path, entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return  # it, or a file in it, went meanwhile
+    except (FileNotFoundError, NotADirectoryError):
+        return  # it, or a file in it, went meanwhile; or a file has its name
 
 
 def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:

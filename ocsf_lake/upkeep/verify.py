@@ -7,10 +7,11 @@ somebody is at work on it.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain as chained
@@ -143,8 +144,10 @@ class _Verifying:
 
     def faults(self) -> Iterator[Fault]:
         # What lies there first, then the records, then the ledger: what is written meanwhile is no fault.
+        unnamed: list[str] = []
         for place in PLACES:
-            self.state.take_listing(self.store.walk(place))
+            self.state.take_listing(_named(self.store.walk(place), unnamed))
+        yield from (Fault("file added", path, "its name is no text, as no name of a lake's is") for path in unnamed)
         yield from self._take_ledger()
         follower = Follower(self.store, self.state, self.keys, self.has_ledger, self.asked.head)
         yield from follower.follow()
@@ -162,7 +165,8 @@ class _Verifying:
         while some := list(islice(faults, _AT_A_TIME)):
             last = self._last_record() if self.has_ledger else None
             for record in follower.later(last):
-                self.state.apply(record)
+                with suppress(TypeError, ValueError, OverflowError):  # whoever follows it the next time says so
+                    self.state.apply(record)
             yield from (fault for fault in some if not self._is_over(fault))
 
     # -- the ledger ---------------------------------------------------------------------------------------------------
@@ -236,7 +240,8 @@ class _Verifying:
             records = plural(done.unsigned, "record")
             what = chain.name(done.number)
             yield Fault("record not signed", what, f"{records} at the end of the chain without a right signature")
-        older = int(done.beginning.get("files", 0)) if not done.beginning.get("listed", True) else 0
+        files = done.beginning.get("files") if not done.beginning.get("listed", True) else 0
+        older = files if isinstance(files, int) else 0
         self.summary.older = max(0, older - self.state.counts()["earlier"])
 
     # -- files --------------------------------------------------------------------------------------------------------
@@ -357,6 +362,16 @@ class _Verifying:
         summary.records, summary.number, summary.head = done.records, done.number, done.hash
         summary.first, summary.last, summary.signed = done.first_at, done.last_at, done.signed
         summary.live, summary.retired, summary.waiting = counts["live"], counts["retired"], done.waiting
+
+
+def _named(files: Iterator[tuple[str, int]], unnamed: list[str]) -> Iterator[tuple[str, int]]:
+    """The files whose names are text; those of the others are put into a list, as they can be shown."""
+    for path, size in files:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        if shown == path:
+            yield path, size
+        else:
+            unnamed.append(shown)
 
 
 @contextmanager

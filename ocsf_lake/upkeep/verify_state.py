@@ -101,7 +101,11 @@ class State:
         return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()[0])
 
     def apply(self, record: Record) -> list[str]:
-        """Takes up a record; gives what does not fit those before."""
+        """Takes up a record; gives what does not fit those before.
+
+        Raises:
+            TypeError, ValueError, OverflowError: It lists no files as records do.
+        """
         state = RETIRED if record.kind in RETIRING else GONE
         odd = []
         run = self._connection.execute
@@ -123,9 +127,9 @@ class State:
             )
         for path, sha256, size in record.detail.get("beside", ()):
             run("INSERT OR REPLACE INTO beside VALUES (?, ?, ?, ?, ?)",
-                (path, sha256, size, record.number, record.at))  # fmt: skip
+                (str(path), str(sha256), int(size), record.number, record.at))  # fmt: skip
         for path in record.detail.get("beside_removed", ()):
-            run("DELETE FROM beside WHERE path = ?", (path,))
+            run("DELETE FROM beside WHERE path = ?", (str(path),))
         return odd
 
     # -- asked --------------------------------------------------------------------------------------------------------

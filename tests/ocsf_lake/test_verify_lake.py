@@ -105,6 +105,17 @@ def test_an_added_file_is_found_in_each_folder(copied: Settings, folder: str) ->
     assert faults(copied) == [f"file added: {folder}/x.parquet"]
 
 
+def test_an_added_file_whose_name_is_no_text_is_named(copied: Settings) -> None:
+    Path(copied.lake, os.fsdecode(b"aws/\xff.parquet")).touch()
+    assert faults(copied) == ["file added: aws/\\xff.parquet"]
+
+
+def test_what_took_a_tables_folder_is_no_folder(copied: Settings) -> None:
+    shutil.rmtree(Path(copied.lake) / "aws")
+    (Path(copied.lake) / "aws").touch()
+    assert {fault.partition(":")[0] for fault in faults(copied)} == {"file missing"}
+
+
 def test_what_took_a_files_place_is_no_file(copied: Settings) -> None:
     path = Path(copied.lake) / first_file(copied)
     path.unlink()
@@ -235,6 +246,8 @@ def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
         {"added": [["a", "b", 10**30, 1]]},
         {"added": "x"},
         {"detail": {"beside": 7}},
+        {"detail": {"beside": [[["x"], "00", 1]]}},
+        {"detail": {"beside_removed": [["x"]]}},
         {"counts": None},
         {"format": 2},
     ],
@@ -242,6 +255,18 @@ def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
 def test_a_hostile_record_is_a_fault_and_no_crash(copied: Settings, members: dict[str, object]) -> None:
     forge(record(copied, 3), **members)
     assert any(chain.name(3) in fault for fault in faults(copied))
+
+
+def test_a_hostile_beginning_is_a_fault_and_no_crash(copied: Settings) -> None:
+    forge(record(copied, 1), detail={"files": "many", "listed": False})
+    assert f"chain broken: {chain.name(1)}" in faults(copied)
+
+
+def test_what_is_no_file_among_the_records_is_a_fault_and_no_crash(used: Settings) -> None:
+    record(used, 3).unlink()
+    os.mkfifo(record(used, 3))
+    (Path(used.lake) / chain.FOLDER / "folder").mkdir()
+    assert faults(used) == [f"record changed: {chain.name(3)}", f"file added: {chain.FOLDER}/folder"]
 
 
 @pytest.mark.parametrize(

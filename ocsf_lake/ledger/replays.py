@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, holds
+from ocsf_lake.ledger import chain, holds, versions
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
 from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, PURGES
+from ocsf_lake.storage.s3 import Version
 
 
 def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
@@ -67,7 +68,7 @@ def plan_purge(
 
 def purged(
     ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None,
-    versions: Mapping[str, Sequence[str]] | None = None,
+    hidden: Mapping[str, Sequence[Version]] | None = None, lock_days: int = 0,
 ) -> None:  # fmt: skip
     """Forgets files that are gone; the record in the lake that says so goes into the chain."""
     with ledger.engine.begin() as connection:
@@ -75,5 +76,6 @@ def purged(
         for file in gone:
             connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
         if gone:
-            detail = {"beside": [record] if record else [], "versions": dict(versions or {})}
+            versions.note(connection, versions.PURGED, hidden or {}, lock_days, now())
+            detail = {"beside": [record] if record else [], "versions": versions.ids(hidden or {})}
             chain.append(connection, kind="purge", removed=gone, detail=detail)

@@ -216,6 +216,15 @@ class Store:
         with s3.translate_errors(self.uri(name)):
             return s3.read_version(self.fs, self.path(name), version)
 
+    def remove_version(self, name: str, version: str) -> bool:
+        """Removes one version of a file on S3 for good; gives whether it may go: not while it is locked, or we may not.
+
+        Raises:
+            RetriableError: The store is busy or out of reach.
+        """
+        with s3.translate_errors(self.uri(name), denied=WriteError):
+            return s3.remove_version(self.fs, self.path(name), version)
+
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)

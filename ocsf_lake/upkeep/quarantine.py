@@ -279,6 +279,6 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
     )
     versions = lake.versions(paths)
     lake.store.remove(paths)
-    replays.purged(lake.ledger, paths, record, versions)
+    replays.purged(lake.ledger, paths, record, versions, lake.lock_days)
     lake.publish_chain()
     return files

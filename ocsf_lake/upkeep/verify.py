@@ -28,7 +28,7 @@ from ocsf_lake.lake import Lake, no_lake, opened
 from ocsf_lake.ledger import chain, compactions, marker, signing
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.results import State as BatchState
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
+from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED, TRACES
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -141,6 +141,8 @@ class _Verifying:
         self.has_ledger = False
         self._open_ids: set[str] = set()
         self._open_folders: set[str] = set()
+        self._left: set[tuple[str, str]] = set()
+        """Batch and folder, of files that somebody who takes objects out of a batch has left, or is about to remove."""
 
     def faults(self) -> Iterator[Fault]:
         # What lies there first, then the records, then the ledger: what is written meanwhile is no fault.
@@ -201,6 +203,7 @@ class _Verifying:
         routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open_ids))
         self._open_ids |= set(connection.scalars(routed))
         self._open_folders = set(compactions.open_folders(connection))
+        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(TRACES))}
 
     def _ledger_files(self) -> Iterator[Fault]:
         for path, ours, theirs in self.state.otherwise():
@@ -333,8 +336,8 @@ class _Verifying:
         unread = f"; {plural(done.unread, 'record')} cannot be read, which may list it" if done.unread else ""
         is_old = bool(done.beginning.get("files"))
         for path in self.state.strangers():
-            folder, _, name = path.rpartition("/")
-            if layout.batch_of(path) in self._open_ids or folder in self._open_folders:
+            name = path.rpartition("/")[2]
+            if self._is_unfinished(path):
                 self.summary.unfinished += 1
             elif (name == layout.PLAN and is_old) or (self.summary.older and not self.has_ledger):
                 continue
@@ -343,7 +346,16 @@ class _Verifying:
 
     def _back(self) -> Iterator[Fault]:
         for path in self.state.back():
+            if self._is_unfinished(path):
+                self.summary.unfinished += 1
+                continue
             yield Fault("file added", path, "it was removed from the lake, and lies there again or still")
+
+    def _is_unfinished(self, path: str) -> bool:
+        """Whether somebody is at work on a file, or died over it, as the ledger says."""
+        folder, batch = layout.folder_of(path), layout.batch_of(path)
+        is_left = not self._left.isdisjoint([(batch, folder), (batch, "")])  # "" is the whole lake
+        return batch in self._open_ids or folder in self._open_folders or is_left
 
     def _is_over(self, fault: Fault) -> bool:
         """Whether something is no fault any more, by what was written while the lake was looked at."""

@@ -18,7 +18,7 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain, replays
+from ocsf_lake.ledger import chain, marker, replays
 from ocsf_lake.ledger.tables import CHAIN, FILES
 from ocsf_lake.query import query
 from ocsf_lake.storage.layout import Partition
@@ -143,7 +143,10 @@ def test_a_rebuilt_ledger_has_the_chain_of_its_lake(compactable: Make) -> None:
     before = documents(Path(used.lake))
     shutil.rmtree(Path(used.lake) / "_ledger")
     rebuild_ledger.rebuild(used)
-    assert documents(Path(used.lake)) == before
+    *same, rebuilt = documents(Path(used.lake))
+    assert same == before
+    assert (rebuilt["kind"], rebuilt["added"], rebuilt["removed"]) == ("rebuild-ledger", [], [])
+    assert [path for path, *_ in rebuilt["detail"]["beside"]] == [marker.NAME]
     assert faults(used) == []
 
 

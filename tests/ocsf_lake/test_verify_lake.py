@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain, signing
+from ocsf_lake.ledger import chain, marker, signing
 from ocsf_lake.upkeep import compact, verify
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.compacting import Make, files, take
@@ -69,7 +69,7 @@ def first_file(settings: Settings) -> str:
 # -- files ------------------------------------------------------------------------------------------------------------
 def test_a_lake_that_nobody_touched_has_no_fault(used: Settings) -> None:
     made = summary(used)
-    assert (made.records, made.files, made.live, made.ledger) == (5, 8, 4, "compared")
+    assert (made.records, made.files, made.live, made.ledger) == (5, 9, 4, "compared")
     shutil.rmtree(Path(used.lake) / "_ledger")
     assert summary(used).ledger == "there is none here"
 
@@ -142,6 +142,17 @@ def test_the_record_of_a_batch_and_the_plan_of_a_compaction_are_checked(used: Se
     assert sorted(faults(used)) == sorted(f"file changed: {path.relative_to(used.lake)}" for path in (plan, batch))
     plan.unlink()
     assert f"file missing: {plan.relative_to(used.lake)}" in faults(used)
+
+
+def test_the_marker_of_a_lake_is_checked(used: Settings) -> None:
+    path = Path(used.lake) / marker.NAME
+    path.write_bytes(path.read_bytes().replace(b"sqlite", b"sqlits"))
+    assert faults(used) == [f"file changed: {marker.NAME}"]
+    path.unlink()
+    assert faults(used) == [f"file missing: {marker.NAME}"]
+    with opened(used):
+        pass  # writes it anew
+    assert faults(used) == []
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -405,7 +416,7 @@ def test_what_is_no_key_is_refused_before_any_work_and_not_shown(
 # -- days, and the command line ---------------------------------------------------------------------------------------
 def test_days_choose_the_records_whose_files_are_read(used: Settings) -> None:
     day = date.fromisoformat(documents(Path(used.lake))[1]["at"][:10])
-    assert summary(used, first=day, last=day).files == 8
+    assert summary(used, first=day, last=day).files == 9
     assert summary(used, first=date(2020, 1, 1), last=date(2020, 1, 2)).files == 0
     flip(Path(used.lake) / first_file(used))
     assert faults(used, last=date(2020, 1, 2)) == []
@@ -415,7 +426,7 @@ def test_days_choose_the_records_whose_files_are_read(used: Settings) -> None:
 def test_the_command_gives_a_line_or_an_object_for_each_fault(used: Settings) -> None:
     done = CliRunner().invoke(app, ["verify", "lake", "--lake", used.lake])
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "5 records, 4 files in the lake, 8 hashed" in done.stderr
+    assert "5 records, 4 files in the lake, 9 hashed" in done.stderr
     assert f"head: record 5 of {documents(Path(used.lake))[4]['at']}, {summary(used).head}" in done.stderr
     flip(Path(used.lake) / first_file(used))
     done = CliRunner().invoke(app, ["verify", "lake", "--lake", used.lake])

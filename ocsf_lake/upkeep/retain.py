@@ -280,6 +280,8 @@ class _Run:
         """Removes what is over of quarantine."""
         if not any(self.lake.settings.retention.of_quarantine(name) for name in registry.names()):
             return
+        if not self.summary.is_dry:
+            quarantine.finish_purges(self.lake)
         with lake_query.connected(self.lake.settings, f"FROM {QUARANTINE}") as connection:
             files = quarantine.purgeable(self.lake, connection, self._is_over, closed=False)
         for source in sorted({file.source for file in files}):

@@ -119,8 +119,7 @@ def opened(
         if lake_marker is None and not reading:
             _call(with_retries, _claim, ledger, store, place)
         if not reading:
-            if settings.chain_key is not None:
-                ledger.engine.update_execution_options(**{chain.SIGNER: signing.signer(settings.chain_key)})
+            _sign(settings, ledger)
             _call(with_retries, chain.begin, ledger.engine, store)
             _call(with_retries, chain.publish, ledger.engine, store)
         if state is not None and not reading:
@@ -155,7 +154,14 @@ def bare(settings: Settings) -> Iterator[tuple[Store, Ledger, str]]:
                 file.replace(file.with_name(f"{name}.damaged"))
         ledger = Ledger(target, settings.mask)
     with closing(ledger):
+        _sign(settings, ledger)
         yield store, ledger, shown(target)
+
+
+def _sign(settings: Settings, ledger: Ledger) -> None:
+    """Has the records of the chain signed, where the settings have a key."""
+    if settings.chain_key is not None:
+        ledger.engine.update_execution_options(**{chain.SIGNER: signing.signer(settings.chain_key)})
 
 
 def _places(settings: Settings, store: Store) -> tuple[str | None, Path | None, bool]:

@@ -20,7 +20,7 @@ from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import chain, marker, signing
-from ocsf_lake.upkeep import compact, verify
+from ocsf_lake.upkeep import compact, rebuild_ledger, verify
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.compacting import Make, files, take
 from tests.ocsf_lake.test_chain import documents, faults, summary
@@ -391,6 +391,14 @@ def test_records_after_the_last_signature_are_a_fault(
     used, keys = signed
     take(tmp_path / "unsigned", used, 30)
     assert faults(used, public_keys=tuple(keys)) == [f"record not signed: {chain.name(8)}"]
+
+
+def test_what_a_ledger_made_anew_adds_is_signed_too(signed: tuple[Settings, list[Path]], tmp_path: Path) -> None:
+    used, keys = signed
+    private, public = key(tmp_path, "key3")
+    shutil.rmtree(Path(used.lake) / "_ledger")
+    rebuild_ledger.rebuild(used.model_copy(update={"chain_key": str(private)}))
+    assert faults(used, public_keys=(*keys, public)) == []
 
 
 def test_the_key_may_be_in_the_variable_itself(compactable: Make, tmp_path: Path) -> None:

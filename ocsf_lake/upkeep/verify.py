@@ -141,6 +141,8 @@ class _Verifying:
         self.has_ledger = False
         self._open_ids: set[str] = set()
         self._open_folders: set[str] = set()
+        self._retired_in: set[str] = set()
+        """Folders of partitions, without their generations, that have retired files."""
         self._left: set[tuple[str, str]] = set()
         """Batch and folder, of files that somebody who takes objects out of a batch has left, or is about to remove."""
 
@@ -197,6 +199,7 @@ class _Verifying:
         )
         retired = [path for paths in compactions.retired(connection).values() for path in paths]
         self.state.take_ledger((tuple(item) for item in files), retired)
+        self._retired_in = {_without_generation(layout.folder_of(path)) for path in retired}
         self.state.take_records(LedgerRecord(*item) for item in chain.rows(connection))
         is_open = BATCHES.c.state != BatchState.DONE
         self._open_ids = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
@@ -289,7 +292,9 @@ class _Verifying:
         about = item.number or None, item.at or None
         made = future.result()
         if made is None:
-            if item.state == LIVE and (version := self._behind(item)):
+            if self._is_emptying(item.file.path):
+                self.summary.unfinished += 1
+            elif item.state == LIVE and (version := self._behind(item)):
                 why = f"a marker says that it was deleted; version {version} has the bytes that were written"
                 yield Fault("file hidden", item.file.path, why, *about)
             elif item.state == LIVE:
@@ -357,6 +362,13 @@ class _Verifying:
         is_left = not self._left.isdisjoint([(batch, folder), (batch, "")])  # "" is the whole lake
         return batch in self._open_ids or folder in self._open_folders or is_left
 
+    def _is_emptying(self, path: str) -> bool:
+        """Whether a plan is one of those that go with the last files of a partition, before a record says so."""
+        folder, _, name = path.rpartition("/")
+        if name != layout.PLAN or _without_generation(folder) not in self._retired_in:
+            return False
+        return not self.state.has_live(folder)
+
     def _is_over(self, fault: Fault) -> bool:
         """Whether something is no fault any more, by what was written while the lake was looked at."""
         state = self.state.state(fault.object)
@@ -384,6 +396,10 @@ def _named(files: Iterator[tuple[str, int]], unnamed: list[str]) -> Iterator[tup
             yield path, size
         else:
             unnamed.append(shown)
+
+
+def _without_generation(folder: str) -> str:
+    return layout.folder_of(folder).removeprefix(f"{layout.COMPACTED}/") if layout.is_compacted(folder) else folder
 
 
 @contextmanager

@@ -216,6 +216,11 @@ class State:
         row = self._connection.execute("SELECT state FROM chain WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
 
+    def has_live(self, folder: str) -> bool:
+        """Whether the chain has a file right in a folder, or below it."""
+        query = "SELECT 1 FROM chain WHERE path > ? AND path < ? AND state = 'live' LIMIT 1"
+        return self._connection.execute(query, (f"{folder}/", f"{folder}0")).fetchone() is not None
+
     def has_beside(self, path: str) -> bool:
         """Whether the chain names a file that is none of rows."""
         return self._connection.execute("SELECT 1 FROM beside WHERE path = ?", (path,)).fetchone() is not None

@@ -5,7 +5,7 @@ The ledger alone says which versions may go, by their ids: a key may stand for a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.chain import Record
 from ocsf_lake.ledger.database import insert
-from ocsf_lake.ledger.tables import VERSIONS
+from ocsf_lake.ledger.tables import FILES, VERSIONS
 from ocsf_lake.storage.s3 import Version
 
 PURGED = "quarantine"
@@ -70,9 +70,10 @@ def note(
 
 
 def due(connection: sa.Connection, at: str) -> list[Hidden]:
-    """Versions that are there still and whose dates have passed, the oldest first."""
+    """Versions that are there still and whose dates have passed, the oldest first; none of a file that the lake has."""
     row = VERSIONS.c
-    query = sa.select(row.path, row.id, row.table_name).where(row.removed_at.is_(None), row.due_at <= at)
+    is_live = sa.exists().where(FILES.c.path == row.path)
+    query = sa.select(row.path, row.id, row.table_name).where(row.removed_at.is_(None), row.due_at <= at, ~is_live)
     return [Hidden(*item) for item in connection.execute(query.order_by(row.due_at, row.path, row.id))]
 
 
@@ -96,10 +97,18 @@ def restore(connection: sa.Connection, record: Record) -> None:
     rows = [
         # When they may go is not known any more: whoever asks the store too early is refused.
         {"path": path, "id": version, "table_name": table, "hidden_at": record.at, "due_at": record.at}
-        for path, found in dict(record.detail.get("versions", {})).items() for version in found
+        for path, found in _listed(record, "versions") for version in found
     ]  # fmt: skip
     if rows:
         connection.execute(insert(connection, VERSIONS).on_conflict_do_nothing(), rows)
-    for path, found in dict(record.detail.get("versions_removed", {})).items():
+    for path, found in _listed(record, "versions_removed"):
         own = VERSIONS.c.path == path, VERSIONS.c.id.in_(found)
         connection.execute(sa.update(VERSIONS).where(*own).values(removed_at=record.at))
+
+
+def _listed(record: Record, what: str) -> Iterator[tuple[str, list[str]]]:
+    """Paths and ids as a record has them; what is none, as somebody may have written it, is left out."""
+    found = record.detail.get(what)
+    for path, items in found.items() if isinstance(found, dict) else ():
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            yield path, items

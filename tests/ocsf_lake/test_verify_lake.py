@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain, marker, signing
+from ocsf_lake.ledger import chain, marker, signing, versions
+from ocsf_lake.ledger.tables import VERSIONS
 from ocsf_lake.upkeep import compact, rebuild_ledger, verify
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.compacting import Make, files, take
+from tests.ocsf_lake.compacting import Make, files, ledger, take
 from tests.ocsf_lake.test_chain import documents, faults, summary
 
 
@@ -266,6 +267,21 @@ def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
 def test_a_hostile_record_is_a_fault_and_no_crash(copied: Settings, members: dict[str, object]) -> None:
     forge(record(copied, 3), **members)
     assert any(chain.name(3) in fault for fault in faults(copied))
+
+
+@pytest.mark.parametrize("listed", [7, ["a"], {"a": 7}, {"a": [["b"]]}])
+def test_a_hostile_record_is_no_crash_of_a_rebuilt_ledger(copied: Settings, listed: object) -> None:
+    forge(record(copied, 3), detail={"versions": listed, "versions_removed": listed})
+    rebuild_ledger.rebuild(copied)
+    assert ledger(copied, VERSIONS) == []
+
+
+def test_versions_of_a_file_that_the_lake_has_never_go(copied: Settings) -> None:
+    live = first_file(copied)
+    forge(record(copied, 3), detail={"versions": {live: ["v1"], "aws/gone.parquet": ["v2"]}})
+    rebuild_ledger.rebuild(copied)
+    with opened(copied, reading=True) as lake, lake.ledger.engine.connect() as connection:
+        assert [item.id for item in versions.due(connection, "9999")] == ["v2"]
 
 
 def test_a_hostile_beginning_is_a_fault_and_no_crash(copied: Settings) -> None:

@@ -52,12 +52,17 @@ class Lake:
         """What the ledger says of what went to a custom source, by the URI of its folder."""
         return Exports(self.ledger.engine, target)
 
-    def versions(self, paths: Iterable[str]) -> dict[str, list[str]]:
-        """Path -> ids of its versions, for the chain: with Object Lock, a file that goes is only hidden."""
+    def versions(self, paths: Iterable[str]) -> dict[str, list[s3.Version]]:
+        """Path -> its versions, for ledger and chain: with Object Lock, a file that goes is only hidden."""
         if self.settings.object_lock is None:
             return {}
-        found = {path: [item.id for item in self.store.versions(path) if not item.is_marker] for path in paths}
-        return {path: ids for path, ids in found.items() if ids}
+        found = {path: [item for item in self.store.versions(path) if not item.is_marker] for path in paths}
+        return {path: items for path, items in found.items() if items}
+
+    @property
+    def lock_days(self) -> int:
+        """How long files are locked from when they are put."""
+        return self.settings.object_lock.days if self.settings.object_lock else 0
 
     def publish_chain(self) -> None:
         """Puts new records of the chain into the lake; who comes next does what cannot be done now.
@@ -114,9 +119,8 @@ def opened(
         if lake_marker is None and not reading:
             _call(with_retries, _claim, ledger, store, place)
         if not reading:
-            if settings.chain_key is not None:
-                ledger.engine.update_execution_options(**{chain.SIGNER: signing.signer(settings.chain_key)})
-            _call(with_retries, chain.begin, ledger.engine)
+            _sign(settings, ledger)
+            _call(with_retries, chain.begin, ledger.engine, store)
             _call(with_retries, chain.publish, ledger.engine, store)
         if state is not None and not reading:
             _remove_former_catalog(state)
@@ -150,7 +154,14 @@ def bare(settings: Settings) -> Iterator[tuple[Store, Ledger, str]]:
                 file.replace(file.with_name(f"{name}.damaged"))
         ledger = Ledger(target, settings.mask)
     with closing(ledger):
+        _sign(settings, ledger)
         yield store, ledger, shown(target)
+
+
+def _sign(settings: Settings, ledger: Ledger) -> None:
+    """Has the records of the chain signed, where the settings have a key."""
+    if settings.chain_key is not None:
+        ledger.engine.update_execution_options(**{chain.SIGNER: signing.signer(settings.chain_key)})
 
 
 def _places(settings: Settings, store: Store) -> tuple[str | None, Path | None, bool]:
@@ -195,6 +206,8 @@ def _claim(ledger: Ledger, store: Store, place: str) -> None:
         if marker.read(store) is None:
             records.checkpoint(connection, store)
             marker.claim(store, ledger_id, place)
+            if chain.last_number(connection):  # else its first record has it
+                chain.append(connection, kind="claim", detail={"beside": chain.of_marker(store)})
     marker.check(ledger.engine, store, place)
 
 

@@ -40,8 +40,9 @@ class Keep:
         match = _KEEP.fullmatch(self.text)
         if match is None:
             return None
-        end, number = day + timedelta(days=1), int(match[1])
+        number = int(match[1])
         try:
+            end = day + timedelta(days=1)
             if match[2] == "d":
                 return end + timedelta(days=number)
             try:

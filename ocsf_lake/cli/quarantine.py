@@ -132,14 +132,16 @@ def purge(
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.upkeep import quarantine
 
-    from_quarantine = "FROM quarantine"
-    with opened(config, reading=not yes) as opened_lake, lake_query.connected(config, from_quarantine) as connection:
+    with opened(config, reading=not yes) as opened_lake:
+        if yes:
+            quarantine.finish_purges(opened_lake)
         is_over = quarantine.older_than(timedelta(days=days))
-        found = quarantine.purgeable(opened_lake, connection, is_over, closed=closed)
+        with lake_query.connected(config, "FROM quarantine") as connection:
+            found = quarantine.purgeable(opened_lake, connection, is_over, closed=closed)
         standing = [hold for hold in holds.listed(opened_lake.ledger.engine) if hold.released_at is None]
         files = [file for file in found if not quarantine.keeping(standing, file.source)]
         if yes:
-            quarantine.purge(opened_lake, files)
+            files = quarantine.purge(opened_lake, files)
     if as_json:
         output.print_json([asdict(file) for file in files])
     elif files:

@@ -22,6 +22,7 @@ from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.query import query
@@ -174,14 +175,16 @@ def _write(lake: Lake, detections: Detections) -> int:
     for run in detections.open_runs():
         records = detections.records(run)
         name = f"{FOLDER}/{run}.jsonl"
-        lake.store.put_once(name, "".join(f"{record}\n" for record in records).encode())
+        data = "".join(f"{record}\n" for record in records).encode()
+        lake.store.put_once(name, data)
         failpoint("put")
         summary = ingest.ingest([lake.store.uri(name)], _reading_lake(lake.settings), SOURCE)
         failpoint("ingested")
         if summary.failures or summary.not_read or summary.busy:
             file = lake.store.uri(name)
             raise WriteError("what was found could not be added to the lake; running again does it", file=file)
-        detections.written(run)
+        detections.written(run, chain.beside(name, data))
+        lake.publish_chain()
         written += len(records)
     return written
 

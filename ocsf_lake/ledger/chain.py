@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -91,8 +91,10 @@ class Record:
         previous: Hash of the record before; "" for the first one.
         previous_signature: Signature of that one.
         kind: What happened: `genesis`, `adopted`, the kind of a batch, `compaction`, `remap`, `removal`, `purge`,
-            `reread`, `rebuild`, `rebuild-ledger`, `retention`, `hold` (placed or released).
-        subject: Of what: id of a batch, compaction or hold, name of a table.
+            `reread`, `rebuild`, `rebuild-ledger`, `retention`, `hold` (placed or released), `versions`
+            (that went when their locks had ended), `detections` (findings before they are read), `claim` (the lake's
+            marker, written anew).
+        subject: Of what: id of a batch, compaction, hold or run of detections, name of a table.
         at: When, UTC.
         added: Files that the lake has from then on.
         removed: Files that it has no more.
@@ -173,7 +175,13 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Listed]:
     return [Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]
 
 
-def begin(engine: sa.Engine) -> None:
+def of_marker(store: Store) -> list[Beside]:
+    """The file that says which ledger the lake belongs to, if it is there."""
+    data = store.get(marker.NAME)
+    return [] if data is None else [beside(marker.NAME, data)]
+
+
+def begin(engine: sa.Engine, store: Store) -> None:
     """Writes the first record of a lake that has none."""
     with engine.connect() as connection:
         if _head(connection) is not None:
@@ -181,10 +189,10 @@ def begin(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         lock(connection, "chain")
         if _head(connection) is None:
-            _begin(connection, frozenset())
+            _begin(connection, frozenset(), of_marker(store))
 
 
-def _begin(connection: sa.Connection, new: Iterable[str]) -> _Head:
+def _begin(connection: sa.Connection, new: Iterable[str], besides: Sequence[Beside] = ()) -> _Head:
     """Lists what the ledger has of files so far, where that is not too much. Nothing is read or hashed for it.
 
     The hashes are those of the bytes as they were written: a file that was changed since is found by them.
@@ -199,7 +207,7 @@ def _begin(connection: sa.Connection, new: Iterable[str]) -> _Head:
     is_listed = number + retired <= LISTED_FILES
     detail = {
         "ledger": marker.ledger_id(connection), "files": number, "rows": int(rows or 0), "bytes": int(size or 0),
-        "listed": is_listed, "version": version("ocsf-lake"),
+        "listed": is_listed, "version": version("ocsf-lake"), "beside": list(besides),
     }  # fmt: skip
     old, gone = [], []
     if is_listed:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.database import insert, select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.results import Kind, State
@@ -155,12 +156,13 @@ class Detections:
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
-    def written(self, run: str) -> None:
-        """Notes that the findings of a run are in the lake."""
+    def written(self, run: str, file: chain.Beside) -> None:
+        """Notes that the findings of a run are in the lake, and in the chain the file that they were read from."""
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(DETECTION_RUNS).where(DETECTION_RUNS.c.id == run).values(state=State.DONE)
             )
+            chain.append(connection, kind="detections", subject=run, detail={"beside": [file]})
 
 
 def _row(finding: Finding, run: str) -> dict[str, Any]:

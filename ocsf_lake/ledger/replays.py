@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, holds
+from ocsf_lake.ledger import chain, holds, versions
 from ocsf_lake.ledger.database import insert
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
 from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, PURGES
+from ocsf_lake.storage.s3 import Version
 
 
 def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
@@ -65,15 +66,45 @@ def plan_purge(
     return [row["path"] for row in noted]
 
 
+def begun_purges(ledger: Ledger) -> list[dict[str, Any]]:
+    """Files that were noted for a purge and that the ledger still has: who purged them died, or a hold keeps them."""
+    query = sa.select(*(column for column in PURGES.c if column.name != "purged_at")).join(
+        FILES, FILES.c.path == PURGES.c.path
+    )
+    with ledger.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(query.order_by(PURGES.c.path)).mappings()]
+
+
+Remove = Callable[[Sequence[str]], Mapping[str, Sequence[Version]]]
+"""Removes files from the store; gives their versions that stay behind a marker."""
+
+
 def purged(
-    ledger: Ledger, paths: Iterable[str], record: chain.Beside | None = None,
-    versions: Mapping[str, Sequence[str]] | None = None,
-) -> None:  # fmt: skip
-    """Forgets files that are gone; the record in the lake that says so goes into the chain."""
+    ledger: Ledger, rows: Sequence[Mapping[str, Any]], is_kept: Callable[[Sequence[Hold], str], bool],
+    remove: Remove, record: chain.Beside, lock_days: int,
+) -> list[str]:  # fmt: skip
+    """Removes files that were noted, and forgets them; until that is done no hold is placed.
+
+    Args:
+        ledger: The ledger.
+        rows: The files.
+        is_kept: Whether one of these holds, which may have been placed since, keeps a source's quarantine.
+        remove: Is told the paths.
+        record: That in the lake which says so, for the chain.
+        lock_days: How long files are locked.
+
+    Returns:
+        Paths of those that no hold keeps.
+    """
     with ledger.engine.begin() as connection:
-        gone = chain.listed(connection, paths)
+        standing = holds.keep(connection)
+        free = [row["path"] for row in rows if not is_kept(standing, row["source"])]
+        gone = chain.listed(connection, free)
+        hidden = remove(free)
         for file in gone:
             connection.execute(sa.delete(FILES).where(FILES.c.path == file.path))
         if gone:
-            detail = {"beside": [record] if record else [], "versions": dict(versions or {})}
+            versions.note(connection, versions.PURGED, hidden, lock_days, now())
+            detail = {"beside": [record], "versions": versions.ids(hidden)}
             chain.append(connection, kind="purge", removed=gone, detail=detail)
+    return free

@@ -73,6 +73,14 @@ def folders(connection: sa.Connection, table: str) -> set[str]:
     return set(generations.current(connection, emptied).values())
 
 
+def total(engine: sa.Engine) -> tuple[int, int]:
+    """Events that retentions have removed so far, and of how many partitions."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(RETAINED.c.rows), 0), sa.func.count())
+    with engine.connect() as connection:
+        rows, partitions = connection.execute(query).one() if has(connection, RETAINED) else (0, 0)
+    return int(rows), int(partitions)
+
+
 @dataclass(frozen=True)
 class Gone:
     """A partition that a retention emptied.

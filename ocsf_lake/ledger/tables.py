@@ -389,6 +389,19 @@ HOLDS = sa.Table(
     info={"since": "retention"},
 )
 """Legal holds, see `ocsf_lake.ledger.holds`, and those that were; what is null in one is open. Days are `YYYYMMDD`."""
+VERSIONS = sa.Table(
+    "hidden_versions",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("hidden_at", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Text, nullable=False, index=True),
+    sa.Column("removed_at", sa.Text),
+    info={"since": "versions"},
+)
+"""Versions of files that were removed under Object Lock, see `ocsf_lake.ledger.versions`. Without a time of removal
+they are still there, behind a marker, and may go when they are due."""
 LISTINGS = sa.Table(
     "listings",
     METADATA,

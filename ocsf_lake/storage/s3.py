@@ -267,12 +267,14 @@ class Version:
         size: Its size.
         is_marker: Whether it only says that the object was removed.
         is_latest: Whether it is what the key stands for.
+        at: When it was put.
     """
 
     id: str
     size: int
     is_marker: bool
     is_latest: bool
+    at: datetime
 
 
 def versions(fs: S3FileSystem, path: str) -> list[Version]:
@@ -288,13 +290,33 @@ def versions(fs: S3FileSystem, path: str) -> list[Version]:
         answer = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
         for kind in ("Versions", "DeleteMarkers"):
             found += [
-                Version(item["VersionId"], int(item.get("Size", 0)), kind == "DeleteMarkers", bool(item["IsLatest"]))
+                Version(
+                    item["VersionId"], int(item.get("Size", 0)), kind == "DeleteMarkers", bool(item["IsLatest"]),
+                    item["LastModified"],
+                )
                 for item in answer.get(kind, ()) if item["Key"] == key
             ]  # fmt: skip
         if answer.get("NextKeyMarker") != key:
             break
         asked |= {"KeyMarker": key, "VersionIdMarker": answer["NextVersionIdMarker"]}
     return found
+
+
+def remove_version(fs: S3FileSystem, path: str, version: str) -> bool:
+    """Removes one version of an object for good; gives whether it may go: not while it is locked, or we may not."""
+    bucket, _, key = path.partition("/")
+    try:
+        retry.call(fs.call_s3, "delete_object", fs.req_kw, Bucket=bucket, Key=key, VersionId=version)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if isinstance(error, PermissionError) or code_of(error) in _LOCKED:
+            return False
+        raise
+    return True
+
+
+_LOCKED = frozenset(["AccessDenied", "InvalidRequest", "ObjectLocked"])
 
 
 def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None:

@@ -216,6 +216,15 @@ class Store:
         with s3.translate_errors(self.uri(name)):
             return s3.read_version(self.fs, self.path(name), version)
 
+    def remove_version(self, name: str, version: str) -> bool:
+        """Removes one version of a file on S3 for good; gives whether it may go: not while it is locked, or we may not.
+
+        Raises:
+            RetriableError: The store is busy or out of reach.
+        """
+        with s3.translate_errors(self.uri(name), denied=WriteError):
+            return s3.remove_version(self.fs, self.path(name), version)
+
     def some(self, prefix: str) -> Iterator[str]:
         """Names of files below a folder, a few at least where there are any; not all of them are looked for."""
         folder = self.path(prefix)
@@ -281,8 +290,8 @@ def _walk_local(folder: str) -> Iterator[tuple[str, int]]:
                     yield from _walk_local(entry.path)
                 else:
                     yield entry.path, entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return  # it, or a file in it, went meanwhile
+    except (FileNotFoundError, NotADirectoryError):
+        return  # it, or a file in it, went meanwhile; or a file has its name
 
 
 def _put_local(path: Path, data: pa.Buffer, umask: int) -> None:

@@ -91,6 +91,7 @@ class Summary:
         removed: Files of earlier compactions that were removed, as their time of grace was over.
         removed_bytes: Their size.
         held: Files whose time of grace is over and that a legal hold keeps.
+        of_versions: What became of versions of files that were removed before under Object Lock.
         refused: Table -> why it cannot be compacted, or only in part.
         busy: Tables that another worker compacts.
         waiting: Partitions left to the next run, as an export takes files of them.
@@ -101,6 +102,7 @@ class Summary:
     removed: int = 0
     removed_bytes: int = 0
     held: int = 0
+    of_versions: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
     waiting: int = 0
@@ -117,6 +119,7 @@ class Summary:
             parts.append(f"{plural(self.removed, 'file')} merged before removed ({size(self.removed_bytes)})")
         if self.held:
             parts.append(f"{plural(self.held, 'file')} merged before kept by a legal hold")
+        parts += self.of_versions
         if self.waiting:
             waiting = plural(self.waiting, "partition")
             parts.append(f"{waiting} left to the next run, as an export takes their files")
@@ -171,6 +174,7 @@ def compact(
         if not dry_run:
             removed = retired.remove(lake, clock())
             summary.removed, summary.removed_bytes, summary.held = removed.files, removed.bytes, removed.held
+            summary.of_versions = removed.of_versions
     return summary
 
 

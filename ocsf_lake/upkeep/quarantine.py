@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import OUTCOMES, PLACE, QUARANTINE
+from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.tables import PURGES
+from ocsf_lake.ledger.tables import FILES, PURGES
 from ocsf_lake.storage.fileinfo import FileInfo
+from ocsf_lake.storage.s3 import Version
 from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.errors import RetriableError
 
@@ -184,6 +186,9 @@ class Purge:
     open: int
 
 
+AT_ONCE = 50
+"""Files that are removed in one transaction, for which whoever wants to place a hold waits."""
+
 IsOver = Callable[[str, datetime], bool]
 """Whether the time of a source's records is over that came into quarantine at a moment."""
 
@@ -262,9 +267,27 @@ def purge(lake: Lake, files: Sequence[Purge]) -> list[Purge]:
     return gone
 
 
+def finish_purges(lake: Lake) -> None:
+    """Ends purges over which somebody died when their files were gone: until then nobody can query quarantine.
+
+    Raises:
+        WriteError: The lake or a catalog refused.
+        RetriableError: A store, catalog or database does not answer.
+    """
+    begun = (Purge(**row) for row in replays.begun_purges(lake.ledger))
+    gone = [file for file in begun if lake.store.size(file.path) is None]
+    for source in sorted({file.source for file in gone}):
+        with replays.held(lake.leases, source) as lease:
+            if lease is not None:
+                _end(lake, [file for file in gone if file.source == source], lambda _, __: False)
+
+
+def _is_kept(holds: Sequence[Hold], source: str) -> bool:
+    return bool(keeping(holds, source))
+
+
 def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
-    rows = [asdict(file) for file in files]
-    free = set(replays.plan_purge(lake.ledger, rows, lambda holds, source: bool(keeping(holds, source))))
+    free = set(replays.plan_purge(lake.ledger, [asdict(file) for file in files], _is_kept))
     files = [file for file in files if file.path in free]
     if not files:
         return []
@@ -273,12 +296,36 @@ def _purge(lake: Lake, files: Sequence[Purge], lease: Lease) -> list[Purge]:
         rest = [info for info in lake.ledger.files_of(batch_id) if info.path not in gone]
         lease.check()
         lake.catalog.register(batch_id, rest)
+    return _end(lake, files, _is_kept)
+
+
+def _end(lake: Lake, files: Sequence[Purge], is_kept: Callable[[Sequence[Hold], str], bool]) -> list[Purge]:
+    """Removes files that the catalogs have no more; gives those that no hold keeps."""
+
+    def remove(free: Sequence[str]) -> dict[str, list[Version]]:
+        hidden = lake.versions(free)
+        lake.store.remove(free)
+        moving.failpoint("purged", "")
+        return hidden
+
     paths = [file.path for file in files]
-    record = records.write_rows(
-        lake.store, lake.ledger.engine, "purge", [sa.select(PURGES).where(PURGES.c.path.in_(paths))], paths
-    )
-    versions = lake.versions(paths)
-    lake.store.remove(paths)
-    replays.purged(lake.ledger, paths, record, versions)
+    noted = sa.select(PURGES).where(PURGES.c.path.in_(paths))
+    record = records.write_rows(lake.store, lake.ledger.engine, "purge", [noted], paths)
+    moving.failpoint("purging", "")
+    rows = [asdict(file) for file in files]
+    free: set[str] = set()
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        free.update(replays.purged(lake.ledger, some, is_kept, remove, record, lake.lock_days))
+    if kept := [file for file in files if file.path not in free]:
+        _take_back(lake, kept)
     lake.publish_chain()
-    return files
+    return [file for file in files if file.path in free]
+
+
+def _take_back(lake: Lake, files: Sequence[Purge]) -> None:
+    """Gives files on which a hold was placed meanwhile back to the catalogs, and to whoever makes the ledger anew."""
+    for batch_id in sorted({file.batch_id for file in files}):
+        lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
+    still = sa.select(FILES).where(FILES.c.path.in_([file.path for file in files]))
+    records.write_rows(lake.store, lake.ledger.engine, "purge", [still])

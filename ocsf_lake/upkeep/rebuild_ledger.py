@@ -22,7 +22,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions
+from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions, versions
 from ocsf_lake.ledger.database import lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
@@ -93,15 +93,15 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if content is None:
                 records.checkpoint(connection, store)
-            _put_chain(connection, store)
             # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
+            _put_chain(connection, store)
         chain.publish(ledger.engine, store)
     return summary
 
 
 def _put_chain(connection: sa.Connection, store: Store) -> None:
-    """Takes the records of the chain over, and writes one of files that none of them has.
+    """Takes the records of the chain over, and writes one of the lake's new marker and of files that none of them has.
 
     Who died between a change and its record leaves such files, if that was the end of the ledger too.
     """
@@ -114,6 +114,7 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
         except ReadError:
             continue
         is_begun = True
+        versions.restore(connection, record)
         for file in record.removed:
             live.pop(file.path, None)
         live |= {file.path: file for file in record.added}
@@ -123,8 +124,8 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
     files = {path: chain.Listed(path, *facts) for path, *facts in connection.execute(query)}
     added = [file for path, file in files.items() if live.get(path) != file]
     removed = [file for path, file in live.items() if files.get(path) != file]
-    if added or removed:
-        chain.append(connection, kind="rebuild-ledger", added=added, removed=removed)
+    detail = {"beside": chain.of_marker(store)}
+    chain.append(connection, kind="rebuild-ledger", added=added, removed=removed, detail=detail)
 
 
 def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:

@@ -88,6 +88,7 @@ class Summary:
         held: What would have gone and a hold keeps.
         removed: Files of earlier runs, and of compactions, that were removed, as their time of grace was over.
         removed_bytes: Their size.
+        of_versions: What became of versions of files that were removed before under Object Lock.
         refused: Table -> why nothing of it can go.
         busy: Tables, and sources' quarantines, that another worker works on.
         waiting: Partitions left to the next run, as somebody else works on their files.
@@ -99,6 +100,7 @@ class Summary:
     held: list[Part] = field(default_factory=list)
     removed: int = 0
     removed_bytes: int = 0
+    of_versions: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
     waiting: int = 0
@@ -123,6 +125,7 @@ class Summary:
             message.append(f"{plural(sum(part.rows for part in self.held), 'row')} kept by legal holds")
         if self.removed:
             message.append(f"{plural(self.removed, 'file')} of before removed ({size(self.removed_bytes)})")
+        message += self.of_versions
         if self.waiting:
             waiting = plural(self.waiting, "partition")
             message.append(f"{waiting} left to the next run, as somebody works on their files")
@@ -171,6 +174,7 @@ def retain(
         if rules.is_set and not dry_run:
             removed = retired.remove(lake, clock())
             summary.removed, summary.removed_bytes = removed.files, removed.bytes
+            summary.of_versions = removed.of_versions
     return summary
 
 
@@ -276,6 +280,8 @@ class _Run:
         """Removes what is over of quarantine."""
         if not any(self.lake.settings.retention.of_quarantine(name) for name in registry.names()):
             return
+        if not self.summary.is_dry:
+            quarantine.finish_purges(self.lake)
         with lake_query.connected(self.lake.settings, f"FROM {QUARANTINE}") as connection:
             files = quarantine.purgeable(self.lake, connection, self._is_over, closed=False)
         for source in sorted({file.source for file in files}):

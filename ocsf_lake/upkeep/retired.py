@@ -10,10 +10,14 @@ import sqlalchemy as sa
 
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions, generations, holds
+from ocsf_lake.ledger import compactions, generations, holds, versions
 from ocsf_lake.ledger.compactions import RetiredFile
+from ocsf_lake.ledger.holds import Hold
+from ocsf_lake.ledger.versions import Hidden
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
+from ocsf_lake.text import plural
+from ocsf_lake.upkeep import quarantine
 
 AT_ONCE = 50
 """Files that are removed in one transaction, for which whoever wants to place a hold waits."""
@@ -27,11 +31,21 @@ class Removed:
         files: Files.
         bytes: Their size.
         held: Files that a legal hold keeps.
+        versions: Versions of files of before, whose locks had ended.
+        locked: Versions that should go by the ledger, and that the store keeps.
     """
 
     files: int = 0
     bytes: int = 0
     held: int = 0
+    versions: int = 0
+    locked: int = 0
+
+    @property
+    def of_versions(self) -> list[str]:
+        """What became of versions, in words."""
+        said = [f"{plural(self.versions, 'locked version')} of before removed"] if self.versions else []
+        return said + ([f"{plural(self.locked, 'version')} kept by the store"] if self.locked else [])
 
 
 def remove(lake: Lake, moment: datetime) -> Removed:
@@ -64,7 +78,32 @@ def remove(lake: Lake, moment: datetime) -> Removed:
             lake.publish_chain()
         removed.files += len(gone)
         removed.bytes += sum(file.bytes for file in gone)
+    if lake.settings.object_lock is not None:
+        _remove_versions(lake, at, removed)
     return removed
+
+
+def _remove_versions(lake: Lake, at: str, removed: Removed) -> None:
+    """Removes versions of files that were removed before, by their ids, where their time is over and no hold stands."""
+    with lake.ledger.engine.connect() as connection:
+        due = versions.due(connection, at)
+    for start in range(0, len(due), AT_ONCE):
+        with lake.ledger.engine.begin() as connection:
+            standing = holds.keep(connection)
+            free = [item for item in due[start : start + AT_ONCE] if not _is_held(standing, item)]
+            gone = [item for item in free if lake.store.remove_version(item.path, item.id)]
+            moving.failpoint("versions removed", "")
+            versions.removed(connection, gone, at)
+        removed.versions += len(gone)
+        removed.locked += len(free) - len(gone)
+    if due:
+        lake.publish_chain()
+
+
+def _is_held(standing: Sequence[Hold], item: Hidden) -> bool:
+    if item.table_name == versions.PURGED:
+        return bool(quarantine.keeping(standing, item.values[0]))
+    return bool(holds.of(standing, item.table_name, item.values))
 
 
 def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> list[RetiredFile]:
@@ -73,12 +112,13 @@ def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> li
         standing = holds.keep(connection)
         free = [file for file in files if not holds.of(standing, table, file.values.split("/"))]
         paths = [file.path for file in free]
-        versions = lake.versions(paths)
+        hidden = lake.versions(paths)
         lake.store.remove(paths)
         moving.failpoint("removed", table)
         plans = _plans(lake, connection, table, free)
         lake.store.remove(plans)
-        compactions.note_removed(connection, table, paths, at, plans, versions)
+        versions.note(connection, table, hidden, lake.lock_days, at)
+        compactions.note_removed(connection, table, paths, at, plans, versions.ids(hidden))
     return free
 
 

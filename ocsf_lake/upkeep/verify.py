@@ -7,10 +7,11 @@ somebody is at work on it.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain as chained
@@ -27,7 +28,7 @@ from ocsf_lake.lake import Lake, no_lake, opened
 from ocsf_lake.ledger import chain, compactions, marker, signing
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.results import State as BatchState
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
+from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED, TRACES
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -140,11 +141,17 @@ class _Verifying:
         self.has_ledger = False
         self._open_ids: set[str] = set()
         self._open_folders: set[str] = set()
+        self._retired_in: set[str] = set()
+        """Folders of partitions, without their generations, that have retired files."""
+        self._left: set[tuple[str, str]] = set()
+        """Batch and folder, of files that somebody who takes objects out of a batch has left, or is about to remove."""
 
     def faults(self) -> Iterator[Fault]:
         # What lies there first, then the records, then the ledger: what is written meanwhile is no fault.
+        unnamed: list[str] = []
         for place in PLACES:
-            self.state.take_listing(self.store.walk(place))
+            self.state.take_listing(_named(self.store.walk(place), unnamed))
+        yield from (Fault("file added", path, "its name is no text, as no name of a lake's is") for path in unnamed)
         yield from self._take_ledger()
         follower = Follower(self.store, self.state, self.keys, self.has_ledger, self.asked.head)
         yield from follower.follow()
@@ -162,7 +169,8 @@ class _Verifying:
         while some := list(islice(faults, _AT_A_TIME)):
             last = self._last_record() if self.has_ledger else None
             for record in follower.later(last):
-                self.state.apply(record)
+                with suppress(TypeError, ValueError, OverflowError):  # whoever follows it the next time says so
+                    self.state.apply(record)
             yield from (fault for fault in some if not self._is_over(fault))
 
     # -- the ledger ---------------------------------------------------------------------------------------------------
@@ -191,12 +199,14 @@ class _Verifying:
         )
         retired = [path for paths in compactions.retired(connection).values() for path in paths]
         self.state.take_ledger((tuple(item) for item in files), retired)
+        self._retired_in = {_without_generation(layout.folder_of(path)) for path in retired}
         self.state.take_records(LedgerRecord(*item) for item in chain.rows(connection))
         is_open = BATCHES.c.state != BatchState.DONE
         self._open_ids = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
         routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open_ids))
         self._open_ids |= set(connection.scalars(routed))
         self._open_folders = set(compactions.open_folders(connection))
+        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(TRACES))}
 
     def _ledger_files(self) -> Iterator[Fault]:
         for path, ours, theirs in self.state.otherwise():
@@ -236,7 +246,8 @@ class _Verifying:
             records = plural(done.unsigned, "record")
             what = chain.name(done.number)
             yield Fault("record not signed", what, f"{records} at the end of the chain without a right signature")
-        older = int(done.beginning.get("files", 0)) if not done.beginning.get("listed", True) else 0
+        files = done.beginning.get("files") if not done.beginning.get("listed", True) else 0
+        older = files if isinstance(files, int) else 0
         self.summary.older = max(0, older - self.state.counts()["earlier"])
 
     # -- files --------------------------------------------------------------------------------------------------------
@@ -281,7 +292,9 @@ class _Verifying:
         about = item.number or None, item.at or None
         made = future.result()
         if made is None:
-            if item.state == LIVE and (version := self._behind(item)):
+            if self._is_emptying(item.file.path):
+                self.summary.unfinished += 1
+            elif item.state == LIVE and (version := self._behind(item)):
                 why = f"a marker says that it was deleted; version {version} has the bytes that were written"
                 yield Fault("file hidden", item.file.path, why, *about)
             elif item.state == LIVE:
@@ -328,8 +341,8 @@ class _Verifying:
         unread = f"; {plural(done.unread, 'record')} cannot be read, which may list it" if done.unread else ""
         is_old = bool(done.beginning.get("files"))
         for path in self.state.strangers():
-            folder, _, name = path.rpartition("/")
-            if layout.batch_of(path) in self._open_ids or folder in self._open_folders:
+            name = path.rpartition("/")[2]
+            if self._is_unfinished(path):
                 self.summary.unfinished += 1
             elif (name == layout.PLAN and is_old) or (self.summary.older and not self.has_ledger):
                 continue
@@ -338,7 +351,23 @@ class _Verifying:
 
     def _back(self) -> Iterator[Fault]:
         for path in self.state.back():
+            if self._is_unfinished(path):
+                self.summary.unfinished += 1
+                continue
             yield Fault("file added", path, "it was removed from the lake, and lies there again or still")
+
+    def _is_unfinished(self, path: str) -> bool:
+        """Whether somebody is at work on a file, or died over it, as the ledger says."""
+        folder, batch = layout.folder_of(path), layout.batch_of(path)
+        is_left = not self._left.isdisjoint([(batch, folder), (batch, "")])  # "" is the whole lake
+        return batch in self._open_ids or folder in self._open_folders or is_left
+
+    def _is_emptying(self, path: str) -> bool:
+        """Whether a plan is one of those that go with the last files of a partition, before a record says so."""
+        folder, _, name = path.rpartition("/")
+        if name != layout.PLAN or _without_generation(folder) not in self._retired_in:
+            return False
+        return not self.state.has_live(folder)
 
     def _is_over(self, fault: Fault) -> bool:
         """Whether something is no fault any more, by what was written while the lake was looked at."""
@@ -357,6 +386,20 @@ class _Verifying:
         summary.records, summary.number, summary.head = done.records, done.number, done.hash
         summary.first, summary.last, summary.signed = done.first_at, done.last_at, done.signed
         summary.live, summary.retired, summary.waiting = counts["live"], counts["retired"], done.waiting
+
+
+def _named(files: Iterator[tuple[str, int]], unnamed: list[str]) -> Iterator[tuple[str, int]]:
+    """The files whose names are text; those of the others are put into a list, as they can be shown."""
+    for path, size in files:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        if shown == path:
+            yield path, size
+        else:
+            unnamed.append(shown)
+
+
+def _without_generation(folder: str) -> str:
+    return layout.folder_of(folder).removeprefix(f"{layout.COMPACTED}/") if layout.is_compacted(folder) else folder
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ocsf_lake.ledger import chain, signing
@@ -290,9 +291,16 @@ def _read(store: Store, last: str) -> Iterator[tuple[str, bytes]]:
         while names := store.names_after(chain.FOLDER, last):
             last = names[-1]
             for name in names:
-                waiting.append((name, pool.submit(store.get, f"{chain.FOLDER}/{name}")))
+                waiting.append((name, pool.submit(_content, store, f"{chain.FOLDER}/{name}")))
                 if len(waiting) >= _AHEAD:
                     ready, future = waiting.popleft()
                     yield ready, future.result() or b""
         for name, future in waiting:
             yield name, future.result() or b""
+
+
+def _content(store: Store, path: str) -> bytes | None:
+    """A file's bytes; None also where a folder has its name, or a pipe, which would never end."""
+    if store.is_local and not Path(store.path(path)).is_file():
+        return None
+    return store.get(path)

@@ -101,7 +101,11 @@ class State:
         return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()[0])
 
     def apply(self, record: Record) -> list[str]:
-        """Takes up a record; gives what does not fit those before."""
+        """Takes up a record; gives what does not fit those before.
+
+        Raises:
+            TypeError, ValueError, OverflowError: It lists no files as records do.
+        """
         state = RETIRED if record.kind in RETIRING else GONE
         odd = []
         run = self._connection.execute
@@ -123,9 +127,9 @@ class State:
             )
         for path, sha256, size in record.detail.get("beside", ()):
             run("INSERT OR REPLACE INTO beside VALUES (?, ?, ?, ?, ?)",
-                (path, sha256, size, record.number, record.at))  # fmt: skip
+                (str(path), str(sha256), int(size), record.number, record.at))  # fmt: skip
         for path in record.detail.get("beside_removed", ()):
-            run("DELETE FROM beside WHERE path = ?", (path,))
+            run("DELETE FROM beside WHERE path = ?", (str(path),))
         return odd
 
     # -- asked --------------------------------------------------------------------------------------------------------
@@ -211,6 +215,11 @@ class State:
         """What the chain says of a file now."""
         row = self._connection.execute("SELECT state FROM chain WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
+
+    def has_live(self, folder: str) -> bool:
+        """Whether the chain has a file right in a folder, or below it."""
+        query = "SELECT 1 FROM chain WHERE path > ? AND path < ? AND state = 'live' LIMIT 1"
+        return self._connection.execute(query, (f"{folder}/", f"{folder}0")).fetchone() is not None
 
     def has_beside(self, path: str) -> bool:
         """Whether the chain names a file that is none of rows."""

@@ -18,13 +18,13 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain, replays
+from ocsf_lake.ledger import chain, compactions, marker, replays
 from ocsf_lake.ledger.tables import CHAIN, FILES
 from ocsf_lake.query import query
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import FileInfo
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import check, compact, quarantine, rebuild_ledger, replay, verify
+from ocsf_lake.upkeep import check, compact, quarantine, rebuild_ledger, replay, retain, verify
 from ocsf_mappers.errors import WriteError
 from tests.ocsf_lake.compacting import TABLE, Make, dying, files, take
 from tests.ocsf_lake.conftest import OFTEN_POSTGRES, OFTEN_SQLITE, ON_BOTH, at_steps
@@ -143,7 +143,10 @@ def test_a_rebuilt_ledger_has_the_chain_of_its_lake(compactable: Make) -> None:
     before = documents(Path(used.lake))
     shutil.rmtree(Path(used.lake) / "_ledger")
     rebuild_ledger.rebuild(used)
-    assert documents(Path(used.lake)) == before
+    *same, rebuilt = documents(Path(used.lake))
+    assert same == before
+    assert (rebuilt["kind"], rebuilt["added"], rebuilt["removed"]) == ("rebuild-ledger", [], [])
+    assert [path for path, *_ in rebuilt["detail"]["beside"]] == [marker.NAME]
     assert faults(used) == []
 
 
@@ -191,6 +194,23 @@ def test_a_batch_that_dies_anywhere_is_in_the_chain_once(
     assert faults(used) == []
     ingest.ingest([str(tmp_path / "more")], used)
     assert kinds(Path(used.lake)) == ["genesis", *["ingest"] * 5]
+    assert faults(used) == []
+
+
+def test_a_plan_that_goes_before_its_record_is_no_fault(compactable: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = compactable(compact_grace_hours=0, retention={"default": "1d"})
+
+    def die(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compactions, "note_removed", die)
+        with pytest.raises(KilledError):
+            retain.retain(used)
+    assert list(Path(used.lake).rglob("_plan.json")) == []
+    assert faults(used) == []
+    retain.retain(used)
+    assert kinds(Path(used.lake))[-2:] == ["retention", "removal"]
     assert faults(used) == []
 
 

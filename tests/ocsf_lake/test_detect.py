@@ -22,6 +22,7 @@ from ocsf_lake.query import query
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
+from tests.ocsf_lake.test_chain import faults
 from tests.test_sigma import ORDINARY
 
 RULES: dict[str, Any] = {
@@ -105,6 +106,16 @@ def test_findings_are_events_of_the_lake(tmp_path: Path, bring: Bring, ours: lis
     assert run.detect(settings, ours).new == 0
     assert run.detect(settings, ours, Span()).new == 0
     assert len(_findings(settings)) == 4
+
+
+def test_the_file_of_findings_is_in_the_chain(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
+    settings = _lake(tmp_path)
+    bring(settings, 0)
+    run.detect(settings, ours)
+    assert faults(settings) == []
+    (file,) = (Path(settings.lake) / run.FOLDER).iterdir()
+    file.write_bytes(file.read_bytes().replace(b"keys", b"kezs"))
+    assert faults(settings) == [f"file changed: {run.FOLDER}/{file.name}"]
 
 
 def test_what_comes_bit_by_bit_is_found_as_what_comes_at_once(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:

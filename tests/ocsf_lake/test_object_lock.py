@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,16 +17,18 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import chain
+from ocsf_lake.ledger.tables import VERSIONS
 from ocsf_lake.storage import s3, transfer
 from ocsf_lake.storage.s3 import Access, Lock
-from ocsf_lake.upkeep import compact, remap, verify
+from ocsf_lake.upkeep import compact, hold, rebuild_ledger, remap, verify
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.compacting import log
+from tests.ocsf_lake.compacting import ledger, log
 from tests.ocsf_lake.conftest import BOUNDS
 from tests.ocsf_lake.test_chain import faults, summary
 from tests.servers import seaweed
 
-LOCK = {"mode": "GOVERNANCE", "days": 3}
+LOCK_DAYS = 3
+LOCK = {"mode": "GOVERNANCE", "days": LOCK_DAYS}
 Make = Callable[..., Settings]
 
 
@@ -133,6 +136,48 @@ def test_what_a_compaction_removes_is_hidden_and_its_versions_are_in_the_chain(l
         assert record.detail["versions"][path] == [item.id for item in versions if not item.is_marker]
         assert any(item.is_marker and item.is_latest for item in versions)
     assert faults(used) == []
+
+
+@pytest.mark.integration
+def test_versions_go_by_their_ids_when_their_locks_have_ended_and_no_hold_stands(locked: Locked) -> None:
+    def later() -> datetime:
+        return datetime.now(UTC) + timedelta(days=LOCK_DAYS + 1)
+
+    locked.take(0, object_lock=None)
+    used = locked.take(1, compact_grace_hours=0)
+    free, kept = sorted(locked.keys("aws/"), key=lambda key: "ObjectLockMode" in locked.head(key))
+    compact.compact(used)
+    assert compact.compact(used).of_versions == []  # by the ledger they are locked
+    placed = hold.add(used, "111122223333", None, None, None, "case 7").hold
+    assert compact.compact(used, clock=later).of_versions == []
+    hold.release(used, placed.id)
+    revived = locked.client.put_object(Bucket=locked.bucket, Key=free, Body=b"a stranger's")["VersionId"]
+    assert compact.compact(used, clock=later).of_versions == [
+        "1 locked version of before removed", "1 version kept by the store"
+    ]  # fmt: skip
+    fs = s3.filesystem(used.lake_access)
+    left = {
+        key: [item.id for item in s3.versions(fs, f"{locked.bucket}/{key}") if not item.is_marker]
+        for key in (free, kept)
+    }
+    assert left[free] == [revived]
+    with opened(used, reading=True) as lake, lake.ledger.engine.connect() as connection:
+        *_, last = chain.rows(connection)
+        before = hidden(used)
+    record = chain.parsed(chain.content(last.body, last.hash, last.signature))
+    (removed,) = record.detail["versions_removed"].items()
+    assert removed == (free.removeprefix("lake/"), [row["id"] for row in before if row["removed_at"]])
+    assert [row["id"] for row in before if not row["removed_at"]] == left[kept]
+    assert faults(used) == [f"file added: {free.removeprefix('lake/')}"]
+    shutil.rmtree(locked.tmp_path / "state")
+    rebuild_ledger.rebuild(used)
+    assert [(row["id"], bool(row["removed_at"])) for row in hidden(used)] == [
+        (row["id"], bool(row["removed_at"])) for row in before
+    ]
+
+
+def hidden(settings: Settings) -> list[dict[str, Any]]:
+    return ledger(settings, VERSIONS)
 
 
 @pytest.mark.integration

@@ -17,6 +17,7 @@ from ocsf_mappers import col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.ocsf_lake.conftest import HEADER, OFTEN_SQLITE, ON_BOTH, Make, at_steps, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
+from tests.ocsf_lake.test_chain import faults
 from tests.ocsf_lake.test_discovery import CONTROL
 from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_routing import is_sound
@@ -80,6 +81,7 @@ def test_an_interrupted_run_is_continued(
         ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     if step in ("rewritten", "registered"):
         assert rows(settings(), OBJECTS) == before
+    assert faults(settings()) == []
     ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
     assert len(entries(settings())) == 2

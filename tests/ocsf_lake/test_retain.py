@@ -23,8 +23,8 @@ from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, HOLDS, PURGES, RETAINED, RETIRED
 from ocsf_lake.query import query
 from ocsf_lake.storage import s3
-from ocsf_lake.upkeep import check, compact, expire, hold, rebuild_ledger, retain, verify
-from ocsf_mappers.errors import ConfigError
+from ocsf_lake.upkeep import check, compact, expire, hold, rebuild_ledger, retain, trace_hints, verify
+from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
 from tests.ocsf_lake.conftest import ON_BOTH, call, contents, write
 from tests.ocsf_lake.killed import KilledError
@@ -81,6 +81,8 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     assert all(row["sha256"] and row["removed_at"] for row in retired)
     (why,) = query.why_empty(found, f"SELECT count(*) FROM {TABLE} WHERE accountid = '{ACCOUNT}'")
     assert why.startswith(f"12 events of {TABLE} that it asks for went by retention, of eventday 20250311 to 20250311")
+    with opened(found, reading=True) as lake:
+        assert any("12 events of 1 partition that went" in hint for hint in trace_hints.hints(lake, "x", None, None))
     # Nothing is read again, in whichever way, and a lost ledger knows all of it too.
     assert ingest.ingest([str(logs)], found).counts.read == 0
     assert rows(found, "SELECT id, events FROM ledger_batches ORDER BY ALL") == batches
@@ -417,6 +419,49 @@ def test_a_hold_that_could_keep_nothing_is_refused(given: Any, message: str, com
 
 
 # -- quarantine -------------------------------------------------------------------------------------------------------
+def refused(settings: Settings, folder: Path) -> Callable[[], datetime]:
+    """Brings a record that becomes no event; gives a time at which its own is over."""
+    write(folder / "one.json", json.dumps({"Records": [{"eventName": "no time"}]}))
+    ingest.ingest([str(folder)], settings, "aws_cloudtrail")
+    return lambda: datetime.now(UTC) + 31 * DAY
+
+
+def test_a_purge_that_dies_is_ended_by_the_next_run(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(retention={"quarantine": "30d"})
+    over = refused(found, tmp_path / "logs")
+    with dying(monkeypatch, "purged"):
+        retain.retain(found, clock=over)
+    with pytest.raises(ReadError):
+        rows(found, "SELECT count(*) FROM quarantine")
+    retain.retain(found, clock=over)
+    assert rows(found, "SELECT count(*) FROM quarantine") == [(0,)]
+    assert ledger(found, PURGES)[0]["entries"] == 1
+    consistent(found)
+    assert not [*verify.verify(found, verify.Asked(), verify.Summary())]
+
+
+def test_a_hold_that_comes_while_quarantine_is_purged_wins(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(retention={"quarantine": "30d"})
+    over = refused(found, tmp_path / "logs")
+
+    def failpoint(step: str, _: str) -> None:
+        if step == "purging":
+            assert hold.add(found, None, "quarantine", None, None, "case 9").quarantined == 1
+
+    monkeypatch.setattr(moving, "failpoint", failpoint)
+    assert retain.retain(found, clock=over).parts == []
+    for _ in range(2):
+        assert rows(found, "SELECT count(*) FROM quarantine") == [(1,)]
+        consistent(found)
+        assert not [*verify.verify(found, verify.Asked(), verify.Summary())]
+        (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+        rebuild_ledger.rebuild(found)
+
+
 def test_quarantine_goes_by_rules_of_its_own(settings: Make, tmp_path: Path) -> None:
     found = settings(retention={"default": "1d", "quarantine": {"sources": {"aws_cloudtrail": "30d"}}})
     write(tmp_path / "logs" / "one.json", json.dumps({"Records": [{"eventName": "no time"}]}))

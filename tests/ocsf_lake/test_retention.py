@@ -106,6 +106,7 @@ def test_of_several_rules_the_longest_counts() -> None:
         ("100y", date(9950, 1, 1), None),
         ("36500d", date(9990, 1, 1), None),
         ("1d", date(9999, 12, 30), None),
+        ("1d", date(9999, 12, 31), None),
         ("forever", date(2025, 3, 11), None),
     ],
 )

@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import chain, signing
-from ocsf_lake.upkeep import compact, verify
+from ocsf_lake.ledger import chain, marker, signing, versions
+from ocsf_lake.ledger.tables import VERSIONS
+from ocsf_lake.upkeep import compact, rebuild_ledger, verify
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.compacting import Make, files, take
+from tests.ocsf_lake.compacting import Make, files, ledger, take
 from tests.ocsf_lake.test_chain import documents, faults, summary
 
 
@@ -69,7 +70,7 @@ def first_file(settings: Settings) -> str:
 # -- files ------------------------------------------------------------------------------------------------------------
 def test_a_lake_that_nobody_touched_has_no_fault(used: Settings) -> None:
     made = summary(used)
-    assert (made.records, made.files, made.live, made.ledger) == (5, 8, 4, "compared")
+    assert (made.records, made.files, made.live, made.ledger) == (5, 9, 4, "compared")
     shutil.rmtree(Path(used.lake) / "_ledger")
     assert summary(used).ledger == "there is none here"
 
@@ -105,6 +106,17 @@ def test_an_added_file_is_found_in_each_folder(copied: Settings, folder: str) ->
     assert faults(copied) == [f"file added: {folder}/x.parquet"]
 
 
+def test_an_added_file_whose_name_is_no_text_is_named(copied: Settings) -> None:
+    Path(copied.lake, os.fsdecode(b"aws/\xff.parquet")).touch()
+    assert faults(copied) == ["file added: aws/\\xff.parquet"]
+
+
+def test_what_took_a_tables_folder_is_no_folder(copied: Settings) -> None:
+    shutil.rmtree(Path(copied.lake) / "aws")
+    (Path(copied.lake) / "aws").touch()
+    assert {fault.partition(":")[0] for fault in faults(copied)} == {"file missing"}
+
+
 def test_what_took_a_files_place_is_no_file(copied: Settings) -> None:
     path = Path(copied.lake) / first_file(copied)
     path.unlink()
@@ -131,6 +143,17 @@ def test_the_record_of_a_batch_and_the_plan_of_a_compaction_are_checked(used: Se
     assert sorted(faults(used)) == sorted(f"file changed: {path.relative_to(used.lake)}" for path in (plan, batch))
     plan.unlink()
     assert f"file missing: {plan.relative_to(used.lake)}" in faults(used)
+
+
+def test_the_marker_of_a_lake_is_checked(used: Settings) -> None:
+    path = Path(used.lake) / marker.NAME
+    path.write_bytes(path.read_bytes().replace(b"sqlite", b"sqlits"))
+    assert faults(used) == [f"file changed: {marker.NAME}"]
+    path.unlink()
+    assert faults(used) == [f"file missing: {marker.NAME}"]
+    with opened(used):
+        pass  # writes it anew
+    assert faults(used) == []
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -235,6 +258,8 @@ def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
         {"added": [["a", "b", 10**30, 1]]},
         {"added": "x"},
         {"detail": {"beside": 7}},
+        {"detail": {"beside": [[["x"], "00", 1]]}},
+        {"detail": {"beside_removed": [["x"]]}},
         {"counts": None},
         {"format": 2},
     ],
@@ -242,6 +267,33 @@ def test_records_that_the_ledger_has_not_are_named(used: Settings) -> None:
 def test_a_hostile_record_is_a_fault_and_no_crash(copied: Settings, members: dict[str, object]) -> None:
     forge(record(copied, 3), **members)
     assert any(chain.name(3) in fault for fault in faults(copied))
+
+
+@pytest.mark.parametrize("listed", [7, ["a"], {"a": 7}, {"a": [["b"]]}])
+def test_a_hostile_record_is_no_crash_of_a_rebuilt_ledger(copied: Settings, listed: object) -> None:
+    forge(record(copied, 3), detail={"versions": listed, "versions_removed": listed})
+    rebuild_ledger.rebuild(copied)
+    assert ledger(copied, VERSIONS) == []
+
+
+def test_versions_of_a_file_that_the_lake_has_never_go(copied: Settings) -> None:
+    live = first_file(copied)
+    forge(record(copied, 3), detail={"versions": {live: ["v1"], "aws/gone.parquet": ["v2"]}})
+    rebuild_ledger.rebuild(copied)
+    with opened(copied, reading=True) as lake, lake.ledger.engine.connect() as connection:
+        assert [item.id for item in versions.due(connection, "9999")] == ["v2"]
+
+
+def test_a_hostile_beginning_is_a_fault_and_no_crash(copied: Settings) -> None:
+    forge(record(copied, 1), detail={"files": "many", "listed": False})
+    assert f"chain broken: {chain.name(1)}" in faults(copied)
+
+
+def test_what_is_no_file_among_the_records_is_a_fault_and_no_crash(used: Settings) -> None:
+    record(used, 3).unlink()
+    os.mkfifo(record(used, 3))
+    (Path(used.lake) / chain.FOLDER / "folder").mkdir()
+    assert faults(used) == [f"record changed: {chain.name(3)}", f"file added: {chain.FOLDER}/folder"]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +409,14 @@ def test_records_after_the_last_signature_are_a_fault(
     assert faults(used, public_keys=tuple(keys)) == [f"record not signed: {chain.name(8)}"]
 
 
+def test_what_a_ledger_made_anew_adds_is_signed_too(signed: tuple[Settings, list[Path]], tmp_path: Path) -> None:
+    used, keys = signed
+    private, public = key(tmp_path, "key3")
+    shutil.rmtree(Path(used.lake) / "_ledger")
+    rebuild_ledger.rebuild(used.model_copy(update={"chain_key": str(private)}))
+    assert faults(used, public_keys=(*keys, public)) == []
+
+
 def test_the_key_may_be_in_the_variable_itself(compactable: Make, tmp_path: Path) -> None:
     private, public = key(tmp_path, "key")
     take(tmp_path / "more", compactable(chain_key=private.read_text()), 11)
@@ -380,7 +440,7 @@ def test_what_is_no_key_is_refused_before_any_work_and_not_shown(
 # -- days, and the command line ---------------------------------------------------------------------------------------
 def test_days_choose_the_records_whose_files_are_read(used: Settings) -> None:
     day = date.fromisoformat(documents(Path(used.lake))[1]["at"][:10])
-    assert summary(used, first=day, last=day).files == 8
+    assert summary(used, first=day, last=day).files == 9
     assert summary(used, first=date(2020, 1, 1), last=date(2020, 1, 2)).files == 0
     flip(Path(used.lake) / first_file(used))
     assert faults(used, last=date(2020, 1, 2)) == []
@@ -390,7 +450,7 @@ def test_days_choose_the_records_whose_files_are_read(used: Settings) -> None:
 def test_the_command_gives_a_line_or_an_object_for_each_fault(used: Settings) -> None:
     done = CliRunner().invoke(app, ["verify", "lake", "--lake", used.lake])
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "5 records, 4 files in the lake, 8 hashed" in done.stderr
+    assert "5 records, 4 files in the lake, 9 hashed" in done.stderr
     assert f"head: record 5 of {documents(Path(used.lake))[4]['at']}, {summary(used).head}" in done.stderr
     flip(Path(used.lake) / first_file(used))
     done = CliRunner().invoke(app, ["verify", "lake", "--lake", used.lake])

@@ -200,9 +200,9 @@ class Streams:
     def _load(self, names: Iterable[Name], first: int, last: int, states: Mapping[Hour, Counter[str]]) -> None:
         chosen: list[int] = []
         for by_day in (self._dated.get(name, {}) for name in names):
-            # A stream that fell silent long ago is judged by its own last days.
-            newest = max((day for day in by_day if day <= last), default=first)
-            since = min(first, newest) - HISTORY_DAYS
+            # A stream that fell silent long ago is judged by its own last days, also where it has begun again since.
+            before = max((day for day in by_day if day < first), default=first)
+            since = before - HISTORY_DAYS
             chosen += [number for day, numbers in by_day.items() if since <= day <= last for number in numbers]
         for (beginning, text), number in delivered.by_hour(self._connection, chosen).items():
             name, day = self._texts[beginning]
@@ -218,6 +218,8 @@ class Streams:
                 stream.hours[at] += done
             if by_state[State.PLANNED]:
                 stream.planned[at] += by_state[State.PLANNED]
+            if by_state[State.FAILED]:
+                stream.unread.setdefault(at, "an object of it could not be read")
 
     def _load_others(self) -> None:
         """Objects whose beginnings have no day at their end: each is looked at."""

@@ -19,7 +19,7 @@ from ocsf_lake.evidence.report import Fault, Summary
 from ocsf_lake.evidence.verify import Asked as Verified
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import objects, proofs
+from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.proofs import Proof
 from ocsf_lake.ledger.tables import DIGEST_FAULTS, DIGEST_PROOFS, OBJECT_HASHES
@@ -139,6 +139,27 @@ def test_what_fell_silent_is_told_whatever_days_are_shown(settings: Make) -> Non
         assert streams[0].silent + 5 * 24 >= silent
     assert streams[1].has_gaps
     assert set(drawn(streams[1])) == {"+" * 24}
+
+
+def test_a_silence_longer_than_the_history_before_it_is_a_gap(settings: Make) -> None:
+    again = datetime(2025, 4, 20, tzinfo=UTC)
+    put(settings(), [flow_log(time) for time in (*hours(10), *hours(2, again))])
+    now = again + timedelta(days=2)
+    _, (stream,) = look(settings(), now, first=date(2025, 4, 18), last=date(2025, 4, 20))
+    assert drawn(stream) == ["x" * 24, "x" * 24, "+" * 24]
+    assert reason(stream, "2025-04-19T00:00:00").startswith("nothing since 2025-03-12 23h")
+
+
+def test_every_hour_of_which_an_object_could_not_be_read_is_missing(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivered, "EXAMPLES", 1)
+    put(settings(), [flow_log(time) for time in hours(14) if time.hour not in (5, 6)])
+    for hour in (5, 6, 7):
+        time = START.replace(day=15, hour=hour, minute=5)
+        put(settings(), [flow_log(time)], state="failed", reason="it is damaged")
+    _, streams = look(settings(), first=date(2025, 3, 15), last=date(2025, 3, 15), accounts=(ACCOUNT,))
+    assert drawn(streams[0])[0][4:9] == "+!!!+"
 
 
 def test_the_newest_hours_may_still_come(settings: Make) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -46,6 +46,16 @@ class Name:
     source: str
     account: str
     region: str
+
+    def hours_of(self, partitions: Iterable[Sequence[str]]) -> Iterator[int]:
+        """The hours of the days of its partitions.
+
+        Args:
+            partitions: Region, account and day of each, of others too.
+        """
+        for region, account, text in partitions:
+            if account == self.account and self.region in (region, layout.UNKNOWN) and (day := _day(text)) is not None:
+                yield from range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
 
 
 @dataclass
@@ -91,6 +101,11 @@ class Stream:
         """Whether only days are known."""
         return bool(self.days) and not self.hours
 
+    @property
+    def hours_of_days(self) -> Counter[int]:
+        """Each hour of a day with the objects of the day."""
+        return Counter({day * DAY_HOURS + hour: n for day, n in self.days.items() for hour in range(DAY_HOURS)})
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -104,6 +119,12 @@ class _Place:
 def hour_of(time: datetime) -> int:
     """The hour that a time is in, in hours since 1970."""
     return int((time - EPOCH) // timedelta(hours=1))
+
+
+def hour_from(time: datetime) -> int:
+    """The first hour that begins at a time or after it."""
+    hour = hour_of(time)
+    return hour if time_of(hour) == time else hour + 1
 
 
 def time_of(hour: int) -> datetime:

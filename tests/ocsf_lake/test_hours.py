@@ -23,7 +23,7 @@ from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.proofs import Proof
 from ocsf_lake.ledger.tables import DIGEST_FAULTS, DIGEST_PROOFS, OBJECT_HASHES
-from ocsf_lake.upkeep import rebuild_ledger
+from ocsf_lake.upkeep import rebuild_ledger, retain
 from ocsf_lake.upkeep.coverage import Asked, Cover, Coverage, Covered, covered
 from ocsf_lake.upkeep.proving import Beside, beside_lake
 from ocsf_lake.upkeep.silence import Usual
@@ -436,6 +436,20 @@ def test_faults_of_digests_take_their_hours(settings: Make, tmp_path: Path, tree
     _, (stream,) = look(settings(), first=DAY, last=DAY)
     assert drawn(stream) == ["oooo#o?!!o#ooooo#ooooo#o"]
     assert reason(stream, "2025-03-15T07:00:00").startswith("digest missing: ")
+
+
+def test_hours_whose_events_went_by_retention_say_so(settings: Make, tmp_path: Path) -> None:
+    rules = settings(retention={"default": "400d"})
+    key = Path(trail(START.replace(day=11, hour=7), folder="o-1/").removeprefix("s3://logs/"))
+    write(tmp_path / "logs" / key, json.dumps({"Records": [call(1)]}))
+    ingest.ingest([str(tmp_path / "logs")], rules)
+    asked: dict[str, Any] = {"first": date(2025, 3, 11), "last": date(2025, 3, 11)}
+    (before,) = look(rules, **asked)[1]
+    retain.retain(rules, clock=lambda: datetime(2026, 6, 1, tzinfo=UTC))
+    (after,) = look(rules, **asked)[1]
+    assert drawn(after) == drawn(before)
+    assert (reason(before, "2025-03-11T07:00:00"), after.counts[Cover.PRESENT]) == ("", 1)
+    assert "went from cloud_trail_mgmt by retention" in reason(after, "2025-03-11T07:00:00")
 
 
 def test_who_has_no_keys_takes_no_proof_away(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:

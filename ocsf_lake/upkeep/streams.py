@@ -36,6 +36,8 @@ _HOURS = {f"{hour:02d}": hour for hour in range(DAY_HOURS)}
 _NONE: Counter[str] = Counter()
 _DATED = re.compile(r"_(\d{8})T\Z")
 _DIGITS = re.compile(r"(?<=[/=])\d{1,4}(?=/)|(?<=_)\d{8}(?=T\Z)")
+_FINDINGS = re.compile(r"/_detections/[0-9a-f]{32}\.jsonl\Z")
+"""What the lake's own rules found; nobody delivers it."""
 _ORGANIZATION = re.compile(rf"/{ROOT}/o-[a-z0-9]{{4,32}}/")
 
 
@@ -249,6 +251,8 @@ class Streams:
             if state not in (State.DONE, State.PLANNED):
                 continue
             uri = self._others[number] + rest
+            if _FINDINGS.search(uri):
+                continue
             if (number, source) not in places:
                 places[number, source] = _place(uri, source)
             place = places[number, source]

@@ -23,6 +23,7 @@ from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.proofs import Fault
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import OBJECTS
+from ocsf_lake.storage import layout
 from ocsf_lake.upkeep import switches
 from ocsf_lake.upkeep.silence import CHANCE, Usual
 from ocsf_lake.upkeep.streams import DAY_HOURS, YEARS, Name, Stream, Streams, day_of, hour_from, hour_of, time_of
@@ -288,7 +289,7 @@ class _Judge:
         self.open_end = open_end
         self.more_days = max(0, day_of(now.date()) - day_of(last))
         self.looked_at = delivered.looked_at(connection)
-        self.gone: dict[str, dict[tuple[str, ...], int]] = {}
+        self.gone: dict[str, set[tuple[str, str, str]]] = {}
 
     def stream(self, stream: Stream, calls: Sequence[Change]) -> Covered:
         """What is known of one."""
@@ -436,9 +437,13 @@ class _Judge:
         found = registry.sources().get(stream.name.source)
         for table in found.mapper.tables if found else ():
             if table not in self.gone:
-                self.gone[table] = self.lake.files.gone(table)
-            for hour in stream.name.hours_of(self.gone[table]):
-                if hour in result.hours and result.objects[hour]:
+                self.gone[table] = {
+                    (account, name, day) for region, account, day in self.lake.files.gone(table)
+                    for name in (region, layout.UNKNOWN)
+                }  # fmt: skip
+            for hour in result.hours if self.gone[table] else ():
+                place = stream.name.account, stream.name.region, f"{time_of(hour):%Y%m%d}"
+                if result.objects[hour] and place in self.gone[table]:
                     result.reasons.setdefault(hour, f"events of this day went from {table} by retention since")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -48,16 +48,6 @@ class Name:
     source: str
     account: str
     region: str
-
-    def hours_of(self, partitions: Iterable[Sequence[str]]) -> Iterator[int]:
-        """The hours of the days of its partitions.
-
-        Args:
-            partitions: Region, account and day of each, of others too.
-        """
-        for region, account, text in partitions:
-            if account == self.account and self.region in (region, layout.UNKNOWN) and (day := _day(text)) is not None:
-                yield from range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
 
 
 @dataclass

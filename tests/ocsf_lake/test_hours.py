@@ -206,7 +206,7 @@ def test_what_names_say_nothing_of_is_counted(settings: Make) -> None:
     whole, streams = look(settings())
     assert [stream.name.account for stream in streams] == [ACCOUNT]
     assert whole.untimed == {"aws_vpc_flow": 1}
-    put(settings(), [f"s3://lake/_detections/{'0a' * 16}.jsonl"], "lake_detections")  # the lake's own, which nobody delivers
+    put(settings(), [f"s3://lake/_detections/{'0a' * 16}.jsonl"], "lake_detections")
     assert look(settings())[0].untimed == {"aws_vpc_flow": 1}
 
 

@@ -27,14 +27,19 @@ _PREFIXED = (
 )
 _NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
 _HINTED = f"{_PREFIXED}|id_token|signature|secret|apikey"
-CREDENTIAL_NAME = (
-    r"[\w.-]*[_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
-    r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)"
-    r"|[A-Z][A-Z0-9_]*_(?:TOKEN|SECRET|PWD|PASS)|\w*[A-Za-z0-9]Password"
-)
+_ENDINGS = (
+    r"[_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
+    r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
+    "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
+)  # fmt: skip
+CREDENTIAL_NAME = rf"[\w.-]*{_ENDINGS[0]}|[A-Z][A-Z0-9_]*{_ENDINGS[1]}|\w*{_ENDINGS[2]}"
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `GITHUB_TOKEN`, `bindPassword`; not `nextToken`, `secretId`."""
-_PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
+CREDENTIAL_ENDING = "|".join(_ENDINGS)
+"""Finds no fewer texts, and costs less."""
+_PAIRED_ALONE = "(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token)"
+_PAIRED = f"(?:{CREDENTIAL_NAME}|{_PAIRED_ALONE})"
+_PAIRED_ENDING = f"(?:{CREDENTIAL_ENDING}|{_PAIRED_ALONE})"
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         Form(
             r"""(?:^|[\s"'])--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)"""
             r"""(?:\s+|\\*"\s*,\s*\\*")["']?""", r"""[^\s"'\\,&;|>-][^\s"'\\]*""", "",
-            r"""(?i:word|phrase|secret-key|client-secret|auth-token|api-key)(?:\s|\\*"\s*,)""", is_value,
+            "--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)", is_value,
         ),
         # SQL.
         Form(r"(?i:password|identified by)\s+'", r"""[^'"\\]+""", "'", r"(?i:password|identified by)\s+'"),
@@ -162,12 +167,12 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*"""
             rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
             r"""[^"\\]+(?:\\[^"][^"\\]*)*(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
-            "", rf"""{_PAIRED}\\*"\s*,\s*\\*"(?i:parameter)?(?i:value)\\*"\s*:""", _is_paired,
+            "", rf"""{_PAIRED_ENDING}\\*"\s*,\s*\\*"(?i:parameter)?(?i:value)\\*"\s*:""", _is_paired,
         ),
         Form(
             r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", r"""[^"\\]+(?:\\[^"][^"\\]*)*""",
             rf"""\\*"\s*,\s*\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
-            rf"""(?i:name|key)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""", is_value,
+            rf"""{_PAIRED_ENDING}\\*"\s*[,}}\]]""", is_value,
         ),
     ),
     "aws_session_token": (

@@ -86,6 +86,6 @@ CREDENTIALS = "credentials"
 """Name of the rule that hides `MEMBERS`."""
 
 
-def members_pattern() -> str:
+def members_pattern(also: str = CREDENTIAL_NAME) -> str:
     """A pattern for any of `MEMBERS`, and for names of their form."""
-    return f"(?:(?i:{'|'.join(re.escape(name) for name in MEMBERS)})|{CREDENTIAL_NAME})"
+    return f"(?:(?i:{'|'.join(re.escape(name) for name in MEMBERS)})|{also})"

@@ -21,10 +21,25 @@ HIDDEN = re.compile(
 """Beginnings of what stands where AWS, or we, have hidden a value already."""
 
 _BLANK = "(?: |%20|\\+)"
-_NAMES = (
-    "password|passwd|passphrase|client_secret|secret_key|secretaccesskey|aws_secret_access_key|aws_session_token"
-    "|access_token|refresh_token|id_token|x-amz-security-token|x-amz-signature|signature|secret"
+_PREFIXED = (
+    "password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key|api[_-]key"
+    "|session[_-]?token|access[_-]?token|refresh[_-]?token|auth[_-]?token|api[_-]?token|security[_-]?token"
 )
+_NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
+_HINTED = f"{_PREFIXED}|id_token|signature|secret|apikey"
+_ENDINGS = (
+    r"[_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
+    r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
+    "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
+)  # fmt: skip
+CREDENTIAL_NAME = rf"[\w.-]*{_ENDINGS[0]}|[A-Z][A-Z0-9_]*{_ENDINGS[1]}|\w*{_ENDINGS[2]}"
+"""Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
+`GITHUB_TOKEN`, `bindPassword`; not `nextToken`, `secretId`."""
+CREDENTIAL_ENDING = "|".join(_ENDINGS)
+"""Finds no fewer texts, and costs less."""
+_PAIRED_ALONE = "(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token)"
+_PAIRED = f"(?:{CREDENTIAL_NAME}|{_PAIRED_ALONE})"
+_PAIRED_ENDING = f"(?:{CREDENTIAL_ENDING}|{_PAIRED_ALONE})"
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,26 @@ def _is_basic(text: str) -> bool:
         return False
 
 
+_NO_SECRETS = frozenset(("null", "none", "nil", "true", "false", "required", "optional", "undefined"))
+
+
+def is_value(text: str) -> bool:
+    """Whether it may be a secret: no word that says whether there is one, and no name by which AWS knows one."""
+    return text.lower() not in _NO_SECRETS and not text.startswith("arn:")
+
+
+def _is_no_drive(text: str) -> bool:
+    return is_value(text) and not text.endswith(":")
+
+
+def _is_paired(text: str) -> bool:
+    return is_value(text) and not text.endswith('"')
+
+
+def _is_no_port(text: str) -> bool:
+    return re.match(r"[0-9]{1,5}[?#]", text) is None
+
+
 SECRETS: Mapping[str, tuple[Form, ...]] = {
     "private_key": (
         Form(
@@ -95,21 +130,54 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     ),
     "url_password": (
         Form(
-            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+""", "@", r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""",
+            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+(?:@[^/\s@"'\\?#&=]+)*""", "@", r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""",
+            _is_no_port,
         ),
     ),
     "assignment": (
         Form(
-            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff]|--)(?i:{_NAMES})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
-            f"(?i:{_NAMES})(?: ?=|%3[Dd])",
+            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_NAMES})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
+            f"(?i:{_HINTED})(?: ?=|%3[Dd])", is_value,
         ),
+        Form(
+            "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
+            "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", is_value,
+        ),
+        # Arguments of commands, in one text or as a list.
+        Form(
+            r"""(?:^|[\s"'])--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)"""
+            r"""(?:\s+|\\*"\s*,\s*\\*")["']?""", r"""[^\s"'\\,&;|>-][^\s"'\\]*""", "",
+            "--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)", is_value,
+        ),
+        # SQL.
+        Form(r"(?i:password|identified by)\s+'", r"""[^'"\\]+""", "'", r"(?i:password|identified by)\s+'"),
         # `PWD=/home/...` in a log of commands is a folder.
         Form(
-            r"""(?:^|[?&;,\s"'])(?i:pwd)=""", r"""[^/&;,\s"'\\][^&;,\s"'\\]*""", "", "(?i:pwd)=[^/]",
+            r"""(?:^|[?&;,\s"']|[A-Za-z]_)(?i:pwd)=""", r"""[^/&;,\s"'\\][^&;,\s"'\\]*""", "", "(?i:pwd)=[^/]",
+            _is_no_drive,
         ),
         Form(
-            r"(?i:aws_secret_access_key|aws_session_token)\s*:\s*", r"""[^&;,\s"'\\)\]}]{16,}""", "",
-            r"(?i:aws_secret_access_key|aws_session_token)\s*:",
+            r"(?i:aws_secret_access_key|aws_session_token)(?:\s*:\s*|\s+)", r"""[^&;,\s"'\\)\]}]{16,}""", "",
+            r"(?i:aws_secret_access_key|aws_session_token)[\s:]",
+        ),
+    ),
+    # Variables and headers as JSON has them in lists, in either order. Of CodeBuild a value may be a parameter's name.
+    "named_value": (
+        Form(
+            rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*"""
+            rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
+            r"""[^"\\]+(?:\\[^"][^"\\]*)*(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
+            "", rf"""{_PAIRED_ENDING}\\*"\s*,\s*\\*"(?i:parameter)?(?i:value)\\*"\s*:""", _is_paired,
+        ),
+        Form(
+            r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", r"""[^"\\]+(?:\\[^"][^"\\]*)*""",
+            rf"""\\*"\s*,\s*\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
+            rf"""{_PAIRED_ENDING}\\*"\s*[,}}\]]""", is_value,
+        ),
+    ),
+    "aws_session_token": (
+        Form(
+            "", "(?:IQoJb3JpZ2lu|F[Qw]oGZXIvYXdz)[A-Za-z0-9+/]{50,}=*", "", "IQoJb3JpZ2lu|F[Qw]oGZXIvYXdz",
         ),
     ),
 }  # fmt: skip

@@ -29,7 +29,7 @@ _SECRETS = re.compile(
     r"""(?ix)
     (?P<url> [a-z0-9+] :// [^/\s:@'"]* : ) (?! \d{1,5} / ) [^\s'"@]+ (?=@)
     | (?P<name>
-        (?: password | passwd | pwd | [\w.-]*secret[\w.-]* | [\w.-]*token | x-amz-credential | awsaccesskeyid
+        (?: password | passwd | pwd | secret[\w.-]{0,60} | token | x-amz-credential | awsaccesskeyid
             | (?:x-amz-)?signature | sig )
         (?: = | ["'] \s* : \s* ) ["']? )
       (?! none | null ) [^\s&'",;]+

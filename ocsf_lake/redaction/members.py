@@ -53,6 +53,7 @@ class Members:
             place of another is quoted by the caller.
         drop: Whether the member goes altogether.
         any_case: Whether capitals of names do not count; names of `paths` are lower case then.
+        also: Names of members, wherever they stand, that are hidden besides.
         texts_only: Whether only texts and numbers are hidden, and what objects, lists and booleans hold is not.
     """
 
@@ -61,6 +62,7 @@ class Members:
     drop: bool = False
     any_case: bool = False
     texts_only: bool = False
+    also: re.Pattern[str] | None = None
 
 
 _State = tuple[int, int, int]
@@ -129,6 +131,8 @@ class Rewriter:
             expected, is_deep = path[step]
             if is_deep:
                 behind.add((number, place, step))
+            if hit is None and rule.also is not None and rule.also.fullmatch(name):
+                hit = number
             if (name.lower() if rule.any_case else name) == expected:
                 if step + 1 == len(path):
                     hit = number if hit is None else min(hit, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts
 from ocsf_mappers import Mapped, Mapper, registry
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.secret_forms import SECRETS
+from ocsf_mappers.secret_forms import CREDENTIAL_ENDING, CREDENTIAL_NAME, SECRETS, is_value
 
 FORMAT = 1
 ID_DIGITS = 16
@@ -81,7 +82,8 @@ class Policy:
     @cached_property
     def text(self) -> str:
         """All that decides what it hides, as JSON; of the key, its id."""
-        of_program = hashlib.sha256(repr([sorted(_patterns()), rules.MEMBERS]).encode()).hexdigest()[:ID_DIGITS]
+        patterns = repr([sorted(_patterns()), rules.members_pattern()])
+        of_program = hashlib.sha256(patterns.encode()).hexdigest()[:ID_DIGITS]
         hashing = any(rule.action == "hash" for rule in self.rules)
         document = {
             "format": FORMAT, "default": self.default, "detectors": of_program,
@@ -175,9 +177,10 @@ class Policy:
         if not self.default:
             return []
         paths = tuple(((name.lower(), True),) for name in rules.MEMBERS)
-        replace = hiding.replacing(CREDENTIALS, "mask", None)
-        found = Members(paths, replace, any_case=True, texts_only=True)
-        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True)]
+        also = re.compile(CREDENTIAL_NAME, re.ASCII)
+        found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
+        hinted = rules.members_pattern(CREDENTIAL_ENDING)
+        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, hinted=hinted)]
 
 
 def of(settings: Wishes) -> Policy | None:
@@ -315,7 +318,7 @@ class Redactor:
             keys += [self._key(rule, path, steps) for path, steps in of_rule.keys]
         if policy.default:
             pattern = rf"(?:^|\.){rules.members_pattern()}(?:\.[0-9]+)?$"
-            keys.append(Key(CREDENTIALS, pattern, hiding.replacing(CREDENTIALS, "mask", None)))
+            keys.append(Key(CREDENTIALS, pattern, _credential))
         texts = Texts([*detections, *policy.default_detections], [*everywhere, *policy.default_members])
         return Columns(texts, at, hidden, keys, self.kept)
 
@@ -360,6 +363,14 @@ class Redactor:
             names |= {".".join(path) for path in of_rule.hidden}
             names |= {".".join(name for name, _ in steps) for steps in of_rule.raw}
         return names
+
+
+def _credential(text: str) -> str | None:
+    """What takes the place of a credential; a word that says whether there is one stays, as does the name of one."""
+    return _MASK(text) if is_value(text) else None
+
+
+_MASK = hiding.replacing(CREDENTIALS, "mask", None)
 
 
 def _masking(rule: Rule) -> Rule:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from ocsf_lake.redaction import members
 from ocsf_lake.redaction.detectors import GROUPS
 from ocsf_mappers.errors import nearest
+from ocsf_mappers.secret_forms import CREDENTIAL_NAME
 
 Action = Literal["mask", "drop", "hash"]
 Account = Annotated[str, StringConstraints(pattern="^[0-9]{12}$")]
@@ -62,22 +63,29 @@ class Rule(BaseModel):
 
 
 MEMBERS = (
-    "secretAccessKey", "secret_access_key", "aws_secret_access_key", "sessionToken", "session_token",
-    "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature", "masterUserPassword",
-    "masterPassword", "password", "newPassword", "oldPassword", "currentPassword", "previousPassword",
-    "proposedPassword", "passwords", "userPassword", "adminPassword", "rootPassword", "dbPassword", "passphrase",
-    "clientSecret", "client_secret", "secretString", "secretBinary", "privateKey", "private_key", "keyMaterial",
-    "preSharedKey", "accessToken", "access_token", "refreshToken", "refresh_token", "idToken", "id_token",
-    "authToken", "auth_token", "authorizationToken", "bearerToken",
+    "secretAccessKey", "secret_access_key", "aws_secret_access_key", "rawSecretAccessKey", "secretKey", "secret_key",
+    "sessionToken", "session_token", "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature",
+    "password", "passwords", "passwd", "passphrase", "passwordData", "masterUserPassword", "masterPassword",
+    "newPassword", "oldPassword", "currentPassword", "previousPassword", "proposedPassword", "temporaryPassword",
+    "tempPassword", "userPassword", "adminPassword", "rootPassword", "dbPassword", "bindPassword", "authPassword",
+    "keyPassphrase", "privateKeyPassphrase",
+    "clientSecret", "client_secret", "clientSecretValue", "sharedSecret", "appSecret", "apiKeySecret", "apiSecretKey",
+    "serviceCredentialSecret", "webhookSecret", "secretString", "secretBinary", "apiKeyValue", "api_key",
+    "privateKey", "private_key", "privateKeyPlaintext", "keyMaterial", "preSharedKey", "hostKeyBody",
+    "serviceAccountPrivateKey", "domainSigningPrivateKey", "appServerPrivateKey", "sseCustomerKey",
+    "accessToken", "access_token", "sourceAccessToken", "destinationAccessToken", "personalAccessToken",
+    "workloadAccessToken", "refreshToken", "refresh_token", "idToken", "id_token", "authToken", "auth_token",
+    "authenticationToken", "authorizationToken", "bearerToken", "basicAuthToken", "basicAuthCredentials", "oauthToken",
+    "jwtToken", "joinToken", "webIdentityToken", "samlAssertion",
 )  # fmt: skip
 """Members, in whatever JSON and however deep, whose texts are credentials: those that AWS's services and Kubernetes
-have under these names. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not among
-them."""
+have under these names, among them those that AWS's own descriptions of its services mark as sensitive. So are names of
+the form `CREDENTIAL_NAME`. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not."""
 
 CREDENTIALS = "credentials"
 """Name of the rule that hides `MEMBERS`."""
 
 
-def members_pattern() -> str:
-    """A pattern for any of `MEMBERS`."""
-    return f"(?i:{'|'.join(re.escape(name) for name in MEMBERS)})"
+def members_pattern(also: str = CREDENTIAL_NAME) -> str:
+    """A pattern for any of `MEMBERS`, and for names of their form."""
+    return f"(?:(?i:{'|'.join(re.escape(name) for name in MEMBERS)})|{also})"

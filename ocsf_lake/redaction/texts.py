@@ -50,6 +50,7 @@ class NamedMembers:
         rule: Name of the rule.
         members: Which, and what takes their place.
         names: Pattern of the last names of their paths.
+        hinted: A pattern that finds no fewer of them, and costs less; without one, `names`.
         plain: Whether members of these names are hidden wherever they stand, so that RE2 can find them.
     """
 
@@ -57,6 +58,12 @@ class NamedMembers:
     members: Members
     names: str
     plain: bool = False
+    hinted: str = ""
+
+    @property
+    def hint(self) -> str:
+        """Pattern of the ends of their names."""
+        return self.hinted or self.names
 
 
 @dataclass
@@ -95,7 +102,7 @@ class Texts:
 
     @cached_property
     def _members_hint(self) -> str:
-        named = [f'{one.names}\\\\*"\\s*:' for one in self.members]
+        named = [f'{one.hint}\\\\*"\\s*:' for one in self.members]
         return "|".join([*named, _ESCAPED_NAME]) if named else ""
 
     @cached_property
@@ -105,9 +112,9 @@ class Texts:
         for one in self.members:
             if one.plain:
                 # In JSON inside JSON, with a value that is no string, or where a string may not end.
-                hints.append(f'{one.names}\\\\+"\\s*:')
+                hints.append(f'{one.hint}\\\\+"\\s*:')
                 others = '"ntf' if one.members.texts_only else '"n'
-                hints.append(f'{one.names}"\\s*:\\s*(?:[^{others}\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
+                hints.append(f'{one.hint}"\\s*:\\s*(?:[^{others}\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
             else:
                 hints.append(f'{one.names}\\\\*"\\s*:')
         return "|".join(hints)

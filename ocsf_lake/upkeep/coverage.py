@@ -23,9 +23,10 @@ from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.proofs import Fault
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import OBJECTS
+from ocsf_lake.storage import layout
 from ocsf_lake.upkeep import switches
 from ocsf_lake.upkeep.silence import CHANCE, Usual
-from ocsf_lake.upkeep.streams import DAY_HOURS, YEARS, Name, Stream, Streams, day_of, hour_of, time_of
+from ocsf_lake.upkeep.streams import DAY_HOURS, YEARS, Name, Stream, Streams, day_of, hour_from, hour_of, time_of
 from ocsf_lake.upkeep.switches import Change, Kind
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
@@ -288,11 +289,12 @@ class _Judge:
         self.open_end = open_end
         self.more_days = max(0, day_of(now.date()) - day_of(last))
         self.looked_at = delivered.looked_at(connection)
+        self.gone: dict[str, set[tuple[str, str, str]]] = {}
 
     def stream(self, stream: Stream, calls: Sequence[Change]) -> Covered:
         """What is known of one."""
         codes = bytearray([_CODE[Cover.UNKNOWN]]) * max(0, self.end - self.start)
-        counts = _of_days(stream) if stream.by_day else stream.hours
+        counts = stream.hours_of_days if stream.by_day else stream.hours
         result = Covered(stream.name, self.start, codes, counts, stream.by_day)
         result.changes = [call for call in calls if self.start <= hour_of(call.time) < self.end]
         for hour in counts:
@@ -303,6 +305,7 @@ class _Judge:
         self._known(stream, result)
         for call in calls:
             self._note(call, result)
+        self._went(stream, result)
         return result
 
     # -- by history ---------------------------------------------------------------------------------------------------
@@ -361,7 +364,7 @@ class _Judge:
         faults = proofs.faults_of(self.connection, name.source, name.account, name.region, *span)
         proved: set[int] = set()
         for start, end in proofs.merged(of):
-            proved.update(range(max(self.start, _up(start)), min(self.end, hour_of(end))))
+            proved.update(range(max(self.start, hour_from(start)), min(self.end, hour_of(end))))
         off = _CODE[Cover.NOT_EXPECTED]
         for hour in proved:
             if result.codes[hour - self.start] != off:
@@ -429,6 +432,20 @@ class _Judge:
             result.codes[hour - self.start] = _CODE[Cover.PRESENT if result.objects[hour] else Cover.NOT_EXPECTED]
         result.reasons.setdefault(hour, f"{call.effect} by {call}")
 
+    def _went(self, stream: Stream, result: Covered) -> None:
+        """Says of days whose events a retention removed that it did; that they were read stays true."""
+        found = registry.sources().get(stream.name.source)
+        for table in found.mapper.tables if found else ():
+            if table not in self.gone:
+                self.gone[table] = {
+                    (account, name, day) for region, account, day in self.lake.files.gone(table)
+                    for name in (region, layout.UNKNOWN)
+                }  # fmt: skip
+            for hour in result.hours if self.gone[table] else ():
+                place = stream.name.account, stream.name.region, f"{time_of(hour):%Y%m%d}"
+                if result.objects[hour] and place in self.gone[table]:
+                    result.reasons.setdefault(hour, f"events of this day went from {table} by retention since")
+
 
 def _beside(start: int, calls: Sequence[Change]) -> str:
     """Names a call that changed the log, without switching it off, as a silence began."""
@@ -468,21 +485,10 @@ def _fill(result: Covered, start: int, end: int, state: Cover, reason: str) -> N
             result.reasons[hour] = reason
 
 
-def _of_days(stream: Stream) -> Counter[int]:
-    """Each hour of a day with the objects of the day."""
-    return Counter({day * DAY_HOURS + hour: n for day, n in stream.days.items() for hour in range(DAY_HOURS)})
-
-
 def _hours(fault: Fault) -> range:
     """The hours that a fault concerns."""
     start, end = proofs.moment(fault.start), proofs.moment(fault.end)
-    return range(hour_of(start), _up(end))
-
-
-def _up(time: datetime) -> int:
-    """The first hour that begins at a time or after it."""
-    hour = hour_of(time)
-    return hour if time_of(hour) == time else hour + 1
+    return range(hour_of(start), hour_from(end))
 
 
 def _late_hours(source: str) -> int:

@@ -36,6 +36,8 @@ _HOURS = {f"{hour:02d}": hour for hour in range(DAY_HOURS)}
 _NONE: Counter[str] = Counter()
 _DATED = re.compile(r"_(\d{8})T\Z")
 _DIGITS = re.compile(r"(?<=[/=])\d{1,4}(?=/)|(?<=_)\d{8}(?=T\Z)")
+_FINDINGS = re.compile(r"/_detections/[0-9a-f]{32}\.jsonl\Z")
+"""What the lake's own rules found; nobody delivers it."""
 _ORGANIZATION = re.compile(rf"/{ROOT}/o-[a-z0-9]{{4,32}}/")
 
 
@@ -91,6 +93,11 @@ class Stream:
         """Whether only days are known."""
         return bool(self.days) and not self.hours
 
+    @property
+    def hours_of_days(self) -> Counter[int]:
+        """Each hour of a day with the objects of the day."""
+        return Counter({day * DAY_HOURS + hour: n for day, n in self.days.items() for hour in range(DAY_HOURS)})
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -104,6 +111,12 @@ class _Place:
 def hour_of(time: datetime) -> int:
     """The hour that a time is in, in hours since 1970."""
     return int((time - EPOCH) // timedelta(hours=1))
+
+
+def hour_from(time: datetime) -> int:
+    """The first hour that begins at a time or after it."""
+    hour = hour_of(time)
+    return hour if time_of(hour) == time else hour + 1
 
 
 def time_of(hour: int) -> datetime:
@@ -200,9 +213,9 @@ class Streams:
     def _load(self, names: Iterable[Name], first: int, last: int, states: Mapping[Hour, Counter[str]]) -> None:
         chosen: list[int] = []
         for by_day in (self._dated.get(name, {}) for name in names):
-            # A stream that fell silent long ago is judged by its own last days.
-            newest = max((day for day in by_day if day <= last), default=first)
-            since = min(first, newest) - HISTORY_DAYS
+            # A stream that fell silent long ago is judged by its own last days, also where it has begun again since.
+            before = max((day for day in by_day if day < first), default=first)
+            since = before - HISTORY_DAYS
             chosen += [number for day, numbers in by_day.items() if since <= day <= last for number in numbers]
         for (beginning, text), number in delivered.by_hour(self._connection, chosen).items():
             name, day = self._texts[beginning]
@@ -218,6 +231,8 @@ class Streams:
                 stream.hours[at] += done
             if by_state[State.PLANNED]:
                 stream.planned[at] += by_state[State.PLANNED]
+            if by_state[State.FAILED]:
+                stream.unread.setdefault(at, "an object of it could not be read")
 
     def _load_others(self) -> None:
         """Objects whose beginnings have no day at their end: each is looked at."""
@@ -226,6 +241,8 @@ class Streams:
             if state not in (State.DONE, State.PLANNED):
                 continue
             uri = self._others[number] + rest
+            if _FINDINGS.search(uri):
+                continue
             if (number, source) not in places:
                 places[number, source] = _place(uri, source)
             place = places[number, source]

@@ -19,11 +19,11 @@ from ocsf_lake.evidence.report import Fault, Summary
 from ocsf_lake.evidence.verify import Asked as Verified
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import objects, proofs
+from ocsf_lake.ledger import delivered, objects, proofs
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.proofs import Proof
 from ocsf_lake.ledger.tables import DIGEST_FAULTS, DIGEST_PROOFS, OBJECT_HASHES
-from ocsf_lake.upkeep import rebuild_ledger
+from ocsf_lake.upkeep import rebuild_ledger, retain
 from ocsf_lake.upkeep.coverage import Asked, Cover, Coverage, Covered, covered
 from ocsf_lake.upkeep.proving import Beside, beside_lake
 from ocsf_lake.upkeep.silence import Usual
@@ -141,6 +141,27 @@ def test_what_fell_silent_is_told_whatever_days_are_shown(settings: Make) -> Non
     assert set(drawn(streams[1])) == {"+" * 24}
 
 
+def test_a_silence_longer_than_the_history_before_it_is_a_gap(settings: Make) -> None:
+    again = datetime(2025, 4, 20, tzinfo=UTC)
+    put(settings(), [flow_log(time) for time in (*hours(10), *hours(2, again))])
+    now = again + timedelta(days=2)
+    _, (stream,) = look(settings(), now, first=date(2025, 4, 18), last=date(2025, 4, 20))
+    assert drawn(stream) == ["x" * 24, "x" * 24, "+" * 24]
+    assert reason(stream, "2025-04-19T00:00:00").startswith("nothing since 2025-03-12 23h")
+
+
+def test_every_hour_of_which_an_object_could_not_be_read_is_missing(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivered, "EXAMPLES", 1)
+    put(settings(), [flow_log(time) for time in hours(14) if time.hour not in (5, 6)])
+    for hour in (5, 6, 7):
+        time = START.replace(day=15, hour=hour, minute=5)
+        put(settings(), [flow_log(time)], state="failed", reason="it is damaged")
+    _, streams = look(settings(), first=date(2025, 3, 15), last=date(2025, 3, 15), accounts=(ACCOUNT,))
+    assert drawn(streams[0])[0][4:9] == "+!!!+"
+
+
 def test_the_newest_hours_may_still_come(settings: Make) -> None:
     put(settings(), [flow_log(time) for time in hours(18) if time < NOW - timedelta(hours=1.6)])
     _, (stream,) = look(settings(), last=date(2025, 3, 20), first=date(2025, 3, 20))
@@ -185,6 +206,8 @@ def test_what_names_say_nothing_of_is_counted(settings: Make) -> None:
     whole, streams = look(settings())
     assert [stream.name.account for stream in streams] == [ACCOUNT]
     assert whole.untimed == {"aws_vpc_flow": 1}
+    put(settings(), [f"s3://lake/_detections/{'0a' * 16}.jsonl"], "lake_detections")
+    assert look(settings())[0].untimed == {"aws_vpc_flow": 1}
 
 
 def test_names_with_times_that_are_none(settings: Make) -> None:
@@ -415,6 +438,20 @@ def test_faults_of_digests_take_their_hours(settings: Make, tmp_path: Path, tree
     _, (stream,) = look(settings(), first=DAY, last=DAY)
     assert drawn(stream) == ["oooo#o?!!o#ooooo#ooooo#o"]
     assert reason(stream, "2025-03-15T07:00:00").startswith("digest missing: ")
+
+
+def test_hours_whose_events_went_by_retention_say_so(settings: Make, tmp_path: Path) -> None:
+    rules = settings(retention={"default": "400d"})
+    key = Path(trail(START.replace(day=11, hour=7), folder="o-1/").removeprefix("s3://logs/"))
+    write(tmp_path / "logs" / key, json.dumps({"Records": [call(1)]}))
+    ingest.ingest([str(tmp_path / "logs")], rules)
+    asked: dict[str, Any] = {"first": date(2025, 3, 11), "last": date(2025, 3, 11)}
+    (before,) = look(rules, **asked)[1]
+    retain.retain(rules, clock=lambda: datetime(2026, 6, 1, tzinfo=UTC))
+    (after,) = look(rules, **asked)[1]
+    assert drawn(after) == drawn(before)
+    assert (reason(before, "2025-03-11T07:00:00"), after.counts[Cover.PRESENT]) == ("", 1)
+    assert "went from cloud_trail_mgmt by retention" in reason(after, "2025-03-11T07:00:00")
 
 
 def test_who_has_no_keys_takes_no_proof_away(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:

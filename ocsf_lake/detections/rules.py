@@ -213,9 +213,13 @@ def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rul
 def _keyed(rules: Sequence[Rule]) -> list[Rule]:
     """Rules with what their findings are known by: the id, which stays when a file is renamed."""
     times = Counter(rule.id for rule in rules)
+    keys = [
+        rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}" for rule in rules
+    ]
+    named = Counter(keys)
     return [
-        replace(rule, key=rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}")
-        for rule in rules
+        replace(rule, key=key if named[key] == 1 else f"{key}/{rule.version}")
+        for rule, key in zip(rules, keys, strict=True)
     ]
 
 

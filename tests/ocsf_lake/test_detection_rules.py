@@ -247,6 +247,7 @@ def test_a_rule_that_cannot_be_used_has_its_reason_and_stops_no_other(tmp_path: 
         "tag": f"{cloudtrail}tags: [{{a: b}}]\nname: [x]\ndetection: {{s: {{a: b}}, condition: s}}",
         "service": "title: x\nlogsource: {product: aws, service: {a: b}}\ndetection: {s: {a: b}, condition: s}",
         "parts": f"{cloudtrail}detection: {{s: {{a: b}}, condition: {{a: b}}}}",
+        "surrogate": f'{cloudtrail}detection: {{s: {{a: "\\ud800"}}, condition: s}}',
         "number": f"{cloudtrail}detection: {{s: {{a: b}}, condition: 1.5}}",
     }.items():  # fmt: skip
         (tmp_path / f"{name}.yml").write_text(text, encoding="utf-8")

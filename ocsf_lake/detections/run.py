@@ -175,7 +175,7 @@ def _counted(found: Iterator[Finding], summary: Summary) -> Iterator[Finding]:
 
 @contextmanager
 def _kept(found: Iterator[Finding]) -> Iterator[Iterator[Finding]]:
-    """Findings once all are found, in a file where they are many: while the ledger notes them, nobody else can write."""
+    """Findings once all are found, many in a file: while the ledger notes them, nobody else can write to it."""
     with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8") as file:
         for finding in found:
             file.write(json.dumps(astuple(finding)) + "\n")

@@ -221,7 +221,7 @@ def test_a_noisy_rule_takes_no_memory_by_event() -> None:
         "SELECT 0 AS rule, 3600000 AS width, range AS ms, 'an object that has a long name#' || range AS place, "
         "range::VARCHAR AS uid, 'a' AS accountid, 'r' AS region, NULL AS about FROM range(1000000)"
     )
-    with duckdb.connect(config={"memory_limit": "40MB", "max_temp_directory_size": "0B"}) as connection:
+    with duckdb.connect(config={"memory_limit": "20MB", "temp_directory": "", "threads": 1}) as connection:
         rows = connection.execute(f"SELECT events FROM ({statements._grouped(hits)})").fetchall()
     assert rows == [(1_000_000,)]
 

@@ -30,8 +30,10 @@ def detect(settings: Settings, report: Report) -> None:
     except RetriableError as error:
         logger.warning("detections left to the next run: %s", error)
         return
-    except OcsfMappersError as error:
-        report.failures.append(Failure("detect", str(error), []))
+    except Exception as error:  # a defect in detections is no reason to hide what was ingested
+        if not isinstance(error, OcsfMappersError):
+            logger.exception("detections failed; the next run looks at the same batches")
+        report.failures.append(Failure("detect", str(error) or type(error).__name__, []))
         return
     for number, reason in sorted(done.reasons.items()):
         logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)

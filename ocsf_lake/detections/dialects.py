@@ -104,12 +104,15 @@ class DuckDb(Dialect):
         if len(path) > 1:
             dotted = places.text(".".join(step.name for step in path))
             found = _call("list_concat", found, self._values(document, [dotted]))
+        return _some(_call("list_filter", self._texts(found, "ARRAY", "NULL"), condition))
+
+    def _texts(self, found: exp.Expr, *left_out: str) -> exp.Expr:
+        """The texts of JSON values, without those of some types."""
         item = exp.column("item")
-        is_none = exp.In(this=_call("json_type", item), expressions=[places.text("ARRAY"), places.text("NULL")])
-        scalar = exp.Coalesce(this=exp.Not(this=is_none), expressions=[exp.false()])
-        found = _call("list_filter", found, _lambda("item", scalar))
-        found = _call("list_transform", found, _lambda("item", _call("json_extract_string", item, places.text("$"))))
-        return _some(_call("list_filter", found, condition))
+        is_none = exp.In(this=_call("json_type", item), expressions=list(map(places.text, left_out)))
+        wanted = exp.Coalesce(this=exp.Not(this=is_none), expressions=[exp.false()])
+        found = _call("list_filter", found, _lambda("item", wanted))
+        return _call("list_transform", found, _lambda("item", _call("json_extract_string", item, places.text("$"))))
 
     def _values(self, document: exp.Expr, steps: Sequence[exp.Expr]) -> exp.Expr:
         """Every value at a path, of lists also their items, and lists themselves."""
@@ -126,8 +129,9 @@ class DuckDb(Dialect):
         return _some(_call("list_filter", items, condition))
 
     def any_text(self, condition: exp.Expr) -> exp.Expr:
-        every = _call("json_extract_string", _call("to_json", exp.column(ROW)), places.text("$..*"))
-        return _some(_call("list_filter", every, condition))
+        """Columns' names, and values side by side, stand in the text of structures, which are no values."""
+        every = _call("json_extract", _call("to_json", exp.column(ROW)), places.text("$..*"))
+        return _some(_call("list_filter", self._texts(every, "ARRAY", "OBJECT", "NULL"), condition))
 
     def unmapped(self, key: exp.Expr) -> exp.Expr:
         return parse_one(f"\"unmapped\"[{key.sql('duckdb')}]", read="duckdb")

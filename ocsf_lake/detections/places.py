@@ -57,7 +57,12 @@ def node(name: str, *arguments: exp.Expr) -> exp.Expr:
 
 
 def text(value: str) -> exp.Expr:
-    """A constant text."""
+    """A constant text.
+
+    Raises:
+        UnicodeEncodeError: It has half of a pair of surrogates, which no text has that is written.
+    """
+    value.encode()
     return exp.Literal.string(value)
 
 

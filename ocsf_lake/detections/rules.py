@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import yaml
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
-from sigma.rule import SigmaRule
+from sigma.rule import SigmaLevel, SigmaRule, SigmaRuleTag
 from sqlglot import exp
 
 from ocsf_lake.detections import correlations, logs, pack
@@ -31,7 +32,7 @@ SUFFIXES = (".yml", ".yaml")
 _UNREADABLE = (
     SigmaError, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
 )  # fmt: skip
-"""What pySigma raises of files that are none of rules."""
+"""What pySigma raises of files that are none of rules, and of rules with values of another type than Sigma's."""
 VERSION_DIGITS = 16
 MOST_BYTES = 1 << 20
 """A file of rules may be so large; those that we know have some 5 kB."""
@@ -157,18 +158,28 @@ def _converted(
 
 
 def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
-    said = repr(one.errors) if one.errors else repr(one.to_dict())
+    # What is no value of a member is still there, beside the error.
+    level = one.level if isinstance(one.level, SigmaLevel) else None
+    tags = [tag for tag in one.tags or () if isinstance(tag, SigmaRuleTag)]
     return Rule(
         path,
-        id=str(one.id) if one.id else None,
-        title=one.title or path.stem,
-        name=one.name,
-        version=hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS],
-        level=one.level.name.lower() if one.level else None,
-        tags=tuple(f"{tag.namespace}.{tag.name}" for tag in one.tags),
-        description=one.description or "",
+        id=str(one.id) if isinstance(one.id, UUID) else None,
+        title=str(one.title or path.stem),
+        name=str(one.name) if one.name else None,
+        version=_version(path, one),
+        level=level.name.lower() if level else None,
+        tags=tuple(f"{tag.namespace}.{tag.name}" for tag in tags),
+        description=str(one.description or ""),
         reason="; ".join(map(_said, one.errors)) or None,
     )
+
+
+def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:
+    try:
+        said = repr(one.errors) if one.errors else repr(one.to_dict())
+    except _UNREADABLE:
+        said = path.read_text(encoding="utf-8")  # pySigma cannot say again all that it can read
+    return hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS]
 
 
 def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backend: TreeBackend) -> Rule:
@@ -184,7 +195,7 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         for part in log.parts:
             conditions[part.source], found = backend.tree(one, part.field)
             notes.append(found)
-    except (SigmaError, Unmappable, NotImplementedError, RecursionError, TypeError, AttributeError) as error:
+    except (*_UNREADABLE, Unmappable, NotImplementedError) as error:
         return replace(described, reason=_said(error))
     # What one of several sources has is no fault of the rule.
     told = set.intersection(*({note.field for note in found} for found in notes))
@@ -197,16 +208,20 @@ def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rul
         return described
     try:
         return replace(described, correlation=correlations.of(one, rules))
-    except (Unmappable, SigmaError) as error:
+    except (*_UNREADABLE, Unmappable) as error:
         return replace(described, reason=_said(error))
 
 
 def _keyed(rules: Sequence[Rule]) -> list[Rule]:
     """Rules with what their findings are known by: the id, which stays when a file is renamed."""
     times = Counter(rule.id for rule in rules)
+    keys = [
+        rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}" for rule in rules
+    ]
+    named = Counter(keys)
     return [
-        replace(rule, key=rule.id if rule.id and times[rule.id] == 1 else f"{rule.id or ''}/{rule.stem}/{rule.title}")
-        for rule in rules
+        replace(rule, key=key if named[key] == 1 else f"{key}/{rule.version}")
+        for rule, key in zip(rules, keys, strict=True)
     ]
 
 

@@ -11,8 +11,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
+from tempfile import SpooledTemporaryFile
 
 import duckdb
 
@@ -33,6 +35,8 @@ FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
 LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
 """One run at a time: what a lease is called is made like a batch's id."""
+_IN_MEMORY = 16 << 20
+"""Characters of findings."""
 
 
 @dataclass
@@ -83,7 +87,8 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
         now = datetime.now(UTC)
         run = _name(rules, span, batches, now)
         found = _counted(_found(settings, rules, span, batches, now, summary), summary)
-        detections.note(run, batches, found, now.isoformat())
+        with _kept(found) as every:
+            detections.note(run, batches, every, now.isoformat())
         failpoint("noted")
         summary.new += _write(lake, detections)
     return summary
@@ -167,6 +172,16 @@ def _counted(found: Iterator[Finding], summary: Summary) -> Iterator[Finding]:
         summary.found[finding.rule] += 1
         summary.events[finding.rule] += finding.events
         yield finding
+
+
+@contextmanager
+def _kept(found: Iterator[Finding]) -> Iterator[Iterator[Finding]]:
+    """Findings once all are found, many in a file: while the ledger notes them, nobody else can write to it."""
+    with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8") as file:
+        for finding in found:
+            file.write(json.dumps(astuple(finding)) + "\n")
+        file.seek(0)
+        yield (Finding(*json.loads(line)) for line in file)
 
 
 def _write(lake: Lake, detections: Detections) -> int:

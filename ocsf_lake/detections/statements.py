@@ -178,7 +178,7 @@ def _grouped(hits: str) -> str:
     """One row for each rule, account, group and window; the ids of its first events."""
     return (
         "SELECT rule, accountid, about, width, ms // width AS number, min(region) AS region, "
-        "count(DISTINCT place) AS events, min(ms) AS first, max(ms) AS last, "
+        "count(*) AS events, min(ms) AS first, max(ms) AS last, "
         f"arg_min(uid, struct_pack(ms := ms, place := place), {SHOWN_EVENTS}) AS uids "
         f"FROM (SELECT * REPLACE (coalesce(about, 'unknown') AS about) FROM ({hits})) "
         "GROUP BY rule, accountid, about, width, number"

@@ -206,6 +206,9 @@ def test_modifiers(events: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
         ("k", {"k": ["hello world"]}, {1, 2}),
         ("k", {"k": {"|all": ["hello", "!"]}}, {2}),
         ("not k", {"k": ["hello world"]}, {3, 4}),
+        ("k", {"k": ["type_uid"]}, set()),  # a column, and no word of a record
+        ("k", {"k": ["Put*Hello"]}, set()),  # two values
+        ("k", {"k": ["back\\slash\\*star"]}, {3}),
         ("s and not f", {"s": {"eventName": "*"}, "f": {f"{P}o.k": "v1"}}, {2, 3, 4}),
     ],
 )  # fmt: skip
@@ -240,6 +243,12 @@ def test_a_rule_that_cannot_be_used_has_its_reason_and_stops_no_other(tmp_path: 
         "windows": "title: x\nlogsource: {product: windows}\ndetection: {s: {a: b}, condition: s}",
         "lookahead": f"{cloudtrail}detection: {{s: {{'eventName|re': '(?=x)'}}, condition: s}}",
         "condition": f"{cloudtrail}detection: {{s: {{a: b}}, condition: s and}}",
+        "level": f"{cloudtrail}level: hgh\ndetection: {{s: {{a: b}}, condition: s}}",
+        "tag": f"{cloudtrail}tags: [{{a: b}}]\nname: [x]\ndetection: {{s: {{a: b}}, condition: s}}",
+        "service": "title: x\nlogsource: {product: aws, service: {a: b}}\ndetection: {s: {a: b}, condition: s}",
+        "parts": f"{cloudtrail}detection: {{s: {{a: b}}, condition: {{a: b}}}}",
+        "surrogate": f'{cloudtrail}detection: {{s: {{a: "\\ud800"}}, condition: s}}',
+        "number": f"{cloudtrail}detection: {{s: {{a: b}}, condition: 1.5}}",
     }.items():  # fmt: skip
         (tmp_path / f"{name}.yml").write_text(text, encoding="utf-8")
     (tmp_path / "latin.yml").write_bytes(b"title: \xff")

@@ -29,6 +29,7 @@ from ocsf_lake.cli import (
     quarantine,
     query,
     rebuild_ledger,
+    report as reports,
     schema,
     sources,
     status,
@@ -86,6 +87,7 @@ _add(app, "check", check.check, check.EXAMPLE)
 _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
+_add(app, "report", reports.report, reports.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)
 _add(app, "compact", compact.compact, compact.EXAMPLE)

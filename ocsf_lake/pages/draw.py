@@ -20,6 +20,7 @@ WIDE, NARROW = 1040, 330
 """Widths that a page has, with text that can be read at both."""
 HEIGHT = 260
 _LONG, _SHORT = 40, 18
+_POINTS = 130
 _SEVERITIES = ("Fatal", "Critical", "High", "Medium", "Low", "Informational", "Unknown")
 _GRAVITY = ("var(--s4)", "var(--s4)", "var(--s3)", "var(--s2)", "var(--s1)", "var(--s0)", "var(--s0)")
 _COLOURS = [f"var(--c{number})" for number in (1, 2, 3, 4, 5, 6)]
@@ -43,8 +44,10 @@ def lag(rows: Rows, narrow: bool) -> Any:
     """Lines by source; times from minutes to months, so the scale is logarithmic."""
     sources = sorted({row["source"] for row in rows})
     y = alt.Y("minutes:Q", title="minutes, 95 of 100", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(tickCount=5))
-    return alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, point={"size": 18}).encode(
-        x=_days(narrow), y=y,
+    # A line of one day is a point; of many days each would make the page heavy.
+    point = {"size": 18} if len(rows) <= _POINTS else False
+    return alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, point=point).encode(
+        x=_days(rows, narrow), y=y,
         color=alt.Color(
             "source:N", sort=sources, scale=alt.Scale(domain=sources, range=_repeated(_COLOURS, len(sources))),
             legend=alt.Legend(columns=1 if narrow else 4),
@@ -64,7 +67,7 @@ def volume(rows: Rows, narrow: bool) -> Any:
     rank = {name: place for place, name in enumerate(classes)}
     values = [{**row, "rank": rank[row["class"]]} for row in rows]
     return alt.Chart(alt.Data(values=values)).mark_bar(width=width).encode(
-        x=_days(narrow, 4 if narrow else 14),
+        x=_days(rows, narrow, 4 if narrow else 14),
         y=alt.Y("events:Q", title="events", stack=True, axis=alt.Axis(tickCount=5, format="~s")),
         order="rank:O",
         color=alt.Color(
@@ -114,9 +117,12 @@ def _svg(chart: Any, width: int, height: int) -> str:
     return str(vl_convert.vegalite_to_svg(sized.to_dict(validate=False), allowed_base_urls=[]))
 
 
-def _days(narrow: bool, padding: int = 0) -> Any:
-    axis = alt.Axis(format="%-d %b", tickCount=4 if narrow else 10, grid=False)
-    return alt.X("day:T", title=None, scale=alt.Scale(padding=padding), axis=axis)
+def _days(rows: Rows, narrow: bool, padding: int = 0) -> Any:
+    """An axis of days, in UTC whatever the machine's zone, with as many labels as there is room for."""
+    number = len({row["day"] for row in rows})
+    step = max(1, -(-number // (4 if narrow else 12)))
+    axis = alt.Axis(format="%-d %b", tickCount={"interval": "day", "step": step}, grid=False)
+    return alt.X("day:T", title=None, scale=alt.Scale(type="utc", padding=padding), axis=axis)
 
 
 def _repeated(colours: Sequence[str], number: int) -> list[str]:

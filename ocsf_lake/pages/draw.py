@@ -19,8 +19,9 @@ Rows = Sequence[Mapping[str, Any]]
 WIDE, NARROW = 1040, 330
 """Widths that a page has, with text that can be read at both."""
 HEIGHT = 260
-_LONG, _SHORT = 40, 18
+_LONG, _SHORT = 30, 14
 _POINTS = 130
+_LETTER = 8
 _SEVERITIES = ("Fatal", "Critical", "High", "Medium", "Low", "Informational", "Unknown")
 _GRAVITY = ("var(--s4)", "var(--s4)", "var(--s3)", "var(--s2)", "var(--s1)", "var(--s0)", "var(--s0)")
 _COLOURS = [f"var(--c{number})" for number in (1, 2, 3, 4, 5, 6)]
@@ -84,8 +85,10 @@ def detections(rows: Rows, narrow: bool) -> Any:
         {**row, "tactic": _cut(row["tactic"], _SHORT if narrow else _LONG), "rank": there.index(row["severity"])}
         for row in rows
     ]
+    # A browser's letters may be wider than those that the library measures.
+    room = _LETTER * max(len(row["tactic"]) for row in values) + 8
     return alt.Chart(alt.Data(values=values)).mark_bar(height=16).encode(
-        y=alt.Y("tactic:N", title=None, sort="-x", axis=alt.Axis(labelLimit=150 if narrow else 260)),
+        y=alt.Y("tactic:N", title=None, sort="-x", axis=alt.Axis(labelLimit=room, minExtent=room)),
         x=alt.X("sum(findings):Q", title="findings", axis=alt.Axis(tickMinStep=1, format="~s")),
         order="rank:O",
         color=alt.Color(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ocsf_lake.pages import charts, heat, sections, todo
 from ocsf_lake.pages.facts import Facts
@@ -66,8 +66,19 @@ def document(template: str, **context: Any) -> str:
     """A page of these templates; every value in it is text, whatever it holds."""
     css, style = _style()
     return _environment().get_template(template).render(
-        css=css, csp=ALONE.format(style=style), version=version("ocsf-lake"), **({"refresh": None} | context)
+        css=css, csp=_policy(template, style), version=version("ocsf-lake"), **({"refresh": None} | context)
     )
+
+
+def lines(text: str) -> Markup:
+    """Text of several lines, as they are; other characters that steer are spelled out."""
+    return escape(escaped(text, "\n\t").encode("utf-8", "backslashreplace").decode())
+
+
+def _policy(template: str, style: str) -> str:
+    """What a browser may do: a page with a form may send it to where it came from."""
+    policy = ALONE.format(style=style)
+    return policy.replace("form-action 'none'", "form-action 'self'") if template == "prompt.j2" else policy
 
 
 def style_hash() -> str:

@@ -29,13 +29,15 @@ from ocsf_lake.cli import (
     quarantine,
     query,
     rebuild_ledger,
-    report as reports,
     schema,
     sources,
     status,
     trace,
     validate,
     verify,
+)
+from ocsf_lake.cli import (
+    report as reports,
 )
 from ocsf_lake.cli.terminal import say
 

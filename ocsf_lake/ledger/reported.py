@@ -223,6 +223,7 @@ def arrivals(engine: sa.Engine, since: str, until: str, limit: int) -> Iterator[
 
 def listed(engine: sa.Engine) -> dict[str, str]:
     """Source -> a URI at which it was looked for by name, the latest one."""
-    query = sa.select(LISTINGS.c.source, LISTINGS.c.uri).where(LISTINGS.c.source != "", LISTINGS.c.what == "whole").order_by(LISTINGS.c.begun_at)
+    row = LISTINGS.c
+    query = sa.select(row.source, row.uri).where(row.source != "", row.what == "whole").order_by(row.begun_at)
     with engine.connect() as connection:
-        return {source: uri for source, uri in connection.execute(query)}
+        return dict(connection.execute(query).tuples().all())

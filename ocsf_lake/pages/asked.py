@@ -136,7 +136,7 @@ def _of_table(settings: Settings, name: str, first: date, last: date) -> Iterato
 
 def _tactic(schema: pa.Schema) -> str:
     """The first tactic of a finding, else what its first type begins with (`Recon` of `Recon:EC2/Portscan`)."""
-    ways = []
+    ways: list[str] = []
     info = schema.field("finding_info").type
     if info.get_field_index("attacks") >= 0:
         ways += _of_attacks("finding_info.attacks", info.field("attacks").type.value_type)

@@ -44,7 +44,8 @@ _CONFIG = {
 def lag(rows: Rows, narrow: bool) -> Any:
     """Lines by source; times from minutes to months, so the scale is logarithmic."""
     sources = sorted({row["source"] for row in rows})
-    y = alt.Y("minutes:Q", title="minutes, 95 of 100", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(tickCount=5))
+    scale = alt.Scale(type="log", nice=True)
+    y = alt.Y("minutes:Q", title="minutes, 95 of 100", scale=scale, axis=alt.Axis(tickCount=5))
     # A line of one day is a point; of many days each would make the page heavy.
     point = {"size": 18} if len(rows) <= _POINTS else False
     return alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, point=point).encode(

@@ -24,7 +24,8 @@ HOURS = "ocsf_lake.upkeep.coverage"
 _HOURS_A_DAY = 24
 
 WORST = (
-    "missing", "suspicious gap", "late", "present", "unknown", "complete and proved", "empty and proved", "not expected",
+    "missing", "suspicious gap", "late", "present", "unknown", "complete and proved", "empty and proved",
+    "not expected",
 )  # fmt: skip
 """States of hours, those first that a day takes over from one of its hours."""
 MISSING = ("missing", "suspicious gap")

@@ -51,7 +51,8 @@ def render(facts: Facts, *, prompt: str | None = None, refresh: int | None = Non
     not_looked = [*facts.not_looked, *([lost] if lost else []), "Athena's scans", "lifecycle rules of buckets"]
     return document(
         "page.j2", prompt=prompt, refresh=refresh, referrer="same-origin" if prompt else "no-referrer",
-        lake=redacted(facts.settings.lake), verdict=todo.verdict(steps), urgent=any(s.tone != todo.PLAIN for s in steps),
+        lake=redacted(facts.settings.lake), verdict=todo.verdict(steps),
+        urgent=any(step.tone != todo.PLAIN for step in steps),
         days=facts.days, accounts=plural(facts.heat.accounts, "account"),
         sources=plural(len(facts.heat.sources), "source"), written=f"{facts.now:%Y-%m-%d %H:%M} UTC",
         facts=sections.headline(facts), sections=SECTIONS, steps=steps, heat=shown, states=states, texts=heat.TEXTS,

@@ -37,11 +37,13 @@ def headline(facts: Facts) -> list[dict[str, str]]:
     slow = slowest is not None and slowest.p95 > facts.settings.alert_lag_minutes
     grave = sum(facts.severities[name] for name in ("Fatal", "Critical", "High"))
     total = sum(row["usd"] for row in cost(facts))
+    covered = "not judged" if share is None else f"{100 * share:.1f} %"
     return [
-        _fact("coverage", "not judged" if share is None else f"{100 * share:.1f} %", "of days without gaps",
-              plural(missing, "day missing", "days missing"), "bad" if missing else "plain" if share is None else "good"),
+        _fact("coverage", covered, "of days without gaps", plural(missing, "day missing", "days missing"),
+              "bad" if missing else "plain" if share is None else "good"),
         _fact("lag", todo.minutes(slowest.p95) if slowest else "no new logs", "lag now, 95 of 100",
-              slowest.source if slowest else "none since yesterday", "warn" if slow else "good" if slowest else "plain"),
+              slowest.source if slowest else "none since yesterday",
+              "warn" if slow else "good" if slowest else "plain"),
         _fact("volume", f"{facts.events:,}", "events", f"in {plural(len(facts.days), 'day')}", "plain"),
         _fact("quarantine", f"{facts.refused.records:,}", "in quarantine", plural(facts.refused.number, "reason"),
               "warn" if facts.refused.records else "good"),
@@ -96,8 +98,8 @@ def _found_text(facts: Facts) -> str:
     if not number:
         return "The tables of findings have none in these days."
     return (
-        f"{plural(number, 'finding')} in the tables of findings, by the first ATT&CK tactic, or by what the finding's type "
-        "begins with. An updated finding counts once."
+        f"{plural(number, 'finding')} in the tables of findings, by the first ATT&CK tactic, or by what the finding's "
+        "type begins with. An updated finding counts once."
     )
 
 
@@ -191,7 +193,7 @@ def _commands(facts: Facts) -> dict[str, Any]:
     """What each section offers."""
     first, last = f"{facts.days[0]}", f"{facts.days[-1]}"
     sources = list(dict.fromkeys(item.source for item in facts.drift))
-    volume = "SELECT source, day, sum(events)::BIGINT AS events FROM ledger_meter GROUP BY ALL ORDER BY day DESC, source"
+    volume = "SELECT source, day, sum(events)::BIGINT AS events FROM ledger_meter GROUP BY ALL ORDER BY day DESC"
     retain = find_spec("ocsf_lake.cli.retain") is not None
     return {
         "coverage": todo.ask(facts, "coverage", "--from", first, "--to", last) if facts.heat.judged

@@ -1,7 +1,7 @@
 """A lake's page shown to a browser on this machine, and beside it a prompt that only reads.
 
-Whoever may open a connection to the loopback address is any user of the machine, and any page of any site that a browser
-shows: so the address holds a secret, requests have to name this host, and a query has to come from our own page.
+Whoever may open a connection to the loopback address is any user of the machine, and any page of any site that a
+browser shows: so the address holds a secret, requests have to name this host, and a query has to come from our own page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ RENEW_SECONDS = 300
 _BODY_BYTES = 4 * prompt.CHARACTERS
 _IDLE_SECONDS = 30
 _POLICY = (
-    "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
 )
 _HEADERS = {
     "Cache-Control": "no-store",

@@ -41,7 +41,8 @@ class Step:
 
 def steps(facts: Facts) -> list[Step]:
     """What to do next."""
-    every = [step for find in (_failed, _gaps, _findings, _silent, _slow, _refused, _new, _small) for step in find(facts)]
+    finders = (_failed, _gaps, _findings, _silent, _slow, _refused, _new, _small)
+    every = [step for find in finders for step in find(facts)]
     return sorted(every, key=lambda step: _ORDER.index(step.tone))
 
 

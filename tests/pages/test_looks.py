@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing is fetched or refused, nothing runs over the edge, all can be read and reached."""
+"""The page in a real browser: nothing is fetched or refused, nothing runs over the edge, all can be read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONTRAST = """() => {
     if (style.clipPath !== 'none') continue;
     const [a, b] = [light(parts(style.color)), light(behind(element))].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) low.push(`${element.tagName}.${element.className} ${ratio.toFixed(2)} ${element.textContent.slice(0, 40)}`);
+    if (ratio < 4.5) low.push(`${element.className} ${ratio.toFixed(2)} ${element.textContent.slice(0, 40)}`);
   }
   return low;
 }"""

@@ -21,7 +21,6 @@ from ocsf_lake.pages import charts, commands, facts, heat, lag, page, todo
 from ocsf_lake.upkeep import health
 from ocsf_mappers.errors import ConfigError
 from tests.flows.conftest import RunCommand, nothing_set, ocsf_lake
-from tests.pages.large import HOSTILE
 from tests.pages.large import facts as large
 from tests.support import SAMPLE_LOGS
 
@@ -110,7 +109,8 @@ def test_where_the_page_goes_has_to_be_said(
     assert ocsf_lake("report", "--lake", lake.lake).code == 2
     assert ocsf_lake("report", "--out", "a.html", "--serve", "--lake", lake.lake).code == 2
     assert ocsf_lake("report", "--out", "a.html", "--lake", "nowhere").code == 2
-    backwards = ocsf_lake("report", "--out", "a.html", "--from", "2026-03-02", "--to", "2026-03-01", "--lake", lake.lake)
+    days = ("--from", "2026-03-02", "--to", "2026-03-01")
+    backwards = ocsf_lake("report", "--out", "a.html", *days, "--lake", lake.lake)
     assert (backwards.code, "after the last one" in backwards.err) == (2, True)
     folder = ocsf_lake("report", "--out", "no/such/folder.html", "--lake", lake.lake)
     assert (folder.code, "Traceback" in folder.err) == (1, False)
@@ -184,7 +184,8 @@ def test_a_day_is_as_bad_as_its_worst_hour(monkeypatch: pytest.MonkeyPatch, lake
 
     whole, gap = [0] * 24, [2] * 23 + [3]
     streams = [
-        stream("eu-west-1", [whole, whole, gap, [0] * 20 + [1] * 4]), stream("eu-west-2", [whole, [6] * 24, whole, whole])
+        stream("eu-west-1", [whole, whole, gap, [0] * 20 + [1] * 4]),
+        stream("eu-west-2", [whole, [6] * 24, whole, whole]),
     ]
     monkeypatch.setattr(hours, "ALL", states, raising=False)
     monkeypatch.setattr(hours, "Asked", lambda **_: None, raising=False)
@@ -206,9 +207,10 @@ def test_a_page_shows_accounts_with_gaps_and_counts_the_others(many: facts.Facts
 
 # -- lag --------------------------------------------------------------------------------------------------------------
 def test_lag_is_from_the_time_in_a_name_to_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "s3://b/AWSLogs/1/vpcflowlogs/eu-west-1/2026/03/18/111122223333_vpcflowlogs_eu-west-1_fl-1_20260318T{}Z_a.log.gz"
-    arrived = [("aws_vpc_flow", name.format(f"10{minute:02d}"), "2026-03-18T11:00:00.000+00:00") for minute in range(20)]
-    arrived += [("aws_guardduty", "s3://b/2026/03/18/abc.jsonl.gz", "2026-03-18T11:00:00.000+00:00")]
+    name = "s3://b/AWSLogs/1/vpcflowlogs/eu-west-1/2026/03/18/111122223333_vpcflowlogs_eu-west-1_fl-1_{}Z_a.log.gz"
+    done = "2026-03-18T11:00:00.000+00:00"
+    arrived = [("aws_vpc_flow", name.format(f"20260318T10{minute:02d}"), done) for minute in range(20)]
+    arrived += [("aws_guardduty", "s3://b/2026/03/18/abc.jsonl.gz", done)]
     monkeypatch.setattr(lag.reported, "arrivals", lambda *_: iter(arrived))
     engine = SimpleNamespace(ledger=SimpleNamespace(engine=None))
     found = lag.of_days(engine, date(2026, 3, 1), date(2026, 3, 18))  # type: ignore[arg-type]
@@ -235,7 +237,9 @@ def test_values_of_logs_are_text(many: facts.Facts, without_pictures: None) -> N
     text.encode("utf-8")
 
 
-def test_no_command_is_offered_whose_words_cannot_be_shown_as_they_are(many: facts.Facts, without_pictures: None) -> None:
+def test_no_command_is_offered_whose_words_cannot_be_shown_as_they_are(
+    many: facts.Facts, without_pictures: None
+) -> None:
     for command in offered(page.render(many)):
         words = shlex.split(command)
         assert words[0] == "ocsf-lake"
@@ -248,7 +252,9 @@ def test_words_that_are_shown_as_others_are_not_offered(word: str) -> None:
     assert commands.offered("status", word) is None
 
 
-@pytest.mark.parametrize("word", ["it's", 'a "b" \'c\'', "$(id) 'x'", "`id`'", "a\\'b", "!x'", "", "-x", "ümlaut 日本", "; rm -rf '"])
+@pytest.mark.parametrize(
+    "word", ["it's", 'a "b" \'c\'', "$(id) 'x'", "`id`'", "a\\'b", "!x'", "", "-x", "ümlaut 日本", "; rm -rf '"]
+)
 def test_a_shell_takes_a_command_as_it_was_meant(word: str) -> None:
     command = commands.offered("status", word)
     assert command is not None

@@ -92,16 +92,18 @@ def test_a_query_has_to_come_from_the_page(served: Server, origin: str) -> None:
 
 def test_the_prompt_answers(served: Server) -> None:
     status, text = query(served, "SELECT count(*) AS n, '<img src=x onerror=alert(1)>' AS h FROM vpc_flow")
-    assert (status, "<td><bdi>&lt;img src=x onerror=alert(1)&gt;</bdi></td>" in text, "<img" in text) == (200, True, False)
+    assert (status, "<img" in text) == (200, False)
+    assert "<td><bdi>&lt;img src=x onerror=alert(1)&gt;</bdi></td>" in text
     assert "The first 200 rows; there are more." in query(served, "FROM range(1000)")[1]
     assert "SELECT 1,\n  2</textarea>" in query(served, "SELECT 1,\r\n  2")[1]
     assert "2026-01-01" in query(served, "SELECT DATE '2026-01-01' AS d, [1, 2] AS l, NULL AS n")[1]
 
 
 @pytest.mark.parametrize("sql", [
-    "DROP VIEW vpc_flow", "COPY (SELECT 1) TO '/tmp/x.csv'", "SELECT * FROM read_text('/etc/passwd')", "INSTALL httpfs",
-    "SET enable_external_access = true", "SELECT 1; SELECT 2", "ATTACH '/tmp/x.db'", "SELECT getenv('HOME')", "nonsense",
-    "SELECT * FROM '/etc/passwd'", "PRAGMA database_list",
+    "DROP VIEW vpc_flow", "COPY (SELECT 1) TO '/tmp/x.csv'", "SELECT * FROM read_text('/etc/passwd')",
+    "INSTALL httpfs", "SET enable_external_access = true", "SELECT 1; SELECT 2", "ATTACH '/tmp/x.db'",
+    "SELECT getenv('HOME')",
+    "nonsense", "SELECT * FROM '/etc/passwd'", "PRAGMA database_list",
 ])  # fmt: skip
 def test_the_prompt_reads_the_lake_and_nothing_else(served: Server, sql: str) -> None:
     status, text = query(served, sql)
@@ -112,7 +114,8 @@ def test_the_prompt_reads_the_lake_and_nothing_else(served: Server, sql: str) ->
 
 
 def test_a_query_that_takes_too_long_is_ended(served: Server) -> None:
-    answer = prompt.answered(served.settings, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b", 0.3)
+    sql = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+    answer = prompt.answered(served.settings, sql, 0.3)
     assert "ended after 0.3 seconds" in answer.error
 
 

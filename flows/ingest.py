@@ -45,4 +45,4 @@ def ingest(
     planned = incremental.plan_fresh(source, uri, settings, now, sweep, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
-    return report.publish()
+    return report.publish(settings)

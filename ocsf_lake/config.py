@@ -209,6 +209,9 @@ class Settings(BaseSettings):
     alert_quarantined: float = Field(
         0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine above which it is told."
     )
+    fail_quarantined: float = Field(
+        0.1, ge=0, le=1, description="Share of a source's records in quarantine above which a flow run has failed."
+    )
     alert_lag_minutes: float = Field(
         120, gt=0, description="From the time in an object's name to its events in the lake: slower is told."
     )

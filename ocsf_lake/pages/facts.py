@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
@@ -55,6 +55,7 @@ class Facts:
         replaced: Keys of which more than one content was read.
         without_source: Tables of which nothing is known.
         listed: Source -> a URI at which it was looked for.
+        events_of: Source -> event day -> events.
         not_looked: What the page does not say, and why.
     """
 
@@ -74,6 +75,7 @@ class Facts:
     replaced: int
     without_source: list[str]
     listed: dict[str, str]
+    events_of: dict[str, dict[date, int]] = field(default_factory=dict)
     alarms: list[health.Alarm] = field(default_factory=list)
     refused: asked.Refused = field(default_factory=asked.Refused)
     found: list[asked.Found] = field(default_factory=list)
@@ -162,6 +164,7 @@ def _of_ledger(lake: Lake, settings: Settings, now: datetime, days: list[date]) 
         replaced=overview.replaced_after_reading(engine),
         without_source=sorted(overview.without_source(engine)),
         listed=reported.listed(engine),
+        events_of=_events_of(reported.places(engine, first, last)),
     )  # fmt: skip
 
 
@@ -171,13 +174,21 @@ def _done(days: list[date], now: datetime) -> tuple[str, str]:
     return f"{days[0]:%Y-%m-%d}", end.isoformat(timespec="milliseconds")
 
 
+def _events_of(rows: Iterable[tuple[str, str, str, int]]) -> dict[str, dict[date, int]]:
+    found: dict[str, dict[date, int]] = {}
+    for source, _, day, number in rows:
+        days = found.setdefault(source, {})
+        days[_day(day)] = days.get(_day(day), 0) + number
+    return found
+
+
 def _volume(rows: list[tuple[str, int | None, int]]) -> dict[tuple[date, str], int]:
     schema = ocsf.load()
     found: dict[tuple[date, str], int] = {}
     for day, uid, number in rows:
         event_class = schema.class_by_uid(uid) if uid is not None else None
         name = event_class.caption if event_class else _NO_CLASS if uid is None else str(uid)
-        key = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), name
+        key = _day(day), name
         found[key] = found.get(key, 0) + number
     return found
 

@@ -1,7 +1,7 @@
 """A lake's page shown to a browser on this machine, and beside it a prompt that only reads.
 
-Whoever may open a connection to the loopback address is any user of the machine, and any page of any site that a
-browser shows: so the address holds a secret, requests have to name this host, and a query has to come from our own page.
+Any user of the machine may open a connection to the loopback address, and so may any site that a browser shows. So the
+address holds a secret, requests have to name this host, and a query has to come from our own page.
 """
 
 from __future__ import annotations

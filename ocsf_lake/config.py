@@ -73,10 +73,10 @@ class Prices(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    get_per_1000: float = Field(0.0004, ge=0)
-    put_per_1000: float = Field(0.005, ge=0)
-    gb_month: float = Field(0.023, ge=0)
-    vcpu_hour: float = Field(0.03625, ge=0)
+    get_per_1000: float = Field(default=0.0004, ge=0)
+    put_per_1000: float = Field(default=0.005, ge=0)
+    gb_month: float = Field(default=0.023, ge=0)
+    vcpu_hour: float = Field(default=0.03625, ge=0)
 
 
 def processors() -> int:

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 DAYS = 30
 """So many days are looked at where none are named."""
 MOST_DAYS = 400
+HOLDS = "ocsf_lake.ledger.holds"
 DRIFT = 40
 """So much drift is listed."""
 _ASIDE = (layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES)
@@ -56,6 +59,7 @@ class Facts:
         without_source: Tables of which nothing is known.
         listed: Source -> a URI at which it was looked for.
         events_of: Source -> event day -> events.
+        holds: Legal holds in force.
         not_looked: What the page does not say, and why.
     """
 
@@ -76,6 +80,7 @@ class Facts:
     without_source: list[str]
     listed: dict[str, str]
     events_of: dict[str, dict[date, int]] = field(default_factory=dict)
+    holds: int = 0
     alarms: list[health.Alarm] = field(default_factory=list)
     refused: asked.Refused = field(default_factory=asked.Refused)
     found: list[asked.Found] = field(default_factory=list)
@@ -164,6 +169,7 @@ def _of_ledger(lake: Lake, settings: Settings, now: datetime, days: list[date]) 
         replaced=overview.replaced_after_reading(engine),
         without_source=sorted(overview.without_source(engine)),
         listed=reported.listed(engine),
+        holds=_holds(lake),
         events_of=_events_of(reported.places(engine, first, last)),
     )  # fmt: skip
 
@@ -172,6 +178,14 @@ def _done(days: list[date], now: datetime) -> tuple[str, str]:
     """The time in which what was done counts: from the first day on, up to now."""
     end = max(now, datetime.combine(days[-1] + timedelta(days=1), datetime.min.time(), UTC))
     return f"{days[0]:%Y-%m-%d}", end.isoformat(timespec="milliseconds")
+
+
+def _holds(lake: Lake) -> int:
+    """Legal holds in force, where this program knows them."""
+    if find_spec(HOLDS) is None:
+        return 0
+    holds: Any = import_module(HOLDS)
+    return sum(not getattr(hold, "released_at", None) for hold in holds.listed(lake.ledger.engine))
 
 
 def _events_of(rows: Iterable[tuple[str, str, str, int]]) -> dict[str, dict[date, int]]:

@@ -19,6 +19,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import reported
 from ocsf_lake.storage import layout
+from ocsf_mappers.errors import ConfigError
 
 HOURS = "ocsf_lake.upkeep.coverage"
 _HOURS_A_DAY = 24
@@ -137,8 +138,16 @@ class Heat:
 
 def of_days(lake: Lake, settings: Settings, days: Sequence[date], now: datetime) -> Heat:
     """What the lake has of these days, which follow each other."""
-    judged = find_spec(HOURS) is not None
-    states = _judged(settings, days, now) if judged else _seen(lake, days)
+    states, judged = _seen(lake, days), False
+    if find_spec(HOURS) is not None:
+        try:
+            found = _judged(settings, days, now)
+        except ConfigError:  # no object's name says a day
+            found = {}
+        judged = bool(found)
+        # Sources whose objects' names say no day have their events all the same.
+        sources = {source for source, _ in found}
+        states = found | {key: row for key, row in states.items() if key[0] not in sources}
     by_source: dict[str, Source] = {}
     for (source, account), row in sorted(states.items()):
         by_source.setdefault(source, Source(source)).rows.append(Row(account, row))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
@@ -173,19 +172,7 @@ def _kept_text(facts: Facts) -> str:
     rules: Any = getattr(facts.settings, "retention", None)
     is_set = bool(rules is not None and rules.is_set)
     text = "Rules of retention are in the settings." if is_set else "Retention is not used: no rule is in the settings."
-    return f"{text} {_held(facts)}".strip()
-
-
-def _held(facts: Facts) -> str:
-    """Legal holds, where this program knows them."""
-    if find_spec("ocsf_lake.ledger.holds") is None:
-        return ""
-    from ocsf_lake.lake import opened
-
-    holds: Any = import_module("ocsf_lake.ledger.holds")
-    with opened(facts.settings, reading=True) as lake:
-        active = [hold for hold in holds.listed(lake.ledger.engine) if not getattr(hold, "released_at", None)]
-    return f"{plural(len(active), 'legal hold')} in force." if active else ""
+    return f"{text} {plural(facts.holds, 'legal hold')} in force." if facts.holds else text
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------

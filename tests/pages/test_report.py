@@ -198,6 +198,22 @@ def test_a_day_is_as_bad_as_its_worst_hour(monkeypatch: pytest.MonkeyPatch, lake
     assert row == ["complete and proved", "unknown", "missing", "complete and proved"]
 
 
+def test_a_lake_whose_names_say_no_day_is_not_judged(monkeypatch: pytest.MonkeyPatch, lake: Settings) -> None:
+    def nothing(*_: object) -> dict[tuple[str, str], list[str]]:
+        raise ConfigError("the lake has no objects whose names say a day")
+
+    monkeypatch.setattr(heat, "find_spec", lambda _: object())
+    monkeypatch.setattr(heat, "_judged", nothing)
+    found = facts.gather(lake, datetime(2030, 1, 1, tzinfo=UTC))
+    assert not found.heat.judged
+    assert found.heat.sources
+    judged = {("aws_waf", "111122223333"): ["missing"] * len(found.days)}
+    monkeypatch.setattr(heat, "_judged", lambda *_: judged)
+    both = facts.gather(lake, datetime(2030, 1, 1, tzinfo=UTC))
+    assert both.heat.judged
+    assert {source.name for source in both.heat.sources} == {"aws_waf", *(s.name for s in found.heat.sources)}
+
+
 def test_a_page_shows_accounts_with_gaps_and_counts_the_others(many: facts.Facts) -> None:
     folded = heat.fold(many.heat)
     rows = [row for source in folded.sources for row in source.rows]

@@ -43,13 +43,18 @@ def headline(facts: Facts) -> list[dict[str, str]]:
         _fact("lag", todo.minutes(slowest.p95) if slowest else "no new logs", "lag now, 95 of 100",
               slowest.source if slowest else "none since yesterday",
               "warn" if slow else "good" if slowest else "plain"),
-        _fact("volume", f"{facts.events:,}", "events", f"in {plural(len(facts.days), 'day')}", "plain"),
+        _fact("volume", _short(facts.events), "events", f"in {plural(len(facts.days), 'day')}", "plain"),
         _fact("quarantine", f"{facts.refused.records:,}", "in quarantine", plural(facts.refused.number, "reason"),
               "warn" if facts.refused.records else "good"),
         _fact("detections", f"{grave:,}", "critical or high", f"of {plural(facts.severities.total(), 'finding')}",
               "bad" if grave else "good"),
         _fact("cost", f"$ {dollars(total)}", "by list prices", f"in {plural(len(facts.days), 'day')}", "plain"),
     ]  # fmt: skip
+
+
+def _short(number: int) -> str:
+    """`220.6 M`: a number that fits its box."""
+    return f"{number / 1e6:,.1f} M" if number >= 10**7 else f"{number:,}"
 
 
 def _fact(to: str, value: str, name: str, note: str, tone: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocsf_lake.pages import heat
 from ocsf_lake.pages.asked import SEVERITIES
@@ -43,7 +43,19 @@ def steps(facts: Facts) -> list[Step]:
     """What to do next."""
     finders = (_failed, _gaps, _findings, _silent, _slow, _refused, _new, _small)
     every = [step for find in finders for step in find(facts)]
-    return sorted(every, key=lambda step: _ORDER.index(step.tone))
+    kinds: dict[tuple[str, str], list[Step]] = {}
+    for step in every:
+        kinds.setdefault((step.tone, step.kind), []).append(step)
+    shown = [step for of_kind in kinds.values() for step in _few(of_kind)]
+    return sorted(shown, key=lambda step: _ORDER.index(step.tone))
+
+
+def _few(steps: list[Step]) -> list[Step]:
+    """The first of a kind, and how many more there are."""
+    if len(steps) <= SHOWN + 1:
+        return steps
+    last = steps[SHOWN]
+    return [*steps[:SHOWN], replace(last, what=f"And {len(steps) - SHOWN:,} more.", why="", command=steps[0].command)]
 
 
 def verdict(found: list[Step]) -> str:

@@ -333,6 +333,12 @@ def test_too_many_days_are_refused(lake: Settings) -> None:
         facts.gather(lake, NOW, date(2020, 1, 1), date(2026, 1, 1))
 
 
+def test_of_many_alarms_some_are_named(many: facts.Facts) -> None:
+    many.alarms = [health.Alarm("failed", f"source_{number}", "1 batch failed") for number in range(30)]
+    found = [step.what for step in todo.steps(many) if step.kind == "Failed"]
+    assert (len(found), found[-1]) == (todo.SHOWN + 1, "And 25 more.")
+
+
 def test_alarms_stand_among_the_steps(many: facts.Facts) -> None:
     many.alarms = [health.Alarm("freshness", "aws_vpc_flow", "nothing new for 6.0 hours")]
     (step,) = [step for step in todo.steps(many) if step.kind == "Silent"]

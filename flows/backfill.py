@@ -40,4 +40,4 @@ def backfill(
     planned = lake_backfill.planned(source, uri, first, last, settings, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
-    return report.publish()
+    return report.publish(settings)

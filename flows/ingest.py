@@ -46,4 +46,4 @@ def ingest(
     report = Report.of(flow_run.name, source, planned)
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
     detections.detect(settings, report)
-    return report.publish()
+    return report.publish(settings)

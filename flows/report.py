@@ -10,21 +10,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Failed
 
 from ocsf_lake import text as texts
+from ocsf_lake.config import Settings
 from ocsf_lake.ingest import summary as summaries
 from ocsf_lake.ingest.plan import NotRead, Planned
 from ocsf_lake.ingest.run import Summary
 from ocsf_lake.inputs.coverage import Note
 from ocsf_lake.ledger.results import State as Became
+from ocsf_lake.pages import asked, commands
+from ocsf_mappers.compiler.statistics import DriftKind
+from ocsf_mappers.errors import OcsfMappersError
 from ocsf_mappers.shown import redacted
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
 SHOWN_EXAMPLES = 3
+SHOWN_NEWS = 10
+"""Of what is new in a source, so much is listed."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +110,56 @@ class Report:
             parts.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(parts)
 
-    def markdown(self) -> str:
-        """The run as a page."""
+    @property
+    def found_nothing(self) -> bool:
+        """Whether there was nothing to do, and nothing is to be said."""
+        summary = self.summary
+        older = summary.coverage is not None and (summary.coverage.older or summary.coverage.newer)
+        return not (summary.sources or summary.unread.numbers.total() or self.failure_rows() or summary.busy or older)
+
+    @property
+    def refused(self) -> dict[str, float]:
+        """Source -> share of its records that went to quarantine, of those with any, the largest first."""
+        shares = {
+            name: source.counts.quarantined / source.counts.read
+            for name, source in self.summary.sources.items() if source.counts.quarantined and source.counts.read
+        }  # fmt: skip
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def to_do(self, settings: Settings) -> list[str]:
+        """What somebody has to do about it, in Markdown, with the commands."""
+        lines = []
+        if self.failed_batches or self.failed_objects or self.summary.isolated:
+            lines.append(_step("What failed is tried again by the next run; the tables below have the reasons.",
+                               "status", "--lake", settings.lake))  # fmt: skip
+        if self.refused:
+            reasons = _reasons(settings, set(self.refused))
+            for name, share in self.refused.items():
+                number = self.summary.sources[name].counts.quarantined
+                text = f"{code(name)}: {texts.plural(number, 'record')} ({share:.1%}) became no event."
+                words = ("quarantine", "show", "--source", name, "--limit", "3", "--lake", settings.lake)
+                lines.append(_step(text, *words))
+                lines += [f"  - {item.records:,}: {code(item.reason)}" for item in reasons if item.source == name]
+        for name, source in sorted(self.summary.sources.items()):
+            news = [item for item in source.news if item.kind is not DriftKind.OPEN_MEMBER]
+            if news:
+                number_new = texts.plural(len(news), "name or value", "names and values")
+                text = f"{code(name)}: {number_new} never seen before."
+                lines.append(_step(text, "status", name, "--lake", settings.lake))
+                lines += [f"  - {code(f'{item.name} {item.text}'.strip())}" for item in news[:SHOWN_NEWS]]
+        coverage = self.summary.coverage
+        for unread in (coverage.older, coverage.newer) if coverage is not None else ():
+            if unread is not None and coverage is not None:
+                lines.append(f"- Deliveries of {unread.first} to {unread.last} lie there unread: "
+                             f"{code(coverage.command(unread))}")  # fmt: skip
+        return lines
+
+    def markdown(self, settings: Settings | None = None) -> str:
+        """The run as a page; with the settings it says what to do."""
         summary = self.summary
         parts = [f"# {code(self.name)}", self.message]
+        if settings is not None and (steps := self.to_do(settings)):
+            parts += ["## What to do", "\n".join(steps)]
         if summary.sources:
             rows = [summaries.row(name, source) for name, source in sorted(summary.sources.items())]
             parts.append(table(summaries.COLUMNS, rows))
@@ -140,18 +193,49 @@ class Report:
             for kind, name, reason in rows[:SHOWN_FAILURES]
         ]
 
-    def publish(self) -> State[Any]:
-        """Leaves the artifacts with the server.
+    def publish(self, settings: Settings) -> State[Any]:
+        """Leaves the artifacts with the server; a run that found nothing leaves none.
 
         Returns:
-            The state in which the run ends: failed when a batch or an object did.
+            The state in which the run ends, see `ended`.
         """
         key = (self.source or "all-sources").replace("_", "-")
-        create_markdown_artifact(self.markdown(), f"run-{key}", self.message)
         failed = self.failure_rows()
+        if not self.found_nothing:
+            create_markdown_artifact(self.markdown(settings), f"run-{key}", self.message)
         if failed:
             create_table_artifact(failed, f"failures-{key}", self.message)
-        return Failed(message=self.message) if failed else Completed(message=self.message, data=None)
+        return self.ended(settings)
+
+    def ended(self, settings: Settings) -> State[Any]:
+        """The state in which the run ends, by whose type the server's pages have their colours.
+
+        Red when a batch or an object failed, or more of a source's records than `fail_quarantined` are in quarantine;
+        orange, the colour of what crashed, when more than `alert_quarantined` are. Either raises the alert that a run
+        failed. All else is done, and green.
+        """
+        if self.failure_rows():
+            return Failed(message=self.message)
+        share = max(self.refused.values(), default=0.0)
+        if share > settings.fail_quarantined:
+            return Failed(name="Quarantined", message=self.message)
+        if share > settings.alert_quarantined:
+            return State(type=StateType.CRASHED, name="Quarantined", message=self.message)
+        return Completed(message=self.message, data=None)
+
+
+def _step(text: str, *words: str) -> str:
+    """A thing to do, with its command where one can be offered."""
+    command = commands.offered(*words)
+    return f"- {text} {code(command)}" if command else f"- {text}"
+
+
+def _reasons(settings: Settings, sources: set[str]) -> list[asked.Reason]:
+    """Why records of these sources are in quarantine, of earlier runs too; none where its files cannot be read."""
+    try:
+        return [reason for reason in asked.refused(settings).reasons if reason.source in sources]
+    except (OcsfMappersError, duckdb.Error):
+        return []
 
 
 def _noted(note: Note) -> str:

@@ -24,4 +24,4 @@ def resume(lake: str | None = None) -> State[Any]:
     report = Report(flow_run.name, None)
     for source, (batch_ids, suspects) in ingest.open_batches(settings).items():
         fanout.work(source, batch_ids, settings, report, suspects)
-    return report.publish()
+    return report.publish(settings)

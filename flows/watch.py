@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import flow
@@ -12,10 +13,19 @@ from prefect.events import emit_event
 from prefect.states import Completed
 
 from ocsf_lake import text
+from ocsf_lake.config import Settings
 from ocsf_lake.flows import report, worker
+from ocsf_lake.ledger.database import MissingError
+from ocsf_lake.pages import facts as lake_facts
+from ocsf_lake.pages import todo
+from ocsf_lake.pages.facts import Facts
 from ocsf_lake.upkeep import health
 from ocsf_lake.upkeep.health import Alarm
 
+DAYS = 14
+"""So many days are on the page of the lake."""
+COLUMNS = ["source", f"events, {DAYS} days", "events", "lag, 95 of 100", "days with gaps", "quarantined", "news"]
+BLOCKS = "▁▂▃▄▅▆▇█"
 EVENT = "ocsf-lake.{check}"
 RESOURCE = "ocsf-lake.source.{source}"
 """The resource of an event; deploy/automations.yaml matches both."""
@@ -25,10 +35,13 @@ RESOURCE = "ocsf-lake.source.{source}"
 def watch(lake: str | None = None) -> State[Any]:
     """Emits one event for each thing that is not as it should be, see `ocsf_lake.upkeep.health`.
 
+    The artifact `lake` is renewed: a page with a line for each source, and what to do.
+
     Args:
         lake: Root of the lake; the worker's settings name it when this does not.
     """
-    findings = health.check(worker.settings(lake), datetime.now(UTC))
+    settings, now = worker.settings(lake), datetime.now(UTC)
+    findings = health.check(settings, now)
     for finding in findings:
         emit_event(
             EVENT.format(check=finding.check),
@@ -38,9 +51,51 @@ def watch(lake: str | None = None) -> State[Any]:
             },
             payload={"message": text.escaped(finding.message)},
         )
-    create_markdown_artifact(page(findings), "watch", "What is not as it should be")
     message = text.plural(len(findings), "finding")
+    create_markdown_artifact(lake_page(settings, findings, now), "lake", message)
     return Completed(name="Completed" if not findings else "Findings", message=message, data=None)
+
+
+def lake_page(settings: Settings, findings: list[Alarm], now: datetime) -> str:
+    """The lake in Markdown: each source's last two weeks, and what to do."""
+    today = now.astimezone(UTC).date()
+    try:
+        facts = lake_facts.gather(settings, now, today - timedelta(days=DAYS - 1), today)
+    except MissingError:
+        return "There is no lake yet: nothing was ingested.\n"
+    rows = [_row(facts, name) for name in sorted({source.name for source in facts.heat.sources} | facts.spent.keys())]
+    steps = todo.steps(facts)
+    parts = [f"# {report.code(settings.lake)}", todo.verdict(steps)]
+    if rows:
+        parts.append(report.table(COLUMNS, rows))
+    lines = [
+        f"- **{step.kind}** {report.code(step.what)}" + (f" {report.code(step.command)}" if step.command else "")
+        for step in steps
+    ]  # fmt: skip
+    parts += ["## What to do", "\n".join(lines)] if lines else []
+    parts += ["## Findings", page(findings)]
+    parts.append(f"Renewed {now:%Y-%m-%d %H:%M} UTC. `ocsf-lake report --out lake.html` says more.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(facts: Facts, name: str) -> list[str]:
+    """One source: events a day as a line of blocks, lag, gaps, quarantine, news."""
+    events = facts.events_of.get(name, {})
+    lag = next((row for row in facts.lags.newest() if row.source == name), None)
+    missing = sum(row.missing for source in facts.heat.sources if source.name == name for row in source.rows)
+    spent = facts.spent.get(name)
+    news = sum(item.source == name for item in facts.drift)
+    return [
+        report.code(name), sparkline([events.get(day, 0) for day in facts.days]), f"{sum(events.values()):,}",
+        todo.minutes(lag.p95) if lag else "", f"{missing:,}" if facts.heat.judged else "not judged",
+        f"{spent.quarantined:,}" if spent else "0", f"{news:,}",
+    ]  # fmt: skip
+
+
+def sparkline(numbers: Sequence[int]) -> str:
+    """Numbers as blocks, the largest one the highest; a day without events is a dot."""
+    most = max(numbers, default=0)
+    return "".join(BLOCKS[(number * len(BLOCKS) - 1) // most] if number else "·" for number in numbers)
 
 
 def page(findings: list[Alarm]) -> str:

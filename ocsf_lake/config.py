@@ -88,6 +88,24 @@ class Suppression(BaseModel):
     until: date
 
 
+class Prices(BaseModel):
+    """What AWS asks, in US dollars: S3 Standard and a vCPU in us-east-1, as docs/scale.md names them.
+
+    Args:
+        get_per_1000: A thousand GET requests.
+        put_per_1000: A thousand PUT or LIST requests.
+        gb_month: A GB (2^30 bytes) stored for a month.
+        vcpu_hour: An hour of one processor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    get_per_1000: float = Field(default=0.0004, ge=0)
+    put_per_1000: float = Field(default=0.005, ge=0)
+    gb_month: float = Field(default=0.023, ge=0)
+    vcpu_hour: float = Field(default=0.03625, ge=0)
+
+
 def processors() -> int:
     """The processors that this process may run on, at least one; a container's share of time does not count."""
     if hasattr(os, "sched_getaffinity"):
@@ -218,6 +236,16 @@ class Settings(BaseSettings):
     alert_quarantined: float = Field(
         0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine above which it is told."
     )
+    fail_quarantined: float = Field(
+        0.1, ge=0, le=1, description="Share of a source's records in quarantine above which a flow run has failed."
+    )
+    alert_lag_minutes: float = Field(
+        120, gt=0, description="From the time in an object's name to its events in the lake: slower is told."
+    )
+    prices: Prices = Field(
+        Prices(), description="US dollars that `ocsf-lake report` reckons with: get_per_1000, put_per_1000, gb_month, "
+        "vcpu_hour.",
+    )  # fmt: skip
 
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
     max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")

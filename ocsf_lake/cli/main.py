@@ -45,6 +45,9 @@ from ocsf_lake.cli import (
     validate,
     verify,
 )
+from ocsf_lake.cli import (
+    report as reports,
+)
 from ocsf_lake.cli.terminal import say
 
 HINTS = {
@@ -103,6 +106,7 @@ _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "coverage", coverage.coverage, coverage.EXAMPLE)
+_add(app, "report", reports.report, reports.EXAMPLE)
 _add(app, "trace", trace.trace, trace.EXAMPLE)
 _add(app, "detect", detect.detect, detect.EXAMPLE)
 _add(app, "verify", verify.verify, verify.EXAMPLE)

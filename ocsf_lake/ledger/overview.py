@@ -192,7 +192,7 @@ def replaced_after_reading(engine: sa.Engine) -> int:
 def tables(engine: sa.Engine) -> list[TableRow]:
     """Every table that has rows, by name."""
     has_day = FILES.c.partition.like("%/%/%") & FILES.c.partition.not_like(f"%/{layout.UNKNOWN}")
-    day = sa.case((has_day, _day(engine)))
+    day = sa.case((has_day, event_day(engine)))
     query = (
         sa.select(
             FILES.c.table_name, BATCHES.c.source, sa.func.sum(FILES.c.rows), sa.func.min(day), sa.func.max(day)
@@ -220,7 +220,7 @@ def without_source(engine: sa.Engine) -> set[str]:
     return names - registry.tables().keys() - {layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES}
 
 
-def _day(engine: sa.Engine) -> sa.ColumnElement[str]:
+def event_day(engine: sa.Engine) -> sa.ColumnElement[str]:
     """The event day of a file's partition, where it is known."""
     partition = FILES.c.partition
     if engine.dialect.name == "postgresql":
@@ -232,7 +232,7 @@ def last_days(engine: sa.Engine) -> list[tuple[str, str, str]]:
     """Source, table, and the latest event day, `YYYYMMDD`, of which the table has files of the source."""
     partition = FILES.c.partition
     query = (
-        sa.select(BATCHES.c.source, FILES.c.table_name, sa.func.max(_day(engine)))
+        sa.select(BATCHES.c.source, FILES.c.table_name, sa.func.max(event_day(engine)))
         .join_from(FILES, BATCHES, BATCHES.c.id == FILES.c.batch_id)
         .where(partition.like("%/%/%"), partition.not_like(f"%/{layout.UNKNOWN}"))
         .where(FILES.c.table_name.not_like(f"{layout.QUARANTINE}%"))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from prefect.client.schemas.objects import StateType
 
+from ocsf_lake import config
 from ocsf_lake import text as texts
+from ocsf_lake.config import Settings
+from ocsf_lake.flows import report, watch
 from ocsf_lake.flows.report import Failure, Report
+from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.plan import NotRead
 from ocsf_lake.ingest.run import SourceSummary, Summary
 from ocsf_lake.ledger.results import Counts, State
+from ocsf_lake.upkeep.health import Alarm
+from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift
+from tests.support import SAMPLE_LOGS
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -81,6 +91,62 @@ def test_no_count_of_a_source_is_forgotten_when_tasks_are_added_up() -> None:
     whole.merge(one)
     numbers = {getattr(whole, item.name) for item in fields(SourceSummary) if item.type in ("int", "float")}
     assert (numbers, whole.counts, whole.dropped) == ({6}, Counts(6, 6, 6, 6), {"a": 6})
+
+
+def settings(**more: object) -> Settings:
+    return config.load(lake="/nowhere", **more)
+
+
+def test_a_run_that_found_nothing_leaves_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(report, "create_markdown_artifact", lambda *page: left.append(page))
+    ended = Report("ingest", "aws_cloudtrail", Summary(listed=9, known=9)).publish(settings())
+    assert (ended.type, left) == (StateType.COMPLETED, [])
+    found = Summary(listed=1)
+    found.sources["aws_cloudtrail"] = SourceSummary(objects=1, counts=Counts(read=5, events=5))
+    assert Report("ingest", "aws_cloudtrail", found).publish(settings()).type is StateType.COMPLETED
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize(
+    ("quarantined", "kind"),
+    [(0, StateType.COMPLETED), (10, StateType.COMPLETED), (11, StateType.CRASHED), (101, StateType.FAILED)],
+)
+def test_a_run_has_the_colour_of_what_is_in_quarantine(quarantined: int, kind: StateType) -> None:
+    found = Summary(listed=1)
+    found.sources["small"] = SourceSummary(counts=Counts(1_000, 1_000 - quarantined, quarantined))
+    found.sources["large"] = SourceSummary(counts=Counts(10**9, 10**9))
+    assert Report("ingest", None, found).ended(settings(alert_quarantined=0.01, fail_quarantined=0.1)).type is kind
+
+
+def test_the_page_of_a_run_says_what_to_do() -> None:
+    found = a_report("x")
+    drift = SchemaDrift(DriftKind.MEMBER, "<b>new</b>")
+    found.summary.sources["aws_cloudtrail"].news[drift] = FirstSeen(1, "o", 1, "20260318")
+    page = found.markdown(settings())
+    assert "## What to do" in page
+    assert "`ocsf-lake quarantine show --source aws_cloudtrail --limit 3 --lake /nowhere`" in page
+    assert "`<b>new</b>`" in page
+    assert "1 record (20.0%) became no event" in page
+    assert tags(page) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+
+
+def test_a_sparkline_shows_the_most_as_the_highest() -> None:
+    assert watch.sparkline([0, 1, 50, 100]) == "·▁▄█"
+    assert watch.sparkline([]) == ""
+    assert watch.sparkline([0, 0]) == "··"
+
+
+def test_the_lake_is_a_page(tmp_path: Path) -> None:
+    lake = config.load(lake=str(tmp_path / "lake"))
+    now = datetime.now(UTC)
+    assert "no lake yet" in watch.lake_page(lake, [], now)
+    ingest.ingest([str(SAMPLE_LOGS / "aws_vpc_flow/short_line.log")], lake)
+    page = watch.lake_page(lake, [Alarm("failed", "<b>x</b>", "| y")], now)
+    assert "| `aws_vpc_flow` | " + "·" * 14 + " |" in page
+    assert "**Quarantine**" in page
+    assert "ocsf-lake quarantine show --source aws_vpc_flow" in page
+    assert not {"b", "script", "img", "a"} & tags(page)
 
 
 def test_reports_of_tasks_add_up() -> None:

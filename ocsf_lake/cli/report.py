@@ -1,0 +1,87 @@
+"""`ocsf-lake report`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocsf_lake.cli import terminal
+from ocsf_lake.cli.options import LakeOption, settings_of_lake
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+
+EXAMPLE = "ocsf-lake report --out report.html --lake demo_lake"
+
+PORT = 8017
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file to write; - for stdout.")]
+First = Annotated[
+    datetime | None,
+    typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC. Default: the newest thirty days."),
+]
+Last = Annotated[
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day. Default: the newest.")
+]
+Serve = Annotated[
+    bool, typer.Option("--serve", help="Show the page on this machine, made anew as it gets old, and a query prompt.")
+]
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65_535, help="Port of --serve on the loopback address; 0 for any free one.")
+]
+
+
+def report(
+    out: Out = None, first: First = None, last: Last = None, serve: Serve = False, port: Port = PORT,
+    lake: LakeOption = None,
+) -> None:  # fmt: skip
+    """Write a page about the lake: coverage, lag, volume, quarantine, drift, detections, cost, and what to do next.
+
+    It is one file of HTML without scripts, which asks nobody for anything; open it in a browser, print it, send it.
+    Pictures need `pip install 'ocsf-lake[report]'`; without them it has its tables. With --serve the page is shown at
+    an address that only this machine has and that holds a secret: whoever knows it may read the lake.
+    """
+    from ocsf_mappers.errors import ConfigError
+
+    if serve == (out is not None):
+        raise ConfigError("where to? name a file with --out, or show the page with --serve")
+    config = settings_of_lake(lake)
+    first_day, last_day = first and first.date(), last and last.date()
+    if serve:
+        from ocsf_lake.pages import server
+
+        server.serve(config, port, first_day, last_day, terminal.say)
+        return
+    from ocsf_lake.pages import facts as lake_facts
+    from ocsf_lake.pages import page, todo
+
+    facts = lake_facts.gather(config, datetime.now(UTC), first_day, last_day)
+    text = page.render(facts).encode("utf-8", "backslashreplace")
+    assert out is not None
+    if str(out) == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    else:
+        _write(out, text, config)
+    terminal.say(todo.verdict(todo.steps(facts)))
+    if str(out) != "-":
+        terminal.say(f"{out}: {terminal.size(len(text))}, {facts.days[0]} to {facts.days[-1]}")
+
+
+def _write(path: Path, text: bytes, settings: Settings) -> None:
+    """Puts the file whole: whoever reads it sees the old one or the new one."""
+    from ocsf_lake.storage import permissions
+
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with permissions.open_file(aside, settings.mask) as file:
+            file.write(text)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -63,6 +63,17 @@ def of_rows(
         yield Finding(digest, rule.key, row["first"], row["last"], row["events"], as_json(given), is_whole)
 
 
+def of_text(text: str) -> Finding:
+    """The finding of a record that was written, see `of_rows`."""
+    record = json.loads(text)
+    first, last = (_millis(record[name]) for name in ("first", "last"))
+    return Finding(record["id"], record["rule"], first, last, record["count"], text)
+
+
+def _millis(moment: str) -> int:
+    return (datetime.fromisoformat(moment) - _EPOCH) // timedelta(milliseconds=1)
+
+
 def _known(value: str | None) -> str | None:
     return None if value in (None, layout.UNKNOWN) else value
 

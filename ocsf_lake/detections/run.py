@@ -28,11 +28,13 @@ from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.query import query
+from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError, WriteError
 
 SOURCE = "lake_detections"
 FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
+_SUFFIX = ".jsonl"
 LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
 """One run at a time: what a lease is called is made like a batch's id."""
 _IN_MEMORY = 16 << 20
@@ -79,6 +81,9 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
         if lease is None:
             raise RetriableError("another `ocsf-lake detect` is at work on this lake")
         detections = Detections(lake.ledger.engine)
+        if detections.is_new() and detections.restore(SOURCE, _written(lake.store), datetime.now(UTC).isoformat()):
+            # None of its batches was looked at, as far as such a ledger knows: then of all, or events count twice.
+            span = span or Span()
         summary.new += _write(lake, detections)
         batches = detections.waiting(SOURCE) if span is None or span == Span() else []
         summary.batches = len(batches)
@@ -184,13 +189,25 @@ def _kept(found: Iterator[Finding]) -> Iterator[Iterator[Finding]]:
         yield (Finding(*json.loads(line)) for line in file)
 
 
+def _written(store: Store) -> Iterator[tuple[str, str, list[Finding]]]:
+    """The runs whose findings lie in the lake."""
+    last = ""
+    while names := store.names_after(FOLDER, last):
+        last = names[-1]
+        for name in names:
+            if name.endswith(_SUFFIX) and (data := store.get(f"{FOLDER}/{name}")) is not None:
+                lines = data.decode().rstrip("\n").split("\n")
+                yield name.removesuffix(_SUFFIX), name, [findings.of_text(line) for line in lines]
+
+
 def _write(lake: Lake, detections: Detections) -> int:
     """Brings what runs noted, and nobody wrote, into the lake."""
     written = 0
     for run in detections.open_runs():
         records = detections.records(run)
-        name = f"{FOLDER}/{run}.jsonl"
-        data = "".join(f"{record}\n" for record in records).encode()
+        name = f"{FOLDER}/{run}{_SUFFIX}"
+        data = "".join(f"{record}
+" for record in records).encode()
         lake.store.put_once(name, data)
         failpoint("put")
         summary = ingest.ingest([lake.store.uri(name)], _reading_lake(lake.settings), SOURCE)

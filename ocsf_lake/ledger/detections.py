@@ -18,7 +18,7 @@ from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.database import insert, select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, DETECTED_BATCHES, DETECTION_RUNS, FILES, FINDINGS, RETIRED
+from ocsf_lake.ledger.tables import BATCHES, DETECTED_BATCHES, DETECTION_RUNS, FILES, FINDINGS, OBJECTS, RETIRED
 
 _MANY = 500
 """Rows of one statement."""
@@ -100,6 +100,39 @@ class Detections:
             for table, files in self.files_of(sorted(merged), tables).items():
                 found[table] |= {file.path: file for file in files}
         return {table: [files[path] for path in sorted(files)] for table, files in found.items()}
+
+    def is_new(self) -> bool:
+        """Whether the ledger knows of no run: it is a new one, or was made again from the lake's files."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(DETECTION_RUNS.c.id).limit(1)).first() is None
+
+    def restore(self, source: str, runs: Iterable[tuple[str, str, Sequence[Finding]]], at: str) -> int:
+        """Notes runs whose objects lie in the lake, and their findings; those that were not ingested as still open.
+
+        Args:
+            source: The source of findings.
+            runs: Name of each, name of its object without folders, and what it found.
+            at: Now.
+
+        Returns:
+            How many findings there are.
+        """
+        number = 0
+        with self._engine.begin() as connection:
+            done = sa.select(OBJECTS.c.uri).where(OBJECTS.c.source == source, OBJECTS.c.state == State.DONE)
+            # by name: the lake may have been elsewhere then
+            ingested = {uri.rsplit("/", 1)[-1] for uri in connection.scalars(done)}
+            for run, name, findings in runs:
+                rows = [_row(finding, run) for finding in findings]
+                for start in range(0, len(rows), _MANY):
+                    connection.execute(
+                        insert(connection, FINDINGS).on_conflict_do_nothing(), rows[start : start + _MANY]
+                    )
+                state = State.DONE if name in ingested else State.PLANNED
+                values = {"id": run, "state": state, "findings": len(rows), "begun_at": at}
+                connection.execute(insert(connection, DETECTION_RUNS).on_conflict_do_nothing(), [values])
+                number += len(rows)
+        return number
 
     def note(self, run: str, batches: Sequence[str], findings: Iterable[Finding], at: str) -> int:
         """Notes at one moment what a run found, and what it looked at.

@@ -22,6 +22,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import database
 from ocsf_lake.ledger.detections import Finding
 from ocsf_lake.query import query
+from ocsf_lake.upkeep import rebuild_ledger
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
@@ -225,6 +226,24 @@ def test_findings_of_rules_that_look_alike_are_not_each_others(tmp_path: Path, b
         (tmp_path / "alike" / folder).mkdir(parents=True)
         written(tmp_path / "alike" / folder, same={"detection": {"s": {"eventName": call}, "condition": "s"}})
     assert run.detect(settings, rules.load([tmp_path / "alike"], {})).new == 2
+
+
+def test_a_ledger_made_again_finds_nothing_twice(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
+    settings = _lake(tmp_path)
+    for number in (0, 1):
+        bring(settings, number)
+        run.detect(settings, ours)
+    before = _findings(settings)
+    (tmp_path / "lake").rename(tmp_path / "moved")
+    settings = _lake(tmp_path, "moved")
+    rebuild_ledger.rebuild(settings, replacing=True)
+    bring(settings, 2)
+    new = run.detect(settings, ours)
+    after = _findings(settings)
+    assert len(after) == len(set(after)) == len(before) + new.new == 4
+    assert run.detect(settings, ours).batches == 0
+    with opened(settings, reading=True) as lake:
+        assert sum(row["events"] for row in lake.ledger.arrow("findings").to_pylist()) == 5
 
 
 def test_a_noisy_rule_takes_no_memory_by_event() -> None:

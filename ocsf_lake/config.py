@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ocsf_lake.receivers import Alerts
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, nearest
@@ -211,6 +212,10 @@ class Settings(BaseSettings):
 
     rule_suppressions: tuple[Suppression, ...] = Field(
         (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
+    )
+
+    alerts: Alerts = Field(
+        default_factory=lambda: Alerts.model_validate({}), description="Who is told of findings: tables of receivers, severity, digest, attempts, retry_seconds."
     )
 
     verify_reads: bool = Field(

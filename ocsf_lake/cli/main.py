@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from ocsf_lake.cli import (
+    alerts,
     backfill,
     catalog,
     check,
@@ -104,6 +105,11 @@ _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
 _add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)
 _add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
 app.add_typer(catalog.app, name="catalog")
+_add(alerts.app, "list", alerts.list_alerts, alerts.LIST_EXAMPLE)
+_add(alerts.app, "send", alerts.send, alerts.SEND_EXAMPLE)
+_add(alerts.app, "retry", alerts.retry, alerts.RETRY_EXAMPLE)
+_add(alerts.app, "test", alerts.send_test, alerts.TEST_EXAMPLE)
+app.add_typer(alerts.app, name="alerts")
 
 
 def _version(requested: bool) -> None:

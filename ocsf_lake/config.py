@@ -215,7 +215,8 @@ class Settings(BaseSettings):
     )
 
     alerts: Alerts = Field(
-        default_factory=lambda: Alerts.model_validate({}), description="Who is told of findings: tables of receivers, severity, digest, attempts, retry_seconds."
+        default_factory=lambda: Alerts.model_validate({}),
+        description="Who is told of findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds.",
     )
 
     verify_reads: bool = Field(

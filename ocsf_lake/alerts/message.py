@@ -112,7 +112,7 @@ def query(finding: str, lake: str) -> str:
     # An id is made of hexadecimal digits; whatever else stood there would end the text of SQL.
     uid = "".join(one for one in finding if one.isalnum())
     sql = f"SELECT * FROM detections WHERE finding_info.uid = '{uid}'"
-    return f"ocsf-lake query {shlex.quote(sql)} --format json --lake {shlex.quote(lake)}"
+    return f'ocsf-lake query "{sql}" --format json --lake {shlex.quote(lake)}'
 
 
 def _traces(uids: Sequence[str], lake: str) -> list[str]:
@@ -148,4 +148,4 @@ def _digest_lines(findings: Sequence[Mapping[str, Any]], lake: str) -> list[str]
     ids = ", ".join(f"'{''.join(one for one in finding['id'] if one.isalnum())}'" for finding in findings)
     columns = "finding_info.uid, severity, message, unmapped['about'] AS about, count, time_dt"
     sql = f"SELECT {columns} FROM detections WHERE finding_info.uid IN ({ids})"
-    return [*lines, "", "Look further:", f"ocsf-lake query {shlex.quote(sql)} --lake {shlex.quote(lake)}", ""]
+    return [*lines, "", "Look further:", f'ocsf-lake query "{sql}" --lake {shlex.quote(lake)}', ""]

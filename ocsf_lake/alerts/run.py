@@ -26,6 +26,7 @@ from ocsf_lake.ledger.alerts import Alert, AlertLedger
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.receivers import SEVERITIES, UNSAID, Receiver, Severity
+from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
@@ -171,7 +172,7 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
         "rule_title": "A test of alerts: nothing was found", "first": _text(now), "last": _text(now), "count": 1,
         "about": "receivers of alerts",
     }  # fmt: skip
-    told = message(found["id"], [found], ["informational"], settings.lake)
+    told = message(found["id"], [found], ["informational"], _root(settings))
     results: dict[str, str | None] = {}
     for receiver in settings.alerts.receivers:
         if only not in (None, receiver.name):
@@ -228,16 +229,22 @@ def _send_to(
 
 
 def _send(settings: Settings, ledger: AlertLedger, alert: Alert, to: Sender) -> None:
+    """Sends an alert, whose commands name the lake so that they work in any folder."""
     records = ledger.records(alert)
     if not records:
         raise RefusedError("its findings are not in the ledger any more")
-    told = message(alert.id, records, [severity(record) for record in records], settings.lake)
+    told = message(alert.id, records, [severity(record) for record in records], _root(settings))
     try:
         to.send(told)
     except OcsfMappersError:
         raise
     except Exception as error:  # whatever a service's client raises of one alert keeps back no other
         raise RefusedError(f"{type(error).__name__}: {error}") from error
+
+
+def _root(settings: Settings) -> str:
+    store = Store(settings.lake, settings.lake_access, settings.mask)
+    return store.root if store.is_local else settings.lake
 
 
 def _due(ledger: AlertLedger, receiver: str) -> Iterator[Alert]:

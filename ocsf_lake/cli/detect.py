@@ -50,8 +50,8 @@ def detect(
     """Ask Sigma rules of the lake, and add what they find to it as events of the table detections.
 
     Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
-    often rules are asked. Rules that cannot be used are named, and stop none of the others. New findings are told to the
-    receivers of the setting alerts, see `ocsf-lake alerts`.
+    often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
+    the setting alerts are told of new findings, see `ocsf-lake alerts`.
     """
     from ocsf_mappers.errors import ConfigError, WriteError
 

@@ -133,8 +133,8 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
             silent += all(action["type"] == "do-nothing" for action in item["actions"])
     if silent:
         say(
-            f"{plural(silent, 'automation')} of {len(automations)} tell nobody: their alerts are events of the server and "
-            "no more; name a notification block with --alerts TYPE/NAME"
+            f"of {plural(len(automations), 'automation')} {silent} reach nobody: their alerts are events of the server "
+            "and no more; name a notification block with --alerts TYPE/NAME"
         )
 
 

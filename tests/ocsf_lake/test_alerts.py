@@ -233,7 +233,8 @@ def test_values_of_logs_do_nothing_in_a_message() -> None:
 def test_a_query_holds_nothing_but_an_id() -> None:
     record = {"id": "x' OR 1=1 --", "rule": "r", "rule_title": "t", "first": "f", "last": "l"}
     query = message("a", [record], ["low"], "lake").form["findings"][0]["query"]
-    assert query == "ocsf-lake query \"SELECT * FROM detections WHERE finding_info.uid = 'xOR11'\" --format json --lake lake"
+    sql = "SELECT * FROM detections WHERE finding_info.uid = 'xOR11'"
+    assert query == f'ocsf-lake query "{sql}" --format json --lake lake'
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -78,7 +78,7 @@ def running() -> Iterator[HttpReceiver]:
             self.end_headers()
             self.wfile.write(answer.body)
 
-        do_GET = do_PUT = do_POST
+        do_GET = do_PUT = do_POST  # noqa: N815 - names of http.server
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

@@ -24,6 +24,7 @@ from ocsf_lake.cli import (
     detect,
     diff,
     export,
+    forward,
     ingest,
     init,
     map,
@@ -77,6 +78,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "export", export.export, export.EXAMPLE)
+_add(app, "forward", forward.forward, forward.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
 _add(app, "lint", query.lint, query.LINT_EXAMPLE)
 _add(app, "map", map.map_file, map.EXAMPLE)

@@ -30,9 +30,10 @@ from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, CountError
 from ocsf_lake.storage import fetched
 from ocsf_lake.storage.fetched import LakeFileError
+from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plain, plural, rows
 from ocsf_mappers import registry
-from ocsf_mappers.errors import OcsfMappersError
+from ocsf_mappers.errors import ConfigError, OcsfMappersError
 from ocsf_mappers.ocsf import schema
 
 SHIPMENT_FILES = 50
@@ -84,6 +85,7 @@ def forward(
     """
     mapper = registry.load(source)
     more = {} if sleep is None else {"sleep": sleep}
+    _check_outside(settings, target)
     with closing(sinks.sink(target, source, key_variable, settings.lake_access, settings.mask, **more)) as to:
         summary = Summary(to.uri)
         lock = hashlib.sha256(f"forward {source} to {to.uri}".encode()).hexdigest()[:ID_DIGITS]
@@ -96,6 +98,15 @@ def forward(
             for uid in classes:
                 _of_class(lake, to, source, uid, lease, summary)
         return summary
+
+
+def _check_outside(settings: Settings, target: str) -> None:
+    """A lake is no place to forward its own events to: its folders are those of its files."""
+    if "+http" in target:
+        return
+    to, lake = (f"{Store(root, settings.lake_access).uri('').rstrip('/')}/" for root in (target, settings.lake))
+    if to.startswith(lake) or lake.startswith(to):
+        raise ConfigError(f"{target!r} is in the lake itself, or the lake in it; events are forwarded to another place")
 
 
 def _of_class(lake: Lake, to: Sink, source: str, uid: int, lease: Lease, summary: Summary) -> None:

@@ -177,7 +177,8 @@ class _Http:
 class OpenSearch(_Http):
     """An index, each event under its id: what is there is not written again.
 
-    `unmapped` goes as a list of names and values: its names come from logs, and each would be a field of the index.
+    A data stream takes them too: each has its `@timestamp`. `unmapped` goes as a list of names and values: its names
+    come from logs, and each would be a field of the index.
     """
 
     rows = 1_000
@@ -209,7 +210,7 @@ class OpenSearch(_Http):
         """Sends events; those are given that OpenSearch was too busy for."""
         lines = []
         for event in events:
-            body = dict(event.body)
+            body = {"@timestamp": event.time, **event.body} if event.time is not None else dict(event.body)
             if isinstance(body.get("unmapped"), Mapping):
                 body["unmapped"] = [{"name": key, "value": value} for key, value in body["unmapped"].items()]
             lines += [_dumps({"create": {"_id": event.id}}), _dumps(body)]

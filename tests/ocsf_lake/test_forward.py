@@ -23,6 +23,7 @@ from tests.ocsf_lake.conftest import ON_BOTH, Make, call
 from tests.ocsf_lake.killed import KilledError
 from tests.servers import receiver as http
 from tests.servers.receiver import Answer, Got, HttpReceiver
+from tests.servers.rgw import S3Server
 
 SOURCE = "aws_cloudtrail"
 
@@ -254,6 +255,24 @@ def test_targets_that_cannot_be(lake: Settings, target: str, reason: str) -> Non
     with pytest.raises(ConfigError, match=reason) as error:
         _forward(lake, target)
     assert "pw@" not in str(error.value)
+
+
+def test_a_lake_is_no_sink_of_its_own(lake: Settings) -> None:
+    for target in (lake.lake, f"{lake.lake}/out", str(Path(lake.lake).parent)):
+        with pytest.raises(ConfigError, match="another place"):
+            _forward(lake, target)
+
+
+@pytest.mark.integration
+def test_json_lines_on_s3(lake: Settings, bucket: str, s3_owner: S3Server) -> None:
+    s3 = lake.model_copy(update={"s3_endpoint": s3_owner.endpoint, "s3_region": "us-east-1"})
+    target = f"s3://{bucket}/out"
+    assert (_forward(s3, target).events, _forward(s3, target).events) == (6, 0)
+    client = s3_owner.client()
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix="out/")["Contents"]]
+    objects = [client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys]
+    lines = [line for data in objects for line in gzip.decompress(data).splitlines()]
+    assert sorted(json.loads(line)["metadata"]["uid"] for line in lines) == _uids(lake)
 
 
 def test_one_who_refuses_us_is_not_asked_again(lake: Settings, server: HttpReceiver) -> None:

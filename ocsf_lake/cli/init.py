@@ -93,11 +93,15 @@ def settings_file() -> str:
 
 def _toml(value: object) -> str:
     """A default as TOML writes it; nothing for a setting that is not set."""
+    from pydantic import BaseModel
+
     match value:
         case None:
             return ""
         case dict():
             return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+        case BaseModel():
+            return _toml(value.model_dump())
         case tuple() | list():
             return "[" + ", ".join(map(_toml, value)) + "]"
         case _:

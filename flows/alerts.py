@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from prefect.blocks.abstract import NotificationBlock
@@ -38,9 +39,14 @@ class BlockSender:
         try:
             # Otherwise the block swallows what goes wrong, and an alert that nobody got counts as sent.
             with self.block.raise_on_failure():
-                self.block.notify(message.text, message.title)
-        except Exception as error:  # each kind of block has its own
-            raise RefusedError(f"the block did not send it: {type(error).__name__}: {error}") from error
+                sent = self.block.notify(message.text, message.title)
+        except Exception as error:  # each kind of block has its own; its text may have the block's URL in it
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            reason = type(error).__name__ if status is None else f"HTTP {status}"
+            raise RefusedError(f"the block did not send it: {reason}") from None
+        if inspect.iscoroutine(sent):
+            sent.close()
+            raise RefusedError("the block sends nothing while something asynchronous goes on")
 
     def close(self) -> None:
         """See `ocsf_lake.alerts.senders.Sender`."""

@@ -181,8 +181,10 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
         try:
             with closing(make(receiver, settings.alerts)) as to:
                 to.send(told)
+        except OcsfMappersError as error:
+            results[receiver.name] = str(error)
         except Exception as error:  # of a service's client; the other receivers are tried too
-            results[receiver.name] = str(error) or type(error).__name__
+            results[receiver.name] = f"the receiver's client failed: {type(error).__name__}"
     return results
 
 
@@ -239,7 +241,8 @@ def _send(settings: Settings, ledger: AlertLedger, alert: Alert, to: Sender) -> 
     except OcsfMappersError:
         raise
     except Exception as error:  # whatever a service's client raises of one alert keeps back no other
-        raise RefusedError(f"{type(error).__name__}: {error}") from error
+        # Its text may have a URL with a token in it.
+        raise RefusedError(f"the receiver's client failed: {type(error).__name__}") from error
 
 
 def _root(settings: Settings) -> str:

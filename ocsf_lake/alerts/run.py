@@ -24,7 +24,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.alerts import Alert, AlertLedger
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.ledger.results import ID_DIGITS, State
 from ocsf_lake.receivers import SEVERITIES, UNSAID, Receiver, Severity
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -57,6 +57,7 @@ class Sent:
         set_aside: Receiver -> alerts that were refused too often.
         reasons: Receiver -> why it refused, or cannot be sent to.
         unusable: Receivers that cannot be sent to as they are set up.
+        left: Alerts that earlier runs set aside, and nobody tried again.
         waiting: Alerts that are still to be sent, to all receivers.
         busy: Whether somebody else was sending, so that this run sent nothing.
     """
@@ -66,6 +67,7 @@ class Sent:
     set_aside: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)
     unusable: list[str] = field(default_factory=list)
+    left: int = 0
     waiting: int = 0
     busy: bool = False
 
@@ -87,6 +89,8 @@ class Sent:
         if self.set_aside:
             number = sum(self.set_aside.values())
             lines.append(f"{plural(number, 'alert')} refused too often and set aside; {LIST}")
+        if self.left:
+            lines.append(f"{plural(self.left, 'alert')} set aside by earlier runs; {LIST}")
         if self.busy:
             lines.append("another run is sending alerts; what it does not send is sent by the next run")
         elif self.waiting:
@@ -127,10 +131,12 @@ def send(settings: Settings, make: Make = senders.sender) -> Sent:
                 return sent
             for receiver in settings.alerts.receivers:
                 _send_to(settings, ledger, receiver, lease, make, sent)
-        names = {receiver.name for receiver in settings.alerts.receivers}
-        sent.waiting = sum(
-            number for (name, state), number in ledger.counts().items() if state == "planned" and name in names
-        )
+        numbers: Counter[str] = Counter()
+        for (name, state), number in ledger.counts().items():
+            if name in {receiver.name for receiver in settings.alerts.receivers}:
+                numbers[state] += number
+        sent.waiting = numbers[State.PLANNED]
+        sent.left = numbers[State.FAILED] - sum(sent.set_aside.values())
     return sent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,12 @@ from ocsf_lake.alerts.senders import RefusedError
 from ocsf_lake.flows import alerts, deployments
 from ocsf_lake.receivers import Alerts, Receiver
 from ocsf_mappers.errors import ConfigError
+from tests.flows.conftest import RunCommand
 from tests.servers import receiver as http
 from tests.servers.receiver import Answer
 
 PROJECT = Path(__file__).parents[2]
+SAMPLE_LOGS = PROJECT / "sample_logs"
 ONCALL = Receiver(name="oncall", kind="block", block="custom-webhook/oncall")
 TOLD = Message("id1", "[high] title", "text", "high", {})
 
@@ -48,6 +51,28 @@ def test_a_block_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Block, "load", load)
     with pytest.raises(ConfigError, match="receiver oncall: the block 'custom-webhook/oncall' cannot be loaded"):
         alerts.sender(ONCALL, Alerts())
+
+
+def test_detect_tells_receivers_and_says_when_nobody_is_told(
+    ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = str(tmp_path / "lake")
+    ocsf_lake("ingest", "aws_cloudtrail", str(SAMPLE_LOGS / "aws_cloudtrail"), "--lake", lake)
+    rules = ("--rules", str(SAMPLE_LOGS / "rules"), "--lake", lake)
+    run = ocsf_lake("detect", *rules, "--from", "2030-01-01")
+    assert (run.code, "findings are sent to nobody" in run.err) == (0, True)
+    with http.running() as hook:
+        soc = {"name": "soc", "kind": "webhook", "url": hook.url, "key_variable": "SOC_KEY"}
+        monkeypatch.setenv("OCSF_LAKE_ALERTS", json.dumps({"receivers": [soc]}))
+        run = ocsf_lake("detect", *rules)
+        assert (run.code, "SOC_KEY, which is not set" in run.err) == (1, True)
+        listed = json.loads(ocsf_lake("alerts", "list", "--json", "--lake", lake).out)
+        assert {(row["state"], row["title"]) for row in listed} == {("planned", "Access key made")}
+        monkeypatch.setenv("SOC_KEY", "a key")
+        assert ocsf_lake("alerts", "send", "--lake", lake).code == 0
+        assert sorted(hook.keys) == sorted(row["id"] for row in listed)
+        run = ocsf_lake("query", "SELECT finding_info.uid FROM detections", "--format", "csv", "--lake", lake)
+        assert sorted(run.out.split()[1:]) == sorted(hook.keys)
 
 
 @pytest.mark.parametrize(("block", "lines"), [(None, 1), ("custom-webhook/oncall", 0)])

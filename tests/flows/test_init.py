@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from ocsf_lake import config
 from ocsf_mappers import registry
@@ -54,6 +55,7 @@ def test_the_settings_file_has_every_setting_with_its_default(project: Path) -> 
     for name, value in given.items():
         found = tomllib.loads(f"x = {value}")["x"] if value else None
         expected = getattr(defaults, name)
+        expected = expected.model_dump(mode="json") if isinstance(expected, BaseModel) else expected
         assert name in ("lake", "mappers") or found == (list(expected) if isinstance(expected, tuple) else expected)
     assert max(map(len, text.splitlines())) <= 120
 

@@ -131,7 +131,9 @@ def test_what_is_refused_is_tried_again_and_set_aside_at_last(settings: Make, ho
     (alert,) = _listed(config)
     assert (alert.state, alert.tries, alert.id) == ("failed", 3, uid)
     assert alert.error == "HTTP 500: down\\x1b[31m"
-    assert not run.send(config).alerts
+    sent = run.send(config)
+    assert (dict(sent.alerts), sent.left, sent.failed) == ({}, 1, False)
+    assert "1 alert set aside by earlier runs" in sent.messages[0]
     hook.answer = lambda _: Answer()
     assert run.retry(config) == 1
     assert run.send(config).alerts["soc"] == 1

@@ -314,7 +314,7 @@ class Splunk(_Http):
 class Lines:
     """Objects of JSON lines, compressed by gzip; the same name always has the same events."""
 
-    rows = 50_000
+    rows = 5_000
 
     def __init__(self, store: Store) -> None:
         self.store = store

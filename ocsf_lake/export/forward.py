@@ -102,7 +102,7 @@ def forward(
 
 def _check_outside(settings: Settings, target: str) -> None:
     """A lake is no place to forward its own events to: its folders are those of its files."""
-    if "+http" in target:
+    if target.startswith(sinks.SERVERS):
         return
     to, lake = (f"{Store(root, settings.lake_access).uri('').rstrip('/')}/" for root in (target, settings.lake))
     if to.startswith(lake) or lake.startswith(to):

@@ -35,6 +35,9 @@ SHOWN = 3
 """Of events that were refused, so many are named."""
 SHOWN_ANSWER = 300
 
+SERVERS = ("opensearch+", "splunk+")
+"""Beginnings of targets that are no store."""
+
 Sleep = Callable[[float], None]
 
 
@@ -100,8 +103,8 @@ def sink(
     Raises:
         ConfigError: The target cannot be used.
     """
-    kind, found, rest = target.partition("+")
-    if not found or kind not in ("opensearch", "splunk"):
+    kind, _, rest = target.partition("+")
+    if not target.startswith(SERVERS):
         if key_variable:
             raise ConfigError("--key-variable is for OpenSearch and Splunk; a store is reached as the lake is")
         return Lines(Store(target, access, umask))

@@ -20,6 +20,7 @@ from prefect.settings import PREFECT_API_URL
 
 from ocsf_lake import config
 from ocsf_lake.flows import schedules
+from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
@@ -116,6 +117,7 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
         ConfigError: The file cannot be read, or there is no such block.
     """
     automations = _yaml(file, _text(file)).get("automations") or []
+    silent = 0
     with get_client(sync_client=True) as client:
         block = _block(client, alerts) if alerts else None
         for item in automations:
@@ -128,6 +130,12 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
             else:
                 client.create_automation(automation)
             say(f"automation {automation.name}")
+            silent += all(action["type"] == "do-nothing" for action in item["actions"])
+    if silent:
+        say(
+            f"of {plural(len(automations), 'automation')} {silent} reach nobody: their alerts are events of the server "
+            "and no more; name a notification block with --alerts TYPE/NAME"
+        )
 
 
 def _text(file: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect.logging import get_run_logger
 
 from ocsf_lake.config import Settings
@@ -10,10 +12,10 @@ from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
 
 def detect(settings: Settings, report: Report) -> None:
-    """Asks the rules of all batches that they were not asked of, whichever run brought them.
+    """Asks the rules of all batches that they were not asked of, whichever run brought them, and tells of findings.
 
     What goes wrong is in the report, and takes nothing back of what was ingested: the next run looks at the same
-    batches.
+    batches. People are told, however that ended: what was found may have been noted before.
 
     Args:
         settings: The lake; without rules nothing is done.
@@ -21,10 +23,19 @@ def detect(settings: Settings, report: Report) -> None:
     """
     if not settings.rules:
         return
-    from ocsf_lake.detections import rules, run
+    from ocsf_lake.flows import alerts
 
     logger = get_run_logger()
+    _ask(settings, report, logger)
+    alerts.send(settings, report, logger)
+
+
+def _ask(settings: Settings, report: Report, logger: Any) -> None:
+    from ocsf_lake.alerts import run as alerting
+    from ocsf_lake.detections import rules, run
+
     try:
+        alerting.take(settings)
         chosen = rules.load(settings.rules, settings.rule_placeholders)
         done = run.detect(settings, chosen)
     except RetriableError as error:

@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ocsf_lake.receivers import Alerts
 from ocsf_lake.redaction.rules import Rule
 from ocsf_lake.retention import Retention
 from ocsf_lake.storage.s3 import Access, Lock
@@ -285,6 +286,11 @@ class Settings(BaseSettings):
 
     rule_suppressions: tuple[Suppression, ...] = Field(
         (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
+    )
+
+    alerts: Alerts = Field(
+        default_factory=lambda: Alerts.model_validate({}),
+        description="Who is told of findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds.",
     )
 
     verify_reads: bool = Field(

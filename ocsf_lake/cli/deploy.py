@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from ocsf_lake.cli import terminal
+from ocsf_lake.cli.options import settings
 
 EXAMPLE = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
+
+NO_AUTOMATIONS = (
+    "failed runs and silent sources are told to nobody: no automations were deployed; "
+    "--automations deploy/automations.yaml --alerts TYPE/NAME"
+)
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="[FILE]", help="Deployments. [default: deploy/prefect.yaml]", show_default=False)
@@ -32,7 +38,7 @@ def deploy(
 ) -> None:
     """Put deployments and automations on the Prefect server that PREFECT_API_URL names.
 
-    Do it again after each change of the files; what is there already is renewed.
+    Do it again after each change of the files; what is there already is renewed. Alerts that reach nobody are named.
     """
     from ocsf_lake.flows import deployments  # noqa: TID251 - Prefect, only when it is asked for
     from ocsf_mappers.errors import ConfigError
@@ -43,3 +49,9 @@ def deploy(
     deployments.deploy(file, pool_type, terminal.say)
     if automations is not None:
         deployments.automate(automations, alerts, terminal.say)
+    else:
+        terminal.say(NO_AUTOMATIONS)
+    if not settings().alerts.receivers:
+        from ocsf_lake.alerts.run import NOBODY
+
+        terminal.say(NOBODY)

@@ -53,9 +53,10 @@ def detect(
     """Ask Sigma rules of the lake, and add what they find to it as events of the table detections.
 
     Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
-    often rules are asked. Rules that cannot be used are named, and stop none of the others.
+    often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
+    the setting alerts are told of new findings, see `ocsf-lake alerts`.
     """
-    from ocsf_mappers.errors import ConfigError
+    from ocsf_mappers.errors import ConfigError, WriteError
 
     if all_events and (first or last):
         raise ConfigError("--all, or --from and --to: one of them")
@@ -66,10 +67,19 @@ def detect(
     if dry_run:
         _print_counts(_counts(found, chosen, ranged), as_json=as_json)
         return
+    from ocsf_lake.alerts import run as alerting
+    from ocsf_lake.cli import alerts
     from ocsf_lake.detections import run
 
-    summary = run.detect(found, chosen, ranged)
+    alerting.take(found)
+    try:
+        summary = run.detect(found, chosen, ranged)
+    except WriteError:
+        # What was found is noted, and people are told of it even when the lake takes nothing.
+        alerts.tell(found, ending=False)
+        raise
     _print_summary(summary, chosen, as_json=as_json)
+    alerts.tell(found)
 
 
 def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[Count]:

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from ocsf_lake.cli import (
+    alerts,
     backfill,
     catalog,
     check,
@@ -28,6 +29,7 @@ from ocsf_lake.cli import (
     diff,
     export,
     find,
+    forward,
     hold,
     ingest,
     init,
@@ -91,6 +93,7 @@ def _add(to: typer.Typer, name: str, run: Callable[..., None], example: str) -> 
 _add(app, "ingest", ingest.ingest, ingest.EXAMPLE)
 _add(app, "backfill", backfill.backfill, backfill.EXAMPLE)
 _add(app, "export", export.export, export.EXAMPLE)
+_add(app, "forward", forward.forward, forward.EXAMPLE)
 _add(app, "query", query.query, query.EXAMPLE)
 _add(app, "find", find.find, find.FIND_EXAMPLE)
 _add(app, "tables", find.tables, find.TABLES_EXAMPLE)
@@ -133,6 +136,11 @@ _add(catalog.app, "sync", catalog.sync, catalog.SYNC_EXAMPLE)
 _add(catalog.app, "expire", catalog.expire, catalog.EXPIRE_EXAMPLE)
 _add(catalog.app, "views", catalog.views, catalog.VIEWS_EXAMPLE)
 app.add_typer(catalog.app, name="catalog")
+_add(alerts.app, "list", alerts.list_alerts, alerts.LIST_EXAMPLE)
+_add(alerts.app, "send", alerts.send, alerts.SEND_EXAMPLE)
+_add(alerts.app, "retry", alerts.retry, alerts.RETRY_EXAMPLE)
+_add(alerts.app, "test", alerts.send_test, alerts.TEST_EXAMPLE)
+app.add_typer(alerts.app, name="alerts")
 
 
 def _version(requested: bool) -> None:

@@ -206,8 +206,7 @@ def _write(lake: Lake, detections: Detections) -> int:
     for run in detections.open_runs():
         records = detections.records(run)
         name = f"{FOLDER}/{run}{_SUFFIX}"
-        data = "".join(f"{record}
-" for record in records).encode()
+        data = "".join(f"{record}\n" for record in records).encode()
         lake.store.put_once(name, data)
         failpoint("put")
         summary = ingest.ingest([lake.store.uri(name)], _reading_lake(lake.settings), SOURCE)

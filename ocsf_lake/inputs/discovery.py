@@ -100,11 +100,6 @@ def day_of(uri: str) -> str | None:
     return of_key(uri).day
 
 
-def time_of(uri: str) -> tuple[str | None, str | None]:
-    """When the time that an object covers begins, as its key has it, and how finely; see `KeyFacts`."""
-    return _time_of("/" + unquote(uri.partition("://")[2] or uri).lstrip("/"))
-
-
 def raw_object(uri: str, etag: str = "") -> RawObject:
     """An object as the engine takes it, with the facts from its key."""
     facts = of_key(uri)

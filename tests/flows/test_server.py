@@ -176,6 +176,13 @@ def kill(process: Any) -> None:
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------
+def test_a_receiver_may_be_a_block_of_the_server(server: Server, alerts: list[dict[str, str]]) -> None:
+    receivers = '{"receivers": [{"name": "oncall", "kind": "block", "block": "custom-webhook/oncall"}]}'
+    before = len(alerts)
+    server.run("ocsf-lake", "alerts", "test", OCSF_LAKE_ALERTS=receivers)
+    assert [one["subject"] for one in alerts[before:]] == ["[informational] A test of alerts: nothing was found"]
+
+
 def test_runs_are_scheduled_after_a_deploy_at_minutes_of_their_own(
     server: Server, deployed: Path, lake: dict[str, str], wanted: dict[str, Any]
 ) -> None:

@@ -1,0 +1,286 @@
+"""Findings told to receivers, each at least once, with the same id however often it is told.
+
+1. A receiver is noted in the ledger before rules are asked. 2. Findings of the ledger that a receiver was not decided
+on are planned as alerts for it. 3. Alerts that are due are sent, and then noted as sent. Whoever dies in between is
+followed by one that goes on there; an alert that was sent and not noted is sent again, with the same id.
+
+Nobody waits here: an alert that is refused is tried by a later run, after a time that grows, and set aside at last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ocsf_lake.alerts import senders
+from ocsf_lake.alerts.message import message
+from ocsf_lake.alerts.senders import Make, RefusedError, Sender
+from ocsf_lake.config import Settings
+from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger.alerts import Alert, AlertLedger
+from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.results import ID_DIGITS, State
+from ocsf_lake.receivers import SEVERITIES, UNSAID, Receiver, Severity
+from ocsf_lake.storage.store import Store
+from ocsf_lake.text import plural
+from ocsf_mappers.errors import ConfigError, OcsfMappersError
+
+LEASE = hashlib.sha256(b"alerts").hexdigest()[:ID_DIGITS]
+"""One sender at a time: what a lease is called is made like a batch's id."""
+ROW = 3
+"""After so many refusals one after the other a receiver is left alone for this run."""
+LONGEST_SECONDS = 3_600
+_PAGE = 100
+LIST = "`ocsf-lake alerts list` shows them, `ocsf-lake alerts retry` tries them again"
+NOBODY = (
+    "findings are sent to nobody: the settings name no receivers; docs/alerts.md says how, [[alerts.receivers]] in "
+    "ocsf-lake.toml"
+)
+
+
+def failpoint(step: str) -> None:
+    """Called between the steps of a run; does nothing. Tests interrupt a run here."""
+
+
+@dataclass
+class Sent:
+    """What a run told.
+
+    Args:
+        alerts: Receiver -> alerts it took.
+        refused: Receiver -> alerts it refused, and that are tried again later.
+        set_aside: Receiver -> alerts that were refused too often.
+        reasons: Receiver -> why it refused, or cannot be sent to.
+        unusable: Receivers that cannot be sent to as they are set up.
+        left: Alerts that earlier runs set aside, and nobody tried again.
+        waiting: Alerts that are still to be sent, to all receivers.
+        busy: Whether somebody else was sending, so that this run sent nothing.
+    """
+
+    alerts: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+    unusable: list[str] = field(default_factory=list)
+    left: int = 0
+    waiting: int = 0
+    busy: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether somebody has to do something: alerts were set aside, or a receiver cannot be sent to."""
+        return bool(self.set_aside or self.unusable)
+
+    @property
+    def messages(self) -> list[str]:
+        """What is said of it, one line each."""
+        lines = [f"{plural(number, 'alert')} sent to {name}" for name, number in sorted(self.alerts.items())]
+        for name, reason in sorted(self.reasons.items()):
+            if name in self.unusable:
+                lines.append(f"receiver {name} cannot be sent to, and its alerts wait: {reason}")
+            else:
+                number = self.refused[name] + self.set_aside[name]
+                lines.append(f"{plural(number, 'alert')} refused by {name}: {reason}")
+        if self.set_aside:
+            number = sum(self.set_aside.values())
+            lines.append(f"{plural(number, 'alert')} refused too often and set aside; {LIST}")
+        if self.left:
+            lines.append(f"{plural(self.left, 'alert')} set aside by earlier runs; {LIST}")
+        if self.busy:
+            lines.append("another run is sending alerts; what it does not send is sent by the next run")
+        elif self.waiting:
+            waiting = plural(self.waiting, "alert")
+            lines.append(f"{waiting} still to be sent, by the next `ocsf-lake detect` or `ocsf-lake alerts send`")
+        return lines
+
+
+def take(settings: Settings) -> None:
+    """Notes the receivers of the settings, before rules are asked: they are told of what is found from now on."""
+    if settings.alerts.receivers:
+        with opened(settings) as lake:
+            _take(lake)
+
+
+def send(settings: Settings, make: Make = senders.sender) -> Sent:
+    """Tells receivers of the findings that they were not told of.
+
+    Args:
+        settings: The lake, and who is told.
+        make: Makes the sender of a receiver.
+
+    Raises:
+        RetriableError: The ledger does not answer.
+    """
+    sent = Sent()
+    if not settings.alerts.receivers:
+        return sent
+    with opened(settings) as lake:
+        _take(lake)
+        ledger = AlertLedger(lake.ledger.engine)
+        for receiver in settings.alerts.receivers:
+            _plan(settings, ledger, receiver)
+        failpoint("planned")
+        with lake.leases.held(LEASE) as lease:
+            if lease is None:
+                sent.busy = True
+                return sent
+            for receiver in settings.alerts.receivers:
+                _send_to(settings, ledger, receiver, lease, make, sent)
+        numbers: Counter[str] = Counter()
+        for (name, state), number in ledger.counts().items():
+            if name in {receiver.name for receiver in settings.alerts.receivers}:
+                numbers[state] += number
+        sent.waiting = numbers[State.PLANNED]
+        sent.left = numbers[State.FAILED] - sum(sent.set_aside.values())
+    return sent
+
+
+def retry(settings: Settings, receiver: str | None = None, ids: Sequence[str] = ()) -> int:
+    """Lets alerts be tried at once that were set aside, or wait for their time.
+
+    Args:
+        settings: The lake.
+        receiver: Of one receiver only.
+        ids: Only these alerts.
+
+    Returns:
+        How many.
+    """
+    with opened(settings) as lake:
+        return AlertLedger(lake.ledger.engine).retry(_text(_now()), receiver, ids)
+
+
+def severity(record: dict[str, Any]) -> Severity:
+    """How severe a finding is, from its record."""
+    level = record.get("level")
+    return level if level in SEVERITIES else UNSAID
+
+
+def send_test(settings: Settings, make: Make = senders.sender, only: str | None = None) -> dict[str, str | None]:
+    """Sends each receiver an alert that says it is a test; nothing of it is in the ledger.
+
+    Args:
+        settings: Who is told.
+        make: Makes the sender of a receiver.
+        only: Only this receiver.
+
+    Returns:
+        Receiver -> why it did not take it; None where it did.
+    """
+    now = _now()
+    found: dict[str, Any] = {
+        "id": hashlib.sha256(_text(now).encode()).hexdigest()[:ID_DIGITS], "rule": "test", "level": "informational",
+        "rule_title": "A test of alerts: nothing was found", "first": _text(now), "last": _text(now), "count": 1,
+        "about": "receivers of alerts",
+    }  # fmt: skip
+    told = message(found["id"], [found], ["informational"], _root(settings))
+    results: dict[str, str | None] = {}
+    for receiver in settings.alerts.receivers:
+        if only not in (None, receiver.name):
+            continue
+        results[receiver.name] = None
+        try:
+            with closing(make(receiver, settings.alerts)) as to:
+                to.send(told)
+        except OcsfMappersError as error:
+            results[receiver.name] = str(error)
+        except Exception as error:  # of a service's client; the other receivers are tried too
+            results[receiver.name] = f"the receiver's client failed: {type(error).__name__}"
+    return results
+
+
+def _take(lake: Lake) -> None:
+    AlertLedger(lake.ledger.engine).take([one.name for one in lake.settings.alerts.receivers], _text(_now()))
+
+
+def _plan(settings: Settings, ledger: AlertLedger, receiver: Receiver) -> None:
+    least = SEVERITIES.index(settings.alerts.severity_of(receiver))
+
+    def wanted(record: dict[str, Any]) -> bool:
+        return SEVERITIES.index(severity(record)) >= least and not record.get("suppressed")
+
+    while ledger.plan(receiver.name, wanted, settings.alerts.digest, _text(_now())):
+        pass
+
+
+def _send_to(
+    settings: Settings, ledger: AlertLedger, receiver: Receiver, lease: Lease, make: Make, sent: Sent
+) -> None:  # fmt: skip
+    name, row = receiver.name, 0
+    try:
+        found = make(receiver, settings.alerts)
+    except ConfigError as error:
+        sent.reasons[name] = str(error)
+        sent.unusable.append(name)
+        return
+    with closing(found):
+        for alert in _due(ledger, name):
+            lease.check()
+            try:
+                _send(settings, ledger, alert, found)
+            except RefusedError as error:
+                sent.reasons[name] = str(error)
+                row += 1
+                _refused(settings, ledger, alert, error, sent)
+                if row == ROW:
+                    return
+                continue
+            failpoint("sent")
+            ledger.done(alert, _text(_now()))
+            sent.alerts[name] += 1
+            row = 0
+
+
+def _send(settings: Settings, ledger: AlertLedger, alert: Alert, to: Sender) -> None:
+    """Sends an alert, whose commands name the lake so that they work in any folder."""
+    records = ledger.records(alert)
+    if not records:
+        raise RefusedError("its findings are not in the ledger any more")
+    told = message(alert.id, records, [severity(record) for record in records], _root(settings))
+    try:
+        to.send(told)
+    except OcsfMappersError:
+        raise
+    except Exception as error:  # whatever a service's client raises of one alert keeps back no other
+        # Its text may have a URL with a token in it.
+        raise RefusedError(f"the receiver's client failed: {type(error).__name__}") from error
+
+
+def _root(settings: Settings) -> str:
+    store = Store(settings.lake, settings.lake_access, settings.mask)
+    return store.root if store.is_local else settings.lake
+
+
+def _due(ledger: AlertLedger, receiver: str) -> Iterator[Alert]:
+    """Alerts that may be tried, each once: what is refused meanwhile is due again later than the run began."""
+    began = _text(_now())
+    seen: set[str] = set()
+    while some := [alert for alert in ledger.due(receiver, began, _PAGE) if alert.id not in seen]:
+        for alert in some:
+            seen.add(alert.id)
+            yield alert
+
+
+def _refused(settings: Settings, ledger: AlertLedger, alert: Alert, error: RefusedError, sent: Sent) -> None:
+    alerts, now = settings.alerts, _now()
+    if alert.tries + 1 >= alerts.attempts:
+        ledger.failed(alert, str(error), _text(now))
+        sent.set_aside[alert.receiver] += 1
+        return
+    wait = min(alerts.retry_seconds * 2**alert.tries, max(LONGEST_SECONDS, alerts.retry_seconds))
+    wait = max(wait, min(error.wait or 0.0, 24 * LONGEST_SECONDS))
+    ledger.refused(alert, str(error), _text(now + timedelta(seconds=wait)))
+    sent.refused[alert.receiver] += 1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")

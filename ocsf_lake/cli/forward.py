@@ -1,0 +1,50 @@
+"""`ocsf-lake forward`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, settings_of_lake, source
+
+EXAMPLE = "ocsf-lake forward aws_vpc_flow ./forwarded --lake demo_lake"
+
+
+def forward(
+    source_name: SourceArgument,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="opensearch+https://HOST:9200/INDEX, splunk+https://HOST:8088/INDEX, or a folder or URI of a store.",
+        ),
+    ],
+    key_variable: Annotated[
+        str | None,
+        typer.Option(
+            "--key-variable", metavar="NAME",
+            help="Environment variable with user:password or token of OpenSearch, or token of Splunk.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    lake: LakeOption = None,
+) -> None:
+    """Send a source's new events to OpenSearch, to Splunk, or as JSON lines to a store.
+
+    Run it again and it continues. Findings are events of the source lake_detections. In OpenSearch and in a store each
+    event is once; in Splunk one may be twice when a run was interrupted. Exit 1 where events were refused; the others
+    are sent.
+    """
+    source(source_name)
+    config = settings_of_lake(lake)
+    from ocsf_lake.export.forward import forward as run
+
+    summary = run(config, source_name, target, key_variable)
+    if as_json:
+        output.print_json(asdict(summary))
+    terminal.say(summary.message, *summary.errors)
+    if summary.errors:
+        raise typer.Exit(1)

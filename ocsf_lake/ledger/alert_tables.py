@@ -1,0 +1,42 @@
+"""The ledger's tables of alerts; like all of them they are made where they are missing, see `database`."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ocsf_lake.ledger.tables import METADATA, SHOWN
+
+ALERT_RECEIVERS = sa.Table(
+    "alert_receivers",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("since", sa.Text, nullable=False),
+)
+"""Who is told of findings, by the names of the settings; of what was found before `since` they are not told."""
+ALERTS = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("receiver", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("findings", sa.BigInteger, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("planned_at", sa.Text, nullable=False),
+    sa.Column("ended_at", sa.Text),
+    sa.Index("alerts_due", "state", "due_at"),
+)
+"""Alerts to each receiver: planned until it took them (done), or refused them too often (failed). An alert of one
+finding has its id."""
+ALERTED_FINDINGS = sa.Table(
+    "alerted_findings",
+    METADATA,
+    sa.Column("receiver", sa.Text, primary_key=True),
+    sa.Column("finding_id", sa.Text, primary_key=True),
+    sa.Column("alert_id", sa.Text, index=True),
+)
+"""Findings that were decided on for a receiver, and the alert that tells of each; none where it is not told: it was
+there before, is of less severity, or suppressed."""
+
+SHOWN |= {table.name: table for table in (ALERT_RECEIVERS, ALERTS, ALERTED_FINDINGS)}

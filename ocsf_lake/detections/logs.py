@@ -166,7 +166,7 @@ CLOUDTRAIL = Part(
         "userIdentity.invokedBy": ("actor.invoked_by",),
         "userIdentity.sessionContext.attributes.creationDate": (_time("actor.session.created_time_dt"),),
         "userIdentity.onBehalfOf.userId": ("(CASE WHEN actor.idp.uid IS NOT NULL THEN actor.\"user\".uid_alt END)",),
-        "resources": (Items(places.column("resources")),),
+        "resources": ("(CAST(to_json(resources) AS VARCHAR))",),
         "resources.ARN": (Items(places.column("resources"), "uid"),),
         "resources.type": (Items(places.column("resources"), "type"),),
         "resources.accountId": (Items(places.column("resources"), "owner.account.uid"),),

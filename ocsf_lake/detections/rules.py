@@ -164,14 +164,19 @@ def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
     return Rule(
         path,
         id=str(one.id) if isinstance(one.id, UUID) else None,
-        title=str(one.title or path.stem),
-        name=str(one.name) if one.name else None,
+        title=_written(one.title or path.stem),
+        name=_written(one.name) if one.name else None,
         version=_version(path, one),
         level=level.name.lower() if level else None,
-        tags=tuple(f"{tag.namespace}.{tag.name}" for tag in tags),
-        description=str(one.description or ""),
+        tags=tuple(_written(f"{tag.namespace}.{tag.name}") for tag in tags),
+        description=_written(one.description or ""),
         reason="; ".join(map(_said, one.errors)) or None,
     )
+
+
+def _written(value: object) -> str:
+    """A text that can be written: YAML may have halves of surrogate pairs."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:

@@ -99,7 +99,8 @@ RECORDS = [
     ),
     _record(4, eventName="Get?bject", sourceIPAddress="AWS Internal", userAgent="x", requestParameters={
         "a": {"b": None}, "n": 4.5, "b64": "xxSUVYyyy",
-    }, additionalEventData={"x": [{"y": "listed"}], "keyed.by": "dots"}),
+    }, resources=[{"ARN": "arn:aws:s3:::listed", "type": "AWS::S3::Bucket"}],
+    additionalEventData={"x": [{"y": "listed"}], "keyed.by": "dots"}),
 ]  # fmt: skip
 P = "requestParameters."
 
@@ -164,6 +165,8 @@ CASES: list[tuple[Json, set[int]]] = [
     ({"eventTime": "2026-05-04T02:10:11Z"}, {2}),
     ({"userIdentity.type": "iamuser"}, {1, 2, 3, 4}),
     ({"managementEvent": True}, {1, 2, 3, 4}),
+    ({"resources|contains": "arn:aws:s3:::listed"}, {4}),
+    ({"resources": None}, {1, 2, 3}),
 ]  # fmt: skip
 
 
@@ -251,10 +254,13 @@ def test_a_rule_that_cannot_be_used_has_its_reason_and_stops_no_other(tmp_path: 
         "number": f"{cloudtrail}detection: {{s: {{a: b}}, condition: 1.5}}",
     }.items():  # fmt: skip
         (tmp_path / f"{name}.yml").write_text(text, encoding="utf-8")
+    (tmp_path / "half").mkdir()
     (tmp_path / "latin.yml").write_bytes(b"title: \xff")
     found = written(tmp_path, good={"detection": {"s": {"eventName": "x"}, "condition": "s"}})
     converted = {rule.stem: rule for rule in found}
     assert {name for name, rule in converted.items() if rule.reason is None} == {"good"}
+    (half,) = written(tmp_path / "half", half={"title": "\ud800", "detection": {"s": {"a": "b"}, "condition": "s"}})
+    assert half.title == "?"
     assert "product windows" in (converted["windows"].reason or "")
 
 

@@ -1,7 +1,8 @@
-"""What the chain costs beside ingest, and how fast a lake is verified: `python -m bench.chain`.
+"""What the chain and redaction cost beside ingest, and how fast a lake is verified: `python -m bench.chain`.
 
-Invented logs are ingested by one worker; the time spent on hashing files, on records in the ledger, and on putting them
-into the lake is printed beside that of the whole. Then the lake is held against its chain, with all its files.
+Invented logs are ingested by one worker. The time spent on hiding by the default policy, hashing files, records in
+the ledger, and putting them into the lake is printed beside that of the whole. Then the lake is held against its
+chain, with all its files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from bench import generate
 from ocsf_lake import config
+from ocsf_lake.ingest import attempt
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ledger import chain
 from ocsf_lake.storage import parquet
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=60_000, help="of CloudTrail; flow logs have eight times as many")
     given = parser.parse_args()
     spent: dict[str, float] = {}
+    _timed(attempt.Attempt, "_redacted", spent)
     _timed(parquet, "checksum", spent)
     _timed(chain, "record_batch", spent)
     _timed(chain, "publish", spent)

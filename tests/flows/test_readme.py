@@ -45,7 +45,12 @@ def _run(command: str, folder: Path) -> str:
 def test_the_pages_show_what_the_commands_print(shown: list[tuple[str, str, str]]) -> None:
     assert shown
     for command, said, printed in shown:
-        assert AMOUNTS.sub(" #", printed) == AMOUNTS.sub(" #", said), command
+        assert alike(printed) == alike(said), command
+
+
+def alike(output: str) -> str:
+    """Output without amounts, and without the width that they give to a column."""
+    return re.sub(r"─+", "─", re.sub(" +", " ", AMOUNTS.sub(" #", output)))
 
 
 def test_what_the_documentation_names_exists() -> None:

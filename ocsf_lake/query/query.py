@@ -628,7 +628,13 @@ def _create(
     schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
     empty = pa.Table.from_batches([], schema)
     if not groups:
-        connection.register(name, empty)
+        try:
+            connection.register(name, empty)
+        except duckdb.InvalidInputException as error:
+            # DuckDB asks Python for the columns, and makes an error of its own of what is raised meanwhile.
+            if "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from error
+            raise
         return
 
     def read(paths: Sequence[str]) -> str:

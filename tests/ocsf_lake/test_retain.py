@@ -105,7 +105,7 @@ def test_what_comes_late_is_mapped_and_goes_with_the_next_run(compactable: Make,
     consistent(found)
     (part,) = retain.retain(found, clock=later()).parts
     assert (part.rows, rows(found, PLACES)) == (EACH, [])
-    assert [row["rows"] for row in ledger(found, RETAINED)] == [4 * EACH, EACH]
+    assert sorted(row["rows"] for row in ledger(found, RETAINED)) == [EACH, 4 * EACH]
     retain.retain(found, clock=lambda: datetime.now(UTC) + 2 * DAY)
     assert not [path for path in Path(found.lake).glob("compacted/**/*") if path.is_file()]
     consistent(found)

@@ -13,8 +13,8 @@ from ocsf_lake.query import query
 from ocsf_lake.text import plural, rows, text
 from ocsf_mappers.errors import OcsfMappersError
 
-ROWS, SECONDS, MEMORY = 200, 30, "1GB"
-"""What an answer may have, and take."""
+ROWS, SECONDS = 200, 30
+"""What an answer may have, and take; the setting `query_memory_bytes` bounds its memory."""
 CHARACTERS = 20_000
 """Of a query, and of each value that is shown, so many at most."""
 
@@ -50,7 +50,7 @@ def answered(settings: Settings, sql: str, seconds: float = SECONDS) -> Answer:
         return Answer(error=f"a query has {CHARACTERS:,} characters at most")
     late = threading.Event()
     try:
-        with query.connected(settings, sql, memory_limit=MEMORY, preserve_insertion_order=False) as connection:  # type: ignore[arg-type]
+        with query.connected(settings, sql, preserve_insertion_order=False) as connection:
 
             def end() -> None:
                 late.set()

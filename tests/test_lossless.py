@@ -23,6 +23,8 @@ from ocsf_mappers.testing import lossless
 from tests import support
 from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, often, own, read, read_bytes
 
+OURS = "lake_detections"
+"""Records that the lake writes itself, in one form."""
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
 Place = tuple[str, int]
@@ -106,7 +108,7 @@ def _apart(source: str, parts: Parts) -> Parts:
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:
     parts = _apart(source, own(source)) if apart else own(source)
     mapped = support.engine(source, version).map(parts) if apart else support.mapped(source, version)
-    assert len(mapped.events) > 20
+    assert len(mapped.events) > (3 if source == OURS else 20)
     assert _wrong(support.engine(source, version), parts, mapped) == {}
 
 

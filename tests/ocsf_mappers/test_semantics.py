@@ -135,6 +135,14 @@ def test_text_that_is_no_time_is_kept_in_unmapped_and_counted(text: str) -> None
     assert mapped.failed_casts == {"end_time": 1}
 
 
+@pytest.mark.parametrize("text", ["2026-02-03T\t0:15:01", "2026-02-03T 0:15:01Z", "2026-02-03 \t0:15:01+01:00", "noon"])
+def test_white_space_is_no_part_of_a_time(text: str) -> None:
+    mapped = run({"end_time": col.n.iso8601()}, [{"n": text}])
+    (event,) = ocsf(mapped.events)
+    assert "end_time_dt" not in event
+    assert event["unmapped"] == {"n": text}
+
+
 @pytest.mark.parametrize(
     ("text", "given"),
     [

@@ -14,10 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.alert_tables import ALERT_RECEIVERS, ALERTED_FINDINGS, ALERTS
 from ocsf_lake.ledger.database import lock, select_in
 from ocsf_lake.ledger.results import ID_DIGITS, State
-from ocsf_lake.ledger.tables import FINDINGS
+from ocsf_lake.ledger.tables import ALERT_RECEIVERS, ALERTED_FINDINGS, ALERTS, FINDINGS
 
 PLANNED_AT_ONCE = 5_000
 """Findings of one transaction."""

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import alert_tables, chain, marker, objects  # noqa: F401 - its tables are among METADATA's
+from ocsf_lake.ledger import chain, marker, objects
 from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State

@@ -1,10 +1,10 @@
-"""The ledger's tables of alerts; like all of them they are made where they are missing, see `database`."""
+"""Tables of whom findings are told to."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables import METADATA, SHOWN
+from ocsf_lake.ledger.tables.base import METADATA
 
 ALERT_RECEIVERS = sa.Table(
     "alert_receivers",
@@ -38,5 +38,3 @@ ALERTED_FINDINGS = sa.Table(
 )
 """Findings that were decided on for a receiver, and the alert that tells of each; none where it is not told: it was
 there before, is of less severity, or suppressed."""
-
-SHOWN |= {table.name: table for table in (ALERT_RECEIVERS, ALERTS, ALERTED_FINDINGS)}

@@ -1,0 +1,85 @@
+"""The ledger's tables. Whoever imports one of them has all of them in `METADATA`; missing ones are made on opening."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ocsf_lake.ledger.tables.alerts import ALERT_RECEIVERS, ALERTED_FINDINGS, ALERTS
+from ocsf_lake.ledger.tables.base import ABOUT, METADATA
+from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, PURGES, ROUTED, TRACES
+from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERATIONS, RETIRED
+from ocsf_lake.ledger.tables.detections import DETECTED_BATCHES, DETECTION_RUNS, FINDINGS
+from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
+from ocsf_lake.ledger.tables.exports import EXPORTS, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
+from ocsf_lake.ledger.tables.meter import FAILED_CASTS, MEMBERS, METER, NEWS
+from ocsf_lake.ledger.tables.objects import (
+    LISTINGS,
+    NAMES,
+    NOT_DONE,
+    OBJECT_HASHES,
+    OBJECT_ROWS,
+    OBJECTS,
+    columns_of_objects,
+)
+from ocsf_lake.ledger.tables.redactions import REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
+from ocsf_lake.ledger.tables.retention import HOLDS, RETAINED, VERSIONS
+from ocsf_lake.ledger.tables.steps import STEPS, tell_kinds
+
+__all__ = [
+    "ABOUT",
+    "ALERTED_FINDINGS",
+    "ALERTS",
+    "ALERT_RECEIVERS",
+    "BATCHES",
+    "CHAIN",
+    "COMPACTING",
+    "COMPACTIONS",
+    "DETECTED_BATCHES",
+    "DETECTION_RUNS",
+    "DIGEST_FAULTS",
+    "DIGEST_PROOFS",
+    "DUPLICATES",
+    "EXPORTS",
+    "FAILED_CASTS",
+    "FILES",
+    "FINDINGS",
+    "GENERATIONS",
+    "HOLDS",
+    "KEYS",
+    "LISTINGS",
+    "MEMBERS",
+    "METADATA",
+    "METER",
+    "NAMES",
+    "NEWS",
+    "NOT_DONE",
+    "OBJECTS",
+    "OBJECT_HASHES",
+    "OBJECT_ROWS",
+    "PURGES",
+    "REDACTED",
+    "REDACTION_BATCHES",
+    "REDACTION_POLICIES",
+    "RETAINED",
+    "RETIRED",
+    "ROUTED",
+    "SHIPMENTS",
+    "SHIPPED_FILES",
+    "SHIPPED_OBJECTS",
+    "SHOWN",
+    "STEPS",
+    "TRACES",
+    "VERSIONS",
+    "tell_kinds",
+]
+
+SHOWN: dict[str, sa.Table] = {
+    OBJECTS.name: sa.Table(OBJECTS.name, sa.MetaData(), *columns_of_objects()),
+    **{
+        name: table
+        for name, table in METADATA.tables.items()
+        if table not in (NAMES, OBJECT_ROWS, OBJECT_HASHES, CHAIN)
+    },
+}
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
+the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""

@@ -1,0 +1,26 @@
+"""What the ledger's tables are made with, and what it knows of itself."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+"""All tables, once `ocsf_lake.ledger.tables` is imported, which each of its modules is a part of."""
+BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text in the order of its bytes, whatever the database's locale."""
+
+
+class Bytes(sa.LargeBinary):
+    """Bytes as both drivers take them."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Nothing is done to them: SQLAlchemy's way takes longer than the database."""
+
+
+ABOUT = sa.Table(
+    "about",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""What the ledger says of itself, and of the lake that it belongs to; see `ocsf_lake.ledger.marker`."""

@@ -1,7 +1,7 @@
 """What the ledger has of compactions: where the files of partitions are, what is being merged, and what was.
 
 A compaction takes a table's partitions into their next generation, see `ocsf_lake.upkeep.compact`. Its plan stands
-here before anything is written. Then it puts a fence around the partitions: no batch is done in them until it is done,
+here before anything is written. Then it puts a fence around the partitions: no batch is done in them until it is done.
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ class Compactions:
         """Closes the partitions of a compaction whose files are written, and takes up what came late.
 
         Raises:
-            StaleError: One of its files is not the ledger's any more, an export takes one that came late, or a hold
-                keeps a partition that was to be emptied.
+            StaleError: One of its files is not the ledger's any more, an export takes one that came late, or one came
+                late into a partition that was to be emptied.
+            HeldError: A hold keeps a partition that was to be emptied.
         """
         with self._engine.begin() as connection:
             # What a batch is writing into the ledger now is seen here, or the batch sees the fence.
@@ -152,13 +153,12 @@ class Compactions:
                 new = [item for item in files if item.file.path not in planned]
                 if any(item.is_shipping for item in new):
                     raise StaleError("an export takes files of the partition", table=plan.table, partition=move.values)
+                if move.rule and new:  # of which nobody has asked whether the rule is theirs
+                    raise StaleError("events came late", table=plan.table, partition=move.values)
                 to = plan.folder(move)
                 added = {item.file.path: f"{to}/{item.file.path.rpartition('/')[2]}" for item in new}
                 late += added
-                if move.rule:
-                    moves.append(replace(move, removed=(*move.removed, *added)))
-                else:
-                    moves.append(replace(move, copied={**move.copied, **added}))
+                moves.append(replace(move, copied={**move.copied, **added}))
             number = marker.next_number(connection)
             fenced = replace(plan, moves=tuple(moves), state=FENCED, number=number)
             rows = [

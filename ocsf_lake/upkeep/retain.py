@@ -254,7 +254,9 @@ class _Run:
         item_by_values = {"/".join(item.partition.values): item for item in due}
         moves = []
         for values, (generation, files) in sorted(compactions.partition_files(table, list(item_by_values)).items()):
-            if any(item.is_shipping for item in files):
+            # The rule is for the events that were judged: what came since may be another source's, and kept longer.
+            is_judged = len(files) == item_by_values[values].partition.files
+            if not is_judged or any(item.is_shipping for item in files):
                 self.summary.waiting += 1
                 continue
             paths = tuple(item.file.path for item in files)

@@ -111,6 +111,34 @@ def test_what_comes_late_is_mapped_and_goes_with_the_next_run(compactable: Make,
     consistent(found)
 
 
+@pytest.mark.parametrize("step", ["judged", "planned"])
+def test_what_comes_while_it_is_at_work_is_judged_by_the_next_run(
+    step: str, compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of a source whose events are kept longer."""
+    found = compactable(retention=RULES)
+    at_work = moving.failpoint
+    removed = retain._Run._removed
+
+    def late(now: str, _: str) -> None:
+        if now == step and step == "planned":
+            take(late_logs, found, 4)
+
+    def judged(*given: Any) -> Any:
+        take(late_logs, found, 4)
+        return removed(*given)
+
+    monkeypatch.setattr(moving, "failpoint", late)
+    if step == "judged":
+        monkeypatch.setattr(retain._Run, "_removed", judged)
+    done = retain.retain(found, clock=later())
+    assert (done.parts, done.waiting, len(rows(found, PLACES))) == ([], 1, 5 * EACH)
+    monkeypatch.setattr(moving, "failpoint", at_work)
+    monkeypatch.setattr(retain._Run, "_removed", removed)
+    assert retain.retain(found, clock=later()).parts[0].rows == 5 * EACH
+    consistent(found)
+
+
 def test_a_day_goes_when_it_is_past_and_not_before(compactable: Make) -> None:
     found = compactable(retention={"default": "30d"})
     assert retain.retain(found, clock=lambda: datetime(2025, 4, 10, 23, 59, tzinfo=UTC)).parts == []

@@ -411,7 +411,11 @@ def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict
         BATCHES.name: batches, FILES.name: files, RETIRED.name: retired, GENERATIONS.name: moved,
         SHIPPED_FILES.name: shipped, RETAINED.name: retained, COMPACTIONS.name: [done],
     }  # fmt: skip
-    made_of = {merge.id: {before[path]["batch_id"] for path in merge.inputs} for merge in plan.merges}
+    made_of = {
+        # Rows that were mapped once more have the policy of then, which is noted; without a note nothing was hidden.
+        merge.id: set() if merge.mapper_version else {before[path]["batch_id"] for path in merge.inputs}
+        for merge in plan.merges
+    }
     rows_by_table |= redactions.of_merges(connection, made_of)
     return {name: rows for name, rows in rows_by_table.items() if rows}
 

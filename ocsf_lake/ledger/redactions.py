@@ -50,11 +50,11 @@ def policies_of_files(ledger: Ledger, paths: Sequence[str]) -> set[str | None]:
 def of_merges(
     connection: sa.Connection, merges: Mapping[str, Iterable[str]]
 ) -> dict[str, list[dict[str, str]]]:
-    """Table -> rows with the policies of merges, which are those of all their inputs, where these have one.
+    """Table -> rows with the policies of merges: the one that is noted, else that of all batches whose rows it has.
 
     Args:
         connection: The ledger.
-        merges: Id of each merge -> the batches whose rows it has. Of rows that were mapped once more it is noted.
+        merges: Id of each merge -> the batches whose rows it has as they were.
     """
     batches = sorted({*merges, *(batch for inputs in merges.values() for batch in inputs)})
     query = sa.select(REDACTION_BATCHES.c.batch_id, REDACTION_BATCHES.c.policy)

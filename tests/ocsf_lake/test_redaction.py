@@ -371,3 +371,16 @@ def test_remap_hides_what_came_in_before_there_was_a_policy(tmp_path: Path, sett
     assert [(one.rows, one.current, one.refused) for one in summaries_] == [(1, 0, {}), (0, 1, {})]
     ((data,),) = rows(now, "SELECT api.response.data AS d FROM cloud_trail_mgmt")
     assert "[redacted:credentials]" in str(data)
+
+
+def test_remap_without_a_policy_is_not_taken_for_one_with_it(tmp_path: Path, settings: Make) -> None:
+    write(tmp_path / "logs" / "one.json", json.dumps({"Records": planted(0)[:1]}))
+    hidden, plain = settings(), settings(redact_default=False)
+    ingest.ingest([str(tmp_path / "logs")], hidden, source="aws_cloudtrail")
+    chosen = remap.Chosen("aws_cloudtrail", date(2025, 3, 11), date(2025, 3, 11))
+    seen = []
+    for used in (plain, hidden):
+        assert remap.remap(used, chosen).rows == 1
+        ((data,),) = rows(used, "SELECT api.response.data AS d FROM cloud_trail_mgmt")
+        seen.append("PLANTED" in str(data))
+    assert seen == [True, False]

@@ -35,6 +35,8 @@ GENESIS = "genesis"
 """Kind of the first record."""
 ADOPTED = "adopted"
 """Kind of records that list files from before the chain, or of a program that writes none."""
+REMOVAL = "removal"
+"""Kind of records of retired files that lie there no more."""
 LISTED_FILES = 1_000
 """A lake that has more files when its chain begins has them listed on demand: no ingest waits for that."""
 SIGNER = "chain_signer"

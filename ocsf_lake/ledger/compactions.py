@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import chain, holds, marker, redactions
+from ocsf_lake.ledger.chain import Record
 from ocsf_lake.ledger.database import lock, select_in, upsert
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.moves import Move, PartitionFile, Plan, as_json, from_json
@@ -337,7 +338,17 @@ def note_removed(
         connection.execute(gone, [{"of_path": path} for path in paths])
         connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
         detail = {"beside_removed": list(beside), "versions": dict(versions)}
-        chain.append(connection, kind="removal", subject=table, removed=chain.of_rows(rows), detail=detail)
+        chain.append(connection, kind=chain.REMOVAL, subject=table, removed=chain.of_rows(rows), detail=detail)
+
+
+def restore(connection: sa.Connection, record: Record) -> None:
+    """Takes up again what a record of the chain says of removed files, in a ledger that is made anew."""
+    if record.kind != chain.REMOVAL or not record.removed:
+        return
+    row = RETIRED.c
+    gone = sa.update(RETIRED).where(row.path == sa.bindparam("of_path")).values(removed_at=record.at)
+    connection.execute(gone, [{"of_path": file.path} for file in record.removed])
+    connection.execute(sa.delete(RETIRED).where(row.merge_id.is_(None), row.removed_at.is_not(None)))
 
 
 def open_folders(connection: sa.Connection) -> list[str]:

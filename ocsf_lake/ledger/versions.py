@@ -93,7 +93,7 @@ def removed(connection: sa.Connection, gone: Sequence[Hidden], at: str) -> None:
 
 def restore(connection: sa.Connection, record: Record) -> None:
     """Takes up again what a record of the chain says of versions, in a ledger that is made anew."""
-    table = record.subject if record.kind == "removal" else PURGED
+    table = record.subject if record.kind == chain.REMOVAL else PURGED
     rows = [
         # When they may go is not known any more: whoever asks the store too early is refused.
         {"path": path, "id": version, "table_name": table, "hidden_at": record.at, "due_at": record.at}

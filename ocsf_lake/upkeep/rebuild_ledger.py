@@ -114,6 +114,7 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
         except ReadError:
             continue
         is_begun = True
+        compactions.restore(connection, record)
         versions.restore(connection, record)
         for file in record.removed:
             live.pop(file.path, None)

@@ -91,6 +91,7 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     summary = rebuild_ledger.rebuild(found, replacing=found.ledger_url is not None)
     assert (summary.missing, summary.unknown) == ([], [])
     assert ledger(found, RETAINED) == [gone]
+    assert all(row["removed_at"] for row in ledger(found, RETIRED))  # a hold says that nothing of it is left
     assert rows(found, f"SELECT count(*) FROM {TABLE}") == [(EACH,)]
     assert ingest.ingest([str(logs)], found).counts.read == 0
     consistent(found)

@@ -156,10 +156,11 @@ def _trials(number: int, rule: Rule, seen: Names) -> Iterator[_Trial]:
     for part in _parts(rule):
         for alternative in alternatives.of(rule.parsed):
             trial = _Trial(number, part, alternative, _problem(part, alternative, seen))
-            try:
-                trial.record = inject.record(part, alternative)
-            except Impossible as error:
-                trial.reason = trial.reason or str(error)
+            if trial.reason is None:
+                try:
+                    trial.record = inject.record(part, alternative)
+                except Impossible as error:
+                    trial.reason = str(error)
             yield trial
 
 
@@ -282,7 +283,7 @@ def problem_of_member(part: Part, name: str) -> str | None:
             return None  # JSON of any shape
     # A structure, all of whose members are declared; or a text, which has none.
     inside = [member for member in part.declared if member.startswith(f"{steps[0]}.")]
-    if name in {member[: len(name)] for member in inside if member.startswith(f"{name}.")}:
+    if any(member.startswith(f"{name}.") for member in inside):
         return None
     return f"{name}: no record of {part.source} has such a member{nearest(name, [*inside, *part.rows])}"
 

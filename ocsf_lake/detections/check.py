@@ -107,7 +107,7 @@ def check(
     """Holds rules against what is known, and tries them.
 
     Args:
-        settings: Settings of the lake that they are for; nothing is written there.
+        settings: Settings of the lake that they are for, whose redaction counts; nothing is written there.
         rules: The rules.
         last_days: Table -> the latest day of which the lake has events, `YYYYMMDD`; None where there is no lake.
         seen: Services and operations that the lake has, so that nobody calls them unknown.
@@ -173,8 +173,11 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
     if not by_source:
         return
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-rules-") as folder:
-        # Not the settings in force: they may name a ledger or catalogs of the real lake.
-        scratch = Settings.model_construct(lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version)
+        # Not the settings in force: they may name a ledger or catalogs of the real lake. What hides values is the same.
+        scratch = Settings.model_construct(
+            lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version, redact=settings.redact,
+            redact_default=settings.redact_default, redaction_key_file=settings.redaction_key_file,
+        )  # fmt: skip
         for source, some in by_source.items():
             file = Path(folder, f"{source}.log")
             file.write_bytes(made.file_of(source, [trial.record or {} for trial in some]))

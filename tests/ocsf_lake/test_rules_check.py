@@ -152,6 +152,15 @@ def test_rules_without_events_are_blind(checked: dict[str, Checked]) -> None:
     assert "blind: this lake has no events in route53" in _said(checked["net_dns_mal_cobaltstrike"], "warning")
 
 
+def test_rules_for_what_redaction_hides_are_errors(tmp_path: Path) -> None:
+    loaded = written(
+        tmp_path, ada={"detection": {"s": {"userIdentity.userName": "ada"}, "condition": "s"}},
+        made={"detection": {"s": {"eventName": "CreateUser"}, "condition": "s"}},
+    )  # fmt: skip
+    settings = config.load(lake=str(tmp_path / "none"), redact=({"name": "people", "path": "actor.user.name"},))
+    assert [one.status for one in check.check(settings, loaded)] == ["error", "ok"]
+
+
 def test_names_are_looked_up() -> None:
     assert operations.problem_of_name("CreateFunction20150331", "lambda.amazonaws.com") is None
     assert operations.problem_of_name("ConsoleLogin", "signin.amazonaws.com") is None

@@ -92,7 +92,7 @@ class Alerts(BaseModel):
         digest: More new findings than this, found by one run, are told together; 0 tells all together.
         attempts: After so many failures an alert is set aside, see `ocsf-lake alerts list`.
         retry_seconds: Before the second attempt, at least; then twice as long, and so on up to an hour.
-        timeout_seconds: A receiver that does not answer for so long has failed.
+        timeout_seconds: A webhook that does not answer for so long has failed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

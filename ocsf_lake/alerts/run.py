@@ -28,7 +28,7 @@ from ocsf_lake.ledger.results import ID_DIGITS, State
 from ocsf_lake.receivers import SEVERITIES, UNSAID, Receiver, Severity
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
-from ocsf_mappers.errors import ConfigError, OcsfMappersError
+from ocsf_mappers.errors import OcsfMappersError
 
 LEASE = hashlib.sha256(b"alerts").hexdigest()[:ID_DIGITS]
 """One sender at a time: what a lease is called is made like a batch's id."""
@@ -187,11 +187,16 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
         try:
             with closing(make(receiver, settings.alerts)) as to:
                 to.send(told)
-        except OcsfMappersError as error:
-            results[receiver.name] = str(error)
         except Exception as error:  # of a service's client; the other receivers are tried too
-            results[receiver.name] = f"the receiver's client failed: {type(error).__name__}"
+            results[receiver.name] = _reason(error)
     return results
+
+
+def _reason(error: Exception) -> str:
+    """Why an alert was not sent. What a service's client says may have a URL with a token in it."""
+    if isinstance(error, OcsfMappersError):
+        return str(error)
+    return f"the receiver's client failed: {type(error).__name__}"
 
 
 def _take(lake: Lake) -> None:
@@ -214,8 +219,8 @@ def _send_to(
     name, row = receiver.name, 0
     try:
         found = make(receiver, settings.alerts)
-    except ConfigError as error:
-        sent.reasons[name] = str(error)
+    except Exception as error:  # one that cannot be used keeps nothing back from the others
+        sent.reasons[name] = _reason(error)
         sent.unusable.append(name)
         return
     with closing(found):
@@ -244,11 +249,10 @@ def _send(settings: Settings, ledger: AlertLedger, alert: Alert, to: Sender) -> 
     told = message(alert.id, records, [severity(record) for record in records], _root(settings))
     try:
         to.send(told)
-    except OcsfMappersError:
+    except RefusedError:
         raise
-    except Exception as error:  # whatever a service's client raises of one alert keeps back no other
-        # Its text may have a URL with a token in it.
-        raise RefusedError(f"the receiver's client failed: {type(error).__name__}") from error
+    except Exception as error:  # whatever goes wrong with one alert keeps back no other
+        raise RefusedError(_reason(error)) from error
 
 
 def _root(settings: Settings) -> str:

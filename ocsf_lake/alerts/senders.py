@@ -21,8 +21,10 @@ from ocsf_mappers.errors import ConfigError, RetriableError
 
 SHOWN_ANSWER = 200
 """Of what a receiver answers, so many characters are kept."""
-SNS_BYTES = 256 << 10
-"""SNS takes no larger message."""
+SNS_BYTES = 255 << 10
+"""SNS takes messages of 256 KiB, subject and attributes included."""
+SNS_SUBJECT = 99
+"""Characters of a subject; SNS wants fewer than 100."""
 
 
 class RefusedError(RetriableError):
@@ -83,6 +85,7 @@ class Webhook:
             checked_url(self.url)
         except ValueError as error:
             raise ConfigError(f"{what}, variable {receiver.url_variable}: {error}") from None
+        self.is_secret = receiver.url is None
         self.key = signing_key(secret(receiver.key_variable, what), what) if receiver.key_variable else None
         # A redirect would take the findings to somebody whom nobody named.
         self.client = httpx.Client(timeout=timeout, follow_redirects=False)
@@ -108,7 +111,8 @@ class Webhook:
             # Its text may have the URL in it.
             raise RefusedError(f"no answer: {type(error).__name__}") from None
         wait = waiting_time(answer.headers.get("Retry-After"), datetime.now(UTC))
-        words = " ".join(start.replace(self.url, "***").split())
+        # Servers repeat the path in their answers, and of a URL that is a secret the path is it.
+        words = "" if self.is_secret else " ".join(start.split())
         raise RefusedError(f"HTTP {answer.status_code}{f': {words}' if words else ''}", wait)
 
     def close(self) -> None:
@@ -127,6 +131,10 @@ class Apprise:
         url = secret(str(receiver.url_variable), what)
         if not self.notifier.add(url) or not len(self.notifier):
             raise ConfigError(f"{what}: apprise cannot use what is in the variable {receiver.url_variable}")
+        for one in self.notifier:
+            # What is too long for a service is refused by it each time.
+            if one.overflow_mode == apprise.OverflowMode.UPSTREAM:
+                one.overflow_mode = apprise.OverflowMode.SPLIT
         self.service = ", ".join(sorted({str(one.service_name) for one in self.notifier}))
 
     def send(self, message: Message) -> None:
@@ -164,7 +172,7 @@ class Topic:
             more = {"MessageDeduplicationId": message.id, "MessageGroupId": "ocsf-lake"}
         else:
             # Of e-mails alone: ASCII, one line.
-            more = {"Subject": "".join(one if " " <= one <= "~" else "?" for one in message.title)[:100]}
+            more = {"Subject": "".join(one if " " <= one <= "~" else "?" for one in message.title)[:SNS_SUBJECT]}
         attributes = {
             "id": {"DataType": "String", "StringValue": message.id},
             "severity": {"DataType": "String", "StringValue": message.severity},

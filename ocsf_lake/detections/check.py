@@ -107,7 +107,7 @@ def check(
     """Holds rules against what is known, and tries them.
 
     Args:
-        settings: Settings of the lake that they are for; nothing is written there.
+        settings: Settings of the lake that they are for, whose redaction counts; nothing is written there.
         rules: The rules.
         last_days: Table -> the latest day of which the lake has events, `YYYYMMDD`; None where there is no lake.
         seen: Services and operations that the lake has, so that nobody calls them unknown.
@@ -156,10 +156,11 @@ def _trials(number: int, rule: Rule, seen: Names) -> Iterator[_Trial]:
     for part in _parts(rule):
         for alternative in alternatives.of(rule.parsed):
             trial = _Trial(number, part, alternative, _problem(part, alternative, seen))
-            try:
-                trial.record = inject.record(part, alternative)
-            except Impossible as error:
-                trial.reason = trial.reason or str(error)
+            if trial.reason is None:
+                try:
+                    trial.record = inject.record(part, alternative)
+                except Impossible as error:
+                    trial.reason = str(error)
             yield trial
 
 
@@ -172,8 +173,11 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
     if not by_source:
         return
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-rules-") as folder:
-        # Not the settings in force: they may name a ledger or catalogs of the real lake.
-        scratch = Settings.model_construct(lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version)
+        # Not the settings in force: they may name a ledger or catalogs of the real lake. What hides values is the same.
+        scratch = Settings.model_construct(
+            lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version, redact=settings.redact,
+            redact_default=settings.redact_default, redaction_key_file=settings.redaction_key_file,
+        )  # fmt: skip
         for source, some in by_source.items():
             file = Path(folder, f"{source}.log")
             file.write_bytes(made.file_of(source, [trial.record or {} for trial in some]))
@@ -282,7 +286,7 @@ def problem_of_member(part: Part, name: str) -> str | None:
             return None  # JSON of any shape
     # A structure, all of whose members are declared; or a text, which has none.
     inside = [member for member in part.declared if member.startswith(f"{steps[0]}.")]
-    if name in {member[: len(name)] for member in inside if member.startswith(f"{name}.")}:
+    if any(member.startswith(f"{name}.") for member in inside):
         return None
     return f"{name}: no record of {part.source} has such a member{nearest(name, [*inside, *part.rows])}"
 

@@ -160,13 +160,20 @@ def record(part: Part, members: Mapping[str, Any]) -> Json:
         members: Members, as rules name them, and their values.
 
     Raises:
-        Impossible: Of one member two things are wanted, or it is no part of a line.
+        Impossible: Of one member two things are wanted, or it is no part of a line, or cannot be in one.
     """
     made: Json = json.loads(json.dumps(ORDINARY[part.source]))
     for name, value in members.items():
         raw = _raw_name(part, name)
         if part.source in LINES:
-            _set_field(made, raw, "-" if value is None else str(value))
+            text = "-" if value is None else str(value)
+            try:
+                _set_field(made, raw, text)
+                is_in_a_line = b"\n" not in text.encode()
+            except ValueError:  # no URL, no address with a port, half of a surrogate pair
+                is_in_a_line = False
+            if not is_in_a_line:
+                raise Impossible(f"{name}: {text!r} cannot be in a line of this log")
         else:
             _set_member(made, raw, value, _LISTS.get(part.source, ()))
     return made

@@ -160,6 +160,7 @@ def _send(lake: Lake, exports: Exports, shipment: Shipment, to: Sink, lease: Lea
                     _put(exports, shipment, to, lease, start, part)
                     summary.events += len(part)
                 except RefusedEventsError as error:
+                    summary.events += len(part) - len(error.numbers)
                     refused = error
             start += len(part)
     if start != shipment.rows:
@@ -177,7 +178,11 @@ def _put(exports: Exports, shipment: Shipment, to: Sink, lease: Lease, start: in
     shipped = ShippedObject(f"{to.uri}/{name}", start, len(part), 0, "")
     exports.begin(shipment, shipped)
     lease.check()
-    to.put(name, [event(dict(row)) for row in part])
+    try:
+        to.put(name, [event(dict(row)) for row in part])
+    except RefusedEventsError as error:
+        exports.divide(shipment, shipped, error.numbers, _now())
+        raise
     failpoint("put", shipment.id)
     exports.written(shipment, shipped, _now())
 

@@ -34,6 +34,7 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 SHOWN = 3
 """Of events that were refused, so many are named."""
 SHOWN_ANSWER = 300
+TOO_LARGE = "it is too large for a request (HTTP 413)"
 
 SERVERS = ("opensearch+", "splunk+")
 """Beginnings of targets that are no store."""
@@ -42,7 +43,16 @@ Sleep = Callable[[float], None]
 
 
 class RefusedEventsError(OcsfMappersError):
-    """Some events cannot be taken as they are; the others were."""
+    """Some events cannot be taken as they are; the others were.
+
+    Args:
+        message: Which, and why.
+        numbers: Which of those that were to be taken, the first is 0.
+    """
+
+    def __init__(self, message: str, numbers: frozenset[int]) -> None:
+        self.numbers = numbers
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -108,14 +118,20 @@ def sink(
         if key_variable:
             raise ConfigError("--key-variable is for OpenSearch and Splunk; a store is reached as the lake is")
         return Lines(Store(target, access, umask))
-    parts = urlsplit(rest)
+    wrong = f"a target of {kind} is {kind}+https://HOST:PORT/INDEX"
+    try:
+        parts = urlsplit(rest)
+        _ = parts.port  # a number that is none is found when it is asked for
+    except ValueError:
+        raise ConfigError(wrong) from None
     path = parts.path.strip("/")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "/" in path:
-        raise ConfigError(f"a target of {kind} is {kind}+https://HOST:PORT/INDEX")
+        raise ConfigError(wrong)
     if "@" in parts.netloc:
         raise ConfigError("the target names a user or password; name a variable with them: --key-variable")
     key = secret(key_variable, "--key-variable") if key_variable else None
-    root = f"{parts.scheme}://{parts.netloc}"
+    # The same host in capitals is the same sink, and gets nothing twice.
+    root = f"{parts.scheme}://{parts.netloc.lower()}"
     if kind == "opensearch":
         if not path or path != path.lower() or path.startswith(("_", "-", "+")):
             raise ConfigError("the target names no index of OpenSearch: opensearch+https://HOST:9200/INDEX, lower case")
@@ -207,7 +223,7 @@ class OpenSearch(_Http):
                 break
         if left:
             raise RetriableError(f"{self.root} is busy; {plural(len(left), 'event')} left, running again continues")
-        _tell(refused)
+        _tell(events, refused)
 
     def _put(self, events: Sequence[Event], refused: list[tuple[Event, str]]) -> list[Event]:
         """Sends events; those are given that OpenSearch was too busy for."""
@@ -221,7 +237,7 @@ class OpenSearch(_Http):
         status, answer = self.post(f"/{self.index}/_bulk", data, "application/x-ndjson", passed=(413,))
         if status == 413:
             if len(events) == 1:
-                refused.append((events[0], "it is too large for a request (HTTP 413)"))
+                refused.append((events[0], TOO_LARGE))
                 return []
             half = len(events) // 2
             return [*self._put(events[:half], refused), *self._put(events[half:], refused)]
@@ -258,12 +274,20 @@ class Splunk(_Http):
     def put(self, name: str, events: Sequence[Event]) -> None:
         """See `Sink`."""
         refused: list[tuple[Event, str]] = []
-        left = list(events)
+        self._put(list(events), refused)
+        _tell(events, refused)
+
+    def _put(self, left: list[Event], refused: list[tuple[Event, str]]) -> None:
         while left:
             data = b"\n".join(_dumps(self._form(event)) for event in left)
             status, answer = self.post("/services/collector/event", data, "application/json", passed=(400, 413))
             if status == 413:
-                left = self._halved(name, left, refused)
+                if len(left) == 1:
+                    refused.append((left[0], TOO_LARGE))
+                    return
+                half = len(left) // 2
+                self._put(left[:half], refused)
+                left = left[half:]
                 continue
             number = answer.get("invalid-event-number") if isinstance(answer, dict) else None
             if status == 400:
@@ -278,18 +302,6 @@ class Splunk(_Http):
             if answer.get("ackId") is not None:
                 self._await(answer["ackId"])
             left = []
-        _tell(refused)
-
-    def _halved(self, name: str, events: list[Event], refused: list[tuple[Event, str]]) -> list[Event]:
-        if len(events) == 1:
-            refused.append((events[0], "it is too large for a request (HTTP 413)"))
-            return []
-        half = len(events) // 2
-        try:
-            self.put(name, events[:half])
-        except RefusedEventsError as error:
-            refused.append((events[0], str(error)))
-        return events[half:]
 
     def _form(self, event: Event) -> dict[str, Any]:
         form: dict[str, Any] = {
@@ -356,9 +368,11 @@ def _json(data: bytes) -> Any:
         return None
 
 
-def _tell(refused: Sequence[tuple[Event, str]]) -> None:
+def _tell(events: Sequence[Event], refused: Sequence[tuple[Event, str]]) -> None:
     if refused:
+        ids = {event.id for event, _ in refused}
+        numbers = frozenset(number for number, event in enumerate(events) if event.id in ids)
         named = "; ".join(f"{event.place}: {escaped(reason)}" for event, reason in refused[:SHOWN])
         more = f"; and {len(refused) - SHOWN:,} more" if len(refused) > SHOWN else ""
         number = plural(len(refused), "event")
-        raise RefusedEventsError(f"{number} refused, and tried again by the next run: {named}{more}")
+        raise RefusedEventsError(f"{number} refused, and tried again by the next run: {named}{more}", numbers)

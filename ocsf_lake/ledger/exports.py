@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 import sqlalchemy as sa
 
@@ -229,6 +230,29 @@ class Exports:
                 )
                 .values(bytes=shipped.bytes, sha256=shipped.sha256, written_at=_text(now))
             )
+
+    def divide(self, shipment: Shipment, shipped: ShippedObject, left: Collection[int], now: datetime) -> None:
+        """Notes that an object is there but for some of its rows, which are objects of their own from now on.
+
+        Args:
+            shipment: The shipment.
+            shipped: The object.
+            left: The rows that are not there; its first row is 0.
+            now: When the others were.
+        """
+        columns = SHIPPED_OBJECTS.c
+        rows = []
+        for is_left, run in groupby(range(shipped.rows), key=left.__contains__):
+            numbers = list(run)
+            part = {"first_row": shipped.first_row + numbers[0], "rows": len(numbers), "shipment_id": shipment.id}
+            rows.append({**vars(shipped), **part, "written_at": None if is_left else _text(now)})
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(SHIPPED_OBJECTS).where(
+                    columns.shipment_id == shipment.id, columns.first_row == shipped.first_row
+                )
+            )
+            connection.execute(sa.insert(SHIPPED_OBJECTS), rows)
 
     def record(self, store: Store, shipment: Shipment) -> None:
         """Writes into the lake what is known of a shipment, so that a rebuilt ledger does not send it again."""

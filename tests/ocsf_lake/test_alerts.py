@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -168,6 +169,23 @@ def test_a_receiver_that_is_away_is_left_alone_and_stops_no_other(settings: Make
     assert sent.failed
 
 
+def test_a_client_that_fails_keeps_nothing_back_from_other_receivers(settings: Make, hook: HttpReceiver) -> None:
+    both = _alerts(hook)
+    topic = {"name": "a_topic", "kind": "sns", "topic": "arn:aws:sns:eu-west-1:111122223333:oncall"}
+    config = settings(alerts=both | {"receivers": [topic, *both["receivers"]]})
+    run.take(config)
+    _found(config, "ada")
+
+    def make(receiver: Receiver, alerts: Alerts) -> senders.Sender:
+        if receiver.name == "a_topic":
+            raise ImportError("no client of it")
+        return senders.sender(receiver, alerts)
+
+    sent = run.send(config, make)
+    assert (sent.unusable, sent.alerts["soc"], sent.waiting) == (["a_topic"], 1, 1)
+    assert sent.reasons["a_topic"] == "the receiver's client failed: ImportError"
+
+
 def test_one_alert_that_is_refused_keeps_back_no_other(settings: Make, hook: HttpReceiver) -> None:
     config = settings(alerts=_alerts(hook, attempts=2, digest=1_000))
     run.take(config)
@@ -247,6 +265,11 @@ def test_apprise_gets_the_text(monkeypatch: pytest.MonkeyPatch, hook: HttpReceiv
     sender.send(told)
     assert (hook.got[0].json["title"], hook.got[0].json["message"]) == (told.title, told.text)
     assert hook.got[0].json["type"] == "warning"
+    monkeypatch.setattr("apprise.plugins.custom_json.NotifyJSON.body_maxlen", 100)
+    hook.got.clear()
+    sender.send(Message("id1", "title", "word " * 30, "high", {}))
+    assert "".join(got.json["message"] for got in hook.got).count("word") == 30
+    assert len(hook.got) > 1, "what is too long for a service is told in parts"
     hook.answer = lambda _: Answer(500)
     with pytest.raises(senders.RefusedError, match="JSON did not take it"):
         sender.send(told)
@@ -267,8 +290,12 @@ def test_sns_gets_the_id(monkeypatch: pytest.MonkeyPatch, hook: HttpReceiver, to
     hook.answer = lambda _: Answer(200, answer.encode(), {"Content-Type": "text/xml"})
     arn = f"arn:aws:sns:eu-west-1:111122223333:{topic}"
     sender = senders.sender(Receiver(name="sns", kind="sns", topic=arn, endpoint=hook.url), Alerts())
-    sender.send(Message("id1", "[high] ü title", "text", "high", {"id": "id1"}))
+    sender.send(Message("id1", f"[high] ü {'title' * 30}", "text", "high", {"id": "id1"}))
+    sender.send(Message("id2", "title", "short", "high", {"id": "x" * senders.SNS_BYTES}))
     sender.close()
+    subject = parse_qs(hook.got[0].body.decode()).get("Subject", [""])[0]
+    assert (subject[:9], len(subject)) == (("[high] ? ", 99) if topic == "oncall" else ("", 0))
+    assert parse_qs(hook.got[1].body.decode())["Message"] == ["short"]
     sent = hook.got[0].body.decode()
     assert "id1" in sent
     assert ("MessageDeduplicationId=id1" in sent) == topic.endswith(".fifo")
@@ -300,7 +327,7 @@ def test_no_secret_is_kept(settings: Make, hook: HttpReceiver, monkeypatch: pyte
     config = settings(alerts=_alerts(hook) | {"receivers": [secret]})
     run.take(config)
     _found(config, "ada")
-    hook.answer = lambda got: Answer(403, f"no {hook.url}{got.path} for you".encode())
+    hook.answer = lambda got: Answer(403, f"Cannot POST {got.path}".encode())
     sent = run.send(config)
     said = json.dumps([sent.messages, repr(config), [vars(alert) for alert in _listed(config)]], default=str)
     assert "HTTP 403" in said

@@ -59,6 +59,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "keyword": {"k": ["mimikatz"], "condition": "k"},
     "network": {"s": {"sourceIPAddress|cidr": ["10.0.0.0/8", "2001:db8::/32"]}, "condition": "s"},
 }
+LINES: dict[str, dict[str, Any]] = {
+    "a_two_lines": {"s": {"cs-user-agent": ["x\ny", "sqlmap"]}, "condition": "s"},
+    "b_no_url": {"s": {"cs-uri": "http://[", "cs-uri-query": "a=1"}, "condition": "s"},
+    "c_no_address": {"s": {"client": "nobody", "c-ip": "10.0.0.1"}, "condition": "s"},
+    "d_after_those": {"s": {"cs-user-agent": "nikto"}, "condition": "s"},
+}
+"""Rules of a log of lines with what cannot be in a line, and one that is tried after them."""
 DEAD = {
     "aws_delete_saml_provider": "status",
     "aws_iam_s3browser_templated_s3_bucket_policy_creation": "is not found",
@@ -86,6 +93,9 @@ def checked(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "condition": {"gte": 2},
     }}  # fmt: skip
     written(folder, counted=[dead, counted])
+    web = {"category": "webserver"}
+    for name, said in LINES.items():
+        written(folder, **{name: {"logsource": web, "detection": said}})
     loaded = rules.load([folder, samples / "sigma"], {})
     found = check.check(config.load(lake=str(folder / "none")), loaded, {"cloud_trail_mgmt": "20260101"})
     assert not (folder / "none").exists()
@@ -119,6 +129,13 @@ def test_good_rules_are_left_alone(checked: dict[str, Checked]) -> None:
         assert checked[name].tried == checked[name].found > 0, name
 
 
+def test_what_cannot_be_in_a_line_is_named_and_keeps_back_no_other_rule(checked: dict[str, Checked]) -> None:
+    assert "'x\\ny' cannot be in a line" in _said(checked["a_two_lines"], "warning")
+    assert "cannot be in a line" in _said(checked["b_no_url"], "error")
+    assert checked["c_no_address"].status == "error"
+    assert checked["d_after_those"].found > 0
+
+
 def test_published_rules_that_are_dead_are_named_and_no_others(checked: dict[str, Checked], samples: Path) -> None:
     published = {path.stem for path in (samples / "sigma").glob("*.yml")}
     wrong = {name for name in published if [p for p in checked[name].problems if "blind" not in p.reason]}
@@ -133,6 +150,15 @@ def test_published_rules_that_are_dead_are_named_and_no_others(checked: dict[str
 def test_rules_without_events_are_blind(checked: dict[str, Checked]) -> None:
     assert "blind since 20260101" in _said(checked["plain"], "warning")
     assert "blind: this lake has no events in route53" in _said(checked["net_dns_mal_cobaltstrike"], "warning")
+
+
+def test_rules_for_what_redaction_hides_are_errors(tmp_path: Path) -> None:
+    loaded = written(
+        tmp_path, ada={"detection": {"s": {"userIdentity.userName": "ada"}, "condition": "s"}},
+        made={"detection": {"s": {"eventName": "CreateUser"}, "condition": "s"}},
+    )  # fmt: skip
+    settings = config.load(lake=str(tmp_path / "none"), redact=({"name": "people", "path": "actor.user.name"},))
+    assert [one.status for one in check.check(settings, loaded)] == ["error", "ok"]
 
 
 def test_names_are_looked_up() -> None:

@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from ocsf_lake.config import Settings
 from ocsf_lake.query import query as lake_query
+from ocsf_lake.query import shown
 from ocsf_lake.text import iso8601
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import OcsfMappersError, nearest
@@ -39,7 +40,7 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     where = tree.args.get("where")
     if source is None or where is None or tree.args.get("joins") or not isinstance(source.this, exp.Table):
         return []
-    if lake_query.part_of(source.this.name) not in registry.tables():
+    if shown.part_of(source.this.name) not in registry.tables():
         return []
     every = where.this.unnest()
     conditions = [part.unnest() for part in every.flatten()] if isinstance(every, exp.And) else [every]

@@ -12,6 +12,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.query import pruning, query
+from ocsf_lake.query.shown import part_of
 from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, ReadError
@@ -216,7 +217,7 @@ def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -
     ],
 )
 def test_tables_are_left_out_only_where_it_is_certain_what_a_statement_reads(sql: str, shown: set[str] | None) -> None:
-    parts = pruning.parts([sql], query.part_of)
+    parts = pruning.parts([sql], part_of)
     assert (None if parts is None else set(parts)) == shown
 
 

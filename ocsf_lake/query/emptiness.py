@@ -91,7 +91,7 @@ def _keys(connection: duckdb.DuckDBPyConnection, rows: str, bracket: exp.Bracket
     at = bracket.this.sql("duckdb")
     each = f"SELECT unnest(map_keys({at})) AS key {rows}"
     query = f"SELECT key FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key"
-    keys = [key for (key,) in connection.execute(query).fetchall()]
+    keys = [key for (key,) in lake_query.fetched(connection, query)]
     if keys and literal.name not in keys:
         more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
         yield f"{at}: no row has the key {literal.name!r}{nearest(literal.name, keys)}"
@@ -103,8 +103,8 @@ def _columns(condition: exp.Expr) -> set[str]:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[object, ...]:
-    (row,) = connection.execute(sql).fetchall()
-    return tuple(row)
+    (row,) = lake_query.fetched(connection, sql)
+    return row
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -125,7 +124,8 @@ class _Computing:
         self._connection = connection
         self._waiting = waiting
         # Signals come to the main thread alone.
-        self._pool = ThreadPoolExecutor(1) if threading.current_thread() is threading.main_thread() else None
+        in_main = threading.current_thread() is threading.main_thread()
+        self._pool = ThreadPoolExecutor(1) if in_main or waiting else None
 
     def wait(self, compute: Callable[[], T]) -> T:
         """What a computation gives."""
@@ -272,13 +272,17 @@ class Cost:
     of_bytes: int
 
 
-def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Cost:
+def cost(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    waiting: Callable[[], None] | None = None,
+) -> Cost:  # fmt: skip
     """Runs a query and says what that took.
 
     Args:
         connection: A lake, see `connect`.
         sql: One statement that reads.
         parameters: Values of its parameters, by name.
+        waiting: See `stream`.
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
@@ -287,10 +291,10 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
-    with failures.explained(lambda: failures.allowed(connection)):
-        bound = dict(parameters) if parameters else None
-        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", bound).fetchall()[0][1])
-        rows = connection.sql(sql, params=bound).to_arrow_table().num_rows
+    ((_, text),) = fetched(connection, f"EXPLAIN (ANALYZE, FORMAT json) {sql}", parameters, waiting)
+    profile = orjson.loads(text)
+    _, batches = stream(connection, sql, parameters, waiting=waiting)
+    rows = sum(batch.num_rows for batch in batches)
     # Without operators where the statistics in the files' footers were all that it took.
     scans = [item for item in _operators(profile.get("operator", [])) if "Total Files Read" in item["extra_info"]]
     table_names = {shown.part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
@@ -437,13 +441,26 @@ def collect(
         ReadError: A file of the lake is gone or damaged.
         QueryError: They need more memory than they may have.
     """
-    computing = _Computing(connection, waiting)
     for sql in statements:
-        with failures.explained(lambda: failures.allowed(connection)):
-            try:
-                computing.wait(partial(lambda sql: connection.execute(sql).fetchall(), sql))
-            finally:
-                verified.check(connection)
+        fetched(connection, sql, waiting=waiting)
+
+
+def fetched(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    waiting: Callable[[], None] | None = None,
+) -> list[tuple[Any, ...]]:  # fmt: skip
+    """The few rows of a statement of ours; ^C ends it, see `stream`.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+        QueryError: It needs more memory than it may have.
+    """
+    computing = _Computing(connection, waiting)
+    with failures.explained(lambda: failures.allowed(connection)):
+        try:
+            return computing.wait(lambda: connection.execute(sql, dict(parameters) if parameters else None).fetchall())
+        finally:
+            verified.check(connection)
 
 
 def columns_of(settings: Settings, names: Sequence[str]) -> dict[str, pa.Schema]:

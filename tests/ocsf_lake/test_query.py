@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -196,6 +197,20 @@ def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -
     assert (none.rows, none.files, none.of_files) == (0, 0, whole_table.of_files)
     later = query.cost(lake, "SELECT api.operation FROM cloud_trail_mgmt WHERE time_dt > TIMESTAMPTZ '2030-01-01'")
     assert (later.rows, later.row_groups) == (0, 0)
+
+
+def test_who_waits_for_a_cost_or_for_rows_can_end_the_query(lake: duckdb.DuckDBPyConnection) -> None:
+    def enough() -> None:
+        raise BrokenPipeError
+
+    heavy = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+    with pytest.raises(BrokenPipeError):
+        query.cost(lake, heavy, waiting=enough)
+    with pytest.raises(BrokenPipeError):
+        query.fetched(lake, heavy, waiting=enough)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BrokenPipeError):  # also beside the main thread
+        pool.submit(query.fetched, lake, heavy, waiting=enough).result()
+    assert query.fetched(lake, "SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,17 +52,21 @@ def report(
         raise ConfigError("where to? name a file with --out, or show the page with --serve")
     config = settings_of_lake(lake)
     first_day, last_day = first and first.date(), last and last.date()
-    if serve:
+    with terminal.ended_quietly():
+        if out is not None:
+            _save(out, config, first_day, last_day)
+            return
         from ocsf_lake.pages import server
 
         server.serve(config, port, first_day, last_day, terminal.say)
-        return
+
+
+def _save(out: Path, config: Settings, first: date | None, last: date | None) -> None:
     from ocsf_lake.pages import facts as lake_facts
     from ocsf_lake.pages import page, todo
 
-    facts = lake_facts.gather(config, datetime.now(UTC), first_day, last_day)
+    facts = lake_facts.gather(config, datetime.now(UTC), first, last)
     text = page.render(facts).encode("utf-8", "backslashreplace")
-    assert out is not None
     if str(out) == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(text)

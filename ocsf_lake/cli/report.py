@@ -64,6 +64,8 @@ def report(
 def _save(out: Path, config: Settings, first: date | None, last: date | None) -> None:
     from ocsf_lake.pages import facts as lake_facts
     from ocsf_lake.pages import page, todo
+    from ocsf_lake.query import files
+    from ocsf_lake.storage import permissions
 
     facts = lake_facts.gather(config, datetime.now(UTC), first, last)
     text = page.render(facts).encode("utf-8", "backslashreplace")
@@ -72,20 +74,8 @@ def _save(out: Path, config: Settings, first: date | None, last: date | None) ->
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     else:
-        _write(out, text, config)
+        with files.replaced(out) as part, permissions.open_file(part, config.mask) as file:
+            file.write(text)
     terminal.say(todo.verdict(todo.steps(facts)))
     if str(out) != "-":
         terminal.say(f"{out}: {terminal.size(len(text))}, {facts.days[0]} to {facts.days[-1]}")
-
-
-def _write(path: Path, text: bytes, settings: Settings) -> None:
-    """Puts the file whole: whoever reads it sees the old one or the new one."""
-    from ocsf_lake.storage import permissions
-
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with permissions.open_file(aside, settings.mask) as file:
-            file.write(text)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -197,7 +197,10 @@ def _by_python(
 
 def _values(piece: bytes, form: Form) -> list[Any]:
     if form is Form.CSV:
-        cells = next(csv.reader([piece.decode()]), [])
+        try:
+            cells = next(csv.reader([piece.decode()]), [])
+        except csv.Error:  # a cell is longer than the module takes
+            return [piece]
         return [cell for cell in cells if cell not in _NOTHING]
     import orjson
 
@@ -206,6 +209,4 @@ def _values(piece: bytes, form: Form) -> list[Any]:
 
 def _spelled_out(piece: bytes) -> bytes:
     """CSV without what steers a terminal; the ends of lines and tabs in it were looked at when it was made."""
-    if piece.isascii() and piece.decode().isprintable():
-        return piece
     return text.escaped(piece.decode(), "\t\n").encode()

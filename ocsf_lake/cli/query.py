@@ -152,7 +152,9 @@ def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own
         raise ConfigError("--explain gives no rows that --output could write")
     tables = _computed(config, sql, own)
     with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables) as connection:
-        cost = lake_query.cost(connection, sql)
+        waiting = terminal.Waiting(connection.query_progress)
+        cost = lake_query.cost(connection, sql, waiting=waiting)
+        waiting.clear()
     _show_cost(cost, form or Form.TABLE)
     if cost.rows == 0:
         _explain_emptiness(config, sql, own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,36 +52,30 @@ def report(
         raise ConfigError("where to? name a file with --out, or show the page with --serve")
     config = settings_of_lake(lake)
     first_day, last_day = first and first.date(), last and last.date()
-    if serve:
+    with terminal.ended_quietly():
+        if out is not None:
+            _save(out, config, first_day, last_day)
+            return
         from ocsf_lake.pages import server
 
         server.serve(config, port, first_day, last_day, terminal.say)
-        return
+
+
+def _save(out: Path, config: Settings, first: date | None, last: date | None) -> None:
     from ocsf_lake.pages import facts as lake_facts
     from ocsf_lake.pages import page, todo
+    from ocsf_lake.query import files
+    from ocsf_lake.storage import permissions
 
-    facts = lake_facts.gather(config, datetime.now(UTC), first_day, last_day)
+    facts = lake_facts.gather(config, datetime.now(UTC), first, last)
     text = page.render(facts).encode("utf-8", "backslashreplace")
-    assert out is not None
     if str(out) == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     else:
-        _write(out, text, config)
+        with files.replaced(out) as part, permissions.open_file(part, config.mask) as file:
+            file.write(text)
     terminal.say(todo.verdict(todo.steps(facts)))
     if str(out) != "-":
         terminal.say(f"{out}: {terminal.size(len(text))}, {facts.days[0]} to {facts.days[-1]}")
-
-
-def _write(path: Path, text: bytes, settings: Settings) -> None:
-    """Puts the file whole: whoever reads it sees the old one or the new one."""
-    from ocsf_lake.storage import permissions
-
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with permissions.open_file(aside, settings.mask) as file:
-            file.write(text)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

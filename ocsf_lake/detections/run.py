@@ -27,7 +27,7 @@ from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.results import ID_DIGITS
-from ocsf_lake.query import query
+from ocsf_lake.query import query, shown
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError, WriteError
 
@@ -109,7 +109,7 @@ def waiting(settings: Settings) -> list[str]:
         return Detections(lake.ledger.engine).waiting(SOURCE)
 
 
-def batch_files(batches: Sequence[str]) -> query.Chosen:
+def batch_files(batches: Sequence[str]) -> shown.Chosen:
     """What a connection shows of some batches alone."""
     return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
 

@@ -13,7 +13,7 @@ from ocsf_lake.detections import statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
-from ocsf_lake.query import query
+from ocsf_lake.query import query, shown
 
 _ALL = Span()
 
@@ -34,7 +34,7 @@ class Count:
 
 
 def counts(
-    settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: query.Chosen | None = None
+    settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: shown.Chosen | None = None
 ) -> list[Count]:
     """How many events each rule looks for, in the order of the rules.
 
@@ -66,7 +66,7 @@ def counts(
 
 @contextmanager
 def connected(
-    settings: Settings, rules: Sequence[Rule], span: Span, files: query.Chosen | None = None
+    settings: Settings, rules: Sequence[Rule], span: Span, files: shown.Chosen | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that shows what rules look at, and no more."""
     looked_at = [*rules, *(base for rule in rules if rule.correlation for base in rule.correlation.bases)]

@@ -24,7 +24,7 @@ from ocsf_lake.lake import exists, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.query import find as finding
-from ocsf_lake.query import own_tables
+from ocsf_lake.query import own_tables, shown
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.upkeep import trace as traces
 from ocsf_lake.upkeep.trace_rows import Narrowed
@@ -147,7 +147,7 @@ class Lake:
 
     def __getitem__(self, name: str) -> Rows:
         """The rows of a table, by our name or Security Lake's, or of a view such as `guardduty_latest`."""
-        if lake_query.part_of(name) is None and name not in (*self._tables, "coverage"):
+        if shown.part_of(name) is None and name not in (*self._tables, "coverage"):
             raise KeyError(f"there is no table {name!r}{nearest(name, [*registry.tables(), *self._tables])}")
         return self.sql(f"FROM {sqltext.name(name)}")
 

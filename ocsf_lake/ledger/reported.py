@@ -139,10 +139,10 @@ def retired_bytes(engine: sa.Engine) -> int:
         return int(connection.scalar(query) or 0)
 
 
-def spent(engine: sa.Engine, since: str, until: str) -> dict[str, Spent]:
-    """Source -> what its batches took that were done from one time on and before another."""
+def spent(engine: sa.Engine, since: str) -> dict[str, Spent]:
+    """Source -> what its batches took that were done from one time on."""
     row = BATCHES.c
-    done = (row.state == State.DONE, row.done_at >= since, row.done_at < until)
+    done = (row.state == State.DONE, row.done_at >= since)
     sums = [sa.func.sum(sa.case((row.kind == Kind.INGEST, row.objects), else_=0)), sa.func.count()]
     sums += [sa.func.sum(row[name]) for name in ("bytes_in", "bytes_out", "seconds", "read", "quarantined")]
     files: dict[str, int] = {}
@@ -166,18 +166,17 @@ def spent(engine: sa.Engine, since: str, until: str) -> dict[str, Spent]:
     return found
 
 
-def drift(engine: sa.Engine, since: str, until: str, limit: int, without: str = "") -> tuple[list[New], int]:
-    """What was noticed from one time on and before another, the most frequent first; and how much there is of it.
+def drift(engine: sa.Engine, since: str, limit: int, without: str = "") -> tuple[list[New], int]:
+    """What was noticed from one time on, the most frequent first; and how much there is of it.
 
     Args:
         engine: The ledger.
         since: The first moment.
-        until: The first moment after it.
         limit: So much is given.
         without: A kind that does not count.
     """
     row = NEWS.c
-    taken = (row.noticed_at >= since, row.noticed_at < until, row.kind != without)
+    taken = (row.noticed_at >= since, row.kind != without)
     query = (
         sa.select(row.source, row.kind, row.name, row.text, row.noticed_at, row.records)
         .where(*taken)
@@ -189,19 +188,18 @@ def drift(engine: sa.Engine, since: str, until: str, limit: int, without: str = 
         return [New(*columns) for columns in connection.execute(query)], number
 
 
-def arrivals(engine: sa.Engine, since: str, until: str, limit: int) -> Iterator[tuple[str, str, str]]:
-    """Source, URI and time of commit of objects whose batches were done in a time, the latest batches first.
+def arrivals(engine: sa.Engine, since: str, limit: int) -> Iterator[tuple[str, str, str]]:
+    """Source, URI and time of commit of objects whose batches were done from one time on, the latest batches first.
 
     Args:
         engine: The ledger.
         since: The first moment.
-        until: The first moment after it.
         limit: Batches that are done earlier are left out once there are so many objects.
     """
     row = BATCHES.c
     query = (
         sa.select(row.id, row.source, row.done_at, row.objects)
-        .where(row.state == State.DONE, row.kind == Kind.INGEST, row.done_at >= since, row.done_at < until)
+        .where(row.state == State.DONE, row.kind == Kind.INGEST, row.done_at >= since)
         .order_by(row.done_at.desc(), row.id)
     )
     with engine.connect() as connection:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
-from ocsf_lake.query import query, verified
+from ocsf_lake.query import query
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import OcsfMappersError
 
@@ -86,8 +86,7 @@ def refused(settings: Settings) -> Refused:
         ReadError: A file of quarantine is gone or damaged.
     """
     with query.connected(settings, _QUARANTINE) as connection:
-        rows = connection.sql(_QUARANTINE).fetchall()
-        verified.check(connection)
+        rows = query.fetched(connection, _QUARANTINE)
     if not rows:
         return Refused()
     return Refused(tuple(Reason(*row[:5]) for row in rows), rows[0][5], rows[0][6])
@@ -127,8 +126,7 @@ def _of_table(settings: Settings, name: str, first: date, last: date) -> Iterato
         f"FROM {sqltext.name(shown)} WHERE {where} GROUP BY ALL ORDER BY number DESC, tactic LIMIT 1000"
     )
     with query.connected(settings, sql) as connection:
-        rows = connection.sql(sql).fetchall()
-        verified.check(connection)
+        rows = query.fetched(connection, sql)
     for text, severity, number in rows:
         condition = f"{where} AND {tactic} = {sqltext.text(text)}"
         yield Found(shown, text, SEVERITIES.get(severity, "Unknown"), number, condition)

@@ -36,8 +36,9 @@ def drawn(facts: Facts) -> tuple[dict[str, Markup], str | None]:
         return {}, MISSING
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ocsf_lake.pages.draw"], input=json.dumps(wanted), text=True, capture_output=True,
-            timeout=SECONDS, check=False,
+            # -P: no module is taken from the folder where the command is run.
+            [sys.executable, "-P", "-m", "ocsf_lake.pages.draw"], input=json.dumps(wanted), text=True,
+            capture_output=True, timeout=SECONDS, check=False,
         )  # fmt: skip
         answer = json.loads(done.stdout) if done.returncode == 0 else {}
     except (OSError, subprocess.SubprocessError, ValueError):

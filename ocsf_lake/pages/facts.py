@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -152,14 +152,14 @@ def _of_ledger(lake: Lake, settings: Settings, now: datetime, days: list[date]) 
     engine = lake.ledger.engine
     first, last = f"{days[0]:%Y%m%d}", f"{days[-1]:%Y%m%d}"
     # Batches are of the days on which they were done: what a backfill brings is paid when it is brought.
-    since, until = _done(days, now)
-    drift, number = reported.drift(engine, since, until, DRIFT, without=DriftKind.OPEN_MEMBER)
+    since = f"{days[0]:%Y-%m-%d}"
+    drift, number = reported.drift(engine, since, DRIFT, without=DriftKind.OPEN_MEMBER)
     return Facts(
         settings, now, days,
         heat=heat.of_days(lake, settings, days, now),
         lags=lag.of_days(lake, days[0], days[-1]),
         volume=_volume(reported.volume(engine, first, last)),
-        spent=reported.spent(engine, since, until),
+        spent=reported.spent(engine, since),
         stored=reported.stored(engine),
         aside_bytes=reported.retired_bytes(engine),
         drift=drift,
@@ -172,12 +172,6 @@ def _of_ledger(lake: Lake, settings: Settings, now: datetime, days: list[date]) 
         holds=_holds(lake),
         events_of=_events_of(reported.places(engine, first, last)),
     )  # fmt: skip
-
-
-def _done(days: list[date], now: datetime) -> tuple[str, str]:
-    """The time in which what was done counts: from the first day on, up to now."""
-    end = max(now, datetime.combine(days[-1] + timedelta(days=1), datetime.min.time(), UTC))
-    return f"{days[0]:%Y-%m-%d}", end.isoformat(timespec="milliseconds")
 
 
 def _holds(lake: Lake) -> int:
@@ -212,12 +206,17 @@ def _days(lake: Lake, today: date, first: date | None, last: date | None) -> lis
     known = reported.days(lake.ledger.engine)
     begins, ends = (_day(text) for text in known) if known else (today, today)
     chosen_last = last or max(min(today, ends), first or date.min)
-    chosen_first = first or max(chosen_last - timedelta(days=DAYS - 1), min(begins, chosen_last))
+    chosen_first = first or max(_before(chosen_last, DAYS - 1), min(begins, chosen_last))
     if chosen_first > chosen_last:
         raise ConfigError(f"the first day, {chosen_first}, is after the last one, {chosen_last}")
     if (chosen_last - chosen_first).days >= MOST_DAYS:
         raise ConfigError(f"{chosen_first} to {chosen_last} is more than {MOST_DAYS} days; name fewer")
     return heat.day_range(chosen_first, chosen_last)
+
+
+def _before(day: date, number: int) -> date:
+    """So many days before another one, and none before the first that there is."""
+    return date.fromordinal(max(1, day.toordinal() - number))
 
 
 def _day(text: str) -> date:

@@ -60,7 +60,7 @@ def of_days(lake: Lake, first: date, last: date, limit: int = OBJECTS) -> Lags:
     minutes: dict[tuple[str, date], list[float]] = {}
     sources: set[str] = set()
     number = 0
-    for source, uri, done_at in reported.arrivals(lake.ledger.engine, since, "9999", limit):
+    for source, uri, done_at in reported.arrivals(lake.ledger.engine, since, limit):
         number += 1
         sources.add(source)
         time, window = discovery.time_of(uri)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -36,42 +37,42 @@ class Answer:
     error: str = ""
 
 
-def answered(settings: Settings, sql: str, seconds: float = SECONDS) -> Answer:
+class _EndedError(Exception):
+    """A query was ended; the reason is for who asked."""
+
+
+def answered(
+    settings: Settings, sql: str, seconds: float = SECONDS, closing: threading.Event | None = None
+) -> Answer:
     """What a query answers; it changes nothing, and opens no file but the lake's.
 
     Args:
         settings: The lake.
         sql: The query.
         seconds: It is ended after these.
+        closing: It is ended when this is set.
     """
     if not sql.strip():
         return Answer()
     if len(sql) > CHARACTERS:
         return Answer(error=f"a query has {CHARACTERS:,} characters at most")
-    late = threading.Event()
+    end = time.monotonic() + seconds
+
+    def waiting() -> None:
+        if closing is not None and closing.is_set():
+            raise _EndedError("ended, as the server ends")
+        if time.monotonic() > end:
+            raise _EndedError(f"ended after {seconds:g} seconds; ask for fewer days, or use `ocsf-lake query`")
+
     try:
         with query.connected(settings, sql, preserve_insertion_order=False) as connection:
-
-            def end() -> None:
-                late.set()
-                connection.interrupt()
-
-            timer = threading.Timer(seconds, end)
-            timer.daemon = True
-            timer.start()
-            try:
-                return _first_rows(connection, sql)
-            finally:
-                timer.cancel()
-                timer.join()
-    except (OcsfMappersError, duckdb.Error) as error:
-        if late.is_set():
-            return Answer(error=f"ended after {seconds:g} seconds; ask for fewer days, or use `ocsf-lake query`")
+            return _first_rows(connection, sql, waiting)
+    except (OcsfMappersError, duckdb.Error, _EndedError) as error:
         return Answer(error=str(error))
 
 
-def _first_rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
-    schema, batches = query.stream(connection, sql, batch_rows=ROWS + 1)
+def _first_rows(connection: duckdb.DuckDBPyConnection, sql: str, waiting: Callable[[], None]) -> Answer:
+    schema, batches = query.stream(connection, sql, batch_rows=ROWS + 1, waiting=waiting)
     shown: list[Sequence[str]] = []
     for batch in batches:
         shown += [[text(value)[:CHARACTERS] for value in row] for row in rows(batch.slice(0, ROWS + 1 - len(shown)))]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs
 
 from ocsf_lake.config import Settings
 from ocsf_lake.pages import facts as lake_facts
@@ -60,6 +62,7 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         self.names = tuple(f"{name}:{self.server_port}" for name in (HOST, "localhost"))
         self.asking = threading.Semaphore(1)
+        self.closing = threading.Event()
         self._period = first, last
         self._making = threading.Lock()
         self._made: tuple[float, str] | None = None
@@ -76,6 +79,26 @@ class Server(ThreadingHTTPServer):
                 facts = lake_facts.gather(self.settings, datetime.now(UTC), *self._period)
                 self._made = time.monotonic(), page.render(facts, prompt="query", refresh=RENEW_SECONDS)
             return self._made[1]
+
+    def ask(self, sql: str) -> prompt.Answer:
+        """The answer to a query; one at a time."""
+        if not self.asking.acquire(timeout=1):
+            return prompt.Answer(error="another query is under way; wait for it")
+        try:
+            return prompt.answered(self.settings, sql, closing=self.closing)
+        finally:
+            self.asking.release()
+
+    def settle(self) -> None:
+        """Ends what is asked, and lets nothing more begin: what still computes at its end aborts a process."""
+        self.closing.set()
+        self.asking.acquire()
+        self._making.acquire()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A defect is shown; that a browser went away is none."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,11 +120,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, "the query does not come from this page")
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > _BODY_BYTES:
+        if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > _BODY_BYTES:
             self._refuse(413, "the query is too long")
             return
         body = self.rfile.read(int(length)).decode("utf-8", "replace")
-        sql = parse_qs(body, max_num_fields=4).get("sql", [""])[0]
+        try:
+            sql = parse_qs(body, max_num_fields=4).get("sql", [""])[0]
+        except ValueError:
+            self._refuse(400, "this is no query of the page")
+            return
         self._tried(lambda: self._prompt(sql.replace("\r\n", "\n")))
 
     def _place(self) -> str | None:
@@ -109,20 +136,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "") not in self.server.names:
             self._refuse(421, "no such host")
             return None
-        token, _, place = urlsplit(self.path).path.removeprefix("/").partition("/")
+        token, slash, place = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()) or place not in ("", "query"):
             self._refuse(404, "no such page; the address stands where the server was begun")
+            return None
+        if not slash:  # links of the page are relative
+            self.send_response(308)
+            self.send_header("Location", f"/{token}/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return None
         return place
 
     def _prompt(self, sql: str) -> str:
-        if not self.server.asking.acquire(timeout=1):
-            answer = prompt.Answer(error="another query is under way; wait for it")
-        else:
-            try:
-                answer = prompt.answered(self.server.settings, sql)
-            finally:
-                self.server.asking.release()
+        answer = self.server.ask(sql)
         return page.document(
             "prompt.j2", referrer="same-origin", lake=self.server.settings.lake, sql=page.lines(sql), most=prompt.ROWS,
             seconds=prompt.SECONDS, **vars(answer) | {"error": page.lines(redacted(answer.error))},
@@ -173,8 +200,9 @@ def serve(
         raise ConfigError(f"port {port} cannot be had: {error.strerror}; name another with --port") from error
     with server:
         server.page()  # what is wrong with the lake or the days is said here, not to a browser
-        say(f"{server.url} shows the lake to whoever has this address, on this machine; ^C ends")
         try:
+            say(f"{server.url} shows the lake to whoever has this address, on this machine; ^C ends")
             server.serve_forever()
         except KeyboardInterrupt:
+            server.settle()
             say("ended")

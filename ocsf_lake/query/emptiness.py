@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from ocsf_lake.config import Settings
 from ocsf_lake.query import query as lake_query
+from ocsf_lake.query import shown
 from ocsf_lake.text import iso8601
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import OcsfMappersError, nearest
@@ -39,7 +40,7 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     where = tree.args.get("where")
     if source is None or where is None or tree.args.get("joins") or not isinstance(source.this, exp.Table):
         return []
-    if lake_query.part_of(source.this.name) not in registry.tables():
+    if shown.part_of(source.this.name) not in registry.tables():
         return []
     every = where.this.unnest()
     conditions = [part.unnest() for part in every.flatten()] if isinstance(every, exp.And) else [every]
@@ -90,7 +91,7 @@ def _keys(connection: duckdb.DuckDBPyConnection, rows: str, bracket: exp.Bracket
     at = bracket.this.sql("duckdb")
     each = f"SELECT unnest(map_keys({at})) AS key {rows}"
     query = f"SELECT key FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key"
-    keys = [key for (key,) in connection.execute(query).fetchall()]
+    keys = [key for (key,) in lake_query.fetched(connection, query)]
     if keys and literal.name not in keys:
         more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
         yield f"{at}: no row has the key {literal.name!r}{nearest(literal.name, keys)}"
@@ -102,8 +103,8 @@ def _columns(condition: exp.Expr) -> set[str]:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[object, ...]:
-    (row,) = connection.execute(sql).fetchall()
-    return tuple(row)
+    (row,) = lake_query.fetched(connection, sql)
+    return row
 
 
 def _shown(value: object) -> str:

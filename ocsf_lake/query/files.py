@@ -38,8 +38,14 @@ def write_parquet(path: str | os.PathLike[str], schema: pa.Schema, batches: Iter
 
 @contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file to write beside the one that it replaces at the end; it is removed when something fails."""
-    target = Path(path)
+    """A file to write beside the one that it replaces at the end; it is removed when something fails.
+
+    A link stays, and what it names is replaced; what is no file, such as a pipe or `/dev/null`, is itself written to.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield part

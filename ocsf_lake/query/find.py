@@ -80,7 +80,7 @@ def _days(first: date | None, last: date | None) -> str:
     conditions = []
     if first:
         conditions.append(f"time_dt >= TIMESTAMPTZ '{first} 00:00:00+00'")
-    if last:
+    if last and last < date.max:
         conditions.append(f"time_dt < TIMESTAMPTZ '{last + timedelta(days=1)} 00:00:00+00'")
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 from pyarrow import parquet
 
-from ocsf_lake.query import query as lake_query
+from ocsf_lake.query import shown
 from ocsf_mappers import duck
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.ocsf import events as checks
@@ -38,7 +38,7 @@ def with_tables(known: Mapping[str, pa.Table], given: Mapping[str, Any]) -> dict
     for name, value in given.items():
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
-        if name.lower() in names or lake_query.part_of(name) is not None:
+        if name.lower() in names or shown.part_of(name) is not None:
             raise ConfigError(f"there is a table {name!r} already")
         names.add(name.lower())
         all_tables[name] = _arrow(name, value)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -22,40 +21,23 @@ import sqlglot
 from sqlglot import exp
 
 from ocsf_lake.catalogs import definitions, security_lake
-from ocsf_lake.catalogs.base import Definition
-from ocsf_lake.catalogs.definitions import (
-    DUPLICATES,
-    OUTCOMES,
-    QUARANTINE,
-    QUARANTINE_VIEW,
-    definition,
-    duplicate_views,
-)
+from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
-from ocsf_lake.ledger import tables as ledger_tables
-from ocsf_lake.ledger.files import Chosen as FileChoice
-from ocsf_lake.ledger.files import LakeFile
-from ocsf_lake.query import evolution, find, lines, lint, pruning, verified
+from ocsf_lake.query import failures, find, lines, lint, pruning, shown, verified
 from ocsf_lake.query.known_files import KnownFiles
-from ocsf_lake.storage import layout
-from ocsf_mappers import duck, registry, sqltext
-from ocsf_mappers.errors import ConfigError, QueryError, ReadError
-from ocsf_mappers.ocsf import tables
+from ocsf_mappers import duck, sqltext
+from ocsf_mappers.errors import ConfigError, ReadError
 
 T = TypeVar("T")
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
-_RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
-"""The lines of a traceback that name an error."""
 NO_TABLES: Mapping[str, pa.Table] = {}
 _COMPUTES = (
     "group", "distinct", "joins", "laterals", "qualify", "windows", "order", "with_", "with", "sample", "pivots"
 )  # fmt: skip
 _COMPUTING = (exp.AggFunc, exp.Window, exp.Subquery, exp.Unnest, exp.Anonymous)
 """Parts of a query that are more than a list of rows; what sqlglot does not know may be an aggregate."""
-Chosen = Callable[[Lake, Mapping[str, FileChoice | None]], dict[str, list[LakeFile]]]
-"""Gives the files of tables that a connection shows, of some of their partitions: see `Files.of`."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 
 
@@ -68,7 +50,7 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
-    with _explained(lambda: _allowed(connection)):
+    with failures.explained(lambda: failures.allowed(connection)):
         try:
             return connection.sql(sql).to_arrow_table()
         finally:
@@ -106,7 +88,7 @@ def stream(
     # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
     bound = dict(parameters) if parameters else None
     computing = _Computing(connection, waiting)
-    with _explained(lambda: _allowed(connection)):
+    with failures.explained(lambda: failures.allowed(connection)):
         try:
             reader = computing.wait(lambda: connection.sql(sql, params=bound).to_arrow_reader(batch_rows))
         finally:
@@ -114,7 +96,7 @@ def stream(
 
     def batches() -> Iterator[pa.RecordBatch]:
         while True:
-            with _explained(lambda: _allowed(connection)):
+            with failures.explained(lambda: failures.allowed(connection)):
                 try:
                     batch = computing.wait(lambda: next(reader, None))
                 except (pa.ArrowException, OSError) as error:  # so Arrow passes on DuckDB's errors
@@ -142,7 +124,8 @@ class _Computing:
         self._connection = connection
         self._waiting = waiting
         # Signals come to the main thread alone.
-        self._pool = ThreadPoolExecutor(1) if threading.current_thread() is threading.main_thread() else None
+        in_main = threading.current_thread() is threading.main_thread()
+        self._pool = ThreadPoolExecutor(1) if in_main or waiting else None
 
     def wait(self, compute: Callable[[], T]) -> T:
         """What a computation gives."""
@@ -214,7 +197,7 @@ def as_text(
         raise ConfigError(ONE_STATEMENT)
     if _EXPLAIN.match(sql):
         return ["explain_key", "explain_value"], None
-    with _explained(lambda: _allowed(connection)):
+    with failures.explained(lambda: failures.allowed(connection)):
         rows = connection.sql(sql)
     try:
         bare = _without_semicolon(sql)
@@ -253,7 +236,7 @@ def is_empty(answer: pa.Table) -> bool:
 
 def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) -> list[str]:
     """What an empty answer does not say: that no partition has what the query asks for."""
-    parts = pruning.parts([sql], part_of, other_tables=other_tables)
+    parts = pruning.parts([sql], shown.part_of, other_tables=other_tables)
     if not parts:
         return []
     with opened(settings, reading=True) as lake:
@@ -289,13 +272,17 @@ class Cost:
     of_bytes: int
 
 
-def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Cost:
+def cost(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    waiting: Callable[[], None] | None = None,
+) -> Cost:  # fmt: skip
     """Runs a query and says what that took.
 
     Args:
         connection: A lake, see `connect`.
         sql: One statement that reads.
         parameters: Values of its parameters, by name.
+        waiting: See `stream`.
 
     Raises:
         ConfigError: It is not exactly one statement that only reads.
@@ -304,13 +291,13 @@ def cost(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[st
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
     # The same statement once for its profile and once for its rows: DuckDB gives one or the other.
-    with _explained(lambda: _allowed(connection)):
-        bound = dict(parameters) if parameters else None
-        profile = orjson.loads(connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", bound).fetchall()[0][1])
-        rows = connection.sql(sql, params=bound).to_arrow_table().num_rows
+    ((_, text),) = fetched(connection, f"EXPLAIN (ANALYZE, FORMAT json) {sql}", parameters, waiting)
+    profile = orjson.loads(text)
+    _, batches = stream(connection, sql, parameters, waiting=waiting)
+    rows = sum(batch.num_rows for batch in batches)
     # Without operators where the statistics in the files' footers were all that it took.
     scans = [item for item in _operators(profile.get("operator", [])) if "Total Files Read" in item["extra_info"]]
-    table_names = {part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
+    table_names = {shown.part_of(table.name) for table in sqlglot.parse_one(sql, read="duckdb").find_all(exp.Table)}
     of = connection.execute(COST_READS, {"names": sorted(name for name in table_names if name)}).fetchall()[0]
     return Cost(
         rows=rows,
@@ -343,7 +330,7 @@ def _reads(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
 @contextmanager
 def connected(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool | int,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: shown.Chosen | None = None, **config: bool | int,
 ) -> Iterator[duckdb.DuckDBPyConnection]:  # fmt: skip
     """A connection, closed at the end; see `connect`."""
     connection = connect(
@@ -355,7 +342,7 @@ def connected(
 
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
-    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: Chosen | None = None, **config: bool | int,
+    extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: shown.Chosen | None = None, **config: bool | int,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that shows the lake as it is now; later batches need a new one.
 
@@ -368,7 +355,8 @@ def connect(
         statements: What will be run. Where it is certain which tables they read, and which partitions of them, others
             are left out, as showing them takes time and requests.
         parameters: Values of the statements' named parameters.
-        extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see `part_of`.
+        extra_tables: Tables of the caller, shown beside the lake's under names that those do not have, see
+            `shown.part_of`.
         files: Which files the tables have; None for those of the lake.
         config: More of DuckDB's settings.
 
@@ -376,7 +364,7 @@ def connect(
         ConfigError: The lake cannot be opened.
         ReadError: A file of the lake is gone.
     """
-    parts = pruning.parts(statements, part_of, parameters, extra_tables)
+    parts = pruning.parts(statements, shown.part_of, parameters, extra_tables)
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
@@ -391,10 +379,10 @@ def connect(
                 connection.register_filesystem(known_files)
             names = None if parts is None else set(pruning.names(statements))
             columns = None if parts is None else pruning.columns(statements)
-            shown_parts = _all_parts(statements) if parts is None else parts
+            shown_parts = shown.all_parts(statements) if parts is None else parts
             if parts is not None and find.VIEW in parts:
-                shown_parts = parts | dict.fromkeys(filled_tables(lake))
-            show = _Shown(connection, lake, known_files, shown_parts, names, columns, files)
+                shown_parts = parts | dict.fromkeys(shown.filled_tables(lake))
+            show = shown.Shown(connection, lake, known_files, shown_parts, names, columns, files)
             show.regional = not statements or any(security_lake.PREFIX in sql.lower() for sql in statements)
             verifying = known_files is None and settings.verify_reads
             if verifying:
@@ -410,7 +398,8 @@ def connect(
                         raise
                 except ReadError:
                     # A statement that lists tables, say, can be answered without one that is damaged.
-                    if parts is not None or any(word in sql.lower() for sql in statements for word in _parts()[part]):
+                    words = shown.parts()[part]
+                    if parts is not None or any(word in sql.lower() for sql in statements for word in words):
                         raise
             if verifying:
                 verified.expect(connection, show.written)
@@ -419,6 +408,14 @@ def connect(
             connection.close()
             raise
         return connection
+
+
+def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Nothing but these files can be opened from here on, and no setting changed."""
+    connection.execute(f"SET allowed_paths = {sqltext.texts(paths)}")
+    for setting in ("python_enable_replacements", "enable_external_access"):
+        connection.execute(f"SET {setting} = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _check_sources(lake: Lake, statements: Sequence[str]) -> None:
@@ -435,11 +432,6 @@ def _check_sources(lake: Lake, statements: Sequence[str]) -> None:
         raise ConfigError(f"table {name}: {definitions.NO_SOURCE}")
 
 
-def filled_tables(lake: Lake) -> list[str]:
-    """The tables of events that have rows, and a source that knows their columns."""
-    return [row.table for row in overview.tables(lake.ledger.engine) if row.table in registry.tables()]
-
-
 def collect(
     connection: duckdb.DuckDBPyConnection, statements: Sequence[str], waiting: Callable[[], None] | None = None
 ) -> None:
@@ -449,13 +441,26 @@ def collect(
         ReadError: A file of the lake is gone or damaged.
         QueryError: They need more memory than they may have.
     """
-    computing = _Computing(connection, waiting)
     for sql in statements:
-        with _explained(lambda: _allowed(connection)):
-            try:
-                computing.wait(partial(lambda sql: connection.execute(sql).fetchall(), sql))
-            finally:
-                verified.check(connection)
+        fetched(connection, sql, waiting=waiting)
+
+
+def fetched(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None,
+    waiting: Callable[[], None] | None = None,
+) -> list[tuple[Any, ...]]:  # fmt: skip
+    """The few rows of a statement of ours; ^C ends it, see `stream`.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+        QueryError: It needs more memory than it may have.
+    """
+    computing = _Computing(connection, waiting)
+    with failures.explained(lambda: failures.allowed(connection)):
+        try:
+            return computing.wait(lambda: connection.execute(sql, dict(parameters) if parameters else None).fetchall())
+        finally:
+            verified.check(connection)
 
 
 def columns_of(settings: Settings, names: Sequence[str]) -> dict[str, pa.Schema]:
@@ -474,270 +479,4 @@ def searched(settings: Settings) -> list[str]:
         ConfigError: The lake cannot be opened.
     """
     with opened(settings, reading=True) as lake:
-        return [*filled_tables(lake), QUARANTINE]
-
-
-def _parts() -> dict[str, list[str]]:
-    """What can be shown by itself -> words of which a statement has one when it reads something of it.
-
-    Asked each time: a folder of sources may have been named since.
-    """
-    words = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES], find.VIEW: [find.VIEW]}
-    words |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
-    for name, table in registry.tables().items():
-        words[name] = [name, *([table.security_lake] if table.security_lake else [])]
-        words[name] += [table.latest.view] if table.latest else []
-    return words
-
-
-def _all_parts(statements: Sequence[str]) -> pruning.Parts:
-    """All of `_parts`; without rows where only names are asked for."""
-    return dict.fromkeys(_parts(), _none if pruning.only_names(statements) else None)
-
-
-def _none(_: tuple[str, ...]) -> bool:
-    return False
-
-
-def part_of(name: str) -> str | None:
-    """The table, ours, that a name in a query belongs to: its own, Security Lake's, or that of a view over it."""
-    word = name.lower()
-    if word in tables.shared():
-        return word
-    if (shared := security_lake.shared_table_of(word)) is not None:
-        return shared  # of most queries: no source has to be loaded
-    if word in _parts():
-        return word
-    if word in ("quarantine_entries", OUTCOMES):
-        return QUARANTINE
-    for part, table in registry.tables().items():
-        if word in (f"{part}_unique", f"{part}_repeated") or (table.latest and word == table.latest.view):
-            return part
-    return security_lake.table_of(word)
-
-
-class _Shown:
-    """Views of a lake in a connection.
-
-    Args:
-        connection: Where they are made.
-        lake: The lake.
-        known_files: The file system of its files; None for local ones.
-        parts: Which of `_parts`, and which partitions of each.
-        names: Names that are read, in lower case; other views are left out. None when that is not certain.
-        columns: Columns of the ledger's tables that are read, in lower case; None for all.
-        files: See `connect`.
-    """
-
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, lake: Lake, known_files: KnownFiles | None, parts: pruning.Parts,
-        names: set[str] | None, columns: set[str] | None = None, files: Chosen | None = None,
-    ) -> None:  # fmt: skip
-        self.connection = connection
-        self.lake = lake
-        self.known_files = known_files
-        self.parts = parts
-        self.names = names
-        self.columns = columns
-        self.paths: list[str] = []
-        self.written: dict[str, str] = {}
-        self.regional = True
-        lake_parts = {
-            name: chosen for name, chosen in parts.items() if not name.startswith("ledger_") and name != find.VIEW
-        }
-        if QUARANTINE in lake_parts:
-            lake_parts[OUTCOMES] = lake_parts[QUARANTINE]
-        # All at one moment: an event that a replay made and the entry that it closed are seen together or not at all.
-        self._table_files = lake.files.of(lake_parts) if files is None else files(lake, lake_parts)
-        self._duplicate_keys = lake.ledger.duplicate_keys()
-
-    def part(self, name: str) -> None:
-        """Shows one of `_parts`."""
-        if name in registry.tables():
-            self._table(registry.table(name))
-        elif name == QUARANTINE:
-            self._files(definition(OUTCOMES))
-            self._files(definition(QUARANTINE), "quarantine_entries")
-            self.connection.execute(f"CREATE VIEW {QUARANTINE} AS {QUARANTINE_VIEW}")
-        elif name == DUPLICATES:
-            self._files(definition(DUPLICATES))
-        elif name == find.VIEW:
-            tables = [table for table in filled_tables(self.lake) if table in self.parts]
-            self.connection.execute(f"CREATE VIEW {find.VIEW} AS {find.observables(tables)}")
-        else:
-            rows = self.parts[name] is not _none
-            table = self.lake.ledger.shown(name.removeprefix("ledger_"), self.columns, rows=rows)
-            self.connection.register(name, table)
-
-    def _table(self, table: tables.Table) -> None:
-        self._files(definition(table.name))
-        for name, sql in self._views(table):
-            if self.names is None or name in self.names:
-                self.connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
-        if table.security_lake is not None:
-            self._regions(table.name, table.security_lake)
-
-    def _views(self, table: tables.Table) -> Iterator[tuple[str, str]]:
-        if table.security_lake is not None:
-            yield table.security_lake, f"FROM {sqltext.name(table.name)}"
-        if table.latest is not None:
-            yield table.latest.view, latest_rows(table, table.latest)
-        if key := self._duplicate_keys.get(table.name):
-            yield from duplicate_views(table.name, key).items()
-
-    def _regions(self, name: str, suffix: str) -> None:
-        """Shows Security Lake's names of a table for each region that has events."""
-        if not self.regional:  # of many regions a list of tables would show little else
-            return
-        if self.names is not None and not any(word.startswith(security_lake.GLUE_TABLE) for word in self.names):
-            return
-        regions = {partition.values[0] for partition in self.lake.files.partitions(name)} - {layout.UNKNOWN}
-        for region in sorted(regions):
-            schema, view = security_lake.names(region, suffix)
-            if self.names is not None and view not in self.names:
-                continue
-            rows = f"SELECT * FROM {sqltext.name(name)} WHERE region = {sqltext.text(region)}"
-            self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {sqltext.name(schema)}")
-            self.connection.execute(f"CREATE VIEW {sqltext.name(view)} AS {rows}")
-            self.connection.execute(
-                f"CREATE VIEW {sqltext.name(schema)}.{sqltext.name(view)} AS FROM main.{sqltext.name(view)}"
-            )
-
-    def _files(self, table: Definition, name: str | None = None) -> None:
-        """Shows a table's files under its own name or another."""
-        store = self.lake.store
-        place = store.path if store.is_local else store.uri
-        files = self._table_files[table.name]
-        if self.known_files is not None:
-            self.known_files.add({place(file.path): file.bytes for file in files})
-        groups: dict[str | None, list[str]] = {}
-        for file in files:
-            path = place(file.path)
-            self.paths.append(path)
-            self.written[path] = file.sha256
-            groups.setdefault(file.version, []).append(path)
-        _create(self.connection, table, name or table.name, list(groups.values()), place(""))
-
-
-def _create(
-    connection: duckdb.DuckDBPyConnection, table: Definition, name: str, groups: Sequence[Sequence[str]], root: str
-) -> None:
-    """Makes the view of a table of the lake at `root`; files of a group have the same columns."""
-    keys = [key for key in table.keys if key not in table.schema.names]
-    # Not `empty_table()`, which imports pandas where that is installed.
-    schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
-    empty = pa.Table.from_batches([], schema)
-    if not groups:
-        try:
-            connection.register(name, empty)
-        except duckdb.InvalidInputException as error:
-            # DuckDB asks Python for the columns, and makes an error of its own of what is raised meanwhile.
-            if "KeyboardInterrupt" in str(error):
-                raise KeyboardInterrupt from error
-            raise
-        return
-
-    def read(paths: Sequence[str]) -> str:
-        return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
-
-    with _explained(lambda: [path for paths in groups for path in paths]):
-        sql = evolution.select(connection, empty, groups, read)
-        connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
-
-
-def _from_steps(table: Definition, keys: Sequence[str], paths: Sequence[str]) -> str:
-    """A table whose partition values are taken from the steps of the paths, as DuckDB does it."""
-    types = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])}: VARCHAR" for key in table.keys)
-    # A key that is a column too (region, accountid) keeps the column's place and name.
-    renamed = ", ".join(f"{sqltext.name(layout.PATH_KEYS[key])} AS {sqltext.name(key)}" for key in keys)
-    return (
-        f"SELECT * RENAME ({renamed}) "
-        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = true, hive_types = {{{types}}})"
-    )
-
-
-def _from_names(table: Definition, keys: Sequence[str], paths: Sequence[str], skipped: int) -> str:
-    """A table whose partition values are taken from what stands behind the lake's root, see `_create`.
-
-    DuckDB's own reading of paths takes every step with `=` for a partition, those above the lake too: below a folder
-    `region=x/` all events would be of region x. This costs three times as much a file, so only such lakes pay it.
-    """
-    values = {}
-    for number, key in enumerate(table.keys):
-        step = table.prefix.count("/") + 2 + number
-        name = f"regexp_replace(substr(filename, {skipped + 1}), '^{layout.COMPACTED}/', '')"
-        text = f"split_part({name}, '/', {step})"
-        values[key] = f"substr({text}, {len(layout.PATH_KEYS[key]) + 2}) AS {sqltext.name(key)}"
-    replaced = [values[key] for key in table.keys if key not in keys]
-    replacing = f" REPLACE ({', '.join(replaced)})" if replaced else ""
-    key_columns = "".join(f", {values[key]}" for key in keys)
-    return (
-        f"SELECT * EXCLUDE (filename){replacing}{key_columns} "
-        f"FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false, filename = true)"
-    )
-
-
-def latest_rows(table: tables.Table, latest: tables.Latest) -> str:
-    """The newest row of each thing; the same rows give the same answer."""
-    keys = ", ".join(_path(path) for path in latest.key)
-    newest = ", ".join(f"{_path(path)} DESC NULLS LAST" for path in (*latest.newest, *tables.PROVENANCE.names))
-    return (
-        f"SELECT * FROM {sqltext.name(table.name)} "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1"
-    )
-
-
-def _path(path: str) -> str:
-    return ".".join(sqltext.name(step) for step in path.split("."))
-
-
-def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
-    """Nothing but these files can be opened from here on, and no setting changed."""
-    connection.execute(f"SET allowed_paths = {sqltext.texts(paths)}")
-    for setting in ("python_enable_replacements", "enable_external_access"):
-        connection.execute(f"SET {setting} = false")
-    connection.execute("SET lock_configuration = true")
-
-
-# -- files that are gone ----------------------------------------------------------------------------------------------
-@contextmanager
-def _explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Translates DuckDB's errors about one of the lake's files into one that names the file and what to do.
-
-    Args:
-        paths: The lake's files; asked only after an error.
-    """
-    try:
-        yield
-    except (duckdb.Error, FileNotFoundError) as error:
-        message = str(error)
-        if message.startswith("Out of Memory Error"):
-            raise QueryError(
-                "the query needs more memory than setting query_memory_bytes (OCSF_LAKE_QUERY_MEMORY_BYTES) lets it "
-                "have; an ORDER BY needs less with a LIMIT, or with fewer columns, and without it rows are streamed: "
-                f"{message.splitlines()[0]}"
-            ) from error
-        path = next((path for path in paths() if path in message), None)
-        # An error of a file system of Python comes as its traceback, and DuckDB may add where in the query it was.
-        raised = _RAISED.findall(message) if message.startswith("Traceback") else []
-        if path is None and not raised:
-            raise
-        deep = ""
-        is_gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
-        if "No files found" in message or is_gone:
-            state = "is gone"
-        elif raised:
-            raise ReadError(f"a file of the lake cannot be read: {raised[-1]}", file=path) from error
-        else:
-            state, deep = f"is damaged ({message.splitlines()[0]})", " --deep"
-        raise ReadError(
-            f"a file of the lake {state}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
-            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects",
-            file=path,
-        ) from error
-
-
-def _allowed(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The files that a connection may open, see `_restrict`."""
-    ((paths,),) = connection.execute("SELECT current_setting('allowed_paths')").fetchall()
-    return list(paths)
+        return [*shown.filled_tables(lake), QUARANTINE]

@@ -10,7 +10,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.query import pruning, query
+from ocsf_lake.query import pruning, query, shown
 from tests.support import PROJECT
 
 VPC = "FROM vpc_flow"
@@ -32,7 +32,7 @@ def whole(lake: Settings) -> Iterator[object]:
 
 def narrowed(lake: Settings, sql: str, table: str = "vpc_flow", **parameters: object) -> tuple[int, int]:
     """Files that are left of a table for a query, and all of them."""
-    parts = pruning.parts([sql], query.part_of, parameters)
+    parts = pruning.parts([sql], shown.part_of, parameters)
     assert parts is not None
     with opened(lake, reading=True) as found:
         left = found.files.of({table: parts[table]})[table]
@@ -125,7 +125,7 @@ def test_a_text_with_a_zone_that_is_compared_with_a_day_is_that_day_there(
 
 def test_the_newest_of_each_is_looked_for_in_all_partitions() -> None:
     sql = "SELECT * FROM guardduty_latest WHERE eventday = '20260318'"
-    assert pruning.parts([sql], query.part_of) == {"guardduty_findings": None}
+    assert pruning.parts([sql], shown.part_of) == {"guardduty_findings": None}
 
 
 def test_values_of_parameters_narrow_too(lake: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.query import pruning, query
+from ocsf_lake.query.shown import part_of
 from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, ReadError
@@ -197,6 +199,20 @@ def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -
     assert (later.rows, later.row_groups) == (0, 0)
 
 
+def test_who_waits_for_a_cost_or_for_rows_can_end_the_query(lake: duckdb.DuckDBPyConnection) -> None:
+    def enough() -> None:
+        raise BrokenPipeError
+
+    heavy = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+    with pytest.raises(BrokenPipeError):
+        query.cost(lake, heavy, waiting=enough)
+    with pytest.raises(BrokenPipeError):
+        query.fetched(lake, heavy, waiting=enough)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BrokenPipeError):  # also beside the main thread
+        pool.submit(query.fetched, lake, heavy, waiting=enough).result()
+    assert query.fetched(lake, "SELECT 1") == [(1,)]
+
+
 @pytest.mark.parametrize(
     ("sql", "shown"),
     [
@@ -216,7 +232,7 @@ def test_the_cost_of_a_query_is_what_it_opens(lake: duckdb.DuckDBPyConnection) -
     ],
 )
 def test_tables_are_left_out_only_where_it_is_certain_what_a_statement_reads(sql: str, shown: set[str] | None) -> None:
-    parts = pruning.parts([sql], query.part_of)
+    parts = pruning.parts([sql], part_of)
     assert (None if parts is None else set(parts)) == shown
 
 

@@ -284,8 +284,12 @@ def test_a_shell_takes_a_command_as_it_was_meant(word: str) -> None:
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
-def test_pictures_are_drawn_of_hostile_labels(many: facts.Facts) -> None:
+def test_pictures_are_drawn_of_hostile_labels(
+    many: facts.Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("vl_convert")
+    (tmp_path / "altair.py").write_text("raise SystemExit('taken from the folder where somebody stands')")
+    monkeypatch.chdir(tmp_path)
     pictures, lost = charts.drawn(many)
     assert (sorted(pictures), lost) == (["detections", "lag", "volume"], None)
     drawn = "".join(pictures.values())
@@ -331,6 +335,15 @@ def test_a_picture_keeps_no_handler() -> None:
 def test_too_many_days_are_refused(lake: Settings) -> None:
     with pytest.raises(ConfigError, match="more than 400 days"):
         facts.gather(lake, NOW, date(2020, 1, 1), date(2026, 1, 1))
+
+
+@pytest.mark.parametrize(("first", "last"), [(date.max, None), (None, date.min), (date.max, date.max)])
+def test_the_first_and_the_last_day_that_there_is_have_a_page(
+    lake: Settings, without_pictures: None, first: date | None, last: date | None
+) -> None:
+    found = facts.gather(lake, NOW, first, last)
+    assert found.days[0] == found.days[-1] == (first or last)
+    assert "The lake has no events in these days." in page.render(found)
 
 
 def test_of_many_alarms_some_are_named(many: facts.Facts) -> None:

@@ -66,14 +66,13 @@ def test_the_page_and_the_prompt_are_shown_to_who_has_the_address(served: Server
     assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "same-origin")
     assert "access-control-allow-origin" not in headers
     assert ask(served, "GET", f"/{served.token}/query")[0] == 200
+    status, _, headers = ask(served, "GET", f"/{served.token}")
+    assert (status, headers["location"]) == (308, f"/{served.token}/")
 
 
-@pytest.mark.parametrize("path", ["/", "/x/", "/{}x/", "/{}", "/{}/..", "/{}/query/x", "/%C3%A9"])
+@pytest.mark.parametrize("path", ["/", "/x/", "/{}x/", "/{}/..", "/{}/query/x", "/%C3%A9", "http://["])
 def test_nobody_else_gets_anything(served: Server, path: str) -> None:
     status, text, _ = ask(served, "GET", path.format(served.token))
-    if path == "/{}":
-        assert status == 200
-        return
     assert status == 404
     assert "version_5" not in text
     assert served.token not in text
@@ -113,15 +112,36 @@ def test_the_prompt_reads_the_lake_and_nothing_else(served: Server, sql: str) ->
     assert "<table>" not in text
 
 
+HEAVY = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+
+
 def test_a_query_that_takes_too_long_is_ended(served: Server) -> None:
-    sql = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
-    answer = prompt.answered(served.settings, sql, 0.3)
-    assert "ended after 0.3 seconds" in answer.error
+    assert "ended after 0.3 seconds" in prompt.answered(served.settings, HEAVY, 0.3).error
+
+
+def test_an_interrupt_ends_the_server_and_the_query_under_way(
+    served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[str] = []
+
+    def interrupted(found: Server) -> None:
+        asked = threading.Thread(target=lambda: answers.append(found.ask(HEAVY).error), daemon=True)
+        asked.start()
+        while found.asking.acquire(blocking=False):  # until the query has begun
+            found.asking.release()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", interrupted)
+    said: list[str] = []
+    server.serve(served.settings, 0, None, None, said.append)
+    assert (said[1:], answers) == (["ended"], ["ended, as the server ends"])
 
 
 def test_a_long_query_is_refused_unread(served: Server) -> None:
     status, _ = query(served, "SELECT 1 --" + "x" * server._BODY_BYTES)
     assert status == 413
+    place, origin = f"/{served.token}/query", f"http://{served.names[0]}"
+    assert ask(served, "POST", place, "a=1&b=1&c=1&d=1&sql=SELECT", Origin=origin)[0] == 400
     assert "at most" in query(served, "SELECT 1 --" + "x" * prompt.CHARACTERS)[1]
 
 

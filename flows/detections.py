@@ -32,11 +32,11 @@ def detect(settings: Settings, report: Report) -> None:
 
 def _ask(settings: Settings, report: Report, logger: Any) -> None:
     from ocsf_lake.alerts import run as alerting
-    from ocsf_lake.detections import rules, run
+    from ocsf_lake.detections import compiled, run
 
     try:
         alerting.take(settings)
-        chosen = rules.load(settings.rules, settings.rule_placeholders)
+        chosen = compiled.load(settings.rules, settings.rule_placeholders, settings.mappers)
         done = run.detect(settings, chosen)
     except RetriableError as error:
         logger.warning("detections left to the next run: %s", error)

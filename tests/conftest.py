@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocsf_lake.detections import compiled
 from ocsf_lake.ledger import database
 from ocsf_lake.storage import s3
 from ocsf_mappers import Engine, registry
@@ -60,6 +61,15 @@ def disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Rules that a test compiled are none of the user's."""
+    folder = tmp_path_factory.mktemp("cache") / compiled.FOLDER
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_folder", lambda: folder)
         yield
 
 

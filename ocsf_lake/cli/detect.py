@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocsf_lake.config import Settings
-    from ocsf_lake.detections.rules import Rule
+    from ocsf_lake.detections.asked import Asked
     from ocsf_lake.detections.run import Summary
     from ocsf_lake.detections.scan import Count
     from ocsf_lake.detections.statements import Span
@@ -82,7 +82,7 @@ def detect(
     alerts.tell(found)
 
 
-def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[Count]:
+def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:
     from ocsf_lake.detections import run, scan
     from ocsf_lake.detections.statements import Span
 
@@ -91,14 +91,14 @@ def _counts(settings: Settings, chosen: list[Rule], span: Span | None) -> list[C
     return scan.counts(settings, chosen, Span(), run.batch_files(run.waiting(settings)))
 
 
-def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Rule]:
-    from ocsf_lake.detections import rules
+def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
+    from ocsf_lake.detections import compiled
     from ocsf_mappers.errors import ConfigError
 
     paths = folders or settings.rules
     if not paths:
         raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
-    found = rules.load(paths, settings.rule_placeholders)
+    found = compiled.load(paths, settings.rule_placeholders, settings.mappers)
     for rule in found:
         for note in rule.notes:
             terminal.say(f"{rule.path}: {note}")
@@ -128,7 +128,7 @@ def _print_counts(counts: Sequence[Count], *, as_json: bool) -> None:
     output.print_table(("rule", "level", "events"), rows)
 
 
-def _print_summary(summary: Summary, chosen: Sequence[Rule], *, as_json: bool) -> None:
+def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) -> None:
     _tell_unusable([(chosen[number], reason) for number, reason in sorted(summary.reasons.items())])
     rows = [(rule, summary.events[rule.key], summary.found[rule.key]) for rule in chosen]
     if as_json:
@@ -142,6 +142,6 @@ def _print_summary(summary: Summary, chosen: Sequence[Rule], *, as_json: bool) -
     terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
 
 
-def _tell_unusable(rules: Sequence[tuple[Rule, str]]) -> None:
+def _tell_unusable(rules: Sequence[tuple[Asked, str]]) -> None:
     for rule, reason in rules:
         terminal.say(f"{rule.path}: cannot be used: {reason}")

@@ -25,13 +25,13 @@ from sigma.types import (
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import alternatives, facts, inject, made, operations, scan, statements
 from ocsf_lake.detections.alternatives import Alternative, Atom
+from ocsf_lake.detections.asked import Look, Relation
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.made import Impossible
 from ocsf_lake.detections.places import Unmappable
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.query import query
 from ocsf_mappers.errors import nearest
 
 ERROR, WARNING = "error", "warning"
@@ -184,17 +184,25 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
             ingest.ingest([str(file)], scratch, source)
         usable = [rule for rule in rules if rule.parsed is not None]
         numbers = [number for number, rule in enumerate(rules) if rule.parsed is not None]
-        with scan.connected(scratch, usable, Span()) as connection:
-            for part, chosen in scan.by_part(usable):
+        asked = [rule.asked for rule in usable]
+        with scan.connected(scratch, asked, Span()) as lake:
+            for relation, looks in scan.by_source(asked):
+                if not relation.needed(lake.filled):
+                    continue
                 reasons: dict[int, str] = {}
-                asked = scan.divided(connection, part, usable, chosen, Span(), reasons, statements.found)
-                for some_rules, sql in asked:
-                    for row in query.run(connection, sql).to_pylist():
-                        trial = by_source[part.source][row["record"] - made.FIRST_RECORD.get(part.source, 1)]
+
+                def statement(some: Sequence[int], one: Relation = relation, of: Mapping[int, Look] = looks) -> str:
+                    return statements.found(one, [of[number] for number in some], Span(), lake.filled)
+
+                for some_rules, batches in scan.divided(lake, list(looks), statement, reasons):
+                    for row in (row for rows in batches for row in rows):
+                        trial = by_source[relation.source][
+                            row["record"] - made.FIRST_RECORD.get(relation.source, 1)
+                        ]
                         trial.is_found |= trial.rule == numbers[some_rules[row["rule"]]]
                 for number, reason in reasons.items():
                     for trial in trials:
-                        if trial.rule == numbers[number] and trial.part.source == part.source:
+                        if trial.rule == numbers[number] and trial.part.source == relation.source:
                             trial.reason = f"it cannot be asked: {reason}"
 
 

@@ -7,7 +7,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,16 @@ from sigma.correlations import (
 )
 from sqlglot import exp
 
+from ocsf_lake.detections import asked
+from ocsf_lake.detections.asked import Arm, Counted
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.places import Unmappable
+from ocsf_lake.detections.windows import ALL, ORDERED
 
 if TYPE_CHECKING:
     from ocsf_lake.detections.rules import Rule
 
 COUNTED = ("event_count", "value_count")
-ORDERED, ALL = "temporal_ordered", "temporal"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class Correlation:
                 values = [part.field(name).value for name in self.value]
                 found.append((part, rule.conditions[part.source], groups, values, number))
         return found
+
+    @property
+    def counted(self) -> Counted:
+        """It as it is asked."""
+        arms = []
+        for part, condition, groups, values, number in self.selects():
+            look, texts = asked.look(condition, part.relation.every_name, [*groups, *values])
+            arms.append(Arm(part.relation, look, tuple(texts[: len(groups)]), tuple(texts[len(groups) :]), number))
+        return Counted(self.kind, len(self.bases), self.window_ms, self.least, tuple(arms))
 
 
 def of(rule: SigmaCorrelationRule, rules: Sequence[Rule]) -> Correlation:
@@ -125,37 +136,3 @@ def _aliased(rule: SigmaCorrelationRule, name: str, reference: str) -> str:
         if named.reference == reference:
             return str(member)
     raise Unmappable(f"alias {name} says nothing of rule {reference}")
-
-
-def windows(correlation: Correlation, events: str) -> str:
-    """SQL of the events at which a condition holds, with the columns of `events` and `n`, what was counted.
-
-    Args:
-        correlation: What is counted.
-        events: SQL that gives events: `ms`, milliseconds since 1970, `g`, `v`, and `r0`, `r1`... as 0 or 1.
-    """
-    numbers = range(len(correlation.bases))
-    within = f"(PARTITION BY g ORDER BY ms RANGE BETWEEN {correlation.window_ms} PRECEDING AND CURRENT ROW)"
-    if correlation.kind == ORDERED:
-        return _ordered(correlation, events, within)
-    counted: Mapping[str, str] = {
-        "event_count": f"count(*) OVER {within}",
-        "value_count": f"count(DISTINCT v) OVER {within}",
-        ALL: " + ".join(f"max(r{number}) OVER {within}" for number in numbers),
-    }
-    return f"SELECT * FROM (SELECT *, {counted[correlation.kind]} AS n FROM ({events})) WHERE n >= {correlation.least}"
-
-
-def _ordered(correlation: Correlation, events: str, within: str) -> str:
-    """Chains of events, each not before the one ahead of it, from a first one that is not too long ago.
-
-    `s1` is the latest beginning of a chain of the first two rules that ends at an event, and so on.
-    """
-    chain = f"SELECT *, CASE WHEN r0 = 1 THEN ms END AS s0 FROM ({events})"
-    last = len(correlation.bases) - 1
-    for number in range(1, last + 1):
-        latest = f"CASE WHEN r{number} = 1 THEN max(s{number - 1}) OVER {within} END"
-        chain = f"SELECT *, {latest} AS s{number} FROM ({chain})"
-    held = f"s{last} IS NOT NULL AND ms - s{last} <= {correlation.window_ms}"
-    dropped = ", ".join(f"s{number}" for number in range(last + 1))
-    return f"SELECT * EXCLUDE ({dropped}), {correlation.least} AS n FROM ({chain}) WHERE {held}"

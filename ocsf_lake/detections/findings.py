@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ocsf_lake.config import Suppression
+from ocsf_lake.detections.asked import Asked
 from ocsf_lake.detections.attack import attacks
-from ocsf_lake.detections.rules import Rule
 from ocsf_lake.ledger.detections import Finding, as_json
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout
@@ -23,7 +23,7 @@ _FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC
 
 
 def of_rows(
-    rows: Iterable[Mapping[str, Any]], rules: Sequence[Rule], suppressions: Sequence[Suppression], now: datetime, *,
+    rows: Iterable[Mapping[str, Any]], rules: Sequence[Asked], suppressions: Sequence[Suppression], now: datetime, *,
     is_whole: bool,
 ) -> Iterator[Finding]:  # fmt: skip
     """Findings of rows, see `statements.groups`.
@@ -55,7 +55,7 @@ def of_rows(
             "count": row["events"],
             "found": now.isoformat(timespec="milliseconds"),
             "suppressed": _suppressed(suppressions, rule, row, now.date()),
-            "log": rule.log.name if rule.log else None,
+            "log": rule.log,
             "attacks": attacks(rule.tags),
             "events": [{"uid": uid} for uid in row["uids"]],
         }
@@ -86,7 +86,7 @@ def _text(millis: int) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _suppressed(suppressions: Sequence[Suppression], rule: Rule, row: Mapping[str, Any], today: date) -> str | None:
+def _suppressed(suppressions: Sequence[Suppression], rule: Asked, row: Mapping[str, Any], today: date) -> str | None:
     """Why a finding is expected; None where it is not, or no longer."""
     for one in suppressions:
         names = (rule.stem, rule.id or "", rule.title)

@@ -12,7 +12,8 @@ from functools import cache, cached_property
 
 from sqlglot import exp
 
-from ocsf_lake.detections import inverse, places
+from ocsf_lake.detections import asked, inverse, places
+from ocsf_lake.detections.asked import Relation
 from ocsf_lake.detections.places import Column, Documents, Field, Items, Kind, Member, Place, Unmappable, Unmapped
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.errors import nearest
@@ -56,6 +57,21 @@ class Part:
     def tables(self) -> list[str]:
         """The tables that hold it, sorted."""
         return sorted(self.mapper.tables)
+
+    @cached_property
+    def relation(self) -> Relation:
+        """Its tables as one relation."""
+        table = self.mapper.lake_table.arrow
+        names = frozenset([*table.names, "accountid", "region", "eventday"])
+        given = {name for columns in self.columns.values() for name in columns}
+        about, read = asked.flattened(places.sql(self.key), names | given)
+        own = {"source_object", "source_record", "time", "accountid", "region", *read}
+        uid = asked.PLACE
+        if inverse.kind_of(table, "metadata.uid") is not None:
+            own.add("metadata.uid")
+            uid = f'coalesce("metadata.uid", {asked.PLACE})'
+        columns = tuple(sorted(own))
+        return Relation(self.source, tuple(self.tables), names, self.columns, about.sql("duckdb"), uid, columns)
 
     @cached_property
     def declared(self) -> Mapping[str, bool]:

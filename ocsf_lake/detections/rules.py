@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,14 +22,13 @@ from sigma.filters import SigmaFilter
 from sigma.rule import SigmaLevel, SigmaRule, SigmaRuleTag
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, logs, pack
+from ocsf_lake.detections import asked, correlations, files, logs
+from ocsf_lake.detections.asked import Asked
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
 from ocsf_lake.detections.logs import Log
 from ocsf_lake.detections.places import Unmappable
-from ocsf_mappers.errors import ConfigError
 
-SUFFIXES = (".yml", ".yaml")
 _UNREADABLE = (
     SigmaError, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
 )  # fmt: skip
@@ -83,6 +83,19 @@ class Rule:
         """The name of its file without its ending."""
         return self.path.stem
 
+    @cached_property
+    def asked(self) -> Asked:
+        """It as it is asked of a lake."""
+        looks = []
+        for part in self.log.parts if self.log else ():
+            look, _ = asked.look(self.conditions[part.source], part.relation.every_name)
+            looks.append((part.relation, look))
+        return Asked(
+            self.path, self.id, self.title, self.name, self.version, self.level, self.tags, self.description,
+            self.log.name if self.log else None, self.key, self.is_silent, self.reason, tuple(map(str, self.notes)),
+            tuple(looks), self.correlation.counted if self.correlation else None,
+        )  # fmt: skip
+
 
 def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> list[Rule]:
     """The rules in folders and the folders in them, sorted by path.
@@ -95,28 +108,11 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
         ConfigError: A folder is not there, or has no rules.
     """
     parsed: list[tuple[Path, Any]] = []
-    for path in _files(folders):
+    for path in files.found(folders):
         parsed += [(path, one) for one in _parsed(path)]
     filters = [one for _, one in parsed if isinstance(one, SigmaFilter)]
     others = [(path, one) for path, one in parsed if not isinstance(one, SigmaFilter)]
     return _keyed(list(_converted(others, filters, placeholders)))
-
-
-def _files(folders: Iterable[Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for folder in (pack.FOLDER if str(folder) == pack.NAME else folder for folder in folders):
-        if not folder.exists():
-            raise ConfigError(f"rules: there is no folder {str(folder)!r}")
-        below = [folder] if folder.is_file() else folder.rglob("*")
-        files = sorted(file for file in below if file.is_file() and (file == folder or _is_yaml(file)))
-        if not files:
-            raise ConfigError(f"rules: no file in {str(folder)!r} ends in {' or '.join(SUFFIXES)}")
-        found |= {file.resolve(): file for file in files if file.resolve() not in found}
-    return list(found.values())
-
-
-def _is_yaml(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES
 
 
 def _parsed(path: Path) -> Iterator[Any]:

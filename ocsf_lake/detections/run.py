@@ -10,24 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from tempfile import SpooledTemporaryFile
 
-import duckdb
-
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, scan, statements
-from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections import findings, grouped, scan
+from ocsf_lake.detections.asked import Asked
+from ocsf_lake.detections.scan import Askable
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.detections import Detections, Finding
+from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.ledger.results import ID_DIGITS
-from ocsf_lake.query import query, shown
+from ocsf_lake.query import shown
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError, WriteError
 
@@ -39,6 +40,8 @@ LEASE = hashlib.sha256(b"detections").hexdigest()[:ID_DIGITS]
 """One run at a time: what a lease is called is made like a batch's id."""
 _IN_MEMORY = 16 << 20
 """Characters of findings."""
+BatchFiles = Mapping[str, list[LakeFile]]
+"""Table -> files of batches."""
 
 
 @dataclass
@@ -63,7 +66,7 @@ def failpoint(step: str) -> None:
     """Called between the steps of a run; does nothing. Tests interrupt a run here."""
 
 
-def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) -> Summary:
+def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = None) -> Summary:
     """Asks rules of a lake, and adds what they find.
 
     Args:
@@ -76,7 +79,8 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
         RetriableError: Another run is at work, or the store or database does not answer.
         WriteError: The lake refused what was found; it is noted, and the next run writes it.
     """
-    summary = Summary(reasons={number: rule.reason for number, rule in enumerate(rules) if rule.reason})
+    asked = [rule.asked for rule in rules]
+    summary = Summary(reasons={number: rule.reason for number, rule in enumerate(asked) if rule.reason})
     with opened(settings) as lake, lake.leases.held(LEASE) as lease:
         if lease is None:
             raise RetriableError("another `ocsf-lake detect` is at work on this lake")
@@ -90,8 +94,10 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
         if span is None and not batches:
             return summary
         now = datetime.now(UTC)
-        run = _name(rules, span, batches, now)
-        found = _counted(_found(settings, rules, span, batches, now, summary), summary)
+        run = _name(asked, span, batches, now)
+        tables = dict.fromkeys(table for rule in asked for one in rule.relations for table in one.tables)
+        files = detections.files_of(batches, tables) if span is None else None
+        found = _counted(_found(settings, asked, span, files, now, summary), summary)
         with _kept(found) as every:
             detections.note(run, batches, every, now.isoformat())
         failpoint("noted")
@@ -114,62 +120,29 @@ def batch_files(batches: Sequence[str]) -> shown.Chosen:
     return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
 
 
-def _name(rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime) -> str:
+def _name(rules: Sequence[Asked], span: Span | None, batches: Sequence[str], now: datetime) -> str:
     bounds = None if span is None else [span.first, span.end]
     text = json.dumps([sorted(rule.version for rule in rules), bounds, sorted(batches), now.isoformat()])
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
 def _found(
-    settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime,
+    settings: Settings, rules: Sequence[Asked], span: Span | None, files: BatchFiles | None, now: datetime,
     summary: Summary,
 ) -> Iterator[Finding]:  # fmt: skip
-    files = None if span is not None else batch_files(batches)
-    asked = span or Span()
-    with scan.connected(settings, rules, asked, files) as connection:
-        for part, numbers in scan.by_part(rules):
-            numbers = [number for number in numbers if not rules[number].is_silent]
-            grouped = scan.divided(connection, part, rules, numbers, asked, summary.reasons, statements.groups)
-            for chosen, sql in grouped:
-                of = [rules[number] for number in chosen]
-                yield from _of(connection, sql, of, settings, now, is_whole=span is not None)
-        spans = _spans(connection, rules, asked, summary.reasons, is_new=span is None)
-    for number, around in spans.items():
-        rule = rules[number]
-        assert rule.correlation is not None
-        with scan.connected(settings, [rule], around) as connection:
-            sql = statements.correlated_groups(rule.correlation, 0, around)
-            yield from _of(connection, sql, [rule], settings, now, is_whole=True)
+    of_rows = partial(findings.of_rows, rules=rules, suppressions=settings.rule_suppressions, now=now)
+    tables = None if files is None else [table for table, some in files.items() if some]
+    new = None if files is None else _chosen(files)
+    spans: dict[int, Span] = {}
+    with scan.connected(settings, rules, span or Span(), new, tables) as lake:
+        for rows in grouped.of_events(lake, rules, span, summary.reasons, spans):
+            yield from of_rows(rows, is_whole=span is not None)
+    for rows in grouped.of_correlations(settings, rules, spans):
+        yield from of_rows(rows, is_whole=True)
 
 
-def _of(
-    connection: duckdb.DuckDBPyConnection, sql: str, rules: Sequence[Rule], settings: Settings, now: datetime, *,
-    is_whole: bool,
-) -> Iterator[Finding]:  # fmt: skip
-    _, batches = query.stream(connection, sql)
-    for rows in batches:
-        yield from findings.of_rows(rows.to_pylist(), rules, settings.rule_suppressions, now, is_whole=is_whole)
-
-
-def _spans(
-    connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], asked: Span, reasons: dict[int, str], *, is_new: bool
-) -> dict[int, Span]:
-    """Of each correlation rule, when what is new may make it hold: at its events, and in the window after them."""
-    found = {}
-    for number, rule in enumerate(rules):
-        if rule.correlation is None or rule.is_silent or number in reasons:
-            continue
-        if not is_new:
-            found[number] = asked
-            continue
-        try:
-            (row,) = query.run(connection, statements.extent(rule.correlation, asked)).to_pylist()
-        except duckdb.Error as error:
-            reasons[number] = str(error).split("\n")[0]
-            continue
-        if row["first"] is not None:
-            found[number] = Span(row["first"], row["last"] + rule.correlation.window_ms + 1)
-    return found
+def _chosen(files: BatchFiles) -> shown.Chosen:
+    return lambda _, tables: {table: files.get(table, []) for table in tables}
 
 
 def _counted(found: Iterator[Finding], summary: Summary) -> Iterator[Finding]:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import duckdb
 
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import statements
-from ocsf_lake.detections.logs import Part
-from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.statements import Span
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.query import query, shown
 
 _ALL = Span()
+_PINNED_LOOKS = 4
+"""From so many conditions on, whether the values that a column must have are there at all is asked before them."""
+
+Rows = Iterator[list[dict[str, Any]]]
+Statement = Callable[[Sequence[int]], str]
+"""Gives the statement of some conditions, by their numbers; it numbers them from 0 on."""
+
+
+class Askable(Protocol):
+    """A `Rule`, or an `Asked` that was kept."""
+
+    @property
+    def asked(self) -> Asked:
+        """It as it is asked."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +45,26 @@ class Count:
         reason: Why it could not be asked; None where it was.
     """
 
-    rule: Rule
+    rule: Asked
     events: int
     reason: str | None = None
 
 
+@dataclass
+class Connected:
+    """A lake that rules are asked of.
+
+    Args:
+        connection: The connection.
+        filled: The tables that have files there.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    filled: set[str] = field(default_factory=set)
+
+
 def counts(
-    settings: Settings, rules: Sequence[Rule], span: Span = _ALL, files: shown.Chosen | None = None
+    settings: Settings, rules: Sequence[Askable], span: Span = _ALL, files: shown.Chosen | None = None
 ) -> list[Count]:
     """How many events each rule looks for, in the order of the rules.
 
@@ -47,73 +77,151 @@ def counts(
     Raises:
         ReadError: A file of the lake is gone or damaged.
     """
-    found = dict.fromkeys(range(len(rules)), 0)
-    reasons = {number: rule.reason for number, rule in enumerate(rules) if rule.reason}
-    with connected(settings, rules, span, files) as connection:
-        for part, numbers in by_part(rules):
-            for chosen, sql in divided(connection, part, rules, numbers, span, reasons, statements.counts):
-                for row in query.run(connection, sql).to_pylist():
-                    found[chosen[row["rule"]]] += row["events"]
-        for number, rule in enumerate(rules):
-            if rule.correlation is not None and number not in reasons:
+    asked = [rule.asked for rule in rules]
+    found = dict.fromkeys(range(len(asked)), 0)
+    reasons = {number: rule.reason for number, rule in enumerate(asked) if rule.reason}
+    with connected(settings, asked, span, files) as lake:
+        for relation, numbered in by_source(asked):
+            if not relation.needed(lake.filled):
+                continue
+            looks = possible(lake, relation, numbered, span)
+            numbers = list(looks)
+
+            def statement(some: Sequence[int], one: Relation = relation, of: Mapping[int, Look] = looks) -> str:
+                return statements.counts(one, [of[number] for number in some], span, lake.filled)
+
+            for some, batches in divided(lake, numbers, statement, reasons):
+                for row in (row for rows in batches for row in rows):
+                    found[some[row["rule"]]] += row["events"]
+        for number, rule in enumerate(asked):
+            if rule.counted is not None and number not in reasons:
+                sql = statements.correlated_count(rule.counted, span, lake.filled)
+                if not any(relation.needed(lake.filled) for relation in rule.relations):
+                    continue
                 try:
-                    (row,) = query.run(connection, statements.correlated_count(rule.correlation, span)).to_pylist()
+                    (row,) = query.run(lake.connection, sql).to_pylist()
                     found[number] = row["events"]
                 except duckdb.Error as error:
-                    reasons[number] = str(error).split("\n")[0]
-    return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(rules)]
+                    reasons[number] = _first_line(error)
+    return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
 
 
 @contextmanager
 def connected(
-    settings: Settings, rules: Sequence[Rule], span: Span, files: shown.Chosen | None = None
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that shows what rules look at, and no more."""
-    looked_at = [*rules, *(base for rule in rules if rule.correlation for base in rule.correlation.bases)]
-    widest = max((rule.correlation.window_ms for rule in rules if rule.correlation), default=0)
-    reading = statements.reading(statements.parts_of(looked_at), span.widened(widest, widest))
-    asked = reading or ["SELECT 1"]
-    with query.connected(settings, *asked, files=files, preserve_insertion_order=False) as connection:
-        yield connection
+    settings: Settings, rules: Sequence[Asked], span: Span, files: shown.Chosen | None = None,
+    tables: Collection[str] | None = None,
+) -> Iterator[Connected]:  # fmt: skip
+    """A connection that shows what rules look at, and no more.
+
+    Args:
+        settings: The lake.
+        rules: The rules.
+        span: Events of which time.
+        files: Which files; None for all of the lake.
+        tables: The tables that have some; None where that is not known.
+    """
+    relations = {relation.source: relation for rule in rules for relation in rule.relations}.values()
+    needed = {table for one in relations for table in (one.tables if tables is None else one.needed(tables))}
+    widest = max((rule.counted.window_ms for rule in rules if rule.counted), default=0)
+    reading = statements.reading(needed, span.widened(widest, 0)) or ["SELECT 1"]
+    filled: set[str] = set()
+
+    def noted(lake: Lake, parts: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
+        chosen = lake.files.of(parts) if files is None else files(lake, parts)
+        filled.update(table for table, some in chosen.items() if some)
+        return chosen
+
+    with query.connected(settings, *reading, files=noted, preserve_insertion_order=False) as connection:
+        yield Connected(connection, filled)
 
 
-def by_part(rules: Sequence[Rule]) -> Iterator[tuple[Part, list[int]]]:
-    """Each source, and the numbers of the rules that look at its events one by one."""
-    for part in statements.parts_of(rules):
-        numbers = [number for number, rule in enumerate(rules) if part.source in rule.conditions]
-        if numbers:
-            yield part, numbers
+def by_source(rules: Sequence[Asked]) -> Iterator[tuple[Relation, dict[int, Look]]]:
+    """Each source, and by the numbers of rules that look at its events one by one what they look for."""
+    found: dict[str, tuple[Relation, dict[int, Look]]] = {}
+    for number, rule in enumerate(rules):
+        for relation, look in rule.looks:
+            found.setdefault(relation.source, (relation, {}))[1][number] = look
+    yield from found.values()
+
+
+def possible(
+    lake: Connected, relation: Relation, looks: Mapping[int, Look], span: Span, least: int = _PINNED_LOOKS
+) -> dict[int, Look]:
+    """The conditions that may hold for some event: of which the texts that a column must have are in it somewhere.
+
+    Planning a condition takes longer than asking it of a small batch, and most name operations that are rare.
+
+    Args:
+        lake: The lake.
+        relation: The source.
+        looks: Its conditions by number.
+        span: Events of which time.
+        least: How many conditions have to be about a column.
+    """
+    alive = {number: look for number, look in looks.items() if look.pins is not None}
+    times = Counter(column for look in alive.values() for column in look.pins or ())
+    columns = [column for column, number in times.items() if number >= least]
+    if not columns:
+        return alive
+    pins = {
+        column: frozenset[str | None]().union(*((look.pins or {}).get(column, ()) for look in alive.values()))
+        for column in columns
+    }
+    sql = statements.pinned(relation, pins, span, lake.filled)
+    (row,) = query.run(lake.connection, sql).to_pylist()
+    there = {
+        column: {*(row[f"v{number}"] or ()), *([None] if row[f"n{number}"] else [])}
+        for number, column in enumerate(pins)
+    }
+    return {
+        number: look
+        for number, look in alive.items()
+        if all(there[column] & texts for column, texts in (look.pins or {}).items() if column in there)
+    }
 
 
 def divided(
-    connection: duckdb.DuckDBPyConnection, part: Part, rules: Sequence[Rule], numbers: Sequence[int], span: Span,
-    reasons: dict[int, str], statement: Callable[[Part, Sequence[Rule], Span], str],
-) -> Iterator[tuple[Sequence[int], str]]:  # fmt: skip
-    """Statements that ask rules of a source together, and alone where one cannot be asked, so that it stops no other.
+    lake: Connected, numbers: Sequence[int], statement: Statement, reasons: dict[int, str]
+) -> Iterator[tuple[Sequence[int], Rows]]:
+    """Asks conditions together, and alone where one cannot be asked, so that it stops no other.
 
     Args:
-        connection: A lake.
-        part: The source.
-        rules: All rules.
-        numbers: Which of them are asked.
-        span: Events of which time.
-        reasons: Number of a rule -> why it cannot be asked; added to.
-        statement: Gives the statement of some rules.
+        lake: A lake.
+        numbers: Numbers of the conditions.
+        statement: See `Statement`.
+        reasons: Number of a condition -> why it cannot be asked; added to.
 
     Returns:
-        Numbers of rules, and the statement that asks them.
+        Numbers of conditions, and the rows of the statement that asks them.
     """
     if not numbers:
         return
-    sql = statement(part, [rules[number] for number in numbers], span)
+    sql = statement(numbers)
+    try:
+        _, batches = query.stream(lake.connection, sql)
+    except duckdb.Error as error:
+        problem = _planning(lake.connection, sql)
+        if problem is None:
+            raise
+        if len(numbers) == 1:
+            reasons[numbers[0]] = problem
+            return
+        del error
+        half = len(numbers) // 2
+        for some in (numbers[:half], numbers[half:]):
+            yield from divided(lake, some, statement, reasons)
+        return
+    yield numbers, (rows.to_pylist() for rows in batches)
+
+
+def _planning(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
+    """Why a statement cannot be planned; None where it can."""
     try:
         connection.execute(f"EXPLAIN {sql}")
     except duckdb.Error as error:
-        if len(numbers) == 1:
-            reasons[numbers[0]] = str(error).split("\n")[0]
-            return
-        half = len(numbers) // 2
-        for some in (numbers[:half], numbers[half:]):
-            yield from divided(connection, part, rules, some, span, reasons, statement)
-        return
-    yield numbers, sql
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).split("\n")[0]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
-from ocsf_lake.detections import correlations, inverse, places
-from ocsf_lake.detections.correlations import Correlation
-from ocsf_lake.detections.dialects import DUCKDB, ROW
-from ocsf_lake.detections.logs import Part
+from ocsf_lake.detections import windows
+from ocsf_lake.detections.asked import PLACE, Arm, Counted, Look, Pins, Relation
 from ocsf_mappers import sqltext
-
-if TYPE_CHECKING:
-    from ocsf_lake.detections.rules import Rule
 
 WINDOW_MS = 3_600_000
 """Events of a rule that are about the same and stand in the same hour, UTC, are one finding."""
 SHOWN_EVENTS = 10
 """Of the events of a finding, so many are named."""
 
-_PROVENANCE = ("source_object", "source_record", "time", "accountid", "region")
+_HIT = '"#rule"'
+"""A column that no table has: the number of a condition that holds."""
 
 
 @dataclass(frozen=True)
@@ -45,133 +38,132 @@ class Span:
         return Span(first, None if self.end is None else self.end + after_ms)
 
 
-def parts_of(rules: Iterable[Rule]) -> list[Part]:
-    """The sources that rules look at."""
-    return list({part.source: part for rule in rules if rule.log for part in rule.log.parts}.values())
-
-
-def reading(parts: Iterable[Part], span: Span) -> list[str]:
+def reading(tables: Iterable[str], span: Span) -> list[str]:
     """Simple statements that read what the others read: for finding out which partitions are needed."""
-    tables = {table for part in parts for table in part.tables}
-    return [f"SELECT time FROM {sqltext.name(table)} WHERE {span.condition}" for table in sorted(tables)]
+    return [f"SELECT time FROM {sqltext.name(table)} WHERE {span.condition}" for table in sorted(set(tables))]
 
 
-def counts(part: Part, rules: Sequence[Rule], span: Span) -> str:
-    """SQL of `rule`, the number of a rule in `rules`, and `events`, how many it looks for."""
-    return f"SELECT rule, count(*) AS events FROM ({_hits(part, rules, span)}) GROUP BY rule"
+def counts(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
+    """SQL of `rule`, the number of a condition in `looks`, and `events`, of how many events it holds.
+
+    Args:
+        relation: The source.
+        looks: The conditions.
+        span: Events of which time.
+        filled: Tables that have rows; None where that is not known.
+    """
+    return f"SELECT rule, count(*) AS events FROM ({hits(relation, looks, span, filled)}) GROUP BY rule"
 
 
-def groups(part: Part, rules: Sequence[Rule], span: Span) -> str:
-    """SQL of what findings are made of: a row for each rule, account, group and hour."""
-    return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({_hits(part, rules, span)})")
+def groups(
+    relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None,
+    extents: Sequence[Look] = (),
+) -> str:  # fmt: skip
+    """SQL of what findings are made of: a row for each rule, account, group and hour.
+
+    Args:
+        relation: The source.
+        looks: The conditions.
+        span: Events of which time.
+        filled: Tables that have rows; None where that is not known.
+        extents: More conditions, numbered on, of which only the first and last event matter.
+    """
+    found = hits(relation, [*looks, *extents], span, filled)
+    if extents:
+        is_rule = f"rule < {len(looks)}"
+        found = (
+            f"SELECT * REPLACE (CASE WHEN {is_rule} THEN accountid END AS accountid, "
+            f"CASE WHEN {is_rule} THEN about ELSE '' END AS about, CASE WHEN {is_rule} THEN uid END AS uid) "
+            f"FROM ({found})"
+        )
+    return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({found})")
 
 
-def found(part: Part, rules: Sequence[Rule], span: Span) -> str:
-    """SQL of `rule`, the number of a rule in `rules`, and `record`, the number in its object of what it looks for."""
-    return f"SELECT rule, split_part(place, '#', -1)::BIGINT AS record FROM ({_hits(part, rules, span)})"
+def found(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
+    """SQL of `rule`, as of `counts`, and `record`, the number in its object of an event of which it holds."""
+    rows = hits(relation, looks, span, filled)
+    return f"SELECT rule, split_part(place, '#', -1)::BIGINT AS record FROM ({rows})"
 
 
-def correlated(correlation: Correlation, span: Span) -> str:
-    """SQL of the events at which a correlation holds, see `correlations.windows`; those in the span, by their time."""
-    flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(len(correlation.bases)))
+def pinned(
+    relation: Relation, pins: Pins, span: Span, filled: Collection[str] | None = None
+) -> str:
+    """SQL of one row: for each of some columns the list of the texts, of those that matter, that are in it, and nulls.
+
+    Args:
+        relation: The source.
+        pins: Column -> the texts that matter, see `asked.Pins`.
+        span: Events of which time.
+        filled: Tables that have rows; None where that is not known.
+    """
+    listed = []
+    for number, (column, texts) in enumerate(pins.items()):
+        name = sqltext.name(column)
+        those = ", ".join(sorted(sqltext.text(text) for text in texts if text is not None)) or "NULL"
+        listed.append(f"list(DISTINCT lower({name})) FILTER (lower({name}) IN ({those})) AS v{number}")
+        listed.append(f"bool_or({name} IS NULL) AS n{number}")
+    return f"SELECT {', '.join(listed)} FROM {relation.sql(pins, span.condition, filled)}"
+
+
+def correlated(counted: Counted, span: Span, filled: Collection[str] | None = None) -> str:
+    """SQL of the events at which a correlation holds, see `windows.held`; those in the span, by their time."""
+    flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(counted.size))
     # An event that two of the rules look for is one event.
     events = (
         f"SELECT ms, place, any_value(uid) AS uid, any_value(accountid) AS accountid, any_value(region) AS region, g, "
-        f"any_value(v) AS v, {flags} FROM ({_looked_for(correlation, span.widened(correlation.window_ms, 0))}) "
+        f"any_value(v) AS v, {flags} FROM ({_looked_for(counted, span.widened(counted.window_ms, 0), filled)}) "
         "GROUP BY ms, place, g"
     )
     inside = span.condition.replace("time ", "ms ")
-    return f"SELECT * FROM ({correlations.windows(correlation, events)}) WHERE {inside}"
+    return f"SELECT * FROM ({windows.held(counted, events)}) WHERE {inside}"
 
 
-def extent(correlation: Correlation, span: Span) -> str:
-    """SQL of the times of the first and last event that a correlation looks at; null where there is none."""
-    return f"SELECT min(ms) AS first, max(ms) AS last FROM ({_looked_for(correlation, span)})"
-
-
-def _looked_for(correlation: Correlation, span: Span) -> str:
+def _looked_for(counted: Counted, span: Span, filled: Collection[str] | None) -> str:
     """SQL of the events of a correlation's rules: what they are grouped by, what is counted, the number of the rule."""
-    arms = []
-    for part, condition, members, values, number in correlation.selects():
-        group = _list([DUCKDB.sql(member) for member in members])
-        value = _list([DUCKDB.sql(value) for value in values]) if values else "NULL"
-        known = " AND ".join(f"{DUCKDB.sql(member)} IS NOT NULL" for member in [*members, *values]) or "true"
-        relation = _relation(part, [condition, *members, *values], span)
-        arms.append(
-            f"SELECT {_columns(part)}, {group} AS g, {value} AS v, {number} AS r FROM {relation} "
-            f"WHERE ({DUCKDB.sql(condition)}) AND {known}"
-        )
-    return " UNION ALL ".join(arms)
+    return " UNION ALL ".join(_arm(arm, span, filled) for arm in counted.arms)
 
 
-def correlated_groups(correlation: Correlation, number: int, span: Span) -> str:
+def _arm(arm: Arm, span: Span, filled: Collection[str] | None) -> str:
+    value = _list(arm.value) if arm.value else "NULL"
+    return (
+        f"SELECT {_columns(arm.relation)}, {_list(arm.group)} AS g, {value} AS v, {arm.number} AS r "
+        f"FROM {arm.relation.sql(arm.look.columns, span.condition, filled)} WHERE {arm.look.condition}"
+    )
+
+
+def correlated_groups(counted: Counted, number: int, span: Span, filled: Collection[str] | None = None) -> str:
     """As `groups`, of one correlation rule, whose number it is."""
-    held = correlated(correlation, span)
+    held = correlated(counted, span, filled)
     return _grouped(
         f"SELECT {number} AS rule, ms, place, uid, accountid, region, array_to_string(g, ' | ') AS about, "
-        f"{correlation.window_ms} AS width FROM ({held})"
+        f"{counted.window_ms} AS width FROM ({held})"
     )
 
 
-def correlated_count(correlation: Correlation, span: Span) -> str:
+def correlated_count(counted: Counted, span: Span, filled: Collection[str] | None = None) -> str:
     """SQL of how many events a correlation holds at."""
-    return f"SELECT count(*) AS events FROM ({correlated(correlation, span)})"
+    return f"SELECT count(*) AS events FROM ({correlated(counted, span, filled)})"
 
 
-def _hits(part: Part, rules: Sequence[Rule], span: Span) -> str:
-    """SQL of a row for each event and rule that looks for it."""
-    trees = [rule.conditions[part.source] for rule in rules]
-    conditions = [DUCKDB.sql(tree) for tree in trees]
-    key = places.sql(part.key)
-    relation = _relation(part, [*trees, key], span)
-    cases = ", ".join(f"CASE WHEN {condition} THEN {number} END" for number, condition in enumerate(conditions))
+def hits(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
+    """SQL of a row for each event and condition that holds of it.
+
+    The conditions stand in it once, where DuckDB leaves them: in a WHERE it would plan each once more for every table.
+    What else is asked of an event is reckoned after that, of those events alone.
+    """
+    is_whole = any(look.columns is None for look in looks)
+    columns = None if is_whole else {column for look in looks for column in look.columns or ()}
+    cases = ", ".join(f"CASE WHEN {look.condition} THEN {number} END" for number, look in enumerate(looks))
+    kept = ", ".join(map(sqltext.name, relation.columns))
     return (
-        f"SELECT unnest(list_filter([{cases}], LAMBDA rule : rule IS NOT NULL)) AS rule, {_columns(part)}, "
-        f"{DUCKDB.sql(key)} AS about FROM {relation} WHERE {' OR '.join(f'({one})' for one in conditions)}"
+        f"SELECT {_HIT} AS rule, {_columns(relation)}, {relation.about} AS about FROM (SELECT "
+        f"unnest(list_filter([{cases}], LAMBDA rule : rule IS NOT NULL)) AS {_HIT}, {kept} "
+        f"FROM {relation.sql(columns, span.condition, filled)})"
     )
 
 
-def _columns(part: Part) -> str:
-    place = "source_object || '#' || source_record"
-    has_uid = inverse.kind_of(part.mapper.lake_table.arrow, "metadata.uid") is not None
-    uid = f"coalesce(metadata.uid, {place})" if has_uid else place
-    return f"time AS ms, {place} AS place, {uid} AS uid, accountid, region"
-
-
-def _relation(part: Part, trees: Sequence[exp.Expr], span: Span) -> str:
-    """SQL of a source's tables as one, with the columns that some trees read."""
-    wanted = _read(part, trees)
-    arms = []
-    for table in part.tables:
-        given, names = part.columns.get(table, {}), _names(part)
-        spelled = {name: f"{sql} AS {sqltext.name(name)}" for name, sql in given.items()}
-        if wanted is None:
-            replaced = ", ".join(text for name, text in spelled.items() if name in names)
-            added = "".join(f", {text}" for name, text in spelled.items() if name not in names)
-            listed = f"*{f' REPLACE ({replaced})' if replaced else ''}{added}"
-        else:
-            here = [name for name in wanted if name in given or name in names]
-            listed = ", ".join(spelled.get(name, sqltext.name(name)) for name in here)
-        arms.append(f"SELECT {listed} FROM {sqltext.name(table)} WHERE {span.condition}")
-    return f"({' UNION ALL BY NAME '.join(arms)}) AS {ROW}"
-
-
-def _names(part: Part) -> set[str]:
-    return {*part.mapper.lake_table.arrow.names, "accountid", "region", "eventday"}
-
-
-def _read(part: Part, trees: Sequence[exp.Expr]) -> list[str] | None:
-    """The columns that trees read, sorted; None for all."""
-    names = {*_PROVENANCE, "metadata"}
-    for tree in trees:
-        for found in tree.find_all(exp.Anonymous):
-            if found.name == places.ANY_TEXT:
-                return None
-            if found.name == places.UNMAPPED:
-                names.add("unmapped")
-        names |= {found.parts[0].name for found in tree.find_all(exp.Column)}
-    given = {name for columns in part.columns.values() for name in columns}
-    return sorted(names & (_names(part) | given))
+def _columns(relation: Relation) -> str:
+    return f"time AS ms, {PLACE} AS place, {relation.uid} AS uid, accountid, region"
 
 
 def _grouped(hits: str) -> str:

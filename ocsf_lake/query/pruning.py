@@ -276,6 +276,8 @@ class _Constants:
         return None
 
     def _evaluated(self, expression: exp.Expr, kind: str) -> datetime | None:
+        if kind == "BIGINT" and isinstance(expression, exp.Literal) and expression.is_int:
+            return _moment(int(expression.name))  # of which there are most, and DuckDB takes a while to begin
         if self._connection is None:
             self._connection = duck.connect()
             self._connection.execute("SET TimeZone = 'UTC'")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocsf_lake import config
-from ocsf_lake.detections import rules, run
+from ocsf_lake.detections import compiled, run
 from ocsf_lake.flows import detections
 from ocsf_lake.flows.report import Report
 
@@ -18,7 +18,7 @@ def test_a_defect_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(detections, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(rules, "load", lambda *_: [])
+    monkeypatch.setattr(compiled, "load", lambda *_: [])
     monkeypatch.setattr(run, "detect", broken)
     report = Report("run", "aws_cloudtrail")
     detections.detect(config.load(lake=str(tmp_path), rules=[tmp_path]), report)

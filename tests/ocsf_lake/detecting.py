@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from ocsf_lake.detections import rules, statements
+from ocsf_lake.detections import asked, rules, statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -69,6 +69,7 @@ def written(folder: Path, **files: Sequence[Json] | Json) -> list[Rule]:
 
 def places(connection: duckdb.DuckDBPyConnection, part: Part, rule: Rule) -> set[tuple[str, int]]:
     """Where the records stand that a rule looks for."""
-    sql = f"SELECT place FROM ({statements._hits(part, [rule], Span())})"
+    look, _ = asked.look(rule.conditions[part.source], part.relation.every_name)
+    sql = f"SELECT place FROM ({statements.hits(part.relation, [look], Span())})"
     found = (place.rsplit("#", 1) for (place,) in connection.execute(sql).fetchall())
     return {(uri, int(record)) for uri, record in found}

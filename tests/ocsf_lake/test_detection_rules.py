@@ -13,6 +13,7 @@ import sqlglot
 from sqlglot import exp
 
 from ocsf_lake.detections import correlations, logs, rules, statements
+from ocsf_lake.detections.asked import Look
 from ocsf_lake.detections.dialects import ATHENA
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.places import Unmappable
@@ -44,6 +45,10 @@ def _samples(samples: Path, source: str) -> tuple[dict[tuple[str, int], Json], d
     return {place: json.loads(records[place]) for place in known}, shown(LOGS[source], events)
 
 
+def _looks(chosen: list[Rule]) -> list[Look]:
+    return [dict(rule.asked.looks)[logs.CLOUDTRAIL.relation] for rule in chosen]
+
+
 def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Path) -> None:
     converted = rules.load([samples / "sigma"], {})
     assert {rule.stem: rule.reason for rule in converted if rule.reason} == {}
@@ -64,10 +69,11 @@ def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Pa
 def test_all_rules_are_counted_in_one_scan(samples: Path) -> None:
     converted = [rule for rule in rules.load([samples / "sigma"], {}) if logs.CLOUDTRAIL.source in rule.conditions]
     _, connection = _samples(samples, "aws_cloudtrail")
-    counted = dict(connection.execute(statements.counts(logs.CLOUDTRAIL, converted, Span())).fetchall())
+    relation, looks = logs.CLOUDTRAIL.relation, _looks(converted)
+    counted = dict(connection.execute(statements.counts(relation, looks, Span())).fetchall())
     alone = {number: len(places(connection, logs.CLOUDTRAIL, rule)) for number, rule in enumerate(converted)}
     assert counted == {number: events for number, events in alone.items() if events}
-    rows = connection.execute(statements.groups(logs.CLOUDTRAIL, converted, Span())).fetchall()
+    rows = connection.execute(statements.groups(relation, looks, Span())).fetchall()
     assert len(rows) < sum(counted.values())
 
 
@@ -187,7 +193,7 @@ def test_modifiers(events: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
         sqlglot.parse_one(ATHENA.sql(rule.conditions["aws_cloudtrail"]), read="athena")
     chosen = [converted[f"r{number}"] for number in range(len(CASES))]
     found: dict[int, set[int]] = {number: set() for number in range(len(CASES))}
-    sql = f"SELECT rule, place FROM ({statements._hits(logs.CLOUDTRAIL, chosen, Span())})"
+    sql = f"SELECT rule, place FROM ({statements.hits(logs.CLOUDTRAIL.relation, _looks(chosen), Span())})"
     for number, place in events.execute(sql).fetchall():
         found[number].add(int(place.rsplit("#", 1)[1]))
     assert {json.dumps(said): found[number] for number, (said, _) in enumerate(CASES)} == {
@@ -308,7 +314,7 @@ def test_correlations(tmp_path: Path, said: Json, expected: set[int]) -> None:
     converted = written(tmp_path, bases=BASES, said=said)
     (correlation,) = [rule.correlation for rule in converted if rule.correlation]
     assert {one.name for one in converted if one.is_silent} == set(said["correlation"]["rules"])
-    rows = connection.execute(f"SELECT uid FROM ({statements.correlated(correlation, Span())})").fetchall()
+    rows = connection.execute(f"SELECT uid FROM ({statements.correlated(correlation.counted, Span())})").fetchall()
     assert {int(uid) for (uid,) in rows} == expected
 
 

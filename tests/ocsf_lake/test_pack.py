@@ -93,10 +93,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory, ours: dict[str, Rule]) -> Set
 
 def _places(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[str]:
     if rule.correlation is not None:
-        sql = statements.correlated(rule.correlation, Span())
+        sql = statements.correlated(rule.correlation.counted, Span())
     else:
-        assert rule.log is not None
-        arms = [f"SELECT place FROM ({statements._hits(part, [rule], Span())})" for part in rule.log.parts]
+        arms = [f"SELECT place FROM ({statements.hits(one, [look], Span())})" for one, look in rule.asked.looks]
         sql = " UNION ALL ".join(arms)
     return {place for (place,) in connection.execute(f"SELECT place FROM ({sql})").fetchall()}
 
@@ -104,9 +103,9 @@ def _places(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[str]:
 def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Settings, ours: dict[str, Rule]) -> None:
     assert CASES.keys() == ours.keys()
     wrong: list[Any] = []
-    with scan.connected(lake, list(ours.values()), Span()) as connection:
+    with scan.connected(lake, [rule.asked for rule in ours.values()], Span()) as shown:
         for stem, rule in ours.items():
-            found = _places(connection, rule)
+            found = _places(shown.connection, rule)
             hits, missed = ({place for place in found if f"/{stem}.{kind}.log#" in place} for kind in ("hit", "miss"))
             wanted = 1 if rule.correlation else len(CASES[stem][0])
             if len(hits) < wanted or missed:

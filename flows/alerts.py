@@ -13,7 +13,7 @@ from ocsf_lake.alerts.message import Message
 from ocsf_lake.alerts.senders import RefusedError, Sender
 from ocsf_lake.config import Settings
 from ocsf_lake.flows.report import Failure, Report
-from ocsf_lake.receivers import Alerts, Receiver
+from ocsf_lake.receivers import FLOW_AGE_DAYS, Alerts, Receiver
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 
@@ -73,7 +73,7 @@ def send(settings: Settings, report: Report, logger: Any) -> None:
         logger.warning("%s", run.NOBODY)
         return
     try:
-        sent = run.send(settings, sender)
+        sent = run.send(settings, sender, FLOW_AGE_DAYS)
     except OcsfMappersError as error:
         report.failures.append(Failure("alerts", str(error), []))
         return

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from ocsf_lake.flows import fanout, worker
+from ocsf_lake.flows import detections, fanout, worker
 from ocsf_lake.flows.report import Report
 from ocsf_lake.ingest import backfill as lake_backfill
 
@@ -39,5 +39,9 @@ def backfill(
     worker.check("the place of the logs", uri, "name it")
     planned = lake_backfill.planned(source, uri, first, last, settings, tuple(accounts or ()), tuple(regions or ()))
     report = Report.of(flow_run.name, source, planned)
+    if not settings.backfill_rules:
+        detections.leave_out(settings, planned.batch_ids)  # before a scheduled run can see them
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
+    if settings.backfill_rules:
+        detections.detect(settings, report)
     return report.publish(settings)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect.logging import get_run_logger
 
 from ocsf_lake.config import Settings
 from ocsf_lake.flows.report import Failure, Report
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger.detections import Detections
 from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
 
@@ -28,6 +31,12 @@ def detect(settings: Settings, report: Report) -> None:
     logger = get_run_logger()
     _ask(settings, report, logger)
     alerts.send(settings, report, logger)
+
+
+def leave_out(settings: Settings, batches: Sequence[str]) -> None:
+    """Notes batches as looked at, so that rules are asked of them only where somebody names their time."""
+    with opened(settings, with_retries=True) as lake:
+        Detections(lake.ledger.engine).leave_out(batches)
 
 
 def _ask(settings: Settings, report: Report, logger: Any) -> None:

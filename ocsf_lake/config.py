@@ -280,6 +280,9 @@ class Settings(BaseSettings):
     rules: tuple[Path, ...] = Field(
         (), description="Folders with Sigma rules that `ocsf-lake detect` asks of the lake; pack for ours."
     )
+    backfill_rules: bool = Field(
+        True, description="Ask the rules of what the flow `backfill` brings; else of that only by `detect --from --to`."
+    )
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
         {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
     )
@@ -290,7 +293,8 @@ class Settings(BaseSettings):
 
     alerts: Alerts = Field(
         default_factory=lambda: Alerts.model_validate({}),
-        description="Who is told of findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds.",
+        description="Who is told of findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds, "
+        "max_age_days.",
     )
 
     verify_reads: bool = Field(

@@ -20,6 +20,9 @@ SEVERITIES: tuple[Severity, ...] = ("informational", "low", "medium", "high", "c
 UNSAID: Severity = "medium"
 """What a rule without a level counts as: too many alerts are better than one that nobody got."""
 
+FLOW_AGE_DAYS = 30.0
+"""Older findings are of history that was brought in afterwards: nobody is called at night for those."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEEDED = {"webhook": "url or url_variable", "apprise": "url_variable", "sns": "topic", "block": "block"}
 
@@ -93,6 +96,8 @@ class Alerts(BaseModel):
         attempts: After so many failures an alert is set aside, see `ocsf-lake alerts list`.
         retry_seconds: Before the second attempt, at least; then twice as long, and so on up to an hour.
         timeout_seconds: A webhook that does not answer for so long has failed.
+        max_age_days: Findings whose last event is older are there, and told to nobody; 0 for any age. None: flows leave
+            out what is older than `FLOW_AGE_DAYS`, a command tells all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,6 +108,7 @@ class Alerts(BaseModel):
     attempts: int = Field(10, ge=1, le=100)
     retry_seconds: float = Field(60, ge=0, le=86_400)
     timeout_seconds: float = Field(10, gt=0, le=300)
+    max_age_days: float | None = Field(None, ge=0, le=36_500)
 
     @field_validator("receivers")
     @classmethod

@@ -60,6 +60,7 @@ class Sent:
         left: Alerts that earlier runs set aside, and nobody tried again.
         waiting: Alerts that are still to be sent, to all receivers.
         busy: Whether somebody else was sending, so that this run sent nothing.
+        aged: Findings that were left out as their events are too old, see setting `max_age_days`.
     """
 
     alerts: Counter[str] = field(default_factory=Counter)
@@ -70,6 +71,7 @@ class Sent:
     left: int = 0
     waiting: int = 0
     busy: bool = False
+    aged: set[str] = field(default_factory=set)
 
     @property
     def failed(self) -> bool:
@@ -91,6 +93,9 @@ class Sent:
             lines.append(f"{plural(number, 'alert')} refused too often and set aside; {LIST}")
         if self.left:
             lines.append(f"{plural(self.left, 'alert')} set aside by earlier runs; {LIST}")
+        if self.aged:
+            of_old = plural(len(self.aged), "finding")
+            lines.append(f"{of_old} of old events: nobody is told (max_age_days of the setting alerts)")
         if self.busy:
             lines.append("another run is sending alerts; what it does not send is sent by the next run")
         elif self.waiting:
@@ -106,12 +111,13 @@ def take(settings: Settings) -> None:
             _take(lake)
 
 
-def send(settings: Settings, make: Make = senders.sender) -> Sent:
+def send(settings: Settings, make: Make = senders.sender, age_days: float = 0) -> Sent:
     """Tells receivers of the findings that they were not told of.
 
     Args:
         settings: The lake, and who is told.
         make: Makes the sender of a receiver.
+        age_days: What is older is told to nobody, where the settings do not say; 0 for any age.
 
     Raises:
         RetriableError: The ledger does not answer.
@@ -123,7 +129,7 @@ def send(settings: Settings, make: Make = senders.sender) -> Sent:
         _take(lake)
         ledger = AlertLedger(lake.ledger.engine)
         for receiver in settings.alerts.receivers:
-            _plan(settings, ledger, receiver)
+            _plan(settings, ledger, receiver, age_days, sent)
         failpoint("planned")
         with lake.leases.held(LEASE) as lease:
             if lease is None:
@@ -203,11 +209,19 @@ def _take(lake: Lake) -> None:
     AlertLedger(lake.ledger.engine).take([one.name for one in lake.settings.alerts.receivers], _text(_now()))
 
 
-def _plan(settings: Settings, ledger: AlertLedger, receiver: Receiver) -> None:
+def _plan(settings: Settings, ledger: AlertLedger, receiver: Receiver, age_days: float, sent: Sent) -> None:
     least = SEVERITIES.index(settings.alerts.severity_of(receiver))
+    given = settings.alerts.max_age_days
+    days = age_days if given is None else given
+    oldest = _now() - timedelta(days=days) if days else None
 
     def wanted(record: dict[str, Any]) -> bool:
-        return SEVERITIES.index(severity(record)) >= least and not record.get("suppressed")
+        if SEVERITIES.index(severity(record)) < least or record.get("suppressed"):
+            return False
+        if oldest is not None and datetime.fromisoformat(record["last"]) < oldest:
+            sent.aged.add(record["id"])
+            return False
+        return True
 
     while ledger.plan(receiver.name, wanted, settings.alerts.digest, _text(_now())):
         pass

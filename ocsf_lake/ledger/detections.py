@@ -20,6 +20,8 @@ from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, DETECTED_BATCHES, DETECTION_RUNS, FILES, FINDINGS, OBJECTS, RETIRED
 
+LEFT_OUT = "none"
+"""Run of batches that no rule was asked of on purpose."""
 _MANY = 500
 """Rows of one statement."""
 
@@ -161,6 +163,15 @@ class Detections:
                 [{"id": run, "state": state, "findings": new, "begun_at": at}],
             )
         return new
+
+    def leave_out(self, batches: Sequence[str]) -> None:
+        """Notes batches as looked at, though no rule was asked of them; those that were stay so."""
+        rows = [{"batch_id": batch, "run": LEFT_OUT} for batch in batches]
+        with self._engine.begin() as connection:
+            for start in range(0, len(rows), _MANY):
+                connection.execute(
+                    insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
+                )
 
     def _put(self, connection: sa.Connection, run: str, findings: Sequence[Finding]) -> int:
         ids = [finding.id for finding in findings]

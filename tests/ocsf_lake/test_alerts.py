@@ -8,7 +8,7 @@ import hmac
 import json
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -338,3 +338,22 @@ def test_times_to_wait() -> None:
     now = datetime(2026, 5, 4, tzinfo=UTC)
     waits = [senders.waiting_time(text, now) for text in ("5", "Mon, 04 May 2026 00:01:00 GMT", "soon", "-1", None)]
     assert waits == [5.0, 60.0, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "told"), [(None, 0.0, 2), (None, 30.0, 1), (7, 0.0, 1), (0, 30.0, 2), (1, 30.0, 1)]
+)
+def test_findings_of_old_events_are_there_and_told_to_nobody(
+    settings: Make, hook: HttpReceiver, given: float | None, asked: float, told: int
+) -> None:
+    """A command tells all unless the settings say otherwise; flows ask for what is not older than a month."""
+    config = settings(alerts=_alerts(hook, **({} if given is None else {"max_age_days": given})))
+    run.take(config)
+    last = datetime.now(UTC) - timedelta(hours=1)
+    new = _found(config, "new", last=last.isoformat(timespec="milliseconds"))
+    old = _found(config, "old", last=(last - timedelta(days=365)).isoformat(timespec="milliseconds"))
+    sent = run.send(config, age_days=asked)
+    assert sorted(hook.keys) == sorted(new + old if told == 2 else new)
+    assert sent.aged == (set() if told == 2 else set(old))
+    assert any("max_age_days" in line for line in sent.messages) == (told == 1)
+    assert not run.send(config).alerts, "what was left out is not told later"

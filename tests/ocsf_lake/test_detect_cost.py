@@ -41,7 +41,8 @@ def _record(number: int, name: str | None) -> dict[str, Any]:
     return {
         "eventVersion": "1.08", "eventID": f"{number:08}-0000-4000-8000-000000000000",
         "eventSource": "iam.amazonaws.com", "eventTime": f"2026-05-04T09:{number:02}:00Z", "awsRegion": "eu-west-1",
-        "sourceIPAddress": "192.0.2.1", "eventType": "AwsApiCall", "eventCategory": "Management", "recipientAccountId": "111122223333",
+        "sourceIPAddress": "192.0.2.1", "eventType": "AwsApiCall", "eventCategory": "Management",
+        "recipientAccountId": "111122223333",
         "userIdentity": {"type": "IAMUser", "userName": "ada"}, "requestParameters": None, "responseElements": None,
         "eventName": name,
     }  # fmt: skip

@@ -29,6 +29,14 @@ def forward(
             help="Environment variable with user:password or token of OpenSearch, or token of Splunk.",
         ),
     ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign", metavar="SERVICE",
+            help="Sign requests with AWS's credentials: es for Amazon OpenSearch Service, aoss for Serverless; "
+            "es:REGION where the host does not say it.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     lake: LakeOption = None,
 ) -> None:
@@ -42,7 +50,7 @@ def forward(
     config = settings_of_lake(lake)
     from ocsf_lake.export.forward import forward as run
 
-    summary = run(config, source_name, target, key_variable)
+    summary = run(config, source_name, target, key_variable, sign)
     if as_json:
         output.print_json(asdict(summary))
     terminal.say(summary.message, *summary.errors)

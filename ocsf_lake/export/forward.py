@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -67,8 +68,9 @@ class Summary:
 
 
 def forward(
-    settings: Settings, source: str, target: str, key_variable: str | None = None, *, sleep: sinks.Sleep | None = None
-) -> Summary:
+    settings: Settings, source: str, target: str, key_variable: str | None = None, sign: str | None = None, *,
+    sleep: sinks.Sleep = time.sleep,
+) -> Summary:  # fmt: skip
     """Sends a source's new events to a sink.
 
     Args:
@@ -76,6 +78,7 @@ def forward(
         source: Name of the source; `lake_detections` for findings.
         target: The sink, see `sinks.sink`.
         key_variable: Environment variable with what the sink asks for.
+        sign: See `sinks.sink`.
         sleep: Waits; tests do not.
 
     Raises:
@@ -84,9 +87,9 @@ def forward(
         WriteError: A store refuses.
     """
     mapper = registry.load(source)
-    more = {} if sleep is None else {"sleep": sleep}
     _check_outside(settings, target)
-    with closing(sinks.sink(target, source, key_variable, settings.lake_access, settings.mask, **more)) as to:
+    found = sinks.sink(target, source, key_variable, settings.lake_access, settings.mask, sleep, sign)
+    with closing(found) as to:
         summary = Summary(to.uri)
         lock = hashlib.sha256(f"forward {source} to {to.uri}".encode()).hexdigest()[:ID_DIGITS]
         facts = schema.load()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ocsf_lake.export.signed import Signer, signer
 from ocsf_lake.receivers import secret
 from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
@@ -98,7 +99,8 @@ class Sink(Protocol):
 
 
 def sink(
-    target: str, source: str, key_variable: str | None, access: Access, umask: int, sleep: Sleep = time.sleep
+    target: str, source: str, key_variable: str | None, access: Access, umask: int, sleep: Sleep = time.sleep,
+    sign: str | None = None,
 ) -> Sink:  # fmt: skip
     """The sink that a target means.
 
@@ -109,10 +111,13 @@ def sink(
         access: How a store is reached.
         umask: Permissions that new local files do not get.
         sleep: Waits.
+        sign: Service, and perhaps region, for which requests to OpenSearch are signed, see `signed.signer`.
 
     Raises:
         ConfigError: The target cannot be used.
     """
+    if sign and (key_variable or not target.startswith("opensearch+")):
+        raise ConfigError("--sign is for OpenSearch of AWS, in place of --key-variable")
     kind, _, rest = target.partition("+")
     if not target.startswith(SERVERS):
         if key_variable:
@@ -135,7 +140,7 @@ def sink(
     if kind == "opensearch":
         if not path or path != path.lower() or path.startswith(("_", "-", "+")):
             raise ConfigError("the target names no index of OpenSearch: opensearch+https://HOST:9200/INDEX, lower case")
-        return OpenSearch(root, path, key, sleep)
+        return OpenSearch(root, path, key, sleep, signer(sign, root) if sign else None)
     if key is None:
         raise ConfigError("Splunk asks for a token: --key-variable names the environment variable that has it")
     return Splunk(root, path or None, source, key, sleep)
@@ -144,10 +149,11 @@ def sink(
 class _Http:
     """Requests that are made again while the other side is busy."""
 
-    def __init__(self, root: str, headers: Mapping[str, str], sleep: Sleep) -> None:
+    def __init__(self, root: str, headers: Mapping[str, str], sleep: Sleep, signer: Signer | None = None) -> None:
         import httpx
 
         self.root = root
+        self.signer = signer
         self.sleep = sleep
         self.client = httpx.Client(timeout=TIMEOUT_SECONDS, headers=dict(headers), follow_redirects=False)
 
@@ -166,20 +172,21 @@ class _Http:
         """
         import httpx
 
-        reason, wait = "", FIRST_SECONDS
+        reason, wait, url = "", FIRST_SECONDS, f"{self.root}{path}"
         for attempt in range(ATTEMPTS):
             if attempt:
                 self.sleep(wait)
                 wait = min(2 * wait, LONGEST_SECONDS)
             try:
-                answer = self.client.post(f"{self.root}{path}", content=body, headers={"Content-Type": content})
+                answer = self.client.post(url, content=body, headers=self._headers(url, body, content))
             except httpx.HTTPError as error:
                 reason = f"no answer: {type(error).__name__}"
                 continue
             status = answer.status_code
             if answer.is_success or status in passed:
                 return status, _json(answer.content)
-            words = " ".join(answer.text[:SHOWN_ANSWER].split())
+            text = self.signer.without_secrets(answer.text) if self.signer else answer.text
+            words = " ".join(text[:SHOWN_ANSWER].split())
             reason = f"HTTP {status}: {words}"
             if status not in BUSY:
                 raise ConfigError(f"{self.root} refuses: {reason}")
@@ -187,6 +194,10 @@ class _Http:
             if asked.isdigit():
                 wait = min(max(wait, float(asked)), LONGEST_SECONDS)
         raise RetriableError(f"{self.root} does not take events: {reason}; running again continues")
+
+    def _headers(self, url: str, body: bytes, content: str) -> dict[str, str]:
+        # Anew for each attempt: a signature counts for some minutes.
+        return self.signer.headers("POST", url, body, content) if self.signer else {"Content-Type": content}
 
     def close(self) -> None:
         """Ends connections."""
@@ -202,10 +213,12 @@ class OpenSearch(_Http):
 
     rows = 1_000
 
-    def __init__(self, root: str, index: str, key: str | None, sleep: Sleep) -> None:
+    def __init__(
+        self, root: str, index: str, key: str | None, sleep: Sleep, signer: Signer | None = None
+    ) -> None:  # fmt: skip
         self.index = index
         self.uri = f"opensearch+{root}/{index}"
-        super().__init__(root, {"Authorization": _authorization(key)} if key else {}, sleep)
+        super().__init__(root, {"Authorization": _authorization(key)} if key else {}, sleep, signer)
 
     def put(self, name: str, events: Sequence[Event]) -> None:
         """See `Sink`."""

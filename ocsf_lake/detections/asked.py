@@ -116,6 +116,7 @@ class Arm:
         group: SQL of what they are grouped by.
         value: SQL of what is counted.
         number: Number of the rule among those of the correlation.
+        columns: The columns that these values are made of.
     """
 
     relation: Relation
@@ -123,6 +124,7 @@ class Arm:
     group: tuple[str, ...]
     value: tuple[str, ...]
     number: int
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,10 @@ class Asked:
         return [*(one for one, _ in self.looks), *(arm.relation for arm in (self.counted.arms if self.counted else ()))]
 
 
-def look(tree: exp.Expr, names: Collection[str], besides: Sequence[exp.Expr] = ()) -> tuple[Look, list[str]]:
-    """A condition as it is asked, and the SQL of other values.
+def look(
+    tree: exp.Expr, names: Collection[str], besides: Sequence[exp.Expr] = ()
+) -> tuple[Look, list[str], tuple[str, ...]]:
+    """A condition as it is asked; the SQL of other values, and the columns that these are made of.
 
     Args:
         tree: The condition, see `places`.
@@ -207,16 +211,17 @@ def look(tree: exp.Expr, names: Collection[str], besides: Sequence[exp.Expr] = (
         besides: Values that have to be there where it holds.
     """
     lowered, read = flattened(tree, names)
-    values = []
+    values, others = [], set[str]()
     for value in besides:
         found, more = flattened(value, names)
         values.append(found.sql("duckdb"))
-        read |= more
+        others |= more
+    read |= others
     known = "".join(f" AND {value} IS NOT NULL" for value in dict.fromkeys(values))
     text = lowered.sql("duckdb")
     is_whole = any(node.name == places.ANY_TEXT for one in (tree, *besides) for node in one.find_all(exp.Anonymous))
     condition = f"({text}){known}" if known else text
-    return Look(condition, None if is_whole else tuple(sorted(read)), _pins(lowered)), values
+    return Look(condition, None if is_whole else tuple(sorted(read)), _pins(lowered)), values, tuple(sorted(others))
 
 
 def flattened(tree: exp.Expr, names: Collection[str]) -> tuple[exp.Expr, set[str]]:

@@ -66,8 +66,9 @@ class Correlation:
         """It as it is asked."""
         arms = []
         for part, condition, groups, values, number in self.selects():
-            look, texts = asked.look(condition, part.relation.every_name, [*groups, *values])
-            arms.append(Arm(part.relation, look, tuple(texts[: len(groups)]), tuple(texts[len(groups) :]), number))
+            look, texts, columns = asked.look(condition, part.relation.every_name, [*groups, *values])
+            group, value = tuple(texts[: len(groups)]), tuple(texts[len(groups) :])
+            arms.append(Arm(part.relation, look, group, value, number, columns))
         return Counted(self.kind, len(self.bases), self.window_ms, self.least, tuple(arms))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import scan, statements
+from ocsf_lake.detections import collect, scan, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.scan import Connected
 from ocsf_lake.detections.statements import Span
@@ -115,12 +115,14 @@ def of_correlations(settings: Settings, rules: Sequence[Asked], spans: Mapping[i
         spans: Number of a rule -> when it may hold.
     """
     for numbers in _alike(rules, spans):
-        around = _together([spans[number] for number in numbers])
+        around = collect.together([spans[number] for number in numbers])
         with scan.connected(settings, [rules[number] for number in numbers], around) as lake:
-            for number in _possible(lake, rules, numbers, around):
+            chosen = {number: spans[number] for number in _possible(lake, rules, numbers, around)}
+            events = collect.events(lake.connection, lake.filled, rules, chosen)
+            for number, span in chosen.items():
                 counted = rules[number].counted
                 assert counted is not None
-                sql = statements.correlated_groups(counted, number, spans[number], lake.filled)
+                sql = statements.correlated_groups(counted, number, span, lake.filled, events.get(number))
                 _, batches = query.stream(lake.connection, sql)
                 yield from (rows.to_pylist() for rows in batches)
 
@@ -166,7 +168,7 @@ def _alike(rules: Sequence[Asked], spans: Mapping[int, Span]) -> list[list[int]]
 
 
 def _widened(rules: Sequence[Asked], spans: Mapping[int, Span], numbers: Sequence[int]) -> Span:
-    return _together([spans[number] for number in numbers]).widened(_widest(rules, numbers), 0)
+    return collect.together([spans[number] for number in numbers]).widened(_widest(rules, numbers), 0)
 
 
 def _widest(rules: Sequence[Asked], numbers: Sequence[int]) -> int:
@@ -181,10 +183,3 @@ def _days(span: Span) -> tuple[int | None, int | None]:
 def _count(days: tuple[int | None, int | None]) -> float:
     first, last = days
     return float("inf") if first is None or last is None else last - first + 1
-
-
-def _together(spans: Sequence[Span]) -> Span:
-    """A time that has all of some in it."""
-    firsts, ends = [span.first for span in spans], [span.end for span in spans]
-    first = None if None in firsts else min(one for one in firsts if one is not None)
-    return Span(first, None if None in ends else max(one for one in ends if one is not None))

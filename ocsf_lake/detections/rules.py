@@ -88,7 +88,7 @@ class Rule:
         """It as it is asked of a lake."""
         looks = []
         for part in self.log.parts if self.log else ():
-            look, _ = asked.look(self.conditions[part.source], part.relation.every_name)
+            look, *_ = asked.look(self.conditions[part.source], part.relation.every_name)
             looks.append((part.relation, look))
         return Asked(
             self.path, self.id, self.title, self.name, self.version, self.level, self.tags, self.description,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import duckdb
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import statements
+from ocsf_lake.detections import collect, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.lake import Lake
@@ -93,11 +93,15 @@ def counts(
             for some, batches in divided(lake, numbers, statement, reasons):
                 for row in (row for rows in batches for row in rows):
                     found[some[row["rule"]]] += row["events"]
-        for number, rule in enumerate(asked):
-            if rule.counted is not None and number not in reasons:
-                sql = statements.correlated_count(rule.counted, span, lake.filled)
-                if not any(relation.needed(lake.filled) for relation in rule.relations):
-                    continue
+        counting = {
+            number: span
+            for number, rule in enumerate(asked)
+            if rule.counted and number not in reasons and any(one.needed(lake.filled) for one in rule.relations)
+        }
+        events = collect.events(lake.connection, lake.filled, asked, counting)
+        for number in counting:
+            if (counted := asked[number].counted) is not None:
+                sql = statements.correlated_count(counted, span, lake.filled, events.get(number))
                 try:
                     (row,) = query.run(lake.connection, sql).to_pylist()
                     found[number] = row["events"]

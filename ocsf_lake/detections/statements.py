@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ocsf_lake.detections import windows
@@ -16,6 +16,8 @@ SHOWN_EVENTS = 10
 
 _HIT = '"#rule"'
 """A column that no table has: the number of a condition that holds."""
+_COLLECTED = '"#events"'
+"""A table that no lake has, see `collecting`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def groups(
         is_rule = f"rule < {len(looks)}"
         found = (
             f"SELECT * REPLACE (CASE WHEN {is_rule} THEN accountid END AS accountid, "
-            f"CASE WHEN {is_rule} THEN about ELSE '' END AS about, CASE WHEN {is_rule} THEN uid END AS uid) "
+            f"CASE WHEN {is_rule} THEN about ELSE '' END AS about, CASE WHEN {is_rule} THEN uid END AS uid, "
+            f"CASE WHEN {is_rule} THEN place END AS place) "
             f"FROM ({found})"
         )
     return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({found})")
@@ -105,17 +108,26 @@ def pinned(
     return f"SELECT {', '.join(listed)} FROM {relation.sql(pins, span.condition, filled)}"
 
 
-def correlated(counted: Counted, span: Span, filled: Collection[str] | None = None) -> str:
-    """SQL of the events at which a correlation holds, see `windows.held`; those in the span, by their time."""
+def correlated(
+    counted: Counted, span: Span, filled: Collection[str] | None = None, events: str | None = None
+) -> str:  # fmt: skip
+    """SQL of the events at which a correlation holds, see `windows.held`; those in the span, by their time.
+
+    Args:
+        counted: What is counted.
+        span: Events of which time.
+        filled: Tables that have rows; None where that is not known.
+        events: SQL of the events of its rules where those were collected, see `collected`.
+    """
+    events = events or _looked_for(counted, span.widened(counted.window_ms, 0), filled)
     flags = ", ".join(f"max((r = {number})::INTEGER) AS r{number}" for number in range(counted.size))
     # An event that two of the rules look for is one event.
-    events = (
+    single = (
         f"SELECT ms, place, any_value(uid) AS uid, any_value(accountid) AS accountid, any_value(region) AS region, g, "
-        f"any_value(v) AS v, {flags} FROM ({_looked_for(counted, span.widened(counted.window_ms, 0), filled)}) "
-        "GROUP BY ms, place, g"
+        f"any_value(v) AS v, {flags} FROM ({events}) GROUP BY ms, place, g"
     )
     inside = span.condition.replace("time ", "ms ")
-    return f"SELECT * FROM ({windows.held(counted, events)}) WHERE {inside}"
+    return f"SELECT * FROM ({windows.held(counted, single)}) WHERE {inside}"
 
 
 def _looked_for(counted: Counted, span: Span, filled: Collection[str] | None) -> str:
@@ -124,25 +136,68 @@ def _looked_for(counted: Counted, span: Span, filled: Collection[str] | None) ->
 
 
 def _arm(arm: Arm, span: Span, filled: Collection[str] | None) -> str:
-    value = _list(arm.value) if arm.value else "NULL"
     return (
-        f"SELECT {_columns(arm.relation)}, {_list(arm.group)} AS g, {value} AS v, {arm.number} AS r "
+        f"SELECT {_columns(arm.relation)}, {_list(arm.group)} AS g, {_value(arm)} AS v, {arm.number} AS r "
         f"FROM {arm.relation.sql(arm.look.columns, span.condition, filled)} WHERE {arm.look.condition}"
     )
 
 
-def correlated_groups(counted: Counted, number: int, span: Span, filled: Collection[str] | None = None) -> str:
-    """As `groups`, of one correlation rule, whose number it is."""
-    held = correlated(counted, span, filled)
+def _value(arm: Arm) -> str:
+    return _list(arm.value) if arm.value else "NULL::VARCHAR[]"
+
+
+def collected(
+    relation: Relation, arms: Sequence[tuple[int, Arm, Span]], span: Span, filled: Collection[str] | None = None
+) -> str:
+    """SQL of the events of many correlations' rules in one scan: `arm` is the number that is given with each.
+
+    Args:
+        relation: The source.
+        arms: A number, what is looked for, and when.
+        span: A time that has all of these in it.
+        filled: Tables that have rows; None where that is not known.
+    """
+    looks = [
+        Look(f"({one.condition}) AND {arm.look.condition}", arm.look.columns, arm.look.pins) for _, arm, one in arms
+    ]
+    columns = {column for _, arm, _ in arms for column in arm.columns}
+    groups = " ".join(f"WHEN {number} THEN {_list(arm.group)}" for number, (_, arm, _) in enumerate(arms))
+    values = " ".join(f"WHEN {number} THEN {_value(arm)}" for number, (_, arm, _) in enumerate(arms))
+    numbers = " ".join(f"WHEN {number} THEN {given}" for number, (given, _, _) in enumerate(arms))
+    return (
+        f"SELECT CASE {_HIT} {numbers} END AS arm, {_columns(relation)}, CASE {_HIT} {groups} END AS g, "
+        f"CASE {_HIT} {values} END AS v FROM ({_matched(relation, looks, span, filled, columns)})"
+    )
+
+
+def collecting(arms: Sequence[str]) -> str:
+    """SQL that keeps events, see `collected`, as long as a connection is open."""
+    return f"CREATE TEMP TABLE {_COLLECTED} AS {' UNION ALL '.join(arms)}"
+
+
+def of_collected(numbers: Mapping[int, int]) -> str:
+    """SQL of the events that were collected for one correlation: number of an arm there -> number of its rule."""
+    rules = " ".join(f"WHEN {arm} THEN {rule}" for arm, rule in numbers.items())
+    chosen = ", ".join(map(str, numbers))
+    return f"SELECT * EXCLUDE (arm), CASE arm {rules} END AS r FROM {_COLLECTED} WHERE arm IN ({chosen})"
+
+
+def correlated_groups(
+    counted: Counted, number: int, span: Span, filled: Collection[str] | None = None, events: str | None = None
+) -> str:
+    """As `groups`, of one correlation rule, whose number it is; see `correlated`."""
+    held = correlated(counted, span, filled, events)
     return _grouped(
         f"SELECT {number} AS rule, ms, place, uid, accountid, region, array_to_string(g, ' | ') AS about, "
         f"{counted.window_ms} AS width FROM ({held})"
     )
 
 
-def correlated_count(counted: Counted, span: Span, filled: Collection[str] | None = None) -> str:
-    """SQL of how many events a correlation holds at."""
-    return f"SELECT count(*) AS events FROM ({correlated(counted, span, filled)})"
+def correlated_count(
+    counted: Counted, span: Span, filled: Collection[str] | None = None, events: str | None = None
+) -> str:
+    """SQL of how many events a correlation holds at; see `correlated`."""
+    return f"SELECT count(*) AS events FROM ({correlated(counted, span, filled, events)})"
 
 
 def hits(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
@@ -151,14 +206,24 @@ def hits(relation: Relation, looks: Sequence[Look], span: Span, filled: Collecti
     The conditions stand in it once, where DuckDB leaves them: in a WHERE it would plan each once more for every table.
     What else is asked of an event is reckoned after that, of those events alone.
     """
-    is_whole = any(look.columns is None for look in looks)
-    columns = None if is_whole else {column for look in looks for column in look.columns or ()}
-    cases = ", ".join(f"CASE WHEN {look.condition} THEN {number} END" for number, look in enumerate(looks))
-    kept = ", ".join(map(sqltext.name, relation.columns))
     return (
-        f"SELECT {_HIT} AS rule, {_columns(relation)}, {relation.about} AS about FROM (SELECT "
-        f"unnest(list_filter([{cases}], LAMBDA rule : rule IS NOT NULL)) AS {_HIT}, {kept} "
-        f"FROM {relation.sql(columns, span.condition, filled)})"
+        f"SELECT {_HIT} AS rule, {_columns(relation)}, {relation.about} AS about "
+        f"FROM ({_matched(relation, looks, span, filled)})"
+    )
+
+
+def _matched(
+    relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None,
+    more: Collection[str] = (),
+) -> str:  # fmt: skip
+    """SQL of a row for each event and condition, with the columns of the relation's own and more."""
+    is_whole = any(look.columns is None for look in looks)
+    columns = None if is_whole else {*more, *(column for look in looks for column in look.columns or ())}
+    cases = ", ".join(f"CASE WHEN {look.condition} THEN {number} END" for number, look in enumerate(looks))
+    kept = ", ".join(sqltext.name(column) for column in sorted({*relation.columns, *more}))
+    return (
+        f"SELECT unnest(list_filter([{cases}], LAMBDA rule : rule IS NOT NULL)) AS {_HIT}, {kept} "
+        f"FROM {relation.sql(columns, span.condition, filled)}"
     )
 
 

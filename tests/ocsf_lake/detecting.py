@@ -69,7 +69,7 @@ def written(folder: Path, **files: Sequence[Json] | Json) -> list[Rule]:
 
 def places(connection: duckdb.DuckDBPyConnection, part: Part, rule: Rule) -> set[tuple[str, int]]:
     """Where the records stand that a rule looks for."""
-    look, _ = asked.look(rule.conditions[part.source], part.relation.every_name)
+    look, *_ = asked.look(rule.conditions[part.source], part.relation.every_name)
     sql = f"SELECT place FROM ({statements.hits(part.relation, [look], Span())})"
     found = (place.rsplit("#", 1) for (place,) in connection.execute(sql).fetchall())
     return {(uri, int(record)) for uri, record in found}

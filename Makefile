@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 MARKS ?= not acceptance and not slow
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test engines lint types docs-check site dist imports bench goldens constraints clean
+.PHONY: help demo test engines lint types docs-check site picture dist imports bench goldens constraints clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +37,9 @@ docs-check: $(VENV)/.dev ## links, commands and generated tables in the document
 
 site: $(VENV)/.dev ## the documentation as a site in build/site, with reference pages made of the code
 	@$(VENV)/bin/python scripts/site $(SITE_ARGS)
+
+picture: $(VENV)/.dev ## the README's picture of a report, with Chromium
+	@$(VENV)/bin/python scripts/picture
 
 dist: $(VENV)/.dev ## wheel, sdist and a list of what an installation of the wheel consists of (CycloneDX) in dist/
 	@$(VENV)/bin/python scripts/dist

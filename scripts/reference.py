@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import typer
+from pydantic import BaseModel
 
 from ocsf_lake import config
 from ocsf_lake.cli.main import app
@@ -71,14 +73,20 @@ def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", command
 
 
+def _alternatives(shown: str) -> str:
+    """`str | None` as `str`: a setting without a default has none; others with a word that a table's cell can hold."""
+    return shown.removesuffix(" | None").replace(" | ", " or ")
+
+
 def settings() -> str:
     """Every setting with its variable, type and default."""
     rows = ["| setting | type | default | what it is |", "|---|---|---|---|"]
     for name, field in config.Settings.model_fields.items():
         kind = field.annotation if isinstance(field.annotation, type) else str(field.annotation)
-        shown = kind.__name__ if isinstance(kind, type) else kind.replace("typing.", "").replace("pathlib.", "")
-        default = "" if field.default_factory else f"`{_cell(field.default)}`"
-        rows.append(f"| `{name}` | `{_cell(shown)}` | {default} | {_text(field.description or '')} |")
+        shown = kind.__name__ if isinstance(kind, type) else re.sub(r"\b(?:[a-z_]+\.)+", "", kind)
+        is_plain = not field.default_factory and field.default is not None and not isinstance(field.default, BaseModel)
+        default = f"`{_cell(field.default)}`" if is_plain else ""
+        rows.append(f"| `{name}` | `{_cell(_alternatives(shown))}` | {default} | {_text(field.description or '')} |")
     return f"""# Settings
 
 Options of a command come first, then variables (`{config.PREFIX}` and the name in capitals), then `{config.FILE}` in

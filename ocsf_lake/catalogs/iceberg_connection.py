@@ -55,6 +55,7 @@ SIGNED, SIGNING_NAME, SIGNING_REGION = "rest.sigv4-enabled", "rest.signing-name"
 CREDENTIALS = {"client.access-key-id", "client.profile-name"}
 """Properties by which pyiceberg finds credentials itself."""
 
+_EMPTY = "sqlite:///file:ocsf-lake-empty?mode=memory&cache=shared&uri=true"
 _TABLE_BUCKET = re.compile(r"arn:[a-z-]+:s3tables:|(\d{12}:)?s3tablescatalog(/|$)")
 """A table bucket as S3 Tables names it in `warehouse`, and as Glue does."""
 _S3_TABLES_HOST = re.compile(r"(^|\.)s3tables(-fips)?\.")
@@ -163,6 +164,10 @@ def connect(
     catalog = _opened(options)
     if isinstance(engine := getattr(catalog, "engine", None), sa.Engine):
         database.sort_out_errors(engine)
+        if reading and not sa.inspect(engine).has_table("iceberg_tables"):
+            # Nobody has written to it yet, and whoever reads makes no tables: one without tables stands for it.
+            catalog.close()
+            return _opened(options | {"type": "sql", "uri": _EMPTY, "init_catalog_tables": "true"})
     return catalog
 
 

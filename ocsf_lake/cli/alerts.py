@@ -54,7 +54,7 @@ def list_alerts(sent: AllOption = False, as_json: JsonOption = False, lake: Lake
     elif rows:
         names = ("state", "receiver", "id", "findings", "title", "tries", "due_at", "error")
         shown = [[_short(row[name]) for name in names] for row in rows]
-        output.print_table(["state", "receiver", "alert", "findings", "title", "tries", "due", "reason"], shown)
+        output.print_table(["state", "receiver", "alert", "findings", "title", "failures", "due", "reason"], shown)
     else:
         terminal.say("no alerts" if sent else "no alert is waiting, and none was set aside")
     if total > len(rows):
@@ -67,7 +67,11 @@ def send(lake: LakeOption = None) -> None:
     `ocsf-lake detect` does the same after it asked the rules. Exit 1 where alerts are set aside as refused too often,
     or a receiver cannot be sent to.
     """
-    tell(settings_of_lake(lake))
+    config = settings_of_lake(lake)
+    if not tell(config).messages and config.alerts.receivers:
+        terminal.say(
+            "nothing to send: a receiver is told of findings made after `detect` or `alerts send` first knew its name"
+        )
 
 
 def retry(ids: IdsArgument = None, receiver: ReceiverOption = None, lake: LakeOption = None) -> None:

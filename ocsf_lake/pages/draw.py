@@ -25,6 +25,8 @@ _LETTER = 8
 _SEVERITIES = ("Fatal", "Critical", "High", "Medium", "Low", "Informational", "Unknown")
 _GRAVITY = ("var(--s4)", "var(--s4)", "var(--s3)", "var(--s2)", "var(--s1)", "var(--s0)", "var(--s0)")
 _COLOURS = [f"var(--c{number})" for number in (1, 2, 3, 4, 5, 6)]
+_UNITS = (("days", 2 * 24 * 60, 24 * 60), ("hours", 5 * 60, 60), ("minutes", 0, 1))
+"""Units of lag: from how many minutes on each is used, and how many it has."""
 _DASHES = [[1, 0], [6, 3], [2, 2]]
 _AXIS = {
     "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--grid)", "domainColor": "var(--line)",
@@ -44,11 +46,14 @@ _CONFIG = {
 def lag(rows: Rows, narrow: bool) -> Any:
     """Lines by source; times from minutes to months, so the scale is logarithmic."""
     sources = sorted({row["source"] for row in rows})
+    most = max(row["minutes"] for row in rows)
+    unit, minutes = next((name, size) for name, least, size in _UNITS if most >= least)
+    values = [{**row, "lag": row["minutes"] / minutes} for row in rows]
     scale = alt.Scale(type="log", nice=True)
-    y = alt.Y("minutes:Q", title="minutes, 95 of 100", scale=scale, axis=alt.Axis(tickCount=5))
+    y = alt.Y("lag:Q", title=f"{unit}, 95 of 100", scale=scale, axis=alt.Axis(tickCount=5))
     # A line of one day is a point; of many days each would make the page heavy.
     point = {"size": 18} if len(rows) <= _POINTS else False
-    return alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, point=point).encode(
+    return alt.Chart(alt.Data(values=values)).mark_line(strokeWidth=2, point=point).encode(
         x=_days(rows, narrow), y=y,
         color=alt.Color(
             "source:N", sort=sources, scale=alt.Scale(domain=sources, range=_repeated(_COLOURS, len(sources))),

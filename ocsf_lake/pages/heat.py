@@ -117,6 +117,11 @@ class Heat:
         return sum(source.counts[state] for source in self.sources for state in MISSING)
 
     @property
+    def unknown(self) -> int:
+        """Days of accounts of which nothing is known."""
+        return sum(source.counts["unknown"] for source in self.sources)
+
+    @property
     def accounts(self) -> int:
         """How many accounts there are."""
         return len({row.account for source in self.sources for row in source.rows})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
@@ -100,7 +101,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         finalize=_text,
     )  # fmt: skip
-    made.filters |= {"middle": _middle, "plural": plural, "size": size, "usd": sections.dollars}
+    made.filters |= {"middle": _middle, "plural": plural, "size": size, "usd": sections.dollars, "spelled": _spelled}
     return made
 
 
@@ -109,6 +110,11 @@ def _text(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return escaped(redacted(value)).encode("utf-8", "backslashreplace").decode()
     return value
+
+
+def _spelled(text: str) -> Markup:
+    """A sentence whose commands stand between back quotes; what else is in it stays text."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(_text(text)))))
 
 
 def _middle(text: str, width: int) -> str:

@@ -30,7 +30,7 @@ def dollars(amount: float) -> str:
 
 def headline(facts: Facts) -> list[dict[str, str]]:
     """Six facts, each a link to its section."""
-    share, missing = facts.heat.share, facts.heat.missing
+    share, missing, unknown = facts.heat.share, facts.heat.missing, facts.heat.unknown
     newest = [row for row in facts.lags.newest() if (facts.now.date() - row.day).days <= 1]
     slowest = max(newest, key=lambda row: row.p95, default=None)
     slow = slowest is not None and slowest.p95 > facts.settings.alert_lag_minutes
@@ -38,8 +38,9 @@ def headline(facts: Facts) -> list[dict[str, str]]:
     total = sum(row["usd"] for row in cost(facts))
     covered = "not judged" if share is None else f"{100 * share:.1f} %"
     return [
-        _fact("coverage", covered, "of days without gaps", plural(missing, "day missing", "days missing"),
-              "bad" if missing else "plain" if share is None else "good"),
+        _fact("coverage", covered, "of known days without gaps" if unknown else "of days without gaps",
+              plural(missing, "day missing", "days missing") + (f", {unknown:,} unknown" if unknown else ""),
+              "bad" if missing else "plain" if share is None or unknown else "good"),
         _fact("lag", todo.minutes(slowest.p95) if slowest else "no new logs", "lag now, 95 of 100",
               slowest.source if slowest else "none since yesterday",
               "warn" if slow else "good" if slowest else "plain"),

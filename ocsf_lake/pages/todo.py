@@ -188,7 +188,8 @@ def _new(facts: Facts) -> Iterator[Step]:
     for item in facts.drift:
         sources[item.source] = sources.get(item.source, 0) + 1
     for source, number in sources.items():
-        names = ", ".join([item.name for item in facts.drift if item.source == source][:3])
+        told = [item for item in facts.drift if item.source == source][:3]
+        names = ", ".join(f"{item.name} {item.text[:40]}" if item.text else item.name for item in told)
         yield Step(
             PLAIN, "Drift", f"{source}: {plural(number, 'name or value', 'names and values')} seen for the first time.",
             f"As {names}. Their values are kept; nothing is lost.", ask(facts, "status", source),

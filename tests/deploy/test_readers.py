@@ -141,3 +141,53 @@ def test_nothing_refers_to_what_loops_make() -> None:
     for name in ("readers.yaml", "filters.yaml"):
         text = (AWS / name).read_text(encoding="utf-8")
         assert all(re.fullmatch(r'\s+-? ?"\w+&\{Table\}":', line) for line in text.splitlines() if "&{" in line)
+
+
+# -- the worker of lake.yaml ------------------------------------------------------------------------------------------
+def worker_actions(place: str, *, locks: bool) -> set[str]:
+    """What the worker's role may do at a place, with Object Lock or without."""
+    found: set[str] = set()
+    for policy in resources("lake.yaml")["Worker"]["Properties"]["Policies"]:
+        policy = policy.get("Fn::If", [None, policy])[1]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            condition, statement = statement.get("Fn::If", [None, statement])[:2]
+            if condition == "Locks" and not locks:
+                continue
+            actions, named = (
+                each if isinstance(each, list) else [each] for each in (statement["Action"], statement["Resource"])
+            )
+            patterns = [item.get("Fn::Sub", str(item)) if isinstance(item, dict) else str(item) for item in named]
+            if place in patterns or any(fnmatchcase(place, pattern) for pattern in patterns):
+                found |= set(actions)
+    return found
+
+
+def test_the_worker_may_do_what_the_lake_asks_of_s3_and_no_more() -> None:
+    file, bucket = "${Bucket.Arn}/lake/aws/x.parquet", str({"Fn::GetAtt": ["Bucket", "Arn"]})
+    always = {"s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+    anywhere = {"cloudtrail:ListPublicKeys"}
+    assert worker_actions(file, locks=False) - anywhere == always
+    assert worker_actions(file, locks=True) - anywhere == always | {"s3:PutObjectRetention", "s3:DeleteObjectVersion"}
+    assert {"s3:ListBucket", "s3:ListBucketVersions"} <= worker_actions(bucket, locks=False)
+    assert "s3:GetBucketObjectLockConfiguration" in worker_actions(bucket, locks=True)
+    raw = "arn:${AWS::Partition}:s3:::${RawBucket}"
+    assert worker_actions(f"{raw}/AWSLogs/x.json.gz", locks=True) - anywhere == {"s3:GetObject"}
+    assert worker_actions(raw, locks=True) - anywhere == {"s3:ListBucket"}
+
+
+def test_the_worker_may_make_each_call_to_glue_that_the_catalog_makes() -> None:
+    source = (PROJECT / "ocsf_lake" / "catalogs" / "glue.py").read_text(encoding="utf-8")
+    calls = set(re.findall(r"\"((?:batch_)?(?:get|create|update|delete)_(?:tables?|partitions?|database))\"", source))
+    assert {"get_partition", "get_partitions", "create_table", "batch_delete_partition"} <= calls
+    needed = {"glue:" + "".join(word.title() for word in call.split("_")) for call in calls}
+    place = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:table/${GlueDatabase}/vpc_flow"
+    # The stack makes the database.
+    assert needed - worker_actions(place, locks=False) == {"glue:CreateDatabase"}
+
+
+def test_a_locked_bucket_expires_no_versions_by_itself() -> None:
+    rules = resources("lake.yaml")["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = [rule for rule in rules if "NoncurrentVersionExpiration" in str(rule)]
+    assert [(rule["Fn::If"][0], "NoncurrentVersionExpiration" in rule["Fn::If"][2]) for rule in expiring] == [
+        ("Locks", True)
+    ]

@@ -14,6 +14,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.catalogs import iceberg_connection
+from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.catalogs.iceberg_connection import (
     ACCESS,
     LakeFileIO,
@@ -22,6 +23,7 @@ from ocsf_lake.catalogs.iceberg_connection import (
     are_copied,
     is_s3_tables,
 )
+from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.storage import s3
 from ocsf_lake.upkeep import check
@@ -201,3 +203,16 @@ def test_the_lakes_own_key_is_not_used_in_a_bucket_of_tables() -> None:
     assert s3.is_s3(own)
     assert "the-lakes" not in str(own.storage_options)
     assert not own.storage_options.get("requester_pays")
+
+
+def test_a_catalog_that_nobody_has_written_to_lacks_files_and_is_not_made_by_reading(tiny: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.json"
+    log.write_text('{"Tiny": [{"id": "a", "at": "2026-03-16T10:00:00Z", "account": "111122223333"}]}', encoding="utf-8")
+    ingest.ingest([str(log)], config.load(lake=str(tmp_path / "lake")), source=tiny)
+    settings = config.load(lake=str(tmp_path / "lake"), catalogs=["iceberg"])
+    for _ in range(2):
+        with opened(settings, reading=True, catalogs=True) as lake:
+            findings = check.check(lake)
+        assert {(finding.where, finding.kind) for finding in findings} == {("iceberg", Kind.TABLE_MISSING)}
+    with opened(settings) as lake:
+        assert check.sync(lake).left == []

@@ -6,6 +6,7 @@ import re
 import shlex
 import stat
 import subprocess
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from html import unescape
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ import pytest
 from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.pages import charts, commands, facts, heat, lag, page, todo
+from ocsf_lake.pages import charts, commands, facts, heat, lag, page, sections, todo
 from ocsf_lake.upkeep import health
 from ocsf_mappers.errors import ConfigError
 from tests.flows.conftest import RunCommand, nothing_set, ocsf_lake
@@ -126,6 +127,22 @@ def test_quarantine_and_findings_are_told(lake: Settings, without_pictures: None
     assert "Quarantine" in kinds
     text = page.render(found)
     assert found.refused.reasons[0].reason[:20] in unescape(text)
+
+
+def test_days_of_which_nothing_is_known_are_not_called_complete() -> None:
+    day = [date(2026, 3, 1), date(2026, 3, 2)]
+    source = heat.Source("aws_vpc_flow")
+    source.rows.append(heat.Row("111122223333", ["present", "unknown"]))
+    source.settle()
+    found = large(config.Settings())
+    covered = sections.headline(replace(found, heat=heat.Heat(day, [source], judged=True)))[0]
+    assert (covered["note"], covered["tone"]) == ("0 days missing, 1 unknown", "plain")
+    assert covered["name"] == "of known days without gaps"
+
+
+def test_commands_in_sentences_are_marked_and_nothing_else_is() -> None:
+    assert page._spelled("`a` <b> `</code>`") == "<code>a</code> &lt;b&gt; <code>&lt;/code&gt;</code>"
+    assert page._spelled("\x1b\u202e`") == "\\x1b\\u202e`"
 
 
 def test_all_events_of_the_lake_are_in_the_volume(lake: Settings) -> None:

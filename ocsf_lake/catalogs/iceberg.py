@@ -26,11 +26,14 @@ from pyiceberg import exceptions as iceberg
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
+from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.update import TableUpdate
 from pyiceberg.table.update.snapshot import _OverwriteFiles
-from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.transforms import DayTransform, IdentityTransform, Transform
 from pyiceberg.typedef import Record
 
 from ocsf_lake.catalogs import iceberg_expiry
@@ -55,6 +58,12 @@ GONE = (
     "files of the table were taken out of Iceberg by another engine, so rows of the merged ones would be there twice; "
     "`ocsf-lake catalog sync` puts that right"
 )
+
+PARTITIONED_BY: tuple[tuple[str, str, Transform[Any, Any]], ...] = (
+    ("region", "region", IdentityTransform()), ("accountid", "accountid", IdentityTransform()),
+    ("day", "time_dt", DayTransform()),
+)  # fmt: skip
+"""Name of a partition's field, the column that it is made of, and how."""
 
 PROPERTIES = {
     "commit.retry.num-retries": "0",
@@ -144,13 +153,14 @@ class IcebergCatalog:
     def _create(self, definition: Definition) -> None:
         schema = Schema.model_validate(tables.iceberg_schema(registry.table(definition.name)))
         mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
-        with self.catalog.create_table_transaction(
-            (self.namespace, definition.name), schema, location=self._folder(definition.name),
+        spec = PartitionSpec(*(
+            PartitionField(schema.find_field(column).field_id, PARTITION_FIELD_ID_START + number, transform, name)
+            for number, (name, column, transform) in enumerate(PARTITIONED_BY)
+        ))  # fmt: skip
+        self.catalog.create_table(
+            (self.namespace, definition.name), schema, location=self._folder(definition.name), partition_spec=spec,
             properties={**PROPERTIES, **mapping},
-        ) as making, making.update_spec() as spec:  # fmt: skip
-            spec.add_field("region", IdentityTransform(), "region")
-            spec.add_field("accountid", IdentityTransform(), "accountid")
-            spec.add_field("time_dt", DayTransform(), "day")
+        )  # fmt: skip
 
     def _folder(self, name: str) -> str:
         """Where a table's metadata lies."""
@@ -253,7 +263,7 @@ class IcebergCatalog:
         paths = [file.path for file in old if file.partition.table == name]
         if missing := sorted(path for path in paths if self.store.uri(path) not in current.keys() | by_uri.keys()):
             raise WriteError(f"{GONE}; the first of {len(missing):,} is {missing[0]}", table=name)
-        with table.transaction() as transaction, _Replace(
+        with _Staged(table) as transaction, _Replace(
             operation=Operation.OVERWRITE, transaction=transaction, io=table.io,
             snapshot_properties={BATCH: batch_id},
         ) as producer:  # fmt: skip
@@ -280,7 +290,7 @@ class IcebergCatalog:
         ]  # fmt: skip
         if not removed:
             return  # done before a crash
-        with table.transaction() as transaction, _OverwriteFiles(
+        with _Staged(table) as transaction, _OverwriteFiles(
             operation=Operation.DELETE, transaction=transaction, io=table.io, snapshot_properties={BATCH: batch_id},
         ) as producer:  # fmt: skip
             for data_file in removed:
@@ -432,10 +442,27 @@ def _data_files(table: Table, keys: set[tuple[str, ...]] | None = None) -> dict[
     return files
 
 
+class _Staged(Transaction):
+    """A transaction that knows what the table would be.
+
+    Asked for any part of that, pyiceberg applies the updates again and copies each of more than a thousand fields; a
+    commit asks a dozen times.
+    """
+
+    _known: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        base, updates = self._table.metadata, self._updates
+        if self._known is None or self._known[0] is not base or self._known[1] is not updates:
+            self._known = base, updates, super().table_metadata
+        return self._known[2]
+
+
 def commit(table: Table, properties: Mapping[str, str], removed: Iterable[DataFile], added: Iterable[DataFile]) -> None:
     """Takes files out of a table and puts others in, in one snapshot."""
     removed = list(removed)
-    with table.transaction() as transaction:
+    with _Staged(table) as transaction:
         update = transaction.update_snapshot(snapshot_properties=dict(properties))
         with update.overwrite() if removed else update.merge_append() as producer:
             for file in removed:

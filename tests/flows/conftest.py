@@ -4,13 +4,14 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ocsf_lake.cli import main as cli
-from tests.flows.support import Run
+from tests.flows.support import Run, environment
+from tests.servers.commands import Commands
 from tests.support import SAMPLE_LOGS
 
 RunCommand = Callable[..., Run]
@@ -40,6 +41,15 @@ def ocsf_lake(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         return Run(code, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Variables of a shell whose `ocsf-lake` begins at once."""
+    commands = Commands(tmp_path_factory.mktemp("bin"))
+    kept = environment()
+    yield {**kept, "PATH": f"{commands.folder}{os.pathsep}{kept['PATH']}"}
+    commands.end()
 
 
 @pytest.fixture(scope="session")

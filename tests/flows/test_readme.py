@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
 
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("query", "backfill", "quarantine", "sources")))
@@ -20,7 +19,7 @@ AMOUNTS = re.compile(r" +\d+(?:\.\d)? (?:[kM]?B)|(?<=B) +\d+\.\d$", re.MULTILINE
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]]:
+def shown(tmp_path_factory: pytest.TempPathFactory, shell: dict[str, str]) -> list[tuple[str, str, str]]:
     """Each command of the pages with the output that it has there and the output that it has here."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "sample_logs").symlink_to(SAMPLE_LOGS)
@@ -29,13 +28,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]
     for session in (session for text in texts for session in SESSION.findall(text)):
         for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
-            found.append((command, output, _run(command, folder)))
+            found.append((command, output, _run(command, folder, shell)))
     return found
 
 
-def _run(command: str, folder: Path) -> str:
+def _run(command: str, folder: Path, shell: dict[str, str]) -> str:
     run = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment(), text=True, check=False,
+        ["bash", "-c", command], cwd=folder, env=shell, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
     )  # fmt: skip
     return run.stdout
@@ -60,10 +59,10 @@ def test_what_the_documentation_names_exists() -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_the_page_on_evidence_shows_what_the_commands_print(tmp_path: Path) -> None:
+def test_the_page_on_evidence_shows_what_the_commands_print(tmp_path: Path, shell: dict[str, str]) -> None:
     (tmp_path / "sample_logs").symlink_to(SAMPLE_LOGS)
     page = (PROJECT / "docs/evidence.md").read_text(encoding="utf-8")
     for session in SESSION.findall(page):
         for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
-            assert _run(command, tmp_path).replace(str(tmp_path), "/home/ann") == output, command
+            assert _run(command, tmp_path, shell).replace(str(tmp_path), "/home/ann") == output, command

@@ -595,19 +595,3 @@ def test_events_are_validated_in_every_form(lake: ocsf_lake.Lake, tmp_path: Path
     assert [problem for problem in ocsf_lake.validate(lake.sql("FROM vpc_flow")) if not problem.warning] == []
     with pytest.raises(ocsf_lake.ConfigError, match="cannot read"):
         ocsf_lake.validate(tmp_path / "nothing.json")
-
-
-@pytest.mark.slow
-def test_it_is_what_the_types_say(tmp_path: Path) -> None:
-    """mypy --strict over what a user writes."""
-    code = (
-        "import ocsf_lake\n"
-        "lake: ocsf_lake.Lake = ocsf_lake.open('x', writable=True, workers=2)\n"
-        "n: int = len(lake.sql('SELECT $a', a=1))\n"
-        "done: ocsf_lake.Result = lake.backfill('s', 'u', since='d', until='d')\n"
-        "events: list[dict[str, object]] = list(ocsf_lake.map('f'))\n"
-        "lake.backfill('s', 'u', since='d', until='d', dry_run=True).objects\n"
-    )
-    command = [sys.executable, "-m", "mypy", "--strict", "-c", code]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout

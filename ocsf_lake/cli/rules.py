@@ -40,14 +40,15 @@ Name = Annotated[
 
 
 def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
-    """List rules: their level, the log they are for, and what they are called.
+    """List rules: their level, the log they are for, what of events they tell, and what they are called.
 
     Exits with 1 when one of them cannot be used.
     """
     found = _loaded(settings(), rules)
     rows = [
         {
-            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "title": rule.title,
+            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "kind": rule.kind,
+            "title": rule.title,
             "tags": list(rule.tags), "reason": rule.reason,
         }
         for rule in found if not rule.is_silent
@@ -55,7 +56,7 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json(rows)
     else:
-        shown = ("rule", "level", "log", "title")
+        shown = ("rule", "level", "log", "kind", "title")
         output.print_table(shown, [tuple(row[name] for name in shown) for row in rows])
     for rule in found:
         if rule.reason:
@@ -164,6 +165,10 @@ def _explained(rule: Rule) -> dict[str, Any]:
             "within_ms": correlation.window_ms, "at_least": correlation.least,
             "by": [list(group) for group in correlation.groups], "of": list(correlation.value),
         } if correlation else None,
+        "new": {
+            "of": list(rule.first_seen.fields), "by": list(rule.first_seen.groups),
+            "learning_ms": rule.first_seen.learning_ms,
+        } if rule.first_seen else None,
         "conditions": {source: DUCKDB.sql(tree) for source, tree in rule.conditions.items()},
         "notes": [str(note) for note in rule.notes],
         "reason": rule.reason,

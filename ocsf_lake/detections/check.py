@@ -123,6 +123,7 @@ def check(
             _assess(checked, [trial for trial in trials if trial.rule == number])
             _assess_filters(checked, seen)
             _notice(checked, seen)
+            _assess_first_seen(checked)
     for checked in found:
         if checked.rule.correlation is not None:
             _assess_correlation(checked, found)
@@ -346,6 +347,13 @@ def _notice(checked: Checked, seen: Names) -> None:
                     reason = operations.problem_of_member(name, source, path.split(".")[0])
                     if reason:
                         checked.say(WARNING, reason)
+
+
+def _assess_first_seen(checked: Checked) -> None:
+    for name in checked.rule.first_seen.members if checked.rule.first_seen else ():
+        reasons = [problem_of_member(part, name) for part in _parts(checked.rule)]
+        if reasons and all(reasons):
+            checked.say(ERROR, f"can never match: it groups by, or looks for new values of, {reasons[0]}")
 
 
 def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:

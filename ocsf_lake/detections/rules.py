@@ -6,6 +6,7 @@ A rule that cannot be read or converted has the reason why, and stops none of th
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,11 @@ from sigma.filters import SigmaFilter
 from sigma.rule import SigmaLevel, SigmaRule, SigmaRuleTag
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, logs, pack
+from ocsf_lake.detections import correlations, first_seen, logs, pack
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
+from ocsf_lake.detections.dialects import DUCKDB
+from ocsf_lake.detections.first_seen import FirstSeen
 from ocsf_lake.detections.logs import Log
 from ocsf_lake.detections.places import Unmappable
 from ocsf_mappers.errors import ConfigError
@@ -54,6 +57,7 @@ class Rule:
         log: The log that it is for; None for correlations, and where there is a reason.
         conditions: Source -> the events it looks for, see `places`.
         correlation: What it counts; None for a rule that looks at one event.
+        first_seen: What of its events has to be new; None where every event counts.
         notes: What has to be known of its parts.
         reason: Why it cannot be used; None where it can.
         is_silent: Whether it makes no findings of its own, as it is there for a correlation.
@@ -72,6 +76,7 @@ class Rule:
     log: Log | None = None
     conditions: Mapping[str, exp.Expr] = field(default_factory=dict, hash=False)
     correlation: Correlation | None = None
+    first_seen: FirstSeen | None = None
     notes: tuple[Note, ...] = ()
     reason: str | None = None
     is_silent: bool = False
@@ -82,6 +87,26 @@ class Rule:
     def stem(self) -> str:
         """The name of its file without its ending."""
         return self.path.stem
+
+    @property
+    def looks_at_each(self) -> bool:
+        """Whether each event that its condition holds for counts by itself."""
+        return self.correlation is None and self.first_seen is None
+
+    @property
+    def kind(self) -> str:
+        """What of events it tells: `event`, `first-seen`, or the type of a correlation."""
+        if self.correlation is not None:
+            return self.correlation.kind
+        return "event" if self.first_seen is None else first_seen.KEY
+
+    @property
+    def baseline(self) -> str:
+        """Of a rule with `first_seen`, a hash of all that says which values it knows, and not of how long it learns."""
+        assert self.first_seen is not None
+        said = [self.key, self.first_seen.groups, self.first_seen.fields]
+        said += [[source, DUCKDB.sql(tree)] for source, tree in sorted(self.conditions.items())]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> list[Rule]:
@@ -190,9 +215,10 @@ def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:
 def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backend: TreeBackend) -> Rule:
     if described.reason:
         return described
-    source = one.logsource
+    source, new = one.logsource, one.custom_attributes.get(first_seen.KEY)
     try:
         log = logs.log_of(source.product, source.service, source.category)
+        wanted = None if new is None else first_seen.of(new, log)
         for filter_ in filters:
             filtered = filter_.apply_on_rule(one)
             one = filtered if isinstance(filtered, SigmaRule) else one
@@ -205,7 +231,7 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
     # What one of several sources has is no fault of the rule.
     told = set.intersection(*({note.field for note in found} for found in notes))
     common = tuple(note for note in notes[0] if note.field in told)
-    return replace(described, log=log, conditions=conditions, notes=common, parsed=one)
+    return replace(described, log=log, conditions=conditions, first_seen=wanted, notes=common, parsed=one)
 
 
 def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:

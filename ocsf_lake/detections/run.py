@@ -8,6 +8,7 @@ an object of the lake, under the name of the run and from what the ledger noted:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,19 +20,20 @@ from tempfile import SpooledTemporaryFile
 import duckdb
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, scan, statements
+from ocsf_lake.detections import findings, news, scan, statements
+from ocsf_lake.detections.findings import SOURCE
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import chain
+from ocsf_lake.ledger.baselines import Asked, Baselines
 from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.results import ID_DIGITS
-from ocsf_lake.query import query, shown
+from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError, WriteError
 
-SOURCE = "lake_detections"
 FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
 _SUFFIX = ".jsonl"
@@ -50,6 +52,10 @@ class Summary:
         found: Rule's key -> findings it made, known ones too.
         new: How many of all findings are new, those too that an earlier run had found and not written.
         reasons: Number of a rule -> why it could not be asked.
+        asked: Rules about what was not seen before that were asked.
+        full: Numbers of those for which the ledger keeps no more values.
+        undone: What an earlier run told of as new, and late events show to have been there before: the finding, and
+            whom and what it is about.
     """
 
     batches: int = 0
@@ -57,6 +63,9 @@ class Summary:
     events: Counter[str] = field(default_factory=Counter)
     new: int = 0
     reasons: dict[int, str] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    full: list[int] = field(default_factory=list)
+    undone: list[tuple[str, str]] = field(default_factory=list)
 
 
 def failpoint(step: str) -> None:
@@ -91,9 +100,12 @@ def detect(settings: Settings, rules: Sequence[Rule], span: Span | None = None) 
             return summary
         now = datetime.now(UTC)
         run = _name(rules, span, batches, now)
-        found = _counted(_found(settings, rules, span, batches, now, summary), summary)
-        with _kept(found) as every:
-            detections.note(run, batches, every, now.isoformat())
+        found = [
+            _found(settings, rules, span, batches, now, summary),
+            _news(settings, rules, span, batches, now, summary, Baselines(lake.ledger.engine)),
+        ]
+        with _kept(_counted(itertools.chain(*found), summary)) as every:
+            detections.note(run, batches, every, now.isoformat(), summary.asked)
         failpoint("noted")
         summary.new += _write(lake, detections)
     return summary
@@ -109,11 +121,6 @@ def waiting(settings: Settings) -> list[str]:
         return Detections(lake.ledger.engine).waiting(SOURCE)
 
 
-def batch_files(batches: Sequence[str]) -> shown.Chosen:
-    """What a connection shows of some batches alone."""
-    return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
-
-
 def _name(rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime) -> str:
     bounds = None if span is None else [span.first, span.end]
     text = json.dumps([sorted(rule.version for rule in rules), bounds, sorted(batches), now.isoformat()])
@@ -124,11 +131,13 @@ def _found(
     settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime,
     summary: Summary,
 ) -> Iterator[Finding]:  # fmt: skip
-    files = None if span is not None else batch_files(batches)
+    files = None if span is not None else news.batch_files(batches)
     asked = span or Span()
     with scan.connected(settings, rules, asked, files) as connection:
         for part, numbers in scan.by_part(rules):
-            numbers = [number for number in numbers if not rules[number].is_silent]
+            numbers = [
+                number for number in numbers if rules[number].looks_at_each and not rules[number].is_silent
+            ]
             grouped = scan.divided(connection, part, rules, numbers, asked, summary.reasons, statements.groups)
             for chosen, sql in grouped:
                 of = [rules[number] for number in chosen]
@@ -140,6 +149,28 @@ def _found(
         with scan.connected(settings, [rule], around) as connection:
             sql = statements.correlated_groups(rule.correlation, 0, around)
             yield from _of(connection, sql, [rule], settings, now, is_whole=True)
+
+
+def _news(
+    settings: Settings, rules: Sequence[Rule], span: Span | None, batches: Sequence[str], now: datetime,
+    summary: Summary, baselines: Baselines,
+) -> Iterator[Finding]:  # fmt: skip
+    """Findings of what was not seen before; what there is from now on is noted, which may be done again."""
+    files = None if span is not None else news.batch_files(batches)
+    for number, rule in enumerate(rules):
+        if rule.first_seen is None or number in summary.reasons:
+            continue
+        try:
+            found = news.look(settings, rule, span or Span(), files)
+        except duckdb.Error as error:
+            summary.reasons[number] = str(error).split("\n")[0]
+            continue
+        if not found.learn(baselines):
+            summary.full.append(number)
+        failpoint("learnt")
+        summary.asked.append(Asked(found.baseline, rule.key))
+        summary.undone += [(one["finding"], findings.about_of(one)) for one in found.rows("is_undone")]
+        yield from findings.of_news(found.rows("is_news"), rule, found.baseline, settings.rule_suppressions, now)
 
 
 def _of(

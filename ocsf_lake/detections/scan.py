@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import statements
+from ocsf_lake.detections import news, statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -51,6 +51,7 @@ def counts(
     reasons = {number: rule.reason for number, rule in enumerate(rules) if rule.reason}
     with connected(settings, rules, span, files) as connection:
         for part, numbers in by_part(rules):
+            numbers = [number for number in numbers if rules[number].looks_at_each]
             for chosen, sql in divided(connection, part, rules, numbers, span, reasons, statements.counts):
                 for row in query.run(connection, sql).to_pylist():
                     found[chosen[row["rule"]]] += row["events"]
@@ -61,6 +62,12 @@ def counts(
                     found[number] = row["events"]
                 except duckdb.Error as error:
                     reasons[number] = str(error).split("\n")[0]
+    for number, rule in enumerate(rules):
+        if rule.first_seen is not None and number not in reasons:
+            try:
+                found[number] = news.look(settings, rule, span, files).count
+            except duckdb.Error as error:
+                reasons[number] = str(error).split("\n")[0]
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(rules)]
 
 

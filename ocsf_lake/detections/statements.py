@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, inverse, places
+from ocsf_lake.detections import correlations, first_seen, inverse, places
 from ocsf_lake.detections.correlations import Correlation
 from ocsf_lake.detections.dialects import DUCKDB, ROW
 from ocsf_lake.detections.logs import Part
@@ -82,6 +82,34 @@ def correlated(correlation: Correlation, span: Span) -> str:
     )
     inside = span.condition.replace("time ", "ms ")
     return f"SELECT * FROM ({correlations.windows(correlation, events)}) WHERE {inside}"
+
+
+def sightings(rule: Rule, most: int) -> str:
+    """SQL of the first event of each value of each group of a rule about what was not seen before, the earliest first.
+
+    Args:
+        rule: A rule with `first_seen`.
+        most: So many at most.
+    """
+    assert rule.first_seen is not None
+    assert rule.log is not None
+    arms = []
+    for part in rule.log.parts:
+        group, value, there = rule.first_seen.columns(part)
+        condition = rule.conditions[part.source]
+        relation = _relation(part, [condition, *rule.first_seen.read(part)], Span())
+        arms.append(
+            f"SELECT * FROM (SELECT {_columns(part)}, {group} AS about, {value} AS value FROM {relation} "
+            f"WHERE ({DUCKDB.sql(condition)}) AND {there}) WHERE about IS NOT NULL AND value IS NOT NULL"
+        )
+    key = "struct_pack(ms := ms, uid := uid)"
+    return (
+        f"SELECT about, value, min(ms) AS first, arg_min(uid, {key}) AS event, arg_min(accountid, {key}) AS account, "
+        f"arg_min(region, {key}) AS region, NULL::VARCHAR AS finding FROM ({' UNION ALL '.join(arms)}) "
+        "GROUP BY about, value "
+        "QUALIFY row_number() OVER (PARTITION BY about ORDER BY min(ms), value) <= "
+        f"{first_seen.MOST_VALUES} ORDER BY first, about, value LIMIT {most}"
+    )
 
 
 def extent(correlation: Correlation, span: Span) -> str:

@@ -1,0 +1,141 @@
+"""What was not seen before: events of a lake held against a baseline in the ledger. Nothing is written.
+
+A baseline that lacks batches, as of a rule that is new or of a ledger that was made again, is made of all of the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_lake.config import Settings
+from ocsf_lake.detections import findings, first_seen, statements
+from ocsf_lake.detections.rules import Rule
+from ocsf_lake.detections.statements import Span
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger.baselines import MOST_ROWS, SCHEMA, Baselines
+from ocsf_lake.ledger.detections import Detections
+from ocsf_lake.query import query, shown
+from ocsf_mappers import duck
+
+_KNOWN, _HISTORY, _NEW = 0, 1, 2
+"""Where rows come from: the ledger, the lake for a baseline that lacks something, what is looked at."""
+_CHUNK = 2_048
+
+
+@dataclass(frozen=True)
+class News:
+    """What was looked at says of a rule.
+
+    Args:
+        baseline: Id of the rule's baseline.
+        judged: A row for each value that is news, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
+            whether it `is_news`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
+            too many), `is_undone` (a finding told of it, and late events say that it was no news).
+    """
+
+    baseline: str
+    judged: pa.Table
+
+    def rows(self, which: str) -> Iterator[dict[str, Any]]:
+        """The rows for which a column holds."""
+        for batch in self.judged.filter(pc.field(which)).to_batches(max_chunksize=_CHUNK):
+            yield from batch.to_pylist()
+
+    def learn(self, baselines: Baselines) -> bool:
+        """Notes what was not known; whether there was room for all of it."""
+        learnt = baselines.learn(self.baseline, self.rows("is_learnt"))
+        baselines.forget(self.baseline, [(one["about"], one["value"]) for one in self.rows("is_over")])
+        return learnt
+
+    @property
+    def count(self) -> int:
+        """How many values are news."""
+        return int(pc.sum(self.judged["is_news"].cast(pa.int64())).as_py() or 0)
+
+
+def batch_files(batches: Sequence[str]) -> shown.Chosen:
+    """What a connection shows of some batches alone."""
+    return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
+
+
+def look(settings: Settings, rule: Rule, span: Span, files: shown.Chosen | None = None) -> News:
+    """Looks for what was not seen before.
+
+    Args:
+        settings: The lake.
+        rule: A rule with `first_seen`.
+        span: Of which time news are told, by their first event; where there are `files`, not looked at.
+        files: What is new; None to look at all that the lake has.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+    """
+    assert rule.first_seen is not None
+    baseline = rule.baseline
+    with opened(settings, reading=True) as lake:
+        baselines = Baselines(lake.ledger.engine)
+        is_whole = baselines.is_whole(baseline) and not (files is None and span == Span())
+        waiting = files or batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
+        new = _sightings(settings, rule, waiting)
+        history = None if is_whole else _sightings(settings, rule, None)
+        some = None if files is None or history is not None else new["about"].unique().to_pylist()
+        known = baselines.rows(baseline, some)
+    return News(baseline, _judged(rule, known, history, new, None if files else span))
+
+
+def _sightings(settings: Settings, rule: Rule, files: shown.Chosen | None) -> pa.Table:
+    reading = statements.reading(statements.parts_of([rule]), Span())
+    with query.connected(settings, *reading, files=files, preserve_insertion_order=False) as connection:
+        return query.run(connection, statements.sightings(rule, MOST_ROWS))
+
+
+def _judged(rule: Rule, known: pa.Table, history: pa.Table | None, new: pa.Table, span: Span | None) -> pa.Table:
+    assert rule.first_seen is not None
+    given = {_KNOWN: known, _NEW: new} | ({} if history is None else {_HISTORY: history})
+    names = ", ".join(SCHEMA.names)
+    with closing(duck.connect()) as connection:
+        for number, table in given.items():
+            connection.register(f"given{number}", table)
+        arms = [f"SELECT {names}, {number} AS origin FROM given{number}" for number in given]
+        sql = _judging(" UNION ALL ".join(arms), rule.first_seen.learning_ms, span)
+        return connection.sql(sql).to_arrow_table()
+
+
+def _judging(rows: str, learning_ms: int, span: Span | None) -> str:
+    """SQL of `News.judged`; without a span, of what became news by the rows that are looked at.
+
+    That is a value whose first event is among them, or whose group's first event is: then it began to be long ago.
+    """
+    key = "struct_pack(first := first, event := event)"
+    earliest = f"min({key})"
+    values = (
+        f"SELECT about, value, {earliest} AS key, max(finding) AS finding, "
+        f"arg_min(struct_pack(account := account, region := region), {key}) AS place, "
+        f"coalesce(min({key}) FILTER (origin = {_NEW}) = {earliest}, false) AS is_fresh, "
+        f"coalesce(min({key}) FILTER (origin = {_KNOWN}) <> {earliest}, true) AS is_other, "
+        f"bool_or(origin = {_KNOWN}) AS is_known FROM ({rows}) GROUP BY about, value"
+    )
+    ranked = (
+        "SELECT *, key.first AS first, min(key.first) OVER (PARTITION BY about) AS start, "
+        f"row_number() OVER (PARTITION BY about ORDER BY key.first, value) > {first_seen.MOST_VALUES} AS is_beyond "
+        f"FROM ({values})"
+    )
+    held = f"NOT is_beyond AND first - start >= {learning_ms}"
+    asked = "is_fresh OR bool_or(is_fresh AND first = start) OVER (PARTITION BY about)"
+    if span is not None:
+        asked = span.condition.replace("time ", "first ")
+    told = (
+        f"SELECT about, value, first, key.event AS event, place.account AS account, place.region AS region, finding, "
+        f"({held}) AND ({asked}) AS is_news, is_other AND NOT is_beyond AS is_learnt, "
+        "is_known AND is_beyond AND finding IS NULL AS is_over, "
+        f"finding IS NOT NULL AND is_fresh AND NOT ({held}) AS is_undone FROM ({ranked})"
+    )
+    return (
+        f"SELECT * FROM ({told}) WHERE is_news OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
+    )

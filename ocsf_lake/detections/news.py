@@ -80,12 +80,14 @@ def look(settings: Settings, rule: Rule, span: Span, files: shown.Chosen | None 
     baseline = rule.baseline
     with opened(settings, reading=True) as lake:
         baselines = Baselines(lake.ledger.engine)
-        is_whole = baselines.is_whole(baseline) and not (files is None and span == Span())
-        waiting = files or batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
-        new = _sightings(settings, rule, waiting)
-        history = None if is_whole else _sightings(settings, rule, None)
-        some = None if files is None or history is not None else new["about"].unique().to_pylist()
-        known = baselines.rows(baseline, some)
+        is_whole = baselines.is_whole(baseline)
+        if files is None:
+            waiting = batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
+            new, history = _sightings(settings, rule, waiting if is_whole and span != Span() else None), None
+        else:
+            new, history = _sightings(settings, rule, files), None if is_whole else _sightings(settings, rule, None)
+        of_some = files is not None and is_whole
+        known = baselines.rows(baseline, new["about"].unique().to_pylist() if of_some else None)
     return News(baseline, _judged(rule, known, history, new, None if files else span))
 
 

@@ -105,7 +105,8 @@ def sightings(rule: Rule, most: int) -> str:
     key = "struct_pack(ms := ms, uid := uid)"
     return (
         f"SELECT about, value, min(ms) AS first, replace(arg_min(uid, {key}), chr(0), '\\0') AS event, "
-        f"arg_min(accountid, {key}) AS account, arg_min(region, {key}) AS region, NULL::VARCHAR AS finding FROM ({' UNION ALL '.join(arms)}) "
+        f"arg_min(accountid, {key}) AS account, arg_min(region, {key}) AS region, NULL::VARCHAR AS finding "
+        f"FROM ({' UNION ALL '.join(arms)}) "
         "GROUP BY about, value "
         "QUALIFY row_number() OVER (PARTITION BY about ORDER BY min(ms), value) <= "
         f"{first_seen.MOST_VALUES} ORDER BY first, about, value LIMIT {most}"

@@ -26,13 +26,18 @@ from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, nearest
 
 SUFFIX = ".sql"
-DIALECTS = ("duckdb", "trino")
+DIALECTS = {"duckdb": "DuckDB", "trino": "Athena"}
+"""sqlglot's names -> how people call them, in the order in which they are tried."""
+Read = tuple[exp.Expr, str]
+"""A statement, and the dialect in which it was read."""
 _NO_TABLES: Mapping[str, pa.Table] = {}
 _MISSING = ("Catalog Error: Table", "does not exist")
 _NO_COLUMN = (
     "Referenced column", "Referenced table", "Could not find key", "does not have a column", "not found in struct",
 )  # fmt: skip
 """What DuckDB says of names that are not there."""
+_NO_FUNCTION = ("Function with name", "No function matches", "Parser Error")
+"""What it says of what another engine may have."""
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -66,10 +71,10 @@ def check_files(
                 pass
         bound_to = settings if exists(settings) else scratch
         for path in paths:
-            for checked, tree, dialect in _statements(path):
+            for checked, ways in _statements(path):
                 found.append(checked)
-                if tree is not None:
-                    _assess(checked, tree, dialect, bound_to, last_days, seen, own_tables)
+                if ways:
+                    _assess(checked, ways, bound_to, last_days, seen, own_tables)
     return found
 
 
@@ -77,45 +82,49 @@ def unknown_names(paths: Sequence[Path]) -> Names:
     """Services and operations that queries want and that are not known, see `check.unknown_names`."""
     found: set[tuple[str, str]] = set()
     for path in paths:
-        for _, tree, _ in _statements(path):
-            found |= set(saved_values.unknown_calls(tree)) if tree is not None else set()
+        for _, ways in _statements(path):
+            found |= {call for tree, _ in ways for call in saved_values.unknown_calls(tree)}
     return frozenset(found)
 
 
-def _statements(path: Path) -> Iterator[tuple[Checked, exp.Expr | None, str]]:
-    """Each statement of a file, and the dialect in which it can be read."""
+def _statements(path: Path) -> Iterator[tuple[Checked, list[Read]]]:
+    """Each statement of a file, as it can be read; the one that it is most likely meant as comes first."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        checked = _checked(path, 0, 1)
-        checked.say(ERROR, f"cannot be read: {error}")
-        yield checked, None, ""
+        yield _refused(path, f"cannot be read: {error}"), []
         return
+    read: list[list[Read]] = []
     reasons = []
-    for dialect in DIALECTS:
+    for dialect, name in DIALECTS.items():
         try:
             trees = [tree for tree in sqlglot.parse(text, read=dialect) if tree is not None]
         except (sqlglot.errors.SqlglotError, RecursionError) as error:
-            reasons.append(f"{'DuckDB' if dialect == 'duckdb' else 'Athena'}: {str(error).splitlines()[0]}")
+            reasons.append(f"{name}: {str(error).splitlines()[0] if str(error) else 'it is too deep'}")
             continue
-        trees = [tree for tree in trees if not isinstance(tree, exp.Semicolon)]  # a comment after the last one
-        for number, tree in enumerate(trees):
-            checked = _checked(path, number, len(trees))
-            if isinstance(tree, exp.Query):
-                yield checked, tree, dialect
+        # what stands after the last one may be a comment
+        read.append([(tree, dialect) for tree in trees if not isinstance(tree, exp.Semicolon)])
+    if not read:
+        yield _refused(path, f"cannot be read as SQL: {'; '.join(reasons)[:500]}"), []
+    elif not read[0]:
+        yield _refused(path, "there is no query in it"), []
+    else:
+        read = [some for some in read if len(some) == len(read[0])]
+        for number, ways in enumerate(zip(*read, strict=True)):
+            checked = _checked(path, number, len(read[0]))
+            if all(isinstance(tree, exp.Query) for tree, _ in ways):
+                yield checked, list(ways)
             else:
                 checked.say(ERROR, "it is no query: only statements that read can be asked of a lake")
-                yield checked, None, dialect
-        if not trees:
-            checked = _checked(path, 0, 1)
-            checked.say(ERROR, "there is no query in it")
-            yield checked, None, dialect
-        return
+                yield checked, []
+
+
+def _refused(path: Path, reason: str) -> Checked:
     checked = _checked(path, 0, 1)
-    checked.say(ERROR, f"cannot be read as SQL: {'; '.join(reasons)[:500]}")
-    yield checked, None, ""
+    checked.say(ERROR, reason)
+    return checked
 
 
 def _checked(path: Path, number: int, of: int) -> Checked:
@@ -124,10 +133,13 @@ def _checked(path: Path, number: int, of: int) -> Checked:
 
 
 def _assess(
-    checked: Checked, tree: exp.Expr, dialect: str, settings: Settings, last_days: Mapping[str, str] | None,
-    seen: Names, own_tables: Mapping[str, pa.Table],
+    checked: Checked, ways: Sequence[Read], settings: Settings, last_days: Mapping[str, str] | None, seen: Names,
+    own_tables: Mapping[str, pa.Table],
 ) -> None:  # fmt: skip
-    reason = _unbound(tree, dialect, settings, own_tables)
+    bound = [(tree, _unbound(tree, dialect, settings, own_tables)) for tree, dialect in ways]
+    # In the first dialect in which it can be asked. What Athena's says counts else, unless it says the same.
+    asked = next((one for one in bound if one[1] is None), None)
+    tree, reason = asked or (bound[0] if all(one[1] and one[1][0] == ERROR for one in bound) else bound[-1])
     if reason is not None:
         checked.say(*reason)
     if reason is None or reason[0] == WARNING:
@@ -157,7 +169,7 @@ def _unbound(
     tree: exp.Expr, dialect: str, settings: Settings, own_tables: Mapping[str, pa.Table]
 ) -> tuple[str, str] | None:
     """What of a query's names is not there; None where all are."""
-    tree = tree.copy()
+    tree = tree.copy() if dialect == "duckdb" else tree.transform(_any_match)
     own_names = {"coverage", *(name.lower() for name in own_tables)}
     for parameter in list(tree.find_all(exp.Parameter, exp.Placeholder)):
         parameter.replace(exp.Null())
@@ -182,10 +194,18 @@ def _unbound(
     except (duckdb.Error, OcsfMappersError, sqlglot.errors.SqlglotError) as error:
         text = " ".join(str(error).split("\nLINE ")[0].split())
         is_name = any(piece in text for piece in _NO_COLUMN) or all(piece in text for piece in _MISSING)
-        if is_name or dialect == "duckdb":
-            return ERROR, f"cannot be asked: {text[:500]}"
-        return WARNING, f"looked at in part, as it is in Athena's dialect: {text[:300]}"
+        if not is_name and any(piece in text for piece in _NO_FUNCTION):
+            return WARNING, f"cannot be asked in DuckDB, and so was looked at in part: {text[:300]}"
+        return ERROR, f"cannot be asked: {text[:500]}"
     return None
+
+
+def _any_match(node: exp.Expr) -> exp.Expr:
+    """Trino's `any_match`, for which sqlglot has no word of DuckDB, as a filtered list that is not empty."""
+    if isinstance(node, exp.Anonymous) and node.name.lower() == "any_match":
+        found = exp.func("len", exp.func("list_filter", *node.expressions, dialect="duckdb"))
+        return exp.GT(this=found, expression=exp.Literal.number(0))
+    return node
 
 
 def _is_of_security_lake(name: str) -> bool:

@@ -323,8 +323,11 @@ def _number(value: exp.Expr) -> float | None:
     """The value of a constant; None for anything else, and where there is none."""
     if value.find(exp.Column, exp.Query, exp.Placeholder, exp.Parameter):
         return None
+    if isinstance(value, exp.Literal) and not value.is_string:
+        return float(value.name)
     try:
-        with closing(duck.connect(enable_external_access=False)) as connection:
+        with closing(duck.connect()) as connection:
+            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             sql = f"SELECT TRY_CAST(({value.sql('duckdb')}) AS DOUBLE)"
             ((found,),) = connection.execute(sql).fetchall()
     except (duckdb.Error, ValueError):

@@ -21,6 +21,8 @@ from ocsf_mappers.ocsf import schema
 
 _EARLIEST_MS, _LATEST_MS = 10**11, 10**14
 """1973 and 5138 in milliseconds: what is below was meant as seconds, what is above as micro- or nanoseconds."""
+_CLOSED = lint.CLOSED - {"activity_name"}
+"""Columns that have captions alone; calls that OCSF has no activity for have their own names there."""
 _SHOWN = 20
 """Of captions so many are shown."""
 _ORDERED = (exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
@@ -193,7 +195,7 @@ class Judge:
             right = raw.get(literal.name.lower()) or by_case.get(literal.name.lower())
             if right in captions:
                 return Judged(True, [f"{at.path}: no row has {literal.name!r}; it is {right!r}"])
-            if name in lint.CLOSED or at.path == "class_name":
+            if name in _CLOSED or at.path == "class_name":
                 some = ", ".join(sorted(captions)[:_SHOWN])
                 return Judged(True, [f"{at.path}: no caption of OCSF is {literal.name!r}; there are {some}"])
         elif not captions and (wrong := lint.wrong(at.path, literal)) is not None and name not in lint.CLOSED:
@@ -207,13 +209,15 @@ class Judge:
         _, ids = columns.ids(at.table, self._version).get(at.path, (None, {}))
         if not ids or literal.is_string or not literal.name.isdigit() or literal.name in ids:
             return Judged()
-        some = ", ".join(f"{number} {caption}" for number, caption in list(ids.items())[:_SHOWN])
+        some = ", ".join(f"{number} {' or '.join(captions)}" for number, captions in list(ids.items())[:_SHOWN])
         return Judged(True, [f"{at.path}: OCSF has no {literal.name} there; there are {some}"])
 
     def _captions(self, at: At) -> frozenset[str]:
         """The captions beside the ids of a column; what OCSF does not know has the log's own text there."""
         every = columns.ids(at.table, self._version).values()
-        return frozenset(text for beside, captions in every if beside == at.path for text in captions.values())
+        return frozenset(
+            text for beside, ids in every if beside == at.path for captions in ids.values() for text in captions
+        )
 
     def _equal_call(self, at: At, name: str) -> Judged:
         if at.table not in logs.CLOUDTRAIL.tables:
@@ -244,10 +248,9 @@ class Judge:
 def problem_of_call(source: str | None, name: str, seen: frozenset[tuple[str, str]]) -> str | None:
     """Why CloudTrail has no such operation, of a service or of any, written so; None where it may."""
     service, bare = operations.service_of(source or ""), operations.bare(name)
-    if (service, bare) in seen or (not service and any(bare == known for _, known in seen)):
-        return None
     if reason := operations.problem_of_name(name, source):
-        return reason
+        is_seen = (service, bare) in seen or (not service and any(bare == known for _, known in seen))
+        return None if is_seen else reason
     names = operations.known().names
     spelled = {of[bare] for one, of in names.items() if bare in of and service in ("", one)}
     if spelled and not any(name.startswith(one) for one in spelled):

@@ -61,20 +61,24 @@ def of(table: str, version: str) -> list[Path]:
 
 
 @cache
-def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str, str]]]:
+def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str, tuple[str, ...]]]]:
     """Path, in lower case, of each attribute of a table with ids -> path of the caption beside it, captions by id.
+
+    An id may have several: that of an activity is another one in each class.
 
     Args:
         table: Its name.
         version: OCSF version whose captions are taken.
     """
     ocsf = schema.load(version)
-    found: dict[str, tuple[str | None, Mapping[str, str]]] = {}
+    found: dict[str, tuple[str | None, Mapping[str, tuple[str, ...]]]] = {}
 
     def look(holders: Sequence[schema.ObjectType], fields: Iterable[pa.Field], before: str) -> None:
         for field in fields:
             attributes = [holder.attributes[field.name] for holder in holders if field.name in holder.attributes]
-            captions = {key: text for attribute in attributes for key, text in (attribute.enum or {}).items()}
+            captions: dict[str, tuple[str, ...]] = {}
+            for key, text in (item for attribute in attributes for item in (attribute.enum or {}).items()):
+                captions[key] = tuple(dict.fromkeys([*captions.get(key, ()), text]))
             if captions:
                 sibling = next((attribute.sibling for attribute in attributes if attribute.sibling), None)
                 beside = f"{before}{sibling}".lower() if sibling else None

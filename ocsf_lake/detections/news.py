@@ -6,10 +6,11 @@ A baseline that lacks batches, as of a rule that is new or of a ledger that was 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -64,37 +65,64 @@ def batch_files(batches: Sequence[str]) -> shown.Chosen:
     return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
 
 
-def look(settings: Settings, rule: Rule, span: Span, files: shown.Chosen | None = None) -> News:
-    """Looks for what was not seen before.
+def look(
+    settings: Settings, rules: Sequence[Rule], span: Span, files: shown.Chosen | None, reasons: dict[int, str]
+) -> Iterator[tuple[int, News]]:
+    """Looks for what was not seen before, for one rule after the other.
 
     Args:
         settings: The lake.
-        rule: A rule with `first_seen`.
+        rules: All rules; those without `first_seen` are passed over.
         span: Of which time news are told, by their first event; where there are `files`, not looked at.
         files: What is new; None to look at all that the lake has.
+        reasons: Number of a rule -> why it cannot be asked; added to.
+
+    Returns:
+        The number of each rule, and what there is of it.
 
     Raises:
         ReadError: A file of the lake is gone or damaged.
     """
-    assert rule.first_seen is not None
-    baseline = rule.baseline
-    with opened(settings, reading=True) as lake:
+    asked = {n: rule for n, rule in enumerate(rules) if rule.first_seen is not None and n not in reasons}
+    if not asked:
+        return
+    with opened(settings, reading=True) as lake, ExitStack() as stack:
+        # One connection for all rules, so that each file is held against its hash once; the second where it is needed.
+        connected = _Connected(settings, list(asked.values()), stack)
+        new_files = files or batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
         baselines = Baselines(lake.ledger.engine)
-        is_whole = baselines.is_whole(baseline)
-        if files is None:
-            waiting = batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
-            new, history = _sightings(settings, rule, waiting if is_whole and span != Span() else None), None
-        else:
-            new, history = _sightings(settings, rule, files), None if is_whole else _sightings(settings, rule, None)
-        of_some = files is not None and is_whole
-        known = baselines.rows(baseline, new["about"].unique().to_pylist() if of_some else None)
-    return News(baseline, _judged(rule, known, history, new, None if files else span))
+        for number, rule in asked.items():
+            is_whole = baselines.is_whole(rule.baseline)
+            try:
+                history = None
+                if files is None and not (is_whole and span != Span()):
+                    new = connected.sightings(rule, None)
+                else:
+                    new = connected.sightings(rule, new_files)
+                    history = None if is_whole else connected.sightings(rule, None)
+                of_some = new["about"].unique().to_pylist() if files is not None and is_whole else None
+                known = baselines.rows(rule.baseline, of_some)
+                yield number, News(rule.baseline, _judged(rule, known, history, new, None if files else span))
+            except duckdb.Error as error:
+                reasons[number] = str(error).split("\n")[0]
 
 
-def _sightings(settings: Settings, rule: Rule, files: shown.Chosen | None) -> pa.Table:
-    reading = statements.reading(statements.parts_of([rule]), Span())
-    with query.connected(settings, *reading, files=files, preserve_insertion_order=False) as connection:
-        return query.run(connection, statements.sightings(rule, MOST_ROWS))
+class _Connected:
+    """Connections that show what some rules look at: of all of the lake, and of some files."""
+
+    def __init__(self, settings: Settings, rules: Sequence[Rule], stack: ExitStack) -> None:
+        self._settings = settings
+        self._reading = statements.reading(statements.parts_of(rules), Span())
+        self._stack = stack
+        self._open: dict[bool, duckdb.DuckDBPyConnection] = {}
+
+    def sightings(self, rule: Rule, files: shown.Chosen | None) -> pa.Table:
+        """When values were first there, of some files, or in all of the lake."""
+        if (is_all := files is None) not in self._open:
+            self._open[is_all] = self._stack.enter_context(
+                query.connected(self._settings, *self._reading, files=files, preserve_insertion_order=False)
+            )
+        return query.run(self._open[is_all], statements.sightings(rule, MOST_ROWS))
 
 
 def _judged(rule: Rule, known: pa.Table, history: pa.Table | None, new: pa.Table, span: Span | None) -> pa.Table:

@@ -157,14 +157,8 @@ def _news(
 ) -> Iterator[Finding]:  # fmt: skip
     """Findings of what was not seen before; what there is from now on is noted, which may be done again."""
     files = None if span is not None else news.batch_files(batches)
-    for number, rule in enumerate(rules):
-        if rule.first_seen is None or number in summary.reasons:
-            continue
-        try:
-            found = news.look(settings, rule, span or Span(), files)
-        except duckdb.Error as error:
-            summary.reasons[number] = str(error).split("\n")[0]
-            continue
+    for number, found in news.look(settings, rules, span or Span(), files, summary.reasons):
+        rule = rules[number]
         if not found.learn(baselines):
             summary.full.append(number)
         failpoint("learnt")

@@ -62,12 +62,7 @@ def counts(
                     found[number] = row["events"]
                 except duckdb.Error as error:
                     reasons[number] = str(error).split("\n")[0]
-    for number, rule in enumerate(rules):
-        if rule.first_seen is not None and number not in reasons:
-            try:
-                found[number] = news.look(settings, rule, span, files).count
-            except duckdb.Error as error:
-                reasons[number] = str(error).split("\n")[0]
+    found |= {number: new.count for number, new in news.look(settings, rules, span, files, reasons)}
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(rules)]
 
 

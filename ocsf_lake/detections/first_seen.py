@@ -11,6 +11,7 @@ the first event of its group. That depends on what there is alone, and not on th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,18 @@ class FirstSeen:
         ]
         there = " AND ".join(f"{one} IS NOT NULL" for one in [*groups, *values])
         return _short(groups), _short(values), there
+
+
+def said(more: Mapping[str, Any]) -> Any:
+    """What a rule says under our key, of its keys that Sigma does not know; None where it has none.
+
+    Raises:
+        Unmappable: It has the key in another spelling; to pass over that would make every event a hit.
+    """
+    for key in more:
+        if key != KEY and re.sub("[^a-z]", "", str(key).lower()) == KEY.replace("-", ""):
+            raise Unmappable(f"there is no key {key!r}, did you mean {KEY!r}?")
+    return more.get(KEY)
 
 
 def of(said: Any, log: Log) -> FirstSeen:

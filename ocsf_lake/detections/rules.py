@@ -215,8 +215,9 @@ def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:
 def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backend: TreeBackend) -> Rule:
     if described.reason:
         return described
-    source, new = one.logsource, one.custom_attributes.get(first_seen.KEY)
+    source = one.logsource
     try:
+        new = first_seen.said(one.custom_attributes)
         log = logs.log_of(source.product, source.service, source.category)
         wanted = None if new is None else first_seen.of(new, log)
         for filter_ in filters:
@@ -238,6 +239,8 @@ def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rul
     if described.reason:
         return described
     try:
+        if first_seen.said(one.custom_attributes) is not None:
+            raise Unmappable(f"{first_seen.KEY} is for rules with a detection, and this is a correlation")
         return replace(described, correlation=correlations.of(one, rules))
     except (*_UNREADABLE, Unmappable) as error:
         return replace(described, reason=_said(error))

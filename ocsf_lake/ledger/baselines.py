@@ -14,9 +14,11 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from ocsf_lake.ledger.compactions import REMAPPED
 from ocsf_lake.ledger.database import insert, select_in
+from ocsf_lake.ledger.results import Kind
 from ocsf_lake.ledger.rows import arrow_type
-from ocsf_lake.ledger.tables import BASELINES, FIRST_SEEN
+from ocsf_lake.ledger.tables import BASELINES, BATCHES, FIRST_SEEN
 
 MOST_ROWS = 500_000
 """Values of all groups that are kept for one rule."""
@@ -52,10 +54,18 @@ class Baselines:
         self._engine = engine
 
     def is_whole(self, baseline: str) -> bool:
-        """Whether a baseline covers all batches that were looked at; one that is not there does not."""
-        query = sa.select(BASELINES.c.missed).where(BASELINES.c.id == baseline)
+        """Whether a baseline covers all batches that were looked at; one that is not there does not.
+
+        Nor does one since whose last run events were mapped once more: what they say may be spelled in another way.
+        """
+        query = sa.select(BASELINES.c.missed, BASELINES.c.asked_at).where(BASELINES.c.id == baseline)
         with self._engine.connect() as connection:
-            return connection.scalar(query) == 0
+            found = connection.execute(query).first()
+            if found is None or found.missed:
+                return False
+            remapped = sa.and_(BATCHES.c.kind == Kind.MERGE, BATCHES.c.mapper_version.startswith(f"{REMAPPED} "))
+            since = sa.select(BATCHES.c.id).where(remapped, BATCHES.c.done_at >= found.asked_at).limit(1)
+            return connection.execute(since).first() is None
 
     def rows(self, baseline: str, about: Sequence[str] | None = None) -> pa.Table:
         """What is known, see `SCHEMA`.

@@ -25,7 +25,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import baselines
 from ocsf_lake.ledger.baselines import SCHEMA, Baselines
-from ocsf_lake.ledger.tables import METADATA
+from ocsf_lake.ledger.tables import BATCHES, METADATA
 from ocsf_lake.upkeep import rebuild_ledger
 from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
@@ -343,6 +343,25 @@ def test_a_baseline_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not kept.learn("b", [row | {"value": "d"}]), "no more are kept, and it is said"
     assert kept.learn("other", [row])
     assert kept.rows("b").num_rows == 2
+
+
+def test_events_that_are_mapped_once_more_are_read_again() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    METADATA.create_all(engine)
+    kept = Baselines(engine)
+    assert not kept.is_whole("b")
+    with engine.begin() as connection:
+        baselines.note(connection, [baselines.Asked("b", "rule")], 1, "2026-05-04T09:00:00+00:00")
+    assert kept.is_whole("b")
+    needed = {one.name: 0 if isinstance(one.type, sa.Integer | sa.Float) else "x" for one in BATCHES.c if not one.nullable}
+    for version, done, is_whole in [("1", "11", True), ("remapped 1", "08", True), ("remapped 1", "10", False)]:
+        row = {"id": f"{version}{done}", "kind": "merge", "mapper_version": version}
+        with engine.begin() as connection:
+            connection.execute(sa.insert(BATCHES), [needed | row | {"done_at": f"2026-05-04T{done}:00:00+00:00"}])
+        assert kept.is_whole("b") == is_whole
+    with engine.begin() as connection:
+        baselines.note(connection, [baselines.Asked("other", "other")], 2, "2026-05-04T12:00:00+00:00")
+    assert [kept.is_whole(one) for one in ("b", "other")] == [False, True], "it lacks two batches"
 
 
 @ON_BOTH

@@ -373,8 +373,10 @@ def _contradictions(parts: Sequence[exp.Expr], sources: Mapping[str, str]) -> It
             if isinstance(part, exp.Is) and isinstance(part.expression, exp.Null) and at in values:
                 yield f"{at.path} cannot be NULL and {' or '.join(sorted(values[at]))} at once"
         elif isinstance(part, exp.GT | exp.GTE | exp.LT | exp.LTE):
-            at, number = place(part.this.unnest(), sources), _number(part.expression)
-            if at is None or number is None or not isinstance(part.expression.unnest(), exp.Literal | exp.Neg):
+            at, bound = place(part.this.unnest(), sources), part.expression.unnest()
+            number = _number(bound) if isinstance(bound, exp.Literal | exp.Neg) else None
+            # Texts are in another order than numbers, but for days, which are of one length.
+            if at is None or number is None or (bound.is_string and at.path != "eventday"):
                 continue
             strict = isinstance(part, exp.GT | exp.LT)
             if isinstance(part, exp.GT | exp.GTE):

@@ -353,7 +353,8 @@ def test_events_that_are_mapped_once_more_are_read_again() -> None:
     with engine.begin() as connection:
         baselines.note(connection, [baselines.Asked("b", "rule")], 1, "2026-05-04T09:00:00+00:00")
     assert kept.is_whole("b")
-    needed = {one.name: 0 if isinstance(one.type, sa.Integer | sa.Float) else "x" for one in BATCHES.c if not one.nullable}
+    columns = [column for column in BATCHES.c if not column.nullable]
+    needed = {one.name: 0 if isinstance(one.type, sa.Integer | sa.Float) else "x" for one in columns}
     for version, done, is_whole in [("1", "11", True), ("remapped 1", "08", True), ("remapped 1", "10", False)]:
         row = {"id": f"{version}{done}", "kind": "merge", "mapper_version": version}
         with engine.begin() as connection:

@@ -45,6 +45,7 @@ DEAD: Mapping[str, tuple[str, str]] = {
     "both": (f"{CALLS} api.operation = 'CreateUser' AND api.operation = 'DeleteUser'", "at once"),
     "not_itself": (f"{CALLS} status = 'Success' AND status <> 'Success'", "something else"),
     "none_and_one": (f"{CALLS} status = 'Success' AND status IS NULL", "cannot be NULL"),
+    "no_days": (f"{FLOWS} eventday BETWEEN '20260301' AND '20260201'", "above 20260301 and below 20260201"),
     "no_range": (f"{FLOWS} dst_endpoint.port > 1024 AND dst_endpoint.port < 1000", "above 1024 and below 1000"),
     "null": (f"{CALLS} api.response.error = NULL", "IS NULL asks for it"),
     "false": (f"{CALLS} false", "holds for no row"),
@@ -71,6 +72,7 @@ PARTLY: Mapping[str, tuple[str, str]] = {
     "either": (f"{CALLS} api.operation = 'CreateUsr' OR status = 'Failure'", "CreateUser"),
     "optional": (f"SELECT * FROM vpc_flow LEFT JOIN ({FLOWS} action = 'REJECT') AS x USING (time_dt)", "'Denied'"),
     "counted": ("SELECT count(*) FILTER (action = 'REJECT') FROM vpc_flow", "'Denied'"),
+    "pivot": ("PIVOT vpc_flow ON action USING count(*)", "only SELECT is"),
     "leaves_nothing_out": (f"{FLOWS} time > epoch(now()) - 86400", "it leaves nothing out"),
 }  # fmt: skip
 GOOD: Mapping[str, str] = {
@@ -86,6 +88,7 @@ GOOD: Mapping[str, str] = {
     "joined": "SELECT flow.time_dt FROM vpc_flow AS flow JOIN iocs ON flow.src_endpoint.ip = iocs.ip",
     "nested": "SELECT r.uid FROM s3_data, unnest(resources) AS t(r) WHERE r.type = 'AWS::S3::Bucket'",
     "coverage": "SELECT * FROM coverage",
+    "texts": f"{FLOWS} src_endpoint.ip > '10' AND src_endpoint.ip < '9' AND src_endpoint.ip <> '100'",
 }  # fmt: skip
 IOCS = {"iocs": pa.table({"ip": ["203.0.113.77"]})}
 

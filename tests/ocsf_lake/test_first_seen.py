@@ -306,6 +306,7 @@ def test_a_rule_that_comes_later_knows_what_was_and_tells_what_comes(
     assert set(_told(settings)) == EXPECTED | {"ada | 10.0.4.0/24"}
 
 
+@pytest.mark.slow
 def test_a_rule_that_says_something_else_knows_other_values(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for events in FILES:

@@ -57,4 +57,8 @@ def _ask(settings: Settings, report: Report, logger: Any) -> None:
         return
     for number, reason in sorted(done.reasons.items()):
         logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)
+    for number in done.full:
+        logger.warning("rule %s: the ledger keeps no more values for it", chosen[number].path)
+    for finding, about in done.undone:
+        logger.warning("finding %s stays, though late events show that this was no news: %s", finding, about)
     logger.info("batches=%d rules=%d findings=%d", done.batches, len(chosen), done.new)

@@ -83,12 +83,12 @@ def detect(
 
 
 def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:
-    from ocsf_lake.detections import run, scan
+    from ocsf_lake.detections import news, run, scan
     from ocsf_lake.detections.statements import Span
 
     if span is not None:
         return scan.counts(settings, chosen, span)
-    return scan.counts(settings, chosen, Span(), run.batch_files(run.waiting(settings)))
+    return scan.counts(settings, chosen, Span(), news.batch_files(run.waiting(settings)))
 
 
 def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
@@ -138,6 +138,10 @@ def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) 
     else:
         shown = [(rule.stem, rule.level, events, found) for rule, events, found in rows if found]
         output.print_table(("rule", "level", "events", "findings"), shown)
+    for number in summary.full:
+        terminal.say(f"{chosen[number].path}: the ledger keeps no more values for it: new callers are not watched")
+    for finding, about in summary.undone:
+        terminal.say(f"finding {finding} stays, though late events show that this was no news: {about}")
     looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
     terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
 

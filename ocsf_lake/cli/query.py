@@ -61,15 +61,15 @@ def query(
     """
     with terminal.ended_quietly():
         if sql is None and file is None and sys.stdin.isatty() and not athena:
-            _prompt(settings_of_lake(lake), form or Form.TABLE, _own_tables(own))
+            _prompt(settings_of_lake(lake), form or Form.TABLE, tables_given(own))
             return
         text = _statement(sql, file)
         if athena:
             _in_athena(text, lake, form, to, own)
         elif explain:
-            _explain(text, settings_of_lake(lake), form, to, _own_tables(own))
+            _explain(text, settings_of_lake(lake), form, to, tables_given(own))
         else:
-            _run(text, settings_of_lake(lake), form, to, _own_tables(own))
+            _run(text, settings_of_lake(lake), form, to, tables_given(own))
 
 
 def _prompt(config: Settings, form: Form, own: dict[str, pa.Table]) -> None:
@@ -105,7 +105,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
     return text
 
 
-def _own_tables(given: list[str] | None) -> dict[str, pa.Table]:
+def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
     """The tables that `--with` names.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli import output, query, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocsf_lake.detections.rules import Rule
 
 LIST_EXAMPLE = "ocsf-lake rules list --rules pack"
-CHECK_EXAMPLE = "ocsf-lake rules check --rules sample_logs/rules --lake demo_lake"
+CHECK_EXAMPLE = "ocsf-lake rules check sample_logs/rules --lake demo_lake"
 EXPLAIN_EXAMPLE = "ocsf-lake rules explain root_used --rules pack"
 
 app = typer.Typer(
@@ -34,20 +34,34 @@ Rules = Annotated[
         help="Folder with Sigma rules, or pack for ours; may be repeated. Default: setting rules, else pack.",
     ),
 ]  # fmt: skip
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[PATH]...", help="Files and folders with rules (.yml) and saved queries (.sql); then only these.",
+    ),
+]  # fmt: skip
+Own = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with", metavar="NAME=FILE", show_default=False,
+        help="A table of yours that queries join, as `ocsf-lake query` has it; repeatable.",
+    ),
+]  # fmt: skip
 Name = Annotated[
     str, typer.Argument(metavar="RULE", help="Name of a rule's file without its ending, its id, or its title.")
 ]
 
 
 def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
-    """List rules: their level, the log they are for, and what they are called.
+    """List rules: their level, the log they are for, what of events they tell, and what they are called.
 
     Exits with 1 when one of them cannot be used.
     """
     found = _loaded(settings(), rules)
     rows = [
         {
-            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "title": rule.title,
+            "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "kind": rule.kind,
+            "title": rule.title,
             "tags": list(rule.tags), "reason": rule.reason,
         }
         for rule in found if not rule.is_silent
@@ -55,7 +69,7 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json(rows)
     else:
-        shown = ("rule", "level", "log", "title")
+        shown = ("rule", "level", "log", "kind", "title")
         output.print_table(shown, [tuple(row[name] for name in shown) for row in rows])
     for rule in found:
         if rule.reason:
@@ -64,21 +78,30 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def check(rules: Rules = None, as_json: JsonOption = False, lake: LakeOption = None) -> None:
-    """Find rules that can never match, and parts of rules that cannot.
+def check(
+    paths: Paths = None, rules: Rules = None, own: Own = None, as_json: JsonOption = False, lake: LakeOption = None
+) -> None:
+    """Find rules, and saved queries, that can never match, and parts of them that cannot.
 
     Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
     a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the
     rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week,
     are blind.
-    Exits with 1 when a rule can never match; of one that can in part there is a warning.
+    Of saved queries (.sql, in DuckDB's dialect or Athena's) are looked up tables and columns, values of OCSF and of
+    AWS, units of times, and what cannot hold at once.
+    Exits with 1 when a rule or query can never match; of one that can in part there is a warning.
     """
     from ocsf_lake.detections import check as checking
+    from ocsf_lake.detections import saved_queries
 
     found = settings(lake)
-    loaded = _loaded(found, rules)
-    last_days, seen = _of_lake(found, loaded)
+    queries, below = saved_queries.of_paths(paths or [])
+    loaded = [] if paths and not below and not rules else _loaded(found, [*below, *(rules or [])])
+    own_tables = query.tables_given(own)
+    unknown = checking.unknown_names(loaded) | saved_queries.unknown_names(queries)
+    last_days, seen = _of_lake(found, unknown)
     checked = checking.check(found, loaded, last_days, seen)
+    checked += saved_queries.check_files(found, queries, last_days, seen, own_tables)
     _print(checked, as_json=as_json)
     if any(one.status == checking.ERROR for one in checked):
         raise typer.Exit(1)
@@ -113,35 +136,38 @@ def _log(rule: Rule) -> str | None:
     return rule.log.name if rule.log else None
 
 
-def _of_lake(found: Settings, loaded: Sequence[Rule]) -> tuple[Mapping[str, str] | None, Names]:
-    """Table -> the latest day of its events; and the calls that rules want, nobody knows, and the lake has."""
-    from ocsf_lake.detections import check as checking
+def _of_lake(found: Settings, unknown: Names) -> tuple[Mapping[str, str] | None, Names]:
+    """Table -> the latest day of its events; and those of some calls that nobody knows, and the lake has."""
     from ocsf_lake.detections import history
     from ocsf_lake.lake import exists
 
     if not exists(found):
         terminal.say(f"there is no lake at {found.lake}: whether there are events for the rules is not looked at")
         return None, frozenset()
-    return history.last_days(found), history.seen(found, checking.unknown_names(loaded))
+    return history.last_days(found), history.seen(found, unknown)
 
 
 def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
     if as_json:
         output.print_json([
             {
-                "rule": one.rule.stem, "id": one.rule.id, "title": one.rule.title, "status": one.status,
+                "rule": one.name, "id": one.rule.id, "title": one.rule.title, "status": one.status,
                 "tried": one.tried, "found": one.found,
                 "problems": [{"severity": problem.severity, "reason": problem.reason} for problem in one.problems],
             }
             for one in checked
         ])  # fmt: skip
     else:
-        rows = [(one.rule.stem, p.severity, p.reason) for one in checked for p in one.problems]
+        rows = [(one.name, p.severity, p.reason) for one in checked for p in one.problems]
         output.print_table(("rule", "severity", "problem"), rows)
     count = {status: sum(one.status == status for one in checked) for status in ("error", "warning", "ok")}
-    tried = terminal.plural(sum(one.tried for one in checked), "way to hold", "ways to hold")
+    queries = sum(one.rule.path.suffix.lower() == ".sql" for one in checked)
+    looked_at = [terminal.plural(queries, "query", "queries")] if queries else []
+    if len(checked) > queries or not queries:
+        tried = terminal.plural(sum(one.tried for one in checked), "way to hold", "ways to hold")
+        looked_at.insert(0, f"{terminal.plural(len(checked) - queries, 'rule', 'rules')}, {tried} tried")
     terminal.say(
-        f"{terminal.plural(len(checked), 'rule', 'rules')}, {tried} tried: "
+        f"{', '.join(looked_at)}: "
         f"{count['error']} can never match, {count['warning']} with warnings, {count['ok']} without"
     )
 
@@ -164,6 +190,10 @@ def _explained(rule: Rule) -> dict[str, Any]:
             "within_ms": correlation.window_ms, "at_least": correlation.least,
             "by": [list(group) for group in correlation.groups], "of": list(correlation.value),
         } if correlation else None,
+        "new": {
+            "of": list(rule.first_seen.fields), "by": list(rule.first_seen.groups),
+            "learning_ms": rule.first_seen.learning_ms,
+        } if rule.first_seen else None,
         "conditions": {source: DUCKDB.sql(tree) for source, tree in rule.conditions.items()},
         "notes": [str(note) for note in rule.notes],
         "reason": rule.reason,

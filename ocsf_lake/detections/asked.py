@@ -147,6 +147,21 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """What has to be new of a rule's events, see `first_seen.FirstSeen`.
+
+    Args:
+        baseline: Id of the baseline.
+        learning_ms: For how many milliseconds after its first event nothing of a group is new.
+        arms: The events of each source; of group and value one text each.
+    """
+
+    baseline: str
+    learning_ms: int
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
 class Asked:
     """A rule, see `rules.Rule`, and what it looks for as SQL.
 
@@ -166,6 +181,7 @@ class Asked:
         notes: What has to be known of its parts.
         looks: Each source, and the events that it looks for there.
         counted: What it counts, where it is a correlation.
+        unseen: What of its events has to be new; None where every event counts.
     """
 
     path: Path
@@ -183,6 +199,12 @@ class Asked:
     notes: tuple[str, ...]
     looks: tuple[tuple[Relation, Look], ...] = ()
     counted: Counted | None = None
+    unseen: Unseen | None = None
+
+    @property
+    def looks_at_each(self) -> bool:
+        """Whether each event that its condition holds for counts by itself."""
+        return self.counted is None and self.unseen is None
 
     @property
     def stem(self) -> str:

@@ -74,6 +74,11 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
 
     @property
+    def name(self) -> str:
+        """What it is called: the name of its file without the ending, of a query with it."""
+        return self.rule.title if self.rule.path.suffix.lower() == ".sql" else self.rule.stem
+
+    @property
     def status(self) -> str:
         """`error`, `warning` or `ok`."""
         severities = {problem.severity for problem in self.problems}
@@ -123,6 +128,7 @@ def check(
             _assess(checked, [trial for trial in trials if trial.rule == number])
             _assess_filters(checked, seen)
             _notice(checked, seen)
+            _assess_first_seen(checked)
     for checked in found:
         if checked.rule.correlation is not None:
             _assess_correlation(checked, found)
@@ -356,6 +362,13 @@ def _notice(checked: Checked, seen: Names) -> None:
                         checked.say(WARNING, reason)
 
 
+def _assess_first_seen(checked: Checked) -> None:
+    for name in checked.rule.first_seen.members if checked.rule.first_seen else ():
+        reasons = [problem_of_member(part, name) for part in _parts(checked.rule)]
+        if reasons and all(reasons):
+            checked.say(ERROR, f"can never match: it groups by, or looks for new values of, {reasons[0]}")
+
+
 def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:
     correlation = checked.rule.correlation
     assert correlation is not None
@@ -372,11 +385,15 @@ def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:
 
 def _assess_tables(checked: Checked, last_days: Mapping[str, str]) -> None:
     correlation = checked.rule.correlation
-    quiet_before = f"{datetime.now(UTC) - timedelta(days=QUIET_DAYS):%Y%m%d}"
     for rule in correlation.bases if correlation else (checked.rule,):
-        tables = sorted({table for part in _parts(rule) for table in part.tables})
-        days = [last_days[table] for table in tables if table in last_days]
-        if tables and not days:
-            checked.say(WARNING, f"blind: this lake has no events in {' or '.join(tables)}")
-        elif days and max(days) < quiet_before:
-            checked.say(WARNING, f"blind since {max(days)}: no later event in {' or '.join(tables)}")
+        assess_tables(checked, sorted({table for part in _parts(rule) for table in part.tables}), last_days)
+
+
+def assess_tables(checked: Checked, tables: Sequence[str], last_days: Mapping[str, str]) -> None:
+    """Says that what looks at some tables is blind, where none of them has events, or had any lately."""
+    quiet_before = f"{datetime.now(UTC) - timedelta(days=QUIET_DAYS):%Y%m%d}"
+    days = [last_days[table] for table in tables if table in last_days]
+    if tables and not days:
+        checked.say(WARNING, f"blind: this lake has no events in {' or '.join(tables)}")
+    elif days and max(days) < quiet_before:
+        checked.say(WARNING, f"blind since {max(days)}: no later event in {' or '.join(tables)}")

@@ -117,6 +117,8 @@ def _base(reference: str, rules: Sequence[Rule]) -> Rule:
         raise Unmappable(f"rule {reference} cannot be used: {named[0].reason}")
     if named[0].log is None:
         raise Unmappable(f"rule {reference} is a correlation, and correlations of those are not supported")
+    if named[0].first_seen is not None:
+        raise Unmappable(f"rule {reference} is about what is new, and correlations of those are not supported")
     return named[0]
 
 

@@ -52,6 +52,9 @@ class Dialect(ABC):
     def any_item(self, items: exp.Expr, condition: exp.Expr) -> exp.Expr: ...
 
     @abstractmethod
+    def first_item(self, items: exp.Expr, value: exp.Expr) -> exp.Expr: ...
+
+    @abstractmethod
     def any_text(self, condition: exp.Expr) -> exp.Expr: ...
 
     @abstractmethod
@@ -127,6 +130,10 @@ class DuckDb(Dialect):
 
     def any_item(self, items: exp.Expr, condition: exp.Expr) -> exp.Expr:
         return _some(_call("list_filter", items, condition))
+
+    def first_item(self, items: exp.Expr, value: exp.Expr) -> exp.Expr:
+        there = _lambda("item", exp.not_(exp.Is(this=exp.column("item"), expression=exp.Null())))
+        return _call("list_first", _call("list_filter", _call("list_transform", items, value), there))
 
     def any_text(self, condition: exp.Expr) -> exp.Expr:
         """Columns' names, and values side by side, stand in the text of structures, which are no values."""
@@ -206,6 +213,11 @@ class Athena(Dialect):
 
     def any_item(self, items: exp.Expr, condition: exp.Expr) -> exp.Expr:
         return _call("any_match", items, condition)
+
+    def first_item(self, items: exp.Expr, value: exp.Expr) -> exp.Expr:
+        there = _arrow("item", exp.not_(exp.Is(this=exp.column("item"), expression=exp.Null())))
+        found = _call("filter", _call("transform", items, value), there)
+        return _call("element_at", found, exp.Literal.number(1))
 
     def any_text(self, condition: exp.Expr) -> exp.Expr:
         """The whole row as one text: Trino cannot take JSON apart without names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,6 +17,8 @@ from ocsf_lake.ledger.detections import Finding, as_json
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout
 
+SOURCE = "lake_detections"
+"""The source that maps them."""
 SCHEMA = "1"
 """Version of the records."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +32,7 @@ def of_rows(
     """Findings of rows, see `statements.groups`.
 
     Args:
-        rows: The rows; `rule` is the number of a rule.
+        rows: The rows; `rule` is the number of a rule, `identity` what makes the finding's id if not the usual.
         rules: The rules.
         suppressions: Which of them are expected.
         now: When they were found.
@@ -37,7 +40,7 @@ def of_rows(
     """
     for row in rows:
         rule = rules[row["rule"]]
-        identity = [rule.key, row["accountid"], row["about"], row["width"], row["number"]]
+        identity = row.get("identity") or [rule.key, row["accountid"], row["about"], row["width"], row["number"]]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:ID_DIGITS]
         record = {
             "finding_schema": SCHEMA,
@@ -61,6 +64,33 @@ def of_rows(
         }
         given = {name: value for name, value in record.items() if value not in (None, "", [])}
         yield Finding(digest, rule.key, row["first"], row["last"], row["events"], as_json(given), is_whole)
+
+
+def of_news(
+    news: Iterable[Mapping[str, Any]], rule: Asked, baseline: str, suppressions: Sequence[Suppression], now: datetime
+) -> Iterator[Finding]:
+    """Findings of values that were not seen before: one event each, the first; a value is told of once.
+
+    Args:
+        news: Rows of `news.News`.
+        rule: The rule.
+        baseline: Id of its baseline.
+        suppressions: Which of them are expected.
+        now: When they were found.
+    """
+    for one in news:
+        row = {
+            "rule": 0, "accountid": one["account"], "region": one["region"], "about": about_of(one), "events": 1,
+            "first": one["first"], "last": one["first"], "uids": [one["event"]],
+            "identity": [rule.key, one["about"], one["value"]],
+        }  # fmt: skip
+        (found,) = of_rows([row], [rule], suppressions, now, is_whole=True)
+        yield replace(found, sighting=(baseline, one["about"], one["value"]))
+
+
+def about_of(news: Mapping[str, Any]) -> str:
+    """Whom or what, and the value that is new of it."""
+    return f"{news['about']} | {news['value']}"
 
 
 def of_text(text: str) -> Finding:

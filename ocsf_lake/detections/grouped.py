@@ -67,7 +67,7 @@ def _sources(rules: Sequence[Asked], *, is_new: bool) -> Iterator[tuple[Relation
     for number, rule in enumerate(rules):
         if rule.is_silent:
             continue
-        for relation, look in rule.looks:
+        for relation, look in rule.looks if rule.looks_at_each else ():
             relations[relation.source] = relation
             single[relation.source].append((look, number))
         for arm in rule.counted.arms if rule.counted and is_new else ():

@@ -28,6 +28,8 @@ ANY_MEMBER = "ocsf_any_member"
 """(document, step, ..., condition): whether a value at a path, of lists an item, meets a condition on `VALUE`."""
 ANY_ITEM = "ocsf_any_item"
 """(list, condition): whether an item of a list meets a condition on `VALUE`."""
+FIRST_ITEM = "ocsf_first_item"
+"""(list, value of `VALUE`): the first value that items of a list have."""
 ANY_TEXT = "ocsf_any_text"
 """(condition): whether a value anywhere in the row meets a condition on `VALUE`."""
 UNMAPPED = "ocsf_unmapped"
@@ -45,7 +47,7 @@ MILLIS = "ocsf_millis"
 """(timestamp): milliseconds since 1970."""
 NODES = frozenset(
     [JSON_TEXT, HAS_LIST, IS_LIST, ANY_MEMBER, ANY_ITEM, ANY_TEXT, UNMAPPED, CONTAINS, ENDS_WITH, IN_NETWORK]
-) | {TIME_TEXT, TIME_PART, MILLIS}
+) | {FIRST_ITEM, TIME_TEXT, TIME_PART, MILLIS}
 
 VALUE = "value"
 """What the value is called in conditions of the nodes above, followed by a number that no other condition has."""
@@ -318,6 +320,12 @@ def _one(place: Place) -> exp.Expr:
         return node(UNMAPPED, text(place.key))
     if isinstance(place, Member):
         return node(JSON_TEXT, place.document, *map(text, place.path))
+    if isinstance(place, Documents):  # the list is ours: the record has one such object
+        variable = _variable()
+        document = exp.Dot(this=exp.column(variable), expression=exp.to_identifier(place.document, quoted=True))
+        value = node(JSON_TEXT, document, *map(text, place.path))
+        first = node(FIRST_ITEM, place.items, _lambda(variable, value))
+        return first if place.where is None else exp.case().when(place.where.copy(), first)
     raise ValueError("it is a list")
 
 

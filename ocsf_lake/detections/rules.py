@@ -6,6 +6,7 @@ A rule that cannot be read or converted has the reason why, and stops none of th
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,12 @@ from sigma.filters import SigmaFilter
 from sigma.rule import SigmaLevel, SigmaRule, SigmaRuleTag
 from sqlglot import exp
 
-from ocsf_lake.detections import asked, correlations, files, logs
-from ocsf_lake.detections.asked import Asked
+from ocsf_lake.detections import asked, correlations, files, first_seen, logs
+from ocsf_lake.detections.asked import Asked, Unseen
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
+from ocsf_lake.detections.dialects import DUCKDB
+from ocsf_lake.detections.first_seen import FirstSeen
 from ocsf_lake.detections.logs import Log
 from ocsf_lake.detections.places import Unmappable
 
@@ -54,6 +57,7 @@ class Rule:
         log: The log that it is for; None for correlations, and where there is a reason.
         conditions: Source -> the events it looks for, see `places`.
         correlation: What it counts; None for a rule that looks at one event.
+        first_seen: What of its events has to be new; None where every event counts.
         notes: What has to be known of its parts.
         reason: Why it cannot be used; None where it can.
         is_silent: Whether it makes no findings of its own, as it is there for a correlation.
@@ -72,6 +76,7 @@ class Rule:
     log: Log | None = None
     conditions: Mapping[str, exp.Expr] = field(default_factory=dict, hash=False)
     correlation: Correlation | None = None
+    first_seen: FirstSeen | None = None
     notes: tuple[Note, ...] = ()
     reason: str | None = None
     is_silent: bool = False
@@ -86,15 +91,33 @@ class Rule:
     @cached_property
     def asked(self) -> Asked:
         """It as it is asked of a lake."""
-        looks = []
+        looks, arms = [], []
         for part in self.log.parts if self.log else ():
             look, *_ = asked.look(self.conditions[part.source], part.relation.every_name)
             looks.append((part.relation, look))
+            if self.first_seen is not None:
+                arms.append(self.first_seen.arm(part, self.conditions[part.source]))
+        unseen = Unseen(self.baseline, self.first_seen.learning_ms, tuple(arms)) if self.first_seen else None
         return Asked(
             self.path, self.id, self.title, self.name, self.version, self.level, self.tags, self.description,
             self.log.name if self.log else None, self.key, self.is_silent, self.reason, tuple(map(str, self.notes)),
-            tuple(looks), self.correlation.counted if self.correlation else None,
+            tuple(looks), self.correlation.counted if self.correlation else None, unseen,
         )  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        """What of events it tells: `event`, `first-seen`, or the type of a correlation."""
+        if self.correlation is not None:
+            return self.correlation.kind
+        return "event" if self.first_seen is None else first_seen.KEY
+
+    @property
+    def baseline(self) -> str:
+        """Of a rule with `first_seen`, a hash of all that says which values it knows, and not of how long it learns."""
+        assert self.first_seen is not None
+        said = [self.key, self.first_seen.groups, self.first_seen.fields]
+        said += [[source, DUCKDB.sql(tree)] for source, tree in sorted(self.conditions.items())]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> list[Rule]:
@@ -188,7 +211,9 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         return described
     source = one.logsource
     try:
+        new = first_seen.said(one.custom_attributes)
         log = logs.log_of(source.product, source.service, source.category)
+        wanted = None if new is None else first_seen.of(new, log)
         for filter_ in filters:
             filtered = filter_.apply_on_rule(one)
             one = filtered if isinstance(filtered, SigmaRule) else one
@@ -201,13 +226,15 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
     # What one of several sources has is no fault of the rule.
     told = set.intersection(*({note.field for note in found} for found in notes))
     common = tuple(note for note in notes[0] if note.field in told)
-    return replace(described, log=log, conditions=conditions, notes=common, parsed=one)
+    return replace(described, log=log, conditions=conditions, first_seen=wanted, notes=common, parsed=one)
 
 
 def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:
     if described.reason:
         return described
     try:
+        if first_seen.said(one.custom_attributes) is not None:
+            raise Unmappable(f"{first_seen.KEY} is for rules with a detection, and this is a correlation")
         return replace(described, correlation=correlations.of(one, rules))
     except (*_UNREADABLE, Unmappable) as error:
         return replace(described, reason=_said(error))

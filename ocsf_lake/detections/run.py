@@ -8,6 +8,7 @@ an object of the lake, under the name of the run and from what the ledger noted:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,15 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, grouped, scan
+from ocsf_lake.detections import findings, grouped, news, scan
 from ocsf_lake.detections.asked import Asked
+from ocsf_lake.detections.findings import SOURCE
 from ocsf_lake.detections.scan import Askable
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import chain
+from ocsf_lake.ledger.baselines import Baseline, Baselines
 from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.ledger.results import ID_DIGITS
@@ -32,7 +35,6 @@ from ocsf_lake.query import shown
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError, WriteError
 
-SOURCE = "lake_detections"
 FOLDER = "_detections"
 """Below the lake's root, where findings lie as records."""
 _SUFFIX = ".jsonl"
@@ -53,6 +55,10 @@ class Summary:
         found: Rule's key -> findings it made, known ones too.
         new: How many of all findings are new, those too that an earlier run had found and not written.
         reasons: Number of a rule -> why it could not be asked.
+        asked: Rules about what was not seen before that were asked.
+        full: Numbers of those for which the ledger keeps no more values.
+        undone: What an earlier run told of as new, and late events show to have been there before: the finding, and
+            whom and what it is about.
     """
 
     batches: int = 0
@@ -60,6 +66,9 @@ class Summary:
     events: Counter[str] = field(default_factory=Counter)
     new: int = 0
     reasons: dict[int, str] = field(default_factory=dict)
+    asked: list[Baseline] = field(default_factory=list)
+    full: list[int] = field(default_factory=list)
+    undone: list[tuple[str, str]] = field(default_factory=list)
 
 
 def failpoint(step: str) -> None:
@@ -97,9 +106,12 @@ def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = Non
         run = _name(asked, span, batches, now)
         tables = dict.fromkeys(table for rule in asked for one in rule.relations for table in one.tables)
         files = detections.files_of(batches, tables) if span is None else None
-        found = _counted(_found(settings, asked, span, files, now, summary), summary)
-        with _kept(found) as every:
-            detections.note(run, batches, every, now.isoformat())
+        found = [
+            _found(settings, asked, span, files, now, summary),
+            _news(settings, asked, span, files, now, summary, Baselines(lake.ledger.engine)),
+        ]
+        with _kept(_counted(itertools.chain(*found), summary)) as every:
+            detections.note(run, batches, every, now.isoformat(), summary.asked)
         failpoint("noted")
         summary.new += _write(lake, detections)
     return summary
@@ -113,11 +125,6 @@ def waiting(settings: Settings) -> list[str]:
     """
     with opened(settings, reading=True) as lake:
         return Detections(lake.ledger.engine).waiting(SOURCE)
-
-
-def batch_files(batches: Sequence[str]) -> shown.Chosen:
-    """What a connection shows of some batches alone."""
-    return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
 
 
 def _name(rules: Sequence[Asked], span: Span | None, batches: Sequence[str], now: datetime) -> str:
@@ -139,6 +146,22 @@ def _found(
             yield from of_rows(rows, is_whole=span is not None)
     for rows in grouped.of_correlations(settings, rules, spans):
         yield from of_rows(rows, is_whole=True)
+
+
+def _news(
+    settings: Settings, rules: Sequence[Asked], span: Span | None, files: BatchFiles | None, now: datetime,
+    summary: Summary, baselines: Baselines,
+) -> Iterator[Finding]:  # fmt: skip
+    """Findings of what was not seen before; what there is from now on is noted, which may be done again."""
+    new = None if files is None else _chosen(files)
+    for number, found in news.look(settings, rules, span or Span(), new, summary.reasons):
+        rule = rules[number]
+        if not found.learn(baselines):
+            summary.full.append(number)
+        failpoint("learnt")
+        summary.asked.append(Baseline(found.baseline, rule.key))
+        summary.undone += [(one["finding"], findings.about_of(one)) for one in found.rows("is_undone")]
+        yield from findings.of_news(found.rows("is_news"), rule, found.baseline, settings.rule_suppressions, now)
 
 
 def _chosen(files: BatchFiles) -> shown.Chosen:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import duckdb
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, statements
+from ocsf_lake.detections import collect, news, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.lake import Lake
@@ -81,9 +81,10 @@ def counts(
     found = dict.fromkeys(range(len(asked)), 0)
     reasons = {number: rule.reason for number, rule in enumerate(asked) if rule.reason}
     with connected(settings, asked, span, files) as lake:
-        for relation, numbered in by_source(asked):
+        for relation, every in by_source(asked):
             if not relation.needed(lake.filled):
                 continue
+            numbered = {number: look for number, look in every.items() if asked[number].looks_at_each}
             looks = possible(lake, relation, numbered, span)
             numbers = list(looks)
 
@@ -107,6 +108,7 @@ def counts(
                     found[number] = row["events"]
                 except duckdb.Error as error:
                     reasons[number] = _first_line(error)
+    found |= {number: new.count for number, new in news.look(settings, asked, span, files, reasons)}
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ocsf_lake.detections import windows
-from ocsf_lake.detections.asked import PLACE, Arm, Counted, Look, Pins, Relation
+from ocsf_lake.detections.asked import PLACE, Arm, Counted, Look, Pins, Relation, Unseen
 from ocsf_mappers import sqltext
 
 WINDOW_MS = 3_600_000
@@ -128,6 +128,31 @@ def correlated(
     )
     inside = span.condition.replace("time ", "ms ")
     return f"SELECT * FROM ({windows.held(counted, single)}) WHERE {inside}"
+
+
+def sightings(unseen: Unseen, most_values: int, most: int) -> str:
+    """SQL of the first event of each value of each group of a rule about what was not seen before, the earliest first.
+
+    Args:
+        unseen: What has to be new.
+        most_values: So many values of a group at most.
+        most: So many rows at most.
+    """
+    arms = [
+        f"SELECT * FROM (SELECT {_columns(arm.relation)}, {arm.group[0]} AS about, {arm.value[0]} AS value "
+        f"FROM {arm.relation.sql(arm.look.columns, Span().condition)} WHERE {arm.look.condition}) "
+        "WHERE about IS NOT NULL AND value IS NOT NULL"
+        for arm in unseen.arms
+    ]
+    key = "struct_pack(ms := ms, uid := uid)"
+    return (
+        f"SELECT about, value, min(ms) AS first, replace(arg_min(uid, {key}), chr(0), '\\0') AS event, "
+        f"arg_min(accountid, {key}) AS account, arg_min(region, {key}) AS region, NULL::VARCHAR AS finding "
+        f"FROM ({' UNION ALL '.join(arms)}) "
+        "GROUP BY about, value "
+        "QUALIFY row_number() OVER (PARTITION BY about ORDER BY min(ms), value) <= "
+        f"{most_values} ORDER BY first, about, value LIMIT {most}"
+    )
 
 
 def _looked_for(counted: Counted, span: Span, filled: Collection[str] | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain
+from ocsf_lake.ledger import baselines, chain
 from ocsf_lake.ledger.database import insert, select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.results import Kind, State
@@ -38,6 +38,7 @@ class Finding:
         events: How many events.
         record: The finding as JSON, as it is written.
         is_whole: Whether these are all of its events that the lake has; else those of some batches.
+        sighting: Of a value that was not seen before: baseline, whom it is about, and the value.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Finding:
     events: int
     record: str
     is_whole: bool = False
+    sighting: Sequence[str] | None = None
 
 
 class Detections:
@@ -136,7 +138,10 @@ class Detections:
                 number += len(rows)
         return number
 
-    def note(self, run: str, batches: Sequence[str], findings: Iterable[Finding], at: str) -> int:
+    def note(
+        self, run: str, batches: Sequence[str], findings: Iterable[Finding], at: str,
+        asked: Sequence[baselines.Baseline] = (),
+    ) -> int:  # fmt: skip
         """Notes at one moment what a run found, and what it looked at.
 
         Args:
@@ -144,6 +149,7 @@ class Detections:
             batches: The batches it looked at; none where it looked at a range.
             findings: What it found; those that are known already only count on.
             at: Now.
+            asked: Rules with a baseline that it asked.
 
         Returns:
             How many are new.
@@ -157,6 +163,7 @@ class Detections:
                 connection.execute(
                     insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
                 )
+            baselines.note(connection, asked, len(batches), at)
             state = State.PLANNED if new else State.DONE
             connection.execute(
                 insert(connection, DETECTION_RUNS).on_conflict_do_nothing(),
@@ -186,6 +193,8 @@ class Detections:
                 total = max(events, finding.events) if finding.is_whole else events + finding.events
                 values = {"first": min(first, finding.first), "last": max(last, finding.last), "events": total}
                 connection.execute(sa.update(FINDINGS).where(FINDINGS.c.id == finding.id).values(values))
+        sightings = [(finding.sighting, finding.id) for finding in findings if finding.sighting]
+        baselines.told(connection, [(baseline, about, value, id_) for (baseline, about, value), id_ in sightings])
         return len(new)
 
     def open_runs(self) -> list[str]:
@@ -211,7 +220,7 @@ class Detections:
 
 def _row(finding: Finding, run: str) -> dict[str, Any]:
     row = asdict(finding) | {"run": run}
-    del row["is_whole"]
+    del row["is_whole"], row["sighting"]
     return row
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pyarrow as pa
 
@@ -57,6 +58,40 @@ def of(table: str, version: str) -> list[Path]:
     keys = [pa.field(key, pa.string()) for key in definition(table).keys if key not in found.arrow.names]
     columns = [*found.arrow, *keys]
     return [path for column in columns for path in _below(ocsf, classes, column.name, column.type, column.name, ())]
+
+
+@cache
+def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str, tuple[str, ...]]]]:
+    """Path, in lower case, of each attribute of a table with ids -> path of the caption beside it, captions by id.
+
+    An id may have several: that of an activity is another one in each class.
+
+    Args:
+        table: Its name.
+        version: OCSF version whose captions are taken.
+    """
+    ocsf = schema.load(version)
+    found: dict[str, tuple[str | None, Mapping[str, tuple[str, ...]]]] = {}
+
+    def look(holders: Sequence[schema.ObjectType], fields: Iterable[pa.Field], before: str) -> None:
+        for field in fields:
+            attributes = [holder.attributes[field.name] for holder in holders if field.name in holder.attributes]
+            captions: dict[str, tuple[str, ...]] = {}
+            for key, text in (item for attribute in attributes for item in (attribute.enum or {}).items()):
+                captions[key] = tuple(dict.fromkeys([*captions.get(key, ()), text]))
+            if captions:
+                sibling = next((attribute.sibling for attribute in attributes if attribute.sibling), None)
+                beside = f"{before}{sibling}".lower() if sibling else None
+                found[f"{before}{field.name}".lower()] = beside, captions
+            inner = field.type
+            while pa.types.is_list(inner):
+                inner = inner.value_type
+            if pa.types.is_struct(inner):
+                members = [of for attribute in attributes if (of := ocsf.members(attribute)) is not None]
+                look(members, list(inner), f"{before}{field.name}.")
+
+    look([ocsf.event_class(name) for name in _classes(table)], list(registry.table(table).arrow), "")
+    return found
 
 
 def matching(table: str, paths: Sequence[Path], like: str | None) -> list[Path]:

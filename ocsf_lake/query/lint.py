@@ -38,6 +38,8 @@ _CAPTIONS = {
     "activity_name": "activity_id", "direction": "direction_id", "rcode": "rcode_id", "boundary": "boundary_id",
 }  # fmt: skip
 """Column with a caption -> attribute with the captions."""
+CLOSED = frozenset(_CAPTIONS)
+"""Columns that have captions alone."""
 
 _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
@@ -176,7 +178,7 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     for literal in literals:
         if not isinstance(literal, exp.Literal) or "%" in literal.name:
             continue
-        if mistake := _wrong(path, literal):
+        if mistake := wrong(path, literal):
             reason, corrected = mistake
             if corrected is not None:
                 literal.replace(exp.Literal.string(corrected))
@@ -184,7 +186,7 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
             yield Hint(NO_SUCH_VALUE, f"{path}: {reason}", suggestion)
 
 
-def _wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
+def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     """Why no row has this value, and the value that was meant."""
     value, last = literal.name, path.rpartition(".")[2]
     if last in ("accountid", "account_uid") or path.endswith("account.uid"):

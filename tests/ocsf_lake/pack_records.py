@@ -1,6 +1,7 @@
 """For each rule of the pack: records that it is for, and records close to those that it is not for.
 
-Records are members that differ from an ordinary record. `@` in a text becomes what no other case has.
+Records are members that differ from an ordinary record. `@` in a text becomes what no other case has, `days` is so many
+days later.
 """
 
 from __future__ import annotations
@@ -43,6 +44,30 @@ INSIDE = SSH | {
 OUT = {"srcaddr": "10.9.0.@", "dstaddr": "203.0.113.9"}
 POD = {"verb": "create", "objectRef.resource": "pods", "requestObject.spec.containers": [{"name": "a", "securityContext": {"privileged": True}}]}
 POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "%s", "Resource": "*"}]}'
+
+HOME, AWAY = {"sourceIPAddress": "198.51.100.7"}, {"sourceIPAddress": "203.0.113.9"}
+KEY = {"userIdentity.accessKeyId": "AKIA@"}
+GRANTS = asked("iam", "AttachRolePolicy", policyArn="arn:aws:iam::aws:policy/ReadOnlyAccess")
+ROLE = {
+    "userIdentity.type": "AssumedRole", "userIdentity.arn": "arn:aws:sts::111122223333:assumed-role/deploy@/s",
+    "userIdentity.sessionContext.sessionIssuer.arn": "arn:aws:iam::111122223333:role/deploy@",
+}  # fmt: skip
+TAKEN = call("sts", "AssumeRole", userIdentity__type="AWSAccount", recipientAccountId="999900000@")
+ABROAD = {"service.action.actionType": "AWS_API_CALL", "resource.accessKeyDetails": {"userName": "user@"}}
+
+
+def news(ordinary: Members, usual: Members, new: Members, **missed: Members) -> Case:
+    """Something new after three weeks; and what is not: new in the first days, known, or not what the rule is for."""
+    first, known = ordinary | usual, ordinary | usual | {"days": 20}
+    late, soon = ordinary | new | {"days": 21}, ordinary | new | {"days": 13}
+    return [first, known, late], [first, known, soon, late, *(first | one | {"days": 22} for one in missed.values())]
+
+
+def country(name: str) -> Members:
+    """Where a call came from, as GuardDuty has it."""
+    action = {"remoteIpDetails": {"ipAddressV4": "203.0.113.9", "country": {"countryName": name}}}
+    return {"service.action.awsApiCallAction": {"api": "ListUsers", **action}}
+
 
 CASES: dict[str, Case] = {
     "root_used": ([{"userIdentity.type": "Root"}], [{"userIdentity.type": "Root", "userIdentity.invokedBy": "support.amazonaws.com"}, {}]),
@@ -218,4 +243,15 @@ CASES: dict[str, Case] = {
         [{"operation": "REST.DELETE.OBJECT", "http_status": 204}] * 50,
         [{"operation": "REST.DELETE.OBJECT", "http_status": 204}] * 49 + [{}],
     ),
+    "new_network_at_console_login": news(GOOD, HOME, AWAY, neighbour={"sourceIPAddress": "198.51.100.8"}, failed=BAD | {"sourceIPAddress": "192.0.2.1"}),
+    "new_network_of_a_key": news(KEY, HOME, AWAY, service={"sourceIPAddress": "cloudformation.amazonaws.com"}),
+    "new_network_at_sensitive_call": news(GRANTS, HOME, AWAY, other=call("iam", "ListUsers") | {"sourceIPAddress": "192.0.2.1"}),
+    "new_network_of_a_role": news(
+        GRANTS | ROLE, HOME, AWAY,
+        person={"sourceIPAddress": "192.0.2.1", "userIdentity.arn": "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_admin_1/ada"},
+    ),
+    "new_region_of_a_user": news({}, {"awsRegion": "eu-west-1"}, {"awsRegion": "ap-east-1"}, everywhere=call("iam", "ListUsers") | {"awsRegion": "us-east-1"}, refused=FAILED | {"awsRegion": "af-south-1"}),
+    "new_account_takes_a_role": news(TAKEN, {"userIdentity.accountId": "444455556666"}, {"userIdentity.accountId": "777788889999"}, refused=FAILED | {"userIdentity.accountId": "123412341234"}),
+    "new_service_of_a_key": news(KEY, call("s3", "GetObject"), call("iam", "ListUsers"), session={"userIdentity.accessKeyId": "ASIA@", "eventSource": "sqs.amazonaws.com"}),
+    "new_country_in_guardduty": news(ABROAD, country("Germany"), country("Atlantis")),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, rules, run, scan, statements
+from ocsf_lake.detections import findings, news, rules, run, scan, statements
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
@@ -177,11 +177,11 @@ def test_rules_look_at_a_time_and_write_nothing_when_they_only_count(
     hour = int(datetime(2026, 5, 4, 1, tzinfo=UTC).timestamp() * 1000)
     counts = {one.rule.title: one.events for one in scan.counts(settings, ours, Span(hour))}
     assert counts["keys"] == 1
-    new = scan.counts(settings, ours, Span(), run.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
     assert {one.rule.title: one.events for one in new}["keys"] == 3
     assert sorted(path.as_posix() for path in (tmp_path / "lake").rglob("*.parquet")) == before
     run.detect(settings, ours)
-    new = scan.counts(settings, ours, Span(), run.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
     assert {one.events for one in new} == {0}
 
 

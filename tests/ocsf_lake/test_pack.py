@@ -12,7 +12,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import attack, made, pack, rules, scan, statements
+from ocsf_lake.detections import attack, made, news, pack, rules, scan, statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -35,6 +35,7 @@ OWN: dict[str, Members] = {
 TIMES = {
     "aws_cloudtrail": ("eventTime", "%Y-%m-%dT%H:%M:%SZ"), "aws_route53_resolver": ("query_timestamp",
     "%Y-%m-%dT%H:%M:%SZ"),
+    "aws_guardduty": ("updatedAt", "%Y-%m-%dT%H:%M:%S.000Z"),
     "aws_alb": ("time", "%Y-%m-%dT%H:%M:%S.000000Z"), "aws_s3_access": ("time", "[%d/%b/%Y:%H:%M:%S +0000]"),
 }  # fmt: skip
 
@@ -58,7 +59,7 @@ def _part(rule: Rule) -> Part:
 
 def _record(part: Part, members: Members, case: int, number: int) -> made.Json:
     said = json.loads(json.dumps(OWN.get(part.source, {}) | members).replace("@", str(case)))
-    moment = START + timedelta(seconds=number)
+    moment = START + timedelta(days=said.pop("days", 0), seconds=number)
     if part.source in TIMES:
         name, form = TIMES[part.source]
         said[name] = moment.strftime(form)
@@ -106,11 +107,24 @@ def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Sett
     with scan.connected(lake, [rule.asked for rule in ours.values()], Span()) as shown:
         for stem, rule in ours.items():
             found = _places(shown.connection, rule)
+            if rule.first_seen is not None:
+                continue
             hits, missed = ({place for place in found if f"/{stem}.{kind}.log#" in place} for kind in ("hit", "miss"))
             wanted = 1 if rule.correlation else len(CASES[stem][0])
             if len(hits) < wanted or missed:
                 wrong.append((stem, len(hits), wanted, sorted(missed)))
     assert wrong == [], str(wrong)
+
+
+def test_each_rule_of_what_is_new_finds_that_and_leaves_what_is_not(lake: Settings, ours: dict[str, Rule]) -> None:
+    looked, reasons = 0, dict[int, str]()
+    for number, new in news.look(lake, [ours[stem] for stem in CASES], Span(), None, reasons):
+        stem, hit, miss = list(CASES)[number], str(2 * number), str(2 * number + 1)
+        found = [row["about"] for row in new.rows("is_news")]
+        assert [about for about in found if hit in about], stem
+        assert not [about for about in found if miss in about], (stem, found)
+        looked += 1
+    assert (looked, reasons) == (8, {})
 
 
 def test_rules_say_what_to_do_and_what_they_are_about(ours: dict[str, Rule]) -> None:

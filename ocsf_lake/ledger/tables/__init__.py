@@ -8,7 +8,7 @@ from ocsf_lake.ledger.tables.alerts import ALERT_RECEIVERS, ALERTED_FINDINGS, AL
 from ocsf_lake.ledger.tables.base import ABOUT, METADATA
 from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, PURGES, ROUTED, TRACES
 from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERATIONS, RETIRED
-from ocsf_lake.ledger.tables.detections import DETECTED_BATCHES, DETECTION_RUNS, FINDINGS
+from ocsf_lake.ledger.tables.detections import BASELINES, DETECTED_BATCHES, DETECTION_RUNS, FINDINGS, FIRST_SEEN
 from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
 from ocsf_lake.ledger.tables.exports import EXPORTS, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
 from ocsf_lake.ledger.tables.meter import FAILED_CASTS, MEMBERS, METER, NEWS
@@ -30,6 +30,7 @@ __all__ = [
     "ALERTED_FINDINGS",
     "ALERTS",
     "ALERT_RECEIVERS",
+    "BASELINES",
     "BATCHES",
     "CHAIN",
     "COMPACTING",
@@ -43,6 +44,7 @@ __all__ = [
     "FAILED_CASTS",
     "FILES",
     "FINDINGS",
+    "FIRST_SEEN",
     "GENERATIONS",
     "HOLDS",
     "KEYS",

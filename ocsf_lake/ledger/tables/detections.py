@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import METADATA
+from ocsf_lake.ledger.tables.base import BYTEWISE, METADATA
 
 DETECTED_BATCHES = sa.Table(
     "detected_batches",
@@ -34,3 +34,25 @@ FINDINGS = sa.Table(
     sa.Column("record", sa.Text, nullable=False),
 )
 """What rules found, once: times in milliseconds since 1970, how many events, and the record as it was written."""
+BASELINES = sa.Table(
+    "baselines",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, nullable=False, index=True),
+    sa.Column("missed", sa.BigInteger, nullable=False),
+    sa.Column("asked_at", sa.Text, nullable=False),
+)
+"""Rules of what was not seen before: how many batches were looked at without each since it was made, or made whole."""
+FIRST_SEEN = sa.Table(
+    "first_seen",
+    METADATA,
+    sa.Column("baseline", sa.Text, primary_key=True),
+    sa.Column("about", BYTEWISE, primary_key=True),
+    sa.Column("value", BYTEWISE, primary_key=True),
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("event", BYTEWISE, nullable=False),
+    sa.Column("account", sa.Text),
+    sa.Column("region", sa.Text),
+    sa.Column("finding", sa.Text),
+)
+"""When a value was first there, of whom or what: in milliseconds since 1970, the event, and what told of it."""

@@ -1,0 +1,173 @@
+"""What was not seen before: events of a lake held against a baseline in the ledger. Nothing is written.
+
+A baseline that lacks batches, as of a rule that is new or of a ledger that was made again, is made of all of the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ocsf_lake.config import Settings
+from ocsf_lake.detections import findings, statements
+from ocsf_lake.detections.asked import Asked, Unseen
+from ocsf_lake.detections.statements import Span
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger.baselines import MOST_ROWS, SCHEMA, Baselines
+from ocsf_lake.ledger.detections import Detections
+from ocsf_lake.query import query, shown
+from ocsf_mappers import duck
+
+_KNOWN, _HISTORY, _NEW = 0, 1, 2
+"""Where rows come from: the ledger, the lake for a baseline that lacks something, what is looked at."""
+_CHUNK = 2_048
+MOST_VALUES = 1_000
+"""Of one group so many values are known, the earliest; later ones are no news."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What was looked at says of a rule.
+
+    Args:
+        baseline: Id of the rule's baseline.
+        judged: A row for each value that is news, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
+            whether it `is_news`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
+            too many), `is_undone` (a finding told of it, and late events say that it was no news).
+    """
+
+    baseline: str
+    judged: pa.Table
+
+    def rows(self, which: str) -> Iterator[dict[str, Any]]:
+        """The rows for which a column holds."""
+        for batch in self.judged.filter(pc.field(which)).to_batches(max_chunksize=_CHUNK):
+            yield from batch.to_pylist()
+
+    def learn(self, baselines: Baselines) -> bool:
+        """Notes what was not known; whether there was room for all of it."""
+        learnt = baselines.learn(self.baseline, self.rows("is_learnt"))
+        baselines.forget(self.baseline, [(one["about"], one["value"]) for one in self.rows("is_over")])
+        return learnt
+
+    @property
+    def count(self) -> int:
+        """How many values are news."""
+        return int(pc.sum(self.judged["is_news"].cast(pa.int64())).as_py() or 0)
+
+
+def batch_files(batches: Sequence[str]) -> shown.Chosen:
+    """What a connection shows of some batches alone."""
+    return lambda lake, tables: Detections(lake.ledger.engine).files_of(batches, tables)
+
+
+def look(
+    settings: Settings, rules: Sequence[Asked], span: Span, files: shown.Chosen | None, reasons: dict[int, str]
+) -> Iterator[tuple[int, News]]:
+    """Looks for what was not seen before, for one rule after the other.
+
+    Args:
+        settings: The lake.
+        rules: All rules; those that look for nothing unseen are passed over.
+        span: Of which time news are told, by their first event; where there are `files`, not looked at.
+        files: What is new; None to look at all that the lake has.
+        reasons: Number of a rule -> why it cannot be asked; added to.
+
+    Returns:
+        The number of each rule, and what there is of it.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged.
+    """
+    asked = {n: rule.unseen for n, rule in enumerate(rules) if rule.unseen is not None and n not in reasons}
+    if not asked:
+        return
+    with opened(settings, reading=True) as lake, ExitStack() as stack:
+        # One connection for all rules, so that each file is held against its hash once; the second where it is needed.
+        connected = _Connected(settings, list(asked.values()), stack)
+        new_files = files or batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
+        baselines = Baselines(lake.ledger.engine)
+        for number, unseen in asked.items():
+            is_whole = baselines.is_whole(unseen.baseline)
+            try:
+                history = None
+                if files is None and not (is_whole and span != Span()):
+                    new = connected.sightings(unseen, None)
+                else:
+                    new = connected.sightings(unseen, new_files)
+                    history = None if is_whole else connected.sightings(unseen, None)
+                of_some = new["about"].unique().to_pylist() if files is not None and is_whole else None
+                known = baselines.rows(unseen.baseline, of_some)
+                yield number, News(unseen.baseline, _judged(unseen, known, history, new, None if files else span))
+            except duckdb.Error as error:
+                reasons[number] = str(error).split("\n")[0]
+
+
+class _Connected:
+    """Connections that show what some rules look at: of all of the lake, and of some files."""
+
+    def __init__(self, settings: Settings, every: Sequence[Unseen], stack: ExitStack) -> None:
+        self._settings = settings
+        tables = (name for one in every for arm in one.arms for name in arm.relation.tables)
+        self._reading = statements.reading(tables, Span())
+        self._stack = stack
+        self._open: dict[bool, duckdb.DuckDBPyConnection] = {}
+
+    def sightings(self, unseen: Unseen, files: shown.Chosen | None) -> pa.Table:
+        """When values were first there, of some files, or in all of the lake."""
+        if (is_all := files is None) not in self._open:
+            self._open[is_all] = self._stack.enter_context(
+                query.connected(self._settings, *self._reading, files=files, preserve_insertion_order=False)
+            )
+        return query.run(self._open[is_all], statements.sightings(unseen, MOST_VALUES, MOST_ROWS))
+
+
+def _judged(unseen: Unseen, known: pa.Table, history: pa.Table | None, new: pa.Table, span: Span | None) -> pa.Table:
+    given = {_KNOWN: known, _NEW: new} | ({} if history is None else {_HISTORY: history})
+    names = ", ".join(SCHEMA.names)
+    with closing(duck.connect()) as connection:
+        for number, table in given.items():
+            connection.register(f"given{number}", table)
+        arms = [f"SELECT {names}, {number} AS origin FROM given{number}" for number in given]
+        sql = _judging(" UNION ALL ".join(arms), unseen.learning_ms, span)
+        return connection.sql(sql).to_arrow_table()
+
+
+def _judging(rows: str, learning_ms: int, span: Span | None) -> str:
+    """SQL of `News.judged`; without a span, of what became news by the rows that are looked at.
+
+    That is a value whose first event is among them, or whose group's first event is: then it began to be long ago.
+    """
+    key = "struct_pack(first := first, event := event)"
+    earliest = f"min({key})"
+    values = (
+        f"SELECT about, value, {earliest} AS key, max(finding) AS finding, "
+        f"arg_min(struct_pack(account := account, region := region), {key}) AS place, "
+        f"coalesce(min({key}) FILTER (origin = {_NEW}) = {earliest}, false) AS is_fresh, "
+        f"coalesce(min({key}) FILTER (origin = {_KNOWN}) <> {earliest}, true) AS is_other, "
+        f"bool_or(origin = {_KNOWN}) AS is_known FROM ({rows}) GROUP BY about, value"
+    )
+    ranked = (
+        "SELECT *, key.first AS first, min(key.first) OVER (PARTITION BY about) AS start, "
+        f"row_number() OVER (PARTITION BY about ORDER BY key.first, value) > {MOST_VALUES} AS is_beyond "
+        f"FROM ({values})"
+    )
+    held = f"NOT is_beyond AND first - start >= {learning_ms}"
+    asked = "is_fresh OR bool_or(is_fresh AND first = start) OVER (PARTITION BY about)"
+    if span is not None:
+        asked = span.condition.replace("time ", "first ")
+    told = (
+        f"SELECT about, value, first, key.event AS event, place.account AS account, place.region AS region, finding, "
+        f"({held}) AND ({asked}) AS is_news, is_other AND NOT is_beyond AS is_learnt, "
+        "is_known AND is_beyond AND finding IS NULL AS is_over, "
+        f"finding IS NOT NULL AND is_fresh AND NOT ({held}) AS is_undone FROM ({ranked})"
+    )
+    return (
+        f"SELECT * FROM ({told}) WHERE is_news OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
+    )

@@ -352,7 +352,7 @@ def test_events_that_are_mapped_once_more_are_read_again() -> None:
     kept = Baselines(engine)
     assert not kept.is_whole("b")
     with engine.begin() as connection:
-        baselines.note(connection, [baselines.Asked("b", "rule")], 1, "2026-05-04T09:00:00+00:00")
+        baselines.note(connection, [baselines.Baseline("b", "rule")], 1, "2026-05-04T09:00:00+00:00")
     assert kept.is_whole("b")
     columns = [column for column in BATCHES.c if not column.nullable]
     needed = {one.name: 0 if isinstance(one.type, sa.Integer | sa.Float) else "x" for one in columns}
@@ -362,7 +362,7 @@ def test_events_that_are_mapped_once_more_are_read_again() -> None:
             connection.execute(sa.insert(BATCHES), [needed | row | {"done_at": f"2026-05-04T{done}:00:00+00:00"}])
         assert kept.is_whole("b") == is_whole
     with engine.begin() as connection:
-        baselines.note(connection, [baselines.Asked("other", "other")], 2, "2026-05-04T12:00:00+00:00")
+        baselines.note(connection, [baselines.Baseline("other", "other")], 2, "2026-05-04T12:00:00+00:00")
     assert [kept.is_whole(one) for one in ("b", "other")] == [False, True], "it lacks two batches"
 
 

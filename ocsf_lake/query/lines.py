@@ -46,8 +46,8 @@ def json_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], be
         UnsupportedError: A type whose text has to be made in Python.
     """
     columns = zip(texts.unique(names), types, strict=True)
-    row = _object([(name, _json(f"c{number}", kind)) for number, (name, kind) in enumerate(columns)])
-    return f"SELECT {sqltext.text(before)} || {row} || {sqltext.text(after)} {_from(sql, names)}"
+    row = _object([(name, _json(f"c{number}", kind)) for number, (name, kind) in enumerate(columns)], before, after)
+    return f"SELECT {row} {_from(sql, names)}"
 
 
 def csv_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], *, on_terminal: bool) -> str:
@@ -65,8 +65,10 @@ def csv_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], *, 
     cells = [_cell(f"c{number}", kind, on_terminal) for number, kind in enumerate(types)]
     inner = ", ".join(f"coalesce({cell}, '') AS t{number}" for number, cell in enumerate(cells))
     quoted = [_quoted(f"t{number}") for number in range(len(cells))]
-    line = " || ',' || ".join(quoted) if len(quoted) > 1 else f"CASE WHEN t0 = '' THEN '\"\"' ELSE {quoted[0]} END"
-    return f"SELECT {line} || chr(10) FROM (SELECT {inner} {_from(sql, names)})"
+    if len(quoted) == 1:
+        quoted = [f"CASE WHEN t0 = '' THEN '\"\"' ELSE {quoted[0]} END"]
+    line = ", ',', ".join(quoted)
+    return f"SELECT concat({line}, chr(10)) FROM (SELECT {inner} {_from(sql, names)})"
 
 
 def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[bytes]:
@@ -85,15 +87,20 @@ def _from(sql: str, names: Sequence[str]) -> str:
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
-def _object(members: Sequence[tuple[str, str]]) -> str:
-    """Members: names, and expressions that give JSON texts."""
-    if not members:
-        return "'{}'"
+def _object(members: Sequence[tuple[str, str]], before: str = "", after: str = "") -> str:
+    """Members: names, and expressions that give JSON texts.
+
+    One call puts all of them together: of a chain of `||` each step holds what it has so far, of 2,048 rows.
+    """
     pieces = []
     for number, (name, value) in enumerate(members):
-        key = f"{'{' if number == 0 else ', '}{texts.json_text(name)}: "
+        opened = ", " if number else f"{before}{{"
+        key = f"{opened}{texts.json_text(name)}: "
         pieces += [sqltext.text(key), value]
-    return f"concat({', '.join(pieces)}, '}}')"
+    if not members:
+        return sqltext.text(f"{before}{{}}{after}")
+    closed = sqltext.text(f"}}{after}")
+    return f"concat({', '.join(pieces)}, {closed})"
 
 
 def _json(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
@@ -184,8 +191,9 @@ def _cell(value: str, kind: DuckDBPyType, on_terminal: bool) -> str:
 
 
 def _no_formula(value: str) -> str:
-    begins = ", ".join(f"chr({ord(sign)})" for sign in texts.FORMULAS)
-    formula = f"left({value}, 1) IN ({begins}) AND {value} <> '-' AND NOT regexp_full_match({value}, {_NUMBER})"
+    # Not IN: DuckDB makes a join of a long list, with a table in memory for each column.
+    begins = " || ".join(f"chr({ord(sign)})" for sign in texts.FORMULAS)
+    formula = f"{value} <> '' AND contains({begins}, left({value}, 1)) AND {value} <> '-' AND NOT regexp_full_match({value}, {_NUMBER})"
     return f"CASE WHEN {formula} THEN '''' || {value} ELSE {value} END"
 
 

@@ -25,6 +25,7 @@ _AS_THEY_ARE = frozenset(
     ]
 )  # fmt: skip
 _TEXTS = frozenset(["varchar", "enum", "uuid"])
+_NESTED = frozenset(["list", "map", "struct"])
 _NUMBER = sqltext.text(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -64,7 +65,7 @@ def csv_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], *, 
     """
     cells = [_cell(f"c{number}", kind, on_terminal) for number, kind in enumerate(types)]
     inner = ", ".join(f"coalesce({cell}, '') AS t{number}" for number, cell in enumerate(cells))
-    quoted = [_quoted(f"t{number}") for number in range(len(cells))]
+    quoted = [_quoted(f"t{number}", kind) for number, kind in enumerate(types)]
     if len(quoted) == 1:
         quoted = [f"CASE WHEN t0 = '' THEN '\"\"' ELSE {quoted[0]} END"]
     line = ", ',', ".join(quoted)
@@ -187,7 +188,7 @@ def _cell(value: str, kind: DuckDBPyType, on_terminal: bool) -> str:
     if name in _AS_THEY_ARE or name == "decimal":
         return f"{value}::VARCHAR"
     as_json = _value(value, kind, 0)
-    return as_json if name in ("list", "map", "struct") else f"trim({as_json}, '\"')"
+    return as_json if name in _NESTED else f"trim({as_json}, '\"')"
 
 
 def _no_formula(value: str) -> str:
@@ -204,7 +205,9 @@ def _ends_spelled_out(value: str, on_terminal: bool) -> str:
     return value
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str, kind: DuckDBPyType) -> str:
+    if kind.id not in _TEXTS and kind.id not in _NESTED:  # numbers and times have nothing to be quoted
+        return value
     marks = " OR ".join(f"contains({value}, {mark})" for mark in ("','", "'\"'", "chr(10)"))
     return f"CASE WHEN {marks} THEN '\"' || replace({value}, '\"', '\"\"') || '\"' ELSE {value} END"
 

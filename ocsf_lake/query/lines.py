@@ -194,7 +194,8 @@ def _cell(value: str, kind: DuckDBPyType, on_terminal: bool) -> str:
 def _no_formula(value: str) -> str:
     # Not IN: DuckDB makes a join of a long list, with a table in memory for each column.
     begins = " || ".join(f"chr({ord(sign)})" for sign in texts.FORMULAS)
-    formula = f"{value} <> '' AND contains({begins}, left({value}, 1)) AND {value} <> '-' AND NOT regexp_full_match({value}, {_NUMBER})"
+    begins_so = f"{value} NOT IN ('', '-') AND contains({begins}, left({value}, 1))"
+    formula = f"{begins_so} AND NOT regexp_full_match({value}, {_NUMBER})"
     return f"CASE WHEN {formula} THEN '''' || {value} ELSE {value} END"
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
 
 from ocsf_lake.cli import terminal
 
@@ -94,6 +93,8 @@ def settings_file() -> str:
 
 def _toml(value: object) -> str:
     """A default as TOML writes it; nothing for a setting that is not set."""
+    from pydantic import BaseModel
+
     match value:
         case None:
             return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -176,6 +177,7 @@ def _command(name: str) -> Any:
 def main() -> None:
     """Runs a command; ends with 0 when it is done, 1 when it failed, 2 when it was misused."""
     gc.set_threshold(GARBAGE_AFTER, 10, 10)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -59,6 +59,7 @@ def report(
         from ocsf_lake.pages import server
 
         server.serve(config, port, first_day, last_day, terminal.say)
+        raise typer.Exit(terminal.INTERRUPTED)  # nothing else ends it
 
 
 def _save(out: Path, config: Settings, first: date | None, last: date | None) -> None:

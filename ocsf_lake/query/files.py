@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from ocsf_mappers.errors import QueryError
 
-GROUP_ROWS, GROUP_BYTES = 131_072, 64 << 20
+GROUP_ROWS, GROUP_BYTES = 131_072, 16 << 20
 """A row group of a Parquet file has so many rows or bytes (in memory), roughly; so much memory writing takes."""
 
 

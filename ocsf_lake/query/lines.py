@@ -25,6 +25,7 @@ _AS_THEY_ARE = frozenset(
     ]
 )  # fmt: skip
 _TEXTS = frozenset(["varchar", "enum", "uuid"])
+_NESTED = frozenset(["list", "map", "struct"])
 _NUMBER = sqltext.text(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -46,8 +47,8 @@ def json_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], be
         UnsupportedError: A type whose text has to be made in Python.
     """
     columns = zip(texts.unique(names), types, strict=True)
-    row = _object([(name, _json(f"c{number}", kind)) for number, (name, kind) in enumerate(columns)])
-    return f"SELECT {sqltext.text(before)} || {row} || {sqltext.text(after)} {_from(sql, names)}"
+    row = _object([(name, _json(f"c{number}", kind)) for number, (name, kind) in enumerate(columns)], before, after)
+    return f"SELECT {row} {_from(sql, names)}"
 
 
 def csv_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], *, on_terminal: bool) -> str:
@@ -64,9 +65,11 @@ def csv_query(sql: str, names: Sequence[str], types: Sequence[DuckDBPyType], *, 
     """
     cells = [_cell(f"c{number}", kind, on_terminal) for number, kind in enumerate(types)]
     inner = ", ".join(f"coalesce({cell}, '') AS t{number}" for number, cell in enumerate(cells))
-    quoted = [_quoted(f"t{number}") for number in range(len(cells))]
-    line = " || ',' || ".join(quoted) if len(quoted) > 1 else f"CASE WHEN t0 = '' THEN '\"\"' ELSE {quoted[0]} END"
-    return f"SELECT {line} || chr(10) FROM (SELECT {inner} {_from(sql, names)})"
+    quoted = [_quoted(f"t{number}", kind) for number, kind in enumerate(types)]
+    if len(quoted) == 1:
+        quoted = [f"CASE WHEN t0 = '' THEN '\"\"' ELSE {quoted[0]} END"]
+    line = ", ',', ".join(quoted)
+    return f"SELECT concat({line}, chr(10)) FROM (SELECT {inner} {_from(sql, names)})"
 
 
 def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[bytes]:
@@ -85,15 +88,20 @@ def _from(sql: str, names: Sequence[str]) -> str:
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
-def _object(members: Sequence[tuple[str, str]]) -> str:
-    """Members: names, and expressions that give JSON texts."""
-    if not members:
-        return "'{}'"
+def _object(members: Sequence[tuple[str, str]], before: str = "", after: str = "") -> str:
+    """Members: names, and expressions that give JSON texts.
+
+    One call puts all of them together: of a chain of `||` each step holds what it has so far, of 2,048 rows.
+    """
     pieces = []
     for number, (name, value) in enumerate(members):
-        key = f"{'{' if number == 0 else ', '}{texts.json_text(name)}: "
+        opened = ", " if number else f"{before}{{"
+        key = f"{opened}{texts.json_text(name)}: "
         pieces += [sqltext.text(key), value]
-    return f"concat({', '.join(pieces)}, '}}')"
+    if not members:
+        return sqltext.text(f"{before}{{}}{after}")
+    closed = sqltext.text(f"}}{after}")
+    return f"concat({', '.join(pieces)}, {closed})"
 
 
 def _json(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
@@ -180,12 +188,14 @@ def _cell(value: str, kind: DuckDBPyType, on_terminal: bool) -> str:
     if name in _AS_THEY_ARE or name == "decimal":
         return f"{value}::VARCHAR"
     as_json = _value(value, kind, 0)
-    return as_json if name in ("list", "map", "struct") else f"trim({as_json}, '\"')"
+    return as_json if name in _NESTED else f"trim({as_json}, '\"')"
 
 
 def _no_formula(value: str) -> str:
-    begins = ", ".join(f"chr({ord(sign)})" for sign in texts.FORMULAS)
-    formula = f"left({value}, 1) IN ({begins}) AND {value} <> '-' AND NOT regexp_full_match({value}, {_NUMBER})"
+    # Not IN: DuckDB makes a join of a long list, with a table in memory for each column.
+    begins = " || ".join(f"chr({ord(sign)})" for sign in texts.FORMULAS)
+    begins_so = f"{value} NOT IN ('', '-') AND contains({begins}, left({value}, 1))"
+    formula = f"{begins_so} AND NOT regexp_full_match({value}, {_NUMBER})"
     return f"CASE WHEN {formula} THEN '''' || {value} ELSE {value} END"
 
 
@@ -196,7 +206,9 @@ def _ends_spelled_out(value: str, on_terminal: bool) -> str:
     return value
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str, kind: DuckDBPyType) -> str:
+    if kind.id not in _TEXTS and kind.id not in _NESTED:  # numbers and times have nothing to be quoted
+        return value
     marks = " OR ".join(f"contains({value}, {mark})" for mark in ("','", "'\"'", "chr(10)"))
     return f"CASE WHEN {marks} THEN '\"' || replace({value}, '\"', '\"\"') || '\"' ELSE {value} END"
 

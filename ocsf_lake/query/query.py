@@ -59,6 +59,8 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
 
 BATCH_ROWS = 2_048
 """Rows of a batch of a streamed answer, where nothing else is asked for."""
+_WAITING_BYTES = 1 << 20
+"""DuckDB computes up to so many bytes of an answer before they are taken, and one more piece."""
 WAITING_SECONDS = 0.1
 """How often `stream` calls who waits for it."""
 
@@ -371,6 +373,8 @@ def connect(
         connection = duck.connect(memory_limit=f"{settings.query_memory_bytes}B", **config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            if config.get("threads") == 1:  # with more, a sort of a million wide rows stood still
+                connection.execute(f"SET streaming_buffer_size = '{_WAITING_BYTES}B'")
             duck.count_progress(connection)
             for name, rows in extra_tables.items():
                 connection.register(name, rows)

@@ -6,7 +6,6 @@ other accounts among them.
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 
 FEW_ROWS = 256
@@ -39,20 +38,13 @@ def _own_dictionary(values: pa.Array) -> pa.Array:
         return values
     if length < FEW_ROWS:
         return values.dictionary_decode()
-    indices = values.indices
-    valid = indices.is_valid().to_numpy(zero_copy_only=False) if indices.null_count else None
-    codes = (indices.fill_null(0) if valid is not None else indices).to_numpy(zero_copy_only=False)
-    used = np.zeros(len(texts), bool)
-    used[codes if valid is None else codes[valid]] = True
-    used_codes = np.flatnonzero(used)
-    if 2 * len(used_codes) > length or not len(used_codes):
+    coded = values.indices.dictionary_encode()
+    used = coded.dictionary
+    if 2 * len(used) > length or not len(used):
         return values.dictionary_decode()
-    if len(used_codes) == len(texts):
+    if len(used) == len(texts):
         return values
-    places = np.zeros(len(texts), np.int32)
-    places[used_codes] = np.arange(len(used_codes), dtype=np.int32)
-    mask = None if valid is None else ~valid
-    return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=mask), texts.take(pa.array(used_codes)))
+    return pa.DictionaryArray.from_arrays(coded.indices, texts.take(used))
 
 
 def _offsets(values: pa.Array) -> tuple[pa.Array, int, int]:

@@ -28,9 +28,9 @@ Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _OPEN, _CLOSE = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "oc")
 """Around what RE2 found; a log cannot hold what no log has seen."""
-BLOCK_TEXTS = 32
-"""The bytes of so many texts are gone through at once. In ten thousand requests of CloudTrail some forty are worth a
-closer look."""
+BLOCK_BYTES = 4 << 10
+"""So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
+look."""
 
 _NOWHERE: Places = np.zeros(0, np.int64)
 _STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -263,27 +263,28 @@ def found_in(columns: Sequence[pa.Array], pattern: str) -> list[Places]:
     if not pattern:
         return [_NOWHERE] * len(columns)
     blocks = [_blocks(column) for column in columns]
-    starts = np.cumsum([0, *(len(data) for data, _ in blocks)], dtype=np.int64)
-    ends = np.concatenate([[0], *(start + ends for start, (_, ends) in zip(starts[:-1], blocks, strict=True))])
-    data = pa.py_buffer(b"".join(data for data, _ in blocks))
+    starts = np.cumsum([0, *(len(data) for data, _, _ in blocks)], dtype=np.int64)
+    ends = np.concatenate([[0], *(start + ends for start, (_, ends, _) in zip(starts[:-1], blocks, strict=True))])
+    data = pa.py_buffer(b"".join(data for data, _, _ in blocks))
     whole = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int64)), data])
     flags = pc.match_substring_regex(whole, pattern).to_numpy(zero_copy_only=False)
     found, at = [], 0
-    for column, (_, of_column) in zip(columns, blocks, strict=True):
+    for column, (_, of_column, texts) in zip(columns, blocks, strict=True):
         hit = flags[at : at + len(of_column)]
         at += len(of_column)
-        rows = np.flatnonzero(np.repeat(hit, BLOCK_TEXTS)[: len(column)])
+        rows = np.flatnonzero(np.repeat(hit, texts)[: len(column)]) if hit.any() else _NOWHERE
         found.append(rows[_where(column.take(pa.array(rows)), pattern)] if len(rows) else _NOWHERE)
     return found
 
 
-def _blocks(texts: pa.Array) -> tuple[memoryview | bytes, np.ndarray[Any, Any]]:
-    """The bytes of a column, and where every so many texts end in them."""
+def _blocks(texts: pa.Array) -> tuple[memoryview | bytes, np.ndarray[Any, Any], int]:
+    """The bytes of a column, where blocks of texts end in them, and how many texts each block has but the last."""
     _, offsets, data = texts.buffers()
     if data is None or offsets is None or not len(texts):
-        return b"", np.zeros(0, np.int64)
+        return b"", np.zeros(0, np.int64), 1
     wide = pa.types.is_large_string(texts.type)
     ends = np.frombuffer(offsets, np.int64 if wide else np.int32)[texts.offset : texts.offset + len(texts) + 1]
     first, last = int(ends[0]), int(ends[-1])
-    block_ends = np.append(ends[BLOCK_TEXTS:-1:BLOCK_TEXTS], last).astype(np.int64)
-    return memoryview(data)[first:last], block_ends - first
+    size = max(1, BLOCK_BYTES * len(texts) // max(last - first, 1))
+    block_ends = np.append(ends[size:-1:size], last).astype(np.int64)
+    return memoryview(data)[first:last], block_ends - first, size

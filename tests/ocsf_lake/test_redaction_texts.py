@@ -13,7 +13,7 @@ from ocsf_lake.redaction import hiding, members
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.redaction.rules import Action, Rule
-from ocsf_lake.redaction.texts import BLOCK_TEXTS, found_in
+from ocsf_lake.redaction.texts import BLOCK_BYTES, found_in
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import redacted
 
@@ -290,9 +290,9 @@ def test_only_texts_that_a_rule_concerns_are_changed() -> None:
 
 def test_texts_are_found_wherever_they_stand_among_others() -> None:
     """Columns are searched many texts at a time: where one begins or ends makes no difference."""
-    places = (0, 1, BLOCK_TEXTS - 1, BLOCK_TEXTS, 2 * BLOCK_TEXTS + 1)
-    for place, text in zip(cycle(places), SECRETS, strict=False):
-        texts = ["x", *(["", "y", None] * BLOCK_TEXTS)]
+    other = "y" * (BLOCK_BYTES // 64)
+    for place, text in zip(cycle((0, 1, 30, 31, 32, 33, 95, 192)), SECRETS, strict=False):
+        texts = ["x", *(["", other, None] * 64)]
         texts[place] = text
         columns = [pa.array(["a"]), pa.array([], pa.string()), pa.array(texts), pa.array(["z", *texts, "z"])[1:-1]]
         found = found_in(columns, DEFAULT._messages.hint)

@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         "decides where tables lie; auto copies for Amazon S3 Tables alone.",
     )
 
-    batch_bytes: int = Field(16 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
+    batch_bytes: int = Field(48 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
     batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         default_factory=lambda: min(2, processors()), ge=1, le=64,
-        description="Batches worked on at once. Each needs some 500 MB of memory, of GuardDuty's findings and of "
+        description="Batches worked on at once. Each needs some 550 MB of memory, of GuardDuty's findings 650 MB, of "
         "objects of hundreds of megabytes 800 MB. Default: 2, and 1 on one processor.",
     )  # fmt: skip
 

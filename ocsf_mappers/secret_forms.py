@@ -50,7 +50,7 @@ class Form:
         before: Pattern of what stands before it.
         secret: Pattern of the secret.
         after: Pattern of what stands behind it.
-        hint: A pattern that finds no less, and costs less.
+        hint: A pattern that finds no less, and costs less; without `^` and `$`, as texts are searched in a row.
         check: Whether what was found is one; None where the pattern is enough.
     """
 
@@ -141,7 +141,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         ),
         Form(
             "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
-            "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", is_value,
+            "(?i:token|sig)(?:=|%3[Dd])", is_value,
         ),
         # Arguments of commands, in one text or as a list.
         Form(

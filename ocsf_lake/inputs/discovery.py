@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import BinaryIO
 from urllib.parse import unquote
 
@@ -42,6 +43,10 @@ _TIMES = (
     ("day", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/")),
 )
 """Precision of a time in a key -> its pattern, the finest first."""
+
+_PLACES = (0, 4, 6, 8, 10, 12, 14)
+"""Where year, month, day, hour, minute and second begin among a time's digits, and the end."""
+
 
 @dataclass(frozen=True)
 class KeyFacts:
@@ -120,6 +125,8 @@ def time_of(uri: str) -> tuple[str | None, str | None]:
 
 def _step(path: str, names: frozenset[str], pattern: re.Pattern[str]) -> str | None:
     """The value that Hive-style folders give a name; None where they give none, no sound one, or several."""
+    if "=" not in path:
+        return None
     pairs = (step.partition("=") for step in path.split("/")[:-1])
     values = {value for name, _, value in pairs if re.sub("[-_]", "", name.lower()) in names}
     return values.pop() if len(values) == 1 and all(pattern.fullmatch(value) for value in values) else None
@@ -129,12 +136,13 @@ def _time_of(path: str) -> tuple[str | None, str | None]:
     """The finest time in a key, and how fine that is; nothing where that is no date."""
     for window, pattern in _TIMES:
         if matches := pattern.findall(path):
-            digits = "".join(matches[-1])
+            digits = "".join(matches[-1]).ljust(14, "0")
             try:
-                moment = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+                year, month, day, hour, minute, second = (int(digits[at:to]) for at, to in pairwise(_PLACES))
+                moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
             except ValueError:
                 return None, None
-            return moment.strftime("%Y-%m-%dT%H:%M:%SZ"), window
+            return moment.isoformat().replace("+00:00", "Z"), window
     return None, None
 
 
@@ -153,7 +161,7 @@ def without_records(head: bytes) -> str | None:
 
 def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
     """Why an object of this name holds no records of the log in whose tree it lies, or None."""
-    kind = of_key(uri).kind or ""
+    kind = (of_key(uri).kind if mapper.set_aside else None) or ""
     return next((reason for text, reason in mapper.set_aside.items() if kind.startswith(text)), None)
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.places import Path
-from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts, found_in
+from ocsf_lake.redaction.texts import Detection, NamedMembers, Places, Texts, found_in
 from ocsf_mappers.engine.assemble import numbered_names
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -125,8 +125,8 @@ class _Walk:
     rules: Columns
     compact: bool
     counts: Counter[str] = field(default_factory=Counter)
-    suspects: set[Path] = field(default_factory=set)
-    """Leaves in which a rule may find something."""
+    suspects: dict[Path, Places | None] = field(default_factory=dict)
+    """Leaves in which a rule may find something, and in which texts; None where these may be others by then."""
 
     def look(self, columns: Mapping[str, pa.Array]) -> None:
         """Finds the leaves that are worth a closer look."""
@@ -136,8 +136,11 @@ class _Walk:
                 if path not in self.rules.kept:
                     by_hint.setdefault(self.rules.texts_at(path).hint, []).append((path, values))
         for hint, leaves in by_hint.items():
-            found = found_in([values for _, values in leaves], hint)
-            self.suspects |= {path for (path, _), is_found in zip(leaves, found, strict=True) if is_found}
+            for (path, _), found in zip(leaves, found_in([values for _, values in leaves], hint), strict=True):
+                if len(found):
+                    # What is hidden altogether goes first, and takes texts out of columns.
+                    others = self.rules.hidden or path[0] == "unmapped"
+                    self.suspects[path] = None if others else found
 
     def array(self, array: pa.Array, path: Path, *, in_list: bool = False) -> pa.Array:
         """The array at an OCSF path with rules applied; the same object where nothing changes."""
@@ -169,13 +172,13 @@ class _Walk:
         if path in self.rules.kept or not _is_text(array.type):
             return array
         if path in self.suspects:
-            array = self._texts(array, self.rules.texts_at(path))
+            array = self._texts(array, self.rules.texts_at(path), self.suspects[path])
         return _compacted(array) if self.compact else array
 
-    def _texts(self, array: pa.Array, texts: Texts) -> pa.Array:
+    def _texts(self, array: pa.Array, texts: Texts, suspects: Places | None = None) -> pa.Array:
         """Texts, or a dictionary of them, without what rules hide in them."""
         coded = pa.types.is_dictionary(array.type)
-        changed = texts.changed(array.dictionary if coded else array)
+        changed = texts.changed(array.dictionary if coded else array, suspects)
         if changed is None:
             return array
         rows = _rows_of(array)

@@ -28,6 +28,11 @@ Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _OPEN, _CLOSE = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "oc")
 """Around what RE2 found; a log cannot hold what no log has seen."""
+BLOCK_BYTES = 4 << 10
+"""So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
+look."""
+
+_NOWHERE: Places = np.zeros(0, np.int64)
 _STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _ESCAPED_NAME = r'\\u[0-9A-Fa-f]{4}[^"\\]*\\*"\s*:'
 """A member whose name is spelled with escapes."""
@@ -123,15 +128,16 @@ class Texts:
     def _plain(self) -> list[tuple[NamedMembers, str]]:
         return [(one, f'("{one.names}"\\s*:\\s*")') for one in self.members if one.plain]
 
-    def changed(self, texts: pa.Array) -> Changed | None:
+    def changed(self, texts: pa.Array, suspects: Places | None = None) -> Changed | None:
         """The texts without what rules hide; None where no rule found anything.
 
         Args:
             texts: Strings; null stays null.
+            suspects: The places of those that `hint` finds; None to look for them.
         """
         if not self.hint or not len(texts):
             return None
-        suspects = _where(texts, self.hint)
+        suspects = _where(texts, self.hint) if suspects is None else suspects
         if not len(suspects):
             return None
         state = _State(texts.take(pa.array(suspects)))
@@ -247,26 +253,38 @@ def _detected(marked: str, one: Detection, form: Form) -> tuple[str, list[str]]:
     return "".join(parts), rules
 
 
-def found_in(columns: Sequence[pa.Array], pattern: str) -> list[bool]:
-    """In which of some columns of texts a pattern finds anything; whether in one text or across two is not looked at.
+def found_in(columns: Sequence[pa.Array], pattern: str) -> list[Places]:
+    """The places of texts that a pattern finds, in each of some columns; the pattern has to find them across blocks.
 
-    Each column's bytes are gone through at once: a look at each of many short texts costs as much again.
+    The bytes of some texts are gone through at once, and then each of these where something was found, in one of them
+    or across two: a look at each of many short texts costs as much again. So a pattern must not ask for the beginning
+    or end of a text.
     """
     if not pattern:
-        return [False] * len(columns)
-    parts = [_bytes(column) for column in columns]
-    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(parts))]
-    whole = pa.Array.from_buffers(pa.large_binary(), len(parts), buffers)
-    found: list[bool] = pc.match_substring_regex(whole, pattern).to_pylist()
+        return [_NOWHERE] * len(columns)
+    blocks = [_blocks(column) for column in columns]
+    starts = np.cumsum([0, *(len(data) for data, _, _ in blocks)], dtype=np.int64)
+    ends = np.concatenate([[0], *(start + ends for start, (_, ends, _) in zip(starts[:-1], blocks, strict=True))])
+    data = pa.py_buffer(b"".join(data for data, _, _ in blocks))
+    whole = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int64)), data])
+    flags = pc.match_substring_regex(whole, pattern).to_numpy(zero_copy_only=False)
+    found, at = [], 0
+    for column, (_, of_column, texts) in zip(columns, blocks, strict=True):
+        hit = flags[at : at + len(of_column)]
+        at += len(of_column)
+        rows = np.flatnonzero(np.repeat(hit, texts)[: len(column)]) if hit.any() else _NOWHERE
+        found.append(rows[_where(column.take(pa.array(rows)), pattern)] if len(rows) else _NOWHERE)
     return found
 
 
-def _bytes(texts: pa.Array) -> memoryview | bytes:
+def _blocks(texts: pa.Array) -> tuple[memoryview | bytes, np.ndarray[Any, Any], int]:
+    """The bytes of a column, where blocks of texts end in them, and how many texts each block has but the last."""
     _, offsets, data = texts.buffers()
     if data is None or offsets is None or not len(texts):
-        return b""
+        return b"", np.zeros(0, np.int64), 1
     wide = pa.types.is_large_string(texts.type)
-    ends = np.frombuffer(offsets, np.int64 if wide else np.int32)
-    first, last = int(ends[texts.offset]), int(ends[texts.offset + len(texts)])
-    return memoryview(data)[first:last]
+    ends = np.frombuffer(offsets, np.int64 if wide else np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    first, last = int(ends[0]), int(ends[-1])
+    size = max(1, BLOCK_BYTES * len(texts) // max(last - first, 1))
+    block_ends = np.append(ends[size:-1:size], last).astype(np.int64)
+    return memoryview(data)[first:last], block_ends - first, size

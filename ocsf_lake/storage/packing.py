@@ -12,6 +12,9 @@ import pyarrow as pa
 FEW_ROWS = 256
 """So few texts are sooner written out than brought to a dictionary of their own."""
 
+MANY_ROWS = 8_192
+"""In so many codes those that are used are sooner found by marking them than by hashing."""
+
 
 def packed(values: pa.Array) -> pa.Array:
     """The same values; dictionaries at any depth have what is in them alone, or are written out."""
@@ -39,20 +42,28 @@ def _own_dictionary(values: pa.Array) -> pa.Array:
         return values
     if length < FEW_ROWS:
         return values.dictionary_decode()
-    indices = values.indices
-    valid = indices.is_valid().to_numpy(zero_copy_only=False) if indices.null_count else None
-    codes = (indices.fill_null(0) if valid is not None else indices).to_numpy(zero_copy_only=False)
-    used = np.zeros(len(texts), bool)
-    used[codes if valid is None else codes[valid]] = True
-    used_codes = np.flatnonzero(used)
-    if 2 * len(used_codes) > length or not len(used_codes):
+    codes = None
+    if length < MANY_ROWS:
+        coded = values.indices.dictionary_encode()
+        used, codes = coded.dictionary, coded.indices
+    else:
+        used = _used(values.indices, len(texts))
+    if 2 * len(used) > length or not len(used):
         return values.dictionary_decode()
-    if len(used_codes) == len(texts):
+    if len(used) == len(texts):
         return values
-    places = np.zeros(len(texts), np.int32)
-    places[used_codes] = np.arange(len(used_codes), dtype=np.int32)
-    mask = None if valid is None else ~valid
-    return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=mask), texts.take(pa.array(used_codes)))
+    if codes is None:
+        places = np.zeros(len(texts), np.int32)
+        places[used] = np.arange(len(used), dtype=np.int32)
+        codes = pa.array(places).take(values.indices)
+    return pa.DictionaryArray.from_arrays(codes, texts.take(used))
+
+
+def _used(codes: pa.Array, size: int) -> pa.Array:
+    """Which codes below `size` there are."""
+    used = np.zeros(size, bool)
+    used[(codes.drop_null() if codes.null_count else codes).to_numpy(zero_copy_only=False)] = True
+    return pa.array(np.flatnonzero(used))
 
 
 def _offsets(values: pa.Array) -> tuple[pa.Array, int, int]:

@@ -87,9 +87,12 @@ def split(events: pa.Table) -> Iterator[Slice]:
         events, numbers = events.take(pa.array(order)), numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
     slices = sorted((int(numbers[start]), start, end) for start, end in pairwise([*starts, len(events)]))
+    typed: dict[str, pa.Table] = {}
     for number, start, end in slices:
         partition, class_uid = groups[number]
-        yield partition, class_uid, _rows(events.slice(start, end - start), partition)
+        if partition.table not in typed:
+            typed[partition.table] = _typed(events, registry.table(partition.table).arrow)
+        yield partition, class_uid, _rows(typed[partition.table].slice(start, end - start), partition)
 
 
 def _order(events: pa.Table, numbers: np.ndarray[Any, Any], sorted_by: Sequence[str]) -> np.ndarray[Any, Any] | None:
@@ -203,16 +206,26 @@ def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return ranks
 
 
-def _rows(events: pa.Table, partition: Partition) -> pa.Table:
-    table = registry.table(partition.table)
-    constant = dict(zip(tables.PARTITION_KEYS, partition.values, strict=True))
+def _typed(events: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Events in a table's columns and types, but for texts that are dictionaries and for the partition's keys."""
     columns = []
-    for field in table.arrow:
+    for field in schema:
+        values = _whole(events[field.name])
+        columns.append(values if field.name in tables.PARTITION_KEYS else _exact(values, field.type))
+    return pa.table(columns, names=schema.names)
+
+
+def _rows(events: pa.Table, partition: Partition) -> pa.Table:
+    """Rows of `_typed` events that are a partition's."""
+    constant = dict(zip(tables.PARTITION_KEYS, partition.values, strict=True))
+    schema = registry.table(partition.table).arrow
+    columns = []
+    for field, values in zip(schema, events.itercolumns(), strict=True):
         if (value := constant.get(field.name)) is not None:
             columns.append(pa.repeat(pa.scalar(value, field.type), len(events)))
         else:
-            columns.append(packing.packed(_exact(_whole(events[field.name]), field.type)))
-    return pa.table(columns, names=table.arrow.names)
+            columns.append(packing.packed(_whole(values)))
+    return pa.table(columns, names=schema.names)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

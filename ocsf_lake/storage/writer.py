@@ -30,7 +30,7 @@ WAITING_BYTES = 32 << 20
 
 MOST_BYTES = 96 << 20
 """From so many bytes on, of files, of rows that wait and `GROUP_BYTES` for each row group, files are ended before the
-batch is. Full batches of CloudTrail come to 14 MB of files; a single object may come to any number."""
+batch is. Full batches of CloudTrail come to 40 MB of files; a single object may come to any number."""
 
 GROUP_BYTES = 96 << 10
 """What a row group takes in memory until its file is ended, beside its own bytes, about."""

@@ -17,8 +17,10 @@ from ocsf_mappers.vocabulary.record import OBJECT_KEY_COLUMNS
 VECTOR_ROWS = 2_048
 """DuckDB computes this many rows at once."""
 
-VECTOR_VALUES = 400_000
-"""As many rows as are computed at once may hold this many JSON values; ordinary records have some twenty each."""
+VECTOR_VALUES = 100_000
+"""As many rows as are computed at once may hold this many JSON values; ordinary records have twenty to forty each.
+Where they hold more, as findings of GuardDuty do, no query maps more of them together: what it gives is in memory
+twice, 150 MB for 2,000 findings."""
 
 
 @dataclass(frozen=True)

@@ -261,6 +261,8 @@ def _whole(documents: pa.Array) -> pa.Array:
 
 def _short_enough(records: pa.Table) -> tuple[pa.Table, list[Bad]]:
     """The records that are no longer than they may be, and the others as bad ones."""
+    if records["_raw"].nbytes <= RECORD_BYTES:
+        return records, []
     fits = pc.less_equal(pc.binary_length(records["_raw"]), RECORD_BYTES)
     if pc.all(fits).as_py():
         return records, []

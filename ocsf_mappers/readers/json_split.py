@@ -14,8 +14,8 @@ from functools import cache
 from itertools import chain
 
 import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ocsf_mappers.readers import surrogates
 from ocsf_mappers.readers.members import RepeatedError, raw_members
@@ -41,6 +41,9 @@ KEY_BYTES, KEY_CANDIDATES = 128 << 10, 32
 
 CUT_ATTEMPTS = 4
 """A window is parsed this often, each time without its last record, before its brackets are counted."""
+
+COLUMN_BYTES = 2**31 - 1
+"""What a column of texts may hold."""
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -77,10 +80,12 @@ class Piece:
 
 def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Array:
     """JSON texts as one Arrow column over their joined bytes, which may not be UTF-8: cast to string to find out."""
-    lengths = pa.array(map(len, map(memoryview, records)), pa.int64())  # type: ignore[arg-type]  # Raw is a buffer
-    ends = pc.cumulative_sum(lengths).cast(pa.int32())
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    buffers = [None, offsets.buffers()[1], pa.py_buffer(joined)]
+    if len(joined) > COLUMN_BYTES:
+        raise pa.ArrowInvalid(f"{len(joined)} bytes of records are more than a column holds")
+    ends = np.zeros(len(records) + 1, np.int32)
+    lengths = map(len, map(memoryview, records))  # type: ignore[arg-type]  # Raw is a buffer
+    np.cumsum(np.fromiter(lengths, np.int32, len(records)), out=ends[1:])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined)]
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from ocsf_lake.redaction import hiding, members
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.redaction.rules import Action, Rule
+from ocsf_lake.redaction.texts import BLOCK_BYTES, found_in
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import redacted
 
@@ -129,6 +131,10 @@ SECRETS = [
     "GET /k?api_key=SECRET HTTP/1.1",
     "postgresql://app:SE@CRET@db.example.com:5432/app",
     "header IQoJb3JpZ2luX2VjSECRET".replace("_", "0") + "abcdefghij" * 6,
+    "token=SECRET0123&x=1",
+    "sig=SECRET0123",
+    "basic dXNlcjpTRUNSRVQ=",
+    "pwd=SECRET",
 ]
 KNOWN_TO_STAY = [
     '{"masterUserPassword":"****","secretString":"HIDDEN_DUE_TO_SECURITY_REASONS","password":null}',
@@ -280,3 +286,14 @@ def test_only_texts_that_a_rule_concerns_are_changed() -> None:
     assert changed.texts.to_pylist() == ["a", None, "of [redacted:r]", "b"]
     assert changed.places == {"r": {2}}
     assert policy._messages.changed(texts.slice(0, 2)) is None
+
+
+def test_texts_are_found_wherever_they_stand_among_others() -> None:
+    """Columns are searched many texts at a time: where one begins or ends makes no difference."""
+    other = "y" * (BLOCK_BYTES // 64)
+    for place, text in zip(cycle((0, 1, 30, 31, 32, 33, 95, 192)), SECRETS, strict=False):
+        texts = ["x", *(["", other, None] * 64)]
+        texts[place] = text
+        columns = [pa.array(["a"]), pa.array([], pa.string()), pa.array(texts), pa.array(["z", *texts, "z"])[1:-1]]
+        found = found_in(columns, DEFAULT._messages.hint)
+        assert [places.tolist() for places in found] == [[], [], [place], [place]], text

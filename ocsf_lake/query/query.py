@@ -373,7 +373,7 @@ def connect(
         connection = duck.connect(memory_limit=f"{settings.query_memory_bytes}B", **config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            if config.get("threads") == 1:  # with more, a sort of a million wide rows stood still
+            if config.get("threads") == 1:  # which needs little in advance
                 connection.execute(f"SET streaming_buffer_size = '{_WAITING_BYTES}B'")
             duck.count_progress(connection)
             for name, rows in extra_tables.items():

@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from bench import cloudtrail
-from ocsf_lake.query import lines
+from ocsf_lake import config
+from ocsf_lake.query import lines, query
 
 RECORDS, FILES = 4_000, 15
 BOUND = 330 << 20
@@ -61,3 +62,10 @@ def test_cells_of_csv_are_told_from_formulas_without_a_join() -> None:
     ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     assert "JOIN" not in plan.upper()
     assert connection.sql(sql).fetchall()[0][0] == ",".join(["'=0"] * 30) + "\n"
+
+
+def test_what_a_sort_moves_to_disk_waits_for_no_log_in_memory(ready_lake: Path) -> None:
+    """DuckDB writes its log under a lock, and moving rows to disk is a line of it: in memory, making room waits."""
+    with query.connected(config.load(lake=str(ready_lake)), "FROM vpc_flow") as connection:
+        ((storage,),) = connection.execute("SELECT current_setting('logging_storage')").fetchall()
+    assert storage == "file"

@@ -300,6 +300,7 @@ class Terminal:
     def __init__(self, *arguments: str, **more: str) -> None:
         self.pid, self._fd = pty.fork()
         if not self.pid:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell has programs ignore that it runs aside
             os.execve(Path(sys.executable).parent / "ocsf-lake", ["ocsf-lake", *arguments], environment(**more))
         self._out = b""
         self._has_ended = False

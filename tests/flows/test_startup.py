@@ -20,10 +20,7 @@ def loaded(*arguments):
     app([*arguments, "--lake", sys.argv[1]], standalone_mode=False)
     return sorted(sys.modules)
 
-print(json.dumps([
-    loaded("query", "SELECT count(*) + 1 AS n FROM vpc_flow_2_0"),
-    loaded("ingest", sys.argv[2]),
-]), file=sys.stderr)
+print(json.dumps(loaded(*sys.argv[2:])), file=sys.stderr)
 """
 
 
@@ -35,13 +32,20 @@ def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> 
     stub = tmp_path / "installed" / "pandas"  # what is asked for whenever pandas is installed
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("__version__ = '3.0.0'\n")
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "lake"), str(next(LOG.glob("*.log")))],
-        env={**os.environ, "PYTHONPATH": str(stub.parent)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    query, ingest = json.loads(done.stderr.splitlines()[-1])
+
+    def loaded(*arguments: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "lake"), *arguments],
+            env={**os.environ, "PYTHONPATH": str(stub.parent)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        modules: list[str] = json.loads(done.stderr.splitlines()[-1])
+        return modules
+
+    query = loaded("query", "SELECT count(*) + 1 AS n FROM vpc_flow_2_0")
+    ingest = loaded("ingest", str(next(LOG.glob("*.log"))))
     assert "duckdb" in query
+    assert "numpy" not in query
     heavy = ("ocsf_mappers.engine", "ocsf_mappers.readers", "ocsf_mappers.vocabulary.mapper", "ocsf_mappers.sources.")
     assert [name for name in query if name.startswith((*heavy, "pyarrow.parquet", "prefect", "boto"))] == []
     assert "ocsf_mappers.engine.engine" in ingest

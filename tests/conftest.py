@@ -32,12 +32,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are processors, as a fifth of the time is spent on waiting for servers."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
-
-
 # -- what Python spends on looking for cycles -------------------------------------------------------------------------
 # Modules, tests and compiled mappers are a million objects that live to the end; going through them time and again took
 # a fifth of the CPU time. So they are left out, and rounds are fewer.

@@ -408,8 +408,10 @@ def connect(
             if verifying:
                 verified.expect(connection, show.written)
             _restrict(connection, show.paths)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, RuntimeError) and "Query interrupted" in str(error):  # DuckDB's word for ^C
+                raise KeyboardInterrupt from error
             raise
         return connection
 

@@ -100,6 +100,7 @@ def main(folder: Path) -> None:
             told[how.__name__] = [*run(folder, how.__name__, "threads"), sorted(calls.values())]
         ingest.work = real_work
         told["afterwards"] = run(folder, "broken", "threads")
+        os.environ["OCSF_LAKE_WORKERS"] = "1"  # each death costs a new process, which imports everything
         told["deadly"] = [run(folder, "deadly", "processes", "acme") for _ in range(3)]
         with get_client(sync_client=True) as client:
             found = client.read_artifacts()

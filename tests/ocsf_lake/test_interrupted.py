@@ -113,9 +113,10 @@ never written again."""
 
 
 def kills(steps: list[str], every: bool) -> Iterator[tuple[str, int]]:
-    """Each step and the how manyth time it is come to: the first; or the second and the last, and every commit."""
+    """Each step and the how manyth time it is come to: the first; or the second and the last, and some commits more."""
     for step, times in Counter(steps).items():
-        others = range(2, times + 1) if step == "committing" else sorted({2, times} - {1}) if times > 1 else []
+        some = {2, times // 3, times // 2, times - 1, times} if step == "committing" else {2, times}
+        others = sorted(nth for nth in some if 1 < nth <= times)
         yield from ((step, nth) for nth in (others if every else [1]))
 
 

@@ -12,7 +12,7 @@ import pytest
 from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
-from ocsf_lake.query import pruning, query
+from ocsf_lake.query import pruning, query, shown
 from ocsf_lake.query.shown import part_of
 from ocsf_lake.upkeep import quarantine
 from ocsf_mappers import registry
@@ -247,4 +247,15 @@ def test_tables_can_be_listed_while_one_has_lost_a_file(whole: Path, tmp_path: P
     with query.connected(settings, "DESCRIBE vpc_flow") as connection:  # the columns are known without a file
         assert query.run(connection, "DESCRIBE vpc_flow").num_rows
     with pytest.raises(ReadError, match="is gone"), query.connected(settings, "SELECT * FROM vpc_flow"):
+        pass
+
+
+def test_an_interrupt_while_tables_are_shown_is_an_interrupt(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB says of it what it says of a query, as an error of its own."""
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    monkeypatch.setattr(shown.Shown, "part", interrupted)
+    with pytest.raises(KeyboardInterrupt), query.connected(config.load(lake=str(whole)), "FROM vpc_flow"):
         pass

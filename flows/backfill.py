@@ -44,4 +44,6 @@ def backfill(
     fanout.work(source, planned.batch_ids, settings, report, planned.suspects)
     if settings.backfill_rules:
         detections.detect(settings, report)
+    else:
+        detections.leave_out(settings, planned.batch_ids)  # for what was asked meanwhile: their events came since
     return report.publish(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect.logging import get_run_logger
@@ -36,7 +37,7 @@ def detect(settings: Settings, report: Report) -> None:
 def leave_out(settings: Settings, batches: Sequence[str]) -> None:
     """Notes batches as looked at, so that rules are asked of them only where somebody names their time."""
     with opened(settings, with_retries=True) as lake:
-        Detections(lake.ledger.engine).leave_out(batches)
+        Detections(lake.ledger.engine).leave_out(batches, datetime.now(UTC).isoformat())
 
 
 def _ask(settings: Settings, report: Report, logger: Any) -> None:

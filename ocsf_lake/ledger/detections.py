@@ -171,10 +171,18 @@ class Detections:
             )
         return new
 
-    def leave_out(self, batches: Sequence[str]) -> None:
-        """Notes batches as looked at, though no rule was asked of them; those that were stay so."""
+    def leave_out(self, batches: Sequence[str], at: str) -> None:
+        """Notes batches as looked at, though no rule was asked of them; those that were stay so.
+
+        Rules about what was not seen before lack them, and read the lake again when they are asked the next time.
+
+        Args:
+            batches: The batches.
+            at: Now.
+        """
         rows = [{"batch_id": batch, "run": LEFT_OUT} for batch in batches]
         with self._engine.begin() as connection:
+            baselines.note(connection, (), len(batches), at)
             for start in range(0, len(rows), _MANY):
                 connection.execute(
                     insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]

@@ -21,6 +21,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.detections import check, first_seen, news, rules, run, scan
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
+from ocsf_lake.flows import detections as flow_detections
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import baselines
@@ -304,6 +305,18 @@ def test_a_rule_that_comes_later_knows_what_was_and_tells_what_comes(
     assert run.detect(settings, ours).new == 0, "while other rules were asked, that network was seen already"
     assert run.detect(settings, ours, Span()).new == 2
     assert set(_told(settings)) == EXPECTED | {"ada | 10.0.4.0/24"}
+
+
+def test_history_that_rules_are_not_asked_of_is_known_all_the_same(
+    tmp_path: Path, bring: Bring, ours: list[Rule]
+) -> None:
+    settings = _lake(tmp_path)
+    bring(settings, [(1, "ada", "10.0.0.1")])
+    run.detect(settings, ours)
+    bring(settings, [(2, "ada", "10.0.4.1")])
+    flow_detections.leave_out(settings, run.waiting(settings))
+    bring(settings, [(28, "ada", "10.0.4.2")])
+    assert run.detect(settings, ours).new == 0
 
 
 @pytest.mark.slow

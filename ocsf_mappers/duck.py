@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.util import Finalize
 
 import duckdb
 
+_INTERRUPTED = re.compile(r"Query interrupted|KeyboardInterrupt(: )?\s*$", re.MULTILINE)
 
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Has ^C in a call of DuckDB be what it is anywhere else, for calls that read no values of logs.
+
+    DuckDB asks Python for signals, columns and files, and makes an error of its own of what is raised meanwhile.
+
+    Raises:
+        KeyboardInterrupt: Instead of such an error.
+    """
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        if _INTERRUPTED.search(str(error)):
+            raise KeyboardInterrupt from error
+        raise
+
+
+@interruptible()
 def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyConnection:
     """An empty database in memory.
 

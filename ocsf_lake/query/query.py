@@ -145,6 +145,7 @@ class _Computing:
         return answer.result()
 
 
+@duck.interruptible()
 def statement(sql: str, parameters: Collection[str] = ()) -> str:
     """A query without a semicolon at its end, so that it can stand in brackets.
 
@@ -174,6 +175,7 @@ def _without_semicolon(sql: str) -> str:
     return text[:end].decode()
 
 
+@duck.interruptible()
 def as_text(
     connection: duckdb.DuckDBPyConnection, sql: str, form: str, before: str = "", after: str = "", *,
     on_terminal: bool = False,
@@ -199,7 +201,7 @@ def as_text(
         raise ConfigError(ONE_STATEMENT)
     if _EXPLAIN.match(sql):
         return ["explain_key", "explain_value"], None
-    with failures.explained(lambda: failures.allowed(connection)):
+    with failures.explained(lambda: failures.allowed(connection)), duck.interruptible():
         rows = connection.sql(sql)
     try:
         bare = _without_semicolon(sql)
@@ -342,6 +344,7 @@ def connected(
         yield connection
 
 
+@duck.interruptible()
 def connect(
     settings: Settings, *statements: str, parameters: Mapping[str, Any] | None = None,
     extra_tables: Mapping[str, pa.Table] = NO_TABLES, files: shown.Chosen | None = None, **config: bool | int,
@@ -408,10 +411,8 @@ def connect(
             if verifying:
                 verified.expect(connection, show.written)
             _restrict(connection, show.paths)
-        except BaseException as error:
+        except BaseException:
             connection.close()
-            if isinstance(error, RuntimeError) and "Query interrupted" in str(error):  # DuckDB's word for ^C
-                raise KeyboardInterrupt from error
             raise
         return connection
 

@@ -25,7 +25,7 @@ from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import evolution, failures, find, pruning
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
-from ocsf_mappers import registry, sqltext
+from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.ocsf import tables
 
 Chosen = Callable[[Lake, Mapping[str, FileChoice | None]], dict[str, list[LakeFile]]]
@@ -188,19 +188,13 @@ def _create(
     schema = pa.schema([*table.schema, *(pa.field(key, pa.string()) for key in keys)])
     empty = pa.Table.from_batches([], schema)
     if not groups:
-        try:
-            connection.register(name, empty)
-        except duckdb.InvalidInputException as error:
-            # DuckDB asks Python for the columns, and makes an error of its own of what is raised meanwhile.
-            if "KeyboardInterrupt" in str(error):
-                raise KeyboardInterrupt from error
-            raise
+        connection.register(name, empty)
         return
 
     def read(paths: Sequence[str]) -> str:
         return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
 
-    with failures.explained(lambda: [path for paths in groups for path in paths]):
+    with failures.explained(lambda: [path for paths in groups for path in paths]), duck.interruptible():
         sql = evolution.select(connection, empty, groups, read)
         connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
 

@@ -250,12 +250,26 @@ def test_tables_can_be_listed_while_one_has_lost_a_file(whole: Path, tmp_path: P
         pass
 
 
-def test_an_interrupt_while_tables_are_shown_is_an_interrupt(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB says of it what it says of a query, as an error of its own."""
+class _Interrupted:
+    """A table of which DuckDB asks the columns at the moment of ^C."""
 
-    def interrupted(*_: object) -> None:
-        raise RuntimeError("Query interrupted")
+    @property
+    def schema(self) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(shown.Shown, "part", interrupted)
+    def __arrow_c_stream__(self, _: object = None) -> None:
+        raise KeyboardInterrupt
+
+
+def _error_of_a_query(*_: object) -> None:
+    raise RuntimeError("Query interrupted")
+
+
+@pytest.mark.parametrize("part", [_error_of_a_query, lambda show, _: show.connection.register("x", _Interrupted())])
+def test_an_interrupt_while_tables_are_shown_is_an_interrupt(
+    whole: Path, part: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB makes errors of its own of it."""
+    monkeypatch.setattr(shown.Shown, "part", part)
     with pytest.raises(KeyboardInterrupt), query.connected(config.load(lake=str(whole)), "FROM vpc_flow"):
         pass

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from ocsf_lake.cli import lean
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
@@ -39,8 +39,34 @@ def settings(lake: str | None = None, ocsf_version: str | None = None, workers: 
     """
     from ocsf_lake import config
 
-    lean.leave_out_pandas()
+    _without_pandas()
     return config.load(lake=lake, ocsf_version=ocsf_version, workers=workers)
+
+
+@cache
+def _without_pandas() -> None:
+    """Spares a command the loading of pandas, where it is installed.
+
+    When pyarrow makes its first array it loads all of pandas, to know a Series. No command has one; and whoever asks
+    pyarrow for a frame has pandas loaded then.
+    """
+    import pyarrow as pa
+
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            pa.array([])
+        finally:
+            sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """As a finder of modules: there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name, name=name)
 
 
 def settings_of_lake(lake: str | None) -> Settings:

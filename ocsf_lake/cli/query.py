@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocsf_lake.cli import answers, files, lean, output, terminal
+from ocsf_lake.cli import answers, files, output, terminal
 from ocsf_lake.cli.answers import Form
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
 
@@ -59,8 +59,6 @@ def query(
     and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too, and `coverage`, which says what
     the lake has of every hour. A query changes nothing. Without SQL, on a terminal, it is a prompt.
     """
-    if not athena:  # whose client may want it
-        lean.leave_out_numpy()
     with terminal.ended_quietly():
         if sql is None and file is None and sys.stdin.isatty() and not athena:
             _prompt(settings_of_lake(lake), form or Form.TABLE, tables_given(own))
@@ -137,7 +135,6 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
     listing: dict[str, Any] = {}
     if lake_query.lists(sql):
         listing["threads"] = 1
-        lean.give_memory_back()
     with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
         answer = answers.Answer(connection, sql)
         if to is None:

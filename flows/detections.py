@@ -58,6 +58,9 @@ def _ask(settings: Settings, report: Report, logger: Any) -> None:
         return
     for number, reason in sorted(done.reasons.items()):
         logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)
+    for number, reason in sorted(done.failed.items()):
+        told = f"rule {chosen[number].path} failed at these events; `ocsf-lake detect --all` asks again: {reason}"
+        report.failures.append(Failure("detect", told, []))
     for number in done.full:
         logger.warning("rule %s: the ledger keeps no more values for it", chosen[number].path)
     for finding, about in done.undone:

@@ -56,7 +56,7 @@ def detect(
     often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
     the setting alerts are told of new findings, see `ocsf-lake alerts`.
     """
-    from ocsf_mappers.errors import ConfigError, WriteError
+    from ocsf_mappers.errors import ConfigError, QueryError, WriteError
 
     if all_events and (first or last):
         raise ConfigError("--all, or --from and --to: one of them")
@@ -80,6 +80,9 @@ def detect(
         raise
     _print_summary(summary, chosen, as_json=as_json)
     alerts.tell(found)
+    if summary.failed:
+        failed = terminal.plural(len(summary.failed), "rule")
+        raise QueryError(f"{failed} failed at these events, see above; `ocsf-lake detect --all` asks again")
 
 
 def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:

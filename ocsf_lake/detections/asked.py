@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 from sqlglot import exp
@@ -279,10 +280,11 @@ def _pins(tree: exp.Expr) -> Pins | None:
         return _pins(tree.this)
     if isinstance(tree, exp.Boolean):
         return {} if tree.this else None
+    # not by left and right: of a list with a thousand values that goes too deep
     if isinstance(tree, exp.And):
-        return _both(_pins(tree.left), _pins(tree.right))
+        return reduce(_both, map(_pins, tree.flatten()))
     if isinstance(tree, exp.Or):
-        return _either(_pins(tree.left), _pins(tree.right))
+        return reduce(_either, map(_pins, tree.flatten()))
     if isinstance(tree, exp.Case):
         return _pins_of_case(tree)
     if isinstance(tree, exp.EQ):

@@ -91,11 +91,12 @@ class TreeBackend(Backend):
 
     # -- conditions of conditions -------------------------------------------------------------------------------------
     def convert_condition_or(self, cond: Any, state: Any) -> exp.Expr:
-        texts: dict[str, list[str]] = {}
+        texts: dict[str, list[SigmaString]] = {}
         others: list[exp.Expr] = []
         for part in cond.args:
-            if isinstance(part, FieldValue) and (plain := _plain(part.value)) is not None:
-                texts.setdefault(part.field, []).append(plain.lower())
+            # Texts of one member together, so that it is read once, however long a list of them is.
+            if isinstance(part, FieldValue) and _is_text(part.value):
+                texts.setdefault(part.field, []).append(part.value)
             else:
                 others.append(self.convert_condition(part, state))
         return _any([*(self._is_one_of(field, values) for field, values in texts.items()), *others])
@@ -142,18 +143,14 @@ class TreeBackend(Backend):
         self._note(field, reason)
         return exp.false()
 
-    def _is_one_of(self, field: str, values: Sequence[str]) -> exp.Expr:
+    def _is_one_of(self, field: str, values: Sequence[SigmaString]) -> exp.Expr:
         found = self._field(field)
-        if found is None:
-            return exp.false()
-        if len(values) == 1:
-            return found.any(lambda value: exp.EQ(this=exp.Lower(this=value), expression=text(values[0])))
-        return found.any(lambda value: exp.In(this=exp.Lower(this=value), expressions=list(map(text, values))))
+        return exp.false() if found is None else found.any(lambda value: _one_of(exp.Lower(this=value), values))
 
     def convert_condition_field_eq_val_str(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
             return self._never(cond.field, _unfilled(cond.value))
-        return self._atom(cond, lambda value: like(exp.Lower(this=value), cond.value, str.lower))
+        return self._atom(cond, lambda value: like(exp.Lower(this=value), cond.value, folded))
 
     def convert_condition_field_eq_val_str_case_sensitive(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
@@ -227,7 +224,7 @@ class TreeBackend(Backend):
             return self._never("", _unfilled(cond.value))
         # A keyword stands anywhere in a value, and is no whole one.
         wanted = SigmaString(f"*{cond.value!s}*")
-        return places.anywhere(lambda value: like(exp.Lower(this=value), wanted, str.lower))
+        return places.anywhere(lambda value: like(exp.Lower(this=value), wanted, folded))
 
     def convert_condition_val_num(self, cond: Any, state: Any) -> exp.Expr:
         return places.anywhere(lambda value: node(places.CONTAINS, value, text(str(cond.value.number))))
@@ -290,6 +287,21 @@ def like(value: exp.Expr, wanted: SigmaString, folded: Callable[[str], str]) -> 
     return exp.Escape(this=matched, expression=text("\\")) if "\\" in pattern else matched
 
 
+def folded(written: str) -> str:
+    """A text in lower case as DuckDB has it: letter by letter, whatever stands around them."""
+    return "".join("i" if letter == "İ" else letter.lower() for letter in written)
+
+
+def _one_of(lowered: exp.Expr, values: Sequence[SigmaString]) -> exp.Expr:
+    plain = [folded(found) for value in values if (found := _plain(value)) is not None]
+    others = [like(lowered.copy(), value, folded) for value in values if _plain(value) is None]
+    if len(plain) == 1:
+        others.insert(0, exp.EQ(this=lowered.copy(), expression=text(plain[0])))
+    elif plain:
+        others.insert(0, exp.In(this=lowered.copy(), expressions=list(map(text, plain))))
+    return _any(others)
+
+
 def _matches(value: exp.Expr, wanted: Any) -> exp.Expr:
     flags = "".join(sorted(_FLAGS[flag] for flag in wanted.flags))
     pattern = f"(?{flags})" if flags else ""
@@ -305,9 +317,14 @@ def _compared_texts(one: exp.Expr, two: exp.Expr, starts: bool, ends: bool) -> e
     return node(places.ENDS_WITH, one, two) if ends else exp.EQ(this=one, expression=two)
 
 
-def _plain(value: Any) -> str | None:
-    """A text without wildcards and placeholders; None for any other value."""
-    if type(value) is not SigmaString or value.contains_special() or value.contains_placeholder():
+def _is_text(value: Any) -> bool:
+    """Whether it is a text in upper and lower case alike, without placeholders."""
+    return type(value) is SigmaString and not value.contains_placeholder()
+
+
+def _plain(value: SigmaString) -> str | None:
+    """A text without wildcards; None for one with some."""
+    if value.contains_special():
         return None
     # not str(value), which escapes anew
     return "".join(part for part in value.s if isinstance(part, str))

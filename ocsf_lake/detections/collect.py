@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from ocsf_lake.detections import statements
+from ocsf_lake.detections import failing, statements
 from ocsf_lake.detections.asked import Arm, Asked, Relation
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.query import query
@@ -58,7 +58,7 @@ def events(
     ]
     try:
         query.collect(connection, [statements.collecting(selects)])
-    except duckdb.Error:  # by itself each says what is wrong with it
+    except failing.ERRORS:  # by itself each says what is wrong with it
         return {}
     return {number: statements.of_collected(some) for number, some in numbers.items() if some}
 

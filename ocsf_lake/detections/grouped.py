@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, scan, statements
+from ocsf_lake.detections import collect, failing, scan, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.scan import Connected
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.detections.windows import ALL, ORDERED
-from ocsf_lake.query import query
 
 Rows = list[dict[str, Any]]
 """See `statements.groups`; `rule` is the number of a rule among all."""
@@ -81,7 +80,7 @@ def _sources(rules: Sequence[Asked], *, is_new: bool) -> Iterator[tuple[Relation
 def _asked(
     lake: Connected, relation: Relation, alive: Mapping[int, Look], looks: Sequence[tuple[Look, _Of]], span: Span,
     reasons: dict[int, str],
-) -> Iterator[tuple[Sequence[int], scan.Rows]]:  # fmt: skip
+) -> Iterator[tuple[Sequence[int], failing.Rows]]:  # fmt: skip
     def statement(some: Sequence[int]) -> str:
         single = [alive[number] for number in some if isinstance(looks[number][1], int)]
         counted = [alive[number] for number in some if not isinstance(looks[number][1], int)]
@@ -100,19 +99,24 @@ def _sorted(rows: Rows, of: Sequence[_Of], rules: Sequence[Asked], spans: dict[i
         for number in whose:
             counted, known = rules[number].counted, spans.get(number)
             assert counted is not None
-            first, end = row["first"], row["last"] + counted.window_ms + 1
+            width = counted.window_ms
+            # Whole windows, so that all events of a finding are counted.
+            first, end = (moment // width * width for moment in (row["first"], row["last"] + 2 * width))
             if known is not None and known.first is not None and known.end is not None:
                 first, end = min(first, known.first), max(end, known.end)
             spans[number] = Span(first, end)
 
 
-def of_correlations(settings: Settings, rules: Sequence[Asked], spans: Mapping[int, Span]) -> Iterator[Rows]:
+def of_correlations(
+    settings: Settings, rules: Sequence[Asked], spans: Mapping[int, Span], reasons: dict[int, str]
+) -> Iterator[Rows]:
     """The rows of rules that count, of all events of a lake.
 
     Args:
         settings: The lake.
         rules: All rules.
         spans: Number of a rule -> when it may hold.
+        reasons: Number of a rule -> why it cannot be asked; added to.
     """
     for numbers in _alike(rules, spans):
         around = collect.together([spans[number] for number in numbers])
@@ -123,8 +127,14 @@ def of_correlations(settings: Settings, rules: Sequence[Asked], spans: Mapping[i
                 counted = rules[number].counted
                 assert counted is not None
                 sql = statements.correlated_groups(counted, number, span, lake.filled, events.get(number))
-                _, batches = query.stream(lake.connection, sql)
-                yield from (rows.to_pylist() for rows in batches)
+                try:
+                    batches = failing.begun(lake.connection, sql)
+                except failing.ERRORS as error:
+                    if (problem := failing.problem(lake.connection, sql, error)) is None:
+                        raise
+                    reasons[number] = problem
+                    continue
+                yield from batches
 
 
 def _possible(lake: Connected, rules: Sequence[Asked], numbers: Sequence[int], span: Span) -> list[int]:

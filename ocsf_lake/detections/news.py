@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, statements
+from ocsf_lake.detections import failing, findings, statements
 from ocsf_lake.detections.asked import Asked, Unseen
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.lake import opened
@@ -105,8 +105,8 @@ def look(
                 of_some = new["about"].unique().to_pylist() if files is not None and is_whole else None
                 known = baselines.rows(unseen.baseline, of_some)
                 yield number, News(unseen.baseline, _judged(unseen, known, history, new, None if files else span))
-            except duckdb.Error as error:
-                reasons[number] = str(error).split("\n")[0]
+            except failing.ERRORS as error:
+                reasons[number] = failing.Failed(str(error).split("\n")[0])
 
 
 class _Connected:

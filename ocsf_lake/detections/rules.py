@@ -90,7 +90,13 @@ class Rule:
 
     @cached_property
     def asked(self) -> Asked:
-        """It as it is asked of a lake."""
+        """It as it is asked of a lake; with a reason where its condition goes too deep for that."""
+        try:
+            return self._asked()
+        except RecursionError as error:
+            return replace(self, log=None, correlation=None, first_seen=None, reason=_said(error))._asked()
+
+    def _asked(self) -> Asked:
         looks, arms = [], []
         for part in self.log.parts if self.log else ():
             look, *_ = asked.look(self.conditions[part.source], part.relation.every_name)

@@ -21,6 +21,7 @@ from tempfile import SpooledTemporaryFile
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import findings, grouped, news, scan
 from ocsf_lake.detections.asked import Asked
+from ocsf_lake.detections.failing import Failed
 from ocsf_lake.detections.findings import SOURCE
 from ocsf_lake.detections.scan import Askable
 from ocsf_lake.detections.statements import Span
@@ -69,6 +70,11 @@ class Summary:
     asked: list[Baseline] = field(default_factory=list)
     full: list[int] = field(default_factory=list)
     undone: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Those of the reasons that are of the events: rules were not asked of them, and may be asked of others."""
+        return {number: reason for number, reason in self.reasons.items() if isinstance(reason, Failed)}
 
 
 def failpoint(step: str) -> None:
@@ -144,7 +150,7 @@ def _found(
     with scan.connected(settings, rules, span or Span(), new, tables) as lake:
         for rows in grouped.of_events(lake, rules, span, summary.reasons, spans):
             yield from of_rows(rows, is_whole=span is not None)
-    for rows in grouped.of_correlations(settings, rules, spans):
+    for rows in grouped.of_correlations(settings, rules, spans, summary.reasons):
         yield from of_rows(rows, is_whole=True)
 
 

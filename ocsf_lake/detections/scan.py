@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, news, statements
+from ocsf_lake.detections import collect, failing, news, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
+from ocsf_lake.detections.failing import Rows
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.files import Chosen, LakeFile
@@ -22,7 +23,6 @@ _ALL = Span()
 _PINNED_LOOKS = 4
 """From so many conditions on, whether the values that a column must have are there at all is asked before them."""
 
-Rows = Iterator[list[dict[str, Any]]]
 Statement = Callable[[Sequence[int]], str]
 """Gives the statement of some conditions, by their numbers; it numbers them from 0 on."""
 
@@ -106,8 +106,10 @@ def counts(
                 try:
                     (row,) = query.run(lake.connection, sql).to_pylist()
                     found[number] = row["events"]
-                except duckdb.Error as error:
-                    reasons[number] = _first_line(error)
+                except failing.ERRORS as error:
+                    if (problem := failing.problem(lake.connection, sql, error)) is None:
+                        raise
+                    reasons[number] = problem
     found |= {number: new.count for number, new in news.look(settings, asked, span, files, reasons)}
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
 
@@ -204,30 +206,16 @@ def divided(
         return
     sql = statement(numbers)
     try:
-        _, batches = query.stream(lake.connection, sql)
-    except duckdb.Error as error:
-        problem = _planning(lake.connection, sql)
+        batches = failing.begun(lake.connection, sql)
+    except failing.ERRORS as error:
+        problem = failing.problem(lake.connection, sql, error)
         if problem is None:
             raise
         if len(numbers) == 1:
             reasons[numbers[0]] = problem
             return
-        del error
         half = len(numbers) // 2
         for some in (numbers[:half], numbers[half:]):
             yield from divided(lake, some, statement, reasons)
         return
-    yield numbers, (rows.to_pylist() for rows in batches)
-
-
-def _planning(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
-    """Why a statement cannot be planned; None where it can."""
-    try:
-        connection.execute(f"EXPLAIN {sql}")
-    except duckdb.Error as error:
-        return _first_line(error)
-    return None
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).split("\n")[0]
+    yield numbers, batches

@@ -199,7 +199,9 @@ class Detections:
             if finding.id in known:
                 first, last, events = known[finding.id]
                 total = max(events, finding.events) if finding.is_whole else events + finding.events
-                values = {"first": min(first, finding.first), "last": max(last, finding.last), "events": total}
+                # A value was first there once: an earlier time takes the place of the later one.
+                latest = min if finding.sighting else max
+                values = {"first": min(first, finding.first), "last": latest(last, finding.last), "events": total}
                 connection.execute(sa.update(FINDINGS).where(FINDINGS.c.id == finding.id).values(values))
         sightings = [(finding.sighting, finding.id) for finding in findings if finding.sighting]
         baselines.told(connection, [(baseline, about, value, id_) for (baseline, about, value), id_ in sightings])

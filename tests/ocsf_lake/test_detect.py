@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, news, rules, run, scan, statements
+from ocsf_lake.detections import findings, grouped, news, rules, run, scan, statements
+from ocsf_lake.detections.asked import Arm, Asked, Look
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
@@ -217,6 +219,50 @@ def test_others_write_to_the_ledger_while_rules_are_asked(
     monkeypatch.setattr(findings, "of_rows", while_asked)
     run.detect(settings, ours)
     assert len(run.waiting(settings)) == 1, "what came meanwhile is looked at by the next run"
+
+
+def test_of_a_correlation_whole_windows_are_counted_again(ours: list[Rule]) -> None:
+    width = 600_000
+    (burst,) = [rule.asked for rule in ours if rule.correlation]
+    for first, last in (7 * width, 7 * width), (7 * width + 1, 9 * width - 1):
+        spans: dict[int, Span] = {}
+        assert not list(grouped._sorted([{"rule": 0, "first": first, "last": last}], [(0,)], [burst], spans))
+        assert spans == {0: Span(7 * width, (last + width) // width * width + width)}
+
+
+def test_a_rule_that_fails_at_an_event_stops_no_other(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
+    settings = _lake(tmp_path)
+    bring(settings, 0)
+    more = written(
+        tmp_path / "rules", **RULES,
+        new={"detection": {"s": {"eventName": "ListUsers"}, "condition": "s"},
+             "first-seen": {"field": "awsRegion", "group-by": "eventName", "learning": "1s"}},
+    )  # fmt: skip
+    failing = [_failing(rule.asked) if rule.stem in ("burst", "new") else rule.asked for rule in more]
+    failing.append(_failing(ours[-1].asked))
+    for span in (None, Span()):
+        done = run.detect(settings, failing, span)
+        assert {failing[number].stem for number in done.failed} == {"burst", "new", "keys"}
+        assert all("Conversion Error" in reason for reason in done.failed.values())
+        counts = {one.rule.path.stem: one.events for one in scan.counts(settings, failing) if not one.reason}
+        assert counts["keys"] == 1
+    assert {message for (message,) in _findings(settings, "message")} == {"keys"}
+
+
+def _failing(rule: Asked) -> Asked:
+    """A rule that fails at a value: no name of an operation is a number."""
+
+    def look(one: Look) -> Look:
+        return replace(one, condition='CAST("api.operation" AS INTEGER) = 1', pins={})
+
+    def arms(some: Iterable[Arm]) -> tuple[Arm, ...]:
+        return tuple(replace(arm, look=look(arm.look)) for arm in some)
+
+    return replace(
+        rule, key=f"{rule.key}, failing", looks=tuple((relation, look(one)) for relation, one in rule.looks),
+        counted=rule.counted and replace(rule.counted, arms=arms(rule.counted.arms)),
+        unseen=rule.unseen and replace(rule.unseen, arms=arms(rule.unseen.arms)),
+    )  # fmt: skip
 
 
 def test_findings_of_rules_that_look_alike_are_not_each_others(tmp_path: Path, bring: Bring) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from ocsf_lake.detections import correlations, logs, rules, statements
+from ocsf_lake.detections import asked, correlations, logs, rules, statements
+from ocsf_lake.detections import places as places_of
 from ocsf_lake.detections.asked import Look
 from ocsf_lake.detections.dialects import ATHENA
 from ocsf_lake.detections.logs import Part
@@ -95,7 +97,7 @@ RECORDS = [
     _record(1, eventName="PutObject", sourceIPAddress="10.1.2.3", userAgent="aws-cli/2.0 S3%x_y", requestParameters={
         "a": {"b": "Hello World"}, "n": 5, "l": ["x", "Yy"], "o": [{"k": "v1"}, {"k": ["v2"]}], "t": True,
         "f": "PutObject", "e": "", "cmd": "-enc", "dot.ted": "z", 'q"uo': "q", "sl/ash~": "s",
-        "deep": [{"o": [{"k": "d"}]}], "br": "[not a list",
+        "deep": [{"o": [{"k": "d"}]}], "br": "[not a list", "u": "İSTANBUL ΟΔΟΣ \u212A ẞ",
     }),
     _record(2, eventName="putobject", sourceIPAddress="172.20.0.9", userAgent=None, requestParameters={
         "a": {"b": "hello world!"}, "n": "50", "f": "other", "t": "false", "cmd": "/enc",
@@ -149,6 +151,9 @@ CASES: list[tuple[Json, set[int]]] = [
     ({f"{P}o.k|startswith": "v"}, {1}),
     ({f"{P}deep.o.k": "d"}, {1}),
     ({f"{P}br": "[not a list"}, {1}),
+    ({f"{P}u": "İstanbul ΟΔΟΣ \u212A ẞ"}, {1}),
+    ({f"{P}u": ["x", "İstanbul*"]}, {1}),
+    ({f"{P}u|endswith": "ΟΔΟΣ k ß"}, {1}),
     ({f"{P}f|fieldref": "eventName"}, {1}),
     ({f"{P}dot.ted": "z"}, {1}),
     ({f'{P}q"uo': "q"}, {1}),
@@ -242,6 +247,29 @@ def test_placeholders_are_what_the_settings_say(events: duckdb.DuckDBPyConnectio
     (filled,) = rules.load([tmp_path], {"calls": ["GetObject", "Put*"]})
     assert not filled.notes
     assert _found(events, filled) == {1, 2, 3}
+
+
+def test_a_list_of_thousands_is_no_deeper_than_a_short_one() -> None:
+    texts = [f"host{number}.example" for number in range(1_200)]
+    one_by_one = exp.or_(*(exp.EQ(this=exp.Lower(this=places_of.column("a")), expression=exp.Literal.string(text))
+                           for text in texts), copy=False)  # fmt: skip
+    found, *_ = asked.look(one_by_one, {"a"})
+    assert found.pins == {"a": frozenset(texts)}
+
+
+def test_a_rule_that_goes_too_deep_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rule,) = written(tmp_path, rule={"detection": {"s": {"eventName": "a"}, "condition": "s"}})
+    look, times = asked.look, []
+
+    def too_deep(*given: Any) -> Any:
+        times.append(1)
+        if len(times) == 1:
+            raise RecursionError("too deep")
+        return look(*given)
+
+    monkeypatch.setattr(asked, "look", too_deep)
+    assert "too deep" in (rule.asked.reason or "")
+    assert rule.asked.looks == ()
 
 
 def test_a_rule_that_cannot_be_used_has_its_reason_and_stops_no_other(tmp_path: Path) -> None:

@@ -259,6 +259,13 @@ def test_late_events_take_nothing_back_and_it_is_said(tmp_path: Path, bring: Bri
     assert {row["event"]: row["finding"] for row in _rows(settings)}["ada-2-10.0.2.9-0"] == finding
     bring(settings, [(23, "ada", "10.0.2.1")])
     assert run.detect(settings, ours).undone == []
+    for day in (25, 24):
+        bring(settings, [(day, "ada", "10.0.3.1")])
+        run.detect(settings, ours)
+    with opened(settings, reading=True) as lake:
+        times = {(row["first"], row["last"]) for row in lake.ledger.arrow("findings").to_pylist()}
+    assert len(times) == 2
+    assert all(first == last for first, last in times), "one event, however late an earlier one comes"
 
 
 @pytest.mark.parametrize("step", ["learnt", pytest.param("noted", marks=pytest.mark.slow)])

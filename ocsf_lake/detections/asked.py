@@ -210,7 +210,7 @@ class Asked:
     @property
     def stem(self) -> str:
         """The name of its file without its ending."""
-        return self.path.stem
+        return written(self.path.stem)
 
     @property
     def asked(self) -> Asked:
@@ -221,6 +221,11 @@ class Asked:
     def relations(self) -> list[Relation]:
         """The sources that it looks at."""
         return [*(one for one, _ in self.looks), *(arm.relation for arm in (self.counted.arms if self.counted else ()))]
+
+
+def written(value: object) -> str:
+    """A text that can be written: YAML and names of files may have halves of surrogate pairs."""
+    return str(value).encode(errors="replace").decode()
 
 
 def look(

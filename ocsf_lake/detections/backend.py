@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from sigma.conditions import ConditionFieldEqualsValueExpression as FieldValue
 from sigma.conditions import ConditionItem
@@ -317,7 +317,7 @@ def _compared_texts(one: exp.Expr, two: exp.Expr, starts: bool, ends: bool) -> e
     return node(places.ENDS_WITH, one, two) if ends else exp.EQ(this=one, expression=two)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[SigmaString]:
     """Whether it is a text in upper and lower case alike, without placeholders."""
     return type(value) is SigmaString and not value.contains_placeholder()
 

@@ -55,6 +55,8 @@ def load(
         from ocsf_lake.detections import rules
 
         found = [rule.asked for rule in rules.load(folders, placeholders)]
+        if _digest(files.found(folders), placeholders, mappers) != digest:  # somebody writes there: what was read?
+            return found
         _write(digest, found)
     if len(_remembered) >= _KEPT:
         _remembered.clear()
@@ -67,7 +69,7 @@ def _digest(paths: Iterable[Path], placeholders: Mapping[str, Sequence[str]], ma
     values = {name: list(placeholders[name]) for name in sorted(placeholders)}
     digest.update(msgspec.json.encode(values))
     for path in [*paths, *(sorted(mappers.rglob("*.py")) if mappers else ())]:
-        digest.update(msgspec.json.encode([str(path), _content(path)]))
+        digest.update(msgspec.json.encode([os.fsencode(path), _content(path)]))
     return digest.hexdigest()[:32]
 
 
@@ -131,7 +133,7 @@ def _write(digest: str, found: Sequence[Asked]) -> None:
         Path(file.name).replace(folder / _NAME.format(digest))
         for old in list(_oldest(folder))[:-_KEPT]:
             old.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, UnicodeEncodeError):  # the latter of a file whose name is no text
         return
 
 

@@ -24,7 +24,7 @@ from sigma.rule import SigmaLevel, SigmaRule, SigmaRuleTag
 from sqlglot import exp
 
 from ocsf_lake.detections import asked, correlations, files, first_seen, logs
-from ocsf_lake.detections.asked import Asked, Unseen
+from ocsf_lake.detections.asked import Asked, Unseen, written
 from ocsf_lake.detections.backend import Note, TreeBackend
 from ocsf_lake.detections.correlations import Correlation
 from ocsf_lake.detections.dialects import DUCKDB
@@ -86,7 +86,7 @@ class Rule:
     @property
     def stem(self) -> str:
         """The name of its file without its ending."""
-        return self.path.stem
+        return written(self.path.stem)
 
     @cached_property
     def asked(self) -> Asked:
@@ -106,7 +106,7 @@ class Rule:
         unseen = Unseen(self.baseline, self.first_seen.learning_ms, tuple(arms)) if self.first_seen else None
         return Asked(
             self.path, self.id, self.title, self.name, self.version, self.level, self.tags, self.description,
-            self.log.name if self.log else None, self.key, self.is_silent, self.reason, tuple(map(str, self.notes)),
+            self.log.name if self.log else None, self.key, self.is_silent, self.reason, tuple(map(written, self.notes)),
             tuple(looks), self.correlation.counted if self.correlation else None, unseen,
         )  # fmt: skip
 
@@ -189,19 +189,14 @@ def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
     return Rule(
         path,
         id=str(one.id) if isinstance(one.id, UUID) else None,
-        title=_written(one.title or path.stem),
-        name=_written(one.name) if one.name else None,
+        title=written(one.title or path.stem),
+        name=written(one.name) if one.name else None,
         version=_version(path, one),
         level=level.name.lower() if level else None,
-        tags=tuple(_written(f"{tag.namespace}.{tag.name}") for tag in tags),
-        description=_written(one.description or ""),
+        tags=tuple(written(f"{tag.namespace}.{tag.name}") for tag in tags),
+        description=written(one.description or ""),
         reason="; ".join(map(_said, one.errors)) or None,
     )
-
-
-def _written(value: object) -> str:
-    """A text that can be written: YAML may have halves of surrogate pairs."""
-    return str(value).encode(errors="replace").decode()
 
 
 def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:
@@ -260,5 +255,5 @@ def _keyed(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(written(error).split())
     return f"{type(error).__name__}: {text}"[:500] if not isinstance(error, Unmappable | ValueError) else text[:500]

@@ -198,6 +198,39 @@ def test_a_file_that_others_could_have_written_is_not_read(
         compiled.load([tmp_path / "rules"], {})
 
 
+def test_rules_that_change_while_they_are_read_are_not_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, rule={"title": "one", "detection": {"s": {"eventName": "a"}, "condition": "s"}})
+    load = rules.load
+
+    def changed(*given: Any) -> list[rules.Rule]:
+        file = tmp_path / "rule.yml"
+        file.write_text(file.read_text(encoding="utf-8").replace("one", "two"), encoding="utf-8")
+        return load(*given)
+
+    monkeypatch.setattr(rules, "load", changed)
+    assert [rule.title for rule in compiled.load([tmp_path / "rule.yml"], {})] == ["two"]
+    monkeypatch.setattr(rules, "load", load)
+    written(tmp_path, rule={"title": "one", "detection": {"s": {"eventName": "a"}, "condition": "s"}})
+    assert [rule.title for rule in compiled.load([tmp_path / "rule.yml"], {})] == ["one"]
+
+
+def test_a_file_whose_name_or_values_are_no_text_stops_no_other(tmp_path: Path, cache: Path) -> None:
+    said = {"detection": {"s": {"eventName": "CreateUser"}, "condition": "s"}}
+    written(tmp_path, good=said, half=said | {"level": "\ud800"})
+    (tmp_path / os.fsdecode(b"n\xff.yml")).write_bytes((tmp_path / "good.yml").read_bytes())
+    (tmp_path / "lake").mkdir()
+    settings = config.load(lake=str(tmp_path / "lake"))
+    _bring(settings, tmp_path / "lake", "CreateUser")
+    found = compiled.load([tmp_path], {})
+    assert [rule.stem for rule in found if not rule.reason] == ["good", "n?"]
+    assert run.detect(settings, found).new == 2
+    assert "level" in (next(rule for rule in found if rule.stem == "half").reason or "")
+    json.dumps([rule.reason for rule in found]).encode()
+    assert all("\ud800" not in (rule.reason or "") for rule in found)
+
+
 def test_rules_are_asked_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _rules(tmp_path / "rules")
     (tmp_path / "file").write_text("")

@@ -23,7 +23,7 @@ from sigma.types import (
 )
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import alternatives, facts, inject, made, operations, scan, statements
+from ocsf_lake.detections import alternatives, connections, facts, inject, made, operations, scan, statements
 from ocsf_lake.detections.alternatives import Alternative, Atom
 from ocsf_lake.detections.asked import Look, Relation
 from ocsf_lake.detections.logs import Part
@@ -191,7 +191,7 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
         usable = [rule for rule in rules if rule.parsed is not None]
         numbers = [number for number, rule in enumerate(rules) if rule.parsed is not None]
         asked = [rule.asked for rule in usable]
-        with scan.connected(scratch, asked, Span()) as lake:
+        with connections.connected(scratch, asked, Span()) as lake:
             for relation, looks in scan.by_source(asked):
                 if not relation.needed(lake.filled):
                     continue

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, failing, scan, statements
+from ocsf_lake.detections import collect, connections, failing, scan, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
-from ocsf_lake.detections.scan import Connected
+from ocsf_lake.detections.connections import Connected
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.detections.windows import ALL, ORDERED
 
@@ -120,7 +120,7 @@ def of_correlations(
     """
     for numbers in _alike(rules, spans):
         around = collect.together([spans[number] for number in numbers])
-        with scan.connected(settings, [rules[number] for number in numbers], around) as lake:
+        with connections.connected(settings, [rules[number] for number in numbers], around) as lake:
             chosen = {number: spans[number] for number in _possible(lake, rules, numbers, around)}
             events = collect.events(lake.connection, lake.filled, rules, chosen)
             for number, span in chosen.items():

@@ -5,22 +5,25 @@ A baseline that lacks batches, as of a rule that is new or of a ledger that was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import failing, findings, statements
+from ocsf_lake.detections import connections, failing, findings, statements
 from ocsf_lake.detections.asked import Asked, Unseen
+from ocsf_lake.detections.connections import Connected
 from ocsf_lake.detections.statements import Span
-from ocsf_lake.lake import opened
+from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.baselines import MOST_ROWS, SCHEMA, Baselines
 from ocsf_lake.ledger.detections import Detections
+from ocsf_lake.ledger.files import Chosen as FileChoice
+from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import query, shown
 from ocsf_mappers import duck
 
@@ -89,43 +92,80 @@ def look(
     if not asked:
         return
     with opened(settings, reading=True) as lake, ExitStack() as stack:
-        # One connection for all rules, so that each file is held against its hash once; the second where it is needed.
-        connected = _Connected(settings, list(asked.values()), stack)
         new_files = files or batch_files(Detections(lake.ledger.engine).waiting(findings.SOURCE))
         baselines = Baselines(lake.ledger.engine)
+        whole = {number for number, unseen in asked.items() if baselines.is_whole(unseen.baseline)}
+        # Of history, and of what is new beside it; or of all at once, where there is nothing that only the new decides.
+        at_once = {number for number in asked if files is None and (number not in whole or span == Span())}
+        lacking = asked.keys() - at_once - whole
+        of_all = _Sightings(settings, {number: rules[number] for number in at_once}, None, stack)
+        of_new = _Sightings(settings, {n: rules[n] for n in asked if n not in at_once}, new_files, stack)
+        of_old = _Sightings(settings, {number: rules[number] for number in lacking}, _besides(new_files), stack)
         for number, unseen in asked.items():
-            is_whole = baselines.is_whole(unseen.baseline)
             try:
-                history = None
-                if files is None and not (is_whole and span != Span()):
-                    new = connected.sightings(unseen, None)
-                else:
-                    new = connected.sightings(unseen, new_files)
-                    history = None if is_whole else connected.sightings(unseen, None)
-                of_some = new["about"].unique().to_pylist() if files is not None and is_whole else None
+                new = (of_all if number in at_once else of_new).of(number)
+                history = of_old.of(number) if number in lacking else None
+                of_some = new["about"].unique().to_pylist() if files is not None and number in whole else None
                 known = baselines.rows(unseen.baseline, of_some)
                 yield number, News(unseen.baseline, _judged(unseen, known, history, new, None if files else span))
             except failing.ERRORS as error:
                 reasons[number] = failing.Failed(str(error).split("\n")[0])
 
 
-class _Connected:
-    """Connections that show what some rules look at: of all of the lake, and of some files."""
+def _besides(chosen: shown.Chosen) -> shown.Chosen:
+    """The files of a lake that are not among some."""
 
-    def __init__(self, settings: Settings, every: Sequence[Unseen], stack: ExitStack) -> None:
+    def files(lake: Lake, tables: Mapping[str, FileChoice | None]) -> dict[str, list[LakeFile]]:
+        some = {table: {file.path for file in files} for table, files in chosen(lake, tables).items()}
+        every = lake.files.of(tables)
+        return {table: [file for file in found if file.path not in some[table]] for table, found in every.items()}
+
+    return files
+
+
+class _Sightings:
+    """When values were first there in some files; of all rules in one scan, once one is asked for.
+
+    Args:
+        settings: The lake.
+        rules: The rules by number.
+        files: Which files; None for all.
+        stack: Holds what is opened.
+    """
+
+    def __init__(
+        self, settings: Settings, rules: Mapping[int, Asked], files: shown.Chosen | None, stack: ExitStack
+    ) -> None:
         self._settings = settings
-        tables = (name for one in every for arm in one.arms for name in arm.relation.tables)
-        self._reading = statements.reading(tables, Span())
+        self._rules = rules
+        self._files = files
         self._stack = stack
-        self._open: dict[bool, duckdb.DuckDBPyConnection] = {}
 
-    def sightings(self, unseen: Unseen, files: shown.Chosen | None) -> pa.Table:
-        """When values were first there, of some files, or in all of the lake."""
-        if (is_all := files is None) not in self._open:
-            self._open[is_all] = self._stack.enter_context(
-                query.connected(self._settings, *self._reading, files=files, preserve_insertion_order=False)
-            )
-        return query.run(self._open[is_all], statements.sightings(unseen, MOST_VALUES, MOST_ROWS))
+    def of(self, number: int) -> pa.Table:
+        """Those of one rule, see `statements.sightings`."""
+        if not any(relation.needed(self._lake.filled) for relation in self._rules[number].relations):
+            return SCHEMA.empty_table()
+        if not self._is_together:
+            self._keep([number])
+        return query.run(self._lake.connection, statements.sightings(number))
+
+    @cached_property
+    def _is_together(self) -> bool:
+        try:
+            self._keep(self._rules)
+        except failing.ERRORS:  # by itself each says what is wrong with it
+            return False
+        return True
+
+    def _keep(self, numbers: Iterable[int]) -> None:
+        unseen = {number: one for number in numbers if (one := self._rules[number].unseen)}
+        sql = statements.sighting(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
+        query.collect(self._lake.connection, [sql])
+
+    @cached_property
+    def _lake(self) -> Connected:
+        connected = connections.connected(self._settings, list(self._rules.values()), Span(), self._files)
+        return self._stack.enter_context(connected)
 
 
 def _judged(unseen: Unseen, known: pa.Table, history: pa.Table | None, new: pa.Table, span: Span | None) -> pa.Table:

@@ -19,7 +19,7 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, grouped, news, scan
+from ocsf_lake.detections import connections, findings, grouped, news
 from ocsf_lake.detections.asked import Asked
 from ocsf_lake.detections.failing import Failed
 from ocsf_lake.detections.findings import SOURCE
@@ -147,7 +147,7 @@ def _found(
     tables = None if files is None else [table for table, some in files.items() if some]
     new = None if files is None else _chosen(files)
     spans: dict[int, Span] = {}
-    with scan.connected(settings, rules, span or Span(), new, tables) as lake:
+    with connections.connected(settings, rules, span or Span(), new, tables) as lake:
         for rows in grouped.of_events(lake, rules, span, summary.reasons, spans):
             yield from of_rows(rows, is_whole=span is not None)
     for rows in grouped.of_correlations(settings, rules, spans, summary.reasons):

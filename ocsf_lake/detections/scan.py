@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-import duckdb
-
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, failing, news, statements
+from ocsf_lake.detections import collect, connections, failing, news, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
+from ocsf_lake.detections.connections import Connected
 from ocsf_lake.detections.failing import Rows
 from ocsf_lake.detections.statements import Span
-from ocsf_lake.lake import Lake
-from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.query import query, shown
 
 _ALL = Span()
@@ -50,19 +46,6 @@ class Count:
     reason: str | None = None
 
 
-@dataclass
-class Connected:
-    """A lake that rules are asked of.
-
-    Args:
-        connection: The connection.
-        filled: The tables that have files there.
-    """
-
-    connection: duckdb.DuckDBPyConnection
-    filled: set[str] = field(default_factory=set)
-
-
 def counts(
     settings: Settings, rules: Sequence[Askable], span: Span = _ALL, files: shown.Chosen | None = None
 ) -> list[Count]:
@@ -80,7 +63,7 @@ def counts(
     asked = [rule.asked for rule in rules]
     found = dict.fromkeys(range(len(asked)), 0)
     reasons = {number: rule.reason for number, rule in enumerate(asked) if rule.reason}
-    with connected(settings, asked, span, files) as lake:
+    with connections.connected(settings, asked, span, files) as lake:
         for relation, every in by_source(asked):
             if not relation.needed(lake.filled):
                 continue
@@ -112,35 +95,6 @@ def counts(
                     reasons[number] = problem
     found |= {number: new.count for number, new in news.look(settings, asked, span, files, reasons)}
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
-
-
-@contextmanager
-def connected(
-    settings: Settings, rules: Sequence[Asked], span: Span, files: shown.Chosen | None = None,
-    tables: Collection[str] | None = None,
-) -> Iterator[Connected]:  # fmt: skip
-    """A connection that shows what rules look at, and no more.
-
-    Args:
-        settings: The lake.
-        rules: The rules.
-        span: Events of which time.
-        files: Which files; None for all of the lake.
-        tables: The tables that have some; None where that is not known.
-    """
-    relations = {relation.source: relation for rule in rules for relation in rule.relations}.values()
-    needed = {table for one in relations for table in (one.tables if tables is None else one.needed(tables))}
-    widest = max((rule.counted.window_ms for rule in rules if rule.counted), default=0)
-    reading = statements.reading(needed, span.widened(widest, 0)) or ["SELECT 1"]
-    filled: set[str] = set()
-
-    def noted(lake: Lake, parts: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
-        chosen = lake.files.of(parts) if files is None else files(lake, parts)
-        filled.update(table for table, some in chosen.items() if some)
-        return chosen
-
-    with query.connected(settings, *reading, files=noted, preserve_insertion_order=False) as connection:
-        yield Connected(connection, filled)
 
 
 def by_source(rules: Sequence[Asked]) -> Iterator[tuple[Relation, dict[int, Look]]]:

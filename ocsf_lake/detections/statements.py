@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ _HIT = '"#rule"'
 """A column that no table has: the number of a condition that holds."""
 _COLLECTED = '"#events"'
 """A table that no lake has, see `collecting`."""
+_SIGHTINGS = '"#sightings"'
+"""Another, see `sighting`."""
 
 
 @dataclass(frozen=True)
@@ -130,28 +133,51 @@ def correlated(
     return f"SELECT * FROM ({windows.held(counted, single)}) WHERE {inside}"
 
 
-def sightings(unseen: Unseen, most_values: int, most: int) -> str:
-    """SQL of the first event of each value of each group of a rule about what was not seen before, the earliest first.
+def sighting(
+    rules: Mapping[int, Unseen], most_values: int, most: int, filled: Collection[str] | None = None
+) -> str:
+    """SQL that keeps, as long as a connection is open, when values were first there: of many rules in one scan.
 
     Args:
-        unseen: What has to be new.
-        most_values: So many values of a group at most.
-        most: So many rows at most.
+        rules: Number of each rule, and what has to be new.
+        most_values: So many values of a group at most, the earliest.
+        most: So many rows of a rule at most, the earliest.
+        filled: Tables that have rows; None where that is not known.
     """
-    arms = [
-        f"SELECT * FROM (SELECT {_columns(arm.relation)}, {arm.group[0]} AS about, {arm.value[0]} AS value "
-        f"FROM {arm.relation.sql(arm.look.columns, Span().condition)} WHERE {arm.look.condition}) "
-        "WHERE about IS NOT NULL AND value IS NOT NULL"
-        for arm in unseen.arms
-    ]
+    arms: dict[str, list[tuple[int, Arm]]] = defaultdict(list)
+    relations: dict[str, Relation] = {}
+    for number, unseen in rules.items():
+        for arm in unseen.arms:
+            if filled is None or arm.relation.needed(filled):
+                relations[arm.relation.source] = arm.relation
+                arms[arm.relation.source].append((number, arm))
+    seen = " UNION ALL ".join(_seen(relations[source], some, filled) for source, some in arms.items())
     key = "struct_pack(ms := ms, uid := uid)"
-    return (
-        f"SELECT about, value, min(ms) AS first, replace(arg_min(uid, {key}), chr(0), '\\0') AS event, "
+    found = (
+        f"SELECT rule, about, value, min(ms) AS first, replace(arg_min(uid, {key}), chr(0), '\\0') AS event, "
         f"arg_min(accountid, {key}) AS account, arg_min(region, {key}) AS region, NULL::VARCHAR AS finding "
-        f"FROM ({' UNION ALL '.join(arms)}) "
-        "GROUP BY about, value "
-        "QUALIFY row_number() OVER (PARTITION BY about ORDER BY min(ms), value) <= "
-        f"{most_values} ORDER BY first, about, value LIMIT {most}"
+        f"FROM ({seen}) WHERE about IS NOT NULL AND value IS NOT NULL GROUP BY rule, about, value "
+        f"QUALIFY row_number() OVER (PARTITION BY rule, about ORDER BY min(ms), value) <= {most_values}"
+    )
+    kept = f"QUALIFY row_number() OVER (PARTITION BY rule ORDER BY first, about, value) <= {most}"
+    return f"CREATE OR REPLACE TEMP TABLE {_SIGHTINGS} AS SELECT * FROM ({found}) {kept}"
+
+
+def sightings(number: int) -> str:
+    """SQL of the first event of each value of each group of one of the rules, the earliest first, see `sighting`."""
+    return f"SELECT * EXCLUDE (rule) FROM {_SIGHTINGS} WHERE rule = {number} ORDER BY first, about, value"
+
+
+def _seen(relation: Relation, arms: Sequence[tuple[int, Arm]], filled: Collection[str] | None) -> str:
+    """SQL of each event, group and value that rules look for in a source."""
+    numbers = " ".join(f"WHEN {place} THEN {number}" for place, (number, _) in enumerate(arms))
+    groups = " ".join(f"WHEN {place} THEN {arm.group[0]}" for place, (_, arm) in enumerate(arms))
+    values = " ".join(f"WHEN {place} THEN {arm.value[0]}" for place, (_, arm) in enumerate(arms))
+    columns = {column for _, arm in arms for column in arm.columns}
+    rows = _matched(relation, [arm.look for _, arm in arms], Span(), filled, columns)
+    return (
+        f"SELECT CASE {_HIT} {numbers} END AS rule, {_columns(relation)}, CASE {_HIT} {groups} END AS about, "
+        f"CASE {_HIT} {values} END AS value FROM ({rows})"
     )
 
 

@@ -237,6 +237,8 @@ def test_a_rule_that_fails_at_an_event_stops_no_other(tmp_path: Path, bring: Bri
         tmp_path / "rules", **RULES,
         new={"detection": {"s": {"eventName": "ListUsers"}, "condition": "s"},
              "first-seen": {"field": "awsRegion", "group-by": "eventName", "learning": "1s"}},
+        other={"detection": {"s": {"eventName": "ListUsers"}, "condition": "s"},
+               "first-seen": {"field": "eventName", "group-by": "awsRegion", "learning": "9d"}},
     )  # fmt: skip
     failing = [_failing(rule.asked) if rule.stem in ("burst", "new") else rule.asked for rule in more]
     failing.append(_failing(ours[-1].asked))
@@ -244,6 +246,7 @@ def test_a_rule_that_fails_at_an_event_stops_no_other(tmp_path: Path, bring: Bri
         done = run.detect(settings, failing, span)
         assert {failing[number].stem for number in done.failed} == {"burst", "new", "keys"}
         assert all("Conversion Error" in reason for reason in done.failed.values())
+        assert [one.rule for one in done.asked] == [rule.asked.key for rule in more if rule.stem == "other"]
         counts = {one.rule.path.stem: one.events for one in scan.counts(settings, failing) if not one.reason}
         assert counts["keys"] == 1
     assert {message for (message,) in _findings(settings, "message")} == {"keys"}

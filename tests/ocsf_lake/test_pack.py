@@ -12,7 +12,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import attack, made, news, pack, rules, scan, statements
+from ocsf_lake.detections import attack, connections, made, news, pack, rules, statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -104,7 +104,7 @@ def _places(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[str]:
 def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Settings, ours: dict[str, Rule]) -> None:
     assert CASES.keys() == ours.keys()
     wrong: list[Any] = []
-    with scan.connected(lake, [rule.asked for rule in ours.values()], Span()) as shown:
+    with connections.connected(lake, [rule.asked for rule in ours.values()], Span()) as shown:
         for stem, rule in ours.items():
             found = _places(shown.connection, rule)
             if rule.first_seen is not None:

@@ -57,8 +57,18 @@ GOOD: dict[str, dict[str, Any]] = {
     "all": {"s": {"userAgent|contains|all": ["S3", "Browser"]}, "condition": "s"},
     "between": {"s": {"requestParameters.n|gte": 3, "requestParameters.n|lt": 4}, "condition": "s"},
     "keyword": {"k": ["mimikatz"], "condition": "k"},
+    "both_cases": {"s": {"eventName": "CreateUser"}, "t": {"eventName|cased": "CreateUser"}, "condition": "s and t"},
+    "other_case": {"s": {"eventCategory": "mANAGEMENT"}, "condition": "s"},
+    "begins": {"s": {"eventCategory|startswith": "Manage"}, "condition": "s"},
     "network": {"s": {"sourceIPAddress|cidr": ["10.0.0.0/8", "2001:db8::/32"]}, "condition": "s"},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "header": {"httpRequest.headers.name": "user-agent", "httpRequest.headers.value|contains": "jndi:"},
+    "method": {"httpRequest.httpMethod": "po*"},
+    "port": {"client_port|contains": "7"},
+    "code": {"elb_status_code|startswith": "20", "http_version": "http/1*"},
+}
+"""The same, of other logs."""
 LINES: dict[str, dict[str, Any]] = {
     "a_two_lines": {"s": {"cs-user-agent": ["x\ny", "sqlmap"]}, "condition": "s"},
     "b_no_url": {"s": {"cs-uri": "http://[", "cs-uri-query": "a=1"}, "condition": "s"},
@@ -96,6 +106,9 @@ def checked(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     web = {"category": "webserver"}
     for name, said in LINES.items():
         written(folder, **{name: {"logsource": web, "detection": said}})
+    for name, selection in OTHERS.items():
+        service = {"product": "aws", "service": "waf" if name in ("header", "method") else "alb"}
+        written(folder, **{name: {"logsource": service, "detection": {"s": selection, "condition": "s"}}})
     loaded = rules.load([folder, samples / "sigma"], {})
     found = check.check(config.load(lake=str(folder / "none")), loaded, {"cloud_trail_mgmt": "20260101"})
     assert not (folder / "none").exists()
@@ -124,7 +137,7 @@ def test_rules_that_match_in_part_are_warnings(checked: dict[str, Checked]) -> N
 
 
 def test_good_rules_are_left_alone(checked: dict[str, Checked]) -> None:
-    for name in GOOD:
+    for name in GOOD | OTHERS:
         assert [p for p in checked[name].problems if "blind" not in p.reason] == [], name
         assert checked[name].tried == checked[name].found > 0, name
 

@@ -20,6 +20,7 @@ from sigma.types import (
     SigmaNull,
     SigmaNumber,
     SigmaString,
+    SigmaTimestampPart,
 )
 
 from ocsf_lake.config import Settings
@@ -290,6 +291,7 @@ def _problem_of_atom(part: Part, atom: Atom) -> str | None:
     if (
         part.source == "aws_cloudtrail"
         and isinstance(atom.value, SigmaCompareExpression | SigmaNumber)
+        and not isinstance(atom.value, SigmaTimestampPart)
         and not atom.field.startswith(facts.DOCUMENTS)
     ):
         return f"{atom.field}: compared with a number, and never one"

@@ -10,6 +10,8 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sigma import types
@@ -19,7 +21,9 @@ from ocsf_lake.detections import facts, made
 from ocsf_lake.detections.alternatives import Alternative, Atom
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.made import Impossible
+from ocsf_lake.detections.places import Unmappable
 
+_NOON = datetime(2026, 5, 4, 12, 10, 11)  # noqa: DTZ001  as text it gets the zone of its log
 FILLER = "Zq"
 """Text that stands for any."""
 _DOCUMENTS = (
@@ -47,7 +51,11 @@ def record(part: Part, alternative: Alternative, filler: str = FILLER) -> made.J
         by_field.setdefault(atom.field, []).append(atom)
     members: dict[str, Any] = {}
     for field, atoms in by_field.items():
-        if field in _DOCUMENTS and any(atom.holds and not isinstance(atom.value, types.SigmaExists) for atom in atoms):
+        if any(isinstance(atom.value, types.SigmaTimestampPart) for atom in atoms):
+            members[field] = _moment(part, field, atoms)
+        elif field in _DOCUMENTS and any(
+            atom.holds and not isinstance(atom.value, types.SigmaExists) for atom in atoms
+        ):
             members[field] = _document(atoms)
         elif field and any(_wants_value(atom) for atom in atoms):
             members[field] = _value(atoms, filler, _known(part, field))
@@ -64,9 +72,49 @@ def record(part: Part, alternative: Alternative, filler: str = FILLER) -> made.J
     return made.record(part, dict(_outer_first(members)))
 
 
+def _moment(part: Part, field: str, atoms: Sequence[Atom]) -> str:
+    """A time for which all atoms of a member hold, as the ordinary record writes one.
+
+    Raises:
+        Impossible: None was found.
+    """
+    if all(isinstance(atom.value, types.SigmaTimestampPart) for atom in atoms):
+        moment = _NOON
+        try:
+            for atom in atoms:
+                moment = _with_part(moment, atom.value) if atom.holds else moment
+        except ValueError as error:
+            raise Impossible(f"{field}: no time is such: {error}") from error
+        for days in (0, 1 / 24 / 60, 1 / 24, 1, 7, 31, 366):
+            later = moment + timedelta(days=days)
+            if all((_part_of(later, atom.value) == atom.value.number) is atom.holds for atom in atoms):
+                if part.source == "aws_s3_access":
+                    return f"{later:[%d/%b/%Y:%H:%M:%S +0000]}"
+                return later.isoformat(timespec="seconds") + str(_dig(made.record(part, {}), field) or "Z")[19:]
+    raise Impossible(f"contradiction, or no time was found that matches {' and '.join(map(_shown, atoms))}")
+
+
+def _with_part(moment: datetime, wanted: types.SigmaTimestampPart) -> datetime:
+    number = int(wanted.number)
+    if wanted.timestamp_part is types.TimestampPart.WEEK:
+        return datetime.combine(date.fromisocalendar(moment.year, number, 1), moment.time())
+    units: dict[str, Any] = {wanted.timestamp_part.name.lower(): number}
+    return moment.replace(**units)
+
+
+def _part_of(moment: datetime, wanted: types.SigmaTimestampPart) -> int:
+    if wanted.timestamp_part is types.TimestampPart.WEEK:
+        return moment.isocalendar().week
+    return int(getattr(moment, wanted.timestamp_part.name.lower()))
+
+
 def _known(part: Part, field: str) -> Sequence[str]:
     """Texts that a member mostly has: what a rule says may be in another case, or a piece of one."""
-    return [*facts.ENUMS.get(part.source, {}).get(field, ()), *facts.LIKELY.get(part.source, {}).get(field, ())]
+    found = [*facts.ENUMS.get(part.source, {}).get(field, ()), *facts.LIKELY.get(part.source, {}).get(field, ())]
+    with suppress(Unmappable):
+        if part.field(field).time is not None:
+            found += [f"{_NOON.replace(hour=hour).isoformat()}Z" for hour in range(24)]
+    return found
 
 
 def _outer_first(members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ PLANTED: dict[str, dict[str, Any]] = {
     "other_source": {"s": {"eventSource": "sts.amazonaws.com", "eventName": "CreateUser"}, "condition": "s"},
     "no_source": {"s": {"eventSource": "iam.amazon.com", "eventName": "CreateUser"}, "condition": "s"},
     "no_value": {"s": {"userIdentity.type": "RootUser"}, "condition": "s"},
+    "no_hour": {"s": {"eventTime|hour": 99}, "condition": "s"},
     "no_rule": {"s": {"eventName": "a"}, "condition": "s and t"},
     "looks_ahead": {"s": {"eventName|re": "^(?=Create)"}, "condition": "s"},
     "truth": {"s": {"eventName": "CreateUser"}, "condition": True},
@@ -36,7 +37,7 @@ REASONS = {
     "no_member": "did you mean 'eventName'", "no_inner_member": "userIdentity.kind: no record",
     "misspelt": "did you mean 'CreateUser'",
     "other_source": "which iam.amazonaws.com", "no_source": "no service is 'iam.amazon.com'",
-    "no_value": "never 'RootUser'",
+    "no_value": "never 'RootUser'", "no_hour": "no time is such",
     "no_rule": "cannot be used", "looks_ahead": "cannot be used", "truth": "cannot be used",
 }  # fmt: skip
 PARTLY: dict[str, dict[str, Any]] = {
@@ -59,6 +60,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "keyword": {"k": ["mimikatz"], "condition": "k"},
     "both_cases": {"s": {"eventName": "CreateUser"}, "t": {"eventName|cased": "CreateUser"}, "condition": "s and t"},
     "other_case": {"s": {"eventCategory": "mANAGEMENT"}, "condition": "s"},
+    "times": {"s": {"eventTime|hour": [0, 23], "eventTime|day": 3}, "f": {"eventTime|minute": 10},
+    "condition": "s and not f"},
+    "at_night": {"s": {"eventTime|contains": ["T00:", "T23:"]}, "condition": "s"},
     "begins": {"s": {"eventCategory|startswith": "Manage"}, "condition": "s"},
     "network": {"s": {"sourceIPAddress|cidr": ["10.0.0.0/8", "2001:db8::/32"]}, "condition": "s"},
 }

@@ -69,6 +69,9 @@ GOOD: dict[str, dict[str, Any]] = {
 OTHERS: dict[str, dict[str, Any]] = {
     "header": {"httpRequest.headers.name": "user-agent", "httpRequest.headers.value|contains": "jndi:"},
     "method": {"httpRequest.httpMethod": "po*"},
+    "posted": {"cs-method": "post"},
+    "delivered": {"requester": "svc:s3.amazonaws.com"},
+    "served": {"service.serviceName|contains": "guard", "service.archived": False},
     "port": {"client_port|contains": "7"},
     "code": {"elb_status_code|startswith": "20", "http_version": "http/1*"},
 }
@@ -111,8 +114,9 @@ def checked(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for name, said in LINES.items():
         written(folder, **{name: {"logsource": web, "detection": said}})
     for name, selection in OTHERS.items():
-        service = {"product": "aws", "service": "waf" if name in ("header", "method") else "alb"}
-        written(folder, **{name: {"logsource": service, "detection": {"s": selection, "condition": "s"}}})
+        service = {"header": "waf", "method": "waf", "delivered": "s3", "served": "guardduty"}.get(name, "alb")
+        log = {"product": "aws", "service": service}
+        written(folder, **{name: {"logsource": log, "detection": {"s": selection, "condition": "s"}}})
     loaded = rules.load([folder, samples / "sigma"], {})
     found = check.check(config.load(lake=str(folder / "none")), loaded, {"cloud_trail_mgmt": "20260101"})
     assert not (folder / "none").exists()

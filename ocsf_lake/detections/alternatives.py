@@ -50,6 +50,8 @@ class Atom:
             shown, kind = self.value.field, "|fieldref"
         elif name == "CompareExpression":
             shown, kind = str(self.value.number), f"|{self.value.op.name.lower()}"
+        elif name == "TimestampPart":
+            shown, kind = str(self.value.number), f"|{self.value.timestamp_part.name.lower()}"
         elif name == "CIDRExpression":
             shown = str(self.value.cidr)
         return f"{self.field}{kind or ''}: {shown}"

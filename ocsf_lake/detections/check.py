@@ -20,6 +20,7 @@ from sigma.types import (
     SigmaNull,
     SigmaNumber,
     SigmaString,
+    SigmaTimestampPart,
 )
 
 from ocsf_lake.config import Settings
@@ -37,6 +38,8 @@ from ocsf_mappers.errors import nearest
 ERROR, WARNING = "error", "warning"
 QUIET_DAYS = 7
 """A table without events for so long is quiet."""
+_FILLERS = ("", "1")
+"""What else wildcards may stand for, where a record with some text for them is not found."""
 SHOWN = 5
 """Of the reasons why a rule cannot match, so many are shown."""
 
@@ -120,6 +123,8 @@ def check(
     found = [Checked(rule) for rule in rules]
     trials = [trial for number, rule in enumerate(rules) for trial in _trials(number, rule, seen)]
     _try(settings, rules, trials)
+    for filler in _FILLERS:
+        _try(settings, rules, list(_otherwise(trials, filler)))
     for number, checked in enumerate(found):
         rule = checked.rule
         if rule.reason:
@@ -168,6 +173,16 @@ def _trials(number: int, rule: Rule, seen: Names) -> Iterator[_Trial]:
                 except Impossible as error:
                     trial.reason = str(error)
             yield trial
+
+
+def _otherwise(trials: Iterable[_Trial], filler: str) -> Iterator[_Trial]:
+    """What was not found, with other records: a port that has a 7 in it is no text around one."""
+    for trial in trials:
+        if trial.record is not None and trial.reason is None and not trial.is_found:
+            record = inject.record(trial.part, trial.alternative, filler)
+            if record != trial.record:
+                trial.record = record
+                yield trial
 
 
 def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) -> None:
@@ -276,6 +291,7 @@ def _problem_of_atom(part: Part, atom: Atom) -> str | None:
     if (
         part.source == "aws_cloudtrail"
         and isinstance(atom.value, SigmaCompareExpression | SigmaNumber)
+        and not isinstance(atom.value, SigmaTimestampPart)
         and not atom.field.startswith(facts.DOCUMENTS)
     ):
         return f"{atom.field}: compared with a number, and never one"

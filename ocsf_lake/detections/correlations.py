@@ -27,6 +27,8 @@ from ocsf_lake.detections.windows import ALL, ORDERED
 if TYPE_CHECKING:
     from ocsf_lake.detections.rules import Rule
 
+MOST_MS = 36_600 * 86_400_000
+"""No window is longer: times are numbers of 64 bits, and sums of them have to be."""
 COUNTED = ("event_count", "value_count")
 
 
@@ -94,6 +96,8 @@ def of(rule: SigmaCorrelationRule, rules: Sequence[Rule]) -> Correlation:
     window_ms = int(rule.timespan.seconds) * 1000
     if window_ms <= 0:
         raise Unmappable("its timespan is none")
+    if window_ms > MOST_MS:
+        raise Unmappable("its timespan is longer than a hundred years")
     least = len(bases) if kind in (ALL, ORDERED) else _least(condition)
     fields = condition.fieldref if isinstance(condition.fieldref, list) else [condition.fieldref or ""]
     value = tuple(fields) if kind == "value_count" else ()

@@ -49,6 +49,19 @@ ENUMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Source -> member -> every value that AWS writes there."""
 
+_METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE")
+LIKELY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "aws_waf": {
+        "httpRequest.httpMethod": _METHODS, "cs-method": _METHODS,
+        "httpRequest.httpVersion": ("HTTP/1.1", "HTTP/2.0", "HTTP/1.0"),
+    },
+    "aws_alb": {"type": ("http", "https", "h2", "grpcs", "ws", "wss"), "http_version": ("HTTP/1.1", "HTTP/2.0"),
+                "method": _METHODS, "cs-method": _METHODS},
+    "aws_clb": {"http_version": ("HTTP/1.1", "HTTP/1.0"), "method": _METHODS, "cs-method": _METHODS},
+    "aws_nlb": {"type": ("tls",), "version": ("2.0", "1.0")},
+}
+"""The same of members that may have others."""
+
 DOCUMENTS = ("requestParameters", "responseElements", "additionalEventData", "serviceEventDetails")
 """Members of CloudTrail that hold anything."""
 

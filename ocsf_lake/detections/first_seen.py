@@ -21,6 +21,7 @@ from sqlglot import exp
 
 from ocsf_lake.detections import asked
 from ocsf_lake.detections.asked import Arm
+from ocsf_lake.detections.correlations import MOST_MS
 from ocsf_lake.detections.logs import Log, Part
 from ocsf_lake.detections.places import Unmappable
 from ocsf_mappers.errors import nearest
@@ -116,6 +117,8 @@ def of(said: Any, log: Log) -> FirstSeen:
     except Exception as error:
         raise Unmappable(f"{KEY}: learning has to be a time such as 14d: {error}") from error
     found = FirstSeen(fields, groups, int(learning.seconds) * 1000)
+    if found.learning_ms > MOST_MS:
+        raise Unmappable(f"{KEY}: learning is longer than a hundred years")
     for part in log.parts:
         try:
             found.read(part)

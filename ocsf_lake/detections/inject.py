@@ -10,16 +10,20 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sigma import types
 from sigma.types import CompareOperators, SigmaString, SpecialChars
 
-from ocsf_lake.detections import made
+from ocsf_lake.detections import facts, made
 from ocsf_lake.detections.alternatives import Alternative, Atom
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.made import Impossible
+from ocsf_lake.detections.places import Unmappable
 
+_NOON = datetime(2026, 5, 4, 12, 10, 11)  # noqa: DTZ001  as text it gets the zone of its log
 FILLER = "Zq"
 """Text that stands for any."""
 _DOCUMENTS = (
@@ -29,8 +33,13 @@ _DOCUMENTS = (
 _parser: Any = re._parser  # type: ignore[attr-defined]
 
 
-def record(part: Part, alternative: Alternative) -> made.Json:
+def record(part: Part, alternative: Alternative, filler: str = FILLER) -> made.Json:
     """A record for which an alternative holds.
+
+    Args:
+        part: Its source.
+        alternative: What has to hold.
+        filler: What stands for a wildcard: a member may be a number, or one of few texts.
 
     Raises:
         Impossible: There is none, this is why.
@@ -42,14 +51,18 @@ def record(part: Part, alternative: Alternative) -> made.Json:
         by_field.setdefault(atom.field, []).append(atom)
     members: dict[str, Any] = {}
     for field, atoms in by_field.items():
-        if field in _DOCUMENTS and any(atom.holds and not isinstance(atom.value, types.SigmaExists) for atom in atoms):
+        if any(isinstance(atom.value, types.SigmaTimestampPart) for atom in atoms):
+            members[field] = _moment(part, field, atoms)
+        elif field in _DOCUMENTS and any(
+            atom.holds and not isinstance(atom.value, types.SigmaExists) for atom in atoms
+        ):
             members[field] = _document(atoms)
         elif field and any(_wants_value(atom) for atom in atoms):
-            members[field] = _value(atoms)
+            members[field] = _value(atoms, filler, _known(part, field))
         elif field and any(_wants_none(atom) for atom in atoms):
             members[field] = None
         elif field and not _is_met(part, field, atoms):
-            members[field] = _value(atoms)
+            members[field] = _value(atoms, filler, _known(part, field))
     for field, atoms in by_field.items():
         for atom in atoms:
             if isinstance(atom.value, types.SigmaFieldReference) and atom.holds:
@@ -57,6 +70,51 @@ def record(part: Part, alternative: Alternative) -> made.Json:
     if any(atom.holds for atom in by_field.get("", ())):
         members["userAgent" if part.source == "aws_cloudtrail" else "user_agent"] = _value(by_field[""])
     return made.record(part, dict(_outer_first(members)))
+
+
+def _moment(part: Part, field: str, atoms: Sequence[Atom]) -> str:
+    """A time for which all atoms of a member hold, as the ordinary record writes one.
+
+    Raises:
+        Impossible: None was found.
+    """
+    if all(isinstance(atom.value, types.SigmaTimestampPart) for atom in atoms):
+        moment = _NOON
+        try:
+            for atom in atoms:
+                moment = _with_part(moment, atom.value) if atom.holds else moment
+        except ValueError as error:
+            raise Impossible(f"{field}: no time is such: {error}") from error
+        for days in (0, 1 / 24 / 60, 1 / 24, 1, 7, 31, 366):
+            later = moment + timedelta(days=days)
+            if all((_part_of(later, atom.value) == atom.value.number) is atom.holds for atom in atoms):
+                if part.source == "aws_s3_access":
+                    return f"{later:[%d/%b/%Y:%H:%M:%S +0000]}"
+                return later.isoformat(timespec="seconds") + str(_dig(made.record(part, {}), field) or "Z")[19:]
+    raise Impossible(f"contradiction, or no time was found that matches {' and '.join(map(_shown, atoms))}")
+
+
+def _with_part(moment: datetime, wanted: types.SigmaTimestampPart) -> datetime:
+    number = int(wanted.number)
+    if wanted.timestamp_part is types.TimestampPart.WEEK:
+        return datetime.combine(date.fromisocalendar(moment.year, number, 1), moment.time())
+    units: dict[str, Any] = {wanted.timestamp_part.name.lower(): number}
+    return moment.replace(**units)
+
+
+def _part_of(moment: datetime, wanted: types.SigmaTimestampPart) -> int:
+    if wanted.timestamp_part is types.TimestampPart.WEEK:
+        return moment.isocalendar().week
+    return int(getattr(moment, wanted.timestamp_part.name.lower()))
+
+
+def _known(part: Part, field: str) -> Sequence[str]:
+    """Texts that a member mostly has: what a rule says may be in another case, or a piece of one."""
+    found = [*facts.ENUMS.get(part.source, {}).get(field, ()), *facts.LIKELY.get(part.source, {}).get(field, ())]
+    with suppress(Unmappable):
+        if part.field(field).time is not None:
+            found += [f"{_NOON.replace(hour=hour).isoformat()}Z" for hour in range(24)]
+    return found
 
 
 def _outer_first(members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -115,15 +173,20 @@ def _dig(record: made.Json, field: str) -> Any:
 
 
 # -- a value that meets several conditions ----------------------------------------------------------------------------
-def _value(atoms: Sequence[Atom]) -> str:
+def _value(atoms: Sequence[Atom], filler: str = FILLER, known: Sequence[str] = ()) -> str:
     """A text for which all atoms of a member hold.
+
+    Args:
+        atoms: The atoms.
+        filler: See `record`.
+        known: Texts that are tried before others.
 
     Raises:
         Impossible: None was found.
     """
     if any(_wants_none(atom) for atom in atoms):
         raise Impossible(f"contradiction: {' and '.join(map(_shown, atoms))}")
-    for text in _candidates([atom for atom in atoms if atom.holds]):
+    for text in (*known, *_candidates([atom for atom in atoms if atom.holds], filler)):
         if all(_holds(atom, text) is not False for atom in atoms):
             return text
     reason = "" if len(atoms) == 1 else "contradiction, or "
@@ -134,14 +197,14 @@ def _shown(atom: Atom) -> str:
     return str(atom) if atom.holds else f"not {atom}"
 
 
-def _candidates(atoms: Sequence[Atom]) -> Iterator[str]:
-    texts = [text for atom in atoms for text in _texts(atom)]
+def _candidates(atoms: Sequence[Atom], filler: str) -> Iterator[str]:
+    texts = [text for atom in atoms for text in _texts(atom, filler)]
     yield from texts
     strings = [atom.value for atom in atoms if isinstance(atom.value, SigmaString)]
     if len(strings) > 1:
         yield _together(strings)
     if len(atoms) > 1:
-        yield from (mark.join(next(_texts(atom), "") for atom in atoms) for mark in ("", " ", ", "))
+        yield from (mark.join(next(_texts(atom, filler), "") for atom in atoms) for mark in ("", " ", ", "))
     numbers = [atom for atom in atoms if isinstance(atom.value, types.SigmaCompareExpression)]
     if len(numbers) > 1:
         bounds = [float(atom.value.number.number) for atom in numbers]
@@ -149,10 +212,10 @@ def _candidates(atoms: Sequence[Atom]) -> Iterator[str]:
     yield from (FILLER, f"{FILLER}2", "1", "203.0.113.99", "")
 
 
-def _texts(atom: Atom) -> Iterator[str]:
+def _texts(atom: Atom, filler: str) -> Iterator[str]:
     value = atom.value
     if isinstance(value, SigmaString):
-        yield _plain(value, FILLER)
+        yield _plain(value, filler)
         yield _plain(value, "")
     elif isinstance(value, types.SigmaNumber):
         yield _number(value.number)
@@ -181,10 +244,13 @@ def _plain(value: SigmaString, many: str) -> str:
 
 def _together(strings: Sequence[SigmaString]) -> str:
     """A text of all parts: beginnings first, ends last."""
-    begins = [s for s in strings if s.s and isinstance(s.s[0], str)]
-    ends = [s for s in strings if s not in begins and s.s and isinstance(s.s[-1], str)]
-    middles = [s for s in strings if s not in begins and s not in ends]
-    return "".join(_plain(s, "") for s in [*begins, *middles, *ends])
+    return "".join(_plain(one, "") for one in sorted(strings, key=_turn))
+
+
+def _turn(one: SigmaString) -> int:
+    if one.s and isinstance(one.s[0], str):
+        return 0
+    return 2 if one.s and isinstance(one.s[-1], str) else 1
 
 
 def _holds(atom: Atom, text: str) -> bool | None:

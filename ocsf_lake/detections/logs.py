@@ -270,6 +270,7 @@ GUARDDUTY = Part(
         "service.eventFirstSeen": (_time("finding_info.first_seen_time_dt"),),
         "service.eventLastSeen": (_time("finding_info.last_seen_time_dt"),),
         "service.detectorId": ("(regexp_extract(metadata.product.uid, 'detector/(.+)$', 1))",),
+        "service.serviceName": ("('guardduty')",),  # the mapper leaves out what is always the same
         "service.archived": (_captions("status", true="Suppressed", false="New"),),
         "partition": ("cloud.cloud_partition", "(resources[1].cloud_partition)"),
     },
@@ -368,6 +369,7 @@ S3_ACCESS = Part(
         "time": (_time("time"),),
         "bucket": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"name\")",),
         "key": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Object')[1].\"name\")",),
+        "requester": ("actor.user.uid", "actor.invoked_by"),
         "bucket_owner": ("(list_filter(resources, LAMBDA item : item.type = 'AWS::S3::Bucket')[1].\"owner\".uid)",),
         "src_ip": "remote_ip",
         "c-ip": "remote_ip",

@@ -208,7 +208,10 @@ def _set_member(made: Json, name: str, value: Any, lists: tuple[str, ...]) -> No
     if name.startswith("httpRequest.headers."):
         headers = made["httpRequest"]["headers"]
         header = name.removeprefix("httpRequest.headers.")
-        headers.append({header: value} if header in ("name", "value") else {"name": header, "value": value})
+        if header in ("name", "value"):
+            headers[0][header] = value  # of one header both
+        else:
+            headers.append({"name": header, "value": value})
         return
     steps = name.split(".")
     place = made
@@ -249,7 +252,9 @@ def _set_field(made: Json, name: str, value: str) -> None:
     if name == "method":
         method = value
     elif name == "http_version":
-        version = f"HTTP/{value}"
+        if not value.startswith("HTTP/"):
+            raise ValueError(value)
+        version = value
     elif name == "url":
         url = value
     else:

@@ -117,7 +117,8 @@ def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = Non
             _news(settings, asked, span, files, now, summary, Baselines(lake.ledger.engine)),
         ]
         with _kept(_counted(itertools.chain(*found), summary)) as every:
-            detections.note(run, batches, every, now.isoformat(), summary.asked)
+            lease.check()
+            detections.note(run, batches, every, now.isoformat(), summary.asked, is_once=span is None)
         failpoint("noted")
         summary.new += _write(lake, detections)
     return summary

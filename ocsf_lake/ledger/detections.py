@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger import baselines, chain
 from ocsf_lake.ledger.database import insert, select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
+from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, DETECTED_BATCHES, DETECTION_RUNS, FILES, FINDINGS, OBJECTS, RETIRED
 
@@ -140,7 +141,7 @@ class Detections:
 
     def note(
         self, run: str, batches: Sequence[str], findings: Iterable[Finding], at: str,
-        asked: Sequence[baselines.Baseline] = (),
+        asked: Sequence[baselines.Baseline] = (), *, is_once: bool = False,
     ) -> int:  # fmt: skip
         """Notes at one moment what a run found, and what it looked at.
 
@@ -150,19 +151,26 @@ class Detections:
             findings: What it found; those that are known already only count on.
             at: Now.
             asked: Rules with a baseline that it asked.
+            is_once: Whether findings that are known count on, so that no other run may have looked at the batches.
 
         Returns:
             How many are new.
+
+        Raises:
+            LostError: Another run looked at one of the batches; nothing is noted.
         """
         with self._engine.begin() as connection:
-            new = 0
-            for many in _chunks(findings):
-                new += self._put(connection, run, many)
             rows = [{"batch_id": batch, "run": run} for batch in batches]
             for start in range(0, len(rows), _MANY):
                 connection.execute(
                     insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
                 )
+            ours = sa.select(sa.func.count()).where(DETECTED_BATCHES.c.run == run)
+            if is_once and connection.scalar(ours) != len(rows):
+                raise LostError("these batches were looked at meanwhile; running again looks at what is left")
+            new = 0
+            for many in _chunks(findings):
+                new += self._put(connection, run, many)
             baselines.note(connection, asked, len(batches), at)
             state = State.PLANNED if new else State.DONE
             connection.execute(

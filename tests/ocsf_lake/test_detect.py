@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import sqlalchemy as sa
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
@@ -20,9 +21,11 @@ from ocsf_lake.detections.asked import Arm, Asked, Look
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.lake import opened
+from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import database
-from ocsf_lake.ledger.detections import Finding
+from ocsf_lake.ledger.detections import Detections, Finding
+from ocsf_lake.ledger.leases import LostError
+from ocsf_lake.ledger.tables import DETECTED_BATCHES
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import rebuild_ledger
 from ocsf_mappers.errors import ConfigError
@@ -140,6 +143,11 @@ def test_what_comes_bit_by_bit_is_found_as_what_comes_at_once(tmp_path: Path, br
             rows = lake.ledger.arrow("findings").to_pylist()
         counted = {row["rule"]: row["events"] for row in rows if row["events"] > 1}
         assert counted == {RULES["keys"]["id"]: 2}, "late events count on"
+
+
+def _looked_at(lake: Lake) -> list[str]:
+    with lake.ledger.engine.connect() as connection:
+        return list(connection.scalars(sa.select(DETECTED_BATCHES.c.batch_id)))
 
 
 @pytest.mark.parametrize("step", ["noted", "put", "ingested"])
@@ -330,6 +338,13 @@ def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list
     bring(lake, 0)
     assert run.detect(lake, ours).new == 1
     bring(lake, 1)
+    with opened(lake, with_retries=True) as other:  # as if this one's lease were lost
+        detections = Detections(other.ledger.engine)
+        waiting = detections.waiting(findings.SOURCE)
+        finding = Finding("f", "rule", 0, 0, 1, "{}")
+        with pytest.raises(LostError, match="meanwhile"):
+            detections.note("late", [*waiting, *_looked_at(other)], [finding], "2026-01-01", is_once=True)
+        assert detections.waiting(findings.SOURCE) == waiting, "nothing of it is noted"
     bring(lake, 2)
     assert run.detect(lake, ours).new == 3
     assert run.detect(lake, ours, Span()).new == 0

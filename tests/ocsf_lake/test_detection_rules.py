@@ -350,6 +350,7 @@ def test_correlations(tmp_path: Path, said: Json, expected: set[int]) -> None:
     "said",
     [
         _correlation("event_count", ["list"], condition={"lt": 3}),
+        _correlation("event_count", ["list"], condition={"gte": 3}, timespan="99999999999999d"),
         _correlation("value_sum", ["list"], condition={"gte": 3, "field": "eventName"}),
         _correlation("event_count", ["nobody"], condition={"gte": 3}),
         _correlation("temporal", ["list", "key"], condition="list and not key"),

@@ -193,6 +193,7 @@ def test_what_the_key_of_a_rule_cannot_say_is_a_reason(tmp_path: Path) -> None:
         "modifier": (NEW["first-seen"] | {"field": "userAgent|lower"}, "the only modifier"),
         "grouped": (NEW["first-seen"] | {"group-by": ["sourceIPAddress|network"]}, "takes no modifiers"),
         "no_time": (NEW["first-seen"] | {"learning": "soon"}, "learning has to be"),
+        "too_long": (NEW["first-seen"] | {"learning": "99999999999999d"}, "a hundred years"),
         "a_list": (NEW["first-seen"] | {"field": "resources.ARN"}, "may be a list"),
     }  # fmt: skip
     (tmp_path / "typo").mkdir()

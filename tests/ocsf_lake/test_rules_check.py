@@ -26,6 +26,7 @@ PLANTED: dict[str, dict[str, Any]] = {
     "other_source": {"s": {"eventSource": "sts.amazonaws.com", "eventName": "CreateUser"}, "condition": "s"},
     "no_source": {"s": {"eventSource": "iam.amazon.com", "eventName": "CreateUser"}, "condition": "s"},
     "no_value": {"s": {"userIdentity.type": "RootUser"}, "condition": "s"},
+    "no_hour": {"s": {"eventTime|hour": 99}, "condition": "s"},
     "no_rule": {"s": {"eventName": "a"}, "condition": "s and t"},
     "looks_ahead": {"s": {"eventName|re": "^(?=Create)"}, "condition": "s"},
     "truth": {"s": {"eventName": "CreateUser"}, "condition": True},
@@ -36,7 +37,7 @@ REASONS = {
     "no_member": "did you mean 'eventName'", "no_inner_member": "userIdentity.kind: no record",
     "misspelt": "did you mean 'CreateUser'",
     "other_source": "which iam.amazonaws.com", "no_source": "no service is 'iam.amazon.com'",
-    "no_value": "never 'RootUser'",
+    "no_value": "never 'RootUser'", "no_hour": "no time is such",
     "no_rule": "cannot be used", "looks_ahead": "cannot be used", "truth": "cannot be used",
 }  # fmt: skip
 PARTLY: dict[str, dict[str, Any]] = {
@@ -57,8 +58,24 @@ GOOD: dict[str, dict[str, Any]] = {
     "all": {"s": {"userAgent|contains|all": ["S3", "Browser"]}, "condition": "s"},
     "between": {"s": {"requestParameters.n|gte": 3, "requestParameters.n|lt": 4}, "condition": "s"},
     "keyword": {"k": ["mimikatz"], "condition": "k"},
+    "both_cases": {"s": {"eventName": "CreateUser"}, "t": {"eventName|cased": "CreateUser"}, "condition": "s and t"},
+    "other_case": {"s": {"eventCategory": "mANAGEMENT"}, "condition": "s"},
+    "times": {"s": {"eventTime|hour": [0, 23], "eventTime|day": 3}, "f": {"eventTime|minute": 10},
+    "condition": "s and not f"},
+    "at_night": {"s": {"eventTime|contains": ["T00:", "T23:"]}, "condition": "s"},
+    "begins": {"s": {"eventCategory|startswith": "Manage"}, "condition": "s"},
     "network": {"s": {"sourceIPAddress|cidr": ["10.0.0.0/8", "2001:db8::/32"]}, "condition": "s"},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "header": {"httpRequest.headers.name": "user-agent", "httpRequest.headers.value|contains": "jndi:"},
+    "method": {"httpRequest.httpMethod": "po*"},
+    "posted": {"cs-method": "post"},
+    "delivered": {"requester": "svc:s3.amazonaws.com"},
+    "served": {"service.serviceName|contains": "guard", "service.archived": False},
+    "port": {"client_port|contains": "7"},
+    "code": {"elb_status_code|startswith": "20", "http_version": "http/1*"},
+}
+"""The same, of other logs."""
 LINES: dict[str, dict[str, Any]] = {
     "a_two_lines": {"s": {"cs-user-agent": ["x\ny", "sqlmap"]}, "condition": "s"},
     "b_no_url": {"s": {"cs-uri": "http://[", "cs-uri-query": "a=1"}, "condition": "s"},
@@ -96,6 +113,10 @@ def checked(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     web = {"category": "webserver"}
     for name, said in LINES.items():
         written(folder, **{name: {"logsource": web, "detection": said}})
+    for name, selection in OTHERS.items():
+        service = {"header": "waf", "method": "waf", "delivered": "s3", "served": "guardduty"}.get(name, "alb")
+        log = {"product": "aws", "service": service}
+        written(folder, **{name: {"logsource": log, "detection": {"s": selection, "condition": "s"}}})
     loaded = rules.load([folder, samples / "sigma"], {})
     found = check.check(config.load(lake=str(folder / "none")), loaded, {"cloud_trail_mgmt": "20260101"})
     assert not (folder / "none").exists()
@@ -124,7 +145,7 @@ def test_rules_that_match_in_part_are_warnings(checked: dict[str, Checked]) -> N
 
 
 def test_good_rules_are_left_alone(checked: dict[str, Checked]) -> None:
-    for name in GOOD:
+    for name in GOOD | OTHERS:
         assert [p for p in checked[name].problems if "blind" not in p.reason] == [], name
         assert checked[name].tried == checked[name].found > 0, name
 

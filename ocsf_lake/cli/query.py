@@ -129,19 +129,25 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 
 
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
+    import duckdb
+
     from ocsf_lake.query import query as lake_query
 
     to_form = None if to is None else answers.form_of(to, form)
     listing: dict[str, Any] = {}
     if lake_query.lists(sql):
         listing["threads"] = 1
-    with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
-        answer = answers.Answer(connection, sql)
-        if to is None:
-            answer.show(form or Form.TABLE)
-        else:
-            answer.save(to, to_form)
-            terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
+    try:
+        with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
+            answer = answers.Answer(connection, sql)
+            if to is None:
+                answer.show(form or Form.TABLE)
+            else:
+                answer.save(to, to_form)
+                terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
+    except duckdb.ConversionException:  # an account or day written as a number, say
+        _say_why_empty(sql, "duckdb")
+        raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
 

@@ -105,7 +105,7 @@ def backfill(
     plan = planned(source, uri, first, last, settings, accounts, regions)
     summary = ingest.work(plan.batch_ids, settings, progress)
     summary.add_planned(plan)
-    return summary
+    return ingest.with_copies(summary, settings)
 
 
 def planned(

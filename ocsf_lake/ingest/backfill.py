@@ -144,5 +144,5 @@ def _window(
 ) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=deliveries.delivery(source).late_days)
-    scope = Scope(first, last + late, tuple(accounts), tuple(regions))
+    scope = Scope(first, min(last, date.max - late) + late, tuple(accounts), tuple(regions))
     return Window(source, uri, scope, lake=settings.lake)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
+_DASHED_DAY = re.compile(r"'\d{4}-\d\d-\d\d")
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
 
@@ -150,6 +152,8 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
+    elif "eventday" in sql.lower() and _DASHED_DAY.search(sql):  # there are rows, and of other days than was meant
+        _say_why_empty(sql, "duckdb", only="eventday:")
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
@@ -189,8 +193,14 @@ def _computed(config: Settings, sql: str, own: dict[str, pa.Table]) -> Mapping[s
     return with_coverage(config, own, sql)
 
 
-def _say_why_empty(sql: str, dialect: str) -> bool:
-    """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself."""
+def _say_why_empty(sql: str, dialect: str, only: str = "") -> bool:
+    """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself.
+
+    Args:
+        sql: The query.
+        dialect: Its dialect.
+        only: Only findings that begin so.
+    """
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
 
@@ -199,6 +209,7 @@ def _say_why_empty(sql: str, dialect: str) -> bool:
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
     findings = [finding for finding in report.findings if finding.rule == lake_lint.NO_SUCH_VALUE]
+    findings = [finding for finding in findings if finding.says.startswith(only)]
     for finding in findings:
         terminal.say(*_lines(finding))
     return bool(findings)

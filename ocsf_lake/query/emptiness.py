@@ -44,7 +44,7 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     if source is None or where is None or tree.args.get("joins") or not isinstance(source.this, exp.Table):
         return []
     part = shown.part_of(source.this.name)
-    if part not in registry.tables():
+    if part is None or part not in registry.tables():
         return []
     every = where.this.unnest()
     conditions = [part.unnest() for part in every.flatten()] if isinstance(every, exp.And) else [every]

@@ -286,6 +286,13 @@ def test_an_empty_answer_says_which_condition_nothing_meets(
     assert says in run.err
 
 
+def test_days_with_dashes_are_told_where_they_bound_other_days(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT count(*) FROM cloud_trail_mgmt WHERE eventday > '{}'"
+    run = ocsf_lake("query", sql.format("1999-12-31"), "--lake", str(ready_lake))
+    assert (run.code, "eventday > '19991231'" in run.err) == (0, True)
+    assert ocsf_lake("query", sql.format("19991231"), "--lake", str(ready_lake)).err == ""
+
+
 def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     sql = "SELECT time_dt FROM cloud_trail_mgmt WHERE accountid = 12345678901 OR accountid || 'x' = 1"
     run = ocsf_lake("query", sql, "--lake", str(ready_lake))

@@ -43,6 +43,8 @@ def test_a_sound_query_is_left_alone(sql: str) -> None:
         ("accountid = '12345678901'", "accountid = '012345678901'"),
         ("accountid = 12345678901", "accountid = '012345678901'"),
         ("eventday = '2025-03-11'", "eventday = '20250311'"),
+        ("eventday > '2025-03-11'", "eventday > '20250311'"),
+        ("eventday BETWEEN '2025-03-11' AND '2025-03-12'", "eventday BETWEEN '20250311' AND '20250312'"),
         ("region = 'eu_west_1'", "region = 'eu-west-1'"),
         ("query.hostname = 's3.amazonaws.com'", "query.hostname = 's3.amazonaws.com.'"),
         ("action IN ('ACCEPT', 'Denied')", "action IN ('Allowed', 'Denied')"),

@@ -153,7 +153,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
     elif "eventday" in sql.lower() and _DASHED_DAY.search(sql):  # there are rows, and of other days than was meant
-        _say_why_empty(sql, "duckdb", only="eventday:")
+        _say_why_empty(sql, "duckdb", is_empty=False)
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
@@ -193,13 +193,13 @@ def _computed(config: Settings, sql: str, own: dict[str, pa.Table]) -> Mapping[s
     return with_coverage(config, own, sql)
 
 
-def _say_why_empty(sql: str, dialect: str, only: str = "") -> bool:
+def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
     """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself.
 
     Args:
         sql: The query.
         dialect: Its dialect.
-        only: Only findings that begin so.
+        is_empty: Whether there are no rows; else only bounds of days are said that let in others.
     """
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
@@ -208,8 +208,8 @@ def _say_why_empty(sql: str, dialect: str, only: str = "") -> bool:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
-    findings = [finding for finding in report.findings if finding.rule == lake_lint.NO_SUCH_VALUE]
-    findings = [finding for finding in findings if finding.says.startswith(only)]
+    told = (lake_lint.NO_SUCH_VALUE, lake_lint.OTHER_DAYS) if is_empty else (lake_lint.OTHER_DAYS,)
+    findings = [finding for finding in report.findings if finding.rule in told]
     for finding in findings:
         terminal.say(*_lines(finding))
     return bool(findings)

@@ -24,6 +24,9 @@ PRUNING = ("time_dt", "time", "eventday", "region", "accountid")
 NO_SUCH_VALUE = "no-such-value"
 """Rule of conditions that no row meets: a query with one returns nothing, and no error."""
 
+OTHER_DAYS = "other-days"
+"""Rule of bounds of event days that bound other days than was meant: a query with one may return the wrong rows."""
+
 RAW_WORDS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
     "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
@@ -198,7 +201,7 @@ def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     for literal, (_, corrected) in mistakes:
         literal.replace(exp.Literal.string(corrected))
     for _, (reason, _) in mistakes[:1]:
-        yield Hint(NO_SUCH_VALUE, f"eventday: {reason}", comparison.sql(dialect=dialect))
+        yield Hint(OTHER_DAYS, f"eventday: {reason}", comparison.sql(dialect=dialect))
 
 
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

@@ -43,8 +43,6 @@ def test_a_sound_query_is_left_alone(sql: str) -> None:
         ("accountid = '12345678901'", "accountid = '012345678901'"),
         ("accountid = 12345678901", "accountid = '012345678901'"),
         ("eventday = '2025-03-11'", "eventday = '20250311'"),
-        ("eventday > '2025-03-11'", "eventday > '20250311'"),
-        ("eventday BETWEEN '2025-03-11' AND '2025-03-12'", "eventday BETWEEN '20250311' AND '20250312'"),
         ("region = 'eu_west_1'", "region = 'eu-west-1'"),
         ("query.hostname = 's3.amazonaws.com'", "query.hostname = 's3.amazonaws.com.'"),
         ("action IN ('ACCEPT', 'Denied')", "action IN ('Allowed', 'Denied')"),
@@ -53,6 +51,21 @@ def test_a_sound_query_is_left_alone(sql: str) -> None:
 def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: str, meant: str) -> None:
     report = lint.lint(where(f"{LATELY} AND {written}"))
     assert [(finding.rule, finding.instead) for finding in report.findings] == [("no-such-value", meant)]
+    assert report.corrected.endswith(meant)
+    assert lint.lint(report.corrected).findings == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("eventday > '2025-03-11'", "eventday > '20250311'"),
+        ("eventday BETWEEN '2025-03-11' AND '2025-03-12'", "eventday BETWEEN '20250311' AND '20250312'"),
+        ("'2025-03-11' <= eventday", "'20250311' <= eventday"),
+    ],
+)
+def test_bounds_of_event_days_that_bound_other_days_are_told(written: str, meant: str) -> None:
+    report = lint.lint(where(f"{LATELY} AND {written}"))
+    assert [(finding.rule, finding.instead) for finding in report.findings] == [("other-days", meant)]
     assert report.corrected.endswith(meant)
     assert lint.lint(report.corrected).findings == []
 

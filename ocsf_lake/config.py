@@ -396,7 +396,7 @@ def load(**overrides: Any) -> Settings:
     settings = None
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{FILE} is not TOML: {error}")
     except SettingsError as error:  # its text names our variable by the field alone
         name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")

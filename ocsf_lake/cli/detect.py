@@ -115,7 +115,8 @@ def _span(first: date | None, last: date | None) -> Span:
         from ocsf_mappers.errors import ConfigError
 
         raise ConfigError(f"--to {last} is before --from {first}")
-    return Span(_millis(first), _millis(last and last + timedelta(days=1)))
+    after = last + timedelta(days=1) if last and last < date.max else None
+    return Span(_millis(first), _millis(after))
 
 
 def _millis(day: date | None) -> int | None:

@@ -15,9 +15,15 @@ from ocsf_lake.ingest.summary import COLUMNS, as_dict, failed, reasons, row
 if TYPE_CHECKING:
     from ocsf_lake.ingest.run import SourceSummary, Summary
     from ocsf_lake.inputs.coverage import Coverage
+    from ocsf_lake.ledger.copies import Copies
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
+COPIES = (
+    "SELECT etag, list(uri) AS uris FROM ledger_objects WHERE state = 'done' AND events > 0 "
+    "GROUP BY etag, size HAVING count(*) > 1"
+)
+"""The objects that were read under several names."""
 SHOWN_NEWS = 5
 """Of what is new in a source, so much is shown; `ocsf-lake status SOURCE` lists all."""
 SHOWN_FAILURES = 10
@@ -143,6 +149,7 @@ def tell(summary: Summary) -> None:
         for error, number in sorted(source.fallbacks.items()):
             records = terminal.plural(number, "record")
             terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
+    _tell_copies(summary.copies)
     _tell_failures(summary)
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
@@ -156,6 +163,18 @@ def tell(summary: Summary) -> None:
             "objects that failed are tried again by later runs, a few times; `ocsf-lake ingest --retry URI` tries all "
             "of them again"
         )
+
+
+def _tell_copies(copies: Copies) -> None:
+    if not copies.objects:
+        return
+    objects = terminal.plural(copies.objects, "object")
+    terminal.say(
+        f"{objects} read that the lake has under another name, too, with the same ETag and size: the events are there "
+        "twice",
+        *(f"  {first} and {second}" for first, second in copies.examples),
+        f'`ocsf-lake query "{COPIES}"` lists all',
+    )
 
 
 def _tell_failures(summary: Summary) -> None:

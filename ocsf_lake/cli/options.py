@@ -98,4 +98,5 @@ def source(name: str) -> Mapper:
     try:
         return registry.load(name)
     except ConfigError as error:
-        raise ConfigError(f"{error} `ocsf-lake sources` lists them") from error
+        text = str(error)
+        raise ConfigError(f"{text}{' ' if text.endswith('?') else '; '}`ocsf-lake sources` lists them") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
+_DASHED_DAY = re.compile(r"'\d{4}-\d\d-\d\d")
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
 
@@ -129,21 +131,29 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 
 
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
+    import duckdb
+
     from ocsf_lake.query import query as lake_query
 
     to_form = None if to is None else answers.form_of(to, form)
     listing: dict[str, Any] = {}
     if lake_query.lists(sql):
         listing["threads"] = 1
-    with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
-        answer = answers.Answer(connection, sql)
-        if to is None:
-            answer.show(form or Form.TABLE)
-        else:
-            answer.save(to, to_form)
-            terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
+    try:
+        with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
+            answer = answers.Answer(connection, sql)
+            if to is None:
+                answer.show(form or Form.TABLE)
+            else:
+                answer.save(to, to_form)
+                terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
+    except duckdb.ConversionException:  # an account or day written as a number, say
+        _say_why_empty(sql, "duckdb")
+        raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
+    elif "eventday" in sql.lower() and _DASHED_DAY.search(sql):  # there are rows, and of other days than was meant
+        _say_why_empty(sql, "duckdb", is_empty=False)
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
@@ -183,8 +193,14 @@ def _computed(config: Settings, sql: str, own: dict[str, pa.Table]) -> Mapping[s
     return with_coverage(config, own, sql)
 
 
-def _say_why_empty(sql: str, dialect: str) -> bool:
-    """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself."""
+def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
+    """On stderr, the conditions of a query that no row can meet: an empty answer says nothing by itself.
+
+    Args:
+        sql: The query.
+        dialect: Its dialect.
+        is_empty: Whether there are no rows; else only bounds of days are said that let in others.
+    """
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
 
@@ -192,7 +208,8 @@ def _say_why_empty(sql: str, dialect: str) -> bool:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
-    findings = [finding for finding in report.findings if finding.rule == lake_lint.NO_SUCH_VALUE]
+    told = (lake_lint.NO_SUCH_VALUE, lake_lint.OTHER_DAYS) if is_empty else (lake_lint.OTHER_DAYS,)
+    findings = [finding for finding in report.findings if finding.rule in told]
     for finding in findings:
         terminal.say(*_lines(finding))
     return bool(findings)

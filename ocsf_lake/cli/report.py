@@ -67,6 +67,7 @@ def _save(out: Path, config: Settings, first: date | None, last: date | None) ->
     from ocsf_lake.pages import page, todo
     from ocsf_lake.query import files
     from ocsf_lake.storage import permissions
+    from ocsf_mappers.errors import ConfigError
 
     facts = lake_facts.gather(config, datetime.now(UTC), first, last)
     text = page.render(facts).encode("utf-8", "backslashreplace")
@@ -75,8 +76,11 @@ def _save(out: Path, config: Settings, first: date | None, last: date | None) ->
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     else:
-        with files.replaced(out) as part, permissions.open_file(part, config.mask) as file:
-            file.write(text)
+        try:
+            with files.replaced(out) as part, permissions.open_file(part, config.mask) as file:
+                file.write(text)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+            raise ConfigError(f"cannot write {str(out)!r}: {error.strerror}") from error
     terminal.say(todo.verdict(todo.steps(facts)))
     if str(out) != "-":
         terminal.say(f"{out}: {terminal.size(len(text))}, {facts.days[0]} to {facts.days[-1]}")

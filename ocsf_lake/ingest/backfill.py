@@ -105,7 +105,7 @@ def backfill(
     plan = planned(source, uri, first, last, settings, accounts, regions)
     summary = ingest.work(plan.batch_ids, settings, progress)
     summary.add_planned(plan)
-    return summary
+    return ingest.with_copies(summary, settings)
 
 
 def planned(
@@ -144,5 +144,5 @@ def _window(
 ) -> Window:  # fmt: skip
     check_days(first, last)
     late = timedelta(days=deliveries.delivery(source).late_days)
-    scope = Scope(first, last + late, tuple(accounts), tuple(regions))
+    scope = Scope(first, min(last, date.max - late) + late, tuple(accounts), tuple(regions))
     return Window(source, uri, scope, lake=settings.lake)

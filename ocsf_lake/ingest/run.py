@@ -17,6 +17,8 @@ from ocsf_lake.ingest.relisting import Listing
 from ocsf_lake.inputs import discovery, fields, listing
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.lake import Lake, opened
+from ocsf_lake.ledger import copies
+from ocsf_lake.ledger.copies import Copies
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import objects, retry
@@ -155,6 +157,8 @@ class Summary:
         isolated: Records that made the program fail, at most `ISOLATED_KEPT`.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
+        batch_ids: The batches that it has done.
+        copies: What they have read that the lake has under another name, too; see `with_copies`.
     """
 
     listed: int = 0
@@ -168,6 +172,8 @@ class Summary:
     isolated: list[Isolated] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     coverage: Coverage | None = None
+    batch_ids: list[str] = field(default_factory=list)
+    copies: Copies = field(default_factory=Copies)
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -184,6 +190,7 @@ class Summary:
 
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
+        self.batch_ids.append(batch.id)
         self.sources.setdefault(batch.source, SourceSummary()).add(batch, result)
         self.isolated = (self.isolated + result.isolated)[:ISOLATED_KEPT]
         for routed, routed_result in result.routed:
@@ -201,6 +208,7 @@ class Summary:
         self.of_others += other.of_others
         self.unread.extend(other.unread)
         self.failures += other.failures
+        self.batch_ids += other.batch_ids
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
         self.broken |= other.broken
         for name, summary in other.sources.items():
@@ -267,6 +275,14 @@ def ingest(
     planned = plan(uris, settings, source, again=again, whole=whole)
     summary = work(planned.batch_ids, settings, progress)
     summary.add_planned(planned)
+    return with_copies(summary, settings)
+
+
+def with_copies(summary: Summary, settings: Settings) -> Summary:
+    """The summary, which then says what was read that the lake has under another name, too."""
+    if summary.batch_ids:
+        with opened(settings, reading=True) as lake:
+            summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
     return summary
 
 

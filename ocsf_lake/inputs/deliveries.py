@@ -33,6 +33,8 @@ SHOWN = 20
 """Of the accounts or regions that are there, so many are named when another one is asked for."""
 FEW_DAYS = 2
 """Of a month, so many days are asked for one by one; for more of them the month's folder is listed once before."""
+FEW_YEARS = 2
+"""Months of so many years are asked for, whether the years are there or not; for more the folder of years is listed."""
 TREE_DEPTH = 4
 """`AWSLogs/` is looked for in so many folders below each other."""
 TREE_CALLS = 100
@@ -59,10 +61,11 @@ class Scope:
     accounts: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
 
-    def days(self) -> Iterator[date]:
-        """The days, in order."""
-        for number in range((self.last - self.first).days + 1):
-            yield self.first + timedelta(days=number)
+    def days(self, year: int) -> Iterator[date]:
+        """The days of a year, in order."""
+        first, last = max(self.first, date(year, 1, 1)), min(self.last, date(year, 12, 31))
+        for number in range((last - first).days + 1):
+            yield first + timedelta(days=number)
 
 
 def delivery(name: str) -> Delivery:
@@ -268,8 +271,9 @@ class Walk:
     def _days(self, path: str, steps: Sequence[str]) -> Iterator[str]:
         year_step, month_step, day_step = steps
         months: dict[tuple[int, int], list[date]] = {}
-        for day in self.scope.days():
-            months.setdefault((day.year, day.month), []).append(day)
+        for year in self._years(path, year_step):
+            for day in self.scope.days(year):
+                months.setdefault((day.year, day.month), []).append(day)
         for days in months.values():
             month = f"{path}/{filled(year_step, days[0])}/{filled(month_step, days[0])}"
             names = [filled(day_step, day) for day in days]
@@ -277,6 +281,14 @@ class Walk:
                 existing = set(listing.folders(self.fs, month, self.calls))
                 names = [name for name in names if name in existing]
             yield from (f"{month}/{name}" for name in names)
+
+    def _years(self, path: str, step: str) -> list[int]:
+        """The years that are asked for; of many, those that are there: else a range without an end asks without one."""
+        years = list(range(self.scope.first.year, self.scope.last.year + 1))
+        if len(years) > FEW_YEARS:
+            existing = set(listing.folders(self.fs, path, self.calls))
+            years = [year for year in years if filled(step, date(year, 1, 1)) in existing]
+        return years
 
     def _check(self, path: str, source: str) -> None:
         """Says what is not there at all: of a mistyped account there would be no records, and no word about it."""

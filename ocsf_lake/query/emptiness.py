@@ -14,13 +14,16 @@ import sqlglot
 from sqlglot import exp
 
 from ocsf_lake.config import Settings
+from ocsf_lake.lake import opened
+from ocsf_lake.query import pruning, shown
 from ocsf_lake.query import query as lake_query
-from ocsf_lake.query import shown
 from ocsf_lake.text import iso8601
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import OcsfMappersError, nearest
 
 _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
+_IN_WHAT = ("expressions", "query", "unnest", "field")
 _PARTITIONS = frozenset(["region", "accountid", "eventday"])
 _SHOWN_KEYS = 8
 
@@ -40,15 +43,36 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     where = tree.args.get("where")
     if source is None or where is None or tree.args.get("joins") or not isinstance(source.this, exp.Table):
         return []
-    if shown.part_of(source.this.name) not in registry.tables():
+    part = shown.part_of(source.this.name)
+    if part is None or part not in registry.tables():
         return []
     every = where.this.unnest()
     conditions = [part.unnest() for part in every.flatten()] if isinstance(every, exp.And) else [every]
+    if never := [reason for condition in conditions for reason in _never(condition)]:
+        return never
     kept = [condition for condition in conditions if _columns(condition) and _columns(condition) <= _PARTITIONS]
     rows = f"FROM {source.this.sql('duckdb')}"
     if kept:
         rows += f" WHERE {exp.and_(*(condition.copy() for condition in kept)).sql('duckdb')}"
+        if _is_none(settings, rows):  # a pattern or a function of partitions, which were not left out beforehand
+            with opened(settings, reading=True) as lake:
+                return list(pruning.nothing_left({part: lambda _: False}, lake.files.partitions))
     return _asked(settings, rows, [condition for condition in conditions if condition not in kept])
+
+
+def _never(condition: exp.Expr) -> Iterator[str]:
+    """Of a condition that no value meets, the reason."""
+    if isinstance(condition, _COMPARISONS) and any(isinstance(side, exp.Null) for side in condition.unnest_operands()):
+        yield f"{condition.sql('duckdb')}: nothing is equal or unequal to NULL; write IS NULL or IS NOT NULL"
+    elif isinstance(condition, exp.In) and not any(condition.args.get(name) for name in _IN_WHAT):
+        yield f"{condition.sql('duckdb')}: nothing stands between the brackets, and no row is one of nothing"
+
+
+def _is_none(settings: Settings, rows: str) -> bool:
+    query = f"SELECT count(*) {rows}"
+    with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, query) as connection:
+        return _one(connection, query) == (0,)
+    return False
 
 
 def _asked(settings: Settings, rows: str, conditions: list[exp.Expr]) -> list[str]:

@@ -24,6 +24,9 @@ PRUNING = ("time_dt", "time", "eventday", "region", "accountid")
 NO_SUCH_VALUE = "no-such-value"
 """Rule of conditions that no row meets: a query with one returns nothing, and no error."""
 
+OTHER_DAYS = "other-days"
+"""Rule of bounds of event days that bound other days than was meant: a query with one may return the wrong rows."""
+
 RAW_WORDS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
     "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
@@ -44,6 +47,7 @@ CLOSED = frozenset(_CAPTIONS)
 _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
 )  # fmt: skip
+_RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 
 
@@ -95,6 +99,8 @@ def lint(sql: str, dialect: str = "trino") -> Report:
             findings += _unpruned(select, dialect)
     for comparison in list(tree.find_all(exp.EQ, exp.In, exp.Like)):
         findings += _words(comparison, dialect)
+    for bounded in list(tree.find_all(*_RANGES)):
+        findings += _days(bounded, dialect)
     return Report(findings, tree.sql(dialect=dialect) if findings else sql)
 
 
@@ -184,6 +190,18 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
                 literal.replace(exp.Literal.string(corrected))
             suggestion = comparison.sql(dialect=dialect) if corrected is not None else ""
             yield Hint(NO_SUCH_VALUE, f"{path}: {reason}", suggestion)
+
+
+def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
+    """Numbers, and days with dashes, as bounds of event days: a dash sorts before digits, so they bound other days."""
+    parts = [part for part in map(comparison.args.get, ("this", "expression", "low", "high")) if part is not None]
+    if not any(isinstance(part, exp.Column) and _path(part) == "eventday" for part in parts):
+        return
+    mistakes = [(part, found) for part in parts if isinstance(part, exp.Literal) and (found := wrong("eventday", part))]
+    for literal, (_, corrected) in mistakes:
+        literal.replace(exp.Literal.string(corrected))
+    for _, (reason, _) in mistakes[:1]:
+        yield Hint(OTHER_DAYS, f"eventday: {reason}", comparison.sql(dialect=dialect))
 
 
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

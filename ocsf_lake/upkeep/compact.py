@@ -154,7 +154,7 @@ def compact(
         settings: The lake; sizes and the time of grace.
         table: Only this one.
         older_than: Only event days that ended so long ago.
-        dry_run: Only report what would be done.
+        dry_run: Only report what would be done; permission to read is enough.
         clock: Gives the time, with a zone.
 
     Raises:
@@ -168,7 +168,7 @@ def compact(
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
     summary = Summary(is_dry=dry_run)
-    with opened(settings, with_retries=True) as lake:
+    with opened(settings, with_retries=not dry_run, reading=dry_run, catalogs=True) as lake:
         for name in names if table is None else [table]:
             _table(lake, name, clock() - older_than, summary, dry_run)
         if not dry_run:

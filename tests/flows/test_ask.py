@@ -269,6 +269,37 @@ def test_an_empty_answer_says_what_the_column_has(
     assert says in run.err or "has no events of that region" in run.err
 
 
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("region LIKE 'EU-%'", "cloud_trail_mgmt has no events of that region"),
+        ("lower(accountid) = 'x' AND api.operation = 'consolelogin'", "cloud_trail_mgmt has no events of that region"),
+        ("eventday IN ()", "eventday IN (): nothing stands between the brackets"),
+        ("region > '' AND api.operation = NULL", "api.operation = NULL: nothing is equal or unequal to NULL"),
+    ],
+)
+def test_an_empty_answer_says_which_condition_nothing_meets(
+    ocsf_lake: RunCommand, ready_lake: Path, condition: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT api.operation FROM cloud_trail_mgmt WHERE {condition}", "--lake", str(ready_lake))
+    assert run.code == 0
+    assert says in run.err
+
+
+def test_days_with_dashes_are_told_where_they_bound_other_days(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT count(*) FROM cloud_trail_mgmt WHERE eventday > '{}'"
+    run = ocsf_lake("query", sql.format("1999-12-31"), "--lake", str(ready_lake))
+    assert (run.code, "eventday > '19991231'" in run.err) == (0, True)
+    assert ocsf_lake("query", sql.format("19991231"), "--lake", str(ready_lake)).err == ""
+
+
+def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:
+    sql = "SELECT time_dt FROM cloud_trail_mgmt WHERE accountid = 12345678901 OR accountid || 'x' = 1"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
+    assert run.code == 1
+    assert "accountid = '012345678901'" in run.err
+
+
 # -- completion and the prompt ----------------------------------------------------------------------------------------
 @pytest.fixture
 def completer() -> completion.LakeCompleter:

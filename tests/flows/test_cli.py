@@ -153,6 +153,16 @@ def test_a_misspelled_source_gets_the_nearest_name(ocsf_lake: RunCommand) -> Non
     assert run.err == f"error: {said}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nothing_like_it", "; "), ("aws_vpcflow", "; did you mean 'aws_vpc_flow'? ")]
+)
+def test_a_source_that_there_is_not_is_told_with_where_they_are_listed(
+    ocsf_lake: RunCommand, name: str, hint: str
+) -> None:
+    run = ocsf_lake("explain", name)
+    assert (run.code, run.err) == (2, f"error: there is no source {name!r}{hint}`ocsf-lake sources` lists them\n")
+
+
 def test_a_source_alone_is_misuse_that_names_the_next_step(ocsf_lake: RunCommand) -> None:
     run = ocsf_lake("ingest", "aws_vpc_flow")
     assert run.code == 2

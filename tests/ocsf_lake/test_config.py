@@ -54,7 +54,8 @@ def test_a_misspelt_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> No
         config.load()
 
 
-def test_a_broken_file_is_named() -> None:
-    Path("ocsf-lake.toml").write_text("lake = [")
+@pytest.mark.parametrize("content", [b"lake = [", "lake = 'a'".encode("utf-16")])
+def test_a_broken_file_is_named(content: bytes) -> None:
+    Path("ocsf-lake.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"ocsf-lake\.toml is not TOML"):
         config.load()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from ocsf_lake import config
+from ocsf_lake.cli import detect as cli_detect
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import findings, grouped, news, rules, run, scan, statements
 from ocsf_lake.detections.asked import Arm, Asked, Look
@@ -350,3 +351,7 @@ def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list
     assert run.detect(lake, ours, Span()).new == 0
     assert len(_findings(lake)) == 4
     assert run.waiting(lake) == []
+
+
+def test_the_last_day_there_is_bounds_nothing() -> None:
+    assert cli_detect._span(None, date.max).end is None

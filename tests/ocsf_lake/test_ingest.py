@@ -15,7 +15,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.storage import store
 from ocsf_mappers.errors import ConfigError, WriteError
-from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, call, contents, write
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, ON_BOTH, call, contents, write
 
 Make = Callable[..., Settings]
 
@@ -67,6 +67,19 @@ def test_an_object_written_anew_is_another_object(settings: Make, tmp_path: Path
     write(path, json.dumps(call(4)))
     assert ingest.ingest([str(path)], settings()).counts.events == 1
     assert rows(settings(), "SELECT count(*), count(DISTINCT source_etag) FROM cloud_trail_mgmt") == [(2, 2)]
+
+
+@ON_BOTH
+def test_an_object_that_was_read_under_another_name_is_told(settings: Make, tmp_path: Path) -> None:
+    text = json.dumps({"Records": [call(1)]})
+    first, second = write(tmp_path / "logs" / "first.json", text), write(tmp_path / "copy" / "renamed.json", text)
+    write(tmp_path / "copy" / "other.json", json.dumps({"Records": [call(2)]}))
+    assert ingest.ingest([str(tmp_path / "logs")], settings()).copies.objects == 0
+    told = ingest.ingest([str(tmp_path / "copy")], settings()).copies
+    assert (told.objects, told.examples) == (1, [(second.as_uri(), first.as_uri())])
+    assert ingest.ingest([str(tmp_path)], settings()).copies.objects == 0
+    both = ingest.ingest([str(tmp_path)], settings("both")).copies
+    assert (both.objects, len(both.examples)) == (1, 1)
 
 
 def test_only_what_is_new_is_read(logs: Path, settings: Make, tmp_path: Path) -> None:

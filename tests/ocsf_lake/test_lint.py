@@ -55,6 +55,21 @@ def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: st
     assert lint.lint(report.corrected).findings == []
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("eventday > '2025-03-11'", "eventday > '20250311'"),
+        ("eventday BETWEEN '2025-03-11' AND '2025-03-12'", "eventday BETWEEN '20250311' AND '20250312'"),
+        ("'2025-03-11' <= eventday", "'20250311' <= eventday"),
+    ],
+)
+def test_bounds_of_event_days_that_bound_other_days_are_told(written: str, meant: str) -> None:
+    report = lint.lint(where(f"{LATELY} AND {written}"))
+    assert [(finding.rule, finding.instead) for finding in report.findings] == [("other-days", meant)]
+    assert report.corrected.endswith(meant)
+    assert lint.lint(report.corrected).findings == []
+
+
 def test_a_value_that_stands_for_nothing_lists_what_there_is() -> None:
     (finding,) = lint.lint(where(f"{LATELY} AND status = 'whatever'")).findings
     assert "Failure" in finding.says

@@ -240,7 +240,7 @@ def test_files_have_checksums_of_pages(lake: Path) -> None:
 READS = [
     ["status"], ["query", "SELECT count(*) FROM vpc_flow"], ["catalog", "check"], ["quarantine", "list"],
     ["quarantine", "show"], ["quarantine", "purge", "--older-than", "0"],
-    ["status", "aws_vpc_flow", "--fail-on", "failed"],
+    ["status", "aws_vpc_flow", "--fail-on", "failed"], ["compact", "--dry-run", "--json"],
 ]  # fmt: skip
 
 

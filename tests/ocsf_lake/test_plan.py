@@ -194,6 +194,13 @@ def test_an_estimate_says_what_a_backfill_does(logs: Path, settings: Make) -> No
     assert backfill.planned(*asked).batch_ids == []
 
 
+def test_a_backfill_of_all_of_history_lists_the_years_that_there_are(logs: Path, settings: Make) -> None:
+    some = backfill.estimate("aws_cloudtrail", str(logs), date(2025, 3, 1), date(2025, 3, 31), settings())
+    every = backfill.estimate("aws_cloudtrail", str(logs), date.min, date.max, settings())
+    assert every.objects == some.objects == 5
+    assert every.list_calls < some.list_calls + 100
+
+
 def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) -> None:
     one = backfill.backfill(
         "aws_cloudtrail", str(logs), DAY, DAY, settings(), ("012345678901",), ("us-east-1",)

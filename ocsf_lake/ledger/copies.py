@@ -1,0 +1,72 @@
+"""Objects that a lake has read under several names: copied, renamed, or delivered to two places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.tables import BATCHES, NAMES, OBJECT_ROWS
+
+EXAMPLES = 3
+MOST_OBJECTS = 1_000_000
+"""In a lake of more objects copies are not looked for: what a run costs must not grow with history."""
+_BATCHES = 500
+"""So many are asked for at a time."""
+
+
+@dataclass
+class Copies:
+    """Objects with the bytes of others.
+
+    Args:
+        objects: How many have the ETag and the size of an object with another URI, where both have events in the lake.
+        examples: Some of them: two URIs each.
+    """
+
+    objects: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+
+def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
+    """What some batches have read that the lake has under another name, too.
+
+    There is no index by ETag: all objects are looked at, which takes half a second of the processor for a million.
+
+    Args:
+        engine: The ledger's database.
+        batch_ids: Ids of the batches.
+    """
+    found = Copies()
+    with engine.connect() as connection:
+        if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
+            return found
+    row, read = OBJECT_ROWS.c, OBJECT_ROWS.alias("read").c
+    contents: list[tuple[bytes, int]] = []
+    with engine.connect() as connection:
+        numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]
+        for start in range(0, len(numbers), _BATCHES):
+            some = numbers[start : start + _BATCHES]
+            new = sa.func.sum(sa.case((row.batch.in_(some), 1), else_=0))
+            query = (
+                sa.select(row.etag, row.size, sa.func.count(), new)
+                .where(
+                    row.etag.in_(sa.select(read.etag).where(read.batch.in_(some), read.events > 0)),
+                    row.state == State.DONE,
+                    row.events > 0,
+                )
+                .group_by(row.etag, row.size)
+                .having(sa.func.count() > 1, new > 0)
+            )
+            for etag, size, objects, of_these in connection.execute(query):
+                found.objects += min(int(of_these), int(objects) - 1)
+                contents += [(bytes(etag), size)] if len(contents) < EXAMPLES else []
+        for etag, size in contents:
+            uri = sa.select(NAMES.c.name + row.rest).join_from(OBJECT_ROWS, NAMES, NAMES.c.id == row.beginning)
+            same = uri.where(row.etag == etag, row.size == size, row.state == State.DONE, row.events > 0)
+            first, second = sorted(connection.scalars(same.order_by(row.beginning, row.rest).limit(2)))
+            found.examples.append((first, second))
+    return found

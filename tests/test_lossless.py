@@ -102,6 +102,7 @@ def _apart(source: str, parts: Parts) -> Parts:
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @DEFAULT_OFTEN
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
 @pytest.mark.parametrize("source", SOURCES)
@@ -264,6 +265,7 @@ def _written(record: Json, *, twice: bool, ascii_only: bool) -> str:
 EXAMPLES = pytest.mark.parametrize("examples", often([5, 15], [5]))
 
 
+@pytest.mark.slow
 @EXAMPLES
 @pytest.mark.parametrize("source", JSON_SOURCES)
 def test_a_changed_json_record_loses_nothing(source: str, examples: int) -> None:

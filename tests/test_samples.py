@@ -112,6 +112,7 @@ def _events(samples: Path, source: str, version: str = "1.1.0") -> dict[tuple[st
     return {(lake["source_object"], lake["source_record"]): event for event, lake in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", FOLDERS)
 def test_every_record_is_an_event_or_a_reject_with_a_known_reason(samples: Path, source: str) -> None:
     mapped = _mapped(samples, source)
@@ -128,6 +129,7 @@ def test_the_records_that_the_readme_counts_are_there(samples: Path, update_gold
     assert json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))["real"] == found
 
 
+@pytest.mark.slow
 @DEFAULT_OFTEN
 @pytest.mark.parametrize("source", FOLDERS)
 def test_every_event_is_valid(samples: Path, source: str, version: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from ocsf_mappers import RawObject, registry
 from tests import sigma
 from tests.support import DEFAULT_OFTEN, SAMPLE_LOGS, Json, as_events, dig, engine, read
@@ -143,6 +145,7 @@ def _raw_hits(samples: Path, name: str) -> dict[Place, bool]:
     return dict(zip(known, found_raw(rule, source, (record for record, _ in known.values())), strict=True))
 
 
+@pytest.mark.slow
 @DEFAULT_OFTEN
 def test_every_rule_finds_the_same_records(samples: Path, version: str) -> None:
     differing, hits = {}, {}
@@ -158,6 +161,7 @@ def test_every_rule_finds_the_same_records(samples: Path, version: str) -> None:
     assert sum(hits.values()) >= 250
 
 
+@pytest.mark.slow
 @DEFAULT_OFTEN
 def test_every_rule_finds_a_record_made_for_it(samples: Path, version: str) -> None:
     missed = {name for name, rule in _rules(samples).items() if not _finds_its_own(rule, version)}

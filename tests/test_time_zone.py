@@ -10,6 +10,7 @@ from ocsf_mappers import DEFAULT_VERSION, Engine, registry
 from tests.support import as_events, mapped, often, own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", often(registry.names(), ["aws_cloudtrail", "aws_vpc_flow"]))
 def test_the_machine_s_time_zone_does_not_matter(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = as_events(mapped(source).events)

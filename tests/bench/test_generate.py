@@ -18,6 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return generate(tmp_path_factory.mktemp("logs"), SMALL)
 
 
+@pytest.mark.slow
 def test_the_same_parameters_give_the_same_bytes(data: Data, tmp_path: Path) -> None:
     again = generate(tmp_path / "logs", SMALL)
     for source, logs in data.items():
@@ -32,6 +33,7 @@ def test_another_seed_gives_other_bytes() -> None:
         assert lines("a", *where) == lines("a", *where) != lines("b", *where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_record_becomes_an_event(source: str, data: Data, tmp_path: Path) -> None:
     import pyarrow.parquet as pq

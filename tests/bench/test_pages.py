@@ -216,6 +216,7 @@ def test_requests_are_told_apart() -> None:
     assert s3_requests.kind("HEAD", "/bucket") == "HEAD bucket"
 
 
+@pytest.mark.slow
 def test_peak_memory_of_a_command_is_its_own() -> None:
     held = bytearray(b"x") * (300 << 20)  # of this process, which starts the command
     found = startup._cost(["--help"])

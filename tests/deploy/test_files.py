@@ -102,6 +102,7 @@ def crons(lake: str) -> dict[str, str]:
     return {item["name"]: item["schedules"][0]["cron"] for item in found if "schedules" in item}
 
 
+@pytest.mark.slow
 def test_lakes_and_deployments_start_at_minutes_of_their_own() -> None:
     lakes = [crons(f"s3://lake-{number}") for number in range(100)]
     assert crons("s3://lake-7") == lakes[7]
@@ -187,6 +188,7 @@ def test_no_password_stands_in_a_file_and_each_service_has_its_own() -> None:
                 assert word.startswith("${") or word == "...", path
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_server_and_workers_have_database_users_that_cannot_open_the_other_s(postgres_server: Postgres) -> None:
     script = yaml_of("compose.yaml")["configs"]["databases"]["content"].replace("$$", "$")
@@ -248,6 +250,7 @@ def allows(action: str, resource: str, prefix: str | None = None) -> bool:
     return effects == {"Allow"}
 
 
+@pytest.mark.slow
 def test_the_reader_of_the_template_sees_events_and_nothing_of_quarantine() -> None:
     bucket = "${Bucket.Arn}"
     tables = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:table/${GlueDatabase}"

@@ -76,6 +76,7 @@ def allows(readers: dict[str, Any], role: str, action: str, resource: str) -> bo
     return effects == {"Allow"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in AWS.glob("*.yaml")))
 def test_the_templates_have_no_faults(name: str) -> None:
     beside = Path(sys.executable).parent / "cfn-lint"
@@ -162,6 +163,7 @@ def worker_actions(place: str, *, locks: bool) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_worker_may_do_what_the_lake_asks_of_s3_and_no_more() -> None:
     file, bucket = "${Bucket.Arn}/lake/aws/x.parquet", str({"Fn::GetAtt": ["Bucket", "Arn"]})
     always = {"s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}

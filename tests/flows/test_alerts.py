@@ -53,6 +53,7 @@ def test_a_block_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         alerts.sender(ONCALL, Alerts())
 
 
+@pytest.mark.slow
 def test_detect_tells_receivers_and_says_when_nobody_is_told(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def connection(ready_lake: Path) -> object:
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
 @pytest.mark.parametrize("value", [*VALUES, ", ".join(f"{value} AS a" for value in VALUES)])
 def test_text_that_duckdb_makes_is_that_of_python(
@@ -69,6 +70,7 @@ def test_no_row_is_an_empty_list_and_a_header(ocsf_lake: RunCommand, ready_lake:
     assert outs == ["[]\n", "", "x\n"]
 
 
+@pytest.mark.slow
 def test_rows_of_many_batches_keep_their_order(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     for form in ("json", "jsonl"):
         out = ocsf_lake("query", "FROM range(3000)", "--format", form, "--lake", str(ready_lake)).out
@@ -178,6 +180,7 @@ def test_only_a_list_of_rows_runs_on_one_thread(sql: str, is_list: bool) -> None
 
 
 # -- find, tables, columns --------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_find_names_table_path_event_and_time(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     lake = "--lake", str(ready_lake)
     sql = "SELECT src_endpoint.ip AS ip, count(*) AS n FROM vpc_flow WHERE ip > '' GROUP BY ALL ORDER BY n DESC, ip"
@@ -198,6 +201,7 @@ def test_find_takes_any_value_for_a_text(ocsf_lake: RunCommand, ready_lake: Path
     assert "is in none of" in run.err
 
 
+@pytest.mark.slow
 def test_find_looks_into_json_maps_lists_and_quarantine(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     lake = "--lake", str(ready_lake)
     (raw,) = json.loads(ocsf_lake("query", "SELECT raw FROM quarantine LIMIT 1", "--format", "json", *lake).out)
@@ -243,6 +247,7 @@ def test_columns_are_paths_with_captions_and_shares(ocsf_lake: RunCommand, ready
     assert ocsf_lake("columns", "vpc_flow", "--like", "nonsense", *lake).code == 2
 
 
+@pytest.mark.slow
 def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     lake = "--format", "csv", "--lake", str(ready_lake)
     assert "amazon_security_lake" not in ocsf_lake("query", "SHOW TABLES", *lake).out

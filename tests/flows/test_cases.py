@@ -137,6 +137,7 @@ def test_a_second_run_reads_nothing_again(
     assert (done.code, json.loads(done.out)["sources"]) == (0, {})
 
 
+@pytest.mark.slow
 def test_a_backfill_sees_every_tree(ran: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ran)
     days = ("--from", "2026-05-04", "--to", "2026-05-04", "--lake", "backfilled", "--json")

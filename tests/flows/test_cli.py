@@ -101,6 +101,7 @@ def test_a_command_that_does_not_exist_is_misuse(ocsf_lake: RunCommand) -> None:
 
 
 # -- ingest -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_ingest_prints_a_table_on_stdout_and_messages_on_stderr(ocsf_lake: RunCommand) -> None:
     run = ocsf_lake("ingest", LOGIN)
     assert run.code == 0
@@ -248,6 +249,7 @@ def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_options_win_over_variables_and_variables_over_the_file(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_lake_that_is_not_there_is_not_made_by_looking(
 STEERING = "SELECT 'a' || chr(27) || '[31m' || chr(155) || chr(8238) AS x, 'one' || chr(10) || 'two' AS y"
 
 
+@pytest.mark.slow
 def test_a_table_shows_control_characters_spelled_out(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     run = ocsf_lake("query", STEERING, "--lake", str(ready_lake))
     assert run.out.splitlines()[2].split() == [r"a\x1b[31m\x9b\u202e", r"one\ntwo"]
@@ -330,6 +333,7 @@ def test_a_query_that_would_change_something_is_misuse(ocsf_lake: RunCommand, re
 
 
 # -- map and validate -------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @DEFAULT_OFTEN
 @pytest.mark.parametrize(("source", "file"), [("aws_cloudtrail", LOGIN), ("aws_vpc_flow", VERSION_5)])
 def test_mapped_events_are_valid(ocsf_lake: RunCommand, source: str, file: str, version: str) -> None:
@@ -340,6 +344,7 @@ def test_mapped_events_are_valid(ocsf_lake: RunCommand, source: str, file: str, 
     assert (run.code, run.out) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "warnings"), often([("1.1.0", 6), ("1.5.0", 0), ("1.8.0", 0)], [("1.1.0", 6)]))
 def test_absolute_names_are_valid_and_at_most_a_warning(ocsf_lake: RunCommand, version: str, warnings: int) -> None:
     mapped = ocsf_lake("map", "aws_route53_resolver", FIREWALL, "--ocsf-version", version)
@@ -349,6 +354,7 @@ def test_absolute_names_are_valid_and_at_most_a_warning(ocsf_lake: RunCommand, v
     assert (warned.code, warned.out.count("query.hostname")) == (0, warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", often(VERSIONS, ["1.8.0"]))
 def test_ingest_writes_the_version_it_is_told(ocsf_lake: RunCommand, version: str) -> None:
     tables = {"cloud_trail_mgmt": LOGIN, "vpc_flow": VERSION_5, "route53": FIREWALL}
@@ -404,6 +410,7 @@ def test_a_file_that_is_not_there_is_misuse(ocsf_lake: RunCommand) -> None:
     assert ocsf_lake("validate", "nowhere.json").code == 2
 
 
+@pytest.mark.slow
 def test_validate_names_file_event_and_attribute(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in ocsf_lake("map", "aws_vpc_flow", VERSION_5).out.splitlines()[:2])
     del second["severity_id"]
@@ -415,6 +422,7 @@ def test_validate_names_file_event_and_attribute(ocsf_lake: RunCommand, tmp_path
     assert (found["file"], found["event"], found["level"], found["path"]) == ("events.json", 2, "error", "severity_id")
 
 
+@pytest.mark.slow
 def test_validate_reads_the_files_of_a_lake(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     files = [str(path) for path in (ready_lake / "aws").rglob("*.parquet")]
     run = ocsf_lake("validate", *files)
@@ -437,6 +445,7 @@ def test_an_unknown_source_names_the_nearest_and_where_to_look(ocsf_lake: RunCom
     assert "`ocsf-lake sources`" in run.err
 
 
+@pytest.mark.slow
 def test_status_fails_on_what_a_check_finds(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     run = ocsf_lake("status", "--fail-on", "quarantine", "--lake", str(ready_lake))
     assert run.code == 1
@@ -448,6 +457,7 @@ def test_status_fails_on_what_a_check_finds(ocsf_lake: RunCommand, ready_lake: P
     assert (run.code, "did you mean 'freshness'" in run.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_event_is_traced_and_its_bundle_verified(
     ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path
 ) -> None:
@@ -476,6 +486,7 @@ def test_an_event_is_traced_and_its_bundle_verified(
     assert len(json.loads(ocsf_lake("trace", "--verify-bundle", "case", "--json").out)["faults"]) == 2
 
 
+@pytest.mark.slow
 def test_an_event_that_is_not_there_is_told_with_what_is_known(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     run = ocsf_lake("trace", f"{ready_lake.parent}/aws_vpc_flow/short_line.log#2", "--lake", str(ready_lake))
     assert (run.code, run.out) == (1, "")
@@ -528,6 +539,7 @@ def test_status_of_a_source_is_its_loss_meter(ocsf_lake: RunCommand, ready_lake:
     assert "did you mean 'aws_vpc_flow'?" in run.err
 
 
+@pytest.mark.slow
 def test_what_is_new_is_told_and_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     record = json.loads(Path(LOGIN).read_bytes())["Records"][0]
     evil = {**record, "eventVersion": "9\x1b[2J", "\x1b[31mkey": 1}
@@ -555,6 +567,7 @@ def test_quarantine_lists_reasons_and_shows_records(ocsf_lake: RunCommand, ready
     assert "no such records" in ocsf_lake("quarantine", "show", "version_5", *lake).err
 
 
+@pytest.mark.slow
 def test_quarantine_is_replayed_and_purged_on_demand(ocsf_lake: RunCommand) -> None:
     ocsf_lake("ingest", SHORT_LINE, "--lake", "own")
     run = ocsf_lake("quarantine", "replay", "--lake", "own")
@@ -572,6 +585,7 @@ def test_quarantine_is_replayed_and_purged_on_demand(ocsf_lake: RunCommand) -> N
     assert ocsf_lake("status", "--lake", "own").code == 0
 
 
+@pytest.mark.slow
 def test_a_record_in_quarantine_cannot_steer_the_terminal(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     first, second = Path(SHORT_LINE).read_bytes().splitlines()[:2]
     (tmp_path / "evil.log").write_bytes(b"\n".join([first, b"\x1b[2J " + second, b""]))
@@ -663,6 +677,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_what_makes_the_program_fail_is_named_and_stops_nothing(ocsf_lake: RunCommand, poisoned: Path) -> None:
     run = ocsf_lake("ingest", str(poisoned), "--lake", "lake")
     assert run.code == 1

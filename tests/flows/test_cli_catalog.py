@@ -25,6 +25,7 @@ def a_file(lake: Path) -> Path:
     return min((lake / "aws" / "VPC_FLOW").rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_a_true_lake_is_said_to_be_on_stderr_alone(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     for more in ([], ["--deep"]):
         run = ocsf_lake("catalog", "check", *more, "--lake", str(ready_lake))
@@ -50,6 +51,7 @@ def test_what_is_untrue_is_a_table_on_stdout_and_exit_code_1(ocsf_lake: RunComma
     assert (found["kind"], found["harmless"]) == ("file missing", False)
 
 
+@pytest.mark.slow
 def test_sync_says_what_it_did(ocsf_lake: RunCommand, own_lake: Path) -> None:
     path = a_file(own_lake)
     data = path.read_bytes()
@@ -67,6 +69,7 @@ def test_sync_says_what_it_did(ocsf_lake: RunCommand, own_lake: Path) -> None:
     assert ocsf_lake("catalog", "check", "--deep", "--lake", str(own_lake)).err == AGREE
 
 
+@pytest.mark.slow
 def test_what_cannot_be_mended_is_exit_code_1_and_the_reason(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     raw = tmp_path / "flows.log"
     header = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "
@@ -97,6 +100,7 @@ def test_a_lake_that_is_not_there_is_misuse_and_is_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_snapshots_of_iceberg_expire(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_every_state_has_a_character_of_its_own() -> None:
     assert len({glyph for glyph, _ in coverage.GLYPHS.values()}) == len(ALL)
 
 
+@pytest.mark.slow
 def test_verify_beside_a_lake_lets_coverage_prove(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     logs, lake = str(SAMPLE_LOGS / "evidence"), str(tmp_path / "lake")
     days = ["--from", "2026-03-17", "--to", "2026-03-17"]

@@ -172,6 +172,7 @@ def test_what_lint_cannot_read_is_no_error_of_the_query(ocsf_lake: RunCommand, r
 
 
 # -- files that are gone ----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_file_that_is_gone_is_named_with_what_to_do(ocsf_lake: RunCommand, own_lake: Path) -> None:
     path = a_file(own_lake)
     data = path.read_bytes()

@@ -31,6 +31,7 @@ def test_the_cookbook_has_forty_questions() -> None:
     assert len({title for title, _ in QUESTIONS}) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "sql"), QUESTIONS, ids=[title for title, _ in QUESTIONS])
 def test_a_question_is_answered(title: str, sql: str, settings: config.Settings) -> None:
     with lake_query.connected(settings, sql) as connection:
@@ -39,6 +40,7 @@ def test_a_question_is_answered(title: str, sql: str, settings: config.Settings)
 
 
 
+@pytest.mark.slow
 def test_other_pages_ask_what_can_be_asked(settings: config.Settings) -> None:
     asked = [(page, sql) for page, sql in blocks("sql") if page != "docs/cookbook.md"]
     for page, script in scripts():
@@ -55,6 +57,7 @@ def test_other_pages_ask_what_can_be_asked(settings: config.Settings) -> None:
             assert lake.sql(sql).columns, page
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs(settings: config.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)

@@ -71,6 +71,7 @@ def _backfill(settings: Settings, folder: Path, first: int, last: int, monkeypat
     return flow.backfill.fn("aws_cloudtrail", str(folder / "logs"), *days)
 
 
+@pytest.mark.slow
 def test_a_backfill_asks_the_rules_and_the_schedule_finds_nothing_twice(
     history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

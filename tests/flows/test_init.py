@@ -36,6 +36,7 @@ def project(ocsf_lake: RunCommand, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_commands_in_the_project_use_its_settings(
     ocsf_lake: RunCommand, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def test_deploy_files_are_those_of_deploy(project: Path) -> None:
         assert path.read_bytes() == (PROJECT / "deploy" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_example_mapper_is_a_source_of_the_project(
     project: Path, ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_the_example_mapper_is_a_source_of_the_project(
     assert json.loads(ocsf_lake("query", "--format", "json", "SELECT count(*) AS n FROM example_dns").out) == [{"n": 2}]
 
 
+@pytest.mark.slow
 def test_the_example_mapper_is_a_source_once_it_is_installed(project: Path, tmp_path: Path) -> None:
     about = tmp_path / "installed" / "mine-1.dist-info"
     about.mkdir(parents=True)

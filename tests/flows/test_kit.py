@@ -39,12 +39,14 @@ def source(sample: Path, ocsf_lake: RunCommand) -> Path:
 
 
 # -- new --------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_new_source_is_a_folder_with_all_that_belongs_to_it(source: Path) -> None:
     assert sorted(path.relative_to(source).as_posix() for path in source.rglob("*.*") if "cache" not in str(path)) == [
         "SOURCE.md", "__init__.py", "samples/dns.expected.json", "samples/dns.jsonl", "test_acme_dns.py",
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nothing_is_written_over_a_source_that_is_there(source: Path, sample: Path, ocsf_lake: RunCommand) -> None:
     before = (source / "__init__.py").read_bytes()
     again = ocsf_lake("new", "acme_dns", "--from", str(sample))
@@ -59,6 +61,7 @@ def test_a_name_that_no_source_can_have_is_refused(sample: Path, ocsf_lake: RunC
     assert not Path("mappers").exists()
 
 
+@pytest.mark.slow
 def test_inside_a_checkout_the_files_go_where_this_project_has_them(
     sample: Path, tmp_path: Path, ocsf_lake: RunCommand
 ) -> None:
@@ -71,6 +74,7 @@ def test_inside_a_checkout_the_files_go_where_this_project_has_them(
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_every_problem_is_told_with_its_line(source: Path, ocsf_lake: RunCommand) -> None:
     module = source / "__init__.py"
     text = module.read_text().replace('"query.hostname"', '"qury.hostname"').replace("col.client", "col.cleint")
@@ -83,6 +87,7 @@ def test_every_problem_is_told_with_its_line(source: Path, ocsf_lake: RunCommand
         assert any(f"__init__.py:{number}: " in line and said in line for line in run.out.splitlines()), run.out
 
 
+@pytest.mark.slow
 def test_a_changed_event_is_a_problem_until_its_golden_is_written(source: Path, ocsf_lake: RunCommand) -> None:
     module = source / "__init__.py"
     module.write_text(module.read_text().replace('"severity_id": "Informational"', '"severity_id": "Low"'))
@@ -93,6 +98,7 @@ def test_a_changed_event_is_a_problem_until_its_golden_is_written(source: Path, 
     assert ocsf_lake("check", str(module)).code == 0
 
 
+@pytest.mark.slow
 def test_check_as_json_has_counts_and_coverage(source: Path, ocsf_lake: RunCommand) -> None:
     (found,) = json.loads(ocsf_lake("check", str(source / "__init__.py"), "--json").out)
     assert (found["source"], found["problems"]) == ("acme_dns", [])
@@ -100,6 +106,7 @@ def test_check_as_json_has_counts_and_coverage(source: Path, ocsf_lake: RunComma
     assert found["coverage"]["unmapped"] == {"extra": 1}
 
 
+@pytest.mark.slow
 def test_a_source_without_samples_is_told_so(source: Path, ocsf_lake: RunCommand) -> None:
     for path in (source / "samples").iterdir():
         path.unlink()
@@ -108,6 +115,7 @@ def test_a_source_without_samples_is_told_so(source: Path, ocsf_lake: RunCommand
     assert "there are no samples" in run.out
 
 
+@pytest.mark.slow
 def test_watching_checks_again_when_a_file_changes(source: Path) -> None:
     module = source / "__init__.py"
     command = [sys.executable, "-m", "ocsf_lake", "check", str(module), "--watch"]
@@ -157,6 +165,7 @@ def former(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_versions_of_a_mapper_differ_where_they_were_changed(ocsf_lake: RunCommand, former: Path) -> None:
     run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", str(FLOWS), "--format", "json")
     assert run.code == 1
@@ -167,6 +176,7 @@ def test_two_versions_of_a_mapper_differ_where_they_were_changed(ocsf_lake: RunC
     assert {(item["before"], item["after"]) for item in change["examples"]} == {("Unknown", "Denied")}
 
 
+@pytest.mark.slow
 def test_differences_are_results_for_code_review(ocsf_lake: RunCommand, former: Path) -> None:
     run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", str(FLOWS), "--format", "sarif")
     (of_run,) = json.loads(run.out)["runs"]
@@ -176,12 +186,14 @@ def test_differences_are_results_for_code_review(ocsf_lake: RunCommand, former: 
     assert '"action_id":' in lines[place["region"]["startLine"] - 1]
 
 
+@pytest.mark.slow
 def test_the_same_mapper_twice_differs_in_nothing(ocsf_lake: RunCommand) -> None:
     run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.1.0", "--on", str(FLOWS))
     assert (run.code, run.out) == (0, "")
     assert "0 columns differ" in run.err
 
 
+@pytest.mark.slow
 def test_another_version_of_ocsf_differs_by_attributes_and_mixed_folders_are_told(ocsf_lake: RunCommand) -> None:
     others = SAMPLE_LOGS / "aws_route53_resolver"
     run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.8.0", "--on", str(FLOWS), "--on", str(others))
@@ -194,6 +206,7 @@ def test_a_version_that_is_none_is_refused(ocsf_lake: RunCommand) -> None:
     assert ocsf_lake("diff", "aws_vpc_flow", "--against", "1.2.3", "--on", str(FLOWS)).code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

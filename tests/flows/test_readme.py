@@ -52,6 +52,7 @@ def alike(output: str) -> str:
     return re.sub(r"─+", "─", re.sub(" +", " ", AMOUNTS.sub(" #", output)))
 
 
+@pytest.mark.slow
 def test_what_the_documentation_names_exists() -> None:
     run = subprocess.run(
         [sys.executable, "scripts/docs_check"], cwd=PROJECT, capture_output=True, text=True, check=False

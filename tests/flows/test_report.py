@@ -137,6 +137,7 @@ def test_a_sparkline_shows_the_most_as_the_highest() -> None:
     assert watch.sparkline([0, 0]) == "··"
 
 
+@pytest.mark.slow
 def test_the_lake_is_a_page(tmp_path: Path) -> None:
     lake = config.load(lake=str(tmp_path / "lake"))
     now = datetime.now(UTC)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import PROJECT
 
 LOG = PROJECT / "sample_logs" / "aws_vpc_flow"
@@ -24,6 +26,7 @@ print(json.dumps(loaded(*sys.argv[2:])), file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> None:
     from ocsf_lake import config, lake
 

@@ -195,6 +195,7 @@ def test_one_alert_that_is_refused_keeps_back_no_other(settings: Make, hook: Htt
     assert run.send(config).set_aside["soc"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(2))
 def test_kill_loop(settings: Make, hook: HttpReceiver, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is killed between steps, and whatever is refused: each finding arrives, and keeps its id."""

@@ -72,6 +72,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     s3.forget()
 
 
+@pytest.mark.slow
 def test_what_the_store_does_not_give_is_named_as_archived_and_read_once_restored(store: Any, settings: Make) -> None:
     found = settings(s3_endpoint=f"http://127.0.0.1:{store.server_port}", s3_region="eu-west-1")
     store.archived = {

@@ -64,6 +64,7 @@ def test_an_object_that_ends_the_process_costs_a_few_runs_and_itself(
     assert rows(found, "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(30, 30)]
 
 
+@pytest.mark.slow
 def test_an_object_that_is_named_itself_is_tried_again(mortals: CrashHarness, logs: Path, tmp_path: Path) -> None:
     bounds = {"lake": str(tmp_path / "lake"), "batch_objects": 1, "attempts": 2}
     for _ in range(2):  # the first time others are under way as well, the second time it is alone
@@ -73,6 +74,7 @@ def test_an_object_that_is_named_itself_is_tried_again(mortals: CrashHarness, lo
     assert ingest.ingest([str(logs / "killer.json")], found).counts.events == 1
 
 
+@pytest.mark.slow
 def test_another_mapper_tries_again_by_itself(
     mortals: CrashHarness, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_another_mapper_tries_again_by_itself(
     assert ingest.ingest([str(logs)], found).counts.events == 1
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_a_batch_that_fails_is_divided_exactly_once(
     settings: Make, logs: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,6 +125,7 @@ class _DiedError(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_batches_that_failed_come_last_and_alone(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(batch_objects=1, workers=2)
     planned = ingest.plan([str(logs)], found, CLOUDTRAIL)
@@ -155,6 +159,7 @@ def test_batches_that_failed_come_last_and_alone(logs: Path, settings: Make, mon
     assert len(order) == 30
 
 
+@pytest.mark.slow
 def test_an_interrupted_attempt_is_no_failure(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -189,6 +194,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[int]]
     return plant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [UnreadableError("in no format"), RecursionError("deep"), ObjectError("denied")])
 def test_an_object_is_tried_three_times_and_named_for_ever(
     error: Exception, logs: Path, settings: Make, failing: Callable[[Exception], list[int]]
@@ -203,6 +209,7 @@ def test_an_object_is_tried_three_times_and_named_for_ever(
     assert rows(found, "SELECT attempts, state FROM ledger_objects WHERE state <> 'done'") == [(3, "failed")]
 
 
+@pytest.mark.slow
 def test_what_a_store_refuses_is_tried_again_after_a_pause(
     logs: Path, settings: Make, failing: Callable[[Exception], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +235,7 @@ def test_pauses_double_up_to_a_day() -> None:
     assert [due(60, timedelta(hours=hours)) for hours in (23, 24)] == [False, True]
 
 
+@pytest.mark.slow
 def test_an_object_that_comes_back_is_done(
     logs: Path, settings: Make, failing: Callable[[Exception], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +247,7 @@ def test_an_object_that_comes_back_is_done(
     assert ingest.ingest([str(logs)], found, CLOUDTRAIL).counts.events == 1
 
 
+@pytest.mark.slow
 def test_one_object_that_the_store_does_not_give_is_left_out(
     logs: Path, settings: Make, failing: Callable[[Exception], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

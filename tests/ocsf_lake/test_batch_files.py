@@ -57,6 +57,7 @@ def as_formerly(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(writer, "MOST_BYTES", now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["keep", "mark", "drop"])
 def test_parts_of_a_batch_share_a_file_in_each_partition(logs: Path, settings: Make, said: str) -> None:
     """Also where duplicates are looked for, in what earlier parts have in files that are not written yet."""
@@ -75,6 +76,7 @@ def test_parts_of_a_batch_share_a_file_in_each_partition(logs: Path, settings: M
     assert places == ([] if said == "keep" else [(1, "0.json", 1), (2, "0.json", 3), (3, "1.json", 2)])
 
 
+@pytest.mark.slow
 def test_an_error_in_a_later_part_leaves_nothing_of_it_in_files(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_an_error_in_a_later_part_leaves_nothing_of_it_in_files(
     assert sum(encoded) == 54
 
 
+@pytest.mark.slow
 def test_files_are_ended_early_where_they_take_too_much_memory(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -131,6 +134,7 @@ def test_files_are_ended_early_where_they_take_too_much_memory(
     assert len(rows(settings("one"), PLACES)) == 40
 
 
+@pytest.mark.slow
 def test_a_batch_that_an_earlier_version_began_is_finished(
     logs: Path, settings: Make, as_formerly: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -156,6 +160,7 @@ def test_a_batch_that_an_earlier_version_began_is_finished(
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_lost_files_that_an_earlier_version_wrote_are_made_again(
     logs: Path, settings: Make, as_formerly: Callable[[], None], tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def faults(case: Path, expected: str | None = None) -> list[tuple[str, str]]:
     return [(fault.file, fault.reason) for fault in bundle.verify(case, expected).faults]
 
 
+@pytest.mark.slow
 def test_a_bundle_holds_all_and_is_verified_without_a_lake(exported: tuple[Path, str], case: Path) -> None:
     digest = exported[1]
     names = {path.relative_to(case).as_posix() for path in case.rglob("*") if path.is_file()}

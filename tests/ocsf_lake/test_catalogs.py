@@ -128,6 +128,7 @@ def test_a_table_has_nested_columns_keys_and_a_place(glue: GlueCatalog) -> None:
     assert found["TableType"] == "EXTERNAL_TABLE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*sorted(registry.tables()), "quarantine"])
 def test_every_table_can_be_made(name: str, glue: GlueCatalog) -> None:
     glue.create_or_evolve(definition(name))
@@ -135,6 +136,7 @@ def test_every_table_can_be_made(name: str, glue: GlueCatalog) -> None:
     assert max(len(item["Type"]) for item in table_of(glue, name)["StorageDescriptor"]["Columns"]) < 131_072
 
 
+@pytest.mark.slow
 def test_many_partitions_are_registered_in_batches_and_again_without_effect(glue: GlueCatalog) -> None:
     sizes: list[int] = []
 
@@ -232,6 +234,7 @@ def test_a_projection_registers_nothing_and_says_what_it_does_not_reach(place: P
     glue.close()
 
 
+@pytest.mark.slow
 def test_check_finds_drift_in_glue_and_repair_mends_it(glue: GlueCatalog) -> None:
     expected = ExpectedState({BATCHES[0]: [info(day=day) for day in DAYS[:4]]})
     assert kinds(glue.check(VPC, expected)) == [(Kind.TABLE_MISSING, "vpc_flow")]
@@ -427,6 +430,7 @@ def test_our_iceberg_schema_is_read_as_it_is_meant() -> None:
         assert ours.as_struct() == theirs.as_struct(), name
 
 
+@pytest.mark.slow
 def test_the_settings_bring_a_lake_into_iceberg(written: Path) -> None:
     catalog = iceberg_of(written)
     rows = rows_of(catalog)
@@ -531,6 +535,7 @@ def test_writers_that_meet_all_get_in_once(written: Path, iceberg: IcebergCatalo
     assert sorted(filter(None, snapshots_of(iceberg))) == sorted(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_hosts_that_make_an_iceberg_catalog_in_postgresql_at_once_all_get_in_once(
     written: Path, postgres_server: Postgres, tmp_path: Path
@@ -620,6 +625,7 @@ def test_check_finds_drift_in_iceberg_and_repair_mends_it(iceberg: IcebergCatalo
     assert len(rows_of(iceberg)) == sum(file.rows for file in batches[second])
 
 
+@pytest.mark.slow
 def test_iceberg_s_tables_may_stand_in_glue(
     logs: Path, settings: Callable[..., Settings], moto_server: str, keys: None
 ) -> None:
@@ -657,6 +663,7 @@ def test_events_out_of_time_are_in_iceberg_too(settings: Callable[..., Settings]
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_ledger_knows_nothing_that_a_catalog_refused(
     settings: Callable[..., Settings], logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

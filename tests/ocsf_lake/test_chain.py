@@ -76,6 +76,7 @@ def drop_chain(settings: Settings) -> None:
 
 
 # -- what has a record ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @OFTEN_SQLITE
 def test_each_batch_has_a_record_with_its_files_and_counts(settings: Make, logs: Path) -> None:
     used = settings()
@@ -95,6 +96,7 @@ def test_each_batch_has_a_record_with_its_files_and_counts(settings: Make, logs:
     assert len(documents(Path(used.lake))) == made.records
 
 
+@pytest.mark.slow
 @OFTEN_POSTGRES
 def test_a_compaction_has_a_record_and_so_have_the_files_that_go(settings: Make, tmp_path: Path) -> None:
     used = settings(compact_grace_hours=0)
@@ -113,6 +115,7 @@ def test_a_compaction_has_a_record_and_so_have_the_files_that_go(settings: Make,
     ]
 
 
+@pytest.mark.slow
 def test_files_left_by_a_compaction_are_retired_and_no_fault(compactable: Make) -> None:
     used = compactable()
     compact.compact(used)
@@ -120,6 +123,7 @@ def test_files_left_by_a_compaction_are_retired_and_no_fault(compactable: Make) 
     assert (made.live, made.retired) == (1, 4)
 
 
+@pytest.mark.slow
 def test_replayed_purged_and_rebuilt_files_have_records(settings: Make, logs: Path, mend: None) -> None:  # noqa: F811
     used = settings()
     ingest.ingest([str(logs)], used)
@@ -184,6 +188,7 @@ def test_who_dies_before_the_record_is_put_leaves_it_to_the_next_one(
     assert summary(used).waiting == 0
 
 
+@pytest.mark.slow
 @at_steps("begun", "written", "recorded", "done", "published", often=["recorded", "published"])
 def test_a_batch_that_dies_anywhere_is_in_the_chain_once(
     step: str, compactable: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -308,6 +313,7 @@ def test_files_that_a_compaction_had_retired_are_known_to_a_chain_that_begins_la
     assert faults(used) == []
 
 
+@pytest.mark.slow
 def test_more_files_than_that_are_listed_on_demand(
     compactable: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +344,7 @@ def test_who_reads_needs_no_chain_in_the_ledger(compactable: Make) -> None:
         assert connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone() == (24,)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_who_reads_a_shared_ledger_needs_no_chain_in_it(shared: Make, tmp_path: Path) -> None:
     used = shared()

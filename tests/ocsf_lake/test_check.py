@@ -78,6 +78,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "found"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
 def test_damage_is_found_and_mended(
     damage: Callable[[Path], None], found: set[tuple[str, str]], settings: Settings, ready: Path
@@ -97,6 +98,7 @@ def test_damage_is_found_and_mended(
     assert rows(settings) == [(60,), (80,), (2,)]
 
 
+@pytest.mark.slow
 def test_a_file_nobody_wrote_is_kept_aside(settings: Settings, ready: Path) -> None:
     add_a_file(ready / "lake")
     with opened(settings) as open_lake:
@@ -105,6 +107,7 @@ def test_a_file_nobody_wrote_is_kept_aside(settings: Settings, ready: Path) -> N
     assert (ready / "lake" / check.FOREIGN / moved[0]).exists()
 
 
+@pytest.mark.slow
 def test_other_bytes_of_the_same_size_are_found_by_a_deep_look(settings: Settings, ready: Path) -> None:
     path = a_file(ready / "lake")
     data = path.read_bytes()
@@ -116,6 +119,7 @@ def test_other_bytes_of_the_same_size_are_found_by_a_deep_look(settings: Setting
     assert path.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_file_whose_raw_objects_are_gone_is_not_made_worse(settings: Settings, ready: Path) -> None:
     path = a_file(ready / "lake")
     data = path.read_bytes()
@@ -131,6 +135,7 @@ def test_a_file_whose_raw_objects_are_gone_is_not_made_worse(settings: Settings,
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["part", "written", "registered"])
 def test_work_under_way_is_no_finding_that_counts(
     step: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
 
 # -- what a compaction does -------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @ON_BOTH
 def test_small_files_become_one_with_the_same_rows(settings: Make, tmp_path: Path) -> None:
     found = settings()
@@ -52,6 +53,7 @@ def test_small_files_become_one_with_the_same_rows(settings: Make, tmp_path: Pat
     assert compact.compact(found).tables == []
 
 
+@pytest.mark.slow
 def test_each_value_of_each_row_is_kept(compactable: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where rows are sorted a span of time after the other, and go into several files."""
     found = compactable(compact_file_bytes=40_000, row_group_rows=4)
@@ -78,6 +80,7 @@ def test_the_same_files_give_the_same_names_and_bytes(compactable: Make) -> None
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 def test_what_comes_late_goes_where_the_partition_is_and_is_merged_in_its_turn(
     compactable: Make, late_logs: Path
 ) -> None:
@@ -116,6 +119,7 @@ def test_a_dry_run_changes_nothing(compactable: Make) -> None:
     assert ledger(found, COMPACTIONS) == []
 
 
+@pytest.mark.slow
 def test_a_large_file_comes_along_where_that_is_worth_it(
     compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +141,7 @@ def test_a_large_file_comes_along_where_that_is_worth_it(
     assert len(rows(found, PLACES)) == len(set(rows(found, PLACES))) == 6 * EACH
 
 
+@pytest.mark.slow
 def test_files_of_an_older_release_are_merged_and_those_of_a_newer_one_are_left(compactable: Make) -> None:
     found = compactable()
     first, second = files(found)[:2]
@@ -182,6 +187,7 @@ def test_a_damaged_file_is_named_and_stays(compactable: Make) -> None:
 
 
 # -- old files --------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_old_files_stay_for_a_time_of_grace_and_no_check_calls_them_strange(compactable: Make, late_logs: Path) -> None:
     found = compactable()
     old = files(found)
@@ -213,6 +219,7 @@ def test_a_removal_that_dies_is_finished(compactable: Make, monkeypatch: pytest.
 
 
 # -- what reads the files of batches ----------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_duplicates_of_merged_events_are_found_and_a_lost_file_comes_out_as_it_was(
     removed: bool, tmp_path: Path
@@ -252,6 +259,7 @@ def _again(late_logs: Path, number: int, tag: str) -> None:
     write(late_logs / key, json.dumps({"Records": calls}))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_a_partition(
     compactable: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +286,7 @@ def test_rows_are_divided_evenly() -> None:
 
 
 # -- exports, replays, commands ---------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_what_was_exported_and_merged_is_not_exported_again(compactable: Make, late_logs: Path, tmp_path: Path) -> None:
     bucket = str(tmp_path / "bucket")
     found = compactable(export_region="eu-central-1")
@@ -308,6 +317,7 @@ def test_what_was_exported_and_merged_is_not_exported_again(compactable: Make, l
     assert len(sent) == len(set(sent)) == 7 * EACH
 
 
+@pytest.mark.slow
 def test_files_of_an_export_that_is_not_done_are_left_to_the_next_run(
     compactable: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +338,7 @@ def test_files_of_an_export_that_is_not_done_are_left_to_the_next_run(
     assert [path.parent.name for path in files(found)] == ["g0001"]
 
 
+@pytest.mark.slow
 def test_a_compaction_whose_late_file_an_export_takes_is_given_up_and_planned_anew(
     compactable: Make, late_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +393,7 @@ def test_an_export_waits_for_what_is_being_merged(
     assert send() == 4 * EACH
 
 
+@pytest.mark.slow
 def test_quarantine_of_a_merged_batch_is_replayed_where_the_partition_is(
     tmp_path: Path, mend: Callable[[], None],  # noqa: F811
 ) -> None:
@@ -406,6 +418,7 @@ def test_quarantine_of_a_merged_batch_is_replayed_where_the_partition_is(
         assert check.check(lake, deep=True) == []
 
 
+@pytest.mark.slow
 def test_a_replay_under_which_its_partition_moves_is_done_again(
     tmp_path: Path, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch,  # noqa: F811
 ) -> None:
@@ -441,6 +454,7 @@ def test_a_lake_below_a_folder_that_looks_like_a_partition_is_read_right(compact
     ]
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_does(compactable: Make, capsys: pytest.CaptureFixture[str]) -> None:
     found = compactable()
 
@@ -460,6 +474,7 @@ def test_the_command_says_what_it_does(compactable: Make, capsys: pytest.Capture
 
 
 # -- on S3 ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_lake_on_s3_is_compacted(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = config.load(

@@ -20,6 +20,7 @@ from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
 
 # -- a ledger that is lost, files that are lost -----------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_ledger_made_anew_knows_what_was_compacted(compactable: Make, late_logs: Path) -> None:
     found = compactable()
     compact.compact(found)
@@ -61,6 +62,7 @@ def test_a_ledger_lost_while_a_compaction_was_going_on_counts_each_row_once(
     assert len(rows(found, PLACES)) == 6 * EACH
 
 
+@pytest.mark.slow
 def test_without_ledger_and_records_the_plans_say_which_files_count(compactable: Make, late_logs: Path) -> None:
     found = compactable()
     compact.compact(found)
@@ -76,6 +78,7 @@ def test_without_ledger_and_records_the_plans_say_which_files_count(compactable:
     assert rows(found, PLACES) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_lost_merged_file_is_made_again(removed: bool, compactable: Make, late_logs: Path) -> None:
     """From the files that it was made of, or, when they are gone, from the raw objects; also of merged files."""
@@ -96,6 +99,7 @@ def test_a_lost_merged_file_is_made_again(removed: bool, compactable: Make, late
     assert rows(found, PLACES) == before
 
 
+@pytest.mark.slow
 def test_a_lost_file_that_came_along_is_made_again(
     compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_a_lost_file_that_came_along_is_made_again(
     assert path.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_lost_merged_file_whose_raw_objects_are_gone_is_told(
     compactable: Make, small_files: Path, tmp_path: Path
 ) -> None:

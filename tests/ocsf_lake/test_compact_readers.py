@@ -140,6 +140,7 @@ def readers(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> Readers:
     return Readers(registered.settings, registered.place, registered.client)
 
 
+@pytest.mark.slow
 def test_a_registered_lake_is_seen_whole(readers: Readers) -> None:
     readers.see(4)
     with opened(readers.settings) as lake:
@@ -201,6 +202,7 @@ def test_a_batch_that_died_before_a_compaction_is_done_where_the_partition_is(
         assert check.check(lake, deep=True) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", often(["written", "registered", "recorded"], ["registered"]))
 @pytest.mark.parametrize("until", ["fenced", "compacted"])
 def test_a_partition_that_moves_under_a_batch_takes_it_along(
@@ -229,6 +231,7 @@ def test_a_partition_that_moves_under_a_batch_takes_it_along(
         assert (row["state"], row["failures"]) == ("done", 0)
 
 
+@pytest.mark.slow
 def test_what_comes_before_the_fence_comes_along(
     readers: Readers, late_logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +304,7 @@ def test_a_table_with_projection_is_refused_with_the_reason(readers: Readers) ->
     assert {path.parent.name for path in files(readers.settings)} == {"eventDay=20250311"}
 
 
+@pytest.mark.slow
 def test_projection_after_a_compaction_is_told_and_refused(readers: Readers, late_logs: Path) -> None:
     """Athena would look where the rows were before, and find none without a word."""
     compact.compact(readers.settings)
@@ -318,6 +322,7 @@ def test_projection_after_a_compaction_is_told_and_refused(readers: Readers, lat
         assert "Athena ignores the place" in (glue.irreplaceable(definition(TABLE)) or "")
 
 
+@pytest.mark.slow
 def test_a_catalog_that_lacks_files_is_mended_first(readers: Readers) -> None:
     with opened(readers.settings) as lake:
         catalog = next(item for item in lake.catalog.all if item.name == "iceberg")
@@ -329,6 +334,7 @@ def test_a_catalog_that_lacks_files_is_mended_first(readers: Readers) -> None:
     readers.see(4)
 
 
+@pytest.mark.slow
 def test_a_partition_that_glue_knows_elsewhere_is_put_right(readers: Readers) -> None:
     compact.compact(readers.settings)
     with opened(readers.settings) as lake:
@@ -344,6 +350,7 @@ def test_a_partition_that_glue_knows_elsewhere_is_put_right(readers: Readers) ->
     readers.see(4)
 
 
+@pytest.mark.slow
 def test_many_partitions_are_one_snapshot_of_iceberg_that_says_that_no_row_changed(
     readers: Readers, late_logs: Path
 ) -> None:
@@ -366,6 +373,7 @@ def test_another_engines_deletions_are_refused(readers: Readers, monkeypatch: py
     assert "another engine has deleted rows" in compact.compact(readers.settings).refused[TABLE]
 
 
+@pytest.mark.slow
 def test_an_append_to_another_partition_does_not_end_a_compaction(
     readers: Readers, late_logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +396,7 @@ def test_an_append_to_another_partition_does_not_end_a_compaction(
     readers.see(5)
 
 
+@pytest.mark.slow
 def test_iceberg_keeps_the_files_of_its_snapshots(readers: Readers) -> None:
     old = files(readers.settings)
     compact.compact(readers.settings)

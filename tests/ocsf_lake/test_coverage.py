@@ -135,6 +135,7 @@ def test_folders_in_the_place_of_a_region_that_are_none_are_named(tmp_path: Path
 HISTORY = ("2023/12/31", "2024/02/10", "2024/02/11", "2025/03/02", "2025/03/11", "2025/03/12", "2025/05/01")
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_older_deliveries_are_named_until_they_are_read(settings: Make, tmp_path: Path) -> None:
     logs, lake = tmp_path / "history", settings()
@@ -170,6 +171,7 @@ def test_of_a_plain_folder_older_objects_are_counted(settings: Make, tmp_path: P
     assert found.coverage.notes()[1].text.startswith("2 older objects lie there unread")
 
 
+@pytest.mark.slow
 def test_looking_for_other_days_costs_a_bounded_number_of_calls(tmp_path: Path, settings: Make) -> None:
     for number in range(60):
         deliver(tmp_path, "2024/01/01", "2025/03/11", account=f"{number:012d}")
@@ -200,6 +202,7 @@ def test_names_that_are_passed_over_are_counted_by_the_reason(tmp_path: Path, se
     }
 
 
+@pytest.mark.slow
 def test_the_command_line_names_them_on_stderr_and_in_json(tmp_path: Path) -> None:
     deliver(tmp_path / "logs", "2025/03/11", "2024/03/11")
     write(tmp_path / "logs" / "AWSLogs" / ACCOUNT / "CloudTrail" / "eu-west-1" / "2025/03/11" / ".x\x1b[2J", "{}")

@@ -91,6 +91,7 @@ def test_a_ledger_of_the_first_version_becomes_one_of_today(tmp_path: Path) -> N
         assert _columns(old) == _columns(new)
 
 
+@pytest.mark.slow
 def test_an_older_lake_is_continued(logs: Path, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "_ledger").mkdir()
     with sqlite3.connect(tmp_path / "_ledger/ledger.db") as connection:
@@ -102,6 +103,7 @@ def test_an_older_lake_is_continued(logs: Path, whole: Path, tmp_path: Path) -> 
     assert rows(settings, "SELECT count(*) FROM ledger_batches WHERE worker IS NULL") == [(0,)]
 
 
+@pytest.mark.slow
 def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path) -> None:
     """Attempts that nobody looked at do not count: an open batch, and an object that failed."""
     settings = config.load(lake=str(tmp_path), **BOUNDS)
@@ -339,6 +341,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_opens_the_database_for_itself(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "ledger.db")],
@@ -347,6 +350,7 @@ def test_a_forked_process_opens_the_database_for_itself(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_what_is_committed_is_on_the_disk(tmp_path: Path) -> None:
     """In a process of its own: tests themselves wait for no disk."""
     code = (

@@ -97,6 +97,7 @@ def _findings(settings: Settings, columns: str = "finding_info.uid") -> list[tup
         return connection.execute(f"SELECT {columns} FROM detections ORDER BY ALL").fetchall()
 
 
+@pytest.mark.slow
 def test_findings_are_events_of_the_lake(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for number in range(len(CALLS)):
@@ -118,6 +119,7 @@ def test_findings_are_events_of_the_lake(tmp_path: Path, bring: Bring, ours: lis
     assert len(_findings(settings)) == 4
 
 
+@pytest.mark.slow
 def test_the_file_of_findings_is_in_the_chain(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     bring(settings, 0)
@@ -128,6 +130,7 @@ def test_the_file_of_findings_is_in_the_chain(tmp_path: Path, bring: Bring, ours
     assert faults(settings) == [f"file changed: {run.FOLDER}/{file.name}"]
 
 
+@pytest.mark.slow
 def test_what_comes_bit_by_bit_is_found_as_what_comes_at_once(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for number in range(len(CALLS)):
@@ -151,6 +154,7 @@ def _looked_at(lake: Lake) -> list[str]:
         return list(connection.scalars(sa.select(DETECTED_BATCHES.c.batch_id)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["noted", "put", "ingested"])
 def test_a_run_that_dies_is_ended_by_the_next(
     tmp_path: Path, bring: Bring, ours: list[Rule], step: str, monkeypatch: pytest.MonkeyPatch
@@ -176,6 +180,7 @@ def test_a_run_that_dies_is_ended_by_the_next(
     assert len(found) == len(set(found)) == 4
 
 
+@pytest.mark.slow
 def test_rules_look_at_a_time_and_write_nothing_when_they_only_count(
     tmp_path: Path, bring: Bring, ours: list[Rule]
 ) -> None:
@@ -196,6 +201,7 @@ def test_rules_look_at_a_time_and_write_nothing_when_they_only_count(
     assert {one.events for one in new} == {0}
 
 
+@pytest.mark.slow
 def test_what_is_expected_is_marked_until_its_last_day(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     today = datetime.now(UTC).date()
     expected = [
@@ -212,6 +218,7 @@ def test_what_is_expected_is_marked_until_its_last_day(tmp_path: Path, bring: Br
         _lake(tmp_path, rule_suppressions=[{"rule": "keys", "until": "2026-01-01"}])
 
 
+@pytest.mark.slow
 def test_others_write_to_the_ledger_while_rules_are_asked(
     tmp_path: Path, bring: Bring, ours: list[Rule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +284,7 @@ def _failing(rule: Asked) -> Asked:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_findings_of_rules_that_look_alike_are_not_each_others(tmp_path: Path, bring: Bring) -> None:
     settings = _lake(tmp_path)
     bring(settings, 0)
@@ -286,6 +294,7 @@ def test_findings_of_rules_that_look_alike_are_not_each_others(tmp_path: Path, b
     assert run.detect(settings, rules.load([tmp_path / "alike"], {})).new == 2
 
 
+@pytest.mark.slow
 def test_a_ledger_made_again_finds_nothing_twice(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for number in (0, 1):
@@ -314,6 +323,7 @@ def test_a_noisy_rule_takes_no_memory_by_event() -> None:
     assert rows == [(1_000_000,)]
 
 
+@pytest.mark.slow
 def test_names_of_a_log_are_no_sql(tmp_path: Path, ours: list[Rule]) -> None:
     evil = "x'); DROP TABLE \"a\" -- | \x1b[2J<script>"
     file = tmp_path / "evil.jsonl"
@@ -333,6 +343,7 @@ def test_a_folder_of_rules_has_to_be_there(tmp_path: Path) -> None:
             rules.load([folder], {})
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list[Rule]) -> None:
     lake = settings()

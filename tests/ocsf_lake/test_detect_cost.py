@@ -62,6 +62,7 @@ def _known(settings: Settings) -> dict[str, tuple[int, int, int]]:
     return {row["id"]: (row["first"], row["last"], row["events"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_what_is_left_out_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _rules(tmp_path / "rules")
     found = compiled.load([tmp_path / "rules"], {})
@@ -240,6 +241,7 @@ def test_rules_are_asked_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: 
         assert len(compiled.load([tmp_path / "rules"], {"p": [str(folder)]})) == len(NAMES) + 3
 
 
+@pytest.mark.slow
 def test_statements_that_cannot_be_planned_stop_no_other(tmp_path: Path) -> None:
     settings = config.load(lake=str(tmp_path / "lake"), workers=1)
     logs_folder = tmp_path / "logs"

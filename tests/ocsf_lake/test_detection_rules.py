@@ -51,6 +51,7 @@ def _looks(chosen: list[Rule]) -> list[Look]:
     return [dict(rule.asked.looks)[logs.CLOUDTRAIL.relation] for rule in chosen]
 
 
+@pytest.mark.slow
 def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Path) -> None:
     converted = rules.load([samples / "sigma"], {})
     assert {rule.stem: rule.reason for rule in converted if rule.reason} == {}
@@ -190,6 +191,7 @@ def _found(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[int]:
     return {record for _, record in places(connection, logs.CLOUDTRAIL, rule)}
 
 
+@pytest.mark.slow
 def test_modifiers(events: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     files = {f"r{number}": {"detection": {"s": said, "condition": "s"}} for number, (said, _) in enumerate(CASES)}
     converted = {rule.stem: rule for rule in written(tmp_path, **files)}

@@ -75,6 +75,7 @@ def test_a_key_is_spelled_where_obstore_keeps_it_as_it_is() -> None:
     assert not [key for key in NOT_SPELLED if direct.spells(key)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["gateway", "seaweed"])
 def test_any_key_is_read_and_most_by_the_shorter_way(
     where: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -160,6 +161,7 @@ def test_an_answer_that_is_late_is_not_waited_for(
     assert [asked.by_obstore for asked in proxy.of("GET")] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "error", "said"),
     [
@@ -194,6 +196,7 @@ def test_a_store_that_obstore_cannot_reach_is_left_to_s3fs(proxy: Between, ref: 
     assert (by_obstore.count(True), by_obstore.count(False)) == (direct.TRUSTED_FAILURES, 5)
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_heed_the_etag_is_found_out(
     s3_owner: S3Server, ref: ObjectRef, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +438,7 @@ def test_bytes_that_were_damaged_on_the_way_are_not_kept(proxy: Between, bucket:
     assert store.get("always") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "error", "said"),
     [
@@ -462,6 +466,7 @@ def test_a_store_without_conditions_is_written_to(proxy: Between, bucket: str) -
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_forked_process_goes_the_longer_way_and_all_end_in_silence(s3_owner: S3Server, ref: ObjectRef) -> None:
     program = f"""
         import os
@@ -486,6 +491,7 @@ def test_a_forked_process_goes_the_longer_way_and_all_end_in_silence(s3_owner: S
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_keys_of_a_role_are_renewed_before_they_expire(s3_owner: S3Server) -> None:
     fs = s3.filesystem(Access(s3_owner.endpoint, role=s3_owner.role))
     fs.connect()

@@ -245,6 +245,7 @@ def test_the_first_bytes_tell_the_source(text: str, source: str | None) -> None:
     assert discovery.of_bytes(io.BytesIO(text.encode()), Limits()) == source
 
 
+@pytest.mark.slow
 def test_no_document_is_too_deep_to_look_at() -> None:
     for depth in (*range(400, 500), *range(900, 1000)):
         inside = '{"body":' * depth + "1" + "}" * depth

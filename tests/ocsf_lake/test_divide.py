@@ -73,6 +73,7 @@ ERRORS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", often(ERRORS, ERRORS[:3]), ids=lambda error: type(error).__name__)
 def test_a_record_that_makes_mapping_fail_stands_alone(
     error: Exception, logs: Path, settings: Make, poisoned: Callable[[Exception], None]
@@ -90,6 +91,7 @@ def test_a_record_that_makes_mapping_fail_stands_alone(
     assert ingest.ingest([str(logs)], settings(), source="aws_cloudtrail").known == 3
 
 
+@pytest.mark.slow
 def test_all_records_but_the_one_are_in_the_files_they_would_be_in(
     logs: Path, settings: Make, poisoned: Callable[[Exception], None], tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_all_records_but_the_one_are_in_the_files_they_would_be_in(
     assert len(names) == 1 + len({name for name in names if "quarantine" not in name})
 
 
+@pytest.mark.slow
 def test_lost_files_of_a_divided_batch_are_made_again(
     logs: Path, settings: Make, poisoned: Callable[[Exception], None], tmp_path: Path
 ) -> None:
@@ -118,6 +121,7 @@ def test_lost_files_of_a_divided_batch_are_made_again(
     assert contents(tmp_path / "lake") == before
 
 
+@pytest.mark.slow
 def test_an_object_of_which_no_record_passes_is_the_culprit(
     logs: Path, settings: Make, poisoned: Callable[[Exception], None]
 ) -> None:
@@ -131,6 +135,7 @@ def test_an_object_of_which_no_record_passes_is_the_culprit(
     assert "ValueError: a defect" in failed.reason
 
 
+@pytest.mark.slow
 def test_too_many_records_that_fail_cost_their_object(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch, poisoned: Callable[[Exception], None]
 ) -> None:
@@ -143,6 +148,7 @@ def test_too_many_records_that_fail_cost_their_object(
     assert (summary.counts.read, summary.counts.events, summary.counts.quarantined) == (30, 29, 1)
 
 
+@pytest.mark.slow
 def test_where_every_object_fails_none_is_blamed(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +175,7 @@ def test_an_object_alone_in_its_batch_is_named(logs: Path, settings: Make, monke
     assert (summary.failures, [item.state for item in summary.not_read]) == ([], [State.FAILED] * 3)
 
 
+@pytest.mark.slow
 def test_what_is_too_much_together_is_done_in_pieces(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +197,7 @@ def _poisoned_rows(events: pa.Table) -> bool:
     return any(POISON in str(row) for row in events.to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["split", "encode"])
 def test_a_record_that_cannot_be_written_stands_alone(
     place: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
@@ -207,6 +215,7 @@ def test_a_record_that_cannot_be_written_stands_alone(
     assert [item.record for item in summary.isolated] == [4]
 
 
+@pytest.mark.slow
 def test_a_record_that_the_search_for_duplicates_fails_on_stands_alone(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +234,7 @@ def test_a_record_that_the_search_for_duplicates_fails_on_stands_alone(
     assert summary.sources["aws_cloudtrail"].duplicates == 2
 
 
+@pytest.mark.slow
 def test_text_that_cannot_be_encoded_is_kept_as_far_as_it_can(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +251,7 @@ def test_text_that_cannot_be_encoded_is_kept_as_far_as_it_can(
     assert rows(settings(), "SELECT source_record, raw FROM quarantine") == [(1, "half \\ud83d")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), pa.ArrowInvalid("x")])
 def test_an_object_that_makes_its_reader_fail_is_left_out(
@@ -263,6 +274,7 @@ def test_an_object_that_makes_its_reader_fail_is_left_out(
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(20,)]
 
 
+@pytest.mark.slow
 def test_records_that_get_lost_are_found_in_their_object(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +303,7 @@ def test_errors_of_the_surroundings_are_no_records_fault(
     assert rows(settings(), "SELECT state, failures FROM ledger_batches") == [("failed", 0)]
 
 
+@pytest.mark.slow
 def test_a_replay_goes_on_without_a_record_that_makes_it_fail(
     tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +367,7 @@ def test_the_search_finds_the_culprits_and_loses_nothing(culprits: set[tuple[str
     assert tries <= 2 * 12 * len(culprits) + 12
 
 
+@pytest.mark.slow
 def test_the_search_gives_up_soon_where_nothing_passes() -> None:
     pieces = [piece(f"o{number}", 1_000) for number in range(200)]
     found, tries = searched(pieces, records_of(pieces))

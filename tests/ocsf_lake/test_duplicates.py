@@ -39,6 +39,7 @@ def policy(make: Make, said: str, **more: object) -> Settings:
     return make(duplicates={"aws_cloudtrail": said}, **more)
 
 
+@pytest.mark.slow
 def test_by_default_every_record_is_kept_and_a_view_shows_each_event_once(trails: Path, settings: Make) -> None:
     ingest.ingest([str(trails)], settings())
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(65,)]
@@ -49,6 +50,7 @@ def test_by_default_every_record_is_kept_and_a_view_shows_each_event_once(trails
     assert rows(settings(), "SELECT count(*) FROM duplicates") == [(0,)]
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(trails)], settings("kept"))
@@ -64,6 +66,7 @@ def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, se
     assert rows(settings(), others) == [(30,)]
 
 
+@pytest.mark.slow
 @ON_BOTH
 @pytest.mark.parametrize("workers", often([1, 3], [3]))
 def test_drop_keeps_each_event_once_and_says_where_the_other_is(trails: Path, settings: Make, workers: int) -> None:
@@ -83,6 +86,7 @@ def test_drop_keeps_each_event_once_and_says_where_the_other_is(trails: Path, se
     assert rows(lake, stays) == [(35,)]
 
 
+@pytest.mark.slow
 def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_path: Path) -> None:
     first, second = call(1), call(1, errorCode="AccessDenied")
     shared = [call(number, recipientAccountId=account) for number, account in ((2, ACCOUNT), (2, "012345678901"))]
@@ -98,6 +102,7 @@ def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_p
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt_unique") == [(5,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "said"),
     [
@@ -124,6 +129,7 @@ def test_an_interrupted_batch_never_loses_the_last_copy(
     assert (read, found, quarantined, dropped) == (65, events, 0, 65 - events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "now"), [("keep", "drop"), pytest.param("mark", "drop", marks=pytest.mark.slow), ("drop", "keep")]
 )
@@ -140,6 +146,7 @@ def test_a_lost_file_is_made_again_with_the_policy_of_its_day(
         assert contents(tmp_path / "lake") == before
 
 
+@pytest.mark.slow
 def test_a_finding_told_twice_is_a_duplicate_and_its_update_is_not(settings: Make, tmp_path: Path) -> None:
     folder = tmp_path / "findings"
     for name, updated in (("a", "10"), ("b", "10"), ("c", "11")):

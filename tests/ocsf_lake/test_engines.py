@@ -61,6 +61,7 @@ def expected(lake: Path) -> dict[str, list[Row]]:
     return {"first": first, "count": count}
 
 
+@pytest.mark.slow
 def test_pyiceberg(lake: Path, expected: dict[str, list[Row]]) -> None:
     catalog = iceberg_module.connect({}, Store(str(lake)), lake)
     rows = catalog.load_table(("ocsf_lake_iceberg", "vpc_flow")).scan().to_arrow().to_pylist()

@@ -30,6 +30,7 @@ def without(table: pa.Table) -> pa.Table:
     return table.drop_columns(["auth_protocol", "auth_protocol_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older_first", [True, False])
 def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> None:
     found = settings(verify_reads=False)

@@ -61,6 +61,7 @@ def grow_old(settings: Settings) -> None:
         os.utime(path, (TWO_DAYS_AGO, TWO_DAYS_AGO))
 
 
+@pytest.mark.slow
 def test_earlier_snapshots_and_their_metadata_go_and_rows_stay(settings: Settings) -> None:
     with opened(settings) as lake:
         before = table_of(lake).scan().to_arrow()
@@ -87,6 +88,7 @@ def test_earlier_snapshots_and_their_metadata_go_and_rows_stay(settings: Setting
     assert expire(settings, ALL).tables == []
 
 
+@pytest.mark.slow
 def test_metadata_that_is_reached_in_another_way_is_left_alone(settings: Settings) -> None:
     grow_old(settings)
     files = metadata(settings)
@@ -96,6 +98,7 @@ def test_metadata_that_is_reached_in_another_way_is_left_alone(settings: Setting
     assert metadata(settings) >= files
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +118,7 @@ def test_a_batch_that_is_done_while_a_table_is_checked_is_no_finding(
         assert came
 
 
+@pytest.mark.slow
 def test_what_is_young_stays(settings: Settings) -> None:
     files = metadata(settings)
     assert expire(settings).tables == []
@@ -125,6 +129,7 @@ def test_what_is_young_stays(settings: Settings) -> None:
     assert metadata(settings) >= files
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_commit_that_died_are_removed_when_they_are_old(settings: Settings) -> None:
     folder = Path(settings.lake) / "_iceberg" / TABLE / "metadata"
     left = [folder / f"{uuid.uuid4()}-m0.avro", folder / f"00009-{uuid.uuid4()}.metadata.json", folder / "notes.txt"]
@@ -140,6 +145,7 @@ def test_leftovers_of_a_commit_that_died_are_removed_when_they_are_old(settings:
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_with_a_tag_stays(settings: Settings) -> None:
     with opened(settings) as lake:
         first = table_of(lake).snapshots()[0].snapshot_id
@@ -152,6 +158,7 @@ def test_a_snapshot_with_a_tag_stays(settings: Settings) -> None:
         assert 0 < table.scan(snapshot_id=first).to_arrow().num_rows < table.scan().to_arrow().num_rows
 
 
+@pytest.mark.slow
 def test_a_batch_that_comes_between_is_kept(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +181,7 @@ def test_a_batch_that_comes_between_is_kept(
         assert len({item.batch_id for item in check.expected_state(lake).files(TABLE)}) == 5
 
 
+@pytest.mark.slow
 def test_files_that_were_merged_go_when_no_snapshot_has_them(settings: Settings) -> None:
     compact.compact(settings)
     later = datetime.now(UTC) + timedelta(days=2)
@@ -194,6 +202,7 @@ def test_a_lake_without_iceberg_has_nothing_to_forget(tmp_path: Path) -> None:
     assert (summary.tables, summary.left) == ([], {})
 
 
+@pytest.mark.slow
 def test_what_a_dead_attempt_registered_in_another_table_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +229,7 @@ def test_what_a_dead_attempt_registered_in_another_table_goes(
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_snapshots_of_a_lake_on_s3_expire(
     s3_owner: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -235,6 +245,7 @@ def test_snapshots_of_a_lake_on_s3_expire(
         assert len(table_of(lake).scan().to_arrow()) == sum(file.rows for file in files)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_s3_tables_is_left_to_do_it_itself(tables_server: TablesServer, logs: Path, tmp_path: Path) -> None:
     found = config.load(

@@ -150,6 +150,7 @@ def downloaded(server: S3Server, bucket: str, to: Path, **who: str) -> dict[str,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_every_class_of_a_source_arrives_whole_and_valid(
     sampled: Path, tmp_path: Path, s3_owner: S3Server, bucket: str, send: Send
@@ -179,6 +180,7 @@ def test_every_class_of_a_source_arrives_whole_and_valid(
     assert len(set(*rows(found, sums))) == 1
 
 
+@pytest.mark.slow
 def test_an_event_is_the_lakes_event(filled: Make, send: Send, tmp_path: Path) -> None:
     send(filled())
     arrived = pa.concat_tables(read(path) for path in objects(tmp_path / "bucket").values())
@@ -241,6 +243,7 @@ def test_objects_have_the_form_that_security_lake_asks_for(filled: Make, send: S
             assert [names[column.column_index] for column in group.sorting_columns] == ["time"]
 
 
+@pytest.mark.slow
 def test_pages_stay_below_a_megabyte_where_values_are_long(settings: Make, send: Send, tmp_path: Path) -> None:
     # Texts that compress to nothing in the lake and have to fill pages here: 400 of 30 kB each.
     records = [call(number, requestParameters={"text": f"{number:05d}" * 6_000}) for number in range(400)]
@@ -307,6 +310,7 @@ def thrift(data: bytes, at: int) -> tuple[dict[int, Any], int]:
     return fields, at + 1
 
 
+@pytest.mark.slow
 def test_what_has_no_account_of_aws_is_external_and_what_has_no_day_stays(
     settings: Make, send: Send, tmp_path: Path
 ) -> None:
@@ -328,6 +332,7 @@ def test_what_has_no_account_of_aws_is_external_and_what_has_no_day_stays(
 
 
 # -- when -------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_partition_gets_an_object_every_five_minutes_at_most(
     settings: Make, send: Send, tmp_path: Path, clock: Clock
 ) -> None:
@@ -352,6 +357,7 @@ def test_a_partition_gets_an_object_every_five_minutes_at_most(
     assert len(objects(tmp_path / "bucket")) == 3
 
 
+@pytest.mark.slow
 def test_many_events_go_on_in_another_object(filled: Make, send: Send, tmp_path: Path) -> None:
     found = filled(export_object_bytes=1, row_group_rows=15)
     summary = send(found)
@@ -364,6 +370,7 @@ def test_many_events_go_on_in_another_object(filled: Make, send: Send, tmp_path:
         assert [len(table) for table in written] == [15, 15, 10]
 
 
+@pytest.mark.slow
 def test_spans_of_time_change_nothing(
     filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +405,7 @@ def test_a_backlog_is_sorted_in_portions_and_none_of_them_is_small(monkeypatch: 
     assert [len(group) for group in export._bounded(files)] == []
 
 
+@pytest.mark.slow
 def test_a_backlog_is_sent_whole(
     filled: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +440,7 @@ def books(settings: Settings) -> list[list[tuple[object, ...]]]:
         return [connection.sql(f"{sql} ORDER BY ALL").fetchall() for sql in BOOKS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "nth"),
     often([("planned", 1), ("noted", 3), ("put", 1), ("shipped", 1)], [("noted", 3)]),
@@ -461,6 +470,7 @@ def test_an_interrupted_export_goes_on_with_the_same_objects(
     assert send(found).objects == []
 
 
+@pytest.mark.slow
 def test_an_object_that_may_be_there_keeps_its_rows_whatever_a_size_comes_to_mean(
     filled: Make, tmp_path: Path, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,6 +489,7 @@ def test_an_object_that_may_be_there_keeps_its_rows_whatever_a_size_comes_to_mea
         filled(), "SELECT uri, sha256 FROM ledger_export_objects")} == sums  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("step", ["noted", "put"])
 def test_objects_on_s3_are_put_once(
@@ -503,6 +514,7 @@ def test_objects_on_s3_are_put_once(
     assert sent_places(tmp_path / "bucket") == held_places(filled())
 
 
+@pytest.mark.slow
 def test_objects_that_do_not_have_all_rows_are_not_sent(
     filled: Make, tmp_path: Path, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,6 +557,7 @@ def test_of_two_exports_at_once_one_does_nothing(
     assert sent_places(tmp_path / "bucket") == held_places(found)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_two_hosts_that_export_at_once_send_each_event_once(
     logs: Path, postgres_server: Postgres, tmp_path: Path, send: Send
@@ -583,6 +596,7 @@ def test_files_and_rows_are_planned_once_even_by_one_who_lost_the_lease(filled: 
 
 
 # -- what the lake does meanwhile -------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_lost_file_keeps_back_its_partition_alone_until_it_is_made_again(
     filled: Make, send: Send, tmp_path: Path
 ) -> None:
@@ -603,6 +617,7 @@ def test_a_lost_file_keeps_back_its_partition_alone_until_it_is_made_again(
     assert sent_places(tmp_path / "bucket") == held_places(found)
 
 
+@pytest.mark.slow
 def test_a_file_made_again_after_it_was_sent_is_not_sent_again(
     filled: Make, send: Send, tmp_path: Path, clock: Clock
 ) -> None:
@@ -617,6 +632,7 @@ def test_a_file_made_again_after_it_was_sent_is_not_sent_again(
     assert sent_places(tmp_path / "bucket") == held_places(found)
 
 
+@pytest.mark.slow
 def test_replayed_events_are_sent_and_what_is_in_quarantine_or_a_duplicate_is_not(
     settings: Make, send: Send, tmp_path: Path, clock: Clock, mend: Callable[[], None]  # noqa: F811 - a fixture
 ) -> None:
@@ -634,6 +650,7 @@ def test_replayed_events_are_sent_and_what_is_in_quarantine_or_a_duplicate_is_no
     assert [number for _, number in sent_places(tmp_path / "bucket")] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_batches_that_are_not_finished_are_not_sent(
     logs: Path, settings: Make, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -650,6 +667,7 @@ def test_batches_that_are_not_finished_are_not_sent(
 
 
 # -- what Security Lake would not take --------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.5.0", "1.8.0"])
 def test_newer_versions_of_ocsf_are_refused(
     version: str, settings: Make, send: Send, tmp_path: Path
@@ -676,6 +694,7 @@ def test_a_source_of_several_classes_needs_one_named(filled: Make, send: Send) -
     assert custom_source.custom_source("aws_vpc_flow", "s3://a", "x", None, filled()).event_class.uid == 4001
 
 
+@pytest.mark.slow
 def test_a_custom_source_takes_one_class_of_one_source(filled: Make, send: Send, tmp_path: Path) -> None:
     send(filled())
     before = objects(tmp_path / "bucket")
@@ -749,6 +768,7 @@ def may_put(server: S3Server, bucket: str, name: str) -> None:
     server.client().put_bucket_policy(Bucket=bucket, Policy=text)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_permission_to_put_objects_is_enough(
     filled: Make, send: Send, bucket: str, as_stranger: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -769,6 +789,7 @@ def test_a_permission_to_put_objects_is_enough(
         send(filled(), f"s3://{bucket}", "other")
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_the_role_of_the_custom_source_is_taken_on(
     filled: Make, send: Send, bucket: str, as_stranger: S3Server
@@ -790,6 +811,7 @@ def test_objects_are_encrypted_with_the_key_of_the_settings(
     assert {item["SSEKMSKeyId"] for item in found.values()} == {s3_owner.kms_key}
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_large_objects_are_put_in_parts_and_once(
     bucket: str, s3_owner: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

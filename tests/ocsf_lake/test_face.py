@@ -56,6 +56,7 @@ def test_importing_it_is_quick_because_it_imports_nothing_heavy() -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_using_a_lake_does_not_import_prefect(place: Path) -> None:
     code = (
         f"import sys, ocsf_lake\nlen(ocsf_lake.open({str(place)!r})['vpc_flow'])\n"
@@ -107,6 +108,7 @@ def test_open_never_makes_a_lake(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_lake_that_is_open_for_reading_cannot_be_written(lake: ocsf_lake.Lake, place: Path, logs: Path) -> None:
     before = tree(place)
     with pytest.raises(ocsf_lake.ConfigError, match="writable=True"):
@@ -151,6 +153,7 @@ def test_settings_are_given_by_name(place: Path) -> None:
         ocsf_lake.open(place, worker=1)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_ledger_in_postgresql_is_named_by_a_setting(postgres_server: Postgres, logs: Path, tmp_path: Path) -> None:
     place, ledger = tmp_path / "lake", postgres_server.database()
@@ -168,6 +171,7 @@ def test_a_ledger_in_postgresql_is_named_by_a_setting(postgres_server: Postgres,
     assert len(lake["vpc_flow"]) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_lake_on_s3_is_opened_asked_and_written(bucket: str, logs: Path, tmp_path: Path) -> None:
     uri = f"s3://{bucket}/lake"
@@ -210,6 +214,7 @@ def test_a_query_that_cannot_run_is_an_error_of_ours(lake: ocsf_lake.Lake, query
         lake.sql(query).to_arrow()
 
 
+@pytest.mark.slow
 def test_a_query_sees_the_lake_s_files_and_no_others(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("a\n1\n")
@@ -227,6 +232,7 @@ def test_semicolons_and_comments_at_the_end_do_no_harm(lake: ocsf_lake.Lake, que
     assert (len(rows), next(iter(rows.columns)), rows.to_dicts()[0]["a"]) == (1, "a", 1)
 
 
+@pytest.mark.slow
 def test_every_form_holds_the_same_rows(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     rows = lake.sql("SELECT src_endpoint, time_dt, accountid, unmapped FROM vpc_flow ORDER BY time, source_record")
     expected = rows.to_dicts()
@@ -254,6 +260,7 @@ def test_every_form_holds_the_same_rows(lake: ocsf_lake.Lake, tmp_path: Path) ->
     assert not hasattr(rows, "arrow")  # a table in most heads, a reader in DuckDB's
 
 
+@pytest.mark.slow
 def test_rows_become_frames_of_pandas_and_polars(lake: ocsf_lake.Lake) -> None:
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     rows = lake.sql("SELECT src_endpoint, time_dt, accountid, unmapped FROM vpc_flow ORDER BY time, source_record")
@@ -275,6 +282,7 @@ def test_a_missing_library_is_named(lake: ocsf_lake.Lake, monkeypatch: pytest.Mo
         lake["vpc_flow"].pl()
 
 
+@pytest.mark.slow
 def test_rows_of_nothing_have_their_columns(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     rows = lake.sql("SELECT accountid FROM vpc_flow WHERE false")
     assert (len(rows), rows.to_dicts(), rows.to_arrow().column_names) == (0, [], ["accountid"])
@@ -284,6 +292,7 @@ def test_rows_of_nothing_have_their_columns(lake: ocsf_lake.Lake, tmp_path: Path
     assert (tmp_path / "rows.csv").read_text() == "accountid\n"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_replaced_by_a_whole_one_or_not_at_all(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("before\n")
@@ -297,12 +306,14 @@ def test_a_file_that_is_there_is_replaced_by_a_whole_one_or_not_at_all(lake: ocs
     assert file.read_text() == "v,d\n'=1+1,1.50\n"
 
 
+@pytest.mark.slow
 def test_other_statements_that_read_have_rows_too(lake: ocsf_lake.Lake) -> None:
     assert "vpc_flow" in {row["name"] for row in lake.sql("SHOW TABLES").to_dicts()}
     assert len(lake.sql("DESCRIBE vpc_flow")) == len(lake["vpc_flow"].columns)
     assert "PARQUET" in lake.sql("EXPLAIN SELECT * FROM vpc_flow").to_dicts()[0]["explain_value"].upper()
 
 
+@pytest.mark.slow
 def test_each_method_sees_the_lake_as_it_is_then(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")
     flows = lake["vpc_flow"]
@@ -324,6 +335,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_query_that_computes(place: Path) -> None:
     """It would take an hour."""
     run = subprocess.run(
@@ -333,6 +345,7 @@ def test_an_interrupt_ends_a_query_that_computes(place: Path) -> None:
     assert run.stdout == "interrupted\n", run.stderr
 
 
+@pytest.mark.slow
 def test_an_event_is_followed_to_its_record(lake: ocsf_lake.Lake) -> None:
     found = lake.sql("SELECT metadata.uid AS uid, source_object, source_record FROM cloud_trail_mgmt LIMIT 1")
     uid, uri, record = found.to_dicts()[0].values()
@@ -344,6 +357,7 @@ def test_an_event_is_followed_to_its_record(lake: ocsf_lake.Lake) -> None:
 
 
 # -- a damaged lake ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_file_that_is_gone_or_changed_is_an_error_and_no_smaller_answer(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")
     lake.ingest(logs / "AWSLogs" / "012345678901" / "vpcflowlogs")
@@ -408,6 +422,7 @@ def test_memory_does_not_grow_with_the_rows_that_are_streamed(place: Path, tmp_p
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_tables_are_listed_with_what_they_hold(lake: ocsf_lake.Lake) -> None:
     assert next(iter(lake.tables)) == "cloud_trail_mgmt"
     assert len(lake.tables["vpc_flow"]) == 60
@@ -423,6 +438,7 @@ def test_tables_are_listed_with_what_they_hold(lake: ocsf_lake.Lake) -> None:
     assert "nope" not in lake.tables
 
 
+@pytest.mark.slow
 def test_a_table_is_asked_by_any_of_its_names(lake: ocsf_lake.Lake) -> None:
     assert len(lake["vpc_flow_2_0"]) == len(lake["vpc_flow"])
     assert len(lake["guardduty_latest"]) == 0
@@ -452,6 +468,7 @@ def frames(tmp_path: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_tables_of_one_s_own_stand_beside_the_lake_s(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     for form, given in frames(tmp_path).items():
         more = lake.with_tables(Mine=given)
@@ -482,6 +499,7 @@ def test_what_is_no_table_is_refused(lake: ocsf_lake.Lake, tmp_path: Path) -> No
 
 
 # -- what people see --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_notebook_shows_twenty_rows_and_no_markup_of_a_log(lake: ocsf_lake.Lake) -> None:
     page = lake.sql(f"SELECT '{HOSTILE}' AS \"{HOSTILE}\", [1] AS list FROM range(25)")._repr_html_()
     assert page.count("<tr>") == 21
@@ -508,6 +526,7 @@ def test_explain_says_what_was_read_and_what_is_doubtful(lake: ocsf_lake.Lake) -
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_ingest_says_what_became_of_the_records(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")
     done = lake.ingest(logs)
@@ -537,6 +556,7 @@ def test_what_fails_is_told(tmp_path: Path) -> None:
         lake.ingest(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_backfill_takes_days_as_dates_or_text(logs: Path, tmp_path: Path) -> None:
     lake = ocsf_lake.create(tmp_path / "lake")
     day = {"since": date(2025, 3, 11), "until": "2025-03-11"}
@@ -551,6 +571,7 @@ def test_backfill_takes_days_as_dates_or_text(logs: Path, tmp_path: Path) -> Non
 
 
 # -- without a lake ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_file_is_mapped_and_the_events_are_valid() -> None:
     file = SAMPLE_LOGS / "aws_cloudtrail" / "console_login_success.json"
     expected = json.loads(file.with_name("console_login_success.expected.json").read_text(encoding="utf-8"))
@@ -583,6 +604,7 @@ def test_what_cannot_be_mapped_is_an_error(tmp_path: Path) -> None:
         list(ocsf_lake.map(tmp_path / "x.log", "aws_guardduty"))
 
 
+@pytest.mark.slow
 def test_events_are_validated_in_every_form(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
     bad = {"class_uid": 4001, "metadata": {"version": "1.1.0"}, "score": Decimal("1.5")}
     expected = ocsf_lake.validate(bad)

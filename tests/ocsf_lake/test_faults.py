@@ -66,6 +66,7 @@ def _is_whole(lake: Path, whole: Path) -> None:
     _is_same(lake, whole)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_amid_a_batch_leaves_it_to_another(
     mortals: CrashHarness, logs: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_two_ingests_at_once(logs: Path, whole: Path, tmp_path: Path) -> None:
     _is_whole(tmp_path / "lake", whole)
 
 
+@pytest.mark.slow
 def test_a_backfill_over_days_that_a_live_run_has_planned(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_backfill_over_days_that_a_live_run_has_planned(
 
 
 # -- objects that change ----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_an_object_replaced_before_it_was_read_counts_once(tmp_path: Path, settings: Make) -> None:
     path = write(tmp_path / "own.json", json.dumps(call(3)))
     planned = ingest.plan([str(path)], settings())
@@ -141,6 +144,7 @@ def test_an_object_replaced_before_it_was_read_counts_once(tmp_path: Path, setti
     assert ingest.ingest([str(path)], settings()).counts.read == 0
 
 
+@pytest.mark.slow
 def test_an_object_replaced_after_it_was_read_keeps_both_contents(tmp_path: Path, settings: Make) -> None:
     path = write(tmp_path / "own.json", json.dumps(call(3)))
     ingest.ingest([str(path)], settings())
@@ -167,6 +171,7 @@ def _there(tmp_path: Path, name: str, **more: object) -> Settings:
     return config.load(**{"lake": f"faulty://{name}", "state": tmp_path / name, **BOUNDS, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", often(range(3), [0]))
 def test_every_fifth_call_may_fail(seed: int, in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
     assert ingest.ingest([in_store], _there(tmp_path, "calm")).counts.events == 140
@@ -180,6 +185,7 @@ def test_every_fifth_call_may_fail(seed: int, in_store: str, tmp_path: Path, no_
     assert rows(_there(tmp_path, "rough"), EVERYTHING) == rows(_there(tmp_path, "calm"), EVERYTHING)
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_away_ends_the_run_for_now(
     in_store: str, tmp_path: Path, no_sleep: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +204,7 @@ def test_a_store_that_stays_away_ends_the_run_for_now(
     assert ingest.work(planned.batch_ids, there).counts.events == 140
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run(in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
     ingest.ingest([in_store], _there(tmp_path, "calm"))
     there = _there(tmp_path, "lake")
@@ -210,6 +217,7 @@ def test_a_full_disk_stops_the_run(in_store: str, tmp_path: Path, no_sleep: list
     assert faulty.stored("lake") == faulty.stored("calm")
 
 
+@pytest.mark.slow
 def test_an_object_that_vanished_costs_itself_alone(in_store: str, tmp_path: Path, no_sleep: list[float]) -> None:
     there = _there(tmp_path, "lake")
     planned = ingest.plan([in_store], there)

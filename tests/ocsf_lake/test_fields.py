@@ -19,6 +19,7 @@ NAMES = "action account-id srcaddr dstaddr dstport protocol log-status"
 NAME = "111122223333_vpcflowlogs_eu-west-1_fl-0a_20260504T0910Z_0a.log"
 
 
+@pytest.mark.slow
 def test_fields_from_the_setting_also_for_a_replay(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

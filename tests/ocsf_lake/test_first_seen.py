@@ -139,6 +139,7 @@ def _by_hand(events: Sequence[tuple[str, str, int]], learning: int, most: int) -
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1_000, 4])
 def test_what_comes_in_any_order_is_news_as_if_it_came_at_once(
     ours: list[Rule], most: int, monkeypatch: pytest.MonkeyPatch
@@ -215,6 +216,7 @@ def test_what_the_key_of_a_rule_cannot_say_is_a_reason(tmp_path: Path) -> None:
 
 
 # -- in a lake --------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_news_are_told_once_in_any_order(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for events in FILES:
@@ -247,6 +249,7 @@ def test_news_are_told_once_in_any_order(tmp_path: Path, bring: Bring, ours: lis
         assert days == [1], "of a range those whose first event is in it: ada's, of the 21st"
 
 
+@pytest.mark.slow
 def test_late_events_take_nothing_back_and_it_is_said(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     bring(settings, [(1, "ada", "10.0.0.1"), (20, "ada", "10.0.2.1")])
@@ -269,6 +272,7 @@ def test_late_events_take_nothing_back_and_it_is_said(tmp_path: Path, bring: Bri
     assert all(first == last for first, last in times), "one event, however late an earlier one comes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["learnt", pytest.param("noted", marks=pytest.mark.slow)])
 def test_a_run_that_dies_is_ended_by_the_next(
     tmp_path: Path, bring: Bring, ours: list[Rule], step: str, monkeypatch: pytest.MonkeyPatch
@@ -295,6 +299,7 @@ def test_a_run_that_dies_is_ended_by_the_next(
     assert told == {"10.0.2.0/24", "10.0.3.0/24"}
 
 
+@pytest.mark.slow
 def test_a_rule_that_comes_later_knows_what_was_and_tells_what_comes(
     tmp_path: Path, bring: Bring, ours: list[Rule]
 ) -> None:
@@ -315,6 +320,7 @@ def test_a_rule_that_comes_later_knows_what_was_and_tells_what_comes(
     assert set(_told(settings)) == EXPECTED | {"ada | 10.0.4.0/24"}
 
 
+@pytest.mark.slow
 def test_history_that_rules_are_not_asked_of_is_known_all_the_same(
     tmp_path: Path, bring: Bring, ours: list[Rule]
 ) -> None:
@@ -342,6 +348,7 @@ def test_a_rule_that_says_something_else_knows_other_values(tmp_path: Path, brin
     assert longer[0].baseline == ours[0].baseline
 
 
+@pytest.mark.slow
 def test_a_ledger_made_again_makes_the_baseline_again(tmp_path: Path, bring: Bring, ours: list[Rule]) -> None:
     settings = _lake(tmp_path)
     for events in FILES[:2]:
@@ -387,6 +394,7 @@ def test_events_that_are_mapped_once_more_are_read_again() -> None:
     assert [kept.is_whole(one) for one in ("b", "other")] == [False, True], "it lacks two batches"
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list[Rule]) -> None:
     lake = settings()
@@ -401,6 +409,7 @@ def test_either_kind_of_ledger_has_them(settings: Make, bring: Bring, ours: list
     assert run.detect(lake, ours, Span()).new == 0
 
 
+@pytest.mark.slow
 def test_every_order_of_files_ends_with_the_same_baseline(ours: list[Rule]) -> None:
     """The files of above, judged without a lake: what each order keeps is the same."""
     (rule,) = ours

@@ -108,6 +108,7 @@ def _uids(config: Settings) -> list[str]:
         return [uid for (uid,) in connection.execute(sql).fetchall()]
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_opensearch_has_each_event_once(lake: Settings, server: HttpReceiver, tmp_path: Path) -> None:
     index = Index()
@@ -122,6 +123,7 @@ def test_opensearch_has_each_event_once(lake: Settings, server: HttpReceiver, tm
     assert (one["class_uid"], "source_object" in one, None in one.values()) == (6003, True, False)
 
 
+@pytest.mark.slow
 def test_what_is_merged_is_not_sent_again(lake: Settings, server: HttpReceiver, tmp_path: Path) -> None:
     index = Index()
     server.answer = index
@@ -153,6 +155,7 @@ def test_what_opensearch_is_too_busy_for_is_sent_again(lake: Settings, server: H
         _forward(lake, f"opensearch+{server.url}/other")
 
 
+@pytest.mark.slow
 def test_events_that_are_refused_are_named_and_keep_back_no_other(lake: Settings, server: HttpReceiver) -> None:
     index = Index()
     uids = _uids(lake)
@@ -176,6 +179,7 @@ def test_a_request_that_is_too_large_is_divided(lake: Settings, server: HttpRece
     assert len(index.documents) == 6
 
 
+@pytest.mark.slow
 def test_splunk_is_asked_whether_it_has_what_it_took(
     lake: Settings, server: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +197,7 @@ def test_splunk_is_asked_whether_it_has_what_it_took(
     assert set(collector.asked.values()) == {2}
 
 
+@pytest.mark.slow
 def test_one_event_that_splunk_refuses(lake: Settings, server: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEC", "t0ken")
     bad = _uids(lake)[2]
@@ -221,6 +226,7 @@ def test_one_event_that_splunk_refuses(lake: Settings, server: HttpReceiver, mon
     assert len(taken) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["opensearch", "lines"])
 @pytest.mark.parametrize("step", ["planned", "put", "shipped"])
 def test_a_forwarding_that_dies_is_ended_by_the_next(
@@ -279,6 +285,7 @@ def test_a_lake_is_no_sink_of_its_own(lake: Settings) -> None:
             _forward(lake, target)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_json_lines_on_s3(lake: Settings, bucket: str, s3_owner: S3Server) -> None:
     s3 = lake.model_copy(update={"s3_endpoint": s3_owner.endpoint, "s3_region": "us-east-1"})

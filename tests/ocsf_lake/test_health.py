@@ -70,6 +70,7 @@ def test_a_new_lake_is_well(lake: Settings) -> None:
     assert found(lake) == []
 
 
+@pytest.mark.slow
 def test_a_source_is_silent_when_nothing_came_for_longer_than_usual(lake: Settings) -> None:
     every(lake, 60, NOW - timedelta(hours=4))
     every(lake, 60, NOW - timedelta(minutes=30), source="aws_vpc_flow")
@@ -78,6 +79,7 @@ def test_a_source_is_silent_when_nothing_came_for_longer_than_usual(lake: Settin
     assert finding.message == "nothing new for 4.0 hours; usually it takes 60 minutes at most"
 
 
+@pytest.mark.slow
 def test_nights_are_usual_and_one_outage_is_not(lake: Settings) -> None:
     for days in (4, 3, 2):  # busy for two hours of each day
         every(lake, 20, NOW - timedelta(days=days), 6)
@@ -86,6 +88,7 @@ def test_nights_are_usual_and_one_outage_is_not(lake: Settings) -> None:
     assert found(lake, "freshness") == []
 
 
+@pytest.mark.slow
 def test_a_backfill_does_not_hide_that_a_source_is_silent(lake: Settings) -> None:
     every(lake, 60, NOW - timedelta(hours=8))
     every(lake, 1, NOW, day="20250101")

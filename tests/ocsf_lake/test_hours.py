@@ -349,6 +349,7 @@ def log_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.gz") if "_CloudTrail_" in path.name)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_hours_that_digests_prove(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:
     ingest.ingest([str(tree.write(tmp_path / "logs"))], settings())
@@ -363,6 +364,7 @@ def test_hours_that_digests_prove(settings: Make, tmp_path: Path, tree: Tree, ve
         assert connection.scalar(sa.select(sa.func.count()).select_from(DIGEST_PROOFS)) == 9
 
 
+@pytest.mark.slow
 def test_what_the_lake_has_not_read_is_named_until_it_has(
     settings: Make, tmp_path: Path, tree: Tree, verify: Verify
 ) -> None:
@@ -384,6 +386,7 @@ def test_what_the_lake_has_not_read_is_named_until_it_has(
     assert drawn(stream) == ["oooo#ooooo#ooooo#ooooo#o"]
 
 
+@pytest.mark.slow
 def test_a_lake_that_read_something_else_than_was_delivered(
     settings: Make, tmp_path: Path, tree: Tree, verify: Verify
 ) -> None:
@@ -399,6 +402,7 @@ def test_a_lake_that_read_something_else_than_was_delivered(
     assert drawn(stream)[0][10] == "!"
 
 
+@pytest.mark.slow
 def test_a_lake_that_has_what_the_bucket_lost(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:
     folder = tree.write(tmp_path / "logs")
     ingest.ingest([str(folder)], settings())
@@ -411,6 +415,7 @@ def test_a_lake_that_has_what_the_bucket_lost(settings: Make, tmp_path: Path, tr
     assert "the lake has read it as it was delivered" in reason(stream, "2025-03-15T10:00:00")
 
 
+@pytest.mark.slow
 def test_without_hashes_etags_show_it_as_long_as_objects_stay(
     settings: Make, tmp_path: Path, tree: Tree, verify: Verify
 ) -> None:
@@ -428,6 +433,7 @@ def test_without_hashes_etags_show_it_as_long_as_objects_stay(
     assert drawn(stream) == ["oooo#ooooo+ooooo#ooooo#o"]
 
 
+@pytest.mark.slow
 def test_faults_of_digests_take_their_hours(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:
     folder = tree.write(tmp_path / "logs")
     ingest.ingest([str(folder)], settings())
@@ -440,6 +446,7 @@ def test_faults_of_digests_take_their_hours(settings: Make, tmp_path: Path, tree
     assert reason(stream, "2025-03-15T07:00:00").startswith("digest missing: ")
 
 
+@pytest.mark.slow
 def test_hours_whose_events_went_by_retention_say_so(settings: Make, tmp_path: Path) -> None:
     rules = settings(retention={"default": "400d"})
     key = Path(trail(START.replace(day=11, hour=7), folder="o-1/").removeprefix("s3://logs/"))
@@ -454,6 +461,7 @@ def test_hours_whose_events_went_by_retention_say_so(settings: Make, tmp_path: P
     assert "went from cloud_trail_mgmt by retention" in reason(after, "2025-03-11T07:00:00")
 
 
+@pytest.mark.slow
 def test_who_has_no_keys_takes_no_proof_away(settings: Make, tmp_path: Path, tree: Tree, verify: Verify) -> None:
     ingest.ingest([str(tree.write(tmp_path / "logs"))], settings())
     verify(settings())
@@ -463,6 +471,7 @@ def test_who_has_no_keys_takes_no_proof_away(settings: Make, tmp_path: Path, tre
     assert drawn(stream) == ["oooo#ooooo#ooooo#ooooo#o"]
 
 
+@pytest.mark.slow
 def test_a_stop_is_never_complete(settings: Make, tmp_path: Path, verify: Verify) -> None:
     tree = Tree()
     tree.chain(ACCOUNT, REGION, FIRST, 28, every=1)
@@ -481,6 +490,7 @@ def test_a_stop_is_never_complete(settings: Make, tmp_path: Path, verify: Verify
     assert "o" not in drawn(stream)[0][13:]
 
 
+@pytest.mark.slow
 def test_a_ledger_made_again_has_the_hashes(settings: Make, tmp_path: Path, tree: Tree) -> None:
     ingest.ingest([str(tree.write(tmp_path / "logs"))], settings())
 
@@ -534,6 +544,7 @@ def test_a_ledger_without_these_tables_can_be_read(settings: Make) -> None:
 
 
 # -- SQL --------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_table_coverage_has_the_same_rows(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gap = datetime(2025, 3, 15, 7, tzinfo=UTC)
     put(settings(), [flow_log(time) for time in hours(17) if time != gap])

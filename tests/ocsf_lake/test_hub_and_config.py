@@ -63,6 +63,7 @@ def rows(lake: Path, sql: str) -> list[tuple[object, ...]]:
         return found.fetchall()
 
 
+@pytest.mark.slow
 def test_every_record_is_an_event_of_its_source_or_a_drop(lake: Path) -> None:
     counts = "SELECT source, sum(events), sum(quarantined), sum(dropped) FROM ledger_batches GROUP BY 1 ORDER BY 1"
     assert rows(lake, counts) == [
@@ -73,12 +74,14 @@ def test_every_record_is_an_event_of_its_source_or_a_drop(lake: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_newest_telling_of_a_control_says_how_it_is(lake: Path) -> None:
     newest = """SELECT compliance.status, status FROM security_hub_latest
         WHERE compliance.control = 'S3.8' AND metadata.product.uid LIKE '%:product/%'"""
     assert rows(lake, newest) == [("Pass", "Resolved")]
 
 
+@pytest.mark.slow
 def test_the_newest_state_of_a_resource_is_there_once(lake: Path) -> None:
     newest = """SELECT entity.uid FROM aws_config_latest WHERE class_uid = 3004 AND entity.uid LIKE 'arn:%'
         GROUP BY 1 HAVING count(*) > 1"""
@@ -87,5 +90,6 @@ def test_the_newest_state_of_a_resource_is_there_once(lake: Path) -> None:
     assert rows(lake, body) == [("i-0aaaabbbbccccdddd",)]
 
 
+@pytest.mark.slow
 def test_resources_that_share_an_id_do_not_hide_each_other(lake: Path) -> None:
     assert rows(lake, "SELECT count(*) FROM aws_config_latest WHERE entity.uid = 'shared-id'") == [(4,)]

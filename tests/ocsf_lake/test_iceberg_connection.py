@@ -205,6 +205,7 @@ def test_the_lakes_own_key_is_not_used_in_a_bucket_of_tables() -> None:
     assert not own.storage_options.get("requester_pays")
 
 
+@pytest.mark.slow
 def test_a_catalog_that_nobody_has_written_to_lacks_files_and_is_not_made_by_reading(tiny: str, tmp_path: Path) -> None:
     log = tmp_path / "log.json"
     log.write_text('{"Tiny": [{"id": "a", "at": "2026-03-16T10:00:00Z", "account": "111122223333"}]}', encoding="utf-8")

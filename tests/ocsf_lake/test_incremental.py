@@ -66,6 +66,7 @@ def sixty_days(logs: Logs) -> None:
             logs.put(key(NOW.date() - timedelta(days=number), region), number)
 
 
+@pytest.mark.slow
 def test_the_second_run_over_sixty_days_asks_little_and_finds_what_is_new(logs: Logs) -> None:
     sixty_days(logs)
     assert logs.run().listed == 120
@@ -83,6 +84,7 @@ def test_the_second_run_over_sixty_days_asks_little_and_finds_what_is_new(logs: 
     assert logs.run(NOW + timedelta(minutes=15), whole=True).listed == 126
 
 
+@pytest.mark.slow
 def test_a_folder_of_few_objects_is_listed_whole_each_time(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relisting, "FEW_CALLS", 20)
     sixty_days(logs)
@@ -91,6 +93,7 @@ def test_a_folder_of_few_objects_is_listed_whole_each_time(logs: Logs, monkeypat
     assert (again.list_calls, again.listed, again.known) == (1, 120, 120)
 
 
+@pytest.mark.slow
 def test_a_regular_run_needs_few_calls(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -107,6 +110,7 @@ def test_old_logs_are_taken_the_first_time(logs: Logs) -> None:
     assert len(logs.run().batch_ids) == 1
 
 
+@pytest.mark.slow
 def test_a_time_without_runs_is_caught_up_with(logs: Logs) -> None:
     logs.put(key(date(2026, 9, 1)))
     logs.run(datetime(2026, 9, 1, 12, tzinfo=UTC))
@@ -115,6 +119,7 @@ def test_a_time_without_runs_is_caught_up_with(logs: Logs) -> None:
     assert found.listed - found.known == 1
 
 
+@pytest.mark.slow
 def test_late_objects_are_looked_for_once_a_day(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -125,6 +130,7 @@ def test_late_objects_are_looked_for_once_a_day(logs: Logs) -> None:
     assert found.listed - found.known == 1
 
 
+@pytest.mark.slow
 def test_a_day_older_than_that_is_told(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -135,6 +141,7 @@ def test_a_day_older_than_that_is_told(logs: Logs) -> None:
     assert "--all" in note.names[0]
 
 
+@pytest.mark.slow
 def test_what_was_planned_and_not_done_is_continued(logs: Logs) -> None:
     sixty_days(logs)
     planned = ingest.plan([f"s3://{logs.bucket}/raw"], logs.settings, now=NOW)
@@ -143,6 +150,7 @@ def test_what_was_planned_and_not_done_is_continued(logs: Logs) -> None:
     assert len(planned.batch_ids) > 1
 
 
+@pytest.mark.slow
 def test_few_unfinished_objects_of_old_days_are_looked_at_again(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -170,6 +178,7 @@ def test_a_listing_that_stops_is_not_remembered(logs: Logs, monkeypatch: pytest.
         assert connection.execute(sa.select(LISTINGS)).all() == []
 
 
+@pytest.mark.slow
 def test_a_new_folder_whose_listing_was_killed_is_listed_whole_again(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +210,7 @@ def test_a_new_folder_whose_listing_was_killed_is_listed_whole_again(
     assert (last.listed, last.known) == (123, 123)
 
 
+@pytest.mark.slow
 def test_a_new_folder_of_which_a_day_was_read_by_itself_is_listed_whole(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -215,6 +225,7 @@ def test_a_new_folder_of_which_a_day_was_read_by_itself_is_listed_whole(logs: Lo
     assert again.listed == again.known < 10
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
     logs.put(key(date(2026, 3, 16)))
@@ -232,6 +243,7 @@ def test_an_older_ledger_gets_the_table(logs: Logs) -> None:
     assert logs.run(NOW + timedelta(minutes=2)).listed == 0
 
 
+@pytest.mark.slow
 def test_a_scheduled_run_catches_up_with_days_without_runs(logs: Logs) -> None:
     uri, september = f"s3://{logs.bucket}/raw", datetime(2026, 9, 1, 12, tzinfo=UTC)
     logs.put(key(date(2026, 9, 1)))
@@ -241,6 +253,7 @@ def test_a_scheduled_run_catches_up_with_days_without_runs(logs: Logs) -> None:
     assert (found.listed, len(found.batch_ids)) == (2, 2)
 
 
+@pytest.mark.slow
 def test_another_source_is_listed_whole_of_its_own(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()
@@ -248,6 +261,7 @@ def test_another_source_is_listed_whole_of_its_own(logs: Logs) -> None:
     assert logs.run(NOW + timedelta(minutes=2), source="aws_vpc_flow").listed < 20
 
 
+@pytest.mark.slow
 def test_an_object_beside_the_years_is_found_once_a_day(logs: Logs) -> None:
     sixty_days(logs)
     logs.run()

@@ -52,6 +52,7 @@ def test_the_summary_tells_what_was_not_mapped(settings: Make, tmp_path: Path) -
     assert summary.sources["aws_cloudtrail"].events_by_class == {"API Activity": 2}
 
 
+@pytest.mark.slow
 def test_ingesting_again_adds_nothing(logs: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(logs)], settings())
     before = contents(tmp_path / "lake")
@@ -61,6 +62,7 @@ def test_ingesting_again_adds_nothing(logs: Path, settings: Make, tmp_path: Path
     assert contents(tmp_path / "lake") == before
 
 
+@pytest.mark.slow
 def test_an_object_written_anew_is_another_object(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "own.json", json.dumps(call(3)))
     ingest.ingest([str(path)], settings())
@@ -82,17 +84,20 @@ def test_an_object_that_was_read_under_another_name_is_told(settings: Make, tmp_
     assert (both.objects, len(both.examples)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_read(logs: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(logs)], settings())
     own = write(tmp_path / "own.json", json.dumps(call(3)))
     assert ingest.ingest([str(logs), str(own)], settings()).counts.read == 1
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_show(logs: Path, whole: Path, settings: Make, tmp_path: Path) -> None:
     ingest.ingest([str(logs)], settings(workers=3))
     assert contents(tmp_path / "lake") == contents(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +117,7 @@ def test_a_run_that_died_after_planning_is_finished_by_the_next_one(
     assert {name: data for name, data in contents(tmp_path / "lake").items() if name in expected} == expected
 
 
+@pytest.mark.slow
 def test_resume_needs_no_uris(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +129,7 @@ def test_resume_needs_no_uris(
     assert contents(tmp_path / "lake") == contents(whole)
 
 
+@pytest.mark.slow
 def test_batches_planned_for_another_mapper_are_planned_anew(
     logs: Path, whole: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +146,7 @@ def test_batches_planned_for_another_mapper_are_planned_anew(
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
 
 
+@pytest.mark.slow
 def test_one_bad_object_does_not_stop_the_others(logs: Path, settings: Make, tmp_path: Path) -> None:
     key = CLOUDTRAIL_KEY.format(account="111122223333", region="eu-west-1", hhmm="0000", tag="bad")
     whole = gzip.compress(json.dumps({"Records": [call(step) for step in range(50)]}).encode(), mtime=0)
@@ -150,6 +158,7 @@ def test_one_bad_object_does_not_stop_the_others(logs: Path, settings: Make, tmp
     assert counts.events > 140
 
 
+@pytest.mark.slow
 def test_an_object_that_vanished_is_a_failed_object_and_comes_in_later(
     logs: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +180,7 @@ def test_an_object_that_vanished_is_a_failed_object_and_comes_in_later(
     assert ingest.ingest([str(path)], settings()).counts.events == 1
 
 
+@pytest.mark.slow
 def test_an_object_that_fails_while_it_is_read_leaves_no_records(
     logs: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +203,7 @@ def test_an_object_that_fails_while_it_is_read_leaves_no_records(
     assert rows(settings(), "SELECT count(*), count(DISTINCT metadata.uid) FROM cloud_trail_mgmt") == [(80, 80)]
 
 
+@pytest.mark.slow
 def test_records_that_go_missing_are_noticed(logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from ocsf_lake.storage import parquet
 
@@ -206,6 +217,7 @@ def test_records_that_go_missing_are_noticed(logs: Path, settings: Make, monkeyp
     assert ingest.ingest([str(logs)], settings()).counts.events == 140
 
 
+@pytest.mark.slow
 def test_a_lake_that_refuses_a_file_stops_the_run(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +251,7 @@ def test_the_source_can_be_given(tmp_path: Path, settings: Make) -> None:
         ingest.ingest([str(log)], settings(), source="aws_cloudtrial")
 
 
+@pytest.mark.slow
 def test_an_object_planned_as_another_source_becomes_what_it_is_said_to_be(
     tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +288,7 @@ def test_nothing_at_a_uri_is_a_mistake(tmp_path: Path, settings: Make) -> None:
     assert not Path(found.lake).exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: Make) -> None:
     from ocsf_lake.lake import opened
 
@@ -288,6 +302,7 @@ def test_a_batch_that_another_run_works_on_is_left_to_it(logs: Path, settings: M
     assert ingest.ingest([str(logs)], settings()).busy == 0
 
 
+@pytest.mark.slow
 def test_a_lake_in_memory(logs: Path, whole: Path, settings: Make, tmp_path: Path) -> None:
     there = config.load(lake="memory://lake-in-memory", state=tmp_path / "state", batch_objects=2, part_rows=25)
     assert ingest.ingest([str(logs)], there).counts.events == 140
@@ -302,6 +317,7 @@ def test_a_lake_without_a_place_for_its_ledger_is_a_mistake() -> None:
         ingest.ingest([], config.load(lake="memory://nowhere"))
 
 
+@pytest.mark.slow
 def test_progress_is_told_after_each_batch(logs: Path, settings: Make) -> None:
     told: list[ingest.Progress] = []
     ingest.ingest([str(logs)], settings(workers=2), progress=told.append)

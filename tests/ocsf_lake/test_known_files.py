@@ -41,6 +41,7 @@ def on_s3(s3_owner: S3Server, bucket: str, logs: Path, tmp_path: Path) -> Settin
     return settings
 
 
+@pytest.mark.slow
 def test_a_query_asks_for_the_files_that_it_reads_alone(on_s3: Settings, requests: Counter[str]) -> None:
     flows = "SELECT count(*), sum(traffic.bytes) FROM vpc_flow"
     for where, rows, files in (("", 60, 2), (" WHERE accountid = '012345678901'", 30, 1)):
@@ -56,6 +57,7 @@ def test_a_query_asks_for_the_files_that_it_reads_alone(on_s3: Settings, request
         assert requests["get_object"] <= asked + 2 * files
 
 
+@pytest.mark.slow
 def test_tables_that_a_statement_does_not_name_cost_nothing(on_s3: Settings, requests: Counter[str]) -> None:
     with query.connected(on_s3, "SELECT count(*) FROM ledger_batches") as connection:
         assert query.run(connection, "SELECT count(*) FROM ledger_batches").num_rows == 1

@@ -23,6 +23,7 @@ def test_the_package_names_every_table_of_its_modules() -> None:
     assert set(tables.METADATA.tables.values()) == named - {tables.OBJECTS}  # which is a view
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["", ".alerts"])
 def test_whoever_imports_one_module_has_all_tables(module: str) -> None:
     code = f"import {tables.__name__}{module}, sys; print(len(sys.modules['{tables.__name__}'].METADATA.tables))"

@@ -74,6 +74,7 @@ def test_a_lost_ledger_of_a_lake_without_a_marker_is_noticed(lake: Path, setting
         ingest.ingest([str(logs)], settings)
 
 
+@pytest.mark.slow
 def test_an_older_copy_of_the_ledger_is_noticed(lake: Path, settings: Settings, tmp_path: Path) -> None:
     shutil.copy(lake / "_ledger" / "ledger.db", tmp_path / "backup.db")
     more = write(tmp_path / "raw" / "aws_vpc_flow_more.log", flow(1))
@@ -89,6 +90,7 @@ def test_an_older_copy_of_the_ledger_is_noticed(lake: Path, settings: Settings, 
     assert rows(settings, EVENTS) == [(141,)]
 
 
+@pytest.mark.slow
 def test_another_state_or_ledger_moves_nothing_away(lake: Path, logs: Path, tmp_path: Path) -> None:
     before = contents(lake)
     others = [{"state": tmp_path / "state"}, {"ledger_url": f"sqlite:///{tmp_path}/other.db"}]
@@ -109,6 +111,7 @@ def _open(settings: Settings) -> Iterator[object]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_ledger_made_again_is_the_one_that_was(lake: Path, settings: Settings, logs: Path, tmp_path: Path) -> None:
     replay.replay(settings, again=True)
     before = shutil.copy(lake / "_ledger" / "ledger.db", tmp_path / "before.db")
@@ -137,6 +140,7 @@ def test_a_ledger_made_of_rows_alone_reads_nothing_twice(lake: Path, settings: S
     assert contents(lake) == files
 
 
+@pytest.mark.slow
 def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, settings: Settings, logs: Path) -> None:
     shutil.rmtree(lake / "_lake")
     with sqlite3.connect(lake / "_ledger" / "ledger.db") as connection:
@@ -151,6 +155,7 @@ def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, 
     assert tables(lake / "_ledger" / "ledger.db") == before
 
 
+@pytest.mark.slow
 @at_steps(*(step for step in STEPS if step not in ("half a file", "renaming")), often=("written",))
 def test_a_run_that_died_anywhere_leaves_a_ledger_that_is_the_lakes(
     step: str, logs: Path, tmp_path: Path, mortals: CrashHarness
@@ -185,6 +190,7 @@ SLOWLY = ["a?b", "a#b", "a%41", "a b'c\"d", "a*b", "[ab]", "{a,b}", "a::b"]
 NAMES = [*OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWLY)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lake_may_lie_in_any_folder(name: str, logs: Path, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "ab" / "lake").mkdir(parents=True)  # what a pattern might take for the folder
@@ -201,6 +207,7 @@ def test_a_lake_may_lie_in_any_folder(name: str, logs: Path, whole: Path, tmp_pa
         assert check.check(found, deep=True) == []
 
 
+@pytest.mark.slow
 def test_a_query_below_such_a_folder_opens_only_the_files_it_needs(logs: Path, tmp_path: Path) -> None:
     settings = config.load(lake=str(tmp_path / "region=zz" / "lake"), **BOUNDS)
     ingest.ingest([str(logs)], settings)
@@ -213,6 +220,7 @@ def test_a_query_below_such_a_folder_opens_only_the_files_it_needs(logs: Path, t
     assert 0 < cost.files < cost.of_files
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_an_error_and_no_other_value(lake: Path, settings: Settings) -> None:
     path = min((lake / "aws" / "VPC_FLOW").rglob("*.parquet"))
     right, sql = path.read_bytes(), "SELECT * FROM vpc_flow"
@@ -263,6 +271,7 @@ print(json.dumps(said))
 """Commands one after the other, as starting a process for each takes longer than what they do."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a folder")
 def test_a_lake_on_a_read_only_mount_can_be_read(lake: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in lake.rglob("*")}
@@ -348,6 +357,7 @@ def test_a_damaged_ledger_is_moved_aside_and_made_again(lake: Path, settings: Se
 
 
 # -- PostgreSQL and S3 ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_ledger_in_postgres_is_read_by_who_may_only_read(logs: Path, shared: Make, tmp_path: Path) -> None:
     settings = shared()
@@ -367,6 +377,7 @@ def test_a_ledger_in_postgres_is_read_by_who_may_only_read(logs: Path, shared: M
         ingest.ingest([str(logs)], reader)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_two_hosts_with_one_ledger_in_postgres_leave_records_that_make_it_again(
     logs: Path, shared: Make, tmp_path: Path
@@ -389,6 +400,7 @@ def test_two_hosts_with_one_ledger_in_postgres_leave_records_that_make_it_again(
         ingest.ingest([str(logs)], settings)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_lake_on_s3_names_its_ledger(logs: Path, bucket: str, s3_owner: S3Server, tmp_path: Path) -> None:
     given: dict[str, object] = {"lake": f"s3://{bucket}/a #%lake", "s3_endpoint": s3_owner.endpoint, **BOUNDS}

@@ -27,6 +27,7 @@ def read(settings: Settings, path: Path, *records: object) -> dict[SchemaDrift, 
     return {news: (Path(item.object).name, item.record, item.records) for news, item in found}
 
 
+@pytest.mark.slow
 def test_the_meter_adds_up_to_the_batches(whole: Path) -> None:
     settings = config.load(lake=str(whole))
     counts = "batch_id, sum(events), sum(quarantined), sum(dropped)"
@@ -41,6 +42,7 @@ def test_the_meter_adds_up_to_the_batches(whole: Path) -> None:
     assert rows(settings, members.format("members_unmapped", "meter")) == rows(settings, unmapped)
 
 
+@pytest.mark.slow
 def test_each_value_is_either_carried_or_left_over(settings: Make, tmp_path: Path) -> None:
     records = [call(number, readOnly="true", tlsDetails={"tlsVersion": "1.3"}) for number in (1, 2, 800)]
     records[0]["userIdentity"] = {"type": "IAMUser", "arn": "arn:user", "accountId": "1", "inScopeOf": {"a": 1, "b": 2}}
@@ -57,6 +59,7 @@ def test_each_value_is_either_carried_or_left_over(settings: Make, tmp_path: Pat
     assert total == (sum(mapped for mapped, _ in found.values()) + 12, 2 + 2 + 2 + 2)
 
 
+@pytest.mark.slow
 def test_a_cast_that_fails_is_counted_and_its_text_is_left_over(settings: Make, tmp_path: Path) -> None:
     session = {"attributes": {"creationDate": "yesterday"}}
     read(settings(), tmp_path / "own.json", call(1, userIdentity={"type": "Root", "sessionContext": session}))
@@ -71,6 +74,7 @@ def test_what_the_mapper_declares_is_no_news(whole: Path) -> None:
     assert rows(config.load(lake=str(whole)), "FROM ledger_news") == []
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: Path) -> None:
     login = {"eventName": "ConsoleLogin", "eventSource": "signin.amazonaws.com"}
@@ -96,6 +100,7 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
     assert rows(settings(), "SELECT sum(news) FROM ledger_meter") == [(3,)]
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 @at_steps("part", "written", "registered", "done", often=("written",))
 def test_an_interrupted_batch_counts_once(
@@ -112,6 +117,7 @@ def test_an_interrupted_batch_counts_once(
     assert rows(settings(), "SELECT mapped FROM ledger_members WHERE name = 'eventName'") == [(1,)]
 
 
+@pytest.mark.slow
 def test_finishing_a_batch_again_counts_nothing(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +138,7 @@ def test_finishing_a_batch_again_counts_nothing(
     assert rows(settings(), "SELECT mapped FROM ledger_members WHERE name = 'eventName'") == [(1,)]
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 def test_names_and_days_without_end_stay_bounded(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -44,6 +44,7 @@ QUESTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", QUESTIONS)
 def test_a_folder_of_samples_is_ingested_and_asked(source: str, settings: Make, tmp_path: Path) -> None:
     folder = tmp_path / "logs"

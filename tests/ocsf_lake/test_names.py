@@ -47,6 +47,7 @@ def good_objects(folder: Path) -> None:
         write(folder / key, f"{HEADER}\n{flow(number)}\n")
 
 
+@pytest.mark.slow
 def test_names_in_one_object_are_nothing_to_the_others(settings: Make, tmp_path: Path) -> None:
     good_objects(tmp_path / "logs")
     (tmp_path / "logs" / "odd").mkdir()
@@ -75,6 +76,7 @@ def test_a_record_without_members_costs_only_itself(settings: Make, tmp_path: Pa
     assert rows(settings(), "SELECT reason, raw FROM quarantine") == [("the record has no members", "{}")]
 
 
+@pytest.mark.slow
 def test_later_batches_are_mapped_whatever_came_before(settings: Make, tmp_path: Path) -> None:
     # One process, many batches: a column named `_record` must not decide what later queries are planned for.
     for number in range(3):
@@ -85,6 +87,7 @@ def test_later_batches_are_mapped_whatever_came_before(settings: Make, tmp_path:
     assert len(rows(settings(), "SELECT * FROM ledger_batches")) == 6
 
 
+@pytest.mark.slow
 def test_a_parquet_file_that_unfolds_without_end_is_named_and_the_rest_is_in_the_lake(
     settings: Make, tmp_path: Path
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_parquet_file_that_unfolds_without_end_is_named_and_the_rest_is_in_the
     assert rows(settings(), why) == [("bomb.parquet",)]
 
 
+@pytest.mark.slow
 def test_damage_of_a_parquet_file_does_not_end_the_search_for_its_source() -> None:
     chance, found = random.Random(20260203), Counter[str | None]()
     for data in damaged_files():
@@ -107,6 +111,7 @@ def test_damage_of_a_parquet_file_does_not_end_the_search_for_its_source() -> No
     assert found.keys() <= {"aws_vpc_flow", None}
 
 
+@pytest.mark.slow
 def test_json_records_that_an_earlier_version_quarantined_are_known_again(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +134,7 @@ def test_json_records_that_an_earlier_version_quarantined_are_known_again(
 tabular_texts = tabular.texts
 
 
+@pytest.mark.slow
 def test_members_of_cloudtrail_records_decide_no_partition(settings: Make, tmp_path: Path) -> None:
     odd = dict.fromkeys((*NAMES, "_key_region", "_key_account", "accountid", "region"), "999999999999")
     write(tmp_path / "calls.json", json.dumps({"Records": [call(1), call(2) | odd]}))

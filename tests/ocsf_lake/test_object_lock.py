@@ -76,6 +76,7 @@ def locked(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     s3.forget()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_every_file_is_put_with_the_lock(locked: Locked) -> None:
     used = locked.take(0)
@@ -89,6 +90,7 @@ def test_every_file_is_put_with_the_lock(locked: Locked) -> None:
     assert summary(used).live == 1
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_what_a_stranger_hides_or_overwrites_is_there_and_told(locked: Locked) -> None:
     used = locked.take(0, 1)
@@ -109,6 +111,7 @@ def test_what_a_stranger_hides_or_overwrites_is_there_and_told(locked: Locked) -
     assert faults(used) == [f"file changed: {other.removeprefix('lake/')}"]
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_hidden_record_is_named_without_a_ledger(locked: Locked) -> None:
     used = locked.take(0, 1)
@@ -120,6 +123,7 @@ def test_a_hidden_record_is_named_without_a_ledger(locked: Locked) -> None:
     assert f"record missing: {chain.name(2)}" in faults(used)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_what_a_compaction_removes_is_hidden_and_its_versions_are_in_the_chain(locked: Locked) -> None:
     used = locked.take(0, 1, compact_grace_hours=0)
@@ -138,6 +142,7 @@ def test_what_a_compaction_removes_is_hidden_and_its_versions_are_in_the_chain(l
     assert faults(used) == []
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_versions_go_by_their_ids_when_their_locks_have_ended_and_no_hold_stands(locked: Locked) -> None:
     def later() -> datetime:

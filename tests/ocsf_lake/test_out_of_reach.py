@@ -192,6 +192,7 @@ print(summary.counts.events, sorted(failed(summary)))
 """
 
 
+@pytest.mark.slow
 def test_real_permissions(logs: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-test-") as folder:
         Path(folder).chmod(0o777)
@@ -252,6 +253,7 @@ def test_a_broken_source_stops_no_other(logs: Path, settings: Make) -> None:
         registry.usable(["acmee"])
 
 
+@pytest.mark.slow
 def test_objects_and_batches_of_a_broken_source_wait(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def _places(connection: duckdb.DuckDBPyConnection, rule: Rule) -> set[str]:
     return {place for (place,) in connection.execute(f"SELECT place FROM ({sql})").fetchall()}
 
 
+@pytest.mark.slow
 def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Settings, ours: dict[str, Rule]) -> None:
     assert CASES.keys() == ours.keys()
     wrong: list[Any] = []
@@ -116,6 +117,7 @@ def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Sett
     assert wrong == [], str(wrong)
 
 
+@pytest.mark.slow
 def test_each_rule_of_what_is_new_finds_that_and_leaves_what_is_not(lake: Settings, ours: dict[str, Rule]) -> None:
     looked, reasons = 0, dict[int, str]()
     for number, new in news.look(lake, [ours[stem].asked for stem in CASES], Span(), None, reasons):
@@ -127,6 +129,7 @@ def test_each_rule_of_what_is_new_finds_that_and_leaves_what_is_not(lake: Settin
     assert (looked, reasons) == (8, {})
 
 
+@pytest.mark.slow
 def test_rules_say_what_to_do_and_what_they_are_about(ours: dict[str, Rule]) -> None:
     ids = [rule.id for rule in rules.load([pack.FOLDER], {})]
     assert None not in ids

@@ -88,6 +88,7 @@ def test_a_batch_is_bounded_by_objects_bytes_and_records(
     assert [len(batch.members) for batch in found] == sizes
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_cut_off_is_continued_with_the_same_batches(settings: Make) -> None:
     mappers = plan.mappers("aws_cloudtrail", config.load())[0]
     with opened(settings("whole", batch_objects=7)) as lake:
@@ -147,6 +148,7 @@ def test_a_plan_whose_answer_was_lost_keeps_its_batches(settings: Make, monkeypa
     assert lost == [3, 3]
 
 
+@pytest.mark.slow
 def test_batches_planned_instead_of_another_are_kept_when_the_answer_was_lost(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_batches_planned_instead_of_another_are_kept_when_the_answer_was_lost(
     assert rows(settings(), "SELECT DISTINCT state FROM ledger_batches") == [(State.DONE,)]
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_planned_anew_stays_as_it_was(
     logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_a_batch_that_cannot_be_planned_anew_stays_as_it_was(
     assert ingest.resume(settings()).counts.events == 140
 
 
+@pytest.mark.slow
 def test_an_estimate_says_what_a_backfill_does(logs: Path, settings: Make) -> None:
     asked = ("aws_cloudtrail", str(logs), DAY, DAY, settings())
     before = backfill.estimate(*asked)
@@ -213,6 +217,7 @@ def test_a_backfill_takes_accounts_regions_and_days(logs: Path, settings: Make) 
         backfill.planned("aws_vpc_flow", str(logs), DAY, date(2025, 3, 10), settings())
 
 
+@pytest.mark.slow
 def test_objects_of_sources_in_the_same_folders_are_told_apart_by_name(tmp_path: Path, settings: Make) -> None:
     folder = tmp_path / "logs/AWSLogs/111122223333/elasticloadbalancing/eu-west-1/2026/02/03"
     folder.mkdir(parents=True)
@@ -233,6 +238,7 @@ def test_objects_of_sources_in_the_same_folders_are_told_apart_by_name(tmp_path:
     assert (set(second.sources), second.known, second.of_others) == ({"aws_nlb", "aws_clb"}, 1, 0)
 
 
+@pytest.mark.slow
 def test_planning_does_no_work(logs: Path, settings: Make) -> None:
     planned = ingest.plan([str(logs)], settings())
     assert (len(planned.batch_ids), planned.listed, planned.known) == (4, 10, 0)

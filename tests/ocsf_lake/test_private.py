@@ -36,6 +36,7 @@ def usual_umask() -> object:
     os.umask(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_umask")
 @pytest.mark.parametrize(
     ("umask", "folder", "file"), [("077", "700", "600"), ("027", "750", "640"), ("0022", "755", "644")]
@@ -71,6 +72,7 @@ def test_a_stricter_umask_of_the_process_is_kept(tmp_path: Path) -> None:
     assert modes(tmp_path / "b") == {"b": "400"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_umask")
 def test_a_lake_of_before_goes_on_and_check_says_how_to_close_it(logs: Path, settings: Make, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
@@ -105,6 +107,7 @@ def test_a_query_spills_into_a_folder_of_this_process_alone(whole: Path) -> None
     assert found == str(folder)
 
 
+@pytest.mark.slow
 def test_the_folder_goes_when_the_process_ends(tmp_path: Path) -> None:
     program = (
         "from multiprocessing import get_context\n"

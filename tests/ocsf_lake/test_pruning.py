@@ -66,6 +66,7 @@ FEWER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", FEWER)
 def test_a_condition_on_partitions_or_time_leaves_files_out_and_changes_no_answer(
     sql: str, lake: Settings, whole: object
@@ -128,6 +129,7 @@ def test_the_newest_of_each_is_looked_for_in_all_partitions() -> None:
     assert pruning.parts([sql], shown.part_of) == {"guardduty_findings": None}
 
 
+@pytest.mark.slow
 def test_values_of_parameters_narrow_too(lake: Settings) -> None:
     sql = f"SELECT count(*) {VPC} WHERE region = $region AND time_dt >= $since"
     since = datetime(2026, 3, 18, tzinfo=UTC)
@@ -186,6 +188,7 @@ def test_columns_of_the_ledger_are_left_out_only_where_none_of_them_is_read(sql:
     assert found == read
 
 
+@pytest.mark.slow
 def test_the_ledger_s_tables_give_the_same_rows_whatever_is_read_of_them(lake: Settings) -> None:
     counted = "SELECT state, count(*) AS n, sum(events)::BIGINT AS events FROM ledger_objects"
     narrow = f"{counted} GROUP BY state ORDER BY state"

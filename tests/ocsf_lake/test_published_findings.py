@@ -38,6 +38,7 @@ def rows(lake: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[object, ...]]:
     return lake.execute(sql).fetchall()
 
 
+@pytest.mark.slow
 def test_1_all_findings_of_a_week(lake: duckdb.DuckDBPyConnection) -> None:
     found = rows(
         lake,

@@ -310,6 +310,7 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
     return connection.execute(sql).fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: str(published.item))
 def test_a_published_query_returns_what_the_raw_logs_say(
     organization: duckdb.DuckDBPyConnection, logs: Logs, published: Published

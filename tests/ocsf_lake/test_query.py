@@ -236,6 +236,7 @@ def test_tables_are_left_out_only_where_it_is_certain_what_a_statement_reads(sql
     assert (None if parts is None else set(parts)) == shown
 
 
+@pytest.mark.slow
 def test_tables_can_be_listed_while_one_has_lost_a_file(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "lake")
     for path in (tmp_path / "lake" / "aws" / "VPC_FLOW").rglob("*.parquet"):

@@ -33,6 +33,7 @@ def one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[object, ...]:
     return row
 
 
+@pytest.mark.slow
 def test_trap_b_an_address_is_an_address_and_a_service_is_a_domain(lake: duckdb.DuckDBPyConnection) -> None:
     wrong = "count(*) FILTER (NOT regexp_matches(src_endpoint.ip, '^[0-9a-fA-F.:]+$'))"
     services = "count(*) FILTER (src_endpoint.domain LIKE '%.amazonaws.com' AND src_endpoint.ip IS NULL)"

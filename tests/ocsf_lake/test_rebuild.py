@@ -42,6 +42,7 @@ def sync(settings: Settings) -> check.Repair:
         return check.sync(lake)
 
 
+@pytest.mark.slow
 def test_counts_and_meter_stay_when_all_files_are_made_again(folder: Path, settings: Make) -> None:
     ingest.ingest([str(folder)], settings(), "aws_cloudtrail")
     before, files = books(settings()), contents(Path(settings().lake))
@@ -52,6 +53,7 @@ def test_counts_and_meter_stay_when_all_files_are_made_again(folder: Path, setti
     assert contents(Path(settings().lake)) == files
 
 
+@pytest.mark.slow
 def test_what_was_replayed_stays_replayed(
     folder: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_what_was_replayed_stays_replayed(
     assert books(settings()) == before
 
 
+@pytest.mark.slow
 def test_what_was_purged_does_not_come_back(folder: Path, settings: Make) -> None:
     ingest.ingest([str(folder)], settings(), "aws_cloudtrail")
     with opened(settings()) as lake, query.connected(settings()) as connection:
@@ -80,6 +83,7 @@ def test_what_was_purged_does_not_come_back(folder: Path, settings: Make) -> Non
     assert contents(Path(settings().lake)) == files
 
 
+@pytest.mark.slow
 def test_other_parts_make_the_same_files(folder: Path, settings: Make) -> None:
     ingest.ingest([str(folder)], settings(), "aws_cloudtrail")
     before = contents(Path(settings().lake))
@@ -89,6 +93,7 @@ def test_other_parts_make_the_same_files(folder: Path, settings: Make) -> None:
     assert contents(Path(settings().lake)) == before
 
 
+@pytest.mark.slow
 def test_a_repair_that_dies_leaves_the_batch_finished(
     folder: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +114,7 @@ def test_a_repair_that_dies_leaves_the_batch_finished(
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(32,)]
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_mended_keeps_back_no_other(folder: Path, settings: Make) -> None:
     for name in ("one.json", "two.json"):
         ingest.ingest([str(folder / name)], settings(), "aws_cloudtrail")
@@ -121,6 +127,7 @@ def test_a_batch_that_cannot_be_mended_keeps_back_no_other(folder: Path, setting
     (folder / "one.json").write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", often(["mark", "drop"], ["drop"]))
 def test_all_files_of_batches_with_duplicates_are_made_again(policy: str, folder: Path, settings: Make) -> None:
     chosen = settings(duplicates={"aws_cloudtrail": policy}, batch_objects=1)

@@ -87,6 +87,7 @@ def held(settings: Settings) -> bytes:
     return b"\n".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, pytest.param(2_100, marks=pytest.mark.slow)])
 def test_a_planted_secret_is_nowhere(
     number: int, tmp_path: Path, settings: Make, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -257,6 +258,7 @@ IDENTITY = (
 )
 
 
+@pytest.mark.slow
 def test_batches_and_events_keep_their_identity(people: str, settings: Make) -> None:
     rule = Rule(name="who", path="actor", action="drop", sources=("aws_cloudtrail",))
     plain = ingested(people, settings("plain", redact_default=False))
@@ -293,6 +295,7 @@ def test_without_the_key_of_then_a_lost_file_is_not_made(
     assert "hashed with the key" in reason
 
 
+@pytest.mark.slow
 def test_a_rebuilt_ledger_knows_policies_and_counts(people: str, settings: Make) -> None:
     found = ingested(people, settings(redact=(Rule(name="mails", detect="email"),)))
     with opened(found) as lake:
@@ -312,6 +315,7 @@ REFUSED = {name: value for name, value in call(9).items() if name != "eventTime"
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_hidden_record_is_replayed(
     is_gone: bool, tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
@@ -353,6 +357,7 @@ def test_check_finds_nothing_wrong(people: str, settings: Make) -> None:
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_a_redelivered_record_is_a_duplicate_with_its_secrets_hidden(tmp_path: Path, settings: Make) -> None:
     found = settings(duplicates={"aws_cloudtrail": "drop"})
     for name in ("one", "two"):
@@ -362,6 +367,7 @@ def test_a_redelivered_record_is_a_duplicate_with_its_secrets_hidden(tmp_path: P
     assert rows(found, "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
 
 
+@pytest.mark.slow
 def test_remap_hides_what_came_in_before_there_was_a_policy(tmp_path: Path, settings: Make) -> None:
     write(tmp_path / "logs" / "one.json", json.dumps({"Records": planted(0)[:1]}))
     ingest.ingest([str(tmp_path / "logs")], settings(redact_default=False), source="aws_cloudtrail")
@@ -373,6 +379,7 @@ def test_remap_hides_what_came_in_before_there_was_a_policy(tmp_path: Path, sett
     assert "[redacted:credentials]" in str(data)
 
 
+@pytest.mark.slow
 def test_remap_without_a_policy_is_not_taken_for_one_with_it(tmp_path: Path, settings: Make) -> None:
     write(tmp_path / "logs" / "one.json", json.dumps({"Records": planted(0)[:1]}))
     hidden, plain = settings(), settings(redact_default=False)

@@ -220,6 +220,7 @@ def test_a_hash_of_ones_own_is_not_masked_by_default() -> None:
     assert KEY.hashed("x") in hidden('{"password":"x"}', rule, default=True)
 
 
+@pytest.mark.slow
 def test_texts_of_any_kind_cost_what_their_length_does() -> None:
     for text in (
         "-----BEGIN A" * 5_000, "://a:" * 9_000, '{"password":"' * 5_000, "bearer " * 9_000, "[" * 20_000,

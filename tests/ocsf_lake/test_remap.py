@@ -74,6 +74,7 @@ def is_sound(settings: Settings) -> None:
     assert list(verify.verify(settings, verify.Asked(), verify.Summary())) == []
 
 
+@pytest.mark.slow
 def test_events_of_the_chosen_days_are_made_anew_and_no_others(lake: Settings, mapper: Any) -> None:
     before = rows(lake, PLACES)
     mapper(actor__user__name="bob")
@@ -88,6 +89,7 @@ def test_events_of_the_chosen_days_are_made_anew_and_no_others(lake: Settings, m
     assert (again.partitions, again.current) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(lake: Settings, mapper: Any) -> None:
     before = files(lake)
     mapper(actor__user__name="bob")
@@ -97,6 +99,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(lake: Settings, mapp
     assert files(lake) == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_what_an_interrupted_run_left(
     lake: Settings, mapper: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +122,7 @@ def test_a_dry_run_leaves_what_an_interrupted_run_left(
     is_sound(lake)
 
 
+@pytest.mark.slow
 def test_a_class_may_change(lake: Settings, mapper: Any) -> None:
     from tiny_source import MAPPER  # type: ignore[import-not-found]
 
@@ -138,6 +142,7 @@ def test_a_class_may_change(lake: Settings, mapper: Any) -> None:
         is_sound(lake)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -160,6 +165,7 @@ def test_a_partition_whose_events_do_not_come_out_in_it_stays_as_it_was(
     is_sound(lake)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -178,6 +184,7 @@ def test_an_object_that_is_not_as_it_was_keeps_its_partition_as_it_was(
     assert rows(lake, NAMES) == [("20250311", "ann", 8), ("20250312", "ann", 4)]
 
 
+@pytest.mark.slow
 def test_events_of_objects_elsewhere_are_left_alone(lake: Settings, mapper: Any, tmp_path: Path) -> None:
     mapper(actor__user__name="bob")
     chosen = remap.Chosen("tiny", DAY, DAY, below=(tmp_path / "other").as_uri())
@@ -187,6 +194,7 @@ def test_events_of_objects_elsewhere_are_left_alone(lake: Settings, mapper: Any,
     assert remap.remap(lake, chosen).partitions == 1
 
 
+@pytest.mark.slow
 def test_records_in_quarantine_stay_there(tiny: str, settings: Make, tmp_path: Path, mapper: Any) -> None:
     found = settings()
     records = [{"id": "1", "at": "2025-03-11T09:00:00Z"}, {"id": "2", "late": "2025-03-11T09:00:00Z"}]
@@ -198,6 +206,7 @@ def test_records_in_quarantine_stay_there(tiny: str, settings: Make, tmp_path: P
     is_sound(found)
 
 
+@pytest.mark.slow
 def test_what_was_made_anew_is_compacted_and_what_was_compacted_is_made_anew(lake: Settings, mapper: Any) -> None:
     compact.compact(lake)
     mapper(actor__user__name="bob")
@@ -209,6 +218,7 @@ def test_what_was_made_anew_is_compacted_and_what_was_compacted_is_made_anew(lak
     is_sound(lake)
 
 
+@pytest.mark.slow
 def test_late_objects_come_beside_events_that_were_made_anew(
     lake: Settings, mapper: Any, tmp_path: Path, tiny: str
 ) -> None:
@@ -222,6 +232,7 @@ def test_late_objects_come_beside_events_that_were_made_anew(
     is_sound(lake)
 
 
+@pytest.mark.slow
 def test_a_lost_file_of_events_that_were_made_anew_is_made_again(lake: Settings, mapper: Any) -> None:
     mapper(actor__user__name="bob")
     once_more(lake)
@@ -235,6 +246,7 @@ def test_a_lost_file_of_events_that_were_made_anew_is_made_again(lake: Settings,
     is_sound(lake)
 
 
+@pytest.mark.slow
 def test_a_lost_ledger_is_made_from_a_lake_with_events_that_were_made_anew(
     lake: Settings, mapper: Any, tmp_path: Path
 ) -> None:
@@ -248,6 +260,7 @@ def test_a_lost_ledger_is_made_from_a_lake_with_events_that_were_made_anew(
     is_sound(lake)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_iceberg_has_the_new_events_in_one_step(tiny: str, settings: Make, tmp_path: Path, mapper: Any) -> None:
     found = settings(catalogs=["iceberg"])
@@ -263,6 +276,7 @@ def test_iceberg_has_the_new_events_in_one_step(tiny: str, settings: Make, tmp_p
     is_sound(found)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_done_and_what_was_not(
     lake: Settings, mapper: Any, ocsf_lake: RunCommand, tmp_path: Path  # noqa: F811 - the fixture
 ) -> None:

@@ -109,6 +109,7 @@ def check(settings: Settings) -> None:
     assert found == [found[0]] * len(asked)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_what_a_mended_mapper_maps_is_closed_and_the_rest_stays(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
@@ -135,6 +136,7 @@ def listed(settings: Settings) -> list[quarantine.Group]:
         return quarantine.listed(connection)
 
 
+@pytest.mark.slow
 def test_a_record_refused_again_has_its_new_reason(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_record_refused_again_has_its_new_reason(
     check(settings())
 
 
+@pytest.mark.slow
 @OFTEN_POSTGRES
 @at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
 def test_an_interrupted_replay_is_done_once(
@@ -184,6 +187,7 @@ AS_BEFORE = (
 """Makes a ledger as the version before had it, which kept replays in a table of their own."""
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 @at_steps("planned", "part", "registered", "done", often=("part",))
 def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
@@ -212,6 +216,7 @@ def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
         assert catalog_check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +247,7 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     assert all(path.exists() for path in written)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @at_steps("planned", "part", "written", often=("part",))
 @pytest.mark.parametrize(
@@ -277,6 +283,7 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
         assert catalog_check.check(lake) == []
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
@@ -291,6 +298,7 @@ def test_a_replay_that_is_finished_after_all_is_not_taken_back(
     assert rows(settings(), "SELECT state FROM ledger_batches WHERE kind = 'replay'") == [("done",)]
 
 
+@pytest.mark.slow
 def test_the_files_of_a_replay_under_way_are_left_alone(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +317,7 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
         assert catalog_check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_a_lost_file_of_a_replay_is_made_again(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -332,6 +341,7 @@ def test_a_lost_file_of_a_replay_is_made_again(
     assert books(settings()) == before
 
 
+@pytest.mark.slow
 def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, settings: Make) -> None:
     with opened(settings()) as lake, query.connected(settings()) as connection:
         files = quarantine.purgeable(lake, connection, quarantine.older_than(timedelta(0)), closed=False)
@@ -340,6 +350,7 @@ def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, setting
     assert len(listed(settings())) == 4
 
 
+@pytest.mark.slow
 def test_an_object_that_is_gone_is_replayed_from_the_text_kept(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -357,6 +368,7 @@ def test_an_object_that_is_gone_is_replayed_from_the_text_kept(
     check(settings())
 
 
+@pytest.mark.slow
 def test_an_object_written_anew_is_not_the_object_of_the_entry(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:
@@ -368,6 +380,7 @@ def test_an_object_written_anew_is_not_the_object_of_the_entry(
     check(settings())
 
 
+@pytest.mark.slow
 def test_an_object_that_makes_the_reader_fail_keeps_its_entries_and_stops_no_other(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +404,7 @@ def test_an_object_that_makes_the_reader_fail_keeps_its_entries_and_stops_no_oth
     check(settings())
 
 
+@pytest.mark.slow
 def test_a_line_of_text_is_replayed_from_its_object_alone(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,6 +436,7 @@ class _Padded(Delimited):
         return super().read(Blocks(io.BytesIO(padded.encode())))
 
 
+@pytest.mark.slow
 def test_the_end_of_a_damaged_object_is_no_record_to_replay(settings: Make, tmp_path: Path) -> None:
     data = gzip.compress(json.dumps({"Records": [call(1), call(2)]}).encode(), mtime=0)
     path = tmp_path / "cut.json.gz"
@@ -430,6 +445,7 @@ def test_the_end_of_a_damaged_object_is_no_record_to_replay(settings: Make, tmp_
     assert replay.replay(settings(), again=True).damage == 1
 
 
+@pytest.mark.slow
 def test_purging_lists_first_and_keeps_what_is_open(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,6 +475,7 @@ def test_purging_lists_first_and_keeps_what_is_open(
     assert purgeable(0, closed=False) == []
 
 
+@pytest.mark.slow
 def test_a_mended_object_takes_the_place_of_the_one_that_could_not_be_read(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "own.json", "this is no log")
     ingest.ingest([str(path)], settings())

@@ -47,6 +47,7 @@ def entries(settings: Settings) -> list[tuple[object, ...]]:
     return rows(settings, found)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: Path, settings: Make) -> None:
     summary = ingest.ingest([str(mistaken)], settings(), source="aws_cloudtrail")
@@ -71,6 +72,7 @@ def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: 
     assert contents(Path(settings().lake)) == before
 
 
+@pytest.mark.slow
 @OFTEN_SQLITE
 @at_steps("rewritten", "registered", "moved", "begun", "written", "done", often=("moved",))
 def test_an_interrupted_run_is_continued(
@@ -90,6 +92,7 @@ def test_an_interrupted_run_is_continued(
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_an_object_may_be_mistaken_twice(mistaken: Path, settings: Make) -> None:
     for name in ("aws_guardduty", "aws_route53_resolver", "aws_guardduty", "aws_cloudtrail"):
         summary = ingest.ingest([str(mistaken / "a.json")], settings(), source=name)
@@ -99,6 +102,7 @@ def test_an_object_may_be_mistaken_twice(mistaken: Path, settings: Make) -> None
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
 
 
+@pytest.mark.slow
 def test_what_an_older_mapper_refused_is_read_again_as_the_same_source(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +131,7 @@ def test_what_was_set_aside_without_a_source_can_be_read_as_one(settings: Make, 
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_an_object_that_may_be_in_the_lake_as_a_duplicate_is_kept(settings: Make, tmp_path: Path) -> None:
     drop = settings(duplicates={"aws_cloudtrail": "drop"})
     for name in ("one.json", "two.json"):
@@ -137,6 +142,7 @@ def test_an_object_that_may_be_in_the_lake_as_a_duplicate_is_kept(settings: Make
     assert "may have its records from elsewhere" in summary.not_read[0].reason
 
 
+@pytest.mark.slow
 def test_a_replay_that_is_going_on_is_waited_for(mistaken: Path, settings: Make) -> None:
     refused = pytest.raises(RetriableError, match="replay or purge")
     with opened(settings()) as lake, replays.held(lake.leases, "aws_route53_resolver"), refused:
@@ -144,6 +150,7 @@ def test_a_replay_that_is_going_on_is_waited_for(mistaken: Path, settings: Make)
     assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").reread == 1
 
 
+@pytest.mark.slow
 def test_a_source_named_for_a_folder_says_which_objects_stay(settings: Make, tmp_path: Path) -> None:
     write(tmp_path / "logs" / "f.log", "\n".join([HEADER, flow(1), flow(2)]))
     ingest.ingest([str(tmp_path / "logs")], settings())

@@ -50,6 +50,7 @@ def consistent(settings: Settings) -> None:
 
 
 # -- what goes --------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @ON_BOTH
 def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp_path: Path) -> None:
     logs, found = tmp_path / "logs", settings(retention=RULES)
@@ -97,6 +98,7 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     consistent(found)
 
 
+@pytest.mark.slow
 def test_what_comes_late_is_mapped_and_goes_with_the_next_run(compactable: Make, late_logs: Path) -> None:
     found = compactable(retention=RULES)
     retain.retain(found, clock=later())
@@ -112,6 +114,7 @@ def test_what_comes_late_is_mapped_and_goes_with_the_next_run(compactable: Make,
     consistent(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["judged", "planned"])
 def test_what_comes_while_it_is_at_work_is_judged_by_the_next_run(
     step: str, compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +152,7 @@ def test_a_day_goes_when_it_is_past_and_not_before(compactable: Make) -> None:
     assert retain.retain(found, clock=lambda: datetime(2025, 4, 11, tzinfo=UTC)).parts
 
 
+@pytest.mark.slow
 def test_a_compacted_partition_goes_too(compactable: Make, late_logs: Path) -> None:
     found = compactable(retention=RULES)
     compact.compact(found)
@@ -218,6 +222,7 @@ def test_files_that_an_export_takes_are_left_to_the_next_run(
     assert retain.retain(found, clock=later()).parts[0].rows == 4 * EACH
 
 
+@pytest.mark.slow
 def test_a_lost_file_of_a_day_that_stays_is_made_again(settings: Make, tmp_path: Path) -> None:
     """Though the batch's other files went."""
     found = settings(retention={"accounts": {OTHER: "1d"}}, compact_grace_hours=0)
@@ -261,6 +266,7 @@ def with_rules(settings: Settings, **more: Any) -> Settings:
     return settings.model_copy(update={"retention": config.load(retention=RULES).retention, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "with_late"),
     often([(step, late) for step in STEPS for late in (False, True)], at=[("fenced", False), ("replaced", True)]),
@@ -293,6 +299,7 @@ def test_a_retention_that_dies_is_finished_by_whoever_comes_next(
     consistent(found)
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_slower_registers_its_own_folder(
     seen: Seen, late_logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +323,7 @@ def test_a_batch_that_was_slower_registers_its_own_folder(
     consistent(found)
 
 
+@pytest.mark.slow
 def test_other_accounts_stay_in_every_catalog(seen: Seen, late_logs: Path) -> None:
     found = with_rules(seen.readers.settings)
     take(late_logs, found, 4, account=OTHER)
@@ -341,6 +349,7 @@ def test_a_projected_table_is_refused(readers: Readers) -> None:  # noqa: F811
 
 
 # -- holds ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_what_a_hold_keeps_stays_until_it_is_released(compactable: Make) -> None:
     found = compactable(retention=RULES)
     compact.compact(found)
@@ -421,6 +430,7 @@ def test_a_hold_placed_after_events_went_keeps_their_files(compactable: Make) ->
     assert hold.add(found, None, None, None, None, "case 9").lost == 1
 
 
+@pytest.mark.slow
 def test_a_hold_keeps_snapshots_of_iceberg(readers: Readers) -> None:  # noqa: F811
     found = readers.settings
     placed = hold.add(found, None, TABLE, None, None, "case 7")
@@ -455,6 +465,7 @@ def refused(settings: Settings, folder: Path) -> Callable[[], datetime]:
     return lambda: datetime.now(UTC) + 31 * DAY
 
 
+@pytest.mark.slow
 def test_a_purge_that_dies_is_ended_by_the_next_run(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +482,7 @@ def test_a_purge_that_dies_is_ended_by_the_next_run(
     assert not [*verify.verify(found, verify.Asked(), verify.Summary())]
 
 
+@pytest.mark.slow
 def test_a_hold_that_comes_while_quarantine_is_purged_wins(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +503,7 @@ def test_a_hold_that_comes_while_quarantine_is_purged_wins(
         rebuild_ledger.rebuild(found)
 
 
+@pytest.mark.slow
 def test_quarantine_goes_by_rules_of_its_own(settings: Make, tmp_path: Path) -> None:
     found = settings(retention={"default": "1d", "quarantine": {"sources": {"aws_cloudtrail": "30d"}}})
     write(tmp_path / "logs" / "one.json", json.dumps({"Records": [{"eventName": "no time"}]}))
@@ -533,6 +546,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_it_lists_first_and_changes_nothing_for_that(compactable: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = compactable(retention=RULES)
     monkeypatch.setenv("OCSF_LAKE_RETENTION", json.dumps({"tables": {TABLE: "30d"}}))
@@ -566,6 +580,7 @@ def test_a_ledger_of_before_can_be_looked_at(compactable: Make) -> None:
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_holds_by_command(compactable: Make) -> None:
     lake = compactable().lake
     assert run("hold", "add", "--lake", lake)[0] == 2

@@ -63,6 +63,7 @@ def is_sound(settings: Settings) -> None:
     assert list(verify.verify(settings, verify.Asked(), verify.Summary())) == []
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_each_record_of_an_archive_goes_to_its_own_source(mixed: Path, settings: Make) -> None:
     summary = ingest.ingest([str(mixed)], settings(batch_objects=10))
@@ -90,6 +91,7 @@ def test_each_record_of_an_archive_goes_to_its_own_source(mixed: Path, settings:
     assert ingest.ingest([str(mixed)], settings()).counts.read == 0
 
 
+@pytest.mark.slow
 @at_steps("begun", "part", "written", "registered", "done", often=("part",))
 def test_an_interrupted_batch_of_two_sources_is_done_once(
     step: str, mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +114,7 @@ def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda name: mended if name == mapper.name else load(name))
 
 
+@pytest.mark.slow
 def test_a_mapper_of_the_second_source_that_changes_meanwhile_leaves_nothing_behind(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_mapper_of_the_second_source_that_changes_meanwhile_leaves_nothing_beh
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_a_lost_file_of_records_among_anothers_is_made_again(mixed: Path, settings: Make) -> None:
     ingest.ingest([str(mixed)], settings())
     before = contents(Path(settings().lake))
@@ -137,6 +141,7 @@ def test_a_lost_file_of_records_among_anothers_is_made_again(mixed: Path, settin
     assert contents(Path(settings().lake)) == before
 
 
+@pytest.mark.slow
 def test_lost_files_are_not_made_again_by_a_mapper_that_has_changed(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +166,7 @@ def test_a_batch_planned_for_another_mapper_takes_its_second_source_with_it(
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_findings_left_out_as_duplicates_count_for_their_own_source(mixed: Path, settings: Make) -> None:
     policy = {"duplicates": {"aws_guardduty": "drop"}, "batch_objects": 1}
     ingest.ingest([str(mixed)], settings(**policy))
@@ -171,6 +177,7 @@ def test_findings_left_out_as_duplicates_count_for_their_own_source(mixed: Path,
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_a_log_group_with_records_of_all_sources(settings: Make, tmp_path: Path) -> None:
     documents = [
         CONTROL, in_cloudwatch(QUERY), in_cloudwatch(flow(1)), CONTROL, in_cloudwatch(call(1)),
@@ -192,6 +199,7 @@ def test_a_log_group_with_records_of_all_sources(settings: Make, tmp_path: Path)
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_records_among_those_of_other_sources_are_made_anew(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +222,7 @@ def test_records_among_those_of_other_sources_are_made_anew(
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_export_tasks_of_every_source(settings: Make, tmp_path: Path) -> None:
     def exported(*messages: object) -> str:
         texts = [message if isinstance(message, str) else json.dumps(message) for message in messages]
@@ -238,6 +247,7 @@ def test_export_tasks_of_every_source(settings: Make, tmp_path: Path) -> None:
     is_sound(settings())
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_recognized_keeps_all_of_its_records(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +270,7 @@ def refused(mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch) -> Pat
     return mixed
 
 
+@pytest.mark.slow
 def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(refused: Path, settings: Make) -> None:
     summary = replay.replay(settings(), again=True)
     assert (summary.closed, summary.open.total()) == (3, 9)

@@ -127,6 +127,7 @@ def _said(one: Checked, severity: str) -> str:
     return " | ".join(problem.reason for problem in one.problems if problem.severity == severity)
 
 
+@pytest.mark.slow
 def test_rules_that_can_never_match_are_errors(checked: dict[str, Checked]) -> None:
     for name in PLANTED:
         assert checked[name].status == "error", name
@@ -173,6 +174,7 @@ def test_rules_without_events_are_blind(checked: dict[str, Checked]) -> None:
     assert "blind: this lake has no events in route53" in _said(checked["net_dns_mal_cobaltstrike"], "warning")
 
 
+@pytest.mark.slow
 def test_rules_for_what_redaction_hides_are_errors(tmp_path: Path) -> None:
     loaded = written(
         tmp_path, ada={"detection": {"s": {"userIdentity.userName": "ada"}, "condition": "s"}},

@@ -89,6 +89,7 @@ def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
 
 
 # -- a lake on S3, from S3 --------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_lake_on_s3_from_s3_is_the_lake_on_a_disk_from_a_disk(
     raw: str, on_s3: Make, whole: Path, s3_owner: S3Server, bucket: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_lake_on_s3_from_s3_is_the_lake_on_a_disk_from_a_disk(
     assert keys(s3_owner, bucket) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_died_is_finished_by_the_next_one(
     logs: Path, bucket: str, on_s3: Make, s3_owner: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_run_that_died_is_finished_by_the_next_one(
     assert len(keys(s3_owner, bucket, "the lake/aws/")) == 2
 
 
+@pytest.mark.slow
 def test_objects_too_large_to_be_got_whole_are_read_piece_by_piece(
     s3_owner: S3Server, bucket: str, access: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_lake_needs_a_place_for_its_state(settings: Make, bucket: str, one: st
 
 
 # -- listing and reading ----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_more_objects_than_a_page_are_listed(s3_owner: S3Server, bucket: str, access: Access) -> None:
     client = s3_owner.client()
     with ThreadPoolExecutor(16) as pool:
@@ -316,6 +320,7 @@ def test_a_role_that_is_not_ours_is_told(one: str, as_stranger: S3Server) -> Non
         read(one, Access(as_stranger.endpoint, role="arn:aws:iam:::role/nobody"))
 
 
+@pytest.mark.slow
 def test_who_reads_pays_where_the_bucket_asks_for_it(
     one: str, bucket: str, s3_owner: S3Server, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def set_rows(table: Table, found: pa.Table) -> None:
 
 
 # -- tables and rows --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_each_row_is_there_once_and_tables_lie_where_the_catalog_says(filled: Settings, bucket: str) -> None:
     with opened(filled) as lake:
         table = table_of(lake)
@@ -126,6 +127,7 @@ def test_each_row_is_there_once_and_tables_lie_where_the_catalog_says(filled: Se
         assert len(catalog_of(lake).partitions("vpc_flow")) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_is_one_snapshot_with_the_same_files_each_time(filled: Settings) -> None:
     with opened(filled) as lake:
         table = table_of(lake)
@@ -144,6 +146,7 @@ def untouched(_: Table) -> None:
     """Nothing has become of it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happened", often([untouched, forget_snapshots, merge_files], [merge_files]))
 def test_a_batch_that_is_there_is_not_added_again_whatever_became_of_its_snapshot(
     happened: Callable[[Table], None], filled: Settings
@@ -161,6 +164,7 @@ def test_a_batch_that_is_there_is_not_added_again_whatever_became_of_its_snapsho
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happened", often([untouched, merge_files], [merge_files]))
 def test_a_dropped_batch_is_gone_and_one_done_anew_has_its_new_rows(
     happened: Callable[[Table], None], filled: Settings
@@ -181,6 +185,7 @@ def test_a_dropped_batch_is_gone_and_one_done_anew_has_its_new_rows(
         assert_once(lake, FLOWS - sum(file.rows for file in files[1:]))
 
 
+@pytest.mark.slow
 def test_new_columns_reach_the_table(filled: Settings) -> None:
     from tests.ocsf_lake.test_catalogs import with_column, with_member
 
@@ -198,6 +203,7 @@ def test_new_columns_reach_the_table(filled: Settings) -> None:
         assert_once(lake)
 
 
+@pytest.mark.slow
 def test_events_out_of_time_are_there_too(filled: Settings) -> None:
     """Earlier versions had files of them, of several days each."""
     with opened(filled) as lake:
@@ -259,6 +265,7 @@ DAMAGES = [
 OFTEN = (lose_a_file, double_rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "kind"),
     [
@@ -275,6 +282,7 @@ def test_damage_is_found_and_mended(damage: Callable[[Table], None], kind: Kind,
         assert_once(lake)
 
 
+@pytest.mark.slow
 def test_compaction_and_expiry_are_left_to_the_service(filled: Settings) -> None:
     with opened(filled) as lake:
         assert "compacts its tables itself" in (compact.refusal(lake, "vpc_flow") or "")
@@ -342,6 +350,7 @@ def test_killed_at_each_step_each_row_is_there_once(tabled: Settings, mortals: C
         assert len(names) == len(set(names)) == len(DEATHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [requests.exceptions.ConnectionError("cut off"), exceptions.CommitStateUnknownException("502")]
 )
@@ -368,6 +377,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_for(
         assert check.check(lake) == []
 
 
+@pytest.mark.slow
 def test_a_catalog_that_does_not_answer_can_be_tried_again(
     filled: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def _checked(folder: Path, queries: Mapping[str, str], settings: Settings | None
     return found
 
 
+@pytest.mark.slow
 def test_queries_that_find_nothing_are_errors(tmp_path: Path) -> None:
     checked = _checked(tmp_path, {name: sql for name, (sql, _) in DEAD.items()})
     for name, (_, piece) in DEAD.items():
@@ -112,6 +113,7 @@ def test_queries_that_find_nothing_are_errors(tmp_path: Path) -> None:
         assert piece in said, (name, said)
 
 
+@pytest.mark.slow
 def test_queries_of_which_a_part_finds_nothing_are_warnings(tmp_path: Path) -> None:
     checked = _checked(tmp_path, {name: sql for name, (sql, _) in PARTLY.items()})
     for name, (_, piece) in PARTLY.items():
@@ -119,6 +121,7 @@ def test_queries_of_which_a_part_finds_nothing_are_warnings(tmp_path: Path) -> N
         assert (checked[name][0].status, piece in said) == ("warning", True), (name, said)
 
 
+@pytest.mark.slow
 def test_sound_queries_are_left_alone(tmp_path: Path) -> None:
     ours = {f"question{number}": sql for number, (_, sql) in enumerate(QUESTIONS)}
     names = {
@@ -134,6 +137,7 @@ def test_sound_queries_are_left_alone(tmp_path: Path) -> None:
     assert len(theirs) > 10
 
 
+@pytest.mark.slow
 def test_files_that_are_none_of_queries_have_a_reason(tmp_path: Path) -> None:
     (tmp_path / "large.sql").write_text("SELECT 1;" * 200_000, encoding="utf-8")
     (tmp_path / "bytes.sql").write_bytes(b"\xff\xfe\x00")
@@ -145,6 +149,7 @@ def test_files_that_are_none_of_queries_have_a_reason(tmp_path: Path) -> None:
         saved_queries.of_paths([tmp_path / "none"])
 
 
+@pytest.mark.slow
 def test_the_command_takes_rules_and_queries_together(tmp_path: Path) -> None:
     (tmp_path / "flows.sql").write_text(DEAD["raw_word"][0], encoding="utf-8")
     (tmp_path / "ports.sql").write_text(GOOD["plain"], encoding="utf-8")

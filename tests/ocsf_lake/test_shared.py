@@ -30,6 +30,7 @@ pytestmark = pytest.mark.integration
 EVERYTHING = "SELECT id, state, read, events, quarantined, dropped FROM ledger_batches ORDER BY id"
 
 
+@pytest.mark.slow
 def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Make, tmp_path: Path) -> None:
     assert ingest.ingest([str(logs)], shared()).counts.events == 140
     assert ingest.ingest([str(logs)], shared()).counts.read == 0
@@ -39,6 +40,7 @@ def test_a_shared_lake_is_the_same_lake(logs: Path, whole: Path, shared: Make, t
     assert rows(shared(), "SELECT count(*) FROM cloud_trail_mgmt") == [(80,)]
 
 
+@pytest.mark.slow
 def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, shared: Make, tmp_path: Path) -> None:
     shared_settings = shared()
     with opened(shared_settings):
@@ -57,6 +59,7 @@ def test_two_hosts_that_begin_at_once_share_the_work(logs: Path, whole: Path, sh
     assert rows(shared(), "SELECT max(attempts) FROM ledger_batches") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Make) -> None:
     planned = ingest.plan([str(logs)], shared())
     with opened(shared()) as one, opened(shared()) as other, one.leases.held(planned.batch_ids[0]) as lease:
@@ -68,6 +71,7 @@ def test_a_batch_is_held_by_one_worker_on_any_host(logs: Path, shared: Make) -> 
     assert ingest.work(planned.batch_ids, shared()).busy == len(planned.batch_ids) - 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_lost_its_batch_cannot_finish_it(
     logs: Path, whole: Path, shared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +143,7 @@ def outage(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterat
     found.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", often(["opening", "listing", "working"], ["working"]))
 def test_the_database_may_be_gone_for_a_minute(
     when: str, logs: Path, whole: Path, shared: Make, outage: Outage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,6 +173,7 @@ def test_the_database_may_be_gone_for_a_minute(
     assert rows(shared(), EVERYTHING) == rows(config.load(lake=str(whole)), EVERYTHING)
 
 
+@pytest.mark.slow
 def test_a_ledger_belongs_to_one_lake(logs: Path, shared: Make, tmp_path: Path) -> None:
     ingest.ingest([str(logs)], shared())
     with pytest.raises(ConfigError, match="is that of the lake"):

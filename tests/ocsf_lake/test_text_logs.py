@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from tests.ocsf_lake.test_ingest import rows
@@ -17,6 +19,7 @@ LOGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_logs_are_told_by_their_lines_and_answer(tmp_path: Path, settings: Callable[..., Settings]) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -39,6 +42,7 @@ def test_logs_are_told_by_their_lines_and_answer(tmp_path: Path, settings: Calla
     assert keys == ["a.csv", "b.csv", "example-reports"]
 
 
+@pytest.mark.slow
 def test_a_journal_is_told_by_its_entries_and_names_who_forged_a_sign_in(
     tmp_path: Path, settings: Callable[..., Settings]
 ) -> None:

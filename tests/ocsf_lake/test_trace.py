@@ -59,6 +59,7 @@ def is_exact(event: Traced, path: Path) -> bool:
 
 
 # -- the record, byte for byte ----------------------------------------------------------------------------------------
+@pytest.mark.slow
 @ON_BOTH
 def test_a_call_is_followed_to_its_bytes(settings: Make, tmp_path: Path) -> None:
     calls = ",\n ".join(json.dumps(call(number, note="é  \\u00e9")) for number in range(5))
@@ -80,6 +81,7 @@ def test_a_call_is_followed_to_its_bytes(settings: Make, tmp_path: Path) -> None
     assert contents(tmp_path / "lake") == before
 
 
+@pytest.mark.slow
 def test_a_line_is_its_own_among_equal_ones_and_longer_ones(settings: Make, tmp_path: Path) -> None:
     lines = [HEADER, f"{flow(1)}9", flow(1), flow(2), flow(1)]
     path = write(tmp_path / "logs/flows.log.gz", "\r\n".join(lines) + "\r\n")
@@ -121,6 +123,7 @@ def test_a_record_in_a_carrier_has_its_bytes_or_those_of_the_document(
     assert exact or event.record.reason
 
 
+@pytest.mark.slow
 def test_a_record_of_another_source_is_read_as_its_object_was(settings: Make, tmp_path: Path) -> None:
     path = write(
         tmp_path / "logs/mixed.json",
@@ -187,6 +190,7 @@ def test_bytes_are_found_wherever_blocks_are_cut(size: int) -> None:
 
 
 # -- where the row is by now ------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_rows_in_merged_files_have_their_batch(settings: Make, tmp_path: Path) -> None:
     take(tmp_path / "logs", settings(), 0, 1)
     batches = {by_uid(settings(), uid(number)).events[0].batch for number in (0, 6)}
@@ -201,6 +205,7 @@ def test_rows_in_merged_files_have_their_batch(settings: Make, tmp_path: Path) -
     assert by_record(settings(), path, 2).merge == merged[0].merge
 
 
+@pytest.mark.slow
 def test_what_another_mapper_makes_of_a_record_is_told_attribute_by_attribute(
     tiny: str, mapper: Any, settings: Make, tmp_path: Path  # noqa: F811
 ) -> None:
@@ -219,6 +224,7 @@ def test_what_another_mapper_makes_of_a_record_is_told_attribute_by_attribute(
     assert (event.batch and event.batch.kind, event.merge and event.merge.kind) == ("ingest", "merge")
 
 
+@pytest.mark.slow
 def test_a_replayed_row_has_its_replay_and_the_text_of_quarantine_when_its_object_is_gone(
     settings: Make, tmp_path: Path, mend: Callable[[], None]  # noqa: F811
 ) -> None:
@@ -241,6 +247,7 @@ def test_a_replayed_row_has_its_replay_and_the_text_of_quarantine_when_its_objec
 
 
 # -- what became of the object ----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_an_object_that_is_not_what_was_read_is_said_to_be(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "logs/calls.json", json.dumps({"Records": [call(1)]}))
     ingest.ingest([str(path)], settings(), "aws_cloudtrail")
@@ -258,6 +265,7 @@ def test_an_object_that_is_not_what_was_read_is_said_to_be(settings: Make, tmp_p
     assert event.object.state == "gone"
 
 
+@pytest.mark.slow
 def test_a_file_of_the_lake_that_was_changed_is_told(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "logs/calls.json", json.dumps({"Records": [call(1)]}))
     ingest.ingest([str(path)], settings(), "aws_cloudtrail")
@@ -282,6 +290,7 @@ def test_all_events_of_a_uid_are_shown(settings: Make, tmp_path: Path) -> None:
     assert [event.row.source_object[-6:] for event in found.events] == ["a.json", "b.json"]
 
 
+@pytest.mark.slow
 def test_more_events_than_are_shown_are_counted(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +305,7 @@ def test_more_events_than_are_shown_are_counted(
     assert [event.row.number for event in found.events][:2] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_ledger_made_anew_leads_to_the_same_records(settings: Make, tmp_path: Path) -> None:
     take(tmp_path / "logs", settings(), 0, 1)
     compact.compact(settings())
@@ -309,6 +319,7 @@ def test_a_ledger_made_anew_leads_to_the_same_records(settings: Make, tmp_path: 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_records_that_were_left_out_as_duplicates_are_told(settings: Make, tmp_path: Path) -> None:
     found = settings(duplicates={"aws_cloudtrail": "drop"})
     for name in ("a", "b"):
@@ -322,6 +333,7 @@ def test_records_that_were_left_out_as_duplicates_are_told(settings: Make, tmp_p
     assert any("left out, as it equals record 1 of" in hint for hint in missing.hints)
 
 
+@pytest.mark.slow
 def test_where_was_looked_is_said_and_what_else_is_known(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "logs/calls.json", json.dumps({"Records": [call(1), {"eventName": "no time"}]}))
     ingest.ingest([str(path)], settings(), "aws_cloudtrail")
@@ -354,6 +366,7 @@ def test_what_is_asked_for(settings: Make) -> None:
         asked("u", table="vpc_flwo")
 
 
+@pytest.mark.slow
 def test_a_uid_that_looks_like_a_record_is_found_too(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "calls.json", json.dumps({"Records": [call(1, eventID="arn:aws:x/y#3")]}))
     ingest.ingest([str(path)], settings(), "aws_cloudtrail")
@@ -361,6 +374,7 @@ def test_a_uid_that_looks_like_a_record_is_found_too(settings: Make, tmp_path: P
 
 
 # -- S3 ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_lake_and_its_objects_on_s3(settings: Make, bucket: str, s3_owner: S3Server, tmp_path: Path) -> None:
     client = s3_owner.client()

@@ -608,6 +608,7 @@ def put(tree: Tree, s3: S3Server, bucket: str) -> None:
         s3.client().put_object(Bucket=bucket, Key=own, Body=data, Metadata=tree.metadata.get(own, {}))
 
 
+@pytest.mark.slow
 def test_signatures_in_metadata(s3_owner: S3Server, bucket: str, keys: PublicKeys) -> None:
     """Where digests have their metadata, each one is proved by itself, the last one too."""
     uri = f"s3://{bucket}"

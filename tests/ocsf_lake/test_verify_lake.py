@@ -401,6 +401,7 @@ def test_a_flipped_bit_of_the_last_signature_is_found_by_the_key(signed: tuple[S
     assert f"signature wrong: {chain.name(7)}" in faults(used, public_keys=tuple(keys))
 
 
+@pytest.mark.slow
 def test_records_after_the_last_signature_are_a_fault(
     signed: tuple[Settings, list[Path]], tmp_path: Path
 ) -> None:
@@ -409,6 +410,7 @@ def test_records_after_the_last_signature_are_a_fault(
     assert faults(used, public_keys=tuple(keys)) == [f"record not signed: {chain.name(8)}"]
 
 
+@pytest.mark.slow
 def test_what_a_ledger_made_anew_adds_is_signed_too(signed: tuple[Settings, list[Path]], tmp_path: Path) -> None:
     used, keys = signed
     private, public = key(tmp_path, "key3")

@@ -49,6 +49,7 @@ def lake(tmp_path: Path, settings: Make) -> Settings:
     return settings()
 
 
+@pytest.mark.slow
 def test_its_table_is_named_with_the_reason_and_others_are_queried(lake: Settings) -> None:
     with pytest.raises(ConfigError, match=f"table acme_proxy: .*{SAID}"):
         count(lake, "acme_proxy")
@@ -56,6 +57,7 @@ def test_its_table_is_named_with_the_reason_and_others_are_queried(lake: Setting
     assert count(lake, "ledger_batches") == 2
 
 
+@pytest.mark.slow
 def test_status_has_it_still(lake: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     status.show_sources(lake, as_json=False)
     shown = capsys.readouterr().out
@@ -63,6 +65,7 @@ def test_status_has_it_still(lake: Settings, capsys: pytest.CaptureFixture[str])
     assert f"{SAID}" in shown
 
 
+@pytest.mark.slow
 def test_catalog_check_says_that_it_was_not_looked_at(lake: Settings) -> None:
     with opened(lake) as open_lake:
         (finding,) = check.check(open_lake)
@@ -71,6 +74,7 @@ def test_catalog_check_says_that_it_was_not_looked_at(lake: Settings) -> None:
     compact.compact(lake)
 
 
+@pytest.mark.slow
 def test_a_rebuilt_ledger_has_its_files(lake: Settings, tmp_path: Path) -> None:
     summary = rebuild_ledger.rebuild(lake, replacing=True)
     assert (summary.missing, summary.unknown) == ([], [])
@@ -79,6 +83,7 @@ def test_a_rebuilt_ledger_has_its_files(lake: Settings, tmp_path: Path) -> None:
     assert count(lake, "acme_proxy") == 1
 
 
+@pytest.mark.slow
 def test_a_ledger_is_not_made_from_files_whose_source_cannot_be_told(lake: Settings) -> None:
     for path in Path(lake.lake).glob("_*"):  # what records say of a batch is among it
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -86,6 +91,7 @@ def test_a_ledger_is_not_made_from_files_whose_source_cannot_be_told(lake: Setti
         rebuild_ledger.rebuild(lake)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_named_later_brings_its_tables(tmp_path: Path, settings: Make) -> None:
     with opened(settings()):
         pass
@@ -94,6 +100,7 @@ def test_a_folder_that_is_named_later_brings_its_tables(tmp_path: Path, settings
         assert "acme_proxy" in lake.sql("SHOW TABLES").to_arrow()["name"].to_pylist()
 
 
+@pytest.mark.slow
 def test_a_mapper_with_a_mistake_stops_no_other_table(lake: Settings, tmp_path: Path) -> None:
     write_source(tmp_path / "mappers", row='"src_endpont.ip": col.client,')
     registry.forget()
@@ -109,6 +116,7 @@ def test_a_mapper_with_a_mistake_stops_no_other_table(lake: Settings, tmp_path: 
     assert any("src_endpont.ip" in item.reason for item in summary.not_read)
 
 
+@pytest.mark.slow
 def test_what_a_mapper_no_longer_fills_stays_in_the_table(tmp_path: Path, settings: Make) -> None:
     rows = ['"proxy.ip": col.client, "status_detail": "x",', '"proxy.name": col.client,']
     for number, row in enumerate(rows):

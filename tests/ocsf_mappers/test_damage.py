@@ -80,6 +80,7 @@ def test_damage_anywhere_in_a_record_costs_no_other(wrapping: str, damage: str) 
     assert alone >= 0.94 * total
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from([*WRAPPINGS]), st.sampled_from([*DAMAGES]), st.integers(0, NUMBER - 1), st.integers(0, 400),

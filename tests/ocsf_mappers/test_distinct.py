@@ -96,6 +96,7 @@ def _rows(rejects: pa.Table) -> list[str]:
     return sorted(map(str, rejects.to_pylist()))
 
 
+@pytest.mark.slow
 @DEFAULT_OFTEN
 @pytest.mark.parametrize("source", often(FOLDERS, WITH_FEW_LISTS))
 def test_both_ways_map_the_sample_logs_alike(source: str, version: str, both: Any) -> None:
@@ -118,6 +119,7 @@ def test_both_ways_map_real_logs_alike(source: str, samples: Path, both: Any) ->
     assert evaluated > len(expected.events) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", often(range(3), [0]))
 @pytest.mark.parametrize("source", ["aws_cloudtrail", "aws_route53_resolver"])
 def test_both_ways_map_changed_json_alike(source: str, seed: int, both: Any) -> None:
@@ -160,6 +162,7 @@ def _changed(records: Sequence[dict[str, Any]], chance: random.Random) -> Iterat
         yield text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", often(range(2), [0]))
 def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
     mapper = registry.load("aws_vpc_flow")
@@ -173,6 +176,7 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
     assert evaluated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any) -> None:
     engine = Engine(registry.load("aws_cloudtrail"))
@@ -182,6 +186,7 @@ def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any
     assert evaluated == count
 
 
+@pytest.mark.slow
 def test_the_table_may_depend_on_one_member(both: Any) -> None:
     table = when(col.eventType == "AwsServiceEvent").then("cloud_trail_data").otherwise("cloud_trail_mgmt")
     engine = Engine(replace(registry.load("aws_cloudtrail"), table=table))
@@ -191,6 +196,7 @@ def test_the_table_may_depend_on_one_member(both: Any) -> None:
     assert found.events["_table"].to_pylist() == ["cloud_trail_mgmt", "cloud_trail_data"]
 
 
+@pytest.mark.slow
 def test_a_text_may_be_what_a_query_calls_its_columns(both: Any) -> None:
     """Such as a mapper that replaces a code by `v8`, where the attribute is the eighth of the query."""
     mapper = registry.load("aws_cloudtrail")
@@ -205,6 +211,7 @@ def test_a_text_may_be_what_a_query_calls_its_columns(both: Any) -> None:
     assert evaluated == 2
 
 
+@pytest.mark.slow
 def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise KeyError("a mistake of ours")
@@ -219,6 +226,7 @@ def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.Monk
     assert found.fallbacks == {"KeyError": records}, "nobody would know why it is slow"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few_rows", [1, 10**9], ids=["distinct values", "row by row"])
 def test_what_an_engine_has_mapped_before_changes_nothing(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The events of a batch, their order and encoding too: done again by a fresh process it has to give the same files.
@@ -240,6 +248,7 @@ def test_what_an_engine_has_mapped_before_changes_nothing(few_rows: int, monkeyp
         assert used.map(given, ordered=ordered).events.equals(Engine(mapper).map(given, ordered=ordered).events)
 
 
+@pytest.mark.slow
 def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     engine = Engine(registry.load("aws_cloudtrail"))
@@ -257,6 +266,7 @@ def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.Mo
     assert len(set(places)) == len(places)
 
 
+@pytest.mark.slow
 def test_records_of_many_days_that_have_nothing_in_common_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts are by day and class; a table of them by each distinct value of each member would have 100 million."""
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
@@ -281,6 +291,7 @@ def test_records_of_many_days_that_have_nothing_in_common_take_no_more_memory(mo
     assert peak < 20_000_000, peak
 
 
+@pytest.mark.slow
 def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.MonkeyPatch, both: Any) -> None:
     """Before the rest is counted together: a text for each of millions takes more memory than all the records."""
     given = [{"often": 1, f"once{number}": 1, "b": 1, **({"a": 1} if number else {})} for number in range(9)]
@@ -302,6 +313,7 @@ def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.Mo
     assert inside + "once1" not in made
 
 
+@pytest.mark.slow
 def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Engine(registry.load("aws_cloudtrail")).map(own("aws_cloudtrail"))
     monkeypatch.setattr(engines, "FEW_ROWS", 1)

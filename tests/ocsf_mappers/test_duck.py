@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import PROJECT, SAMPLE_LOGS
 
 SLOW = """
@@ -34,6 +36,7 @@ print(done.events, done.quarantined, len(ocsf_lake.open(sys.argv[1])["vpc_flow"]
 """
 
 
+@pytest.mark.slow
 def test_records_are_mapped_in_a_notebook_without_widgets_too(tmp_path: Path) -> None:
     """DuckDB refuses to switch its progress bar off there, which is off."""
     logs = SAMPLE_LOGS / "aws_vpc_flow" / "version_5.log"
@@ -45,6 +48,7 @@ def test_records_are_mapped_in_a_notebook_without_widgets_too(tmp_path: Path) ->
     assert rows > 0
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_among_the_data_while_a_query_takes_long() -> None:
     run = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("", "")

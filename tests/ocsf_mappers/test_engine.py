@@ -35,6 +35,7 @@ def chunk(*records: object) -> Chunk:
     return Chunk(pa.table({"_record": pa.array(range(1, len(raw) + 1), pa.int64()), "_raw": raw}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError, pa.ArrowMemoryError])
 def test_a_record_that_takes_too_much_memory_stands_alone(
     cloudtrail: Engine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -53,6 +54,7 @@ def test_a_record_that_takes_too_much_memory_stands_alone(
     assert reasons(mapped) == ["mapping the record takes more memory than is allowed"]
 
 
+@pytest.mark.slow
 def test_a_query_that_takes_too_much_memory_is_asked_of_fewer_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "MEMORY", "100MB")
     small = Engine(registry.load("aws_cloudtrail"))
@@ -97,6 +99,7 @@ def test_records_of_many_small_objects_fill_vectors() -> None:
     assert chunks(objects=3, records=batches.VECTOR_ROWS) == 3, "what fills vectors is not copied"
 
 
+@pytest.mark.slow
 def test_records_with_an_envelope_and_without_are_mapped_by_one_query() -> None:
     mapping = Engine(registry.load("aws_cloudtrail"))
     plain, wrapped = chunk(call(1)), chunk(call(2))
@@ -140,6 +143,7 @@ def test_the_code_that_makes_events_is_part_of_the_name(
     assert naming._code.__wrapped__() != found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyError, pa.ArrowInvalid, RecursionError, duckdb.InternalException])
 def test_whatever_a_record_raises_costs_that_record(
     cloudtrail: Engine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -160,6 +164,7 @@ def test_whatever_a_record_raises_costs_that_record(
     assert "\n" not in reason
 
 
+@pytest.mark.slow
 def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     runs, size = 0, 5_000
 
@@ -176,6 +181,7 @@ def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytes
     assert runs < 16 * engine.SAME_FAILURES
 
 
+@pytest.mark.slow
 def test_many_bad_records_in_a_row_do_not_take_the_good_ones_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Engine._run
 
@@ -201,6 +207,7 @@ for name in ("aws_cloudtrail", "aws_guardduty", "aws_route53_resolver", "aws_vpc
 """
 
 
+@pytest.mark.slow
 def test_every_process_names_the_mappers_alike() -> None:
     """Names of batches and files hold them: another process would plan what is open anew, under other names."""
     found = [

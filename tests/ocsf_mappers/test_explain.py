@@ -100,6 +100,7 @@ def test_every_attribute_of_every_source_is_in_its_document(name: str, version: 
             assert f"| `{path}` |" in found or f"| `{path}[]." in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names())
 def test_laying_out_a_query_changes_no_word_of_it(name: str) -> None:
     mapper = registry.load(name)

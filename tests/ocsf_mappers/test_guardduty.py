@@ -113,6 +113,7 @@ def lowered(value: Any) -> Any:
     return [lowered(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @IN_EACH_VERSION
 @pytest.mark.parametrize("names", often([wire, python], [wire]))
 def test_every_member_of_the_service_model_is_in_the_event(names: Callable[[str, Json], str], version: str) -> None:
@@ -123,6 +124,7 @@ def test_every_member_of_the_service_model_is_in_the_event(names: Callable[[str,
     assert len(list(leaves(finding))) > 600
 
 
+@pytest.mark.slow
 @IN_EACH_VERSION
 def test_every_resource_and_action_of_the_model_is_alone_a_valid_finding(version: str) -> None:
     findings = list(_alone(maximal(wire)))

@@ -79,6 +79,7 @@ def hostile(source: str) -> Iterator[Chunk]:
             yield from read(mapper, io.BytesIO(data.encode()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", often(registry.names(), ["aws_vpc_flow", "aws_waf"]))
 def test_no_value_makes_a_query_fail(source: str) -> None:
     chunks = [(RawObject("memory://x"), chunk) for chunk in hostile(source)]

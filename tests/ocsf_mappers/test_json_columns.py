@@ -69,6 +69,7 @@ def test_what_is_odd(library) -> None:
     assert odd == [False, *[True] * 7]
 
 
+@pytest.mark.slow
 def test_records_of_each_source(library) -> None:
     records = 0
     for source in registry.names():
@@ -83,6 +84,7 @@ def test_records_of_each_source(library) -> None:
     assert records > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "folder"),
     [("aws_cloudtrail", "cloudtrail"), ("aws_guardduty", "guardduty"), ("aws_route53_resolver", "route53")],
@@ -100,6 +102,7 @@ def test_real_records(library, samples: Path, source: str, folder: str) -> None:
     assert compare(reader.read, pure, pa.chunked_array([part for chunk in chunks for part in chunk.chunks]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [SAMPLE, 50])
 @pytest.mark.parametrize("broken", often([0.0, 0.02, 0.1], [0.02]))
 def test_made_records(library, broken: float, sample: int) -> None:
@@ -158,6 +161,7 @@ def test_columns_outlive_what_read_them(library) -> None:
     assert rest.to_pylist() == [f'"{number}"' for number in range(9_990, 10_000)]
 
 
+@pytest.mark.slow
 def test_threads_read_at_the_same_time(library) -> None:
     pure, failed = PureMembers(NAMES), []
 
@@ -176,6 +180,7 @@ def test_threads_read_at_the_same_time(library) -> None:
     assert not failed
 
 
+@pytest.mark.slow
 def test_a_library_of_another_source_is_not_used(tmp_path: Path) -> None:
     path = compiled(tmp_path, "-USOURCE")
     older = tmp_path / "older.so"

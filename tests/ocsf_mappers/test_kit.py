@@ -57,6 +57,7 @@ def test_members_are_seen_with_their_kinds_and_looks() -> None:
     assert (found["tags"].is_json, found["tags"].count, found["status"].count) == (True, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "records"),
     [
@@ -81,6 +82,7 @@ def test_each_format_gives_a_module_whose_records_become_valid_events(
     assert (report.counts["events"], report.counts["quarantined"]) == (records, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sender", "sender_port", "receiver", "receiver_port"),
     [
@@ -108,6 +110,7 @@ def test_lines_of_no_known_form_are_a_column_for_a_regular_expression() -> None:
     assert "Pattern(" in scaffold.module("acme_log", seen, propose("acme_log", seen.members))
 
 
+@pytest.mark.slow
 def test_a_log_s_own_message_is_a_member_and_no_wrapping(tmp_path: Path) -> None:
     plain = {"time": "2026-03-16T10:00:00Z", "level": "info", "message": "hello", "host": "a.example"}
     held = {**plain, "message": json.dumps({"inner": 1})}
@@ -122,6 +125,7 @@ def test_a_sample_with_a_broken_record_keeps_the_others(tmp_path: Path) -> None:
     assert look(data).sample.count(b"client_ip") == 2
 
 
+@pytest.mark.slow
 def test_parquet_is_a_format_too(tmp_path: Path) -> None:
     sink = BytesIO()
     flow = {"Src-Addr": ["10.0.0.1"], "dstaddr": ["10.0.0.2"], "start": [1767225600], "bytes": [1]}
@@ -130,6 +134,7 @@ def test_parquet_is_a_format_too(tmp_path: Path) -> None:
     assert (report.problems, report.counts["events"]) == ([], 1)
 
 
+@pytest.mark.slow
 def test_names_and_values_give_rows_away(tmp_path: Path) -> None:
     text, _ = made(tmp_path, lines(*PROXY))
     for row in (
@@ -146,12 +151,14 @@ def test_a_class_that_is_asked_for_is_taken() -> None:
         propose("acme_log", look(lines(*PROXY)).members, "authentcation")
 
 
+@pytest.mark.slow
 def test_records_that_speak_of_no_class_are_base_events(tmp_path: Path) -> None:
     text, report = made(tmp_path, lines({"at": "2026-03-16T10:00:00Z", "colour": "red"}))
     assert 'EventMap("base_event"' in text
     assert report.counts["events"] == 1
 
 
+@pytest.mark.slow
 def test_names_from_the_data_are_only_ever_text(tmp_path: Path) -> None:
     hostile = {
         "at": "2026-03-16T10:00:00Z",
@@ -186,6 +193,7 @@ def test_a_sample_keeps_the_records_that_show_most() -> None:
     assert look(data).sample.count(b"\n") == 20
 
 
+@pytest.mark.slow
 def test_two_samples_have_two_goldens(tmp_path: Path) -> None:
     made(tmp_path, lines(*PROXY))
     samples = tmp_path / "acme_log" / "samples"
@@ -210,6 +218,7 @@ def test_of_a_document_that_is_cut_off_the_records_are_looked_at() -> None:
     assert {member.name for member in seen.members} == {"time", "client", "pad"}
 
 
+@pytest.mark.slow
 def test_members_are_not_without_end() -> None:
     wide = look(lines({f"k{number}": 1 for number in range(MEMBERS + 7)}))
     assert (len(wide.members), wide.more) == (MEMBERS, 7)
@@ -221,6 +230,7 @@ def test_members_are_not_without_end() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_very_deep_or_long_is_looked_at_without_end_of_time_or_stack(tmp_path: Path) -> None:
     deep = '{"a":' * 5_000 + "1" + "}" * 5_000
     long = json.dumps({"at": "2026-03-16T10:00:00Z", "m": "a@" + "." * 200_000 + " x"})

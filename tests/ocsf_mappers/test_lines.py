@@ -145,6 +145,7 @@ def test_pairs_may_come_in_any_order_and_twice() -> None:
     assert bad(chunks) == [(3, "no pair=1"), (4, "a=1")]
 
 
+@pytest.mark.slow
 def test_names_without_end_come_in_tables_of_bounded_width() -> None:
     text = "".join(f"a={row} b{row}=x\n" for row in range(3_000))
     chunks = read(Lines((Pairs(),)), text)
@@ -229,6 +230,7 @@ def test_a_truncated_gzip_keeps_the_lines_before_the_cut() -> None:
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=12)
 
 
+@pytest.mark.slow
 @bounded
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=5), min_size=1, max_size=8))
 def test_values_come_back_as_they_were_written(table: list[list[str]]) -> None:
@@ -287,6 +289,7 @@ def _with_lines() -> list[str]:
     return [name for name in registry.names() if any(isinstance(r, Lines) for r in registry.load(name).readers)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", _with_lines())
 def test_a_changed_line_loses_nothing(source: str) -> None:
     mapper = registry.load(source)
@@ -324,6 +327,7 @@ def test_a_changed_line_loses_nothing(source: str) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", _with_lines())
 def test_a_log_in_small_pieces_is_the_same_log(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = next(reader for reader in registry.load(source).readers if isinstance(reader, Lines))

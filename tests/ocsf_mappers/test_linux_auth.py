@@ -160,6 +160,7 @@ def test_the_time_of_an_entry_is_when_it_was_written(members: dict[str, object],
     assert event["time_dt"] == time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["sshd", "sudo", "useradd", "usermod", "gpasswd", "passwd", "groupdel", "su"])
 def test_a_sentence_means_the_same_in_a_line_and_in_an_entry(program: str) -> None:
     lines = (SAMPLE_LOGS / "linux_auth" / "accounts.log", SAMPLE_LOGS / "linux_auth" / "secure.log")

@@ -56,6 +56,7 @@ def made(tmp_path: Path, row: str = "", text: str = SOURCE, record: object = REC
     return check("acme_log")
 
 
+@pytest.mark.slow
 def test_the_mapper_that_mistakes_are_put_into_has_none(tmp_path: Path) -> None:
     assert made(tmp_path).problems == []
 
@@ -88,12 +89,14 @@ def test_mistakes_beside_rows_are_answered_too(tmp_path: Path) -> None:
         assert any(message in line for line in report.problems), (message, report.problems)
 
 
+@pytest.mark.slow
 def test_a_sample_in_no_format_of_the_source_is_named(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / "acme_log" / "samples" / "b.log").write_text("no JSON\n")
     assert any(line.startswith("b.log: it is in none of the formats") for line in check("acme_log").problems)
 
 
+@pytest.mark.slow
 def test_conform_fails_with_all_that_is_wrong(tmp_path: Path) -> None:
     made(tmp_path)
     conform(tmp_path / "acme_log")

@@ -70,6 +70,7 @@ def unmapped(mapped: Mapped) -> Json:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_no_name_changes_the_event_it_stands_in(form: str) -> None:
     plain_event, plain_lake = only(many(form, [], []))

@@ -18,6 +18,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap", ['{{"Records":[{0},{1}]}}', "[{1},{0}]", "{1}\n{0}\n{1}"], ids=["list", "array", "lines"]
 )

@@ -177,6 +177,7 @@ print(rows, bad, peak * (1 if sys.platform == "darwin" else 1024), reason)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(BOMBS, list(BOMBS)[:2]))
 def test_a_file_made_to_exhaust_memory_is_a_reason_in_quarantine(name: str, tmp_path: Path) -> None:
     made, reason = BOMBS[name]
@@ -217,6 +218,7 @@ def test_a_file_of_columns_without_end_says_so() -> None:
     assert why(chunks) == "the file has 1500 columns, more than the 1024 that are read"
 
 
+@pytest.mark.slow
 def test_ordinary_files_are_read_in_large_batches() -> None:
     table = pa.table({f"n{place}": [f"v{place}{number % 97}" for number in range(70_000)] for place in range(29)})
     footer = parquet_pages.Footer(io.BytesIO(file_of(table)))
@@ -262,6 +264,7 @@ def broken(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_a_reason_in_quarantine() -> None:
     chance = random.Random(20260203)
     ends = {"whole": 0, "damaged": 0}

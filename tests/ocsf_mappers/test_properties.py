@@ -51,6 +51,7 @@ def has_list(records: list[dict[str, Any]]) -> bool:
     return any(isinstance(item.get("Records"), list) for item in records)
 
 
+@pytest.mark.slow
 @bounded
 @given(RECORDS, WRAPPINGS, st.booleans())
 def test_splitting_gives_what_json_gives(records: list[dict[str, Any]], wrapping: str, ascii_only: bool) -> None:
@@ -61,6 +62,7 @@ def test_splitting_gives_what_json_gives(records: list[dict[str, Any]], wrapping
     assert [json.loads(bytes(item)) for item in piece.records] == records
 
 
+@pytest.mark.slow
 @bounded
 @given(RECORDS, WRAPPINGS, st.booleans(), st.integers(64, 600), st.integers(1, 200))
 def test_windows_give_what_json_gives(
@@ -86,6 +88,7 @@ def _engine() -> Engine:
     return json_engine({})
 
 
+@pytest.mark.slow
 @settings(bounded, max_examples=25)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=6))
 def test_unmapped_loses_no_leaf(members: list[dict[str, Any]]) -> None:
@@ -123,6 +126,7 @@ WORDS = st.text(
 CELLS = st.lists(st.one_of(st.none(), WORDS.filter(lambda word: word != "-")), min_size=3, max_size=3)
 
 
+@pytest.mark.slow
 @bounded
 @given(st.lists(CELLS, min_size=1, max_size=20), st.permutations(["start", "srcaddr", "dstaddr"]), st.integers(1, 64))
 def test_delimited_text_comes_back_as_it_was_written(

@@ -67,6 +67,7 @@ def written(server: postgres.Postgres, prefix: str, verbosity: str) -> str:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "verbosity"), [(SHORT, "default"), (LONG, "default"), (LONG, "verbose")])
 def test_a_real_server_is_believed_and_its_clients_are_not(
     server: postgres.Postgres, prefix: str, verbosity: str
@@ -93,6 +94,7 @@ def test_a_real_server_is_believed_and_its_clients_are_not(
     assert set(dropped) <= {"message of the server, neither a session nor a statement"}
 
 
+@pytest.mark.slow
 def test_an_export_task_and_log_events_say_what_the_file_says() -> None:
     folder = Path(__file__).parents[2] / "sample_logs" / "aws_rds"
     lines = (folder / "aurora.log").read_text(encoding="utf-8").splitlines()

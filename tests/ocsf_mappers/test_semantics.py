@@ -320,6 +320,7 @@ def left(*records: str, **fields: Any) -> list[Json]:
     return [event.get("unmapped", {}) for event in ocsf(run_json(paths, *records).events)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "unmapped"),
     [
@@ -350,6 +351,7 @@ def test_what_nothing_took_is_in_unmapped_by_dotted_name(text: str, unmapped: Js
     assert left("", text, "") == [{}, unmapped, {}], "the same among other records"
 
 
+@pytest.mark.slow
 def test_one_member_of_json_is_taken_and_the_rest_is_left() -> None:
     text = '"body": {"a": "1", "b": {"c": 2}}'
     assert left(text, api__response__error=col.body.json("a")) == [{"body.b.c": "2"}]

@@ -66,6 +66,7 @@ def by_place(rows: pa.Table) -> list[dict[str, object]]:
     return sorted(found, key=lambda row: (row["source_object"], row["source_record"]))
 
 
+@pytest.mark.slow
 def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     given = own("aws_vpc_flow")
     expected = Engine(registry.load("aws_vpc_flow")).map(given)

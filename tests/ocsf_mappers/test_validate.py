@@ -211,6 +211,7 @@ def test_an_object_of_nulls_is_absent() -> None:
     )
 
 
+@pytest.mark.slow
 def test_elements_of_lists_in_lists_are_checked() -> None:
     columns = registry.table("guardduty_findings").arrow
     facts = schema.load("1.8.0")

@@ -73,6 +73,7 @@ def many(tmp_path: Path) -> facts.Facts:
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_page_is_one_file_without_scripts(lake: Settings, ocsf_lake: RunCommand, tmp_path: Path) -> None:
     run = ocsf_lake("report", "--out", "report.html", "--lake", lake.lake)
     assert run.code == 0, run.err
@@ -89,6 +90,7 @@ def test_the_page_is_one_file_without_scripts(lake: Settings, ocsf_lake: RunComm
         assert f"<h2>{title}" in text
 
 
+@pytest.mark.slow
 def test_every_command_on_the_page_runs(
     lake: Settings, ocsf_lake: RunCommand, without_pictures: None
 ) -> None:
@@ -106,6 +108,7 @@ def test_every_command_on_the_page_runs(
         assert "error: " not in run.err
 
 
+@pytest.mark.slow
 def test_where_the_page_goes_has_to_be_said(
     lake: Settings, ocsf_lake: RunCommand, without_pictures: None
 ) -> None:
@@ -121,6 +124,7 @@ def test_where_the_page_goes_has_to_be_said(
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_quarantine_and_findings_are_told(lake: Settings, without_pictures: None) -> None:
     found = facts.gather(lake, NOW, date(2010, 1, 1), date(2010, 12, 31))
     assert found.refused.records >= 1
@@ -146,6 +150,7 @@ def test_commands_in_sentences_are_marked_and_nothing_else_is() -> None:
     assert page._spelled("\x1b\u202e`") == "\\x1b\\u202e`"
 
 
+@pytest.mark.slow
 def test_all_events_of_the_lake_are_in_the_volume(lake: Settings) -> None:
     found = facts.gather(lake, datetime(2030, 1, 1, tzinfo=UTC))
     from ocsf_lake.query import query
@@ -178,6 +183,7 @@ def test_a_file_that_is_gone_takes_one_section(tmp_path: Path, without_pictures:
     assert "Not looked at: quarantine: " in unescape(page.render(found))
 
 
+@pytest.mark.slow
 def test_what_was_done_is_reckoned_by_the_prices_that_are_set(lake: Settings, without_pictures: None) -> None:
     from ocsf_lake.pages import sections
 
@@ -216,6 +222,7 @@ def test_a_day_is_as_bad_as_its_worst_hour(monkeypatch: pytest.MonkeyPatch, lake
     assert row == ["complete and proved", "unknown", "missing", "complete and proved"]
 
 
+@pytest.mark.slow
 def test_a_lake_whose_names_say_no_day_is_not_judged(monkeypatch: pytest.MonkeyPatch, lake: Settings) -> None:
     def nothing(*_: object) -> dict[tuple[str, str], list[str]]:
         raise ConfigError("the lake has no objects whose names say a day")
@@ -262,6 +269,7 @@ def test_only_the_lag_of_these_days_is_told(many: facts.Facts) -> None:
 
 
 # -- hostile values ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_values_of_logs_are_text(many: facts.Facts, without_pictures: None) -> None:
     text = page.render(many)
     elements = Elements(text)
@@ -273,6 +281,7 @@ def test_values_of_logs_are_text(many: facts.Facts, without_pictures: None) -> N
     text.encode("utf-8")
 
 
+@pytest.mark.slow
 def test_no_command_is_offered_whose_words_cannot_be_shown_as_they_are(
     many: facts.Facts, without_pictures: None
 ) -> None:
@@ -302,6 +311,7 @@ def test_a_shell_takes_a_command_as_it_was_meant(word: str) -> None:
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_pictures_are_drawn_of_hostile_labels(
     many: facts.Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def query(found: Server, sql: str, **headers: str) -> tuple[int, str]:
     return status, text
 
 
+@pytest.mark.slow
 def test_the_page_and_the_prompt_are_shown_to_who_has_the_address(served: Server) -> None:
     status, text, headers = ask(served, "GET", f"/{served.token}/")
     assert (status, "<h2>Coverage</h2>" in text, 'href="query"' in text) == (200, True, True)
@@ -89,6 +90,7 @@ def test_a_query_has_to_come_from_the_page(served: Server, origin: str) -> None:
     assert (status, "<td>" in text) == (403, False)
 
 
+@pytest.mark.slow
 def test_the_prompt_answers(served: Server) -> None:
     status, text = query(served, "SELECT count(*) AS n, '<img src=x onerror=alert(1)>' AS h FROM vpc_flow")
     assert (status, "<img" in text) == (200, False)
@@ -119,6 +121,7 @@ def test_a_query_that_takes_too_long_is_ended(served: Server) -> None:
     assert "ended after 0.3 seconds" in prompt.answered(served.settings, HEAVY, 0.3).error
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_server_and_the_query_under_way(
     served: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,9 +147,9 @@ class Requests:
 def requests(objects: float, batches: float, files_a_batch: float) -> Requests:
     """Requests of reading objects and writing batches: a GET an object, a LIST a thousand names, a PUT a file.
 
-    A batch puts one object more, which says what it was.
+    A batch puts two objects more: what it was, and its record in the chain.
     """
-    return Requests(objects, objects / NAMES_A_LIST, batches * (files_a_batch + 1))
+    return Requests(objects, objects / NAMES_A_LIST, batches * (files_a_batch + 2))
 
 
 def small_batch(results: dict[str, Any]) -> tuple[float, float]:

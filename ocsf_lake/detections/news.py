@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -101,13 +102,15 @@ def look(
         of_all = _Sightings(settings, {number: rules[number] for number in at_once}, None, stack)
         of_new = _Sightings(settings, {n: rules[n] for n in asked if n not in at_once}, new_files, stack)
         of_old = _Sightings(settings, {number: rules[number] for number in lacking}, _besides(new_files), stack)
+        judge = stack.enter_context(closing(duck.connect()))
         for number, unseen in asked.items():
             try:
                 new = (of_all if number in at_once else of_new).of(number)
                 history = of_old.of(number) if number in lacking else None
                 of_some = new["about"].unique().to_pylist() if files is not None and number in whole else None
                 known = baselines.rows(unseen.baseline, of_some)
-                yield number, News(unseen.baseline, _judged(unseen, known, history, new, None if files else span))
+                judged = _judged(judge, unseen, known, history, new, None if files else span)
+                yield number, News(unseen.baseline, judged)
             except failing.ERRORS as error:
                 reasons[number] = failing.Failed(str(error).split("\n")[0])
 
@@ -168,15 +171,21 @@ class _Sightings:
         return self._stack.enter_context(connected)
 
 
-def _judged(unseen: Unseen, known: pa.Table, history: pa.Table | None, new: pa.Table, span: Span | None) -> pa.Table:
+def _judged(
+    connection: duckdb.DuckDBPyConnection, unseen: Unseen, known: pa.Table, history: pa.Table | None, new: pa.Table,
+    span: Span | None,
+) -> pa.Table:  # fmt: skip
     given = {_KNOWN: known, _NEW: new} | ({} if history is None else {_HISTORY: history})
     names = ", ".join(SCHEMA.names)
-    with closing(duck.connect()) as connection:
-        for number, table in given.items():
-            connection.register(f"given{number}", table)
+    for number, table in given.items():
+        connection.register(f"given{number}", table)
+    try:
         arms = [f"SELECT {names}, {number} AS origin FROM given{number}" for number in given]
         sql = _judging(" UNION ALL ".join(arms), unseen.learning_ms, span)
         return connection.sql(sql).to_arrow_table()
+    finally:
+        for number in given:
+            connection.unregister(f"given{number}")
 
 
 def _judging(rows: str, learning_ms: int, span: Span | None) -> str:

@@ -28,6 +28,7 @@ from ocsf_lake.ledger import baselines
 from ocsf_lake.ledger.baselines import SCHEMA, Baselines
 from ocsf_lake.ledger.tables import BATCHES, METADATA
 from ocsf_lake.upkeep import rebuild_ledger
+from ocsf_mappers import duck
 from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
 from tests.ocsf_lake.test_detect import _findings
@@ -101,6 +102,7 @@ def _judged_in_parts(
     engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
     METADATA.create_all(engine)
     kept = Baselines(engine)
+    judge = duck.connect()
     told: set[tuple[str, str]] = set()
     undone: set[tuple[str, str]] = set()
     waiting = list(events)
@@ -116,7 +118,7 @@ def _judged_in_parts(
         ]
         new = pa.Table.from_pylist(rows, SCHEMA)
         known = kept.rows("b", sorted({about for about, _ in firsts}))
-        found = news.News("b", news._judged(rule.asked.unseen, known, None, new, None))
+        found = news.News("b", news._judged(judge, rule.asked.unseen, known, None, new, None))
         assert found.learn(kept)
         with engine.begin() as connection:
             pairs = [(one["about"], one["value"]) for one in found.rows("is_news")]

@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize
 
 import duckdb
 
-_INTERRUPTED = re.compile(r"Query interrupted|KeyboardInterrupt(: )?\s*$", re.MULTILINE)
+_INTERRUPTED = re.compile(r"^Query interrupted$|KeyboardInterrupt(: )?\s*$", re.MULTILINE)
 
 
 @contextmanager

@@ -162,7 +162,7 @@ class _Sightings:
 
     def _keep(self, numbers: Iterable[int]) -> None:
         unseen = {number: one for number in numbers if (one := self._rules[number].unseen)}
-        sql = statements.sighting(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
+        sql = statements.collecting_sightings(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
         query.collect(self._lake.connection, [sql])
 
     @cached_property

@@ -20,7 +20,7 @@ _HIT = '"#rule"'
 _COLLECTED = '"#events"'
 """A table that no lake has, see `collecting`."""
 _SIGHTINGS = '"#sightings"'
-"""Another, see `sighting`."""
+"""Another, see `collecting_sightings`."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def correlated(
     return f"SELECT * FROM ({windows.held(counted, single)}) WHERE {inside}"
 
 
-def sighting(
+def collecting_sightings(
     rules: Mapping[int, Unseen], most_values: int, most: int, filled: Collection[str] | None = None
 ) -> str:
     """SQL that keeps, as long as a connection is open, when values were first there: of many rules in one scan.
@@ -164,7 +164,7 @@ def sighting(
 
 
 def sightings(number: int) -> str:
-    """SQL of the first event of each value of each group of one of the rules, the earliest first, see `sighting`."""
+    """SQL of the first event of each value of each group of one rule, the earliest first, see above."""
     return f"SELECT * EXCLUDE (rule) FROM {_SIGHTINGS} WHERE rule = {number} ORDER BY first, about, value"
 
 

@@ -41,12 +41,11 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
         batch_ids: Ids of the batches.
     """
     found = Copies()
-    with engine.connect() as connection:
-        if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
-            return found
     row, read = OBJECT_ROWS.c, OBJECT_ROWS.alias("read").c
     contents: list[tuple[bytes, int]] = []
     with engine.connect() as connection:
+        if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
+            return found
         numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]
         for start in range(0, len(numbers), _BATCHES):
             some = numbers[start : start + _BATCHES]
@@ -67,6 +66,7 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
         for etag, size in contents:
             uri = sa.select(NAMES.c.name + row.rest).join_from(OBJECT_ROWS, NAMES, NAMES.c.id == row.beginning)
             same = uri.where(row.etag == etag, row.size == size, row.state == State.DONE, row.events > 0)
-            first, second = sorted(connection.scalars(same.order_by(row.beginning, row.rest).limit(2)))
-            found.examples.append((first, second))
+            uris = sorted(connection.scalars(same.order_by(row.beginning, row.rest).limit(2)))
+            if len(uris) > 1:  # as long as nobody took one back meanwhile
+                found.examples.append((uris[0], uris[1]))
     return found

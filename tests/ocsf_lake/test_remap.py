@@ -194,7 +194,6 @@ def test_events_of_objects_elsewhere_are_left_alone(lake: Settings, mapper: Any,
     assert remap.remap(lake, chosen).partitions == 1
 
 
-@pytest.mark.slow
 def test_records_in_quarantine_stay_there(tiny: str, settings: Make, tmp_path: Path, mapper: Any) -> None:
     found = settings()
     records = [{"id": "1", "at": "2025-03-11T09:00:00Z"}, {"id": "2", "late": "2025-03-11T09:00:00Z"}]

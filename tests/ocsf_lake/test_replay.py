@@ -317,7 +317,6 @@ def test_the_files_of_a_replay_under_way_are_left_alone(
         assert catalog_check.check(lake) == []
 
 
-@pytest.mark.slow
 def test_a_lost_file_of_a_replay_is_made_again(
     logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
 ) -> None:

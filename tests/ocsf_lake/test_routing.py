@@ -247,7 +247,6 @@ def test_export_tasks_of_every_source(settings: Make, tmp_path: Path) -> None:
     is_sound(settings())
 
 
-@pytest.mark.slow
 def test_a_source_that_is_not_recognized_keeps_all_of_its_records(
     mixed: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

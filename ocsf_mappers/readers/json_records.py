@@ -133,7 +133,7 @@ class JsonRecords:
         bad = [Bad(before + 1 + position, reason, bad_text(text)) for position, reason, text in piece.bad]
         joined = b"".join(piece.records)
         raw = text_array(piece.records, joined)
-        escaped = b"\\u" in joined and (b"\\ud" in joined or b"\\uD" in joined)
+        escaped = surrogates.may_be_in(joined)
         around: pa.Array | None = None
         dropped: Counter[str] = Counter()
         if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):

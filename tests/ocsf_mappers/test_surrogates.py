@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
+from random import Random
 
 import pyarrow as pa
 import pytest
@@ -97,3 +98,12 @@ def test_a_lookup_cannot_hide_behind_its_name(wrapping: str) -> None:
     events = ocsf(mapped.events)
     assert [event["query"]["hostname"] for event in events] == ["\ufffd.example.com."] * 2
     assert {event["unmapped"]["raw_data"] for event in events} == {text}
+
+
+@pytest.mark.parametrize("others", ["", "\\", "a" * 40])
+def test_whether_an_escape_may_be_in_a_text_is_what_a_search_says(others: str) -> None:
+    random = Random(7)
+    texts = ["".join(random.choices("\\udDx" + others, k=random.randrange(60))).encode() for _ in range(2_000)]
+    found = [surrogates.may_be_in(text) for text in texts]
+    assert found == [b"\\ud" in text or b"\\uD" in text for text in texts]
+    assert set(found) == {True, False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,11 +30,12 @@ _OF_ROWS = ("leaf", "_key_", "_envelope", EVENT_MAP)
 
 _EMPTY = pa.array(["{}", "null"])
 
-KEPT_CONSTANTS, KEPT_CHARACTERS = 1_024, 1_024
-"""So many results of steps whose inputs are the same in every row are remembered, of inputs that are no longer."""
-
 KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
 """So many values of a step with one input are remembered with their results, in so many bytes."""
+
+KEPT_TUPLES, LOOKED_UP = 1_024, 4_096
+"""So many combinations of several inputs are remembered. They are looked up one by one, in Python, if they consist of no
+more values than the second number: for more it is quicker to compute them again."""
 
 KEPT_IN_ALL = 64 << 20
 """What all steps together remember comes to not more bytes than this."""
@@ -46,15 +47,23 @@ of its own. A source has up to 60."""
 
 @dataclass(frozen=True)
 class _Cached:
-    """Values of a step's only input, and their results."""
+    """Combinations of a step's inputs, and their results."""
 
-    values: pa.Array
+    values: Sequence[pa.Array]
     results: dict[str, pa.Array]
+    numbers: dict[tuple[object, ...], int]
+    """The place of each combination; of a single text it is searched for in `values` instead."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
-        return int(self.values.nbytes + sum(array.nbytes for array in self.results.values()))
+        """In bytes, without `numbers`."""
+        return int(sum(array.nbytes for array in (*self.values, *self.results.values())))
+
+    def places(self, values: Sequence[pa.Array]) -> pa.Array:
+        """The place of each of some combinations, null where it is not there."""
+        if _is_one_text(values):
+            return pc.index_in(values[0], self.values[0])
+        return pa.array([self.numbers.get(row) for row in _tuples(values)], pa.int32())
 
 
 _DAY_MILLIS = 86_400_000
@@ -181,7 +190,6 @@ class Evaluator:
         self.validated = validated
         self._connection = connection()
         self._prepared: dict[str, Statements] = {}
-        self._constants: dict[tuple[str, tuple[object, ...]], dict[str, pa.Array]] = {}
         self._cache: dict[str, _Cached] = {}
         self._cache_bytes = 0
         self._members = Members([member.name for member in mapper.record])
@@ -298,11 +306,8 @@ class Evaluator:
 
     def _run(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         """A step's results for some combinations of its inputs."""
-        if len(values) == 1 and pa.types.is_string(values[0].type) and len(values[0]) <= KEPT_VALUES:
-            return self._remembered(step, values[0])
-        if all(len(column) == 1 for column in values):
-            return self._constant(step, values)
-        return self._computed(step, values)
+        few = sum(map(len, values)) <= LOOKED_UP and all(_is_simple(column.type) for column in values)
+        return self._remembered(step, values) if few or _is_one_text(values) else self._computed(step, values)
 
     def _computed(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
         table = pa.table(dict(zip(step.inputs, values, strict=True)) or {"one": pa.array([1])})
@@ -315,43 +320,37 @@ class Evaluator:
             raise ValueError(f"{len(result)} results of a step for {len(table)} combinations")
         return {name: _whole(result[name]) for name in step.outputs}
 
-    def _constant(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
-        """The same for inputs that are the same in every row, most of them because nothing is there."""
-        inputs = tuple(column[0].as_py() for column in values)
-        key = (step.sql, inputs)
-        if key in self._constants:
-            return self._constants[key]
-        results = self._computed(step, values)
-        if sum(len(text) for text in inputs if isinstance(text, str)) < KEPT_CHARACTERS:
-            if len(self._constants) >= KEPT_CONSTANTS:
-                self._constants.clear()
-            self._constants[key] = results
-        return results
-
-    def _remembered(self, step: Step, values: pa.Array) -> dict[str, pa.Array]:
-        """The same for one text: those of the records before come again."""
+    def _remembered(self, step: Step, values: Sequence[pa.Array]) -> dict[str, pa.Array]:
+        """The same where combinations of the records before come again, as most do."""
         cached = self._cache.get(step.sql)
         if cached is None:
-            computed = self._computed(step, [values])
-            self._remember(step, values, computed)
+            computed = self._computed(step, values)
+            self._remember(step, _Cached(values, computed, {}), 0)
             return computed
-        places = pc.index_in(values, cached.values)
+        places = cached.places(values)
         if not places.null_count:
             return {name: results.take(places) for name, results in cached.results.items()}
         new = places.is_null()
-        others = values.filter(new)
-        computed = self._computed(step, [others])
-        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + len(cached.values)
+        others = [column.filter(new) for column in values]
+        computed = self._computed(step, others)
+        before = len(next(iter(cached.results.values())))
+        fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + before
         places = pc.if_else(new, pa.array(fresh, pa.int32()), places)
         every = {name: pa.concat_arrays([cached.results[name], computed[name]]) for name in step.outputs}
-        self._remember(step, pa.concat_arrays([cached.values, others]), every)
+        joined = [pa.concat_arrays(pair) for pair in zip(cached.values, others, strict=True)]
+        self._remember(step, _Cached(joined, every, cached.numbers), before)
         return {name: results.take(places) for name, results in every.items()}
 
-    def _remember(self, step: Step, values: pa.Array, results: dict[str, pa.Array]) -> None:
+    def _remember(self, step: Step, cached: _Cached, known: int) -> None:
+        """Keeps combinations and their results; the first of them, as many as are `known`, have numbers."""
         self._forget(step.sql)
-        cached = _Cached(values, results)
-        if len(values) > KEPT_VALUES or cached.size > KEPT_BYTES:
+        count = len(next(iter(cached.results.values())))
+        one_text = _is_one_text(cached.values)
+        if count > (KEPT_VALUES if one_text else KEPT_TUPLES) or cached.size > KEPT_BYTES:
             return  # there are always others
+        if not one_text:
+            new = _tuples([column.slice(known) for column in cached.values])
+            cached.numbers.update(zip(new, range(known, count), strict=True))
         while self._cache and self._cache_bytes + cached.size > KEPT_IN_ALL:
             self._forget(next(iter(self._cache)))
         self._cache[step.sql] = cached
@@ -367,6 +366,20 @@ class Evaluator:
             return None
         step = Step(("pair",), _ENTRIES, ("entries",))
         return Column(self._computed(step, [pairs.values.cast(_PAIR)])["entries"], pairs.codes)
+
+
+def _is_one_text(values: Sequence[pa.Array]) -> bool:
+    return len(values) == 1 and pa.types.is_string(values[0].type) and len(values[0]) <= KEPT_VALUES
+
+
+def _is_simple(kind: pa.DataType) -> bool:
+    """Whether values of a type are equal only if they are the same."""
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _tuples(values: Sequence[pa.Array]) -> Iterable[tuple[object, ...]]:
+    """Each combination; of no inputs there is one."""
+    return zip(*(column.to_pylist() for column in values), strict=True) if values else [()]
 
 
 def _input(name: str, rows: _Rows, results: Mapping[str, Column], program: Program, *, many: bool) -> Column:

@@ -34,8 +34,8 @@ KEPT_VALUES, KEPT_BYTES = 16_384, 1 << 20
 """So many values of a step with one input are remembered with their results, in so many bytes."""
 
 KEPT_TUPLES, LOOKED_UP = 1_024, 4_096
-"""So many combinations of several inputs are remembered. They are looked up one by one, in Python, if they consist of no
-more values than the second number: for more it is quicker to compute them again."""
+"""So many combinations of several inputs are remembered. They are looked up one by one, in Python, if they consist of
+no more values than the second number: for more it is quicker to compute them again."""
 
 KEPT_IN_ALL = 64 << 20
 """What all steps together remember comes to not more bytes than this."""

@@ -314,7 +314,7 @@ class _Distinct(Compiler):
             else:
                 steps.append(self._step(read, outputs, inner, reads))
         if late:
-            read = frozenset(name for strike in late for name in _names(strike))
+            read = frozenset(name for strike in late for name in reads.names(strike))
             steps.append(self._step(read, {f"struck{len(tests)}": _any(late)}, {}, _Reads({})))
         carried = self._taken if program.members else ()
         leaves = self._used([name for step in steps for name in step.inputs] + list(aliases.values()), carried)
@@ -414,13 +414,20 @@ class _Reads:
 
     def __init__(self, inner: Mapping[str, str]) -> None:
         self._inner = inner
+        self._known: dict[str, list[str]] = {}
+
+    def names(self, sql: str) -> list[str]:
+        """The names that SQL reads, as often as it does; layers are asked for many times, and long."""
+        if sql not in self._known:
+            self._known[sql] = [name for name in _NAMES.findall(sql) if name]
+        return self._known[sql]
 
     def between(self, texts: Iterable[str]) -> list[str]:
         """Names of the layers that some SQL needs, those it needs first coming first."""
         ordered: dict[str, None] = {}
 
         def follow(text: str) -> None:
-            for name in _names(text):
+            for name in self.names(text):
                 if name in self._inner and name not in ordered:
                     follow(self._inner[name])
                     ordered[name] = None
@@ -432,17 +439,12 @@ class _Reads:
     def rows(self, sql: str) -> frozenset[str]:
         """The leaves and what else of a row SQL reads."""
         texts = [sql, *(self._inner[name] for name in self.between([sql]))]
-        names = {name for text in texts for name in _names(text) if _ROW.match(name)}
+        names = {name for text in texts for name in self.names(text) if _ROW.match(name)}
         return frozenset(name for name in names if not (name.startswith("null") and f"leaf{name[4:]}" in names))
 
     def is_late(self, sql: str) -> bool:
         """Whether it asks which attributes are there."""
-        return any(name.startswith(("vnull", "vdefault")) for name in _names(sql))
-
-
-def _names(sql: str) -> list[str]:
-    """The names that SQL reads, as often as it does."""
-    return [name for name in _NAMES.findall(sql) if name]
+        return any(name.startswith(("vnull", "vdefault")) for name in self.names(sql))
 
 
 def _any(tests: Sequence[str]) -> str:

@@ -8,10 +8,7 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from ocsf_lake import config
-from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import run as lake_ingest
-from ocsf_mappers import Engine
+from ocsf_lake.cli import options
 
 
 def ingest(
@@ -34,8 +31,15 @@ def ingest(
     """
     if pure:
         os.environ["OCSF_LAKE_PURE"] = "1"  # for this process, which does nothing else
+    settings = options.settings(lake=str(lake_dir), workers=workers)
+    if batch_bytes is not None:
+        settings = settings.model_copy(update={"batch_bytes": batch_bytes})
+    # Only now, as the command does: pyarrow loads pandas, where that is installed, unless it was told not to.
+    from ocsf_lake.ingest import batch as batches
+    from ocsf_lake.ingest import run as lake_ingest
+    from ocsf_mappers import Engine
+
     # Users cannot turn validation off; only the measurement of its price does.
     with mock.patch.object(batches, "Engine", partial(Engine, validate=validate)):
-        settings = config.load(lake=str(lake_dir), workers=workers, batch_bytes=batch_bytes)
         summary = lake_ingest.ingest([str(file) for file in files], settings, source=source)
     return summary.counts.read

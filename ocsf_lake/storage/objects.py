@@ -90,6 +90,13 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     Raises:
         ConfigError: No file system stands behind the URI, or it holds a secret.
     """
+    fs, path = _as_named(uri, access)
+    # One name for one file, whichever links lead to it: the ledger knows objects by name.
+    return fs, os.path.realpath(path) if is_local(fs) else path
+
+
+def _as_named(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
+    """The same without a look for links on the way, which costs a call of the system for each step of a path."""
     _check_no_secret(uri)
     if s3.concerns(uri):
         bucket, _, key = uri.partition("://")[2].partition("/")
@@ -102,9 +109,7 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
         fs = fsspec.filesystem(protocol)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"no file system for {uri!r}: {error}") from error
-    path = str(fs._strip_protocol(uri)).rstrip("/") or "/"
-    # One name for one file, whichever links lead to it: the ledger knows objects by name.
-    return fs, os.path.realpath(path) if is_local(fs) else path
+    return fs, str(fs._strip_protocol(uri)).rstrip("/") or "/"
 
 
 def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
@@ -140,10 +145,11 @@ def without_nested(uris: Iterable[str]) -> list[str]:
     for uri in uris:
         fs, path = filesystem(uri)
         uri_by_path.setdefault((protocols(fs), path), uri)
+    folders = {(kind, path.rstrip("/")) for kind, path in uri_by_path}
     return [
         uri
         for (kind, path), uri in uri_by_path.items()
-        if not any(kind == other and path.startswith(f"{folder.rstrip('/')}/") for other, folder in uri_by_path)
+        if not any((kind, path[: slash.start()]) in folders for slash in re.finditer("/", path.rstrip("/")))
     ]
 
 
@@ -209,7 +215,7 @@ def with_etag(ref: ObjectRef) -> ObjectRef:
     """The object with the MD5 of its bytes as its ETag, if it has none; S3 gives each one its own."""
     if ref.etag:
         return ref
-    fs, path = filesystem(ref.uri)
+    fs, path = _as_named(ref.uri)
     try:
         if is_local(fs) and (data := _small(path, ref)) is not None:
             tagged = replace(ref, etag=hashlib.md5(data, usedforsecurity=False).hexdigest())
@@ -452,7 +458,7 @@ def _opening(ref: ObjectRef) -> Iterator[None]:
 
 @contextmanager
 def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
-    fs, path = filesystem(ref.uri, access)
+    fs, path = _as_named(ref.uri, access)
     local = is_local(fs)
     if local and (content := _small_files.take(ref, path)) is not None:
         yield io.BytesIO(content)

@@ -36,7 +36,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 """What sources and their tables are called: the names stand in paths, in SQL and in catalogs, some of which know no
 capitals."""
 
-KEPT_ANSWERS = 16_384
+KEPT_ANSWERS = 2_048
 """So much of what a function says of texts is remembered, see `remembered`."""
 
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from ocsf_lake.ledger.database import lock, select_in, upsert
+from ocsf_lake.ledger.database import lock, upsert
 from ocsf_lake.ledger.tables import NAMES, OBJECT_HASHES, OBJECT_ROWS, OBJECTS, SHOWN
 
 Key = tuple[str, str]
@@ -203,10 +203,23 @@ def _stored(connection: sa.Connection, keys: Iterable[Key]) -> list[dict[str, An
     return sorted(rows, key=lambda row: (row["of_beginning"], row["of_rest"], row["of_etag"]))
 
 
+_NAMED = sa.select(NAMES.c.name, NAMES.c.id)
+_NUMBERS = {
+    "sqlite": _NAMED.where(NAMES.c.name.in_(sa.bindparam("names", expanding=True))),
+    # One array: see `database.select_in`.
+    "postgresql": _NAMED.where(NAMES.c.name == sa.any_(sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)))),
+}
+"""The query by dialect. It is asked several times for each batch, and takes longer to put together than to run."""
+
+
 def _numbers(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
     """The numbers of those of these texts that have one."""
-    query = sa.select(NAMES.c.name, NAMES.c.id)
-    return dict(row._tuple() for row in select_in(connection, query, NAMES.c.name, sorted(names)))
+    wanted = sorted(names)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), ROWS):
+        rows = connection.execute(_NUMBERS[connection.dialect.name], {"names": wanted[start : start + ROWS]})
+        found.update(row._tuple() for row in rows)
+    return found
 
 
 def _numbered(connection: sa.Connection, names: set[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.tables import ROUTED, TRACES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
@@ -35,8 +35,7 @@ class Orphans:
     @staticmethod
     def note_in(connection: sa.Connection, batch_id: str, folders: Iterable[str]) -> None:
         """Says, in a transaction, in which folders files of a batch are."""
-        if rows := [{"batch_id": batch_id, "folder": folder} for folder in folders]:
-            connection.execute(insert(connection, TRACES).on_conflict_do_nothing(), rows)
+        insert_new(connection, TRACES, [{"batch_id": batch_id, "folder": folder} for folder in folders])
 
 
 def ids(connection: sa.Connection, batch_id: str) -> list[str]:

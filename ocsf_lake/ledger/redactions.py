@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import insert, select_in, upsert
+from ocsf_lake.ledger.database import insert_new, select_in, upsert
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Batch, Result
 from ocsf_lake.ledger.tables import FILES, REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
@@ -26,8 +26,7 @@ def note(connection: sa.Connection, batch: Batch, result: Result) -> None:
 
 def note_policy(connection: sa.Connection, batch_id: str, policy: str, text: str) -> None:
     """Notes the policy under which the rows of a batch were mapped."""
-    row = {"id": policy, "text": text}
-    connection.execute(insert(connection, REDACTION_POLICIES).on_conflict_do_nothing(), row)
+    insert_new(connection, REDACTION_POLICIES, [{"id": policy, "text": text}])
     upsert(connection, REDACTION_BATCHES, ("batch_id",), [{"batch_id": batch_id, "policy": policy}])
 
 

@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from ocsf_mappers.compiler.compile import BatchShape, compile_mapper
+from ocsf_mappers.readers.json_records import JsonRecords
 from ocsf_mappers.vocabulary.mapper import Mapper
 from ocsf_mappers.vocabulary.record import OBJECT_KEY_COLUMNS
 
@@ -22,13 +23,17 @@ def fingerprint(mapper: Mapper, version: str) -> str:
 
 @lru_cache(maxsize=128)
 def _fingerprint(mapper: Mapper, version: str, code: bytes) -> str:
-    columns = frozenset(path[0] for path in mapper.shape.leaves)
-    json = BatchShape(object_key=OBJECT_KEY_COLUMNS, envelope=True, check_keys=True)
-    shapes = (json, BatchShape(columns, OBJECT_KEY_COLUMNS))
     digest = hashlib.sha256(code)
-    digest.update(repr(mapper.readers).encode())
+    digest.update(repr((mapper.readers, mapper.record)).encode())
+    shapes = []
+    json = [isinstance(reader, JsonRecords) for reader in mapper.readers]
+    if any(json):
+        shapes.append(BatchShape(object_key=OBJECT_KEY_COLUMNS, envelope=True))
+    if not all(json):
+        shapes.append(BatchShape(frozenset(path[0] for path in mapper.shape.leaves), OBJECT_KEY_COLUMNS))
     for shape in shapes:
-        digest.update(repr(compile_mapper(mapper, version, shape)).encode())
+        # As an engine asks for it, and most batches are: it is compiled once for both.
+        digest.update(repr(compile_mapper(mapper, version, shape, validated=True)).encode())
     return f"{mapper.name}-{version}-{digest.hexdigest()[:12]}"
 
 

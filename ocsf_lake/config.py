@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
     batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
     part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
-    part_bytes: int = Field(48 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    part_bytes: int = Field(40 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
     compact_file_bytes: int = Field(
         256 << 20, gt=1, description="Files that `compact` makes, at most; those of half that size are left alone."
     )

@@ -26,7 +26,6 @@ _PREFIXED = (
     "|session[_-]?token|access[_-]?token|refresh[_-]?token|auth[_-]?token|api[_-]?token|security[_-]?token"
 )
 _NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
-_HINTED = f"{_PREFIXED}|id_token|signature|secret|apikey"
 _ENDINGS = (
     r"[_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
     r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
@@ -35,11 +34,12 @@ _ENDINGS = (
 CREDENTIAL_NAME = rf"[\w.-]*{_ENDINGS[0]}|[A-Z][A-Z0-9_]*{_ENDINGS[1]}|\w*{_ENDINGS[2]}"
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `GITHUB_TOKEN`, `bindPassword`; not `nextToken`, `secretId`."""
-CREDENTIAL_ENDING = "|".join(_ENDINGS)
-"""Finds no fewer texts, and costs less."""
-_PAIRED_ALONE = "(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token)"
-_PAIRED = f"(?:{CREDENTIAL_NAME}|{_PAIRED_ALONE})"
-_PAIRED_ENDING = f"(?:{CREDENTIAL_ENDING}|{_PAIRED_ALONE})"
+CREDENTIAL_END = (
+    "(?:(?i:passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|(?:private|api)[_-]?key"
+    "|(?:session|access|refresh|auth|api|security)[_-]?token)|_(?:TOKEN|SECRET|PWD|PASS))"
+)
+"""Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
+_PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Form:
         after: Pattern of what stands behind it.
         hint: A pattern that finds no less, and costs less; without `^` and `$`, as texts are searched in a row.
         check: Whether what was found is one; None where the pattern is enough.
+        named: What follows `CREDENTIAL_END` in those that `hint` does not find.
     """
 
     before: str
@@ -59,6 +60,7 @@ class Form:
     after: str
     hint: str
     check: Callable[[str], bool] | None = None
+    named: str = ""
 
     @property
     def pattern(self) -> str:
@@ -137,7 +139,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     "assignment": (
         Form(
             rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_NAMES})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
-            f"(?i:{_HINTED})(?: ?=|%3[Dd])", is_value,
+            "(?i:id_token|signature|secret|apikey)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
         ),
         Form(
             "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
@@ -167,12 +169,12 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*"""
             rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
             r"""[^"\\]+(?:\\[^"][^"\\]*)*(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
-            "", rf"""{_PAIRED_ENDING}\\*"\s*,\s*\\*"(?i:parameter)?(?i:value)\\*"\s*:""", _is_paired,
+            "", "", _is_paired, named=r"""\\*"\s*,""",
         ),
         Form(
             r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", r"""[^"\\]+(?:\\[^"][^"\\]*)*""",
             rf"""\\*"\s*,\s*\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
-            rf"""{_PAIRED_ENDING}\\*"\s*[,}}\]]""", is_value,
+            "", is_value, named=r"""\\*"\s*[^\s:]""",
         ),
     ),
     "aws_session_token": (

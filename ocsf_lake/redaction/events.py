@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,10 +18,13 @@ import pyarrow.compute as pc
 
 from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.places import Path
-from ocsf_lake.redaction.texts import Detection, NamedMembers, Places, Texts, found_in
+from ocsf_lake.redaction.texts import Changed, Detection, NamedMembers, Texts, found_in
 from ocsf_mappers.engine.assemble import numbered_names
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+
+KEPT_NAMES = 256
+"""What a pattern finds among so few names is remembered."""
 
 
 @dataclass(frozen=True)
@@ -125,22 +128,26 @@ class _Walk:
     rules: Columns
     compact: bool
     counts: Counter[str] = field(default_factory=Counter)
-    suspects: dict[Path, Places | None] = field(default_factory=dict)
-    """Leaves in which a rule may find something, and in which texts; None where these may be others by then."""
+    found: dict[Path, Changed | None] = field(default_factory=dict)
+    """Leaves in which a rule may find something, and their texts without it; None where these may be others by then."""
 
     def look(self, columns: Mapping[str, pa.Array]) -> None:
         """Finds the leaves that are worth a closer look."""
-        by_hint: dict[str, list[tuple[Path, pa.Array]]] = {}
+        by_rules: dict[int, tuple[Texts, list[tuple[Path, pa.Array]]]] = {}
         for name, column in columns.items():
             for path, values in _leaves((name,), column):
                 if path not in self.rules.kept:
-                    by_hint.setdefault(self.rules.texts_at(path).hint, []).append((path, values))
-        for hint, leaves in by_hint.items():
-            for (path, _), found in zip(leaves, found_in([values for _, values in leaves], hint), strict=True):
-                if len(found):
-                    # What is hidden altogether goes first, and takes texts out of columns.
-                    others = self.rules.hidden or path[0] == "unmapped"
-                    self.suspects[path] = None if others else found
+                    texts = self.rules.texts_at(path)
+                    by_rules.setdefault(id(texts), (texts, []))[1].append((path, values))
+        for texts, leaves in by_rules.values():
+            places = found_in([values for _, values in leaves], texts.hint)
+            near = [(*leaf, found) for leaf, found in zip(leaves, places, strict=True) if len(found)]
+            # What is hidden altogether goes first, and takes texts out of columns.
+            late = [path for path, *_ in near if self.rules.hidden or path[0] == "unmapped"]
+            self.found |= dict.fromkeys(late)
+            now = [leaf for leaf in near if leaf[0] not in self.found]
+            changed = texts.all_changed([values for _, values, _ in now], [found for *_, found in now])
+            self.found |= {path: after for (path, *_), after in zip(now, changed, strict=True) if after is not None}
 
     def array(self, array: pa.Array, path: Path, *, in_list: bool = False) -> pa.Array:
         """The array at an OCSF path with rules applied; the same object where nothing changes."""
@@ -171,19 +178,22 @@ class _Walk:
     def _leaf(self, array: pa.Array, path: Path) -> pa.Array:
         if path in self.rules.kept or not _is_text(array.type):
             return array
-        if path in self.suspects:
-            array = self._texts(array, self.rules.texts_at(path), self.suspects[path])
+        if path in self.found:
+            changed = self.found[path]
+            array = self._texts(array, self.rules.texts_at(path)) if changed is None else self._with(array, changed)
         return _compacted(array) if self.compact else array
 
-    def _texts(self, array: pa.Array, texts: Texts, suspects: Places | None = None) -> pa.Array:
+    def _texts(self, array: pa.Array, texts: Texts) -> pa.Array:
         """Texts, or a dictionary of them, without what rules hide in them."""
-        coded = pa.types.is_dictionary(array.type)
-        changed = texts.changed(array.dictionary if coded else array, suspects)
-        if changed is None:
-            return array
+        changed = texts.changed(array.dictionary if pa.types.is_dictionary(array.type) else array)
+        return array if changed is None else self._with(array, changed)
+
+    def _with(self, array: pa.Array, changed: Changed) -> pa.Array:
+        """An array with its texts, or those of its dictionary, changed."""
         rows = _rows_of(array)
         for rule, places in changed.places.items():
-            self.counts[rule] += int(rows[sorted(places)].sum())
+            self.counts[rule] += int(rows[places].sum())
+        coded = pa.types.is_dictionary(array.type)
         return pa.DictionaryArray.from_arrays(array.indices, changed.texts) if coded else changed.texts
 
     # -- what is hidden altogether ------------------------------------------------------------------------------------
@@ -318,8 +328,20 @@ def _matching(keys: pa.Array, pattern: str) -> Flags:
     """Which entries have a name that a pattern finds."""
     coded = pa.types.is_dictionary(keys.type)
     names = keys.dictionary if coded else keys
-    found: Flags = pc.fill_null(pc.match_substring_regex(names, pattern), False).to_numpy(zero_copy_only=False)
+    few = len(names) <= KEPT_NAMES
+    found = _found_in_names(tuple(names.to_pylist()), pattern) if few else _names_matching(names, pattern)
     return found[keys.indices.to_numpy(zero_copy_only=False)] if coded else found
+
+
+@lru_cache(maxsize=64)
+def _found_in_names(names: tuple[str, ...], pattern: str) -> Flags:
+    """The same for few names: those of the records before come again."""
+    return _names_matching(pa.array(names, pa.string()), pattern)
+
+
+def _names_matching(names: pa.Array, pattern: str) -> Flags:
+    found: Flags = pc.fill_null(pc.match_substring_regex(names, pattern), False).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _list(array: pa.Array, values: pa.Array) -> pa.Array:

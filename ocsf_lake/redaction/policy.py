@@ -28,7 +28,7 @@ from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts
 from ocsf_mappers import Mapped, Mapper, registry
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.secret_forms import CREDENTIAL_ENDING, CREDENTIAL_NAME, SECRETS, is_value
+from ocsf_mappers.secret_forms import CREDENTIAL_NAME, SECRETS, is_value
 
 FORMAT = 1
 ID_DIGITS = 16
@@ -179,8 +179,8 @@ class Policy:
         paths = tuple(((name.lower(), True),) for name in rules.MEMBERS)
         also = re.compile(CREDENTIAL_NAME, re.ASCII)
         found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
-        hinted = rules.members_pattern(CREDENTIAL_ENDING)
-        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, hinted=hinted)]
+        others = rules.other_members_pattern()
+        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, others=others)]
 
 
 def of(settings: Wishes) -> Policy | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from ocsf_lake.redaction import members
 from ocsf_lake.redaction.detectors import GROUPS
 from ocsf_mappers.errors import nearest
-from ocsf_mappers.secret_forms import CREDENTIAL_NAME
+from ocsf_mappers.secret_forms import CREDENTIAL_END, CREDENTIAL_NAME
 
 Action = Literal["mask", "drop", "hash"]
 Account = Annotated[str, StringConstraints(pattern="^[0-9]{12}$")]
@@ -86,6 +87,16 @@ CREDENTIALS = "credentials"
 """Name of the rule that hides `MEMBERS`."""
 
 
-def members_pattern(also: str = CREDENTIAL_NAME) -> str:
+def members_pattern() -> str:
     """A pattern for any of `MEMBERS`, and for names of their form."""
-    return f"(?:(?i:{'|'.join(re.escape(name) for name in MEMBERS)})|{also})"
+    return f"(?:{_any_of(MEMBERS)}|{CREDENTIAL_NAME})"
+
+
+def other_members_pattern() -> str:
+    """A pattern for the ends of those of them that do not end as `CREDENTIAL_END` has it."""
+    names = {name.lower() for name in MEMBERS if not re.search(f"{CREDENTIAL_END}$", name)}
+    return _any_of(sorted(name for name in names if not any(name.endswith(one) for one in names - {name})))
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return f"(?i:{'|'.join(re.escape(name) for name in names)})"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,9 +22,11 @@ import pyarrow.compute as pc
 
 from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.members import Members, Rewriter
-from ocsf_mappers.secret_forms import Form
+from ocsf_mappers.secret_forms import CREDENTIAL_END, Form
 
 Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+_Edit: TypeAlias = tuple[str, list[str]]
+"""A text as it is to be, and the rules that hid something in it; the text means nothing without one."""
 
 _OPEN, _CLOSE = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "oc")
 """Around what RE2 found; a log cannot hold what no log has seen."""
@@ -32,6 +34,11 @@ BLOCK_BYTES = 4 << 10
 """So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
 look."""
 
+KEPT_NAMES = 1024
+"""Of so many names it is remembered whether they are those of members that are hidden."""
+
+_WORDS = ("n", "t", "f")
+"""Null and the booleans begin so."""
 _NOWHERE: Places = np.zeros(0, np.int64)
 _STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _ESCAPED_NAME = r'\\u[0-9A-Fa-f]{4}[^"\\]*\\*"\s*:'
@@ -55,20 +62,26 @@ class NamedMembers:
         rule: Name of the rule.
         members: Which, and what takes their place.
         names: Pattern of the last names of their paths.
-        hinted: A pattern that finds no fewer of them, and costs less; without one, `names`.
         plain: Whether members of these names are hidden wherever they stand, so that RE2 can find them.
+        others: Pattern of those that do not end as `CREDENTIAL_END` has it; None where all may not.
     """
 
     rule: str
     members: Members
     names: str
     plain: bool = False
-    hinted: str = ""
+    others: str | None = None
 
-    @property
-    def hint(self) -> str:
-        """Pattern of the ends of their names."""
-        return self.hinted or self.names
+    @cached_property
+    def ends(self) -> str:
+        """A pattern that finds no fewer names, by their ends, and costs less."""
+        return self.names if self.others is None else f"(?:{CREDENTIAL_END}|{self.others})"
+
+    @cached_property
+    def is_named(self) -> Callable[[str], bool]:
+        """Whether a name is one of them."""
+        pattern = re.compile(self.names, re.ASCII)
+        return lru_cache(KEPT_NAMES)(lambda name: pattern.fullmatch(name) is not None)
 
 
 @dataclass
@@ -81,7 +94,7 @@ class Changed:
     """
 
     texts: pa.Array
-    places: dict[str, set[int]] = field(default_factory=dict)
+    places: dict[str, Places]
 
 
 @dataclass(frozen=True)
@@ -99,58 +112,54 @@ class Texts:
     @cached_property
     def hint(self) -> str:
         """A pattern that finds every text that a rule concerns; empty without rules."""
-        return "|".join(hint for hint in (self._forms_hint, self._members_hint) if hint)
+        return _any_of(*(one + other for one, other in zip(self._form_hints, self._member_hints, strict=True)))
 
     @cached_property
-    def _forms_hint(self) -> str:
-        return "|".join(dict.fromkeys(form.hint for one in self.detections for form in one.forms))
+    def _form_hints(self) -> tuple[list[str], list[str]]:
+        return _hints_of([form for one in self.detections for form in one.forms])
 
     @cached_property
-    def _members_hint(self) -> str:
-        named = [f'{one.hint}\\\\*"\\s*:' for one in self.members]
-        return "|".join([*named, _ESCAPED_NAME]) if named else ""
+    def _member_hints(self) -> tuple[list[str], list[str]]:
+        """Patterns, and what follows `CREDENTIAL_END` in others."""
+        behind = '\\\\*"\\s*:'
+        alone = [f"{one.names if one.others is None else one.others}{behind}" for one in self.members]
+        named = [behind for one in self.members if one.others is not None]
+        return [*alone, _ESCAPED_NAME] if alone else [], named
 
     @cached_property
-    def _walk_hint(self) -> str:
-        """A pattern for the texts that have to be gone through token by token."""
-        hints = [_ESCAPED_NAME]
-        for one in self.members:
-            if one.plain:
-                # In JSON inside JSON, with a value that is no string, or where a string may not end.
-                hints.append(f'{one.hint}\\\\+"\\s*:')
-                others = '"ntf' if one.members.texts_only else '"n'
-                hints.append(f'{one.hint}"\\s*:\\s*(?:[^{others}\\s]|$|"(?:[^"\\\\]|\\\\.)*\\\\?$)')
-            else:
-                hints.append(f'{one.names}\\\\*"\\s*:')
-        return "|".join(hints)
+    def _escaped_hint(self) -> str:
+        """A pattern for texts with members whose names or quotes are spelled with escapes."""
+        return "|".join([_ESCAPED_NAME, *(f'{one.ends}\\\\+"\\s*:' for one in self.members)])
 
     @cached_property
-    def _plain(self) -> list[tuple[NamedMembers, str]]:
-        return [(one, f'("{one.names}"\\s*:\\s*")') for one in self.members if one.plain]
+    def _nested(self) -> str:
+        """A pattern for members that are hidden at some places and not at others."""
+        return "|".join(f'{one.names}\\\\*"\\s*:' for one in self.members if not one.plain)
 
-    def changed(self, texts: pa.Array, suspects: Places | None = None) -> Changed | None:
+    def changed(self, texts: pa.Array) -> Changed | None:
         """The texts without what rules hide; None where no rule found anything.
 
         Args:
             texts: Strings; null stays null.
-            suspects: The places of those that `hint` finds; None to look for them.
         """
-        if not self.hint or not len(texts):
-            return None
-        suspects = _where(texts, self.hint) if suspects is None else suspects
-        if not len(suspects):
-            return None
-        state = _State(texts.take(pa.array(suspects)))
-        if self._members_hint:
+        return self.all_changed([texts], [_where(texts, self.hint)])[0] if self.hint and len(texts) else None
+
+    def all_changed(self, columns: Sequence[pa.Array], suspects: Sequence[Places]) -> list[Changed | None]:
+        """The same for several columns.
+
+        Args:
+            columns: Strings; null stays null.
+            suspects: The places in each of the texts that `hint` finds.
+        """
+        chosen = [texts.take(pa.array(places)) for texts, places in zip(columns, suspects, strict=True)]
+        if not sum(map(len, chosen)):
+            return [None] * len(columns)
+        state = _State(pa.concat_arrays(chosen))
+        if self.members:
             self._hide_members(state)
-        if self._forms_hint and len(found := _where(state.texts, self._forms_hint)):
-            self._hide_detected(state, found)
-        if not state.places:
-            return None
-        mask = np.zeros(len(texts), bool)
-        mask[suspects] = True
-        whole = pc.replace_with_mask(texts, pa.array(mask), state.texts)
-        return Changed(whole, {rule: {int(suspects[place]) for place in hit} for rule, hit in state.places.items()})
+        forms = [(one, form) for one in self.detections for form in one.forms]
+        self._hide_detected(state, forms, np.arange(len(state.texts)))
+        return state.changed(columns, suspects)
 
     def message(self, text: str) -> str:
         """One text without what rules hide."""
@@ -158,27 +167,42 @@ class Texts:
         return text if changed is None else str(changed.texts[0].as_py())
 
     def _hide_members(self, state: _State) -> None:
-        walked = _where(state.texts, self._walk_hint)
+        every = np.arange(len(state.texts))
+        walked = np.union1d(self._escaped(state.texts), _where(state.texts, self._nested) if self._nested else _NOWHERE)
+        for one in self.members:
+            if one.plain:
+                marks = f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}"
+                odd = state.edit(np.setdiff1d(every, walked, assume_unique=True), partial(_plain, one=one), marks)
+                walked = np.union1d(walked, odd)
         if len(walked):
             state.edit(walked, self._walked)
-        for one, pattern in self._plain:
-            found = np.setdiff1d(_where(state.texts, pattern), walked, assume_unique=True)
-            if len(found):
-                state.edit(found, partial(_plain, one=one), (pattern, f"\\1{_OPEN}"))
 
-    def _walked(self, text: str) -> tuple[str, list[str]]:
+    def _escaped(self, texts: pa.Array) -> Places:
+        """The places of texts with members whose names or quotes are spelled with escapes."""
+        found = _where(texts, r"\\")
+        return found[_where(texts.take(pa.array(found)), self._escaped_hint)] if len(found) else found
+
+    def _walked(self, text: str) -> _Edit:
         rewriter = Rewriter([one.members for one in self.members])  # of its own: threads share these rules
         changed = rewriter.rewritten(text)
         return changed, [self.members[number].rule for number in rewriter.hits]
 
-    def _hide_detected(self, state: _State, among: Places) -> None:
-        for one in self.detections:
-            for form in one.forms:
-                texts = state.texts.take(pa.array(among))
-                found = among[_where(texts, form.pattern)]
-                if len(found):
-                    marks = (form.pattern, f"\\1{_OPEN}\\2{_CLOSE}\\3")
-                    state.edit(found, partial(_detected, one=one, form=form), marks)
+    def _hide_detected(self, state: _State, forms: Sequence[tuple[Detection, Form]], among: Places) -> None:
+        """Hides what some forms find; half of them are left out where one pattern for these finds nothing."""
+        if not forms:
+            return
+        texts = state.texts.take(pa.array(among))
+        found = among[_where(texts, _any_of(*_hints_of([form for _, form in forms])))]
+        if not len(found):
+            return
+        if len(forms) > 1:
+            middle = len(forms) // 2
+            self._hide_detected(state, forms[:middle], found)
+            self._hide_detected(state, forms[middle:], found)
+            return
+        [(one, form)] = forms
+        marks = (form.pattern, f"\\1{_OPEN}\\2{_CLOSE}\\3")
+        state.edit(found, partial(_detected, one=one, form=form), marks)
 
 
 class _State:
@@ -186,30 +210,65 @@ class _State:
 
     def __init__(self, texts: pa.Array) -> None:
         self.texts = texts
-        self.places: dict[str, set[int]] = {}
+        self.places: dict[str, list[int]] = {}
+
+    def changed(self, columns: Sequence[pa.Array], chosen: Sequence[Places]) -> list[Changed | None]:
+        """Columns with these texts at some places; None for one of which none was changed."""
+        after, at = list[Changed | None](), 0
+        for texts, places in zip(columns, chosen, strict=True):
+            of_rule = {rule: np.array(hits, np.int64) - at for rule, hits in self.places.items()}
+            of_rule = {rule: hits[(hits >= 0) & (hits < len(places))] for rule, hits in of_rule.items()}
+            found = {rule: places[np.unique(hits)] for rule, hits in of_rule.items() if len(hits)}
+            mask = np.zeros(len(texts), bool)
+            mask[places] = True
+            own = self.texts.slice(at, len(places))
+            after.append(Changed(pc.replace_with_mask(texts, pa.array(mask), own), found) if found else None)
+            at += len(places)
+        return after
 
     def edit(
-        self, places: Places, change: Callable[[str], tuple[str, list[str]]], marks: tuple[str, str] | None = None
-    ) -> None:
+        self, places: Places, change: Callable[[str], _Edit | None], marks: tuple[str, str] | None = None
+    ) -> Places:
         """Changes some of the texts.
 
         Args:
             places: Which.
-            change: Gives a text as it is to be, and the rules that hid something.
+            change: Gives a text as it is to be, and the rules that hid something; None where it cannot be told.
             marks: A pattern, and what takes its place, before they are changed.
+
+        Returns:
+            The places of those of which it cannot be told.
         """
         chosen = self.texts.take(pa.array(places))
         if marks is not None:
             chosen = pc.replace_substring_regex(chosen, pattern=marks[0], replacement=marks[1])
-        edited = []
+        edited, untold = {}, []
         for place, text in zip(places.tolist(), chosen.to_pylist(), strict=True):
-            after, rules = change(text)
-            edited.append(after)
+            if (changed := change(text)) is None:
+                untold.append(place)
+                continue
+            after, rules = changed
+            if rules:
+                edited[place] = after
             for rule in rules:
-                self.places.setdefault(rule, set()).add(place)
-        mask = np.zeros(len(self.texts), bool)
-        mask[places] = True
-        self.texts = pc.replace_with_mask(self.texts, pa.array(mask), pa.array(edited, pa.string()))
+                self.places.setdefault(rule, []).append(place)
+        if edited:
+            mask = np.zeros(len(self.texts), bool)
+            mask[list(edited)] = True
+            after = pa.array(edited.values(), pa.string())
+            self.texts = pc.replace_with_mask(self.texts, pa.array(mask), after)
+        return np.array(untold, np.int64)
+
+
+def _any_of(alone: Iterable[str], named: Iterable[str]) -> str:
+    """One pattern for several, and for what follows `CREDENTIAL_END` in others."""
+    ends = "|".join(dict.fromkeys(named))
+    return "|".join([*dict.fromkeys(alone), *([f"{CREDENTIAL_END}(?:{ends})"] if ends else [])])
+
+
+def _hints_of(forms: Sequence[Form]) -> tuple[list[str], list[str]]:
+    """Their hints, and what follows `CREDENTIAL_END` in others."""
+    return [form.hint for form in forms if form.hint], [form.named for form in forms if form.named]
 
 
 def _where(texts: pa.Array, pattern: str) -> Places:
@@ -219,28 +278,51 @@ def _where(texts: pa.Array, pattern: str) -> Places:
     return places
 
 
-def _plain(marked: str, one: NamedMembers) -> tuple[str, list[str]]:
-    """A text with marks before the strings that are to be hidden, without these."""
+def _plain(marked: str, one: NamedMembers) -> _Edit | None:
+    """A text with marks behind names that may be such members', without their strings.
+
+    None where it has to be gone through token by token: a value is no string, or a string that does not end.
+    """
     first, *pieces = marked.split(_OPEN)
-    parts, rules = [first], []
+    parts, rules, before = [first], [], first
     for piece in pieces:
-        written = _STRING.match(piece)
-        assert written is not None
-        end = written.end()
-        value = written[0]
-        if "\\" in value:
-            with suppress(ValueError):
-                value = json.loads(f'"{value}"', strict=False)
-        replacement = one.members.replace(value)
+        replacement = end = None
+        name = before.rsplit('"', 2)[1:-1]
+        if name and one.is_named(name[0]):
+            if piece.startswith('"'):
+                if (end := _end(piece)) is None:
+                    return None
+                replacement = one.members.replace(_content(piece[1:end]))
+            elif not piece.startswith(_WORDS if one.members.texts_only else "n"):
+                return None
         if replacement is None:
             parts.append(piece)
         else:
             rules = [one.rule]
-            parts += [replacement, piece[end:]]
+            parts += ['"', replacement, piece[end:]]
+        before = piece
     return "".join(parts), rules
 
 
-def _detected(marked: str, one: Detection, form: Form) -> tuple[str, list[str]]:
+def _end(text: str) -> int | None:
+    """Where the JSON string ends that a text begins with; None where it does not."""
+    end = text.find('"', 1)
+    if "\\" in text[1:end]:
+        written = _STRING.match(text, 1)
+        assert written is not None
+        end = written.end()
+    return end if text.startswith('"', end) and end > 0 else None
+
+
+def _content(written: str) -> str:
+    """What a JSON string says that stands between quotes."""
+    if "\\" in written:
+        with suppress(ValueError):
+            return str(json.loads(f'"{written}"', strict=False))
+    return written
+
+
+def _detected(marked: str, one: Detection, form: Form) -> _Edit:
     """A text with marks around what was found, without it, where it is what it looks like."""
     first, *pieces = marked.split(_OPEN)
     parts, rules = [first], []
@@ -268,13 +350,18 @@ def found_in(columns: Sequence[pa.Array], pattern: str) -> list[Places]:
     data = pa.py_buffer(b"".join(data for data, _, _ in blocks))
     whole = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int64)), data])
     flags = pc.match_substring_regex(whole, pattern).to_numpy(zero_copy_only=False)
-    found, at = [], 0
+    rows, at = [], 0
     for column, (_, of_column, texts) in zip(columns, blocks, strict=True):
         hit = flags[at : at + len(of_column)]
         at += len(of_column)
-        rows = np.flatnonzero(np.repeat(hit, texts)[: len(column)]) if hit.any() else _NOWHERE
-        found.append(rows[_where(column.take(pa.array(rows)), pattern)] if len(rows) else _NOWHERE)
-    return found
+        rows.append(np.flatnonzero(np.repeat(hit, texts)[: len(column)]) if hit.any() else _NOWHERE)
+    near = [column.take(pa.array(places)) for column, places in zip(columns, rows, strict=True) if len(places)]
+    if not near:
+        return rows
+    found = np.zeros(sum(map(len, rows)), bool)
+    found[_where(pa.concat_arrays(near), pattern)] = True
+    ends = np.cumsum([len(places) for places in rows])
+    return [places[found[end - len(places) : end]] for places, end in zip(rows, ends.tolist(), strict=True)]
 
 
 def _blocks(texts: pa.Array) -> tuple[memoryview | bytes, np.ndarray[Any, Any], int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -137,7 +136,8 @@ class _File:
     def settle(self) -> None:
         for number in range(self._settled, len(self._waiting)):
             rows = self._waiting[number]
-            self._waiting[number] = rows.take(pa.array(np.arange(len(rows))))
+            # Two pieces become one by copying, which costs less than half of what `take` does.
+            self._waiting[number] = pa.concat_tables([rows.slice(0, 1), rows.slice(1)]).combine_chunks()
         self._settled = len(self._waiting)
 
     def group(self) -> None:

@@ -18,6 +18,9 @@ from ocsf_mappers.ocsf import tables
 from ocsf_mappers.readers.column import Codes, Column, combined, plain
 from ocsf_mappers.readers.tabular import numbered
 
+MARKED = 16
+"""Numbers are marked in a table of all that could be where these are no more than so many times as many."""
+
 
 class Assembler:
     """Builds the table's columns for some records.
@@ -262,7 +265,7 @@ def numbered_names(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
     """
     coded = names.dictionary_encode()
     places = rows.astype(np.int64) * len(coded.dictionary) + coded.indices.to_numpy()
-    if len(pc.unique(pa.array(places))) == len(places):
+    if _number_of_distinct(places) == len(places):
         return names
     _, first, counts = np.unique(places, return_index=True, return_counts=True)
     repeated = np.isin(rows, rows[first[counts > 1]])
@@ -276,6 +279,16 @@ def numbered_names(rows: np.ndarray[Any, Any], names: pa.Array) -> pa.Array:
             every.add(keys[place])
         used.add(name)
     return pa.array(keys, pa.string())
+
+
+def _number_of_distinct(places: np.ndarray[Any, Any]) -> int:
+    """How many different numbers there are: by marking them where those from 0 to the largest are not many more."""
+    size = int(places.max(initial=-1)) + 1
+    if size > MARKED * len(places):
+        return len(pc.unique(pa.array(places)))
+    marks = np.zeros(size, bool)
+    marks[places] = True
+    return int(np.count_nonzero(marks))
 
 
 def _relative_names(names: pa.Array) -> pa.Array:

@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ocsf_mappers import Engine, Mapped, RawObject, registry
 from ocsf_mappers.compiler import compile
 from ocsf_mappers.compiler.compile import BatchShape
+from ocsf_mappers.engine import assemble
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.tabular import layout
 from tests import support
@@ -298,3 +300,15 @@ def test_a_rejected_record_keeps_its_json() -> None:
     good = json.dumps(dict(zip(HEADER.split(), LINE.format(port=443).split(), strict=True)))
     mapped = map_bytes(support.engine("aws_vpc_flow"), f"{good}\n{text}\n".encode())
     assert mapped.rejects["raw"].to_pylist() == [text]
+
+
+@pytest.mark.parametrize("marked", [0, 10**6])
+def test_a_name_that_stands_in_its_row_twice_gets_a_number_however_that_is_found(
+    monkeypatch: pytest.MonkeyPatch, marked: int
+) -> None:
+    monkeypatch.setattr(assemble, "MARKED", marked)
+    rows, names = np.array([0, 0, 1, 1, 1, 7]), pa.array(["a", "b", "a", "b", "a", "a"]).dictionary_encode()
+    assert assemble.numbered_names(rows, names).to_pylist() == ["a", "b", "a", "b", "a_2", "a"]
+    alone = rows[:4], names.slice(0, 4)
+    assert assemble.numbered_names(*alone) is alone[1]
+    assert assemble.numbered_names(rows[:0], names.slice(0, 0)).to_pylist() == []

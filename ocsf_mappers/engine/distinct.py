@@ -145,7 +145,7 @@ def in_file_order(results: Results, sorted_by: Sequence[str]) -> Results:
         return results
     millis = (pc.fill_null(micros.values, 0).to_numpy(zero_copy_only=False) // 1000)[micros.codes]
     days = millis // _DAY_MILLIS
-    groups = [results.columns["_table"], *([results.columns[EVENT_MAP]] if EVENT_MAP in results.columns else [])]
+    groups = [narrowed(results.columns[name]) for name in ("_table", EVENT_MAP) if name in results.columns]
     groups += _narrow(results, ("cloud.region", "cloud.account.uid"))
     keys = [_numbers(groups, results.length), days - days.min(), _numbers(_narrow(results, sorted_by), results.length)]
     order = np.lexsort((millis, *keys[::-1]))

@@ -398,3 +398,25 @@ def _decoded(text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return None
+
+
+def test_events_stand_together_as_files_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are cut out of them; where they do not stand so, all of them are taken apart and put together again."""
+    monkeypatch.setattr(engines, "FEW_ROWS", 1)
+    names = ("DescribeInstances", "RunInstances", "StopInstances", "ConsoleLogin", "GetObject", "PutObject", "Invoke")
+    services = {"GetObject": "s3", "PutObject": "s3", "Invoke": "lambda", "ConsoleLogin": "signin"}
+    calls = [
+        call(
+            number, eventName=name, eventSource=f"{services.get(name, 'ec2')}.amazonaws.com",
+            eventTime=f"2026-02-0{3 + number % 2}T08:15:30Z",
+            eventCategory="Data" if "Object" in name else "Management",
+        )
+        for number, name in enumerate(names * 6)
+    ]  # fmt: skip
+    engine = Engine(registry.load("aws_cloudtrail"))
+    events = engine.map(parts_of(engine, *calls), ordered=False).events
+    assert len(events) == len(calls)
+    days = [time // (24 * 3600 * 1000) for time in events["time"].to_pylist()]
+    files = list(zip(events["_table"].to_pylist(), events["class_uid"].to_pylist(), days, strict=True))
+    runs = [file for before, file in zip([None, *files], files, strict=False) if file != before]
+    assert len(runs) == len(set(runs)) > 4

@@ -2,6 +2,10 @@
 
 A file is made of a slice of what was mapped together, and a dictionary would be written with all its values: those of
 other accounts among them.
+
+No value stands twice in what this gives. Arrow reserves a dictionary's page for all values and fills it with the
+different ones: what happens to be in memory, of other logs perhaps, would fill the rest, and the column would be
+written out text by text.
 """
 
 from __future__ import annotations
@@ -50,13 +54,14 @@ def _own_dictionary(values: pa.Array) -> pa.Array:
         used = _used(values.indices, len(texts))
     if 2 * len(used) > length or not len(used):
         return values.dictionary_decode()
-    if len(used) == len(texts):
+    distinct = texts.take(used).dictionary_encode(null_encoding="encode")
+    if len(distinct.dictionary) == len(texts):
         return values
-    if codes is None:
+    if codes is None or len(distinct.dictionary) < len(used):
         places = np.zeros(len(texts), np.int32)
-        places[used] = np.arange(len(used), dtype=np.int32)
+        places[used] = distinct.indices
         codes = pa.array(places).take(values.indices)
-    return pa.DictionaryArray.from_arrays(codes, texts.take(used))
+    return pa.DictionaryArray.from_arrays(codes, distinct.dictionary)
 
 
 def _used(codes: pa.Array, size: int) -> pa.Array:

@@ -390,7 +390,7 @@ def _distinct_names(of: Any, names: pa.Array) -> tuple[pa.Array, bool]:
     """The names in some lists, and whether one list has a name twice; `of` tells the list of each name."""
     coded = names.dictionary_encode()
     places = of.astype(np.int64) * len(coded.dictionary) + coded.indices.to_numpy()
-    return coded.dictionary, len(pc.unique(pa.array(places))) < len(places)
+    return coded.dictionary, _number_of_distinct(places) < len(places)
 
 
 def _dictionary(numbers: Any, words: Sequence[str]) -> pa.Array:

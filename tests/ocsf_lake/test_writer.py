@@ -296,3 +296,27 @@ def dictionaries(values: pa.Array) -> list[pa.Array]:
     if pa.types.is_map(values.type):
         return [values.keys.dictionary, values.items.dictionary]
     return [values.values.field(0).dictionary if pa.types.is_list(values.type) else values.dictionary]
+
+
+@pytest.mark.parametrize("size", [1_000, 10_000])
+def test_a_file_holds_nothing_of_the_memory_of_who_wrote_it(size: int) -> None:
+    """An object that was read in two pieces stands twice among those of a part; see `packing`."""
+    long = f"s3://b/{'x' * 50_000}"
+    codes = pa.array([n % 3 for n in range(size)], pa.int32())
+    objects = pa.DictionaryArray.from_arrays(codes, pa.array([long, long, "s3://b/other"]))
+    rows = events(*(("cloud_trail_mgmt", "eu-west-1", "111122223333", DAY_MS, n) for n in range(size)))
+    rows = rows.set_column(rows.schema.get_field_index("source_object"), "source_object", objects)
+    ((_, _, found),) = parquet.split(rows)
+    data = parquet.encode(found, Settings())
+    read = pq.read_table(pa.BufferReader(data))
+    in_order = read.take(pc.sort_indices(read["source_record"]))
+    assert in_order["source_object"].combine_chunks().equals(objects.dictionary_decode())
+    columns = pq.read_metadata(pa.BufferReader(data)).row_group(0)
+    (column,) = [
+        columns.column(number)
+        for number in range(columns.num_columns)
+        if columns.column(number).path_in_schema == "source_object"
+    ]
+    # The dictionary's page has each once, and nothing else.
+    assert "RLE_DICTIONARY" in column.encodings
+    assert column.total_uncompressed_size < 1.5 * len(long)

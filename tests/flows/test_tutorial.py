@@ -34,8 +34,8 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path, shell: dict[str, str]) -
         else:
             shown[-1] = text
     run = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env={**shell, "COLUMNS": "200"}, capture_output=True, text=True,
-        check=False,
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env={**shell, "COLUMNS": "200"}, capture_output=True,
+        text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     blocks = run.stdout.split("--- end of a block\n")[:-1]

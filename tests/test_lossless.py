@@ -21,7 +21,7 @@ from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObje
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing import lossless
 from tests import support
-from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, often, own, read, read_bytes
+from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, own, read, read_bytes
 
 OURS = "lake_detections"
 """Records that the lake writes itself, in one form."""
@@ -262,7 +262,7 @@ def _written(record: Json, *, twice: bool, ascii_only: bool) -> str:
     return text
 
 
-EXAMPLES = pytest.mark.parametrize("examples", often([5, 15], [5]))
+EXAMPLES = pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.acceptance)])
 
 
 @pytest.mark.slow

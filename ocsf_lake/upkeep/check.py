@@ -147,6 +147,12 @@ class _LedgerState:
         self.emptied: set[str] = set()
         """Folders of the table's partitions that a retention emptied, as of then."""
 
+    def has_files(self, table: str) -> bool:
+        """Whether there is any of `files`; of most tables a lake has none."""
+        query = sa.select(sa.exists().where(FILES.c.table_name == table))
+        with self._engine.connect() as connection:
+            return bool(connection.scalar(query))
+
     def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
         row = FILES.c
@@ -184,6 +190,8 @@ def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -
     sizes = lake.store.sizes(table.prefix)
     if table.name not in definitions.BESIDE:
         sizes |= lake.store.sizes(f"{layout.COMPACTED}/{table.prefix}")
+    if not sizes and not expected.has_files(table.name):
+        return
     file_by_path = {file.path: file for file in expected.files(table.name)}
     retired = expected.retired(table.name)
     for path, file in file_by_path.items():

@@ -19,7 +19,8 @@ from ocsf_lake.flows.backfill import backfill
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.run import Summary
 from ocsf_mappers.errors import RetriableError
-from tests.ocsf_lake.conftest import call, write
+from tests.ocsf_lake.conftest import write
+from tests.ocsf_lake.mortal import TINY
 from tests.organization import Organization
 
 LOGS = Organization(accounts=2, regions=1, first=date(2026, 3, 1), days=2, objects=4)
@@ -45,7 +46,7 @@ def run(folder: Path, lake: str, runner: str, source: str = "aws_cloudtrail") ->
 DEADLY = '''
 import dataclasses, os, signal
 from ocsf_mappers import JsonRecords
-from ocsf_mappers.sources.aws_cloudtrail import MAPPER as CLOUDTRAIL
+from tiny_source import MAPPER as TINY
 
 class Deadly(JsonRecords):
     def read(self, blocks):
@@ -53,8 +54,7 @@ class Deadly(JsonRecords):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read(blocks)
 
-(reader,) = CLOUDTRAIL.readers
-MAPPER = dataclasses.replace(CLOUDTRAIL, name="acme", readers=[Deadly(reader.lists, reader.envelopes)])
+MAPPER = dataclasses.replace(TINY, name="acme", readers=[Deadly()])
 '''
 
 
@@ -67,9 +67,9 @@ def deadly_source(folder: Path) -> Path:
     (about / "entry_points.txt").write_text("[ocsf_lake.sources]\nacme = acme_source:MAPPER\n")
     (package / "acme_source.py").write_text(DEADLY)
     for number in range(10):
-        more = {"userAgent": "deadly"} if number == 4 else {}
-        write(folder / f"acme/{number}.json", json.dumps(call(number, **more)))
-    os.environ["PYTHONPATH"] = f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        record = {"id": "deadly" if number == 4 else f"{number}", "at": "2026-03-01T09:00:00Z"}
+        write(folder / f"acme/{number}.json", json.dumps(record | {"account": "111122223333"}))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(package), str(TINY), os.environ.get("PYTHONPATH", "")])
     return package
 
 
@@ -90,9 +90,10 @@ def main(folder: Path) -> None:
         calls[batch_ids[0]] = calls.get(batch_ids[0], 0) + 1
         raise ValueError("<b>a | defect</b>")
 
-    sys.path.append(str(deadly_source(folder)))
+    sys.path += [str(deadly_source(folder)), str(TINY)]
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         for runner in RUNNERS:
+            os.environ["OCSF_LAKE_WORKERS"] = "1" if runner == "dask" else "2"  # processes show what side by side does
             told[runner] = run(folder, runner, runner)
         for how in (throttled, broken):
             calls.clear()
@@ -100,7 +101,7 @@ def main(folder: Path) -> None:
             told[how.__name__] = [*run(folder, how.__name__, "threads"), sorted(calls.values())]
         ingest.work = real_work
         told["afterwards"] = run(folder, "broken", "threads")
-        os.environ["OCSF_LAKE_WORKERS"] = "1"  # each death costs a new process, which imports everything
+        os.environ["OCSF_LAKE_WORKERS"] = "1"  # as each death costs a new process, which imports everything
         told["deadly"] = [run(folder, "deadly", "processes", "acme") for _ in range(3)]
         with get_client(sync_client=True) as client:
             found = client.read_artifacts()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.support import environment
 from tests.flows.test_tutorial import BLOCK
 from tests.support import PROJECT, SAMPLE_LOGS
 
@@ -18,7 +17,7 @@ PAGE = (PROJECT / "docs" / "first-hour.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_first_hour_ends_at_the_bytes_of_a_record(tmp_path: Path) -> None:
+def test_the_first_hour_ends_at_the_bytes_of_a_record(tmp_path: Path, shell: dict[str, str]) -> None:
     (tmp_path / "sample_logs").symlink_to(SAMPLE_LOGS)
     rules = tmp_path / "rules"  # one of the pack's: asking all takes half a minute
     rules.mkdir()
@@ -26,10 +25,9 @@ def test_the_first_hour_ends_at_the_bytes_of_a_record(tmp_path: Path) -> None:
     assert "detect --rules pack" in PAGE
     page = PAGE.replace("--rules pack", f"--rules {rules}")
     script = ["set -e", *(text for kind, text in BLOCK.findall(page) if kind == "sh")]
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     run = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=environment(PATH=path), capture_output=True, text=True,
-        check=False, timeout=300,
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=shell, capture_output=True, text=True, check=False,
+        timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert "soc: arrived" in run.stderr

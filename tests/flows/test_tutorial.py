@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.support import environment
 from tests.support import PROJECT
 
 PAGE = PROJECT / "docs" / "tutorial.md"
@@ -22,9 +21,9 @@ def steps() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+def test_the_tutorial_does_what_it_says(tmp_path: Path, shell: dict[str, str]) -> None:
     # one shell for all of it, as its reader has one; a line of ours tells where the output of each block ends
-    script, shown = ["set -e", "export COLUMNS=200"], []
+    script, shown = ["set -e"], []
     for kind, text in steps():
         if kind == "sh":
             script += [text, "echo '--- end of a block'"]
@@ -34,10 +33,9 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
             script.append(f"cat > {place.removeprefix('# ')} <<'END OF FILE'\n{text}END OF FILE")
         else:
             shown[-1] = text
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     run = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=environment(PATH=path), capture_output=True, text=True,
-        check=False,
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env={**shell, "COLUMNS": "200"}, capture_output=True,
+        text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     blocks = run.stdout.split("--- end of a block\n")[:-1]

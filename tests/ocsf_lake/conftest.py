@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def at_steps(*steps: str, often: Collection[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "step", [pytest.param(step, marks=[pytest.mark.slow] * (step not in often)) for step in steps]
     )
+
+
+def on_either(*steps: str, often: Collection[str] = ()) -> pytest.MarkDecorator:
+    """As `at_steps`, with the ledger in SQLite at every other step, beginning with the first, else in PostgreSQL.
+
+    What a step leaves behind is the same rows in both: each step and each kind are there, not all pairs.
+    """
+    kinds: list[tuple[str, list[pytest.MarkDecorator]]] = [("sqlite", []), ("postgresql", [pytest.mark.integration])]
+    cells = [
+        pytest.param(step, kind, marks=[*marks, *[pytest.mark.slow] * (step not in often)])
+        for step, (kind, marks) in zip(steps, cycle(kinds))
+    ]
+    return pytest.mark.parametrize(("step", "settings"), cells, indirect=["settings"])
 
 
 BOUNDS: dict[str, object] = {"batch_objects": 2, "part_rows": 25, "workers": 1}

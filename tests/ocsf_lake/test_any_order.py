@@ -219,10 +219,13 @@ STEPS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.acceptance] * (seed not in (0, 1))) for seed in range(20)]
+)
 def test_the_lake_holds_what_it_has_to_in_whichever_order(
     seed: int, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of the seeds a run of CI has one with Iceberg and one without; the others are for `-m acceptance`."""
     from tiny_source import MENDED  # type: ignore[import-not-found]
 
     model = Model(tmp_path, seed, MENDED)

@@ -1,24 +1,21 @@
 """Storage, ledger and catalogs against each other: false after each kind of damage, true again after a repair."""
 
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ocsf_lake import config
-from ocsf_lake.catalogs import glue as glue_module
 from ocsf_lake.catalogs.base import Drift, Kind
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
-from ocsf_lake.lake import Lake, opened
+from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_lake.storage import writer
 from ocsf_lake.upkeep import check
 from tests.ocsf_lake.conftest import contents
-from tests.servers.rgw import S3Server
 
 
 @pytest.fixture(scope="module")
@@ -160,47 +157,3 @@ def test_work_under_way_is_no_finding_that_counts(
     ingest.ingest([vpc], settings, "aws_vpc_flow")
     with opened(settings) as lake:
         assert check.check(lake) == []
-
-
-@pytest.mark.slow
-# -- S3, Glue and Iceberg at once -------------------------------------------------------------------------------------
-@pytest.mark.integration
-def test_a_lake_on_s3_with_glue_and_iceberg_is_true_false_and_true_again(
-    s3_owner: S3Server, bucket: str, moto_server: str, logs: Path, tmp_path: Path
-) -> None:
-    settings = config.load(
-        lake=f"s3://{bucket}/lake", state=tmp_path, batch_objects=1, part_rows=25, workers=2,
-        catalogs=["glue", "iceberg"], glue_endpoint=moto_server, glue_database=f"db_{uuid.uuid4().hex}",
-    )  # fmt: skip
-    ingest.ingest([str(logs / "AWSLogs" / "111122223333" / "vpcflowlogs")], settings, "aws_vpc_flow")
-    with opened(settings) as lake:
-        assert check.check(lake, deep=True) == []
-        glue = lake.catalog.all[0]
-        assert isinstance(glue, glue_module.GlueCatalog)
-        named = {"DatabaseName": settings.glue_database, "TableName": "vpc_flow"}
-        client = s3_owner.client()
-        keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix="lake/aws/VPC_FLOW")["Contents"]]
-
-        glue.glue.delete_partition(**named, PartitionValues=list(glue.partitions("vpc_flow")[0].values))
-        assert_mended(lake, {("glue", Kind.PARTITION_MISSING)})
-
-        client.delete_object(Bucket=bucket, Key=keys[0])
-        assert_mended(lake, {("storage", Kind.FILE_MISSING)})
-
-        client.copy_object(Bucket=bucket, Key=f"{keys[0]}.copy.parquet", CopySource={"Bucket": bucket, "Key": keys[0]})
-        assert_mended(lake, {("storage", Kind.FILE_FOREIGN)})
-
-        table = glue.glue.get_table(DatabaseName=settings.glue_database, Name="vpc_flow")["Table"]
-        for column in table["StorageDescriptor"]["Columns"]:
-            column["Type"] = "string" if column["Name"] == "activity_id" else column["Type"]
-        kept = ("Name", "StorageDescriptor", "PartitionKeys", "Parameters", "TableType")
-        given = {name: table[name] for name in kept}
-        glue.glue.update_table(DatabaseName=settings.glue_database, TableInput=given)
-        assert_mended(lake, {("glue", Kind.TABLE_SCHEMA), ("glue", Kind.PARTITION_SCHEMA)})
-    assert rows(settings) == [(30,), (0,), (0,)]
-
-
-def assert_mended(lake: Lake, found: set[tuple[str, str]]) -> None:
-    assert kinds(check.check(lake)) == found
-    repair = check.sync(lake)
-    assert (repair.left, repair.refused) == ([], [])

@@ -12,7 +12,7 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger import meter
 from ocsf_lake.ledger.leases import LostError
 from ocsf_mappers.compiler.statistics import OTHER, DriftKind, SchemaDrift
-from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, Make, at_steps, call, write
+from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, Make, call, on_either, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
 
@@ -101,8 +101,7 @@ def test_a_new_member_version_or_text_is_noticed_once(settings: Make, tmp_path: 
 
 
 @pytest.mark.slow
-@OFTEN_SQLITE
-@at_steps("part", "written", "registered", "done", often=("written",))
+@on_either("part", "registered", "written", "done", often=("written",))
 def test_an_interrupted_batch_counts_once(
     step: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

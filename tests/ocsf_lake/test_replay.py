@@ -30,7 +30,6 @@ from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import (
     HEADER,
-    OFTEN_POSTGRES,
     OFTEN_SQLITE,
     ON_BOTH,
     Make,
@@ -38,6 +37,7 @@ from tests.ocsf_lake.conftest import (
     call,
     cut_off_all,
     flow,
+    on_either,
     write,
 )
 from tests.ocsf_lake.killed import KilledError, killed_at
@@ -154,11 +154,13 @@ def test_a_record_refused_again_has_its_new_reason(
 
 
 @pytest.mark.slow
-@OFTEN_POSTGRES
+@pytest.mark.integration
 @at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 def test_an_interrupted_replay_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a ledger in PostgreSQL; in SQLite `test_interrupted` kills a replay at each of its steps."""
     ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
     mend()
 
@@ -188,8 +190,7 @@ AS_BEFORE = (
 
 
 @pytest.mark.slow
-@OFTEN_SQLITE
-@at_steps("planned", "part", "registered", "done", often=("part",))
+@on_either("planned", "part", "registered", "done")
 def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
     step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,14 +250,16 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
 
 @pytest.mark.slow
 @pytest.mark.integration
-@at_steps("planned", "part", "written", often=("part",))
 @pytest.mark.parametrize(
-    "part", [pytest.param("", marks=pytest.mark.slow, id="the same"), pytest.param("two.json", id="some of them")]
+    ("step", "part"), [("planned", ""), ("part", ""), ("part", "two.json"), ("written", "two.json")]
 )
 def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on after its connection was cut, while another host replays the same entries, or some of them."""
+    """It goes on after its connection was cut, while another host replays the same entries, or some of them.
+
+    Both where there is a part of a file already; before that the one that is planned anew, after it the other.
+    """
     for name in ("lake", "copy"):
         ingest.ingest([str(reject_logs(tmp_path / "bad"))], shared(name), source="aws_cloudtrail")
     mend()

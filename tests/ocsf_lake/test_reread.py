@@ -15,7 +15,7 @@ from ocsf_lake.query import query
 from ocsf_lake.upkeep import quarantine, replay
 from ocsf_mappers import col, registry
 from ocsf_mappers.errors import RetriableError
-from tests.ocsf_lake.conftest import HEADER, OFTEN_SQLITE, ON_BOTH, Make, at_steps, call, contents, flow, write
+from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_chain import faults
 from tests.ocsf_lake.test_discovery import CONTROL
@@ -73,8 +73,7 @@ def test_objects_without_events_are_read_again_and_others_keep_theirs(mistaken: 
 
 
 @pytest.mark.slow
-@OFTEN_SQLITE
-@at_steps("rewritten", "registered", "moved", "begun", "written", "done", often=("moved",))
+@on_either("rewritten", "registered", "moved", "begun", "written", "done")
 def test_an_interrupted_run_is_continued(
     step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

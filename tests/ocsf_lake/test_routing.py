@@ -13,7 +13,7 @@ from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check, rebuild, remap, replay, verify
 from ocsf_mappers import registry
-from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, contents, flow, write
+from tests.ocsf_lake.conftest import ON_BOTH, Make, at_steps, call, contents, flow, on_either, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
 from tests.ocsf_lake.test_ingest import rows
@@ -289,8 +289,7 @@ def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(r
 
 
 @pytest.mark.slow
-@ON_BOTH
-@pytest.mark.parametrize("step", ["planned", "part", "written", "registered", "done"])
+@on_either("planned", "part", "written", "registered", "done")
 def test_an_interrupted_replay_of_two_sources_is_done_once(
     step: str, refused: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,25 @@ def bucket(tables_server: TablesServer) -> str:
     return tables_server.new_bucket()
 
 
+def settings_of(tables_server: TablesServer, bucket: str, folder: Path) -> Settings:
+    return config.load(
+        lake=str(folder / "lake"), catalogs=["iceberg"], iceberg_properties=tables_server.properties(bucket),
+        iceberg_namespace=f"n{abs(hash(str(folder))):x}", **BOUNDS,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def tabled(tables_server: TablesServer, bucket: str, tmp_path: Path) -> Settings:
     """Settings of a new lake whose tables are in a bucket of tables."""
-    return config.load(
-        lake=str(tmp_path / "lake"), catalogs=["iceberg"], iceberg_properties=tables_server.properties(bucket),
-        iceberg_namespace=f"n{abs(hash(str(tmp_path))):x}", **BOUNDS,
-    )  # fmt: skip
+    return settings_of(tables_server, bucket, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mended(tables_server: TablesServer, bucket: str, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A lake that is filled once: each damage to it is mended."""
+    found = settings_of(tables_server, bucket, tmp_path_factory.mktemp("mended"))
+    ingest.ingest([str(logs)], found)
+    return found
 
 
 @pytest.fixture
@@ -273,8 +285,9 @@ OFTEN = (lose_a_file, double_rows)
         for damage, kind in DAMAGES
     ],
 )
-def test_damage_is_found_and_mended(damage: Callable[[Table], None], kind: Kind, filled: Settings) -> None:
-    with opened(filled) as lake:
+def test_damage_is_found_and_mended(damage: Callable[[Table], None], kind: Kind, mended: Settings) -> None:
+    with opened(mended) as lake:
+        assert check.check(lake) == []
         damage(table_of(lake))
         assert {item.kind for item in check.check(lake)} == {kind}
         repair = check.sync(lake)
@@ -294,13 +307,6 @@ def test_compaction_and_expiry_are_left_to_the_service(filled: Settings) -> None
 
 
 # -- crowded, killed, cut off -----------------------------------------------------------------------------------------
-@pytest.fixture
-def mortals() -> Iterator[CrashHarness]:
-    found = CrashHarness.born()
-    yield found
-    found.end()
-
-
 def flows(to: Path, first: int, objects: int) -> Path:
     """A folder of objects with five flow log lines each."""
     for number in range(first, first + objects):

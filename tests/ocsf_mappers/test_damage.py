@@ -100,7 +100,7 @@ def test_a_list_that_lost_its_end_takes_no_other_record() -> None:
     assert (records, broken) == ([*TEXTS[:2], *TEXTS[3:]], 1)
 
 
-SIZE = 1 << 20
+SIZE = 1 << 18
 ENDLESS = {
     "objects in each other": b'{"a":',
     "objects beside each other": b'{"a":1,',
@@ -115,7 +115,8 @@ ENDLESS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
-def test_damage_without_end_is_a_few_entries(name: str) -> None:
+def test_damage_without_end_is_a_few_entries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_split, "KEPT_BYTES", SIZE)  # of a megabyte the test takes half a minute
     data = ENDLESS[name] * (SIZE // len(ENDLESS[name]) or 1)
     tracemalloc.start()
     piece = json_split.split(data, ("Records",))

@@ -63,9 +63,10 @@ def find(
 
 def _not_found(value: str, tables: list[str], narrowed: bool) -> str:
     days = " on those days" if narrowed else ""
+    spaces = "; this one begins or ends with white space" if value != value.strip() else ""
     return (
         f"{value} is in none of {terminal.plural(len(tables), 'table')}{days}: a value is found as a whole, not a part "
-        "of a longer one"
+        f"of a longer one{spaces}"
     )
 
 

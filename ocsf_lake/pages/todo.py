@@ -41,7 +41,7 @@ class Step:
 
 def steps(facts: Facts) -> list[Step]:
     """What to do next."""
-    finders = (_failed, _gaps, _findings, _silent, _slow, _refused, _new, _small)
+    finders = (_empty, _failed, _gaps, _findings, _silent, _slow, _refused, _new, _small)
     every = [step for find in finders for step in find(facts)]
     kinds: dict[tuple[str, str], list[Step]] = {}
     for step in every:
@@ -86,6 +86,13 @@ def query(facts: Facts, table: str, where: str) -> str | None:
     return ask(
         facts, "query", f"SELECT {shown} FROM {table} WHERE {where} ORDER BY severity_id DESC, time_dt DESC LIMIT 20"
     )
+
+
+def _empty(facts: Facts) -> Iterator[Step]:
+    if not facts.events:
+        days = f"on {facts.days[0]}" if len(facts.days) == 1 else f"from {facts.days[0]} to {facts.days[-1]}"
+        why = "What this page does not find may be in the logs all the same: they are not in the lake."
+        yield Step(WARN, "No events", f"The lake has no events {days}.", why, ask(facts, "tables"))
 
 
 def _failed(facts: Facts) -> Iterator[Step]:

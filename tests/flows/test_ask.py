@@ -194,11 +194,12 @@ def test_find_names_table_path_event_and_time(ocsf_lake: RunCommand, ready_lake:
     assert ocsf_lake("trace", places[0]["event"], *lake).code == 0
 
 
-@pytest.mark.parametrize("value", ["'; DROP VIEW vpc_flow; --", "\\x00\"", "$v", "%", "é" * 300])
+@pytest.mark.parametrize("value", ["'; DROP VIEW vpc_flow; --", "\\x00\"", "$v", "%", "é" * 300, " 10.0.0.1"])
 def test_find_takes_any_value_for_a_text(ocsf_lake: RunCommand, ready_lake: Path, value: str) -> None:
     run = ocsf_lake("find", value, "--json", "--lake", str(ready_lake))
     assert (run.code, run.out) == (0, "[]\n")
     assert "is in none of" in run.err
+    assert ("begins or ends with white space" in run.err) == value.startswith(" ")
 
 
 @pytest.mark.slow

@@ -169,7 +169,15 @@ def test_a_new_lake_has_a_page(tmp_path: Path, without_pictures: None) -> None:
     ingest.ingest([str(tmp_path / "logs")], settings)
     found = facts.gather(settings, NOW)
     assert found.days == [date(2026, 3, 20)]
-    assert "Nothing needs you." in page.render(found)
+    assert "The lake has no events on 2026-03-20." in page.render(found)
+
+
+def test_days_without_events_are_not_called_quiet(lake: Settings, without_pictures: None) -> None:
+    found = facts.gather(lake, NOW, date(2010, 1, 1), date(2010, 1, 9))
+    steps = todo.steps(found)
+    assert "no events" in todo.verdict(steps)
+    assert "The lake has no events from 2010-01-01 to 2010-01-09." in page.render(found)
+    assert "No events" not in {step.kind for step in todo.steps(facts.gather(lake, datetime(2030, 1, 1, tzinfo=UTC)))}
 
 
 def test_a_file_that_is_gone_takes_one_section(tmp_path: Path, without_pictures: None) -> None:

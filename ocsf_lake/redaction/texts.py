@@ -34,8 +34,8 @@ BLOCK_BYTES = 4 << 10
 """So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
 look."""
 
-KEPT_NAMES = 1024
-"""Of so many names it is remembered whether they are those of members that are hidden."""
+KEPT_NAMES, KEPT_CHARACTERS = 1024, 256
+"""Of so many names, none of them longer, it is remembered whether they are those of members that are hidden."""
 
 _WORDS = ("n", "t", "f")
 """Null and the booleans begin so."""
@@ -81,7 +81,12 @@ class NamedMembers:
     def is_named(self) -> Callable[[str], bool]:
         """Whether a name is one of them."""
         pattern = re.compile(self.names, re.ASCII)
-        return lru_cache(KEPT_NAMES)(lambda name: pattern.fullmatch(name) is not None)
+
+        def matches(name: str) -> bool:
+            return pattern.fullmatch(name) is not None
+
+        remembered = lru_cache(KEPT_NAMES)(matches)
+        return lambda name: remembered(name) if len(name) <= KEPT_CHARACTERS else matches(name)
 
 
 @dataclass

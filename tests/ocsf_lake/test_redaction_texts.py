@@ -236,6 +236,22 @@ def test_texts_of_any_kind_cost_what_their_length_does() -> None:
         redacted(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"x":"{\"authToken\"\n:\t\"SECRET\"}"}',
+        r'"{\"x\":\"{\\\"authToken\\\"\\n:\\\"SECRET\\\"}\"}"',
+        r'{"x":"{\"my\u0041uth_token\" \r\n :1,\"authToken\"\n:\"SECRET\"}"}',
+        # Token by token, the password would stand between two strings.
+        r'{"mySecret_AccessKey\" : {"password":"SECRET"}}',
+    ],
+)
+def test_members_are_hidden_however_what_is_around_them_is_spelled(text: str) -> None:
+    after = DEFAULT.message(text)
+    assert "SECRET" not in after
+    assert "[redacted:credentials]" in after
+
+
 def test_long_names_are_not_kept_in_memory() -> None:
     rules_of_all = DEFAULT._messages
     events._matching(pa.array(["a"]), rules_of_all.hint)

@@ -135,7 +135,7 @@ class Texts:
 
     @cached_property
     def _escaped_patterns(self) -> Sequence[str]:
-        """Patterns for texts with members whose names or quotes are spelled with escapes; each finds less than the last.
+        """Patterns for texts with members whose names or quotes are spelled with escapes, which find less and less.
 
         The names are looked for whole: in what is no JSON, any quote may be escaped, and token by token the strings
         of such a text are taken for what is between them.

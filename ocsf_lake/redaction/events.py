@@ -23,8 +23,8 @@ from ocsf_mappers.engine.assemble import numbered_names
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
-KEPT_NAMES = 256
-"""What a pattern finds among so few names is remembered."""
+KEPT_NAMES, KEPT_NAME_BYTES = 256, 16 << 10
+"""What a pattern finds among so few names, and no longer ones together, is remembered."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def _matching(keys: pa.Array, pattern: str) -> Flags:
     """Which entries have a name that a pattern finds."""
     coded = pa.types.is_dictionary(keys.type)
     names = keys.dictionary if coded else keys
-    few = len(names) <= KEPT_NAMES
+    few = len(names) <= KEPT_NAMES and names.nbytes <= KEPT_NAME_BYTES
     found = _found_in_names(tuple(names.to_pylist()), pattern) if few else _names_matching(names, pattern)
     return found[keys.indices.to_numpy(zero_copy_only=False)] if coded else found
 

@@ -34,14 +34,16 @@ BLOCK_BYTES = 4 << 10
 """So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
 look."""
 
-KEPT_NAMES = 1024
-"""Of so many names it is remembered whether they are those of members that are hidden."""
+KEPT_NAMES, KEPT_CHARACTERS = 1024, 256
+"""Of so many names, none of them longer, it is remembered whether they are those of members that are hidden."""
 
 _WORDS = ("n", "t", "f")
 """Null and the booleans begin so."""
 _NOWHERE: Places = np.zeros(0, np.int64)
 _STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_ESCAPED_NAME = r'\\u[0-9A-Fa-f]{4}[^"\\]*\\*"\s*:'
+_COLON = r"(?:\s|\\+[nrt])*:"
+"""A colon, with spaces before it that may be escaped themselves."""
+_ESCAPED_NAME = rf'\\u[0-9A-Fa-f]{{4}}[^"\\]*\\*"{_COLON}'
 """A member whose name is spelled with escapes."""
 
 
@@ -81,7 +83,12 @@ class NamedMembers:
     def is_named(self) -> Callable[[str], bool]:
         """Whether a name is one of them."""
         pattern = re.compile(self.names, re.ASCII)
-        return lru_cache(KEPT_NAMES)(lambda name: pattern.fullmatch(name) is not None)
+
+        def matches(name: str) -> bool:
+            return pattern.fullmatch(name) is not None
+
+        remembered = lru_cache(KEPT_NAMES)(matches)
+        return lambda name: remembered(name) if len(name) <= KEPT_CHARACTERS else matches(name)
 
 
 @dataclass
@@ -121,20 +128,26 @@ class Texts:
     @cached_property
     def _member_hints(self) -> tuple[list[str], list[str]]:
         """Patterns, and what follows `CREDENTIAL_END` in others."""
-        behind = '\\\\*"\\s*:'
+        behind = rf'\\*"{_COLON}'
         alone = [f"{one.names if one.others is None else one.others}{behind}" for one in self.members]
         named = [behind for one in self.members if one.others is not None]
         return [*alone, _ESCAPED_NAME] if alone else [], named
 
     @cached_property
-    def _escaped_hint(self) -> str:
-        """A pattern for texts with members whose names or quotes are spelled with escapes."""
-        return "|".join([_ESCAPED_NAME, *(f'{one.ends}\\\\+"\\s*:' for one in self.members)])
+    def _escaped_patterns(self) -> Sequence[str]:
+        """Patterns for texts with members whose names or quotes are spelled with escapes, which find less and less.
+
+        The names are looked for whole: in what is no JSON, any quote may be escaped, and token by token the strings
+        of such a text are taken for what is between them.
+        """
+        behind = rf'\\+"{_COLON}'
+        names = [[one.ends for one in self.members], [one.names for one in self.members]]
+        return r"\\", *("|".join([_ESCAPED_NAME, *(f"{name}{behind}" for name in some)]) for some in names)
 
     @cached_property
     def _nested(self) -> str:
         """A pattern for members that are hidden at some places and not at others."""
-        return "|".join(f'{one.names}\\\\*"\\s*:' for one in self.members if not one.plain)
+        return "|".join(rf'{one.names}\\*"{_COLON}' for one in self.members if not one.plain)
 
     def changed(self, texts: pa.Array) -> Changed | None:
         """The texts without what rules hide; None where no rule found anything.
@@ -179,8 +192,11 @@ class Texts:
 
     def _escaped(self, texts: pa.Array) -> Places:
         """The places of texts with members whose names or quotes are spelled with escapes."""
-        found = _where(texts, r"\\")
-        return found[_where(texts.take(pa.array(found)), self._escaped_hint)] if len(found) else found
+        found = np.arange(len(texts))
+        for pattern in self._escaped_patterns:
+            if len(found):
+                found = found[_where(texts.take(pa.array(found)), pattern)]
+        return found
 
     def _walked(self, text: str) -> _Edit:
         rewriter = Rewriter([one.members for one in self.members])  # of its own: threads share these rules

@@ -80,4 +80,4 @@ def _offsets(values: pa.Array) -> tuple[pa.Array, int, int]:
 def _has_dictionary(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return True
-    return pa.types.is_struct(kind) and any(_has_dictionary(field.type) for field in kind)
+    return any(_has_dictionary(kind.field(number).type) for number in range(kind.num_fields))

@@ -41,8 +41,11 @@ KEPT_IN_ALL = 64 << 20
 """What all steps together remember comes to not more bytes than this."""
 
 KEPT_STATEMENTS = 1_024
-"""So many steps stay planned, each in about 0.1 MB: logs can name columns without end, and each set of them has steps
-of its own. A source has up to 60."""
+"""So many steps stay planned, each in about 0.1 MB, and so many remember something: logs can name columns without end,
+and each set of them has steps of its own. A source has up to 60."""
+
+_OBJECT_BYTES = 64
+"""What a value takes in Python beside its characters, with its place in a tuple; a tuple takes twice as much."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,18 @@ class _Cached:
     """The place of each combination; of a single text it is searched for in `values` instead."""
 
     @property
+    def count(self) -> int:
+        """How many combinations."""
+        return len(next(iter(self.results.values())))
+
+    @property
     def size(self) -> int:
-        """In bytes, without `numbers`."""
-        return int(sum(array.nbytes for array in (*self.values, *self.results.values())))
+        """In bytes, about, with the numbers that all of them have once they are kept."""
+        arrays = sum(array.nbytes for array in (*self.values, *self.results.values()))
+        if _is_one_text(self.values):
+            return int(arrays)
+        texts = sum(array.nbytes for array in self.values)
+        return int(arrays + texts + self.count * (len(self.values) + 2) * _OBJECT_BYTES)
 
     def places(self, values: Sequence[pa.Array]) -> pa.Array:
         """The place of each of some combinations, null where it is not there."""
@@ -333,7 +345,7 @@ class Evaluator:
         new = places.is_null()
         others = [column.filter(new) for column in values]
         computed = self._computed(step, others)
-        before = len(next(iter(cached.results.values())))
+        before = cached.count
         fresh = np.cumsum(new.to_numpy(zero_copy_only=False)) - 1 + before
         places = pc.if_else(new, pa.array(fresh, pa.int32()), places)
         every = {name: pa.concat_arrays([cached.results[name], computed[name]]) for name in step.outputs}
@@ -344,17 +356,16 @@ class Evaluator:
     def _remember(self, step: Step, cached: _Cached, known: int) -> None:
         """Keeps combinations and their results; the first of them, as many as are `known`, have numbers."""
         self._forget(step.sql)
-        count = len(next(iter(cached.results.values())))
-        one_text = _is_one_text(cached.values)
-        if count > (KEPT_VALUES if one_text else KEPT_TUPLES) or cached.size > KEPT_BYTES:
+        one_text, size = _is_one_text(cached.values), cached.size
+        if cached.count > (KEPT_VALUES if one_text else KEPT_TUPLES) or size > KEPT_BYTES:
             return  # there are always others
         if not one_text:
             new = _tuples([column.slice(known) for column in cached.values])
-            cached.numbers.update(zip(new, range(known, count), strict=True))
-        while self._cache and self._cache_bytes + cached.size > KEPT_IN_ALL:
+            cached.numbers.update(zip(new, range(known, cached.count), strict=True))
+        while self._cache and (len(self._cache) >= KEPT_STATEMENTS or self._cache_bytes + size > KEPT_IN_ALL):
             self._forget(next(iter(self._cache)))
         self._cache[step.sql] = cached
-        self._cache_bytes += cached.size
+        self._cache_bytes += size
 
     def _forget(self, sql: str) -> None:
         if (cached := self._cache.pop(sql, None)) is not None:

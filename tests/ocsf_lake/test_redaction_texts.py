@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import cycle
 from random import Random
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import ValidationError
 
-from ocsf_lake.redaction import hiding, members, rules
+from ocsf_lake.redaction import events, hiding, members, rules
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.redaction.rules import Action, Rule
@@ -233,6 +234,37 @@ def test_texts_of_any_kind_cost_what_their_length_does() -> None:
     ):  # fmt: skip
         DEFAULT.message(text)
         redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"x":"{\"authToken\"\n:\t\"SECRET\"}"}',
+        r'"{\"x\":\"{\\\"authToken\\\"\\n:\\\"SECRET\\\"}\"}"',
+        r'{"x":"{\"my\u0041uth_token\" \r\n :1,\"authToken\"\n:\"SECRET\"}"}',
+        # Token by token, the password would stand between two strings.
+        r'{"mySecret_AccessKey\" : {"password":"SECRET"}}',
+    ],
+)
+def test_members_are_hidden_however_what_is_around_them_is_spelled(text: str) -> None:
+    after = DEFAULT.message(text)
+    assert "SECRET" not in after
+    assert "[redacted:credentials]" in after
+
+
+def test_long_names_are_not_kept_in_memory() -> None:
+    rules_of_all = DEFAULT._messages
+    events._matching(pa.array(["a"]), rules_of_all.hint)
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            name = f"{number}{'a' * 100_000}_password"
+            assert rules_of_all.message(f'{{"{name}":"x"}}') == f'{{"{name}":"[redacted:credentials]"}}'
+            assert events._matching(pa.array([name]), "_password$").tolist() == [True]
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000, kept
 
 
 def test_a_text_cannot_hold_the_marks() -> None:

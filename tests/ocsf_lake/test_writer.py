@@ -285,7 +285,8 @@ def test_dictionaries_inside_lists_and_maps_are_cut_to_a_slice() -> None:
     offsets = pa.array(range(size + 1), pa.int32())
     structs = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([texts], names=["value"]))
     entries = pa.MapArray.from_arrays(offsets, texts, texts)
-    for values in (texts, structs, entries):
+    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([structs], names=["values"]))
+    for values in (texts, structs, entries, lists):
         part = packing.packed(values.slice(0, size // 2))
         assert part.to_pylist() == values.slice(0, size // 2).to_pylist()
         for held in dictionaries(part):
@@ -295,7 +296,7 @@ def test_dictionaries_inside_lists_and_maps_are_cut_to_a_slice() -> None:
 def dictionaries(values: pa.Array) -> list[pa.Array]:
     if pa.types.is_map(values.type):
         return [values.keys.dictionary, values.items.dictionary]
-    return [values.values.field(0).dictionary if pa.types.is_list(values.type) else values.dictionary]
+    return dictionaries(values.values.field(0)) if pa.types.is_list(values.type) else [values.dictionary]
 
 
 @pytest.mark.parametrize("size", [1_000, 10_000])

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pytest
 
 from ocsf_mappers import DEFAULT_VERSION, Engine, Mapped, RawObject, col, registry, when
+from ocsf_mappers.compiler.distinct import Step
 from ocsf_mappers.compiler.statistics import OTHER
 from ocsf_mappers.engine import counting
 from ocsf_mappers.engine import distinct as evaluation
 from ocsf_mappers.engine import engine as engines
-from ocsf_mappers.engine.distinct import Evaluator
+from ocsf_mappers.engine.distinct import Evaluator, _Cached
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.column import Column, combined, encoded, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
@@ -324,6 +325,7 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
     monkeypatch.setattr(evaluation, "KEPT_IN_ALL", 10_000)
+    monkeypatch.setattr(evaluation, "KEPT_BYTES", 10_000)
     engine = Engine(registry.load("aws_cloudtrail"))
     for _ in range(2):
         same(engine.map(own("aws_cloudtrail")), expected)
@@ -335,6 +337,46 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
+def test_what_is_remembered_of_combinations_is_counted_as_it_is_in_memory() -> None:
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    inputs = tuple("abcd")
+    step = Step(inputs, "SELECT a IS NULL AS x FROM batch", ("x",))
+    values = [pa.array([f"{name}{number}" for number in range(1_000)]) for name in inputs]
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    evaluator._remember(step, _Cached(values, evaluator._computed(step, values), {}), 0)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(evaluator._cache[step.sql].numbers) == 1_000
+    arrays = sum(column.nbytes for column in values)
+    assert (after - before) + arrays < evaluator._cache_bytes < 2 * (after - before + arrays)
+
+
+def test_no_more_steps_than_are_planned_remember_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    for number in range(20):
+        step = Step((), f"SELECT {number} AS x FROM batch", ("x",))
+        assert evaluator._run(step, [])["x"].to_pylist() == [number]
+    assert len(evaluator._cache) == 5
+    assert evaluator._cache_bytes == sum(cached.size for cached in evaluator._cache.values())
+
+
+def test_what_is_remembered_of_combinations_is_what_would_be_computed() -> None:
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    step = Step(("a", "b"), "SELECT b::VARCHAR || coalesce(a, '-') AS x, a IS NULL AND b AS y FROM batch", ("x", "y"))
+    choice = random.Random(1)
+    texts = [None, "", "0", "1", "true", "a", "a\0", "\0", *map(str, range(2_000))]
+    for _ in range(60):
+        rows = choice.choice([0, 1, 2, 9, 900])
+        values = [
+            pa.array(choice.choices(texts, k=rows), pa.string()),
+            pa.array(choice.choices([None, False, True], k=rows), pa.bool_()),
+        ]
+        remembered, computed = evaluator._run(step, values), evaluator._computed(step, values)
+        assert all(remembered[name].equals(computed[name]) for name in step.outputs)
+
+
 def test_combinations_stand_for_the_rows_they_were_made_of() -> None:
     chance = random.Random(7)
     for sizes in ((3, 4), (1, 5, 2), (50, 60, 70, 80, 90, 95, 99, 98, 97, 96, 94)):

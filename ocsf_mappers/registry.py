@@ -110,9 +110,9 @@ def file_of(name: str) -> Path | None:
 
 def forget() -> None:
     """Find and load all sources anew when they are next asked for: some have changed."""
-    for remembered in (_own, _offered, _in_folders, _source, _everything):
+    for cached in (_own, _offered, _in_folders, _source, _everything):
         # A test may have put a plain function in the place of one.
-        getattr(remembered, "cache_clear", lambda: None)()
+        getattr(cached, "cache_clear", lambda: None)()
     for forget_answers in _remembering:
         forget_answers()
     for name in [name for name in sys.modules if name.partition(".")[0].startswith(_MODULES)]:

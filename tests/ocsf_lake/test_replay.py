@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from ocsf_lake import config
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, undo
@@ -29,6 +30,7 @@ from ocsf_mappers import Delimited, Mapper, coalesce, col, registry
 from ocsf_mappers.errors import RetriableError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import (
+    BOUNDS,
     HEADER,
     OFTEN_SQLITE,
     ON_BOTH,
@@ -79,6 +81,24 @@ def reject_logs(folder: Path) -> Path:
     write(folder / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], HOPELESS]}))
     write(folder / "two.json", json.dumps({"Records": [MENDED[3], call(2), {"eventName": "no time"}]}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two objects, not ingested; do not change them."""
+    return reject_logs(tmp_path_factory.mktemp("rejects"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(rejects: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[object, ...]]]:
+    """The `books` of a lake of these objects whose quarantine was replayed without an interruption."""
+    settings = config.load(**{**BOUNDS, "lake": str(tmp_path_factory.mktemp("uninterrupted") / "lake")})
+    ingest.ingest([str(rejects)], settings, source="aws_cloudtrail")
+    load, mapper = registry.load, mended_cloudtrail()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "load", lambda name: mapper if name == mapper.name else load(name))
+        replay.replay(settings)
+    return books(settings)
 
 
 def books(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
@@ -158,14 +178,12 @@ def test_a_record_refused_again_has_its_new_reason(
 @at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
 @pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 def test_an_interrupted_replay_is_done_once(
-    step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    step: str, rejects: Path, uninterrupted: object, settings: Make, mend: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """With a ledger in PostgreSQL; in SQLite `test_interrupted` kills a replay at each of its steps."""
-    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
+    ingest.ingest([str(rejects)], settings(), source="aws_cloudtrail")
     mend()
-
-    replay.replay(settings("copy"))
-    expected = books(settings("copy"))
     with killed_at(step, monkeypatch):
         replay.replay(settings())
     # Nobody sees an event whose entry is open, or an entry closed without its event.
@@ -173,7 +191,7 @@ def test_an_interrupted_replay_is_done_once(
     late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
     assert rows(settings(), closed) == rows(settings(), late)
     replay.replay(settings())
-    assert books(settings()) == expected
+    assert books(settings()) == uninterrupted
     check(settings())
 
 
@@ -192,12 +210,11 @@ AS_BEFORE = (
 @pytest.mark.slow
 @on_either("planned", "part", "registered", "done")
 def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
-    step: str, logs_with_rejects: Path, settings: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ingest.ingest([str(logs_with_rejects)], settings("copy"), source="aws_cloudtrail")
+    step: str, rejects: Path, uninterrupted: object, settings: Make, mend: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ingest.ingest([str(rejects)], settings(), source="aws_cloudtrail")
     mend()
-    replay.replay(settings("copy"))
-
     with killed_at(step, monkeypatch):
         replay.replay(settings())
     with opened(settings()) as lake, lake.ledger.engine.begin() as connection:
@@ -206,12 +223,12 @@ def test_a_replay_that_an_earlier_version_was_killed_over_is_done_once(
     if settings().ledger_url is None:
         late = "SELECT count(*) FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')"
         assert rows(settings(), late) == [(4 if step == "done" else 0,)]  # a reader changes no ledger
-    assert ingest.ingest([str(logs_with_rejects)], settings(), source="aws_cloudtrail").counts.read == 0
+    assert ingest.ingest([str(rejects)], settings(), source="aws_cloudtrail").counts.read == 0
     assert rows(settings(), "SELECT kind, state FROM ledger_batches ORDER BY ALL") == [
         ("ingest", "done"), ("replay", "done" if step == "done" else "planned")
     ]  # fmt: skip
     replay.replay(settings())
-    assert books(settings()) == books(settings("copy"))
+    assert books(settings()) == uninterrupted
     check(settings())
     with opened(settings()) as lake:
         assert catalog_check.check(lake) == []
@@ -254,16 +271,15 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     ("step", "part"), [("planned", ""), ("part", ""), ("part", "two.json"), ("written", "two.json")]
 )
 def test_a_host_that_was_cut_off_cannot_finish_its_replay(
-    step: str, part: str, tmp_path: Path, shared: Make, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    step: str, part: str, rejects: Path, uninterrupted: dict[str, list[tuple[object, ...]]], shared: Make,
+    mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """It goes on after its connection was cut, while another host replays the same entries, or some of them.
 
     Both where there is a part of a file already; before that the one that is planned anew, after it the other.
     """
-    for name in ("lake", "copy"):
-        ingest.ingest([str(reject_logs(tmp_path / "bad"))], shared(name), source="aws_cloudtrail")
+    ingest.ingest([str(rejects)], shared(), source="aws_cloudtrail")
     mend()
-    replay.replay(shared("copy"))
     cut = False
 
     def cut_off(failpoint: str, _: str) -> None:
@@ -280,7 +296,7 @@ def test_a_host_that_was_cut_off_cannot_finish_its_replay(
     replay.replay(shared())
     check(shared())
     events = "SELECT metadata.uid, source_object, source_record FROM cloud_trail_mgmt ORDER BY ALL"
-    assert rows(shared(), events) == rows(shared("copy"), events)
+    assert rows(shared(), events) == uninterrupted["events"]
     assert cut
     with opened(shared()) as lake:
         assert catalog_check.check(lake) == []

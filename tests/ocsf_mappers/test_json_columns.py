@@ -235,8 +235,9 @@ print(records)
 
 
 @pytest.mark.slow
-def test_made_records_under_sanitizers(tmp_path: Path) -> None:
-    """Bounded by time: 15 seconds of what `test_made_records` does, with other seeds; texts end with their memory."""
+@pytest.mark.parametrize("seconds", [6, pytest.param(120, marks=pytest.mark.acceptance)])
+def test_made_records_under_sanitizers(seconds: int, tmp_path: Path) -> None:
+    """Bounded by time: so long what `test_made_records` does, with other seeds; texts end with their memory."""
     path = compiled(tmp_path, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     assert CC is not None
     runtime = [
@@ -246,8 +247,9 @@ def test_made_records_under_sanitizers(tmp_path: Path) -> None:
     if not all(map(os.path.isabs, runtime)):
         pytest.skip("the compiler has no sanitizers that can be loaded first")
     done = subprocess.run(
-        [sys.executable, "-c", FUZZ, path, "15"], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, "-c", FUZZ, path, f"{seconds}"], cwd=PROJECT, capture_output=True, text=True, check=False,
         env={**os.environ, "LD_PRELOAD": " ".join(runtime), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        timeout=seconds + 100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5_000:]
     assert int(done.stdout) > 1_000

@@ -23,8 +23,6 @@ HEARTBEAT_SECONDS = 30
 """Between the heartbeats of a run; the least that Prefect takes."""
 PAUSE_SECONDS = 0.5
 """Between two looks at the server, each of which costs it and its database something."""
-HTTP = httpx.Client(verify=False, timeout=60)
-"""One for all: each of its own reads the list of certificate authorities, for which loopback has no use."""
 
 Found = TypeVar("Found")
 
@@ -62,11 +60,13 @@ class Server:
     Args:
         folder: Its PREFECT_HOME, its log and those of its workers.
         port: On loopback.
+        http: One client for all requests: each reads the list of certificate authorities, of no use on loopback.
     """
 
     folder: Path
     port: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, timeout=60))
 
     @property
     def url(self) -> str:
@@ -110,7 +110,7 @@ class Server:
 
     def post(self, path: str, body: object = None) -> Any:
         """The answer of the API, as JSON."""
-        answer = HTTP.post(f"{self.url}{path}", json=body or {})
+        answer = self.http.post(f"{self.url}{path}", json=body or {})
         answer.raise_for_status()
         return answer.json()
 
@@ -123,6 +123,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends every process and those that they started."""
+        self.http.close()
         for process in reversed(self.processes):
             end(process)
 
@@ -158,7 +159,7 @@ def started(folder: Path, database_url: str | None = None) -> Iterator[Server]:
     def healthy() -> bool:
         assert process.poll() is None, server.log()
         try:
-            return HTTP.get(f"{server.url}/health", timeout=5).is_success
+            return server.http.get(f"{server.url}/health", timeout=5).is_success
         except httpx.HTTPError:
             return False
 

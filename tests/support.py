@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -113,11 +114,20 @@ def dig(event: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def is_json(text: str) -> bool:
+    """Whether a text is a JSON document."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def reasons(mapped: Mapped) -> list[str]:
     return mapped.rejects["reason"].to_pylist()
 
 __all__ = [
     "DEFAULT_OFTEN", "IN_EACH_VERSION", "PROJECT", "SAMPLE_COUNTS", "SAMPLE_LOGS", "VERSIONS", "Case", "Json",
-    "as_events", "cases", "dig", "engine", "flows", "leaves", "map_bytes", "mapped", "named_rows", "ocsf", "own",
-    "plain", "pretty", "read", "read_bytes", "read_cases", "reasons", "rejects",
+    "as_events", "cases", "dig", "engine", "flows", "is_json", "leaves", "map_bytes", "mapped", "named_rows", "ocsf",
+    "own", "plain", "pretty", "read", "read_bytes", "read_cases", "reasons", "rejects",
 ]  # fmt: skip

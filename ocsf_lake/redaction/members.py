@@ -52,7 +52,7 @@ class Members:
         replace: Gives what stands in place of a value, of which it gets the text; None to leave it as it is. A text in
             place of another is quoted by the caller.
         drop: Whether the member goes altogether.
-        any_case: Whether capitals of names do not count; names of `paths` are lower case then.
+        any_case: Whether capitals of names do not count; names of `paths` are folded (`str.casefold`) then.
         also: Names of members, wherever they stand, that are hidden besides.
         texts_only: Whether only texts and numbers are hidden, and what objects, lists and booleans hold is not.
     """
@@ -133,7 +133,7 @@ class Rewriter:
                 behind.add((number, place, step))
             if hit is None and rule.also is not None and rule.also.fullmatch(name):
                 hit = number
-            if (name.lower() if rule.any_case else name) == expected:
+            if (name.casefold() if rule.any_case else name) == expected:
                 if step + 1 == len(path):
                     hit = number if hit is None else min(hit, number)
                 else:

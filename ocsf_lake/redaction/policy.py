@@ -176,8 +176,8 @@ class Policy:
         """Members that are known to be credentials."""
         if not self.default:
             return []
-        paths = tuple(((name.lower(), True),) for name in rules.MEMBERS)
-        also = re.compile(CREDENTIAL_NAME, re.ASCII)
+        paths = tuple(((name.casefold(), True),) for name in rules.MEMBERS)
+        also = re.compile(CREDENTIAL_NAME)
         found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
         others = rules.other_members_pattern()
         return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, others=others)]

@@ -82,7 +82,7 @@ class NamedMembers:
     @cached_property
     def is_named(self) -> Callable[[str], bool]:
         """Whether a name is one of them."""
-        pattern = re.compile(self.names, re.ASCII)
+        pattern = re.compile(self.names)
 
         def matches(name: str) -> bool:
             return pattern.fullmatch(name) is not None

@@ -20,7 +20,7 @@ from ocsf_lake.redaction.texts import BLOCK_BYTES, Texts, found_in
 from ocsf_mappers import secret_forms
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import redacted
-from tests.support import SAMPLE_LOGS
+from tests.support import SAMPLE_LOGS, is_json
 
 KEY = hiding.Key(b"a key of tests, which is long enough")
 DEFAULT = Policy((), None, default=True)
@@ -377,15 +377,16 @@ def test_every_name_of_a_credential_is_found_in_any_case_and_however_it_is_quote
 def test_members_are_hidden_at_once_as_they_are_token_by_token() -> None:
     """Most texts are not gone through token by token; in JSON without escapes, it makes no difference."""
     rewriter = Rewriter([one.members for one in DEFAULT._messages.members])
-    whole = [text for text in _mutated(SECRETS + KNOWN_TO_STAY, 99) if "\\" not in text and _is_json(text)]
+    whole = [text for text in _mutated(SECRETS + KNOWN_TO_STAY, 99) if "\\" not in text and is_json(text)]
     assert len(whole) > 300, len(whole)
     only_members = Texts((), DEFAULT._messages.members)
     assert [only_members.message(text) for text in whole] == [rewriter.rewritten(text) for text in whole]
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+@pytest.mark.parametrize("name", ["contraseña_password", "пароль-password", "pa\u017f\u017fword"])
+def test_letters_of_all_alphabets_may_be_in_a_name(name: str) -> None:
+    texts = [json.dumps({name: "hunter22"}, ensure_ascii=False), json.dumps({name: {"secret": 1}, "b": [name]})]
+    texts.append(json.dumps({"inner": texts[0]}, ensure_ascii=False))
+    after = [DEFAULT._messages.message(text) for text in texts]
+    assert ["hunter22" in text for text in after] == [False] * 3
+    assert after[1] == texts[1]

@@ -17,7 +17,7 @@ from ocsf_mappers import Mapper, ParquetRows, registry
 from ocsf_mappers.readers import Chunk, delimited, delimited_json, json_records, json_split, lines, streams
 from ocsf_mappers.readers.streams import Blocks, Limits
 from tests.ocsf_mappers.records import HEADER, LINE, call, file_of, flow, lines_of
-from tests.support import named_rows, read_bytes
+from tests.support import is_json, named_rows, read_bytes
 
 
 @pytest.fixture(scope="module")
@@ -131,27 +131,19 @@ def test_a_broken_record_costs_only_itself(cloudtrail: Mapper, broken: str, wrap
     texts = [json.dumps(call(1)), broken, json.dumps(call(2))]
     data = "\n".join(texts) if wrapping == "lines" else '{"Records": [' + ", ".join(texts) + "]}"
     chunks = read_bytes(cloudtrail, data.encode())
-    good = [row["_raw"] for row in rows(chunks) if _is_json(row["_raw"])]
+    good = [row["_raw"] for row in rows(chunks) if is_json(row["_raw"])]
     assert [json.loads(text)["eventID"] for text in good] == ["e1", "e2"]
-    others = [row["_raw"] for row in rows(chunks) if not _is_json(row["_raw"])]
+    others = [row["_raw"] for row in rows(chunks) if not is_json(row["_raw"])]
     kept = others + [item.text for chunk in chunks for item in chunk.bad]
     assert any("eventVersion" in text for text in kept), "the broken text is kept"
     assert numbers(chunks) == list(range(1, len(rows(chunks)) + len(bad(chunks)) + 1))
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def test_broken_json_beside_envelopes_costs_only_itself(cloudtrail: Mapper) -> None:
     envelope = {"detail-type": "AWS API Call via CloudTrail", "detail": call(1)}
     data = lines_of(envelope) + b'{"detail-type": oops}\n' + lines_of(envelope | {"detail": call(2)})
     chunks = read_bytes(cloudtrail, data)
-    assert [json.loads(row["_raw"])["eventID"] for row in rows(chunks) if _is_json(row["_raw"])] == ["e1", "e2"]
+    assert [json.loads(row["_raw"])["eventID"] for row in rows(chunks) if is_json(row["_raw"])] == ["e1", "e2"]
     assert numbers(chunks) == [1, 2, 3]
 
 
@@ -181,7 +173,7 @@ def test_an_envelope_around_no_record_costs_only_itself(cloudtrail: Mapper, inne
 def test_lines_of_records_beside_a_broken_line_are_all_found(cloudtrail: Mapper) -> None:
     data = file_of(call(1), call(2)) + b'\n{"Records": [oops\n' + file_of(call(3), call(4)) + b"\n"
     found = [
-        json.loads(row["_raw"]).get("eventID") for row in rows(read_bytes(cloudtrail, data)) if _is_json(row["_raw"])
+        json.loads(row["_raw"]).get("eventID") for row in rows(read_bytes(cloudtrail, data)) if is_json(row["_raw"])
     ]
     assert [name for name in found if name] == ["e1", "e2", "e3", "e4"]
 
@@ -361,7 +353,7 @@ def test_records_that_begin_with_other_members_are_read_window_by_window(cloudtr
     records = [call(number) for number in range(60)]
     others = [dict(reversed(record.items())) for record in records[1:]]
     chunks = read_bytes(cloudtrail, file_of(records[0], *others))
-    assert [json.loads(row["_raw"]) for row in rows(chunks) if _is_json(row["_raw"])] == records
+    assert [json.loads(row["_raw"]) for row in rows(chunks) if is_json(row["_raw"])] == records
     assert bad(chunks) == []
 
 
@@ -375,7 +367,7 @@ def test_a_broken_record_beyond_the_window_costs_only_itself(
     texts[30] = '{"eventVersion": "1.11", "eventID": oops}'
     data = "\n".join(texts) if wrapping == "lines" else '{"Records": [' + ", ".join(texts) + "]}"
     chunks = read_bytes(cloudtrail, data.encode())
-    found = [json.loads(row["_raw"])["eventID"] for row in rows(chunks) if _is_json(row["_raw"])]
+    found = [json.loads(row["_raw"])["eventID"] for row in rows(chunks) if is_json(row["_raw"])]
     assert found == [f"e{number}" for number in range(60) if number != 30]
     assert numbers(chunks) == list(range(1, 61))
 

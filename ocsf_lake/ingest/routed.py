@@ -17,7 +17,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger import chain, meter, redactions
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.ledger import Ledger, put_done
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
 from ocsf_lake.ledger.tables import ROUTED
@@ -34,8 +34,7 @@ def batch(of: Batch, engine: Engine) -> Batch:
 def note(ledger: Ledger, of: Batch, routed: Batch) -> None:
     """Notes whose records a batch has, before anything of it is written."""
     with ledger.engine.begin() as connection:
-        rows = {"batch_id": routed.id, "of_batch": of.id}
-        connection.execute(insert(connection, ROUTED).on_conflict_do_nothing(), rows)
+        insert_new(connection, ROUTED, [{"batch_id": routed.id, "of_batch": of.id}])
 
 
 def record(connection: sa.Connection, settings: Settings, of: Batch, result: Result, at: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import marker
-from ocsf_lake.ledger.database import insert, lock, select_in
+from ocsf_lake.ledger.database import insert_new, lock, select_in
 from ocsf_lake.ledger.results import Batch, Result
 from ocsf_lake.ledger.signing import Signer
 from ocsf_lake.ledger.tables import CHAIN, FILES, RETIRED
@@ -378,4 +378,4 @@ def restore(connection: sa.Connection, store: Store) -> None:
             pass
         else:
             row |= {key: getattr(record, key) for key in ("kind", "subject", "at", "hash", "signature")}
-        connection.execute(insert(connection, CHAIN).on_conflict_do_nothing(), row)
+        insert_new(connection, CHAIN, [row])

@@ -468,17 +468,17 @@ def upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], row
     """Writes rows; those that are there already, by their key, get the new values."""
     if not rows:
         return
-    connection.execute(_insert(table, key, tuple(rows[0])), rows)
+    connection.execute(_inserting(table, key, tuple(rows[0])), rows)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Writes those of some rows that are not there already."""
     if rows:
-        connection.execute(_insert(table, (), tuple(rows[0])), rows)
+        connection.execute(_inserting(table, (), tuple(rows[0])), rows)
 
 
 @lru_cache(maxsize=256)
-def _insert(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.TextClause:
+def _inserting(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.TextClause:
     """An INSERT that changes rows with the same key, if one is given, and otherwise leaves what is there as it is.
 
     It is the same for both databases. What SQLAlchemy's own dialects give for it is compiled anew whenever it is run.
@@ -491,16 +491,16 @@ def _insert(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> 
     values = [sa.bindparam(name, type_=table.c[name].type) for name in columns]
     values += [sa.bindparam(name, value, table.c[name].type) for name, value in defaults.items()]
     changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in key)
-    at_conflict = f"({_names(key)}) DO UPDATE SET {changed}" if key else "DO NOTHING"
+    at_conflict = f"({_quoted(key)}) DO UPDATE SET {changed}" if key else "DO NOTHING"
     sql = (
-        f'INSERT INTO "{table.name}" ({_names([*columns, *defaults])}) '
+        f'INSERT INTO "{table.name}" ({_quoted([*columns, *defaults])}) '
         f"VALUES ({', '.join(f':{value.key}' for value in values)}) "
         f"ON CONFLICT {at_conflict}"
     )
     return sa.text(sql).bindparams(*values)
 
 
-def _names(columns: Sequence[str]) -> str:
+def _quoted(columns: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 

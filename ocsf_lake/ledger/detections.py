@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import baselines, chain
-from ocsf_lake.ledger.database import insert, select_in
+from ocsf_lake.ledger.database import insert_new, select_in
 from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import Kind, State
@@ -130,12 +130,10 @@ class Detections:
             for run, name, findings in runs:
                 rows = [_row(finding, run) for finding in findings]
                 for start in range(0, len(rows), _MANY):
-                    connection.execute(
-                        insert(connection, FINDINGS).on_conflict_do_nothing(), rows[start : start + _MANY]
-                    )
+                    insert_new(connection, FINDINGS, rows[start : start + _MANY])
                 state = State.DONE if name in ingested else State.PLANNED
                 values = {"id": run, "state": state, "findings": len(rows), "begun_at": at}
-                connection.execute(insert(connection, DETECTION_RUNS).on_conflict_do_nothing(), [values])
+                insert_new(connection, DETECTION_RUNS, [values])
                 number += len(rows)
         return number
 
@@ -162,9 +160,7 @@ class Detections:
         with self._engine.begin() as connection:
             rows = [{"batch_id": batch, "run": run} for batch in batches]
             for start in range(0, len(rows), _MANY):
-                connection.execute(
-                    insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
-                )
+                insert_new(connection, DETECTED_BATCHES, rows[start : start + _MANY])
             ours = sa.select(sa.func.count()).where(DETECTED_BATCHES.c.run == run)
             if is_once and connection.scalar(ours) != len(rows):
                 raise LostError("these batches were looked at meanwhile; running again looks at what is left")
@@ -173,10 +169,8 @@ class Detections:
                 new += self._put(connection, run, many)
             baselines.note(connection, asked, len(batches), at)
             state = State.PLANNED if new else State.DONE
-            connection.execute(
-                insert(connection, DETECTION_RUNS).on_conflict_do_nothing(),
-                [{"id": run, "state": state, "findings": new, "begun_at": at}],
-            )
+            values = {"id": run, "state": state, "findings": new, "begun_at": at}
+            insert_new(connection, DETECTION_RUNS, [values])
         return new
 
     def leave_out(self, batches: Sequence[str], at: str) -> None:
@@ -192,9 +186,7 @@ class Detections:
         with self._engine.begin() as connection:
             baselines.note(connection, (), len(batches), at)
             for start in range(0, len(rows), _MANY):
-                connection.execute(
-                    insert(connection, DETECTED_BATCHES).on_conflict_do_nothing(), rows[start : start + _MANY]
-                )
+                insert_new(connection, DETECTED_BATCHES, rows[start : start + _MANY])
 
     def _put(self, connection: sa.Connection, run: str, findings: Sequence[Finding]) -> int:
         ids = [finding.id for finding in findings]

@@ -16,7 +16,7 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import records
-from ocsf_lake.ledger.database import insert, lock, select_in
+from ocsf_lake.ledger.database import insert_new, lock, select_in
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import ID_DIGITS, State
 from ocsf_lake.ledger.tables import BATCHES, COMPACTING, EXPORTS, FILES, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
@@ -101,7 +101,7 @@ class Exports:
         """
         row = {"target": self._target, "source": source, "class_uid": class_uid, "begun_at": _text(now)}
         with self._engine.begin() as connection:
-            connection.execute(insert(connection, EXPORTS).on_conflict_do_nothing(), row)
+            insert_new(connection, EXPORTS, [row])
             query = sa.select(EXPORTS.c.source, EXPORTS.c.class_uid).where(EXPORTS.c.target == self._target)
             registered = connection.execute(query).one()
         if tuple(registered) != (source, class_uid):
@@ -210,7 +210,7 @@ class Exports:
         columns = SHIPPED_OBJECTS.c
         row = {**vars(shipped), "shipment_id": shipment.id}
         with self._engine.begin() as connection:
-            connection.execute(insert(connection, SHIPPED_OBJECTS).on_conflict_do_nothing(), row)
+            insert_new(connection, SHIPPED_OBJECTS, [row])
             query = sa.select(columns.rows).where(
                 columns.shipment_id == shipment.id, columns.first_row == shipped.first_row
             )

@@ -19,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import chain, marker, objects
-from ocsf_lake.ledger.database import analyze, connect, insert, lock, select_in, upsert
+from ocsf_lake.ledger.database import analyze, connect, insert_new, lock, select_in, upsert
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, Kind, Result, State
 from ocsf_lake.ledger.rows import Moment, Rows, table_of
@@ -120,7 +120,7 @@ class Ledger:
         """
         with self.engine.connect() if reading else self.engine.begin() as connection:
             if not reading:
-                connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), {"key": "lake", "value": lake})
+                insert_new(connection, ABOUT, [{"key": "lake", "value": lake}])
             owner = connection.scalar(sa.select(ABOUT.c.value).where(ABOUT.c.key == "lake"))
         if owner not in (lake, None):
             raise ConfigError(f"the ledger is that of the lake {owner!r}, not of {lake!r}; give each a database")

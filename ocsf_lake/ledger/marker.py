@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert, insert_new
 from ocsf_lake.ledger.tables import ABOUT, BATCHES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
@@ -97,7 +97,7 @@ def ledger_id(connection: sa.Connection) -> str | None:
 def give_id(connection: sa.Connection, chosen: str | None = None) -> str:
     """The ledger's id, a new one if it has none."""
     row = {"key": _LEDGER, "value": chosen or uuid.uuid4().hex}
-    connection.execute(insert(connection, ABOUT).on_conflict_do_nothing(), row)
+    insert_new(connection, ABOUT, [row])
     return str(ledger_id(connection))
 
 

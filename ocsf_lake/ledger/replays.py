@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import chain, holds, versions
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
 from ocsf_lake.ledger.ledger import Ledger, now
@@ -61,8 +61,7 @@ def plan_purge(
     with ledger.engine.begin() as connection:
         standing = holds.keep(connection)
         noted = [{**row, "purged_at": now()} for row in rows if not is_kept(standing, row["source"])]
-        if noted:
-            connection.execute(insert(connection, PURGES).on_conflict_do_nothing(), noted)
+        insert_new(connection, PURGES, noted)
     return [row["path"] for row in noted]
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger import chain
 from ocsf_lake.ledger.chain import Record
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.tables import FILES, VERSIONS
 from ocsf_lake.storage.s3 import Version
 
@@ -65,8 +65,7 @@ def note(
         }
         for path, found in versions.items() for version in found
     ]  # fmt: skip
-    if rows:
-        connection.execute(insert(connection, VERSIONS).on_conflict_do_nothing(), rows)
+    insert_new(connection, VERSIONS, rows)
 
 
 def due(connection: sa.Connection, at: str) -> list[Hidden]:
@@ -99,8 +98,7 @@ def restore(connection: sa.Connection, record: Record) -> None:
         {"path": path, "id": version, "table_name": table, "hidden_at": record.at, "due_at": record.at}
         for path, found in _listed(record, "versions") for version in found
     ]  # fmt: skip
-    if rows:
-        connection.execute(insert(connection, VERSIONS).on_conflict_do_nothing(), rows)
+    insert_new(connection, VERSIONS, rows)
     for path, found in _listed(record, "versions_removed"):
         own = VERSIONS.c.path == path, VERSIONS.c.id.in_(found)
         connection.execute(sa.update(VERSIONS).where(*own).values(removed_at=record.at))

@@ -211,12 +211,14 @@ class Assembler:
         for key, name in self.program.leftovers.items():
             column = self._columns[name]
             gathered.add(key, column, column.values)
+        repeatable = False
         for column in self._more_unmapped:
             values, parents = _flat(column.values, None)
             if len(values):
                 gathered.add(values.field("key"), column, values.field("value"), parents)
+                repeatable = True
         offsets, names, values = gathered.done()
-        if gathered.may_repeat:
+        if repeatable:
             names = numbered_names(np.repeat(np.arange(self.length), np.diff(offsets)), names)
         return pa.MapArray.from_arrays(pa.array(offsets), names, values)
 
@@ -309,11 +311,7 @@ def _flat(values: pa.Array, rows: Any) -> tuple[pa.Array, Any]:
 
 
 class _Gathered:
-    """Named values of several columns, gathered row by row in the order in which they were added.
-
-    Attributes:
-        may_repeat: Whether a row may have one name twice: some columns share a name, or a list has it twice.
-    """
+    """Named values of several columns, gathered row by row in the order in which they were added."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -322,8 +320,6 @@ class _Gathered:
         self._values: list[pa.Array] = []
         self._sources: list[tuple[Any, Any, Any]] = []
         self._size = 0
-        self._known = pa.array([], pa.string())
-        self.may_repeat = False
 
     def add(self, names: str | pa.Array, column: Column, values: pa.Array, parents: Any = None) -> None:
         """Adds values; those that are null are left out.
@@ -346,12 +342,7 @@ class _Gathered:
             return
         if len(places) < len(values):
             values = values.drop_null()
-        if isinstance(names, str):
-            keys = pa.repeat(pa.scalar(names), len(values))
-            self._know(pa.array([names]), repeated=parents is not None)
-        else:
-            keys = names.take(pa.array(places))
-            self._know(*_distinct_names(of, keys))
+        keys = pa.repeat(pa.scalar(names), len(values)) if isinstance(names, str) else names.take(pa.array(places))
         self._names.append(keys)
         self._values.append(values)
         codes = codes[rows]
@@ -359,11 +350,6 @@ class _Gathered:
         self._counts[rows] += each
         self._sources.append((rows, each, starts[codes] + self._size))
         self._size += len(values)
-
-    def _know(self, names: pa.Array, repeated: bool) -> None:
-        shared = pc.any(pc.is_in(names, self._known), min_count=0).as_py()
-        self.may_repeat = self.may_repeat or repeated or shared
-        self._known = pa.concat_arrays([self._known, names])
 
     def done(self) -> tuple[Any, pa.Array, pa.Array]:
         """Offsets of the rows' lists, int32, the names as a dictionary, and the values."""
@@ -384,13 +370,6 @@ class _Gathered:
         codes = names.indices.to_numpy()[places]
         coded = pa.DictionaryArray.from_arrays(pa.array(codes), names.dictionary)
         return offsets.astype(np.int32), coded, values.array(len(places))
-
-
-def _distinct_names(of: Any, names: pa.Array) -> tuple[pa.Array, bool]:
-    """The names in some lists, and whether one list has a name twice; `of` tells the list of each name."""
-    coded = names.dictionary_encode()
-    places = of.astype(np.int64) * len(coded.dictionary) + coded.indices.to_numpy()
-    return coded.dictionary, _number_of_distinct(places) < len(places)
 
 
 def _dictionary(numbers: Any, words: Sequence[str]) -> pa.Array:

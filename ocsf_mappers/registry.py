@@ -12,11 +12,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ocsf_mappers import sources as own
@@ -36,18 +36,11 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 """What sources and their tables are called: the names stand in paths, in SQL and in catalogs, some of which know no
 capitals."""
 
-KEPT_ANSWERS = 2_048
-"""So much of what a function says of texts is remembered, see `remembered`."""
-
-R = TypeVar("R")
-
 _folders: dict[Path, None] = {}
 _files: dict[str, Path] = {}
 _stamps: dict[str, int] = {}
 """When each of the single files was last changed, in nanoseconds."""
 _checked: WeakSet[Mapper] = WeakSet()
-_remembering: list[Callable[[], None]] = []
-"""Forget what was remembered of the sources."""
 
 
 def use_folder(folder: Path) -> None:
@@ -110,20 +103,11 @@ def file_of(name: str) -> Path | None:
 
 def forget() -> None:
     """Find and load all sources anew when they are next asked for: some have changed."""
-    for cached in (_own, _offered, _in_folders, _source, _everything):
+    for remembered in (_own, _offered, _in_folders, _source, _everything):
         # A test may have put a plain function in the place of one.
-        getattr(cached, "cache_clear", lambda: None)()
-    for forget_answers in _remembering:
-        forget_answers()
+        getattr(remembered, "cache_clear", lambda: None)()
     for name in [name for name in sys.modules if name.partition(".")[0].startswith(_MODULES)]:
         del sys.modules[name]
-
-
-def remembered(function: Callable[[str], R]) -> Callable[[str], R]:
-    """Remembers what a function says of a text, until the sources change, which it asks."""
-    remembering = lru_cache(maxsize=KEPT_ANSWERS)(function)
-    _remembering.append(remembering.cache_clear)
-    return remembering
 
 
 # -- where sources are ------------------------------------------------------------------------------------------------

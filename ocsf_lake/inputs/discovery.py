@@ -71,7 +71,6 @@ class KeyFacts:
     window: str | None = None
 
 
-@registry.remembered
 def of_key(uri: str) -> KeyFacts:
     """Source, account, region and time from the names of folders and file.
 

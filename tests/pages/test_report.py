@@ -177,6 +177,7 @@ def test_days_without_events_are_not_called_quiet(lake: Settings, without_pictur
     steps = todo.steps(found)
     assert "no events" in todo.verdict(steps)
     assert "The lake has no events from 2010-01-01 to 2010-01-09." in page.render(found)
+    assert todo.verdict([]) == "Nothing needs you."
     assert "No events" not in {step.kind for step in todo.steps(facts.gather(lake, datetime(2030, 1, 1, tzinfo=UTC)))}
 
 

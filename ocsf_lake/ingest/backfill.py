@@ -7,6 +7,7 @@ once, whoever brings them first.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -19,8 +20,9 @@ from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.window import Window
-from ocsf_lake.lake import opened
+from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger.seen import Seen
+from ocsf_mappers import Mapper
 from ocsf_mappers.errors import ConfigError
 
 
@@ -102,10 +104,10 @@ def backfill(
     Raises:
         WriteError: The lake refused a file; running again continues.
     """
-    plan = planned(source, uri, first, last, settings, accounts, regions)
-    summary = ingest.work(plan.batch_ids, settings, progress)
-    summary.add_planned(plan)
-    return ingest.with_copies(summary, settings)
+    window = _window(source, uri, first, last, settings, accounts, regions)
+    usable, _ = mappers(source, settings)
+    with opened(settings, with_retries=True) as lake:
+        return ingest.done(lake, plan_window(window, lake, usable), progress)
 
 
 def planned(
@@ -113,15 +115,16 @@ def planned(
     accounts: tuple[str, ...] = (), regions: tuple[str, ...] = (),
 ) -> Planned:  # fmt: skip
     """Plans a range of days and does none of it. See `estimate`."""
-    return plan_window(_window(source, uri, first, last, settings, accounts, regions), settings)
-
-
-def plan_window(window: Window, settings: Settings) -> Planned:
-    """Plans what is new of a listing."""
-    usable, _ = mappers(window.source, settings)
+    window = _window(source, uri, first, last, settings, accounts, regions)
+    usable, _ = mappers(source, settings)
     with opened(settings, with_retries=True) as lake:
-        window.seen = Seen(lake.ledger.engine)
-        planned = Planner(lake, usable).plan(window.pages(settings.input_access), window.source)
+        return plan_window(window, lake, usable)
+
+
+def plan_window(window: Window, lake: Lake, usable: MutableMapping[str, Mapper]) -> Planned:
+    """Plans what is new of a listing; `usable` as `plan.mappers` gives it."""
+    window.seen = Seen(lake.ledger.engine)
+    planned = Planner(lake, usable).plan(window.pages(lake.settings.input_access), window.source)
     planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
     planned.coverage = window.coverage

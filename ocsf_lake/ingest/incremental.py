@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import backfill
-from ocsf_lake.ingest.plan import Planned
+from ocsf_lake.ingest.plan import Planned, mappers
 from ocsf_lake.ingest.relisting import first_day, remember, remembered
 from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.deliveries import Scope
@@ -41,11 +41,11 @@ def plan_fresh(
     days = delivery.sweep_days if sweep else delivery.lookback_days
     kinds = ["days", "sweep"] if sweep else ["days"]
     what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
+    usable, _ = mappers(source, settings)
     with opened(settings, with_retries=True) as lake:
         since = retry.with_retries(remembered, lake, uri, source, "").get(what[-1], now)
-    scope = Scope(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
-    planned = backfill.plan_window(Window(source, uri, scope, lake=settings.lake), settings)
-    if not planned.refused:
-        with opened(settings, with_retries=True) as lake:
+        scope = Scope(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
+        planned = backfill.plan_window(Window(source, uri, scope, lake=settings.lake), lake, usable)
+        if not planned.refused:
             retry.with_retries(remember, lake, uri, source, what, "", now)
-    return planned
+        return planned

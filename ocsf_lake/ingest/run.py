@@ -272,17 +272,17 @@ def ingest(
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
         WriteError: The lake refused a file; running again continues.
     """
-    planned = plan(uris, settings, source, again=again, whole=whole)
-    summary = work(planned.batch_ids, settings, progress)
+    asked = _Asked(uris, settings, source, again=again, whole=whole)
+    with opened(settings, with_retries=True) as lake:
+        return done(lake, asked.plan(lake), progress)
+
+
+def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Summary:
+    """Does what was planned; the summary also says what was read that the lake has under another name, too."""
+    summary = _worked(lake, retry.with_retries(lake.ledger.rows, planned.batch_ids), progress)
     summary.add_planned(planned)
-    return with_copies(summary, settings)
-
-
-def with_copies(summary: Summary, settings: Settings) -> Summary:
-    """The summary, which then says what was read that the lake has under another name, too."""
     if summary.batch_ids:
-        with opened(settings, reading=True) as lake:
-            summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
+        summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
     return summary
 
 
@@ -303,29 +303,47 @@ def plan(
     Raises:
         ConfigError: A URI stands for nothing, the source is unknown, or the lake cannot be opened.
     """
-    usable, broken = mappers(source, settings)
-    check_policies(settings)
-    asked = objects.without_nested(uris)
-    objects.check(asked, settings.input_access)
-    named = {objects.uri_of(uri, settings.input_access) for uri in asked}
-    calls = listing.Calls()
+    asked = _Asked(uris, settings, source, again=again, whole=whole)
     with opened(settings, with_retries=True) as lake:
+        return asked.plan(lake, now)
+
+
+class _Asked:
+    """What is asked for, checked before a lake is opened, or made."""
+
+    def __init__(
+        self, uris: Iterable[str], settings: Settings, source: str | None, *, again: bool, whole: bool
+    ) -> None:
+        self.mappers, self.broken = mappers(source, settings)
+        check_policies(settings)
+        self.uris = objects.without_nested(uris)
+        objects.check(self.uris, settings.input_access)
+        self.access = settings.input_access
+        self.source = source
+        self.again = again
+        self.whole = whole
+
+    def plan(self, lake: Lake, now: datetime | None = None) -> Planned:
+        """Plans what is new; `now` as in `plan`."""
         reread.clean(lake)
-        planner = Planner(lake, usable, broken, lambda ref: again or ref.uri in named)
+        named = {objects.uri_of(uri, self.access) for uri in self.uris}
+        planner = Planner(lake, self.mappers, self.broken, lambda ref: self.again or ref.uri in named)
+        source = self.source
         planner.keep_settled = source is not None
         mapper = planner.version(source) if source is not None and source in planner.mappers else ""
-        begun = now or datetime.now(UTC)
-        listings = [Listing(uri, source, mapper, lake, calls, begun, whole) for uri in asked]
+        calls, begun = listing.Calls(), now or datetime.now(UTC)
+        listings = [Listing(uri, source, mapper, lake, calls, begun, self.whole) for uri in self.uris]
         planned = planner.plan((page for one in listings for page in one.pages()), source)
         if source is not None and source in planner.mappers:
             _reread(planner, source)
         for one in listings:
             one.done()
-    planned.add_calls(calls)
-    uri_by_place = {listing.printable_uri(*objects.filesystem(uri, settings.input_access)): uri for uri in asked}
-    planned.coverage = Coverage(source, " ".join(asked), settings.lake, passed=calls.passed, given=uri_by_place)
-    planned.coverage.parts = [one.coverage for one in listings if one.coverage is not None]
-    return planned
+        planned.add_calls(calls)
+        places = {listing.printable_uri(*objects.filesystem(uri, self.access)): uri for uri in self.uris}
+        asked = " ".join(self.uris)
+        planned.coverage = Coverage(source, asked, lake.settings.lake, passed=calls.passed, given=places)
+        planned.coverage.parts = [one.coverage for one in listings if one.coverage is not None]
+        return planned
 
 
 def _reread(planner: Planner, source: str) -> None:

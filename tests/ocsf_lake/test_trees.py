@@ -155,7 +155,7 @@ def test_a_fresh_run_looks_as_far_back_as_its_source_is_late(
     from ocsf_lake.ingest.plan import Planned
 
     asked: list[Scope] = []
-    monkeypatch.setattr(backfill, "plan_window", lambda window, settings: asked.append(window.scope) or Planned())
+    monkeypatch.setattr(backfill, "plan_window", lambda window, *_: asked.append(window.scope) or Planned())
     now = datetime(2025, 3, 11, 0, 5, tzinfo=UTC)
     for sweep in (False, True):
         incremental.plan_fresh("aws_cloudtrail", bucket, Settings(lake=str(tmp_path)), now, sweep)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
@@ -479,19 +479,31 @@ def insert(connection: sa.Connection, table: sa.Table) -> Any:
 
 def upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
     """Writes rows; those that are there already, by their key, get the new values."""
-    if not rows:
-        return
-    connection.execute(_inserting(table, key, tuple(rows[0])), rows)
+    if rows:
+        changed = {name: f'excluded."{name}"' for name in rows[0] if name not in key}
+        connection.execute(_inserting(table, tuple(rows[0]), key, tuple(changed.items())), rows)
+
+
+def add(
+    connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]],
+    counted: Iterable[str],
+) -> None:  # fmt: skip
+    """Writes rows; numbers of those that are there already, by their key, grow by the new ones, the rest stays."""
+    if rows:
+        changed = {name: f'"{table.name}"."{name}" + excluded."{name}"' for name in counted}
+        connection.execute(_inserting(table, tuple(rows[0]), key, tuple(changed.items())), rows)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Writes those of some rows that are not there already."""
     if rows:
-        connection.execute(_inserting(table, (), tuple(rows[0])), rows)
+        connection.execute(_inserting(table, tuple(rows[0])), rows)
 
 
 @lru_cache(maxsize=256)
-def _inserting(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.TextClause:
+def _inserting(
+    table: sa.Table, columns: tuple[str, ...], key: tuple[str, ...] = (), changed: tuple[tuple[str, str], ...] = ()
+) -> sa.TextClause:
     """An INSERT that changes rows with the same key, if one is given, and otherwise leaves what is there as it is.
 
     It is the same for both databases. What SQLAlchemy's own dialects give for it is compiled anew whenever it is run.
@@ -503,8 +515,8 @@ def _inserting(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) 
     }
     values = [sa.bindparam(name, type_=table.c[name].type) for name in columns]
     values += [sa.bindparam(name, value, table.c[name].type) for name, value in defaults.items()]
-    changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in key)
-    at_conflict = f"({_quoted(key)}) DO UPDATE SET {changed}" if key else "DO NOTHING"
+    changes = ", ".join(f'"{name}" = {value}' for name, value in changed)
+    at_conflict = f"({_quoted(key)}) DO UPDATE SET {changes}" if key else "DO NOTHING"
     sql = (
         f'INSERT INTO "{table.name}" ({_quoted([*columns, *defaults])}) '
         f"VALUES ({', '.join(f':{value.key}' for value in values)}) "

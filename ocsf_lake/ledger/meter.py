@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import insert
+from ocsf_lake.ledger.database import add
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Batch, Result
 from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, NEWS
@@ -149,12 +149,10 @@ def _add(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows:
         return
     # In one order for all: two batches that end at once must not wait for each other in a circle.
     rows = sorted(rows, key=lambda row: [row[name] for name in key])
-    statement = insert(connection, table)
     counted = [
         name for name in rows[0] if name not in key and name != "first_record" and isinstance(rows[0][name], int)
     ]
-    changed = {name: table.c[name] + statement.excluded[name] for name in counted}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+    add(connection, table, key, rows, counted)
 
 
 def _storable(text: str) -> str:

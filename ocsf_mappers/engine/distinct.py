@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ from ocsf_mappers.compiler import distinct
 from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.compiler.distinct import Plan, Step
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
-from ocsf_mappers.engine.statements import Statements, another, connection
+from ocsf_mappers.engine.statements import Statements, another
 from ocsf_mappers.readers.column import Codes, Column, combined, compacted, compaction, encoded, narrowed, plain
 from ocsf_mappers.readers.json_members import Members
 from ocsf_mappers.readers.tabular import UNDECLARED, column_name
@@ -196,11 +197,13 @@ class Evaluator:
     Not for several threads at once.
     """
 
-    def __init__(self, mapper: Mapper, version: str, *, validated: bool) -> None:
+    def __init__(
+        self, mapper: Mapper, version: str, database: duckdb.DuckDBPyConnection, *, validated: bool
+    ) -> None:
         self.mapper = mapper
         self.version = version
         self.validated = validated
-        self._connection = connection()
+        self._connection = database
         self._prepared: dict[str, Statements] = {}
         self._cache: dict[str, _Cached] = {}
         self._cache_bytes = 0

@@ -26,7 +26,7 @@ from ocsf_mappers.engine.counting import count
 from ocsf_mappers.engine.distinct import Evaluator, Results, in_file_order
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.engine.mapped import REJECTS, Mapped, in_order, joined
-from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements
+from ocsf_mappers.engine.statements import TOO_MUCH, BadDataError, Statements, another, connection
 from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 from ocsf_mappers.readers import Chunk, JsonRecords, tabular
 from ocsf_mappers.readers.column import plain
@@ -89,6 +89,7 @@ class Engine:
             for envelope in reader.known_envelopes
         ]
         self._kept_column_sets = 0 if any(isinstance(reader, Lines) for reader in mapper.readers) else KEPT_COLUMN_SETS
+        self._database: duckdb.DuckDBPyConnection | None = None
         self._evaluator: Evaluator | None = None
         self._programs: dict[BatchShape, Program] = {}
         self._declared = frozenset(path[0] for path in mapper.shape.leaves)
@@ -169,6 +170,7 @@ class Engine:
                 # The row by row way finds the record that is to blame.
                 _log.debug("%s: mapping row by row", self.mapper.name, exc_info=True)
                 self._evaluator = None
+                self._leave_if_broken(error)
                 reason = MemoryError.__name__ if str(error) == TOO_MUCH else type(error).__name__
                 yield replace(self._nothing(), fallbacks=Counter({reason: len(batch)}))
             else:
@@ -186,7 +188,9 @@ class Engine:
         plan = distinct.compile_steps(self.mapper, self.version, shape, validated=self.validate)
         if plan.size > MOST_SQL:
             return self._nothing(), np.ones(len(batch), bool)
-        self._evaluator = self._evaluator or Evaluator(self.mapper, self.version, validated=self.validate)
+        self._evaluator = self._evaluator or Evaluator(
+            self.mapper, self.version, self._connection(), validated=self.validate
+        )
         results, slow = self._evaluator.results(batch.records, shape)
         if not results.length:
             return self._nothing(), slow
@@ -242,8 +246,7 @@ class Engine:
         except duckdb.InterruptException:
             raise
         except Exception as error:
-            if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
-                self._statements.clear()  # after such an error a connection may refuse every query
+            self._leave_if_broken(error)
             return f"mapping failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
     def _all_fail(self, batch: Batch, reason: str, attempts: _Attempts) -> bool:
@@ -302,8 +305,19 @@ class Engine:
         key = tuple(records.column_names)
         if key not in self._statements:
             _forget_oldest(self._statements)
-            self._statements[key] = Statements(records.schema)
+            self._statements[key] = Statements(records.schema, self._connection())
         return self._statements[key].run(query, records)
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """One more to the database of this engine. To open a database takes as long as to map some hundred records."""
+        self._database = self._database or connection()
+        return another(self._database)
+
+    def _leave_if_broken(self, error: Exception) -> None:
+        """Leaves the database after an error that may make it refuse every query."""
+        if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
+            self._statements.clear()
+            self._evaluator = self._database = None
 
     def _needs_care(self, batch: Batch) -> bool:
         """Whether some record has undeclared, repeated or mistyped members. Few key sets stand for many records."""

@@ -58,10 +58,10 @@ class Statements:
         database: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
     """
 
-    def __init__(self, columns: pa.Schema, database: duckdb.DuckDBPyConnection | None = None) -> None:
+    def __init__(self, columns: pa.Schema, database: duckdb.DuckDBPyConnection) -> None:
         self._columns = columns
         self._current = _Current(columns.empty_table())
-        self._connection = database or connection()
+        self._connection = database
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 

@@ -22,6 +22,7 @@ from ocsf_mappers.engine import counting
 from ocsf_mappers.engine import distinct as evaluation
 from ocsf_mappers.engine import engine as engines
 from ocsf_mappers.engine.distinct import Evaluator, _Cached
+from ocsf_mappers.engine.statements import connection
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.column import Column, combined, encoded, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
@@ -342,7 +343,7 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- columns ----------------------------------------------------------------------------------------------------------
 def test_what_is_remembered_of_combinations_is_counted_as_it_is_in_memory() -> None:
-    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, connection(), validated=True)
     inputs = tuple("abcd")
     step = Step(inputs, "SELECT a IS NULL AS x FROM batch", ("x",))
     values = [pa.array([f"{name}{number}" for number in range(1_000)]) for name in inputs]
@@ -358,7 +359,7 @@ def test_what_is_remembered_of_combinations_is_counted_as_it_is_in_memory() -> N
 
 def test_no_more_steps_than_are_planned_remember_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
-    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, connection(), validated=True)
     for number in range(20):
         step = Step((), f"SELECT {number} AS x FROM batch", ("x",))
         assert evaluator._run(step, [])["x"].to_pylist() == [number]
@@ -367,7 +368,7 @@ def test_no_more_steps_than_are_planned_remember_something(monkeypatch: pytest.M
 
 
 def test_what_is_remembered_of_combinations_is_what_would_be_computed() -> None:
-    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, validated=True)
+    evaluator = Evaluator(registry.load("aws_vpc_flow"), DEFAULT_VERSION, connection(), validated=True)
     step = Step(("a", "b"), "SELECT b::VARCHAR || coalesce(a, '-') AS x, a IS NULL AND b AS y FROM batch", ("x", "y"))
     choice = random.Random(1)
     texts = [None, "", "0", "1", "true", "a", "a\0", "\0", *map(str, range(2_000))]

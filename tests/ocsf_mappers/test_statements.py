@@ -1,12 +1,13 @@
 """Queries planned once give the rows of whatever batch they are given."""
 
+from typing import cast
+
 import duckdb
 import pyarrow as pa
 import pytest
 
 from ocsf_mappers import Engine, RawObject, registry
-from ocsf_mappers.engine import statements
-from ocsf_mappers.engine.statements import BadDataError, Statements
+from ocsf_mappers.engine.statements import BadDataError, Statements, connection
 from tests.support import flows, own
 
 COLUMNS = pa.schema([pa.field("text", pa.string())])
@@ -17,18 +18,17 @@ def batch(*texts: str | None) -> pa.Table:
 
 
 def test_each_run_reads_its_own_batch() -> None:
-    prepared = Statements(COLUMNS)
+    prepared = Statements(COLUMNS, connection())
     for texts in (["a", "b"], [], ["c"], ["d" * 100, None]):
         found = prepared.run("SELECT text || '!' AS said FROM batch", batch(*texts))["said"].to_pylist()
         assert found == [text and f"{text}!" for text in texts]
 
 
-def test_a_query_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_is_planned_once() -> None:
     planned = []
 
     class Watched:
-        def __init__(self) -> None:
-            self.real = made()
+        real = connection()
 
         def execute(self, query: str) -> object:
             planned.append(query)
@@ -40,9 +40,7 @@ def test_a_query_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
         def sql(self, query: str) -> duckdb.DuckDBPyRelation:
             return self.real.sql(query)
 
-    made = statements.connection
-    monkeypatch.setattr(statements, "connection", Watched)
-    prepared = Statements(COLUMNS)
+    prepared = Statements(COLUMNS, cast(duckdb.DuckDBPyConnection, Watched()))
     for _ in range(3):
         prepared.run("SELECT 1 FROM batch", batch("a"))
         prepared.run("SELECT 2 FROM batch", batch("a"))
@@ -50,7 +48,7 @@ def test_a_query_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bad_data_is_told_from_bad_queries_and_does_no_harm() -> None:
-    prepared = Statements(COLUMNS)
+    prepared = Statements(COLUMNS, connection())
     query = "SELECT text::INTEGER AS number FROM batch"
     with pytest.raises(BadDataError, match="'x'"):
         prepared.run(query, batch("1", "x"))
@@ -59,6 +57,14 @@ def test_bad_data_is_told_from_bad_queries_and_does_no_harm() -> None:
         prepared.run("SELECT missing FROM batch", batch("2"))
     with pytest.raises(TypeError, match="other"):
         prepared.run(query, batch("2").rename_columns(["other"]))
+
+
+def test_an_engine_opens_one_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr("ocsf_mappers.engine.engine.connection", lambda: opened.append(1) or connection())
+    mapped = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))  # lines of several layouts
+    assert len(mapped.events) > 0
+    assert opened == [1]
 
 
 def by_place(rows: pa.Table) -> list[dict[str, object]]:

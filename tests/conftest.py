@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -22,6 +23,11 @@ from tests.support import PROJECT
 pytest_plugins = ["tests.servers.postgres"]
 
 SAMPLES = "OCSF_LAKE_SAMPLES"
+
+# A machine's time zone has no part in what logs are mapped to, nor in anything else: all tests, and the programs that
+# they start, run where it is neither UTC nor the same all year. What is expected, the goldens too, is in UTC.
+os.environ["TZ"] = "America/New_York"
+time.tzset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

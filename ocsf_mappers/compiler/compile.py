@@ -3,8 +3,11 @@
 The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
-    members   q0, q1...: members of JSON columns that many expressions read
+    fields    field0...: the members of `r` that are read
+    members   known0...: those of them that say something; q0, q1...: members of JSON columns that many expressions read
     shared    b0, b1...: patterns and times that several expressions want
+    sources   source0...: JSON values that lists go through
+    parts     part0...: their elements, mapped
     chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
     texts     x0, x1...: attributes that are cast, before the cast
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
@@ -24,7 +27,7 @@ import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts, statistics
-from ocsf_mappers.compiler.each import ObjectList, ObjectSchema
+from ocsf_mappers.compiler.each import ObjectList, ObjectSchema, SharedLists
 from ocsf_mappers.compiler.flat import FlatColumns
 from ocsf_mappers.compiler.observables import observables
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
@@ -108,6 +111,7 @@ class Compiler:
             envelope=self.batch.envelope,
         )
         self._members = SharedRecord(record)
+        self._lists = SharedLists()
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
         return (record if len(self.mapper.events) > 1 else self._members), self._members
 
@@ -251,7 +255,9 @@ class Compiler:
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         object_schema = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
         kind = column_type(self.table, path)
-        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked)
+        # What one of several event maps reads is better computed for its own records only.
+        shared = self._lists if len(self.mapper.events) == 1 else None
+        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked, shared=shared)
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
@@ -438,13 +444,16 @@ class Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
+        texts = list(self._texts())
+        chosen = [f"{self._event_map()} AS {EVENT_MAP}", f"{self._table()} AS _table"]
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         layers = {
             "records": self._records(),
+            "fields": "",
             "members": "",
             "shared": "",
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM shared",
-            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
+            "chosen": "",
+            "texts": "",
             "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
             "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
         }
@@ -462,8 +471,12 @@ class Compiler:
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
         # Only now is it known what the others read.
-        layers["members"] = f"SELECT {', '.join(['*', *self._members.columns()])} FROM records"
+        members = [*self._record.known_columns(), *self._members.columns()]
+        layers["fields"] = f"SELECT {', '.join(['*', *self._record.field_columns()])} FROM records"
+        layers["members"] = f"SELECT {', '.join(['*', *members])} FROM fields"
         layers["shared"] = f"SELECT {', '.join(['*', *self._record.shared_columns()])} FROM members"
+        layers["chosen"] = f"SELECT {', '.join(['*', *chosen, *self._lists.source_columns])} FROM shared"
+        layers["texts"] = f"SELECT {', '.join(['*', *texts, *self._lists.part_columns])} FROM chosen"
         with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
         return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
 

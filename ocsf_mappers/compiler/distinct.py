@@ -234,6 +234,7 @@ class _Distinct(Compiler):
         )
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
+        self._lists = None
         return self.leaves, self.leaves
 
     def is_missing(self, number: int) -> str:

@@ -50,6 +50,35 @@ class ObjectSchema:
         return attribute
 
 
+class SharedLists:
+    """Columns of the record that hold what lists are made of, each computed once.
+
+    Planning and setting up an expression costs more the deeper it is, and lists read their sources many times.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}
+        self._parts: dict[str, str] = {}
+
+    def sources(self, sql: str) -> str:
+        """The name of a column with a JSON value that lists go through."""
+        return self._sources.setdefault(sql, f"source{len(self._sources)}")
+
+    def parts(self, sql: str) -> str:
+        """The name of a column with the flat elements of one part of a list; it reads sources."""
+        return self._parts.setdefault(sql, f"part{len(self._parts)}")
+
+    @property
+    def source_columns(self) -> list[str]:
+        """What `sources` refers to, as far as it has been asked."""
+        return [f"{sql} AS {name}" for sql, name in self._sources.items()]
+
+    @property
+    def part_columns(self) -> list[str]:
+        """What `parts` refers to, as far as it has been asked."""
+        return [f"{sql} AS {name}" for sql, name in self._parts.items()]
+
+
 @dataclass(frozen=True)
 class Taken:
     """A value taken out of an element: the column it fills, its SQL, and whether it alone makes no object.
@@ -94,6 +123,7 @@ class ObjectList:
         cast: How text becomes a number or a boolean.
         outside: What the lists are read from: an element of the list that this one stands in, or the record.
         depth: How many lists this one stands in.
+        shared: What gives columns of the record to SQL that needs no list around it; None where there are none.
     """
 
     def __init__(
@@ -105,6 +135,7 @@ class ObjectList:
         cast: Cast,
         outside: Resolver | None = None,
         depth: int = 0,
+        shared: SharedLists | None = None,
     ) -> None:
         self.parts = parts
         self.holder = holder
@@ -113,6 +144,7 @@ class ObjectList:
         self.cast = cast
         self.outside = outside or record
         self.depth = depth
+        self.shared = shared
         self.item, self.flat = f"item{depth}", f"flat{depth}"
         self.siblings = self._siblings()
 
@@ -173,7 +205,8 @@ class ObjectList:
         if len(self.parts) == 1:
             return mapped
         # Of many sources most are absent, and even of no elements a lambda costs something.
-        return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
+        guarded = f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
+        return self.shared.parts(guarded) if self.shared else guarded
 
     def _leaves(
         self, texts: Sequence[str], list_paths: Sequence[str], values: Sequence[Sequence[Taken]]
@@ -276,7 +309,8 @@ class ObjectList:
         """SQL for the JSON value that `each` goes through or into."""
         inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
         value = inner.sql(self.outside)
-        return f"to_json({value})" if inner.is_list else value
+        value = f"to_json({value})" if inner.is_list else value
+        return self.shared.sources(value) if self.shared else value
 
     def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""

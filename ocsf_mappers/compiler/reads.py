@@ -6,13 +6,14 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
 from ocsf_mappers.vocabulary.record import CARRIER, CARRIER_COLUMNS, OBJECT_KEY, Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
+from ocsf_mappers.vocabulary.word import ABSENT, LONG_TABLE, Member, Resolver, Word, without_blank
 
 
 class Record(Resolver):
@@ -40,6 +41,9 @@ class Record(Resolver):
         self._leaves = leaves
         self._blank = tuple(blank)
         self._envelope = envelope
+        self._fields: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+        self._tables: dict[str, str] = {}
         self._shared: dict[Word, tuple[str, str]] = {}
         self.casts: dict[Word, Callable[[str], str]] = {}
         """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
@@ -51,8 +55,14 @@ class Record(Resolver):
         if path[0] == OBJECT_KEY:
             return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
         if self._columns is None:
-            return "r." + ".".join(sqltext.name(step) for step in path)
+            member = "r." + ".".join(sqltext.name(step) for step in path)
+            return _named(self._fields, "field", member)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
+
+    def known(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing: of JSON records that is asked once."""
+        text = super().known(path)
+        return text if text.isidentifier() or self._columns is not None else _named(self._known, "known", text)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -65,6 +75,18 @@ class Record(Resolver):
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record, however many expressions read it."""
         return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
+
+    def table_column(self, sql: str) -> str:
+        """The name of a column that holds a constant."""
+        return _named(self._tables, "table", sql)
+
+    def field_columns(self) -> list[str]:
+        """The members of the struct `r` that have been asked for, each taken out once."""
+        return [f"{sql} AS {name}" for sql, name in self._fields.items()]
+
+    def known_columns(self) -> list[str]:
+        """The columns that `known` and `table_column` refer to; they read fields."""
+        return [f"{sql} AS {name}" for sql, name in (*self._known.items(), *self._tables.items())]
 
     def shared_columns(self) -> list[str]:
         """The columns that `shared` refers to, those first that others read."""
@@ -95,6 +117,10 @@ class SharedRecord(Resolver):
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
+    def known(self, path: Path) -> str:
+        """SQL for a source column, null where its text says nothing."""
+        return self._record.known(path)
+
     def is_unread(self, word: Word) -> str:
         """SQL that is true where a value is missing, or none of its attribute's type."""
         return self._record.is_unread(word)
@@ -102,6 +128,10 @@ class SharedRecord(Resolver):
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
         return self._record.shared(word, sql)
+
+    def table_column(self, sql: str) -> str:
+        """The name of a column that holds a constant."""
+        return self._record.table_column(sql)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -180,6 +210,13 @@ class Element(Resolver):
             return self._record.known(path[1:])
         return self(path, "a")
 
+    def table(self, entries: Mapping[str, str] | tuple[str, ...]) -> str | None:
+        """The name of the record's column with a long table."""
+        if len(entries) < LONG_TABLE:
+            return None
+        kind = '"MAP(VARCHAR, VARCHAR)"' if isinstance(entries, Mapping) else '["VARCHAR"]'
+        return self._record.table_column(f"from_json({sqltext.text(json.dumps(entries))}, {sqltext.text(kind)})")
+
     def read(self, elements: str, using_sql: str) -> str:
         """SQL for the members that some SQL refers to, taken out of each of some elements.
 
@@ -201,6 +238,11 @@ class Element(Resolver):
             return objects
         passed = {name: f"{self._variable}.{name}" for name in members}
         return f"list_transform({objects}, lambda {self._variable}: {_struct(passed | inner)})"
+
+
+def _named(columns: dict[str, str], prefix: str, sql: str) -> str:
+    """The name of a column that holds what some SQL computes."""
+    return columns.setdefault(sql, f"{prefix}{len(columns)}")
 
 
 def _looks_inside(word: Word) -> bool:

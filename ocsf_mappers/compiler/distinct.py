@@ -29,6 +29,7 @@ import orjson
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
+from ocsf_mappers.compiler.each import SharedLists
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, Path, json_path, json_spec
@@ -234,8 +235,11 @@ class _Distinct(Compiler):
         )
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
-        self._lists = None
         return self.leaves, self.leaves
+
+    def _shared_lists(self) -> SharedLists | None:
+        """None: there is no query of the whole record that could have columns for lists."""
+        return None
 
     def is_missing(self, number: int) -> str:
         """A boolean beside the steps: whether an attribute has no value."""
@@ -279,9 +283,6 @@ class _Distinct(Compiler):
                 carried[-1] = f"held{name.removeprefix('leaf')}"
         plan = self._planned(program, results, inner, strikes)
         return Plan(**{**vars(plan), "pairs": tuple(pairs), "carried": tuple(carried)})
-
-    def _chosen(self, path: str) -> str:
-        return self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def _planned(

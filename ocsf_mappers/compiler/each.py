@@ -68,12 +68,10 @@ class SharedLists:
         """The name of a column with the flat elements of one part of a list; it reads sources."""
         return self._parts.setdefault(sql, f"part{len(self._parts)}")
 
-    @property
     def source_columns(self) -> list[str]:
         """What `sources` refers to, as far as it has been asked."""
         return [f"{sql} AS {name}" for sql, name in self._sources.items()]
 
-    @property
     def part_columns(self) -> list[str]:
         """What `parts` refers to, as far as it has been asked."""
         return [f"{sql} AS {name}" for sql, name in self._parts.items()]

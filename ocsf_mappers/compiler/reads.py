@@ -99,6 +99,7 @@ class SharedRecord(Resolver):
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
+        self._taken: dict[str, str] = {}
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -112,6 +113,11 @@ class SharedRecord(Resolver):
         places = self._members.setdefault(text, {})
         place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
+
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing: of JSON columns that is asked once."""
+        text = super().known_member(word, blank)
+        return _named(self._taken, "member", text) if isinstance(word.inner, Column) and text != ABSENT else text
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -137,6 +143,10 @@ class SharedRecord(Resolver):
         """The columns that `member` refers to, as far as it has been asked."""
         for number, (text, places) in enumerate(self._members.items()):
             yield f"{_extracted(text, places)} AS q{number}"
+
+    def known_columns(self) -> list[str]:
+        """The columns that `known_member` refers to; they read members."""
+        return [f"{sql} AS {name}" for sql, name in self._taken.items()]
 
 
 class Element(Resolver):
@@ -195,6 +205,12 @@ class Element(Resolver):
         places = self._inner.setdefault(text, {})
         place = _place(places, sqltext.pointer(*word.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
+
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing."""
+        if isinstance(word.inner, Column) and _is_outer(word.inner):
+            return self._record.known_member(Json(Column(word.inner.path[1:]), word.keys), blank)
+        return super().known_member(word, blank)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in an element's member, or in a column of the record."""

@@ -51,6 +51,10 @@ class Resolver(ABC):
         """SQL for a member of a JSON value, as text; here it is taken out where it is needed."""
         return word.taken(self)
 
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing."""
+        return without_blank(self.member(word), blank)
+
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"

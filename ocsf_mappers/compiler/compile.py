@@ -11,7 +11,7 @@ It is built in layers, each over the one before:
     sources   source0, source1...: what lists are made of
     chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table;
               part0, part1...: parts of lists
-    texts     x0, x1...: attributes that are cast, before the cast; lists made of parts
+    texts     x0, x1...: attributes that are cast, before the cast; list0, list1...: all parts of a list
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
 Each adds its columns, a layer without any is left out. What stands several times in a layer has a column of its own in
@@ -272,20 +272,7 @@ class Compiler:
 
     def _values(self) -> Iterator[str]:
         for path, number in self.numbers.items():
-            if path not in self._early:
-                cast = self.casts.get(path)
-                yield f"{cast or self._chosen(path)} AS v{number}"
-
-    def _early_values(self) -> Iterator[str]:
-        for path in self._early:
-            yield f"{self._chosen(path)} AS v{self.numbers[path]}"
-
-    @cached_property
-    def _early(self) -> list[str]:
-        """Lists made of parts that have columns: these are wide, and nothing else shall pass them on."""
-        if self._shared_lists() is None:
-            return []
-        return [path for path in self.numbers if lists.parts(self._any(path).word)]
+            yield f"{self.casts.get(path) or self._chosen(path)} AS v{number}"
 
     def _chosen(self, path: str) -> str:
         return self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])
@@ -487,8 +474,7 @@ class Compiler:
     def _layers(self, *, validated: bool) -> dict[str, list[str]]:
         """The columns that each layer adds to those of the one before."""
         chosen = [f"{self._event_map()} AS {EVENT_MAP}", f"{self._table()} AS _table"]
-        texts = [*self._texts(), *self._early_values()]
-        values, events = list(self._values()), list(self._events())
+        texts, values, events = list(self._texts()), list(self._values()), list(self._events())
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         # Only now is it known what the others read.
         return {
@@ -498,7 +484,7 @@ class Compiler:
             "shared": self._record.shared_columns(),
             "sources": self._lists.source_columns(),
             "chosen": [*chosen, *self._lists.part_columns()],
-            "texts": texts,
+            "texts": [*texts, *self._lists.kept_columns()],
             "vals": values,
             "events": [*events, *tallies],
         }

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts
-from ocsf_mappers.compiler.columns import Leaf, column
+from ocsf_mappers.compiler.columns import Leaf, struct
 from ocsf_mappers.compiler.reads import Element
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
@@ -59,6 +59,7 @@ class SharedLists:
     def __init__(self) -> None:
         self._sources: dict[str, str] = {}
         self._parts: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
 
     def sources(self, sql: str) -> str:
         """The name of a column with a JSON value that lists go through."""
@@ -68,6 +69,10 @@ class SharedLists:
         """The name of a column with the flat elements of one part of a list; it reads sources."""
         return self._parts.setdefault(sql, f"part{len(self._parts)}")
 
+    def kept(self, sql: str) -> str:
+        """The name of a column with the flat elements of a list that objects are made of; it reads parts."""
+        return self._kept.setdefault(sql, f"list{len(self._kept)}")
+
     def source_columns(self) -> list[str]:
         """What `sources` refers to, as far as it has been asked."""
         return [f"{sql} AS {name}" for sql, name in self._sources.items()]
@@ -75,6 +80,10 @@ class SharedLists:
     def part_columns(self) -> list[str]:
         """What `parts` refers to, as far as it has been asked."""
         return [f"{sql} AS {name}" for sql, name in self._parts.items()]
+
+    def kept_columns(self) -> list[str]:
+        """What `kept` refers to, as far as it has been asked."""
+        return [f"{sql} AS {name}" for sql, name in self._kept.items()]
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,10 @@ class ObjectList:
         return scalar and attribute.enum is not None and self.holder.ocsf.scalar(attribute).base == "integer_t"
 
     def sql(self) -> str:
-        """SQL for the list in the table's type. A list of several parts without elements is null."""
+        """SQL for the list in the table's type. A list of several parts, or inside another, is null without elements.
+
+        What makes no object is left out, and asked whether anything is left, before objects are made: they are wide.
+        """
         elements = [self._element(part) for part in self.parts]
         values = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
         paths = list(dict.fromkeys(value.path for part in values for value in part))
@@ -173,12 +185,21 @@ class ObjectList:
         flat = enumerate(zip(elements, values, strict=True))
         lists = [self._flat_list(number, element, part, texts, list_paths) for number, (element, part) in flat]
         leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, list_paths, values)}
-        built = column(pa.field("element", self.kind.value_type), "element", leaves)
+        packed, leaf = struct(pa.field("element", self.kind.value_type), "element", leaves)
         joined = lists[0] if len(lists) == 1 else f"flatten([{', '.join(lists)}])"
-        objects = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
-        if self.parts[0].or_empty:
+        kept = f"list_filter({joined}, lambda {self.flat}: {'false' if leaf.absent else leaf.sql})"
+        if self.depth or (len(lists) > 1 and not self.parts[0].or_empty):
+            kept = self._not_empty(kept)
+        objects = f"list_transform({kept}, lambda {self.flat}: {packed})"
+        if self.parts[0].or_empty and not self.depth:
             return f"coalesce({objects}, [])::{sqltext.duckdb_type(self.kind)}"
-        return objects if len(lists) == 1 else _not_empty(objects)
+        return objects
+
+    def _not_empty(self, sql: str) -> str:
+        if self.shared is None:
+            return _not_empty(sql)
+        name = self.shared.kept(sql)
+        return f"CASE WHEN len({name}) > 0 THEN {name} END"
 
     def _flat_list(
         self, number: int, element: Element, taken: Sequence[Taken], texts: Sequence[str], list_paths: Sequence[str]
@@ -361,12 +382,10 @@ class ObjectList:
             if members is None:
                 raise MappingError(f"{path}: OCSF {self.holder.ocsf.version} declares no members")
             inner = ObjectSchema(self.holder.ocsf, members, self.holder.profiles)
-            sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
-        else:
-            text = word.sql(element)
-            as_list = text if word.is_list else lists.texts(text)
-            sql = f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})"
-        return _not_empty(sql)
+            return ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
+        text = word.sql(element)
+        as_list = text if word.is_list else lists.texts(text)
+        return _not_empty(f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})")
 
     def _column(self, path: str) -> pa.DataType | None:
         kind = self.kind.value_type

@@ -477,14 +477,15 @@ class Compiler:
         texts, values, events = list(self._texts()), list(self._values()), list(self._events())
         tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         # Only now is it known what the others read.
+        record, shared = self._record, self._lists
         return {
-            "fields": self._record.field_columns(),
-            "members": [*self._record.known_columns(), *self._members.columns()],
-            "taken": self._members.known_columns(),
-            "shared": self._record.shared_columns(),
-            "sources": self._lists.source_columns(),
-            "chosen": [*chosen, *self._lists.part_columns()],
-            "texts": [*texts, *self._lists.kept_columns()],
+            "fields": record.fields.selected(),
+            "members": [*record.said.selected(), *record.tables.selected(), *self._members.columns()],
+            "taken": self._members.taken.selected(),
+            "shared": record.shared_columns(),
+            "sources": shared.sources.selected(),
+            "chosen": [*chosen, *shared.parts.selected()],
+            "texts": [*texts, *shared.kept.selected()],
             "vals": values,
             "events": [*events, *tallies],
         }

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts
 from ocsf_mappers.compiler.columns import Leaf, struct
-from ocsf_mappers.compiler.reads import Element
+from ocsf_mappers.compiler.reads import Columns, Element
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.vocabulary import lists
@@ -57,33 +57,8 @@ class SharedLists:
     """
 
     def __init__(self) -> None:
-        self._sources: dict[str, str] = {}
-        self._parts: dict[str, str] = {}
-        self._kept: dict[str, str] = {}
-
-    def sources(self, sql: str) -> str:
-        """The name of a column with a JSON value that lists go through."""
-        return self._sources.setdefault(sql, f"source{len(self._sources)}")
-
-    def parts(self, sql: str) -> str:
-        """The name of a column with the flat elements of one part of a list; it reads sources."""
-        return self._parts.setdefault(sql, f"part{len(self._parts)}")
-
-    def kept(self, sql: str) -> str:
-        """The name of a column with the flat elements of a list that objects are made of; it reads parts."""
-        return self._kept.setdefault(sql, f"list{len(self._kept)}")
-
-    def source_columns(self) -> list[str]:
-        """What `sources` refers to, as far as it has been asked."""
-        return [f"{sql} AS {name}" for sql, name in self._sources.items()]
-
-    def part_columns(self) -> list[str]:
-        """What `parts` refers to, as far as it has been asked."""
-        return [f"{sql} AS {name}" for sql, name in self._parts.items()]
-
-    def kept_columns(self) -> list[str]:
-        """What `kept` refers to, as far as it has been asked."""
-        return [f"{sql} AS {name}" for sql, name in self._kept.items()]
+        self.sources, self.parts, self.kept = Columns("source"), Columns("part"), Columns("list")
+        """The JSON values that lists go through, the flat elements of each part, and those that objects are made of."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +173,7 @@ class ObjectList:
     def _not_empty(self, sql: str) -> str:
         if self.shared is None:
             return _not_empty(sql)
-        name = self.shared.kept(sql)
+        name = self.shared.kept.named(sql)
         return f"CASE WHEN len({name}) > 0 THEN {name} END"
 
     def _flat_list(
@@ -225,7 +200,7 @@ class ObjectList:
             return mapped
         # Of many sources most are absent, and even of no elements a lambda costs something.
         guarded = f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
-        return self.shared.parts(guarded) if self.shared else guarded
+        return self.shared.parts.named(guarded) if self.shared else guarded
 
     def _leaves(
         self, texts: Sequence[str], list_paths: Sequence[str], values: Sequence[Sequence[Taken]]
@@ -329,7 +304,7 @@ class ObjectList:
         inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
         value = inner.sql(self.outside)
         value = f"to_json({value})" if inner.is_list else value
-        return self.shared.sources(value) if self.shared else value
+        return self.shared.sources.named(value) if self.shared else value
 
     def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""

@@ -16,6 +16,26 @@ from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
 from ocsf_mappers.vocabulary.word import ABSENT, LONG_TABLE, Member, Resolver, Word, without_blank
 
 
+class Columns:
+    """Columns of a layer of the query: what several expressions want is computed once, under a name.
+
+    Args:
+        prefix: What the names begin with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._names: dict[str, str] = {}
+
+    def named(self, sql: str) -> str:
+        """The name of the column that holds what some SQL gives."""
+        return self._names.setdefault(sql, f"{self._prefix}{len(self._names)}")
+
+    def selected(self) -> list[str]:
+        """The columns that have been asked for so far, as SELECT lists them."""
+        return [f"{sql} AS {name}" for sql, name in self._names.items()]
+
+
 class Record(Resolver):
     """The record's columns.
 
@@ -41,9 +61,8 @@ class Record(Resolver):
         self._leaves = leaves
         self._blank = tuple(blank)
         self._envelope = envelope
-        self._fields: dict[str, str] = {}
-        self._known: dict[str, str] = {}
-        self._tables: dict[str, str] = {}
+        self.fields, self.said, self.tables = Columns("field"), Columns("known"), Columns("table")
+        """Members of `r`, those that say something, and constants."""
         self._shared: dict[Word, tuple[str, str]] = {}
         self.casts: dict[Word, Callable[[str], str]] = {}
         """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
@@ -56,13 +75,13 @@ class Record(Resolver):
             return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
         if self._columns is None:
             member = "r." + ".".join(sqltext.name(step) for step in path)
-            return _named(self._fields, "field", member)
+            return self.fields.named(member)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
     def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: of JSON records that is asked once."""
         text = super().known(path)
-        return text if text.isidentifier() or self._columns is not None else _named(self._known, "known", text)
+        return text if self._columns is not None or text == self(path) else self.said.named(text)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -78,15 +97,7 @@ class Record(Resolver):
 
     def table_column(self, sql: str) -> str:
         """The name of a column that holds a constant."""
-        return _named(self._tables, "table", sql)
-
-    def field_columns(self) -> list[str]:
-        """The members of the struct `r` that have been asked for, each taken out once."""
-        return [f"{sql} AS {name}" for sql, name in self._fields.items()]
-
-    def known_columns(self) -> list[str]:
-        """The columns that `known` and `table_column` refer to; they read fields."""
-        return [f"{sql} AS {name}" for sql, name in (*self._known.items(), *self._tables.items())]
+        return self.tables.named(sql)
 
     def shared_columns(self) -> list[str]:
         """The columns that `shared` refers to, those first that others read."""
@@ -99,7 +110,8 @@ class SharedRecord(Resolver):
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
-        self._taken: dict[str, str] = {}
+        self.taken = Columns("member")
+        """Members of JSON columns, null where they say nothing."""
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -117,7 +129,7 @@ class SharedRecord(Resolver):
     def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
         """SQL for a member of a JSON value, null where its text says nothing: of JSON columns that is asked once."""
         text = super().known_member(word, blank)
-        return _named(self._taken, "member", text) if isinstance(word.inner, Column) and text != ABSENT else text
+        return self.taken.named(text) if isinstance(word.inner, Column) and text != ABSENT else text
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -143,10 +155,6 @@ class SharedRecord(Resolver):
         """The columns that `member` refers to, as far as it has been asked."""
         for number, (text, places) in enumerate(self._members.items()):
             yield f"{_extracted(text, places)} AS q{number}"
-
-    def known_columns(self) -> list[str]:
-        """The columns that `known_member` refers to; they read members."""
-        return [f"{sql} AS {name}" for sql, name in self._taken.items()]
 
 
 class Element(Resolver):
@@ -254,11 +262,6 @@ class Element(Resolver):
             return objects
         passed = {name: f"{self._variable}.{name}" for name in members}
         return f"list_transform({objects}, lambda {self._variable}: {_struct(passed | inner)})"
-
-
-def _named(columns: dict[str, str], prefix: str, sql: str) -> str:
-    """The name of a column that holds what some SQL computes."""
-    return columns.setdefault(sql, f"{prefix}{len(columns)}")
 
 
 def _looks_inside(word: Word) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -38,15 +38,21 @@ def column(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> Leaf:
         return leaves[path]
     if not pa.types.is_struct(field.type):
         return ABSENT
+    packed, leaf = struct(field, path, leaves)
+    return leaf if leaf.absent else replace(leaf, sql=f"CASE WHEN {leaf.sql} THEN {packed} END")
+
+
+def struct(field: pa.Field, path: str, leaves: Mapping[str, Leaf]) -> tuple[str, Leaf]:
+    """A struct column from the leaves below its path, and what makes it exist: its SQL is the test for that."""
     members = [(member, column(member, f"{path}.{member.name}", leaves)) for member in field.type]
     strong = [leaf for _, leaf in members if not leaf.is_default]
     texts = _once(text for leaf in strong for text in leaf.texts)
     tests = _once(test for leaf in strong for test in leaf.tests)
     if not texts and not tests:
-        return ABSENT
+        return "NULL", ABSENT
     packed = ", ".join(f"{sqltext.name(member.name)}: {typed(leaf, member.type)}" for member, leaf in members)
     has_text = [f"coalesce({', '.join(texts)}) IS NOT NULL"] if texts else []
-    return Leaf(f"CASE WHEN {' OR '.join([*has_text, *tests])} THEN {{{packed}}} END", texts, tests)
+    return f"{{{packed}}}", Leaf(" OR ".join([*has_text, *tests]), texts, tests)
 
 
 def typed(leaf: Leaf, kind: pa.DataType) -> str:

@@ -3,12 +3,19 @@
 The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives one row per record, in the same order.
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
-    members   q0, q1...: members of JSON columns that many expressions read
+    fields    field0, field1...: the members of `r` that expressions read
+    members   known0, known1...: fields, null where they say nothing; q0, q1...: members of JSON fields;
+              table0, table1...: long tables, which are constants
+    taken     member0, member1...: members of JSON fields, one by one, null where they say nothing
     shared    b0, b1...: patterns and times that several expressions want
-    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table
-    texts     x0, x1...: attributes that are cast, before the cast
+    sources   source0, source1...: what lists are made of
+    chosen    `_event_map`, the number of the event map that takes the record, and `_table`, its lake table;
+              part0, part1...: parts of lists
+    texts     x0, x1...: attributes that are cast, before the cast; list0, list1...: all parts of a list
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
+Each adds its columns, a layer without any is left out. What stands several times in a layer has a column of its own in
+one before: DuckDB would find that too, but plans a projection of all columns for each depth at which it does.
 The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid
 (_problems).
 """
@@ -24,7 +31,7 @@ import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts, statistics
-from ocsf_mappers.compiler.each import ObjectList, ObjectSchema
+from ocsf_mappers.compiler.each import ObjectList, ObjectSchema, SharedLists
 from ocsf_mappers.compiler.flat import FlatColumns
 from ocsf_mappers.compiler.observables import observables
 from ocsf_mappers.compiler.program import EVENT_MAP, Caption, Program
@@ -108,6 +115,7 @@ class Compiler:
             envelope=self.batch.envelope,
         )
         self._members = SharedRecord(record)
+        self._lists = SharedLists()
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
         return (record if len(self.mapper.events) > 1 else self._members), self._members
 
@@ -251,20 +259,25 @@ class Compiler:
         number = next(number for number, fields in enumerate(self.mapped) if fields.get(path) is mapped)
         object_schema = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
         kind = column_type(self.table, path)
-        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked)
+        shared = self._shared_lists()
+        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked, shared=shared)
+
+    def _shared_lists(self) -> SharedLists | None:
+        """What gives columns to lists; what one of several event maps reads is computed for its own records only."""
+        return self._lists if len(self.mapper.events) == 1 else None
 
     def _texts(self) -> Iterator[str]:
         for path in self.casts:
-            choices = [self._text(path, mapped) for mapped in self._everywhere(path)]
-            yield f"{self._choice(choices)} AS x{self.numbers[path]}"
+            yield f"{self._chosen(path)} AS x{self.numbers[path]}"
 
     def _values(self) -> Iterator[str]:
         for path, number in self.numbers.items():
-            cast = self.casts.get(path)
-            yield f"{cast or self._choice([self._text(path, field) for field in self._everywhere(path)])} AS v{number}"
+            yield f"{self.casts.get(path) or self._chosen(path)} AS v{number}"
+
+    def _chosen(self, path: str) -> str:
+        return self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])
 
     def _events(self) -> Iterator[str]:
-        yield "*"
         yield f"({' OR '.join(self._strikes()) or 'false'}) AS failing"
         for path in self.paths:
             if self.kinds[path] == "caption" and (text := self._other_text(path)):
@@ -438,16 +451,6 @@ class Compiler:
         }
 
     def _sql(self, program: Program, *, validated: bool) -> str:
-        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
-        layers = {
-            "records": self._records(),
-            "members": "",
-            "shared": "",
-            "chosen": f"SELECT *, {self._event_map()} AS {EVENT_MAP}, {self._table()} AS _table FROM shared",
-            "texts": f"SELECT {', '.join(['*', *self._texts()])} FROM chosen",
-            "vals": f"SELECT {', '.join(['*', *self._values()])} FROM texts",
-            "events": f"SELECT {', '.join([*self._events(), *tallies])} FROM vals",
-        }
         failed = [f"CASE WHEN {test} THEN {sqltext.text(path)} END" for path, test in self._failed().items()]
         failed_paths = f"list_filter([{', '.join(failed)}], lambda item: item IS NOT NULL)" if failed else "NULL"
         columns = [
@@ -461,11 +464,31 @@ class Compiler:
             f"(CASE WHEN failing THEN {failed_paths} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",
         ]
+        below, with_layers = "records", [f"records AS NOT MATERIALIZED ({self._records()})"]
+        for name, added in self._layers(validated=validated).items():
+            if added:
+                with_layers.append(f"{name} AS NOT MATERIALIZED (SELECT {', '.join(['*', *added])} FROM {below})")
+                below = name
+        return "WITH " + ",\n".join(with_layers) + f"\nSELECT {', '.join(columns)} FROM {below}"
+
+    def _layers(self, *, validated: bool) -> dict[str, list[str]]:
+        """The columns that each layer adds to those of the one before."""
+        chosen = [f"{self._event_map()} AS {EVENT_MAP}", f"{self._table()} AS _table"]
+        texts, values, events = list(self._texts()), list(self._values()), list(self._events())
+        tallies = [f"{sql} AS {name}" for name, sql in self._checks[0].items()] if validated else []
         # Only now is it known what the others read.
-        layers["members"] = f"SELECT {', '.join(['*', *self._members.columns()])} FROM records"
-        layers["shared"] = f"SELECT {', '.join(['*', *self._record.shared_columns()])} FROM members"
-        with_layers = ",\n".join(f"{name} AS NOT MATERIALIZED ({sql})" for name, sql in layers.items())
-        return f"WITH {with_layers}\nSELECT {', '.join(columns)} FROM events"
+        record, shared = self._record, self._lists
+        return {
+            "fields": record.fields.selected(),
+            "members": [*record.said.selected(), *record.tables.selected(), *self._members.columns()],
+            "taken": self._members.taken.selected(),
+            "shared": record.shared_columns(),
+            "sources": shared.sources.selected(),
+            "chosen": [*chosen, *shared.parts.selected()],
+            "texts": [*texts, *shared.kept.selected()],
+            "vals": values,
+            "events": [*events, *tallies],
+        }
 
     @cached_property
     def _checks(self) -> tuple[dict[str, str], list[validate.Check]]:

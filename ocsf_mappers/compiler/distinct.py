@@ -29,6 +29,7 @@ import orjson
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions
 from ocsf_mappers.compiler.compile import BatchShape, Compiler
+from ocsf_mappers.compiler.each import SharedLists
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.compiler.reads import Record
 from ocsf_mappers.vocabulary.record import CARRIER, OBJECT_KEY, Path, json_path, json_spec
@@ -236,6 +237,10 @@ class _Distinct(Compiler):
         self.leaves = Leaves(record, is_json)
         return self.leaves, self.leaves
 
+    def _shared_lists(self) -> SharedLists | None:
+        """None: there is no query of the whole record that could have columns for lists."""
+        return None
+
     def is_missing(self, number: int) -> str:
         """A boolean beside the steps: whether an attribute has no value."""
         return f"vnull{number}"
@@ -278,9 +283,6 @@ class _Distinct(Compiler):
                 carried[-1] = f"held{name.removeprefix('leaf')}"
         plan = self._planned(program, results, inner, strikes)
         return Plan(**{**vars(plan), "pairs": tuple(pairs), "carried": tuple(carried)})
-
-    def _chosen(self, path: str) -> str:
-        return self._choice([self._text(path, mapped) for mapped in self._everywhere(path)])
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def _planned(

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions, casts
-from ocsf_mappers.compiler.columns import Leaf, column
-from ocsf_mappers.compiler.reads import Element
+from ocsf_mappers.compiler.columns import Leaf, struct
+from ocsf_mappers.compiler.reads import Columns, Element
 from ocsf_mappers.errors import MappingError
 from ocsf_mappers.ocsf import schema
 from ocsf_mappers.vocabulary import lists
@@ -48,6 +48,17 @@ class ObjectSchema:
                 return None
             owner = self.ocsf.members(attribute)
         return attribute
+
+
+class SharedLists:
+    """Columns of the record that hold what lists are made of, each computed once.
+
+    Planning and setting up an expression costs more the deeper it is, and lists read their sources many times.
+    """
+
+    def __init__(self) -> None:
+        self.sources, self.parts, self.kept = Columns("source"), Columns("part"), Columns("list")
+        """The JSON values that lists go through, the flat elements of each part, and those that objects are made of."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class ObjectList:
         cast: How text becomes a number or a boolean.
         outside: What the lists are read from: an element of the list that this one stands in, or the record.
         depth: How many lists this one stands in.
+        shared: What gives columns of the record to SQL that needs no list around it; None where there are none.
     """
 
     def __init__(
@@ -105,6 +117,7 @@ class ObjectList:
         cast: Cast,
         outside: Resolver | None = None,
         depth: int = 0,
+        shared: SharedLists | None = None,
     ) -> None:
         self.parts = parts
         self.holder = holder
@@ -113,6 +126,7 @@ class ObjectList:
         self.cast = cast
         self.outside = outside or record
         self.depth = depth
+        self.shared = shared
         self.item, self.flat = f"item{depth}", f"flat{depth}"
         self.siblings = self._siblings()
 
@@ -134,7 +148,10 @@ class ObjectList:
         return scalar and attribute.enum is not None and self.holder.ocsf.scalar(attribute).base == "integer_t"
 
     def sql(self) -> str:
-        """SQL for the list in the table's type. A list of several parts without elements is null."""
+        """SQL for the list in the table's type. A list of several parts, or inside another, is null without elements.
+
+        What makes no object is left out, and asked whether anything is left, before objects are made: they are wide.
+        """
         elements = [self._element(part) for part in self.parts]
         values = [self._taken(part, element) for part, element in zip(self.parts, elements, strict=True)]
         paths = list(dict.fromkeys(value.path for part in values for value in part))
@@ -143,12 +160,21 @@ class ObjectList:
         flat = enumerate(zip(elements, values, strict=True))
         lists = [self._flat_list(number, element, part, texts, list_paths) for number, (element, part) in flat]
         leaves = {f"element.{path}": leaf for path, leaf in self._leaves(texts, list_paths, values)}
-        built = column(pa.field("element", self.kind.value_type), "element", leaves)
+        packed, leaf = struct(pa.field("element", self.kind.value_type), "element", leaves)
         joined = lists[0] if len(lists) == 1 else f"flatten([{', '.join(lists)}])"
-        objects = f"list_filter(list_transform({joined}, lambda {self.flat}: {built.sql}), lambda o: o IS NOT NULL)"
-        if self.parts[0].or_empty:
+        kept = f"list_filter({joined}, lambda {self.flat}: {'false' if leaf.absent else leaf.sql})"
+        if self.depth or (len(lists) > 1 and not self.parts[0].or_empty):
+            kept = self._not_empty(kept)
+        objects = f"list_transform({kept}, lambda {self.flat}: {packed})"
+        if self.parts[0].or_empty and not self.depth:
             return f"coalesce({objects}, [])::{sqltext.duckdb_type(self.kind)}"
-        return objects if len(lists) == 1 else _not_empty(objects)
+        return objects
+
+    def _not_empty(self, sql: str) -> str:
+        if self.shared is None:
+            return _not_empty(sql)
+        name = self.shared.kept.named(sql)
+        return f"CASE WHEN len({name}) > 0 THEN {name} END"
 
     def _flat_list(
         self, number: int, element: Element, taken: Sequence[Taken], texts: Sequence[str], list_paths: Sequence[str]
@@ -173,7 +199,8 @@ class ObjectList:
         if len(self.parts) == 1:
             return mapped
         # Of many sources most are absent, and even of no elements a lambda costs something.
-        return f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
+        guarded = f"CASE WHEN {self._source(self.parts[number])} IS NOT NULL THEN {mapped} END"
+        return self.shared.parts.named(guarded) if self.shared else guarded
 
     def _leaves(
         self, texts: Sequence[str], list_paths: Sequence[str], values: Sequence[Sequence[Taken]]
@@ -276,7 +303,8 @@ class ObjectList:
         """SQL for the JSON value that `each` goes through or into."""
         inner = part.inner.inner if isinstance(part.inner, lists.Every) else part.inner
         value = inner.sql(self.outside)
-        return f"to_json({value})" if inner.is_list else value
+        value = f"to_json({value})" if inner.is_list else value
+        return self.shared.sources.named(value) if self.shared else value
 
     def _elements(self, part: lists.Each) -> str:
         """SQL for the list of JSON values that `each` goes through."""
@@ -329,12 +357,10 @@ class ObjectList:
             if members is None:
                 raise MappingError(f"{path}: OCSF {self.holder.ocsf.version} declares no members")
             inner = ObjectSchema(self.holder.ocsf, members, self.holder.profiles)
-            sql = ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
-        else:
-            text = word.sql(element)
-            as_list = text if word.is_list else lists.texts(text)
-            sql = f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})"
-        return _not_empty(sql)
+            return ObjectList(lists.parts(word), inner, kind, self.record, self.cast, element, self.depth + 1).sql()
+        text = word.sql(element)
+        as_list = text if word.is_list else lists.texts(text)
+        return _not_empty(f"TRY_CAST({as_list} AS {sqltext.duckdb_type(kind)})")
 
     def _column(self, path: str) -> pa.DataType | None:
         kind = self.kind.value_type

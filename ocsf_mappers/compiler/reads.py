@@ -6,13 +6,34 @@ they are taken out together, in one pass, and each is then an item of a list of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.readers.tabular import column_name
 from ocsf_mappers.vocabulary.record import CARRIER, CARRIER_COLUMNS, OBJECT_KEY, Path
 from ocsf_mappers.vocabulary.values import ELEMENT, OUTER, Column, Json
-from ocsf_mappers.vocabulary.word import ABSENT, Member, Resolver, Word, without_blank
+from ocsf_mappers.vocabulary.word import ABSENT, LONG_TABLE, Member, Resolver, Word, without_blank
+
+
+class Columns:
+    """Columns of a layer of the query: what several expressions want is computed once, under a name.
+
+    Args:
+        prefix: What the names begin with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._names: dict[str, str] = {}
+
+    def named(self, sql: str) -> str:
+        """The name of the column that holds what some SQL gives."""
+        return self._names.setdefault(sql, f"{self._prefix}{len(self._names)}")
+
+    def selected(self) -> list[str]:
+        """The columns that have been asked for so far, as SELECT lists them."""
+        return [f"{sql} AS {name}" for sql, name in self._names.items()]
 
 
 class Record(Resolver):
@@ -40,6 +61,8 @@ class Record(Resolver):
         self._leaves = leaves
         self._blank = tuple(blank)
         self._envelope = envelope
+        self.fields, self.said, self.tables = Columns("field"), Columns("known"), Columns("table")
+        """Members of `r`, those that say something, and constants."""
         self._shared: dict[Word, tuple[str, str]] = {}
         self.casts: dict[Word, Callable[[str], str]] = {}
         """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
@@ -51,8 +74,14 @@ class Record(Resolver):
         if path[0] == OBJECT_KEY:
             return f"_key_{path[1]}" if path[1] in self._object_key else ABSENT
         if self._columns is None:
-            return "r." + ".".join(sqltext.name(step) for step in path)
+            member = "r." + ".".join(sqltext.name(step) for step in path)
+            return self.fields.named(member)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
+
+    def known(self, path: Path) -> str:
+        """SQL for a column, null where its text says nothing: of JSON records that is asked once."""
+        text = super().known(path)
+        return text if self._columns is not None or text == self(path) else self.said.named(text)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -66,6 +95,10 @@ class Record(Resolver):
         """A column that is computed once a record, however many expressions read it."""
         return self._shared.setdefault(word, (f"b{len(self._shared)}", sql))[0]
 
+    def table_column(self, sql: str) -> str:
+        """The name of a column that holds a constant."""
+        return self.tables.named(sql)
+
     def shared_columns(self) -> list[str]:
         """The columns that `shared` refers to, those first that others read."""
         return [f"{sql} AS {name}" for name, sql in self._shared.values()]
@@ -77,6 +110,8 @@ class SharedRecord(Resolver):
     def __init__(self, record: Record) -> None:
         self._record = record
         self._members: dict[str, dict[str, int]] = {}
+        self.taken = Columns("member")
+        """Members of JSON columns, null where they say nothing."""
 
     def __call__(self, path: Path) -> str:
         """SQL for a source column."""
@@ -91,9 +126,18 @@ class SharedRecord(Resolver):
         place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
 
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing: of JSON columns that is asked once."""
+        text = super().known_member(word, blank)
+        return self.taken.named(text) if isinstance(word.inner, Column) and text != ABSENT else text
+
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
         return self._record.blank(path)
+
+    def known(self, path: Path) -> str:
+        """SQL for a source column, null where its text says nothing."""
+        return self._record.known(path)
 
     def is_unread(self, word: Word) -> str:
         """SQL that is true where a value is missing, or none of its attribute's type."""
@@ -102,6 +146,10 @@ class SharedRecord(Resolver):
     def shared(self, word: Word, sql: str) -> str:
         """A column that is computed once a record."""
         return self._record.shared(word, sql)
+
+    def table_column(self, sql: str) -> str:
+        """The name of a column that holds a constant."""
+        return self._record.table_column(sql)
 
     def columns(self) -> Iterator[str]:
         """The columns that `member` refers to, as far as it has been asked."""
@@ -166,6 +214,12 @@ class Element(Resolver):
         place = _place(places, sqltext.pointer(*word.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing."""
+        if isinstance(word.inner, Column) and _is_outer(word.inner):
+            return self._record.known_member(Json(Column(word.inner.path[1:]), word.keys), blank)
+        return super().known_member(word, blank)
+
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in an element's member, or in a column of the record."""
         return self._record.blank(path[1:] if path[0] == OUTER else (ELEMENT,))
@@ -179,6 +233,13 @@ class Element(Resolver):
         if path[0] == OUTER:
             return self._record.known(path[1:])
         return self(path, "a")
+
+    def table(self, entries: Mapping[str, str] | tuple[str, ...]) -> str | None:
+        """The name of the record's column with a long table."""
+        if len(entries) < LONG_TABLE:
+            return None
+        kind = '"MAP(VARCHAR, VARCHAR)"' if isinstance(entries, Mapping) else '["VARCHAR"]'
+        return self._record.table_column(f"from_json({sqltext.text(json.dumps(entries))}, {sqltext.text(kind)})")
 
     def read(self, elements: str, using_sql: str) -> str:
         """SQL for the members that some SQL refers to, taken out of each of some elements.

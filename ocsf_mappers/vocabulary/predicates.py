@@ -106,6 +106,8 @@ class IsIn(Claim):
     values: tuple[str, ...]
 
     def sql(self, at: Resolver) -> str:
+        if table := at.table(self.values):
+            return f"list_contains({table}, {self.inner.sql(at)})"
         return f"({self.inner.sql(at)} IN ({', '.join(map(sqltext.text, self.values))}))"
 
     def explain(self, words: Explained) -> str:

@@ -26,6 +26,8 @@ class Replace(Word):
     def spelled(self, at: Resolver, spelling: Spelling) -> str:
         text = self.inner.sql(at)
         rest = spelling.of(text) if self.otherwise is None else self.otherwise.spelled(at, spelling)
+        if spelling is TEXT and (table := at.table(dict(self.pairs))):
+            return f"coalesce({table}[{text}], {rest})"
         branches = " ".join(f"WHEN {sqltext.text(old)} THEN {spelling.constant(new)}" for old, new in self.pairs)
         return f"CASE {text} {branches} ELSE {rest} END"
 

@@ -17,7 +17,6 @@ from ocsf_mappers.vocabulary.word import (
     Word,
     both,
     quoted,
-    without_blank,
 )
 
 ELEMENT, OUTER = "@element", "@outer"
@@ -125,7 +124,7 @@ class Json(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at.member(self) if self.as_written else without_blank(at.member(self), at.blank((ELEMENT,)))
+        return at.member(self) if self.as_written else at.known_member(self, at.blank((ELEMENT,)))
 
     def taken(self, at: Resolver) -> str:
         """SQL that takes the member out where it is needed, which may be in few records."""

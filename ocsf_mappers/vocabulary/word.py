@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,9 @@ from ocsf_mappers.vocabulary.record import Path
 
 ABSENT = "NULL::VARCHAR"
 """What stands for a column that the batch does not have."""
+
+LONG_TABLE = 16
+"""A longer table is looked up where there are many expressions, not spelled out as so many comparisons."""
 
 LONG_PATTERN = 40
 """A longer pattern is named where a word is explained, and written out once below."""
@@ -48,6 +51,10 @@ class Resolver(ABC):
         """SQL for a member of a JSON value, as text; here it is taken out where it is needed."""
         return word.taken(self)
 
+    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+        """SQL for a member of a JSON value, null where its text says nothing."""
+        return without_blank(self.member(word), blank)
+
     def is_null(self, word: Word) -> str:
         """SQL that is true where a value is missing."""
         return f"({word.sql(self)} IS NULL)"
@@ -59,6 +66,14 @@ class Resolver(ABC):
     def shared(self, word: Word, sql: str) -> str:
         """The SQL of a word that is costly and may be needed several times, or the name of a column that holds it."""
         return sql
+
+    def table(self, entries: Mapping[str, str] | tuple[str, ...]) -> str | None:
+        """The name of a constant column with a long table, a map or a list; None where comparisons are as good."""
+        return None
+
+    def table_column(self, sql: str) -> str | None:
+        """The name of the record's column that holds a constant; None where there can be none."""
+        return None
 
 
 class Member(Protocol):

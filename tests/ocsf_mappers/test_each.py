@@ -265,3 +265,39 @@ def test_names_lose_their_capital_where_the_record_is_written_so() -> None:
     }
     assert first["unmapped"] == {"schemaVersion": "2.0"}
     assert json.loads(second["resources"][0]["data"]) == {"uid": "u", "Uid": "v"}
+
+
+LONG = {f"old{number}": f"new{number}" for number in range(40)}
+"""A table that lists look up instead of comparing with each of its entries."""
+
+
+@pytest.mark.parametrize("table", [LONG, dict(list(LONG.items())[:2])], ids=["long", "short"])
+def test_a_table_in_a_list_gives_the_same_whether_it_is_long_or_short(table: dict[str, str]) -> None:
+    fields = {
+        "evidences": col.things.each({
+            "query.hostname": col.a.replace(table),
+            "actor.user.name": col.a.replace(table, otherwise="other"),
+            "actor.user.uid": when(~col.a.is_in(*table)).then("unknown").otherwise("known or null"),
+        })
+    }  # fmt: skip
+    (event,) = run(fields, {"things": [{"a": "old1"}, {"a": "it's"}, {"b": "1"}]})
+    assert [(thing.get("query"), thing["actor"]["user"]) for thing in event["evidences"]] == [
+        ({"hostname": "new1"}, {"name": "new1", "uid": "known or null"}),
+        ({"hostname": "it's"}, {"name": "other", "uid": "unknown"}),
+        (None, {"name": "other", "uid": "known or null"}),
+    ]
+
+
+def test_what_several_lists_are_made_of_is_computed_once() -> None:
+    once = sql("upper({0})", reads=[col.things])
+    fields = {
+        "evidences": [once.each({"query.hostname": col.A}), once.each({"actor.user.name": col.B})],
+        "resources": [once.each({"uid": col.A}), col.thing.each({"uid": col.a})],
+    }
+    program = compile_mapper(mapper(fields), "1.1.0", BatchShape())
+    assert program.sql.count("upper(") == 1
+    (event,) = run(fields, {"things": [{"a": "1", "b": "2"}]})
+    assert [thing.get("query", thing.get("actor")) for thing in event["evidences"]] == [
+        {"hostname": "1"}, {"user": {"name": "2"}},
+    ]  # fmt: skip
+    assert event["resources"] == [{"uid": "1"}]

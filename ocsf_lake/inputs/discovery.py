@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import BinaryIO
 from urllib.parse import unquote
 
@@ -43,9 +42,6 @@ _TIMES = (
     ("day", re.compile(r"/(\d{4})/(\d\d)/(\d\d)/")),
 )
 """Precision of a time in a key -> its pattern, the finest first."""
-
-_PLACES = (0, 4, 6, 8, 10, 12, 14)
-"""Where year, month, day, hour, minute and second begin among a time's digits, and the end."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,9 @@ def _time_of(path: str) -> tuple[str | None, str | None]:
     for window, pattern in _TIMES:
         if matches := pattern.findall(path):
             digits = "".join(matches[-1]).ljust(14, "0")
+            parts = digits[:4], digits[4:6], digits[6:8], digits[8:10], digits[10:12], digits[12:]
             try:
-                year, month, day, hour, minute, second = (int(digits[at:to]) for at, to in pairwise(_PLACES))
-                moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+                moment = datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six of them
             except ValueError:
                 return None, None
             return moment.isoformat().replace("+00:00", "Z"), window
@@ -161,7 +157,10 @@ def without_records(head: bytes) -> str | None:
 
 def set_aside_reason(uri: str, mapper: Mapper) -> str | None:
     """Why an object of this name holds no records of the log in whose tree it lies, or None."""
-    kind = (of_key(uri).kind if mapper.set_aside else None) or ""
+    name = unquote(uri)
+    if not any(text in name for text in mapper.set_aside):
+        return None  # as of nearly every object: the log's kind is a part of the name
+    kind = of_key(uri).kind or ""
     return next((reason for text, reason in mapper.set_aside.items() if kind.startswith(text)), None)
 
 

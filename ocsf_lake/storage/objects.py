@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cache
 from typing import Any, BinaryIO
 
 import fsspec
@@ -106,10 +106,16 @@ def _as_named(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     # Not fsspec's url_to_fs: it takes what follows "::" in a name for the URI of another file system.
     protocol = split_protocol(uri)[0] or "file"
     try:
-        fs = fsspec.filesystem(protocol)
+        fs = _local() if protocol == "file" else fsspec.filesystem(protocol)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"no file system for {uri!r}: {error}") from error
     return fs, str(fs._strip_protocol(uri)).rstrip("/") or "/"
+
+
+@cache
+def _local() -> Any:
+    """This machine's file system, which keeps nothing; fsspec would reckon each time whose instance is asked for."""
+    return fsspec.filesystem("file")
 
 
 def uri_of(uri: str, access: Access = DEFAULT_ACCESS) -> str:
@@ -203,7 +209,7 @@ def unhashed(fs: Any, info: dict[str, Any]) -> ObjectRef:
     stamp = ""
     if not etag and is_local(fs):
         try:
-            stamp = _stamp(Path(info["name"]).stat())
+            stamp = _stamp(os.stat(info["name"]))  # noqa: PTH116 - see `_open_local`
         except OSError:
             stamp = ""  # it vanished: opening it will fail
     # What is no UTF-8 in a name is spelled out: the ledger and the lake hold text. Opening it raises what to do.
@@ -254,7 +260,7 @@ class _SmallFiles:
             data = self._take(ref)
         if data is not None:
             with suppress(OSError):  # opening it raises the error
-                return data if _stamp(Path(path).stat()) == ref.stamp else None
+                return data if _stamp(os.stat(path)) == ref.stamp else None  # noqa: PTH116 - see `_open_local`
         return None
 
     def _take(self, ref: ObjectRef) -> bytes | None:
@@ -270,9 +276,14 @@ def _small(path: str, ref: ObjectRef) -> bytes | None:
     """The bytes of a small local file that is as it was listed."""
     if ref.size > KEPT_FILE_BYTES:
         return None
-    with Path(path).open("rb") as file:
+    with _open_local(path) as file:
         data = file.read(KEPT_FILE_BYTES + 1)
         return data if _stamp(os.fstat(file.fileno())) == ref.stamp and len(data) == ref.size else None
+
+
+def _open_local(path: str) -> BinaryIO:
+    """A local file: fsspec's own wrapper costs a Python call per read, and a `Path` as much as to open it."""
+    return open(path, "rb")  # noqa: PTH123
 
 
 def _md5(fs: Any, path: str, ref: ObjectRef) -> str:
@@ -466,8 +477,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
     try:
         with s3.translate_errors(ref.uri, denied=ObjectError):
             same = local or _same(fs, path, ref)
-            # fsspec's own wrapper of local files costs a Python call per read.
-            file = Path(path).open("rb") if local else _open_resuming(fs, path, ref)  # noqa: SIM115 - closed below
+            file = _open_local(path) if local else _open_resuming(fs, path, ref)
     except Changed:
         raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:

@@ -42,11 +42,13 @@ class Batch:
         self.envelopes = envelopes
         self.objects = [raw_object for raw_object, _, _ in parts]
         self.chunks = [chunk for _, _, chunk in parts]
-        tagged = []
-        for number, (_, records, _) in enumerate(parts):
-            tagged.append(records.append_column("_object", pa.repeat(pa.scalar(number, pa.int32()), len(records))))
-        self.records = _in_vectors(pa.concat_tables(tagged))
-        self.is_json = "_raw" in self.records.column_names
+        tables = [records for _, records, _ in parts]
+        records = pa.concat_tables(tables, promote_options="default")  # only some may have come in envelopes
+        self.is_json = "_raw" in records.column_names
+        if envelopes and self.is_json and "_envelope" not in records.column_names:
+            records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
+        numbers = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
+        self.records = _in_vectors(records.append_column("_object", pa.array(numbers)))
         for name in OBJECT_KEY_COLUMNS:
             values = [getattr(raw_object, name) for raw_object in self.objects]
             if any(values):

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -62,6 +63,12 @@ _TYPES = {"_record": pa.int64(), UNDECLARED: tabular.ENTRIES}
 """Columns that queries take and that are no texts."""
 
 
+@lru_cache(maxsize=KEPT_SHAPES)
+def _schema(*names: str) -> pa.Schema:
+    """Columns as queries take them."""
+    return pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in names])
+
+
 @dataclass
 class _Attempts:
     """How halving went so far: whether some records became events, and how many failed alone for each reason."""
@@ -113,7 +120,8 @@ class Engine:
             bad += [reject(raw_object, item.record, item.reason, item.text) for item in chunk.bad]
             if len(chunk.records):
                 records = self._arranged(chunk, column_sets)
-                groups.setdefault(tuple(records.column_names), []).append((raw_object, records, chunk))
+                names = tuple(name for name in records.column_names if name != "_envelope")
+                groups.setdefault(names, []).append((raw_object, records, chunk))
         batches = [Batch(group, self.envelopes) for group in groups.values()]
         unread = Mapped(self._no_events(), pa.Table.from_pylist(bad, REJECTS), dropped)
         return joined([unread, *(mapped for batch in batches for mapped in self._mapped(batch, ordered=ordered))])
@@ -132,9 +140,8 @@ class Engine:
                 column_sets.add(tuple(records.column_names))
             elif tuple(records.column_names) not in column_sets:
                 records = tabular.completed(records, self._declared)
-        elif self.envelopes and "_envelope" not in records.column_names:
-            records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
-        return records.cast(pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in records.column_names]))
+        schema = _schema(*records.column_names)
+        return records if records.schema.equals(schema) else records.cast(schema)
 
     def texts(self, chunk: Chunk) -> list[str]:
         """The text of each record of a chunk as a reject has it."""

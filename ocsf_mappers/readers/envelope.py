@@ -11,11 +11,12 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ocsf_mappers.readers import surrogates
 from ocsf_mappers.readers.json_split import split
@@ -331,20 +332,26 @@ _NAMES: Mapping[Envelope, frozenset[str]] = {
 """The names that a carrier's document may begin with."""
 
 
-def may_be_carried(heads: Iterable[bytes], text: bytes, envelopes: Sequence[Envelope]) -> bool:
+def may_be_carried(documents: pa.Array, text: bytes, envelopes: Sequence[Envelope]) -> bool:
     """Whether some of these documents may be one around a record, found out without reading them.
 
     Args:
-        heads: Their beginnings, `HEAD_BYTES` of each, equal ones once.
+        documents: The documents, binary.
         text: All of them.
         envelopes: Those that records of the source alone come in; these may begin with any member.
     """
-    firsts = set()
-    for head in heads:
-        match = _FIRST_NAME.match(head)
-        firsts.add(match[1].decode(errors="replace") if match else None)
+    firsts = _first_names(documents)
     markers = {envelope.marker for envelope in envelopes}
     for carrier, names in _NAMES.items():
         if None in firsts or firsts & names:
             markers.add(carrier.marker)
     return any(f'"{marker}"'.encode() in text for marker in markers)
+
+
+def _first_names(documents: pa.Array) -> set[str | None]:
+    """The names of the members that some documents begin with; None among them where one has none."""
+    alike = _FIRST_NAME.match(documents[0].as_py()[:HEAD_BYTES]) if len(documents) else None
+    if alike and not pc.starts_with(documents, alike[0]).false_count:
+        return {alike[1].decode(errors="replace")}  # the records of nearly every object
+    matches = map(_FIRST_NAME.match, pc.binary_slice(documents, 0, HEAD_BYTES).unique().to_pylist())
+    return {match[1].decode(errors="replace") if match else None for match in matches}

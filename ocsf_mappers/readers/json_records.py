@@ -18,7 +18,6 @@ from ocsf_mappers.readers.chunk import Bad, Chunk, bad_text, failure, until_erro
 from ocsf_mappers.readers.envelope import (
     CARRIERS,
     EVENT_LIST,
-    HEAD_BYTES,
     Envelope,
     around_text,
     may_be_carried,
@@ -136,18 +135,22 @@ class JsonRecords:
         escaped = surrogates.may_be_in(joined)
         around: pa.Array | None = None
         dropped: Counter[str] = Counter()
-        if may_be_carried(pc.binary_slice(raw, 0, HEAD_BYTES).unique().to_pylist(), joined, self.envelopes):
+        plain = len(joined) <= RECORD_BYTES and joined.isascii()
+        if may_be_carried(raw, joined, self.envelopes):
             raw, numbers, around, bad, dropped = self._opened(_whole(raw) if escaped else raw, numbers, bad, before)
-            escaped = True  # what they hold may be spelled in base64 or in escapes of its own
+            escaped, plain = True, False  # what they hold may be spelled in base64 or in escapes of its own
+        raw = raw.view(pa.string()) if plain else raw
         records = pa.table({"_record": numbers, "_raw": raw} | ({"_envelope": around} if around is not None else {}))
-        records, too_long = _short_enough(records)
-        records, not_utf8 = _utf8(records)
+        if not plain:
+            records, too_long = _short_enough(records)
+            records, not_utf8 = _utf8(records)
+            bad += [*too_long, *not_utf8]
         if escaped:
             # What comes as text inside an envelope is spelled by the log itself, so this comes after it was opened.
             records = records.set_column(1, "_raw", surrogates.whole(records["_raw"].combine_chunks()))
         records = self._without_drops(records, dropped)
-        all_bad = sorted([*bad, *too_long, *not_utf8], key=lambda item: item.record)
-        yield Chunk(self._with_names(self._camel_case(records)), all_bad, dropped)
+        bad.sort(key=lambda item: item.record)
+        yield Chunk(self._with_names(self._camel_case(records)), bad, dropped)
 
     def _opened(
         self, raw: pa.Array, numbers: pa.Array, bad: Sequence[Bad], before: int

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain
 
 import msgspec
 import numpy as np
@@ -82,9 +82,8 @@ def text_array(records: Sequence[msgspec.Raw | bytes], joined: bytes) -> pa.Arra
     """JSON texts as one Arrow column over their joined bytes, which may not be UTF-8: cast to string to find out."""
     if len(joined) > COLUMN_BYTES:
         raise pa.ArrowInvalid(f"{len(joined)} bytes of records are more than a column holds")
-    ends = np.zeros(len(records) + 1, np.int32)
     lengths = map(len, map(memoryview, records))  # type: ignore[arg-type]  # Raw is a buffer
-    np.cumsum(np.fromiter(lengths, np.int32, len(records)), out=ends[1:])
+    ends = np.fromiter(accumulate(lengths, initial=0), np.int32, len(records) + 1)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined)]
     return pa.Array.from_buffers(pa.binary(), len(records), buffers)
 

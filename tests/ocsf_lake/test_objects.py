@@ -1,6 +1,8 @@
 """What URIs stand for, and that an object is what was listed."""
 
+import builtins
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -155,14 +157,15 @@ def test_a_name_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
 def opens(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The times that a file is opened from now on."""
     found: list[Path] = []
-    really = Path.open
+    really = io.open
 
-    def noted(self: Path, *given: Any, **named: Any) -> Any:
-        if self == path:
-            found.append(self)
-        return really(self, *given, **named)
+    def noted(file: Any, *given: Any, **named: Any) -> Any:
+        if file in (path, str(path)):
+            found.append(path)
+        return really(file, *given, **named)
 
-    monkeypatch.setattr(Path, "open", noted)
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", noted)
     return found
 
 

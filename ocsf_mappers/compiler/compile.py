@@ -95,7 +95,7 @@ class Compiler:
     def __init__(self, mapper: Mapper, version: str, batch: BatchShape) -> None:
         self.mapper = mapper
         self.batch = batch
-        self.column, self.shared = self._resolvers()
+        self.column = self._resolver()
         self._users: dict[Path, set[int]] = {}
         """Which event maps carry a member over."""
         self.schema = schema.load(version)
@@ -105,8 +105,8 @@ class Compiler:
         self.paths = [path for path in dict.fromkeys(p for fields in self.mapped for p in fields) if self._stored(path)]
         self._record.casts.update(casts.agreed(self._numeric()))
 
-    def _resolvers(self) -> tuple[Resolver, Resolver]:
-        """How expressions read the record's columns, and how lists do."""
+    def _resolver(self) -> Resolver:
+        """How expressions read the record's columns."""
         self._record = record = Record(
             self.batch.columns,
             self.batch.object_key,
@@ -117,7 +117,7 @@ class Compiler:
         self._members = SharedRecord(record)
         self._lists = SharedLists()
         # Of several event maps each reads members of its own, which are better taken out of its own records only.
-        return (record if len(self.mapper.events) > 1 else self._members), self._members
+        return self._members
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:
         """The event map's fields that this version knows and the batch can fill, machine-made ones first."""
@@ -260,7 +260,7 @@ class Compiler:
         object_schema = ObjectSchema(self.schema, members, frozenset(self.mapper.events[number].all_profiles))
         kind = column_type(self.table, path)
         shared = self._shared_lists()
-        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.shared, casts.checked, shared=shared)
+        return ObjectList(lists.parts(mapped.word), object_schema, kind, self.column, casts.checked, shared=shared)
 
     def _shared_lists(self) -> SharedLists | None:
         """What gives columns to lists; what one of several event maps reads is computed for its own records only."""

@@ -228,14 +228,14 @@ def _is_leaf(text: str) -> bool:
 class _Distinct(Compiler):
     """Compiles to steps what `Compiler` compiles to one query."""
 
-    def _resolvers(self) -> tuple[Resolver, Resolver]:
+    def _resolver(self) -> Resolver:
         leaves, blank = self.mapper.shape.leaves, self.mapper.blank
         self._record = record = Record(
             self.batch.columns, self.batch.object_key, leaves, blank, envelope=self.batch.envelope
         )
         is_json = None if self.batch.columns is not None else self.mapper.shape.leaves
         self.leaves = Leaves(record, is_json)
-        return self.leaves, self.leaves
+        return self.leaves
 
     def _shared_lists(self) -> SharedLists | None:
         """None: there is no query of the whole record that could have columns for lists."""

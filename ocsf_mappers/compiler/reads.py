@@ -79,9 +79,9 @@ class Record(Resolver):
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
     def known(self, path: Path) -> str:
-        """SQL for a column, null where its text says nothing: of JSON records that is asked once."""
+        """SQL for a column, null where its text says nothing: that is asked once."""
         text = super().known(path)
-        return text if self._columns is not None or text == self(path) else self.said.named(text)
+        return text if text == self(path) else self.said.named(text)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""

@@ -116,7 +116,6 @@ class Compiler:
         )
         self._members = SharedRecord(record)
         self._lists = SharedLists()
-        # Of several event maps each reads members of its own, which are better taken out of its own records only.
         return self._members
 
     def _mapped(self, event: EventMap) -> dict[str, Mapped]:

@@ -109,7 +109,7 @@ class Record(Resolver):
 
 
 class SharedRecord(Resolver):
-    """The same columns as lists see them: members of JSON columns are taken out once, ahead of all lists."""
+    """The same columns; members of those that hold JSON are taken out once, ahead of all that reads them."""
 
     def __init__(self, record: Record) -> None:
         self._record = record

@@ -158,7 +158,7 @@ class Summary:
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         coverage: What was looked at, and what was not; None where nothing was listed.
         batch_ids: The batches that it has done.
-        copies: What they have read that the lake has under another name, too; see `with_copies`.
+        copies: What they have read that the lake has under another name, too; see `ledger.copies`.
     """
 
     listed: int = 0

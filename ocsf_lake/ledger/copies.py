@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger.database import READS, select_in
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, NAMES, OBJECT_ROWS
 
@@ -43,7 +43,7 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
     found = Copies()
     row, read = OBJECT_ROWS.c, OBJECT_ROWS.alias("read").c
     contents: list[tuple[bytes, int]] = []
-    with engine.connect() as connection:
+    with engine.connect().execution_options(**{READS: True}) as connection:
         if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
             return found
         numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]

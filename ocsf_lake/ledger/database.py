@@ -48,6 +48,9 @@ POSTGRES_SCHEMA = "ocsf_{name}"
 """In PostgreSQL ledger and Iceberg's catalog share a database; the ledger has a schema of its own."""
 
 VERSION = "schema_version"
+READS = "reads"
+"""Option of a connection that changes nothing, of queries that may take long: in SQLite it then keeps no writer back,
+and waits for none."""
 _IN = 500
 _NO_PLACE = ("53100", "53200")
 """SQLSTATEs of PostgreSQL for a full disk and for too little memory."""
@@ -229,7 +232,8 @@ def _use_wal(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get(READS)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _notice_another_file(engine: sa.Engine, path: Path) -> None:

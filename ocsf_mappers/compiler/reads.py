@@ -78,6 +78,10 @@ class Record(Resolver):
             return self.fields.named(member)
         return sqltext.name(column_name(path[0])) if path[0] in self._columns else ABSENT
 
+    def is_json(self, path: Path) -> bool:
+        """Whether a column surely holds JSON: an open-ended member of a JSON record, which has been parsed."""
+        return self._columns is None and self._leaves.get(path, False)
+
     def known(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: that is asked once."""
         text = super().known(path)
@@ -105,7 +109,7 @@ class Record(Resolver):
 
 
 class SharedRecord(Resolver):
-    """The same columns as lists see them: members of JSON columns are taken out once, ahead of all lists."""
+    """The same columns; members of those that hold JSON are taken out once, ahead of all that reads them."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -119,9 +123,9 @@ class SharedRecord(Resolver):
 
     def member(self, word: Member) -> str:
         """SQL for a member of a JSON column, taken out beforehand."""
-        text = word.inner.sql(self._record)
-        if not isinstance(word.inner, Column) or text == ABSENT:
+        if not self._is_json(word.inner):
             return word.taken(self)
+        text = word.inner.sql(self._record)
         places = self._members.setdefault(text, {})
         place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
@@ -129,7 +133,11 @@ class SharedRecord(Resolver):
     def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
         """SQL for a member of a JSON value, null where its text says nothing: of JSON columns that is asked once."""
         text = super().known_member(word, blank)
-        return self.taken.named(text) if isinstance(word.inner, Column) and text != ABSENT else text
+        return self.taken.named(text) if self._is_json(word.inner) else text
+
+    def _is_json(self, word: Word) -> bool:
+        """Whether members can be taken out of it for every record: a text may be no JSON where no mapping looks in."""
+        return isinstance(word, Column) and self._record.is_json(word.path)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""

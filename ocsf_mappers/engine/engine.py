@@ -273,7 +273,8 @@ class Engine:
             valid = self._query("SELECT json_valid(_raw) AS valid FROM batch", batch)["valid"]
         except duckdb.InterruptException:
             raise
-        except Exception:
+        except Exception as error:
+            self._leave_if_broken(error)
             return None  # then halving finds the record
         if pc.all(valid).as_py():
             return None

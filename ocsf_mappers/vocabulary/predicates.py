@@ -107,7 +107,7 @@ class IsIn(Claim):
 
     def sql(self, at: Resolver) -> str:
         if table := at.table(self.values):
-            return f"list_contains({table}, {self.inner.sql(at)})"
+            return f"list_contains({table}, ({self.inner.sql(at)})::VARCHAR)"
         return f"({self.inner.sql(at)} IN ({', '.join(map(sqltext.text, self.values))}))"
 
     def explain(self, words: Explained) -> str:

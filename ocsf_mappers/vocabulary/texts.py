@@ -27,7 +27,8 @@ class Replace(Word):
         text = self.inner.sql(at)
         rest = spelling.of(text) if self.otherwise is None else self.otherwise.spelled(at, spelling)
         if spelling is TEXT and (table := at.table(dict(self.pairs))):
-            return f"coalesce({table}[{text}], {rest})"
+            # What a piece of SQL gives may be a number, and so may what else there is.
+            return f"coalesce({table}[({text})::VARCHAR], ({rest})::VARCHAR)"
         branches = " ".join(f"WHEN {sqltext.text(old)} THEN {spelling.constant(new)}" for old, new in self.pairs)
         return f"CASE {text} {branches} ELSE {rest} END"
 

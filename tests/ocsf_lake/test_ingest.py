@@ -11,6 +11,8 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger import copies, database
 from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.storage import store
@@ -82,6 +84,15 @@ def test_an_object_that_was_read_under_another_name_is_told(settings: Make, tmp_
     assert ingest.ingest([str(tmp_path)], settings()).copies.objects == 0
     both = ingest.ingest([str(tmp_path)], settings("both")).copies
     assert (both.objects, len(both.examples)) == (1, 1)
+
+
+def test_looking_for_copies_neither_keeps_a_writer_back_nor_waits_for_one(
+    logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_ids = ingest.ingest([str(logs)], settings()).batch_ids
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    with opened(settings()) as lake, opened(settings()) as other, other.ledger.engine.begin():
+        assert copies.of(lake.ledger.engine, batch_ids).objects == 0
 
 
 @pytest.mark.slow

@@ -288,6 +288,24 @@ def test_a_table_in_a_list_gives_the_same_whether_it_is_long_or_short(table: dic
     ]
 
 
+@pytest.mark.parametrize("size", [40, 2])
+def test_a_table_in_a_list_takes_what_is_no_text(size: int) -> None:
+    table = {str(number): f"new{number}" for number in range(size)}
+    length = sql("length({0})", reads=[col.a])
+    fields = {
+        "evidences": col.things.each({
+            "query.hostname": length.replace(table, otherwise="other"),
+            "actor.user.name": when(length.is_in(*table)).then("short"),
+            "actor.user.uid": col.b.replace(dict.fromkeys(table, "true"), otherwise=False),
+        })
+    }  # fmt: skip
+    (event,) = run(fields, {"things": [{"a": "x", "b": "1"}, {"a": "x" * 50, "b": "it's"}]})
+    assert [(thing["query"]["hostname"], thing["actor"]["user"]) for thing in event["evidences"]] == [
+        ("new1", {"name": "short", "uid": "true"}),
+        ("other", {"uid": "false"}),
+    ]
+
+
 def test_what_several_lists_are_made_of_is_computed_once() -> None:
     once = sql("upper({0})", reads=[col.things])
     fields = {

@@ -164,6 +164,26 @@ def test_whatever_a_record_raises_costs_that_record(
     assert "\n" not in reason
 
 
+def test_a_record_that_breaks_the_database_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    query = Engine._query
+    broken = []
+
+    def breaks(self: Engine, sql: str, batch: Batch) -> pa.Table:
+        self._connection()
+        if self._database in broken:
+            raise duckdb.FatalException("the database has been invalidated because of a previous fatal error")
+        if any("poison" in raw for raw in batch.records["_raw"].to_pylist()):
+            broken.append(self._database)
+            raise duckdb.InternalException("odd value")
+        return query(self, sql, batch)
+
+    monkeypatch.setattr(Engine, "_query", breaks)
+    records = chunk(call(1), call(2, userAgent="poison"), call(3), call(4))
+    mapped = Engine(registry.load("aws_cloudtrail")).map([(RawObject("memory://x"), records)])
+    assert sorted(mapped.events["source_record"].to_pylist()) == [1, 3, 4]
+    assert reasons(mapped) == ["mapping failed: InternalException: odd value"]
+
+
 @pytest.mark.slow
 def test_what_fails_for_every_record_ends_soon_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     runs, size = 0, 5_000

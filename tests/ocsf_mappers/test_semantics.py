@@ -359,6 +359,13 @@ def test_one_member_of_json_is_taken_and_the_rest_is_left() -> None:
     assert left(text, api__request__data=col.body, api__request__uid="1") == [{}]
 
 
+def test_a_text_may_be_no_json_where_the_mapping_does_not_look_into_it() -> None:
+    value = when(col.x.starts_with("{")).then(col.x.json("a"))
+    mapped = run_json({"api.response.error": value}, '"x": "no JSON"', r'"x": "{\"a\": \"1\"}"')
+    assert reasons(mapped) == []
+    assert [dig(event, "api.response.error") for event in ocsf(mapped.events)] == [None, "1"]
+
+
 def test_a_whole_json_column_stays_json_text() -> None:
     text = '{"a": [1, "x", null, {"b": true}]}'
     fields = {"api.request.data": col.body, "api.request.uid": "1"}

@@ -47,7 +47,8 @@ def lake(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    """The same in UTC; Spark gives a time without a zone, the machine's."""
+    return moment.astimezone(UTC)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ The query reads a relation `batch` (see `ocsf_mappers.readers.Chunk`) and gives 
 It is built in layers, each over the one before:
     records   the record taken apart (`r` for JSON sources)
     fields    field0, field1...: the members of `r` that expressions read
-    members   known0, known1...: fields, null where they say nothing; q0, q1...: members of JSON fields;
-              table0, table1...: long tables, which are constants
+    members   known0, known1...: fields, or columns of a text log, null where they say nothing; q0, q1...: members of
+              JSON fields; table0, table1...: long tables, which are constants
     taken     member0, member1...: members of JSON fields, one by one, null where they say nothing
     shared    b0, b1...: patterns and times that several expressions want
     sources   source0, source1...: what lists are made of
@@ -14,8 +14,8 @@ It is built in layers, each over the one before:
     texts     x0, x1...: attributes that are cast, before the cast; list0, list1...: all parts of a list
     vals      v0, v1...: every mapped attribute; of an enum the id, of a time the microseconds since 1970
     events    JSON that is left over (j0, j1...), and what is wrong with the elements of lists (k0, k1...)
-Each adds its columns, a layer without any is left out. What stands several times in a layer has a column of its own in
-one before: DuckDB would find that too, but plans a projection of all columns for each depth at which it does.
+Each adds its columns, a layer without any is left out. What many expressions read has a column of its own in a layer
+before theirs: DuckDB would find that too, but plans a projection of all columns for each depth at which it does.
 The last SELECT adds what is left over (u0, u1..., _more), what failed (_failed), and why the event is invalid
 (_problems).
 """

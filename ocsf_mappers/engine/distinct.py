@@ -195,15 +195,21 @@ class Evaluator:
     """Computes what a mapper says, once for each distinct combination of what an expression reads.
 
     Not for several threads at once.
+
+    Args:
+        mapper: The mapper.
+        version: The OCSF version.
+        connection: To the database in which it is computed; each step has one more to it.
+        validated: Leave invalid events to the other way, which says why.
     """
 
     def __init__(
-        self, mapper: Mapper, version: str, database: duckdb.DuckDBPyConnection, *, validated: bool
+        self, mapper: Mapper, version: str, connection: duckdb.DuckDBPyConnection, *, validated: bool
     ) -> None:
         self.mapper = mapper
         self.version = version
         self.validated = validated
-        self._connection = database
+        self._connection = connection
         self._prepared: dict[str, Statements] = {}
         self._cache: dict[str, _Cached] = {}
         self._cache_bytes = 0

@@ -55,13 +55,13 @@ class Statements:
 
     Args:
         columns: Names and types of the columns of every batch, in their order.
-        database: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
+        own: A connection for these queries alone: whatever is registered makes DuckDB plan all its queries again.
     """
 
-    def __init__(self, columns: pa.Schema, database: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, columns: pa.Schema, own: duckdb.DuckDBPyConnection) -> None:
         self._columns = columns
         self._current = _Current(columns.empty_table())
-        self._connection = database
+        self._connection = own
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 

@@ -348,7 +348,9 @@ def coalesce(*given: Value) -> Expr:
 def sql(template: str, *, reads: Sequence[Expr], carries: bool = True) -> Expr:
     """DuckDB SQL with `{0}`, `{1}`... standing for the values read, in order: `sql("upper({0})", reads=[col.x])`.
 
-    It consumes what it reads, unless `carries` says that it keeps but a part. A list is given as JSON text.
+    It consumes what it reads, unless `carries` says that it keeps but a part. A list is given as JSON text. What stands
+    for a value may be the name of a column of the query, a word and a number such as `field0`: the variable of a lambda
+    must not be called so.
     """
     return Expr(values.Sql(template, tuple(map(as_word, reads)), carries))
 

@@ -409,6 +409,22 @@ def load(**overrides: Any) -> Settings:
     return settings
 
 
+def origins() -> dict[str, list[str]]:
+    """Where the value of each setting is given: the file's name, the variable's, of a table perhaps both, or none.
+
+    A variable takes the place of what the file says, but tables have the keys of both.
+    """
+    path = Path(FILE)
+    in_file = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    variables = {name.upper(): name for name in os.environ}
+    found = {}
+    for name in Settings.model_fields:
+        variable = variables.get(f"{PREFIX}{name.upper()}")
+        counts = name in in_file and (variable is None or isinstance(in_file[name], dict))
+        found[name] = [*([FILE] if counts else []), *([f"variable {variable}"] if variable else [])]
+    return found
+
+
 def _unknown_variables() -> list[str]:
     """A misspelt variable would leave its setting at the default without a word: another lake, say."""
     valid = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}

@@ -42,6 +42,7 @@ from ocsf_lake.cli import (
     retain,
     rules,
     schema,
+    settings,
     sources,
     status,
     trace,
@@ -108,6 +109,7 @@ _add(app, "new", new.new, new.EXAMPLE)
 _add(app, "check", check.check, check.EXAMPLE)
 _add(app, "diff", diff.diff, diff.EXAMPLE)
 _add(app, "schema", schema.schema, schema.EXAMPLE)
+_add(app, "settings", settings.settings, settings.EXAMPLE)
 _add(app, "status", status.status, status.EXAMPLE)
 _add(app, "coverage", coverage.coverage, coverage.EXAMPLE)
 _add(app, "report", reports.report, reports.EXAMPLE)

@@ -27,19 +27,27 @@ _PREFIXED = (
 )
 _NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
 _ENDINGS = (
-    r"[_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
+    r"[\s/:$_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
     r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
     "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
 )  # fmt: skip
-CREDENTIAL_NAME = rf"[\w.-]*{_ENDINGS[0]}|[A-Z][A-Z0-9_]*{_ENDINGS[1]}|\w*{_ENDINGS[2]}"
+_ANYTHING = r'[^"\\]*'
+CREDENTIAL_NAME = (
+    rf"{_ANYTHING}(?:{_ENDINGS[0]}|{_ENDINGS[2]})|(?:{_ANYTHING}[\s/:$.-])?[A-Z][A-Z0-9_]*{_ENDINGS[1]}"
+)
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
-`GITHUB_TOKEN`, `bindPassword`; not `nextToken`, `secretId`."""
+`GITHUB_TOKEN`, `bindPassword`, `prod/db/password`; not `nextToken`, `secretId`."""
 CREDENTIAL_END = (
     "(?:(?i:passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|(?:private|api)[_-]?key"
     "|(?:session|access|refresh|auth|api|security)[_-]?token)|_(?:TOKEN|SECRET|PWD|PASS))"
 )
 """Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
 _PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
+_BETWEEN = (
+    r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*"|(?i:description)\\*"\s*:\s*\\*"[^"\\]*\\*\""""
+    r"""|[A-Za-z]+\\*"\s*:\s*(?:true|false|null|[0-9]+))\s*,\s*){0,3}"""
+)
+"""What may stand between a name and its value, in either order: not a type that makes the value a parameter's name."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +174,14 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     # Variables and headers as JSON has them in lists, in either order. Of CodeBuild a value may be a parameter's name.
     "named_value": (
         Form(
-            rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*"""
+            rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*{_BETWEEN}"""
             rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
             r"""[^"\\]+(?:\\[^"][^"\\]*)*(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
             "", "", _is_paired, named=r"""\\*"\s*,""",
         ),
         Form(
             r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", r"""[^"\\]+(?:\\[^"][^"\\]*)*""",
-            rf"""\\*"\s*,\s*\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
+            rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
             "", is_value, named=r"""\\*"\s*[^\s:]""",
         ),
     ),

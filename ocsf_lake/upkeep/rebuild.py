@@ -201,7 +201,7 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         try:
             objects_read = [refs[key] for key in sorted(refs)]
             hides = _hiding(lake, done.id)
-            return remap.rebuild_files(lake, engine, lease, merged.outputs, objects_read, aside, hides)
+            return remap.rebuild_files(lake, engine, merged.outputs, objects_read, aside, hides)
         except remap.RefusedError as error:
             return str(error)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -132,7 +133,7 @@ def remap(
     Args:
         settings: The lake; the OCSF version that events get.
         chosen: The source and the days.
-        dry_run: Only report what would be done; raw objects are read all the same.
+        dry_run: Only report what would be done: raw objects are read all the same, and permission to read is enough.
         progress: Called after each partition.
 
     Raises:
@@ -144,20 +145,20 @@ def remap(
     compact.check_lock(settings)
     mapper = fields.mapper(chosen.source, settings)
     summary = Summary(is_dry=dry_run)
-    with opened(settings, with_retries=True) as lake:
+    with opened(settings, with_retries=not dry_run, reading=dry_run, catalogs=True) as lake:
         engine = engines.engine(mapper, settings.ocsf_version)
         hides = redaction.of(settings)
         for table in mapper.tables:
-            with lake.leases.held(moving.lease(table)) as lease:
-                if lease is None:
+            with nullcontext() if dry_run else lake.leases.held(moving.lease(table)) as lease:
+                if lease is None and not dry_run:
                     summary.busy.append(table)
                     continue
-                if not dry_run:
+                if lease is not None:
                     compact.settle_open(lake, table, lease)
                 if (reason := compact.refusal(lake, table)) is not None:
                     summary.refused[table] = reason
                     continue
-                work = _Work(lake, engine, chosen, lease, dry_run, hides)
+                work = _Work(lake, engine, chosen, lease, hides)
                 for values in Compactions(lake.ledger.engine).values(table):
                     if chosen.has(values):
                         work.partition(table, values, summary)
@@ -171,13 +172,14 @@ class _Work:
     lake: Lake
     engine: Engine
     chosen: Chosen
-    lease: Lease
-    dry_run: bool
+    lease: Lease | None
+    """Without one, nothing is written into the lake."""
     hides: Policy | None
 
     def partition(self, table: str, values: str, summary: Summary) -> None:
         """Rewrites one partition, where it has rows of another version of the mapper."""
-        self.lease.check()
+        if self.lease is not None:
+            self.lease.check()
         compactions = Compactions(self.lake.ledger.engine)
         generation, files = compactions.partition_files(table, [values])[values]
         partition = Partition(table, tuple(values.split("/")))
@@ -188,8 +190,8 @@ class _Work:
                 if not merges:
                     summary.current += any(item.source == self.chosen.source for item in files)
                     return
-                if not self.dry_run:
-                    self._write(compactions, partition, generation + 1, files, merges, made)
+                if self.lease is not None:
+                    self._write(compactions, self.lease, partition, generation + 1, files, merges, made)
             except (RefusedError, StaleError, fetched.LakeFileError) as error:
                 summary.refused[f"{table}/{values}"] = str(error)
                 return
@@ -197,8 +199,8 @@ class _Work:
         summary.rows += sum(output.rows for one in merges for output in one.outputs)
 
     def _write(
-        self, compactions: Compactions, partition: Partition, generation: int, files: Sequence[PartitionFile],
-        merges: Sequence[Merge], made: Mapping[str, Path],
+        self, compactions: Compactions, lease: Lease, partition: Partition, generation: int,
+        files: Sequence[PartitionFile], merges: Sequence[Merge], made: Mapping[str, Path],
     ) -> None:  # fmt: skip
         to = generations.folder(partition, generation)
         inputs = {path for one in merges for path in one.inputs}
@@ -213,7 +215,7 @@ class _Work:
         moving.failpoint("planned", plan.id)
         try:
             for output in (output for one in merges for output in one.outputs):
-                self.lease.check()
+                lease.check()
                 compact.put(self.lake, output, made[output.path])
                 moving.failpoint("merged", plan.id)
             plan = compactions.fence(plan)
@@ -221,7 +223,7 @@ class _Work:
             compact.abandon(self.lake, plan)
             raise
         moving.failpoint("fenced", plan.id)
-        moving.forward(self.lake, plan, self.lease)
+        moving.forward(self.lake, plan, lease)
 
     # -- new files ----------------------------------------------------------------------------------------------------
     def _merges(
@@ -382,7 +384,7 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[NumbersByObject, bool
 
 
 def rebuild_files(
-    lake: Lake, engine: Engine, lease: Lease, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store,
+    lake: Lake, engine: Engine, outputs: Sequence[FileInfo], refs: Sequence[ObjectRef], aside: Store,
     hides: Policy | None = None,
 ) -> list[FileInfo]:  # fmt: skip
     """Lost files of partitions that were mapped once more, rebuilt from all raw objects whose records they may have.
@@ -390,7 +392,6 @@ def rebuild_files(
     Args:
         lake: The lake.
         engine: Of the mapper by which they were made.
-        lease: Of who does it.
         outputs: The files of one partition and class.
         refs: The objects.
         aside: Where the files are put.
@@ -401,7 +402,7 @@ def rebuild_files(
     """
     partition, class_uid = outputs[0].partition, outputs[0].class_uid
     assert class_uid is not None
-    work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), lease, dry_run=True, hides=hides)
+    work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), None, hides)
     with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
         folder = Path(name)
         made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")

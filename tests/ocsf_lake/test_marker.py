@@ -250,6 +250,8 @@ READS = [
     ["status"], ["query", "SELECT count(*) FROM vpc_flow"], ["catalog", "check"], ["quarantine", "list"],
     ["quarantine", "show"], ["quarantine", "purge", "--older-than", "0"],
     ["status", "aws_vpc_flow", "--fail-on", "failed"], ["compact", "--dry-run", "--json"],
+    ["backfill", "aws_vpc_flow", str(PROJECT / "sample_logs"), "--from", "2025-01-01", "--to", "2026-12-31", "--remap",
+     "--dry-run", "--json"],
 ]  # fmt: skip
 
 

@@ -140,6 +140,7 @@ def work(
                 doubtful[:0], remaining = remaining, []
         for batch_id in [*runs.passing, *doubtful]:
             runs.alone(batch_id)
+    ingest.look_for_copies(settings, report.summary)
 
 
 class _Runs:

@@ -21,6 +21,7 @@ from ocsf_lake.ingest import summary as summaries
 from ocsf_lake.ingest.plan import NotRead, Planned
 from ocsf_lake.ingest.run import Summary
 from ocsf_lake.inputs.coverage import Note
+from ocsf_lake.ledger import copies
 from ocsf_lake.ledger.results import State as Became
 from ocsf_lake.pages import asked, commands
 from ocsf_mappers.compiler.statistics import DriftKind
@@ -106,6 +107,8 @@ class Report:
             parts.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
             parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
+        if objects := self.summary.copies.objects:
+            parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
         if self.summary.busy:
             parts.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(parts)
@@ -147,6 +150,9 @@ class Report:
                 text = f"{code(name)}: {number_new} never seen before."
                 lines.append(_step(text, "status", name, "--lake", settings.lake))
                 lines += [f"  - {code(f'{item.name} {item.text}'.strip())}" for item in news[:SHOWN_NEWS]]
+        if (found := self.summary.copies).objects:
+            lines.append(_step(f"{found.text}.", "query", copies.ALL, "--lake", settings.lake))
+            lines += [f"  - {code(first)} and {code(second)}" for first, second in found.examples]
         coverage = self.summary.coverage
         for unread in (coverage.older, coverage.newer) if coverage is not None else ():
             if unread is not None and coverage is not None:

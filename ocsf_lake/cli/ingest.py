@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
-COPIES = (
-    "SELECT etag, list(uri) AS uris FROM ledger_objects WHERE state = 'done' AND events > 0 "
-    "GROUP BY etag, size HAVING count(*) > 1"
-)
-"""The objects that were read under several names."""
 SHOWN_NEWS = 5
 """Of what is new in a source, so much is shown; `ocsf-lake status SOURCE` lists all."""
 SHOWN_FAILURES = 10
@@ -165,16 +160,12 @@ def tell(summary: Summary) -> None:
         )
 
 
-def _tell_copies(copies: Copies) -> None:
-    if not copies.objects:
-        return
-    objects = terminal.plural(copies.objects, "object")
-    terminal.say(
-        f"{objects} read that the lake has under another name, too, with the same ETag and size: the events are there "
-        "twice",
-        *(f"  {first} and {second}" for first, second in copies.examples),
-        f'`ocsf-lake query "{COPIES}"` lists all',
-    )
+def _tell_copies(found: Copies) -> None:
+    from ocsf_lake.ledger import copies
+
+    if found.objects:
+        examples = [f"  {first} and {second}" for first, second in found.examples]
+        terminal.say(found.text, *examples, f'`ocsf-lake query "{copies.ALL}"` lists all')
 
 
 def _tell_failures(summary: Summary) -> None:

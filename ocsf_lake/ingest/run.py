@@ -281,9 +281,23 @@ def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Su
     """Does what was planned; the summary also says what was read that the lake has under another name, too."""
     summary = _worked(lake, retry.with_retries(lake.ledger.rows, planned.batch_ids), progress)
     summary.add_planned(planned)
+    _look_for_copies(lake, summary)
+    return summary
+
+
+def look_for_copies(settings: Settings, summary: Summary) -> None:
+    """Has the summary of what several have done say what of it the lake has under another name, too.
+
+    Raises:
+        RetriableError: The database does not answer.
+    """
+    with opened(settings, with_retries=True, reading=True) as lake:
+        _look_for_copies(lake, summary)
+
+
+def _look_for_copies(lake: Lake, summary: Summary) -> None:
     if summary.batch_ids:
         summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
-    return summary
 
 
 def plan(

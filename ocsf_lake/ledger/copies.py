@@ -10,7 +10,13 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import READS, select_in
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, NAMES, OBJECT_ROWS
+from ocsf_lake.text import plural
 
+ALL = (
+    "SELECT etag, list(uri) AS uris FROM ledger_objects WHERE state = 'done' AND events > 0 "
+    "GROUP BY etag, size HAVING count(*) > 1"
+)
+"""The query that lists them."""
 EXAMPLES = 3
 MOST_OBJECTS = 1_000_000
 """In a lake of more objects copies are not looked for: what a run costs must not grow with history."""
@@ -29,6 +35,14 @@ class Copies:
 
     objects: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What they are, in one line."""
+        return (
+            f"{plural(self.objects, 'object')} read that the lake has under another name, too, with the same ETag and "
+            "size: the events are there twice"
+        )
 
 
 def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:

@@ -1,9 +1,9 @@
 """The benchmark: makes logs, runs every way in a process of its own, prints tables, and renews the documentation.
 
-Parts: `ways` (large files of each source, on one processor), `small` (small objects, from disk and S3), `cores` (one
-worker and two), `start` (commands that do next to nothing), `requests` (of S3, counted), `ledger` (bytes an object),
-and `ten` (ten times the input), which runs when it is named or with --ten. What needs a RADOS gateway or PostgreSQL is
-left out where these are not installed.
+Parts: `ways` (large files of each source, on one processor), `stages` (where the time of our engine goes), `small`
+(small objects, from disk and S3), `cores` (one worker and two), `start` (commands that do next to nothing), `requests`
+(of S3, counted), `ledger` (bytes an object), and `ten` (ten times the input), which runs when it is named or with
+--ten. What needs a RADOS gateway or PostgreSQL is left out where these are not installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import facts, ledger_bytes, pages, s3_requests, small_objects, startup, ways
+from bench import facts, ledger_bytes, pages, s3_requests, small_objects, stages, startup, ways
 from bench.generate import UNITS, Data, Parameters, generate
 
 TEN, TEN_SOURCES = "ten", ("cloudtrail", "vpc_flow")
@@ -50,6 +50,10 @@ class Run:
         return ways.run_all(
             list(self.chosen), self.data, self.folder / "out", cpus=self.options.cpus, repeat=self.options.repeat
         )
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Where the time of our engine goes."""
+        return stages.run(self.data, self.folder / "out")
 
     def small(self) -> dict[str, Any]:
         """Small objects."""

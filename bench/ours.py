@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from ocsf_lake.cli import options
+from ocsf_lake.cli import main, options
 
 
 def ingest(
@@ -29,6 +30,7 @@ def ingest(
     Returns:
         The records read, quarantined ones among them.
     """
+    gc.set_threshold(*main.GARBAGE)
     if pure:
         os.environ["OCSF_LAKE_PURE"] = "1"  # for this process, which does nothing else
     settings = options.settings(lake=str(lake_dir), workers=workers)

@@ -13,11 +13,12 @@ from bench import scale_tables as scale
 from bench.ways import OURS
 
 RESULTS, CHART = "benchmarks.json", "benchmarks.svg"
-PARTS = ("ways", "small", "cores", "start", "requests", "ledger")
+PARTS = ("ways", "stages", "small", "cores", "start", "requests", "ledger")
 """What the pages need; `ten` is shown where it was measured."""
 BLOCK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "summary": tables.summary, "machine": tables.machine, "ways": tables.ways, "cores": tables.cores,
+    "summary": tables.summary, "machine": tables.machine, "ways": tables.ways,
+    "stages": tables.stages, "cores": tables.cores,
     "start": tables.start, "requests": tables.requests, "ledger": tables.ledger,
     "small": lambda results: tables.small(results["small"]),
     "ten": lambda results: tables.times(results) if "ten" in results else "Not measured this time (`--ten`).",

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.facts import QUIET
 from bench.generate import UNITS
+from bench.stages import REST, STAGES
 from bench.ways import FLOOR, OURS, PURE, UNCHECKED
 
 TITLES = {"cloudtrail": "CloudTrail", "vpc_flow": "VPC Flow", "route53": "Route 53 Resolver", "guardduty": "GuardDuty"}
@@ -131,6 +132,19 @@ def small(part: dict[str, Any]) -> str:
         f"{objects:,} objects of {part['records_each']} records, {size:.1f} kB each.", "",
         table(["step", "from", "CPU ms an object", "records a CPU second", "wall s", "peak MB"], rows, left=2),
     ])  # fmt: skip
+
+
+def stages(results: dict[str, Any]) -> str:
+    """Where the time goes: microseconds of CPU a record, and the share of all."""
+    rows = []
+    for name in (*STAGES, REST):
+        cells = []
+        for of in results["stages"]:
+            seconds = of["seconds"].get(name, 0.0)
+            cells.append(f"{seconds / of['records'] * 1e6:.2f} ({seconds / sum(of['seconds'].values()):.0%})")
+        rows.append([name, *cells])
+    every = [f"{sum(of['seconds'].values()) / of['records'] * 1e6:.2f}" for of in results["stages"]]
+    return table(["stage", *(TITLES[of["source"]] for of in results["stages"])], [*rows, ["all", *every]])
 
 
 def cores(results: dict[str, Any]) -> str:

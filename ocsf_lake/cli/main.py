@@ -64,10 +64,10 @@ HINTS = {
 TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
 FILES_HINT = "`ocsf-lake catalog check --deep` says whether a file of the lake is damaged"
 
-GARBAGE_AFTER = 50_000
-"""Objects made before Python looks for unreachable ones; by itself it looks after 700. Loading modules makes hundreds
-of thousands that all stay, and looking at them again and again was an eighth of the time of a short command. Logs are
-in few large objects, so that the peak of an ingest is the same."""
+GARBAGE = 50_000, 10, 10
+"""Objects made before Python looks for unreachable ones, as `gc` takes it, which looks after 700 by itself. Loading
+modules makes hundreds of thousands that all stay, and looking at them again and again was an eighth of the time of a
+short command. Logs are in few large objects, so that the peak of an ingest is the same."""
 
 app = typer.Typer(
     name="ocsf-lake",
@@ -178,7 +178,7 @@ def _command(name: str) -> Any:
 
 def main() -> None:
     """Runs a command; ends with 0 when it is done, 1 when it failed, 2 when it was misused."""
-    gc.set_threshold(GARBAGE_AFTER, 10, 10)
+    gc.set_threshold(*GARBAGE)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

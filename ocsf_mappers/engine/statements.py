@@ -76,18 +76,23 @@ class Statements:
             BadDataError: Some value cannot be computed with, or all of them take too much memory. What fails while
                 it is planned is our mistake instead.
         """
-        if query not in self._names:
-            name = f"q{len(self._names)}"
-            self._connection.execute(f"PREPARE {name} AS {query}")
-            self._names[query] = name
+        name = self._planned(query)
         if records.schema != self._columns:
             raise TypeError(f"prepared for {self._columns.names}, given {records.schema.names}")
         self._current.records = records
         try:
-            return self._connection.sql(f"EXECUTE {self._names[query]}").to_arrow_table()
+            return self._connection.sql(f"EXECUTE {name}").to_arrow_table()
         except (duckdb.InvalidInputException, duckdb.DataError) as error:
             raise BadDataError(str(error).splitlines()[0]) from error
         except (duckdb.OutOfMemoryException, MemoryError) as error:
             raise BadDataError(TOO_MUCH) from error
         finally:
             self._current.records = self._columns.empty_table()
+
+    def _planned(self, query: str) -> str:
+        """The name of the prepared query."""
+        if query not in self._names:
+            name = f"q{len(self._names)}"
+            self._connection.execute(f"PREPARE {name} AS {query}")
+            self._names[query] = name
+        return self._names[query]

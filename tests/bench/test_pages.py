@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as command
-from bench import chart, pages, reckon, s3_requests, scale_tables, startup, tables
+from bench import chart, pages, reckon, s3_requests, scale_tables, stages, startup, tables
 from bench.ways import FLOOR, OURS
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,10 @@ def results() -> dict[str, Any]:
         "ways": [
             {"source": source, "way": way, "note": "", "cost": cost(100_000, seconds), "lake": lake}
             for source in sources for way, seconds in ((FLOOR, 0.5), (OURS, 1.0))
+        ],
+        "stages": [
+            {"source": source, "records": 100_000, "seconds": {"Parquet": 0.25, stages.REST: 0.75}}
+            for source in sources
         ],
         "small": {
             "objects": 1_000, "records_each": 40, "gzip_bytes": 4 * 10**6,
@@ -123,6 +127,12 @@ def test_a_year_is_its_records_and_its_objects(results: dict[str, Any]) -> None:
     # 50,000 records a batch make more batches than 1,000 objects: 7,300, of two files.
     assert (year.batches, year.files) == (pytest.approx(7_300), pytest.approx(14_600))
     assert year.requests.puts == pytest.approx(7_300 * 4)
+
+
+def test_stages_are_microseconds_and_shares(results: dict[str, Any]) -> None:
+    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in tables.stages(results).splitlines()}
+    assert (rows["Parquet"], rows[stages.REST], rows["all"]) == ("2.50 (25%)", "7.50 (75%)", "10.00")
+    assert rows["hiding secrets"] == "0.00 (0%)"
 
 
 def test_efficiency_and_ledger(results: dict[str, Any]) -> None:

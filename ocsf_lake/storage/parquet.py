@@ -188,7 +188,7 @@ def _groups(events: pa.Table) -> tuple[list[tuple[Partition, int]], np.ndarray[A
 def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
     """A column as one dictionary array, null among its values."""
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+        column = _whole(column)
     if pa.types.is_dictionary(column.type):
         if column.null_count or column.dictionary.null_count:
             column = column.cast(column.type.value_type)

@@ -16,7 +16,18 @@ from ocsf_mappers.compiler.compile import BatchShape
 from ocsf_mappers.compiler.distinct import Plan, Step
 from ocsf_mappers.compiler.program import EVENT_MAP, Program
 from ocsf_mappers.engine.statements import Statements, another
-from ocsf_mappers.readers.column import Codes, Column, combined, compacted, compaction, encoded, narrowed, plain
+from ocsf_mappers.readers.column import (
+    Codes,
+    Column,
+    combined,
+    compacted,
+    compaction,
+    encoded,
+    hardly_any_are_equal,
+    narrowed,
+    plain,
+    whole,
+)
 from ocsf_mappers.readers.json_members import Members
 from ocsf_mappers.readers.tabular import UNDECLARED, column_name
 from ocsf_mappers.vocabulary.mapper import Mapper
@@ -185,9 +196,10 @@ class _Rows:
     narrow: dict[str, Column] = field(default_factory=dict)
 
     def narrowed(self, name: str) -> Column:
-        """A column with equal values brought together, so that it has few combinations with others."""
+        """A column with equal values, if any, brought together, so that it has few combinations with others."""
         if name not in self.narrow:
-            self.narrow[name] = narrowed(self.columns[name])
+            column = self.columns[name]
+            self.narrow[name] = column if hardly_any_are_equal(column.values) else narrowed(column)
         return self.narrow[name]
 
 
@@ -437,7 +449,7 @@ def _leaf(values: pa.Array, codes: Codes | None) -> Column:
 
 
 def _whole(chunked: pa.ChunkedArray) -> pa.Array:
-    array = chunked.combine_chunks()
+    array = whole(chunked)
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 

@@ -92,8 +92,15 @@ def identity(length: int) -> Codes:
 
 def plain(values: pa.Array | pa.ChunkedArray) -> Column:
     """A column whose values are its rows."""
-    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    return Column(whole, identity(len(whole)))
+    array = whole(values) if isinstance(values, pa.ChunkedArray) else values
+    return Column(array, identity(len(array)))
+
+
+def whole(chunks: pa.ChunkedArray) -> pa.Array:
+    """One array of all chunks; a single one is not copied, as `combine_chunks` would."""
+    if chunks.num_chunks == 1 and not chunks.chunk(0).offset:
+        return chunks.chunk(0)
+    return chunks.combine_chunks()
 
 
 def compacted(values: pa.Array, codes: Codes) -> Column:
@@ -124,13 +131,18 @@ def encoded(chunks: pa.ChunkedArray) -> Column:
     """A text column as it was read; equal texts are found unless hardly any are equal."""
     if not len(chunks):
         return Column(pa.nulls(1, chunks.type), None)
-    first = chunks.slice(0, SAMPLE)
-    if len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE:
+    if hardly_any_are_equal(chunks):
         return plain(chunks)
-    coded = chunks.dictionary_encode(null_encoding="encode").combine_chunks()
+    coded = whole(chunks.dictionary_encode(null_encoding="encode"))
     if len(coded.dictionary) == 1:
         return Column(coded.dictionary, None)
     return Column(coded.dictionary, coded.indices.to_numpy().astype(np.int32, copy=False))
+
+
+def hardly_any_are_equal(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether many values are, to judge by the first, nearly all different."""
+    first = values.slice(0, SAMPLE)
+    return len(first) == SAMPLE and len(first.unique()) > MOST_DISTINCT * SAMPLE
 
 
 def narrowed(column: Column) -> Column:
@@ -170,7 +182,9 @@ def combined(columns: Sequence[Column], length: int) -> tuple[Codes | None, list
 
 
 def _spread(values: pa.Array, size: int) -> pa.Array:
-    return values.take(pa.array(np.zeros(size, np.int8)))
+    if pa.types.is_nested(values.type):
+        return values.take(pa.array(np.zeros(size, np.int8)))
+    return pa.nulls(size, values.type) if values.null_count else pa.repeat(values[0], size)
 
 
 def _numbered(columns: Sequence[Column], length: int) -> tuple[Codes, list[np.ndarray[Any, Any]]]:

@@ -7,9 +7,19 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from ocsf_lake.cli import main, options
+
+if TYPE_CHECKING:
+    from ocsf_lake.config import Settings
+
+
+def as_the_command(lake_dir: Path, workers: int | None = None) -> Settings:
+    """The settings of a lake, in a process that is set up as the command line sets up its own."""
+    gc.set_threshold(*main.GARBAGE)
+    return options.settings(lake=str(lake_dir), workers=workers)
 
 
 def ingest(
@@ -30,10 +40,9 @@ def ingest(
     Returns:
         The records read, quarantined ones among them.
     """
-    gc.set_threshold(*main.GARBAGE)
     if pure:
         os.environ["OCSF_LAKE_PURE"] = "1"  # for this process, which does nothing else
-    settings = options.settings(lake=str(lake_dir), workers=workers)
+    settings = as_the_command(lake_dir, workers)
     if batch_bytes is not None:
         settings = settings.model_copy(update={"batch_bytes": batch_bytes})
     # Only now, as the command does: pyarrow loads pandas, where that is installed, unless it was told not to.

@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import cloudtrail
+from bench import cloudtrail, ours
 from bench.measure import peak_rss_bytes
 
 SOURCE = "aws_cloudtrail"
@@ -88,12 +88,11 @@ def cost(way: str, step: str, uri: str, work: Path) -> tuple[float, float, int]:
 
         direct.spells = lambda _: False
     if step == "ingest":
-        lake = str(work / f"lake-{uuid.uuid4().hex}")
         begun = _now(whole=True)
-        from ocsf_lake import config
+        settings = ours.as_the_command(work / f"lake-{uuid.uuid4().hex}")
         from ocsf_lake.ingest import run
 
-        summary = run.ingest([uri], config.load(lake=lake), source=SOURCE)
+        summary = run.ingest([uri], settings, source=SOURCE)
         assert not summary.not_read
     else:
         from ocsf_lake import config

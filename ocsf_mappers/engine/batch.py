@@ -48,7 +48,7 @@ class Batch:
         if envelopes and self.is_json and "_envelope" not in records.column_names:
             records = records.append_column("_envelope", pa.nulls(len(records), pa.string()))
         numbers = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
-        self.records = _in_vectors(records.append_column("_object", pa.array(numbers)))
+        self.records = records.append_column("_object", pa.array(numbers))
         for name in OBJECT_KEY_COLUMNS:
             values = [getattr(raw_object, name) for raw_object in self.objects]
             if any(values):
@@ -68,24 +68,25 @@ class Batch:
         return self._with(self.records.slice(start, length))
 
     def portions(self) -> Iterator[Batch]:
-        """The rows, in as few parts as keep what is computed at once within bounds."""
+        """The rows as queries take them, in as few parts as keep what is computed at once within bounds."""
+        batch = self._with(_in_vectors(self.records))
         if not self.is_json or len(self) == 1:
-            yield self
+            yield batch
             return
         # Commas inside texts count too, which does no harm.
-        values = np.cumsum(pc.add(pc.count_substring(self.records["_raw"], ","), 1).to_numpy())
+        values = np.cumsum(pc.add(pc.count_substring(batch.records["_raw"], ","), 1).to_numpy())
         heaviest = (values[VECTOR_ROWS:] - values[:-VECTOR_ROWS]).max(initial=values[:VECTOR_ROWS][-1])
         start = before = 0
         while heaviest > VECTOR_VALUES and start < len(self):
             end = max(int(np.searchsorted(values, before + VECTOR_VALUES, side="right")), start + 1)
-            yield self.slice(start, end - start)
+            yield batch.slice(start, end - start)
             start, before = end, int(values[end - 1])
         if start < len(self):
-            yield self.slice(start)
+            yield batch.slice(start)
 
     def filter(self, mask: pa.Array | pa.ChunkedArray) -> Batch:
         """The rows where the mask is true."""
-        return self._with(_in_vectors(self.records.filter(mask)))
+        return self._with(self.records.filter(mask))
 
     def per_object(self, values: Sequence[str | None]) -> pa.ChunkedArray:
         """A value of each row's object, as a dictionary column."""

@@ -91,8 +91,9 @@ def test_records_of_many_small_objects_fill_vectors() -> None:
     def chunks(objects: int, records: int) -> int:
         part = chunk(*({"k": number} for number in range(records)))
         batch = Batch([(RawObject(f"memory://{number}"), part.records, part) for number in range(objects)])
-        assert batch.records["_object"].to_pylist() == [n for n in range(objects) for _ in range(records)]
-        found: int = batch.records["_raw"].num_chunks
+        (portion,) = batch.portions()
+        assert portion.records["_object"].to_pylist() == [n for n in range(objects) for _ in range(records)]
+        found: int = portion.records["_raw"].num_chunks
         return found
 
     assert chunks(objects=50, records=3) == 1

@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
+import pyarrow as pa
 
 from ocsf_mappers import sqltext
 from ocsf_mappers.compiler import captions
@@ -86,8 +87,9 @@ class Plan:
     Args:
         program: How the results make up the table's columns, see `Program`.
         leaves: The leaves that are read.
-        roots: For each top-level member of a JSON record, the query over `root`, its JSON text, that takes its leaves
-            out of it, and gives the results that read nothing else but the number of the event map.
+        roots: For each top-level member of a JSON record, the query that takes its leaves out of it, and gives the
+            results that read nothing else but the number of the event map. It reads `root`, the member's JSON text,
+            or, of a member that is a text, `text`, what that says.
         steps: In any order, but the last needs the others' results.
         aliases: Results that are a leaf as it is -> the leaf.
         pairs: Results that hold JSON which is left over (see `record.flatten`).
@@ -102,10 +104,20 @@ class Plan:
     pairs: Sequence[str]
     carried: Sequence[str]
 
+    def is_text(self, root: Step) -> bool:
+        """Whether a root's only result is the text that it reads."""
+        leaf = self.leaves.get(root.outputs[0]) if len(root.outputs) == 1 else None
+        return leaf is not None and not leaf.keys and root.inputs == ("text",)
+
     @property
     def size(self) -> int:
         """Characters of SQL that there are to plan."""
         return sum(len(step.sql) for step in (*self.roots.values(), *self.steps))
+
+
+_TEXT = """from_json('{"text":' || root || '}', '{"text":"VARCHAR"}').text"""
+TEXT = Step(("root",), f"SELECT {_TEXT} AS text FROM batch", ("text",))
+"""What a JSON text says, as the query of the whole record reads a member that is declared as a text."""
 
 
 @lru_cache(maxsize=64)
@@ -373,7 +385,8 @@ class _Distinct(Compiler):
         for root in dict.fromkeys([*(leaf.path[0] for leaf in leaves.values()), *results]):
             outputs = results.get(root, {})
             names = {name for sql in outputs.values() for name in reads.rows(sql)}
-            inputs = ("root", EVENT_MAP) if EVENT_MAP in names else ("root",)
+            value = "text" if self._is_text(root) else "root"
+            inputs = (value, EVENT_MAP) if EVENT_MAP in names else (value,)
             read = {f"leaf{name[4:]}" for name in names}
             used = leaves.keys() | read
             root_leaves = {name: leaf for name, leaf in leaf_by_name.items() if leaf.path[0] == root and name in used}
@@ -382,9 +395,13 @@ class _Distinct(Compiler):
             steps[root] = Step(inputs, sql, (*plain, *outputs))
         return steps
 
+    def _is_text(self, root: str) -> bool:
+        return bool(pa.types.is_string(self.mapper.shape.type.field(root).type))
+
     def _root_sql(self, root: str, leaves: Mapping[str, Leaf], others: Sequence[str]) -> str:
         """The leaves of a root, whether each is null, and other columns beside them."""
         spec = sqltext.text(orjson.dumps({root: json_spec(self.mapper.shape.type.field(root).type)}).decode())
+        given = "{" + sqltext.name(root) + ": text}" if self._is_text(root) else f"from_json({_document(root)}, {spec})"
         columns = list(others)
         pointers: dict[Path, dict[str, str]] = {}
         for name, leaf in leaves.items():
@@ -398,7 +415,7 @@ class _Distinct(Compiler):
             members.append(f"json_extract_string({_of_root(path)}, [{', '.join(keys.values())}]) AS q{number}")
             columns += [f"q{number}[{place}] AS {name}" for place, name in enumerate(keys, start=1)]
         nulls = "".join(f", ({name} IS NULL) AS null{name[4:]}" for name in leaves)
-        document = ", ".join([f"from_json({_document(root)}, {spec}) AS r", *others])
+        document = ", ".join([f"{given} AS r", *others])
         read = f"SELECT {', '.join(['*', *members])} FROM (SELECT {document} FROM batch)"
         return f"SELECT *{nulls} FROM (SELECT {', '.join(columns)} FROM ({read}))"
 

@@ -194,6 +194,8 @@ class _Rows:
     length: int
     columns: dict[str, Column]
     narrow: dict[str, Column] = field(default_factory=dict)
+    texts: dict[str, Column] = field(default_factory=dict)
+    """What members that are texts say."""
 
     def narrowed(self, name: str) -> Column:
         """A column with equal values, if any, brought together, so that it has few combinations with others."""
@@ -277,20 +279,17 @@ class Evaluator:
             return columns | {name: rows.columns[leaf.path[0]] for name, leaf in plan.leaves.items()}
         for root, step in plan.roots.items():
             column = rows.columns[root]
-            if self._is_text(plan, step):
-                columns[step.outputs[0]] = Column(self._strings(step, column.values), column.codes)
-                continue
+            if step.inputs[0] == "text":
+                column = rows.texts[root] = rows.texts.get(root) or column.map(self._strings)
+                if plan.is_text(step):
+                    columns[step.outputs[0]] = column
+                    continue
             inputs = [column, rows.columns[EVENT_MAP]] if EVENT_MAP in step.inputs else [column]
             codes, values = combined(inputs, rows.length)
             columns |= {name: _leaf(leaf_values, codes) for name, leaf_values in self._run(step, values).items()}
         return columns
 
-    def _is_text(self, plan: Plan, step: Step) -> bool:
-        """Whether a step does nothing but take a text out of its JSON."""
-        leaf = plan.leaves.get(step.outputs[0]) if len(step.outputs) == 1 else None
-        return leaf is not None and not leaf.keys and pa.types.is_string(self.mapper.record.field(leaf.path[0]).type)
-
-    def _strings(self, step: Step, values: pa.Array) -> pa.Array:
+    def _strings(self, values: pa.Array) -> pa.Array:
         """JSON texts as what they say; strings that hold no escapes are what stands between their quotes."""
         raw = values.cast(pa.binary())
         easy = pc.and_(pc.starts_with(raw, b'"'), pc.invert(pc.match_substring(raw, b"\\")))
@@ -299,7 +298,7 @@ class Evaluator:
         if pc.all(easy).as_py():
             return bare
         escaped = pc.invert(easy)
-        others = self._run(step, [values.filter(escaped)])[step.outputs[0]]
+        others = self._run(distinct.TEXT, [values.filter(escaped)])["text"]
         return pc.replace_with_mask(bare, escaped, others)
 
     # -- steps --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -414,14 +415,13 @@ def origins() -> dict[str, list[str]]:
 
     A variable takes the place of what the file says, but tables have the keys of both.
     """
-    path = Path(FILE)
-    in_file = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    variables = {name.upper(): name for name in os.environ}
+    by_variable, in_file = EnvSettingsSource(Settings)(), TomlConfigSettingsSource(Settings)()
+    variables = {name.lower(): name for name in os.environ}
     found = {}
     for name in Settings.model_fields:
-        variable = variables.get(f"{PREFIX}{name.upper()}")
-        counts = name in in_file and (variable is None or isinstance(in_file[name], dict))
-        found[name] = [*([FILE] if counts else []), *([f"variable {variable}"] if variable else [])]
+        is_joined = all(isinstance(values.get(name), dict) for values in (by_variable, in_file))
+        files = [FILE] if name in in_file and (name not in by_variable or is_joined) else []
+        found[name] = files + ([f"variable {variables[f'{PREFIX}{name}'.lower()]}"] if name in by_variable else [])
     return found
 
 

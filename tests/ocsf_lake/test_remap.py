@@ -123,6 +123,35 @@ def test_a_dry_run_leaves_what_an_interrupted_run_left(
 
 
 @pytest.mark.slow
+@ON_BOTH
+def test_a_dry_run_does_not_wait_for_who_holds_the_table(lake: Settings, mapper: Any) -> None:
+    mapper(actor__user__name="bob")
+    with opened(lake) as other, other.leases.held(moving.lease("cloud_trail_mgmt")) as lease:
+        assert lease is not None
+        assert once_more(lake, dry_run=True).rows == 8
+
+
+@pytest.mark.slow
+def test_a_dry_run_takes_no_half_moved_table_for_a_broken_one(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog has the new files, and the ledger not yet."""
+    found = settings(catalogs=["iceberg"])
+    log(tmp_path, 0)
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    mapper(actor__user__name="bob")
+    meanwhile: list[remap.Summary] = []
+
+    def look(step: str, of: str) -> None:
+        if step == "replaced":
+            meanwhile.append(once_more(found, dry_run=True))
+
+    monkeypatch.setattr(moving, "failpoint", look)
+    assert once_more(found).rows == 4
+    assert [(summary.busy, summary.refused) for summary in meanwhile] == [(["cloud_trail_mgmt"], {})]
+
+
+@pytest.mark.slow
 def test_a_class_may_change(lake: Settings, mapper: Any) -> None:
     from tiny_source import MAPPER  # type: ignore[import-not-found]
 

@@ -291,8 +291,9 @@ def look_for_copies(settings: Settings, summary: Summary) -> None:
     Raises:
         RetriableError: The database does not answer.
     """
-    with opened(settings, with_retries=True, reading=True) as lake:
-        _look_for_copies(lake, summary)
+    if summary.batch_ids:
+        with opened(settings, with_retries=True, reading=True) as lake:
+            _look_for_copies(lake, summary)
 
 
 def _look_for_copies(lake: Lake, summary: Summary) -> None:

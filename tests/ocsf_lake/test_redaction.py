@@ -60,7 +60,7 @@ def planted(number: int) -> list[dict[str, Any]]:
         call(number + 5, requestParameters={"script": key, "env": [pair], **odd}),
         call(number + 6, eventVersion=TOKEN, sourceIPAddress=f"x{JWT}"),
         call(number + 7, requestParameters={"url": "https://b/k?X-Amz-Signature=PLANTED&a=1"}),
-        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT, **odd}),
+        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT} | odd),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
@@ -18,10 +19,12 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.upkeep import check, compact, rebuild_ledger, remap, verify
 from ocsf_mappers import Mapper, coalesce, col, registry, when
+from ocsf_mappers.errors import OcsfMappersError
 from tests.flows.conftest import RunCommand, ocsf_lake  # noqa: F401 - a fixture
 from tests.ocsf_lake.compacting import Make, files
 from tests.ocsf_lake.conftest import ON_BOTH, write
 from tests.ocsf_lake.test_ingest import rows
+from tests.servers.rgw import S3Server
 
 DAY = date(2025, 3, 11)
 NAMES = "SELECT eventday, actor.user.name, count(*) FROM cloud_trail_mgmt GROUP BY ALL ORDER BY ALL"
@@ -316,3 +319,20 @@ def test_the_command_says_what_was_done_and_what_was_not(
     assert "cloud_trail_mgmt/eu-west-1/111122223333/20250312 stays as it was: " in run.err
     assert "8 events of 1 partition were mapped once more; 1 partition left as they were" in run.err
     assert ocsf_lake(*command, "--lake", str(tmp_path / "nowhere")).code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize("catalogs", [[], ["iceberg"]])
+def test_a_lake_on_s3_is_looked_at_with_a_role_that_may_only_read(
+    tiny: str, bucket: str, s3_owner: S3Server, tmp_path: Path, mapper: Any, catalogs: list[str]
+) -> None:
+    given: dict[str, Any] = {"lake": f"s3://{bucket}/lake", "state": tmp_path / "state", "catalogs": catalogs}
+    log(tmp_path, 0)
+    ingest.ingest([str(tmp_path / "logs")], config.load(**given), tiny)
+    reader = config.load(**given, lake_role=s3_owner.role)
+    log(tmp_path, 1)
+    with pytest.raises(OcsfMappersError, match="denied"):
+        ingest.ingest([str(tmp_path / "logs")], reader, tiny)
+    mapper(actor__user__name="bob")
+    assert once_more(reader, dry_run=True).rows == 4

@@ -42,8 +42,9 @@ CREDENTIAL_END = (
 )
 """Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
 _PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
-_ESCAPES = r"""(?:\\+[^"\\][^"\\]*)*"""
-"""How a text of JSON goes on behind its first letters, without escaped quotes; backslashes in a row count as one."""
+_ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
+"""How a text of JSON goes on behind its first letters, however deep in others: no quote that a comma, a colon or a
+bracket follows. Backslashes in a row are taken at once."""
 _BETWEEN = (
     r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*\""""
     rf"""|(?i:description)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""

@@ -130,6 +130,8 @@ SECRETS = [
     json.dumps({"spec": r'{"name":"DB_PASSWORD","description":"two\nlines","min-size":-1.5,"value":"SECRET"}'}),
     '{"env":[{"name":"DB_PASSWORD","type":"PLAINTEXT","value":"SECRET"}]}',
     json.dumps({"spec": '{"value":"SECRET","overwrite":false,"description":"of x","type":"String","name":"API_KEY"}'}),
+    r'{"env":[{"name":"DB_PASSWORD","value":"a\"SECRET"},{"value":"a\" SECRET","name":"API_KEY"}]}',
+    json.dumps({"spec": r'{"name":"DB_PASSWORD","description":"a \"b\" c","value":"a\"SECRET","type":"PLAINTEXT"}'}),
     '{"parameterKey":"DBPassword","usePreviousValue":false,"parameterValue":"SECRET"}',
     '{"env":[{"name":"DB_PASSWORD","value":"SECRET"}]}',
     '{"environmentVariables":[{"type":"PLAINTEXT", "value":"SECRET", "name":"API_KEY"}]}',

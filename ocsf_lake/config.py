@@ -428,7 +428,8 @@ def origins() -> dict[str, list[str]]:
 def _unknown_variables() -> list[str]:
     """A misspelt variable would leave its setting at the default without a word: another lake, say."""
     valid = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in valid)
+    known = set(map(str.lower, valid))  # as it is read: some letters have a capital that is another letter's
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.lower() not in known)
     return [f"variable {name}: no such setting{nearest(name, valid)}" for name in unknown if name not in NOT_SETTINGS]
 
 

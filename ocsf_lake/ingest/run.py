@@ -286,7 +286,11 @@ def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Su
 
 
 def look_for_copies(settings: Settings, summary: Summary) -> None:
-    """Has the summary of what several have done say what of it the lake has under another name, too.
+    """Adds to a summary what its batches read that the lake has under another name, too.
+
+    Args:
+        settings: The lake.
+        summary: Of one run, or of several together.
 
     Raises:
         RetriableError: The database does not answer.

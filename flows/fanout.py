@@ -28,7 +28,7 @@ from prefect.utilities.annotations import quote
 from ocsf_lake.config import Settings
 from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest.run import Summary
-from ocsf_mappers.errors import ConfigError, RetriableError
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -140,7 +140,17 @@ def work(
                 doubtful[:0], remaining = remaining, []
         for batch_id in [*runs.passing, *doubtful]:
             runs.alone(batch_id)
-    ingest.look_for_copies(settings, report.summary)
+    _look_for_copies(settings, report)
+
+
+def _look_for_copies(settings: Settings, report: Report) -> None:
+    """Has the report say what was read a second time; where that cannot be found out, the run is as good without."""
+    from ocsf_lake.ingest import run as ingest
+
+    try:
+        ingest.look_for_copies(settings, report.summary)
+    except OcsfMappersError as error:
+        get_run_logger().warning("not looked for objects that the lake has under another name, too: %s", error)
 
 
 class _Runs:

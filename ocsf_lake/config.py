@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -414,21 +415,21 @@ def origins() -> dict[str, list[str]]:
 
     A variable takes the place of what the file says, but tables have the keys of both.
     """
-    path = Path(FILE)
-    in_file = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    variables = {name.upper(): name for name in os.environ}
+    by_variable, in_file = EnvSettingsSource(Settings)(), TomlConfigSettingsSource(Settings)()
+    variables = {name.lower(): name for name in os.environ}
     found = {}
     for name in Settings.model_fields:
-        variable = variables.get(f"{PREFIX}{name.upper()}")
-        counts = name in in_file and (variable is None or isinstance(in_file[name], dict))
-        found[name] = [*([FILE] if counts else []), *([f"variable {variable}"] if variable else [])]
+        is_joined = all(isinstance(values.get(name), dict) for values in (by_variable, in_file))
+        files = [FILE] if name in in_file and (name not in by_variable or is_joined) else []
+        found[name] = files + ([f"variable {variables[f'{PREFIX}{name}'.lower()]}"] if name in by_variable else [])
     return found
 
 
 def _unknown_variables() -> list[str]:
     """A misspelt variable would leave its setting at the default without a word: another lake, say."""
     valid = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in valid)
+    known = set(map(str.lower, valid))  # as it is read: some letters have a capital that is another letter's
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.lower() not in known)
     return [f"variable {name}: no such setting{nearest(name, valid)}" for name in unknown if name not in NOT_SETTINGS]
 
 

@@ -27,13 +27,12 @@ _PREFIXED = (
 )
 _NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
 _ENDINGS = (
-    r"[\s/:$_.-](?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
+    r"(?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
     r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
     "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
 )  # fmt: skip
-_ANYTHING = r'[^"\\]*'
 CREDENTIAL_NAME = (
-    rf"{_ANYTHING}(?:{_ENDINGS[0]}|{_ENDINGS[2]})|(?:{_ANYTHING}[\s/:$.-])?[A-Z][A-Z0-9_]*{_ENDINGS[1]}"
+    rf'[^"]*(?:[^A-Za-z0-9"]{_ENDINGS[0]}|{_ENDINGS[2]})|(?:[^"]*[^A-Za-z0-9_"])?[A-Z][A-Z0-9_]*{_ENDINGS[1]}'
 )
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `GITHUB_TOKEN`, `bindPassword`, `prod/db/password`; not `nextToken`, `secretId`."""
@@ -43,9 +42,13 @@ CREDENTIAL_END = (
 )
 """Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
 _PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
+_ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
+"""How a text of JSON goes on behind its first letters, however deep in others: no quote that a comma, a colon or a
+bracket follows. Backslashes in a row are taken at once."""
 _BETWEEN = (
-    r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*"|(?i:description)\\*"\s*:\s*\\*"[^"\\]*\\*\""""
-    r"""|[A-Za-z]+\\*"\s*:\s*(?:true|false|null|[0-9]+))\s*,\s*){0,3}"""
+    r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*\""""
+    rf"""|(?i:description)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""
+    r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+))\s*,\s*){0,3}"""
 )
 """What may stand between a name and its value, in either order: not a type that makes the value a parameter's name."""
 
@@ -176,11 +179,11 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         Form(
             rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*{_BETWEEN}"""
             rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
-            r"""[^"\\]+(?:\\[^"][^"\\]*)*(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
+            rf"""[^"\\]+{_ESCAPES}(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
             "", "", _is_paired, named=r"""\\*"\s*,""",
         ),
         Form(
-            r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", r"""[^"\\]+(?:\\[^"][^"\\]*)*""",
+            r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
             rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
             "", is_value, named=r"""\\*"\s*[^\s:]""",
         ),

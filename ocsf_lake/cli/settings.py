@@ -62,8 +62,10 @@ def _values(model: BaseModel) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value in JSON's types; of tables what is in them."""
+    """A value in JSON's types; of tables what is in them, of URLs and the like all but their passwords."""
     from pydantic import BaseModel
+
+    from ocsf_mappers.shown import redacted
 
     if isinstance(value, BaseModel):
         value = _values(value)
@@ -72,7 +74,7 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(member) for name, member in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+    return value if value is None or isinstance(value, bool | int | float) else redacted(str(value))
 
 
 def _cell(value: object) -> object:

@@ -286,13 +286,18 @@ def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Su
 
 
 def look_for_copies(settings: Settings, summary: Summary) -> None:
-    """Has the summary of what several have done say what of it the lake has under another name, too.
+    """Adds to a summary what its batches read that the lake has under another name, too.
+
+    Args:
+        settings: The lake.
+        summary: Of one run, or of several together.
 
     Raises:
         RetriableError: The database does not answer.
     """
-    with opened(settings, with_retries=True, reading=True) as lake:
-        _look_for_copies(lake, summary)
+    if summary.batch_ids:
+        with opened(settings, with_retries=True, reading=True) as lake:
+            _look_for_copies(lake, summary)
 
 
 def _look_for_copies(lake: Lake, summary: Summary) -> None:

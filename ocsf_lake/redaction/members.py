@@ -124,15 +124,14 @@ class Rewriter:
     def after(self, states: frozenset[_State], name: str) -> tuple[frozenset[_State], int | None]:
         """Where paths stand behind a member, and the rule that hides its value."""
         behind: set[_State] = set()
-        hit: int | None = None
+        also = ((number, rule.also) for number, rule in enumerate(self.rules))  # once, however many paths a rule has
+        hit = next((number for number, pattern in also if pattern is not None and pattern.fullmatch(name)), None)
         for number, place, step in states:
             rule = self.rules[number]
             path = rule.paths[place]
             expected, is_deep = path[step]
             if is_deep:
                 behind.add((number, place, step))
-            if hit is None and rule.also is not None and rule.also.fullmatch(name):
-                hit = number
             if (name.casefold() if rule.any_case else name) == expected:
                 if step + 1 == len(path):
                     hit = number if hit is None else min(hit, number)

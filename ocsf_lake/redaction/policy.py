@@ -177,7 +177,7 @@ class Policy:
         if not self.default:
             return []
         paths = tuple(((name.casefold(), True),) for name in rules.MEMBERS)
-        also = re.compile(CREDENTIAL_NAME)
+        also = re.compile(f'(?s:.*")?(?:{CREDENTIAL_NAME})')
         found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
         others = rules.other_members_pattern()
         return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, others=others)]
@@ -317,7 +317,7 @@ class Redactor:
                 at.append((path, policy.detection(rule) if not steps else policy.named(rule, steps)))
             keys += [self._key(rule, path, steps) for path, steps in of_rule.keys]
         if policy.default:
-            pattern = rf"(?:^|\.){rules.members_pattern()}(?:\.[0-9]+)?$"
+            pattern = rf'(?:^|[."]){rules.members_pattern()}(?:\.[0-9]+)?$'
             keys.append(Key(CREDENTIALS, pattern, _credential))
         texts = Texts([*detections, *policy.default_detections], [*everywhere, *policy.default_members])
         return Columns(texts, at, hidden, keys, self.kept)

@@ -304,7 +304,7 @@ def _plain(marked: str, one: NamedMembers) -> _Edit | None:
     for piece in pieces:
         replacement = end = None
         name = before.rsplit('"', 2)[1:-1]
-        if name and one.is_named(name[0]):
+        if name and one.is_named(_content(name[0])):
             if piece.startswith('"'):
                 if (end := _end(piece)) is None:
                     return None

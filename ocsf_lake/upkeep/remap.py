@@ -155,11 +155,15 @@ def remap(
                     continue
                 if lease is not None:
                     compact.settle_open(lake, table, lease)
+                compactions = Compactions(lake.ledger.engine)
                 if (reason := compact.refusal(lake, table)) is not None:
-                    summary.refused[table] = reason
+                    if lease is None and compactions.open(table) is not None:
+                        summary.busy.append(table)  # catalogs get its files from another run, one after the other
+                    else:
+                        summary.refused[table] = reason
                     continue
                 work = _Work(lake, engine, chosen, lease, hides)
-                for values in Compactions(lake.ledger.engine).values(table):
+                for values in compactions.values(table):
                     if chosen.has(values):
                         work.partition(table, values, summary)
                         if progress is not None:

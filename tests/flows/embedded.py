@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -34,12 +35,12 @@ RUNNERS = ("threads", "processes", "dask")
 real_work = ingest.work
 
 
-def run(folder: Path, lake: str, runner: str, source: str = "aws_cloudtrail") -> list[str]:
+def run(folder: Path, lake: str, runner: str, source: str = "aws_cloudtrail", logs: str = "logs") -> list[str]:
     """The state of a run, and what it says."""
     os.environ["OCSF_LAKE_TASK_RUNNER"] = runner
     days = LOGS.first, LOGS.last
-    logs = folder / ("logs" if source == "aws_cloudtrail" else source)
-    state = backfill(source, str(logs), *days, lake=str(folder / lake), return_state=True)
+    at = folder / (logs if source == "aws_cloudtrail" else source)
+    state = backfill(source, str(at), *days, lake=str(folder / lake), return_state=True)
     return [state.type.value, state.message or ""]
 
 
@@ -101,6 +102,8 @@ def main(folder: Path) -> None:
             told[how.__name__] = [*run(folder, how.__name__, "threads"), sorted(calls.values())]
         ingest.work = real_work
         told["afterwards"] = run(folder, "broken", "threads")
+        shutil.copytree(folder / "logs", folder / "copies")
+        told["copied"] = run(folder, "throttled", "processes", logs="copies")
         os.environ["OCSF_LAKE_WORKERS"] = "1"  # as each death costs a new process, which imports everything
         told["deadly"] = [run(folder, "deadly", "processes", "acme") for _ in range(3)]
         with get_client(sync_client=True) as client:

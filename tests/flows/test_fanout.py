@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from ocsf_lake import config
 from ocsf_lake.flows import fanout
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest import run as ingest
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import LOGS, RUNNERS
@@ -54,6 +57,18 @@ def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest
         fanout.task_runner(config.load(task_runner="dask"))
 
 
+def test_a_database_that_does_not_answer_at_the_end_fails_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def away(*_: object) -> None:
+        raise RetriableError("the database does not answer")
+
+    monkeypatch.setattr(ingest, "look_for_copies", away)
+    monkeypatch.setattr(fanout, "get_run_logger", lambda: logging.getLogger("run"))
+    fanout._look_for_copies(config.load(lake=str(tmp_path)), Report("run", None))
+    assert "under another name, too: the database does not answer" in caplog.text
+
+
 # -- on the embedded server -------------------------------------------------------------------------------------------
 
 
@@ -91,6 +106,13 @@ def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Pat
     first, *others = (contents(folder / runner) for runner in RUNNERS)
     assert first
     assert all(other == first for other in others)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_run_tells_what_the_lake_has_under_another_name(told: dict[str, Any]) -> None:
+    copied = f"{LOGS.of_objects} objects read a second time under another name"
+    assert [copied in told[runner][1] for runner in (*RUNNERS, "copied")] == [False] * len(RUNNERS) + [True]
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.plan import NotRead
 from ocsf_lake.ingest.run import SourceSummary, Summary
+from ocsf_lake.ledger import copies
+from ocsf_lake.ledger.copies import Copies
 from ocsf_lake.ledger.results import Counts, State
 from ocsf_lake.upkeep.health import Alarm
 from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift
@@ -64,6 +66,18 @@ def test_text_of_logs_is_text_in_markdown(text: str) -> None:
     page = a_report(text).markdown()
     assert tags(page) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
     assert shown(page).count(texts.escaped(text)) >= 4
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_page_of_a_run_names_what_was_read_a_second_time(text: str) -> None:
+    found = Report("ingest", "aws_cloudtrail", Summary(listed=2))
+    assert "under another name" not in found.message + found.markdown(settings())
+    found.summary.copies = Copies(2, [(text, f"copy of {text}")])
+    assert "2 objects read a second time under another name" in found.message
+    page = found.markdown(settings())
+    assert tags(page) <= {"h1", "h2", "p", "code", "ul", "li"}
+    assert shown(page).count(texts.escaped(text)) == 2
+    assert copies.ALL in shown(page)
 
 
 def test_the_page_says_what_ingest_prints() -> None:

@@ -15,6 +15,7 @@ FILE = """
 lake = "/srv/lake"
 ledger_url = "postgresql://lake:s3cret@db/lake"
 workers = 4
+dask_scheduler = "tls://lake:s3cret@dask:8786"
 
 [retention]
 default = "400d"
@@ -66,12 +67,19 @@ def test_what_is_given_says_by_what(ocsf_lake: RunCommand, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("file")
+def test_a_variable_that_gives_nothing_is_not_named(ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCSF_LAKE_RETENTION", "null")
+    item = shown(ocsf_lake, "retention")["retention"]
+    assert (item["from"], item["value"]) == (["ocsf-lake.toml"], {"default": "400d"})
+
+
+@pytest.mark.usefixtures("file")
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_no_secret_is_shown(ocsf_lake: RunCommand, form: list[str]) -> None:
     run = ocsf_lake("settings", *form)
     assert run.code == 0
     assert "s3cret" not in run.out + run.err
-    assert all(name in run.out for name in ("ledger_url", "iceberg_properties", "oncall"))
+    assert all(name in run.out for name in ("ledger_url", "iceberg_properties", "oncall", "@dask:8786"))
 
 
 @pytest.mark.usefixtures("file")

@@ -48,9 +48,10 @@ def test_pages_cannot_be_larger_than_a_megabyte() -> None:
         config.load(data_page_bytes=2 << 20)
 
 
-def test_a_misspelt_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OCSF_LAKE_LAK", "elsewhere")
-    with pytest.raises(ConfigError, match=r"OCSF_LAKE_LAK: .*did you mean 'OCSF_LAKE_LAKE'"):
+@pytest.mark.parametrize(("name", "meant"), [("LAK", "LAKE"), ("WORKER\u017f", "WORKERS")])
+def test_a_misspelt_variable_is_a_mistake(name: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"OCSF_LAKE_{name}", "3")
+    with pytest.raises(ConfigError, match=rf"OCSF_LAKE_{name}: .*did you mean 'OCSF_LAKE_{meant}'"):
         config.load()
 
 

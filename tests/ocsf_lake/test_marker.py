@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.tables import SHOWN
 from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import check, rebuild_ledger, replay
+from ocsf_lake.upkeep import check, rebuild_ledger, remap, replay
 from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, write
 from tests.ocsf_lake.mortal import STEPS, CrashHarness
@@ -376,6 +377,8 @@ def test_a_ledger_in_postgres_is_read_by_who_may_only_read(logs: Path, shared: M
     assert rows(reader, EVENTS) == [(140,)]
     with opened(reader, reading=True) as found:
         assert check.check(found) == []
+    chosen = remap.Chosen("aws_vpc_flow", date(2025, 1, 1), date(2026, 12, 31))
+    assert remap.remap(reader, chosen, dry_run=True).current > 0
     with pytest.raises(ConfigError, match="refuses us"):
         ingest.ingest([str(logs)], reader)
 

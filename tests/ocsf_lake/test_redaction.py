@@ -48,17 +48,19 @@ def planted(number: int) -> list[dict[str, Any]]:
     """Records with a secret in each place and form."""
     key = "-----BEGIN PRIVATE KEY-----\nPLANTED\n-----END PRIVATE KEY-----"
     listed = {"users": [{"password": 'PLANTED"x'}], "inner": '{"clientSecret":"PLANTED"}'}
+    odd = dict.fromkeys(("prod/db/password", "Master\u00a0password", 'my "db" password', "tab\tpassword"), "PLANTED")
+    pair = {"name": "/prod/db/password", "type": "PLAINTEXT", "value": "PLANTED"}
     denied = {"errorMessage": "at https://u:PLANTED@h/", "errorCode": "E"}
     return [
         call(number, responseElements={"credentials": {"sessionToken": "PLANTED", "accessKeyId": "ASIAKEPT"}}),
         call(number + 1, requestParameters=listed),
         call(number + 2, userAgent="curl Bearer PLANTED1234567890", **denied),
-        call(number + 3, stranger={"password": "PLANTED", "kept": "yes"}, note=JWT),
+        call(number + 3, stranger={"password": "PLANTED", "kept": "yes", **odd}, note=JWT),
         call(number + 4, **{TOKEN: "a member's name"}),
-        call(number + 5, requestParameters={"script": key}),
+        call(number + 5, requestParameters={"script": key, "env": [pair], **odd}),
         call(number + 6, eventVersion=TOKEN, sourceIPAddress=f"x{JWT}"),
         call(number + 7, requestParameters={"url": "https://b/k?X-Amz-Signature=PLANTED&a=1"}),
-        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT}),
+        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT} | odd),
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from itertools import cycle
 from random import Random
+from time import process_time
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -124,8 +125,13 @@ SECRETS = [
     json.dumps({"inner": json.dumps({"DB_PASSWORD": "SECRET"})}),
     '{"prod/db/password":"SECRET","Master Password":"SECRET","$db:api-key":"SECRET","ci/GITHUB_TOKEN":"SECRET"}',
     '{"env":[{"name":"/prod/db/password","value":"SECRET"}]}',
+    r'{"prod\/db\/password":"SECRET","C:\\db\\password":"SECRET","db|password":"SECRET","a@GITHUB_TOKEN":"SECRET"}',
+    '{"env":[{"name":"\\/prod\\/db\\/password","value":"SECRET"},{"value":"SECRET","name":"Master\u00a0password"}]}',
+    json.dumps({"spec": r'{"name":"DB_PASSWORD","description":"two\nlines","min-size":-1.5,"value":"SECRET"}'}),
     '{"env":[{"name":"DB_PASSWORD","type":"PLAINTEXT","value":"SECRET"}]}',
     json.dumps({"spec": '{"value":"SECRET","overwrite":false,"description":"of x","type":"String","name":"API_KEY"}'}),
+    r'{"env":[{"name":"DB_PASSWORD","value":"a\"SECRET"},{"value":"a\" SECRET","name":"API_KEY"}]}',
+    json.dumps({"spec": r'{"name":"DB_PASSWORD","description":"a \"b\" c","value":"a\"SECRET","type":"PLAINTEXT"}'}),
     '{"parameterKey":"DBPassword","usePreviousValue":false,"parameterValue":"SECRET"}',
     '{"env":[{"name":"DB_PASSWORD","value":"SECRET"}]}',
     '{"environmentVariables":[{"type":"PLAINTEXT", "value":"SECRET", "name":"API_KEY"}]}',
@@ -231,6 +237,21 @@ def test_equal_values_have_one_hash_wherever_they_stand() -> None:
 def test_a_hash_of_ones_own_is_not_masked_by_default() -> None:
     rule = Rule(name="mine", member="$..password", action="hash")
     assert KEY.hashed("x") in hidden('{"password":"x"}', rule, default=True)
+
+
+def test_backslashes_in_a_value_cost_no_more_than_their_number() -> None:
+    text = '"value":"a' + "\\" * 200_000
+    before = process_time()
+    assert redacted(text) == DEFAULT.message(text) == text
+    assert process_time() - before < 3  # it was 12 s
+
+
+def test_a_long_name_is_looked_at_once_however_many_names_there_are() -> None:
+    rewriter = Rewriter([one.members for one in DEFAULT._messages.members])
+    text = json.dumps({"-" * 500_000: "x"})
+    before = process_time()
+    assert rewriter.rewritten(text) == text
+    assert process_time() - before < 2  # it was 8 s
 
 
 @pytest.mark.slow

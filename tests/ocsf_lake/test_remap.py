@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
@@ -18,10 +19,12 @@ from ocsf_lake.lake import opened
 from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.upkeep import check, compact, rebuild_ledger, remap, verify
 from ocsf_mappers import Mapper, coalesce, col, registry, when
+from ocsf_mappers.errors import OcsfMappersError
 from tests.flows.conftest import RunCommand, ocsf_lake  # noqa: F401 - a fixture
 from tests.ocsf_lake.compacting import Make, files
 from tests.ocsf_lake.conftest import ON_BOTH, write
 from tests.ocsf_lake.test_ingest import rows
+from tests.servers.rgw import S3Server
 
 DAY = date(2025, 3, 11)
 NAMES = "SELECT eventday, actor.user.name, count(*) FROM cloud_trail_mgmt GROUP BY ALL ORDER BY ALL"
@@ -120,6 +123,35 @@ def test_a_dry_run_leaves_what_an_interrupted_run_left(
     assert once_more(lake).rows == 8
     assert rows(lake, NAMES) == [("20250311", "bob", 8), ("20250312", "ann", 4)]
     is_sound(lake)
+
+
+@pytest.mark.slow
+@ON_BOTH
+def test_a_dry_run_does_not_wait_for_who_holds_the_table(lake: Settings, mapper: Any) -> None:
+    mapper(actor__user__name="bob")
+    with opened(lake) as other, other.leases.held(moving.lease("cloud_trail_mgmt")) as lease:
+        assert lease is not None
+        assert once_more(lake, dry_run=True).rows == 8
+
+
+@pytest.mark.slow
+def test_a_dry_run_takes_no_half_moved_table_for_a_broken_one(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog has the new files, and the ledger not yet."""
+    found = settings(catalogs=["iceberg"])
+    log(tmp_path, 0)
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    mapper(actor__user__name="bob")
+    meanwhile: list[remap.Summary] = []
+
+    def look(step: str, of: str) -> None:
+        if step == "replaced":
+            meanwhile.append(once_more(found, dry_run=True))
+
+    monkeypatch.setattr(moving, "failpoint", look)
+    assert once_more(found).rows == 4
+    assert [(summary.busy, summary.refused) for summary in meanwhile] == [(["cloud_trail_mgmt"], {})]
 
 
 @pytest.mark.slow
@@ -287,3 +319,20 @@ def test_the_command_says_what_was_done_and_what_was_not(
     assert "cloud_trail_mgmt/eu-west-1/111122223333/20250312 stays as it was: " in run.err
     assert "8 events of 1 partition were mapped once more; 1 partition left as they were" in run.err
     assert ocsf_lake(*command, "--lake", str(tmp_path / "nowhere")).code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize("catalogs", [[], ["iceberg"]])
+def test_a_lake_on_s3_is_looked_at_with_a_role_that_may_only_read(
+    tiny: str, bucket: str, s3_owner: S3Server, tmp_path: Path, mapper: Any, catalogs: list[str]
+) -> None:
+    given: dict[str, Any] = {"lake": f"s3://{bucket}/lake", "state": tmp_path / "state", "catalogs": catalogs}
+    log(tmp_path, 0)
+    ingest.ingest([str(tmp_path / "logs")], config.load(**given), tiny)
+    reader = config.load(**given, lake_role=s3_owner.role)
+    log(tmp_path, 1)
+    with pytest.raises(OcsfMappersError, match="denied"):
+        ingest.ingest([str(tmp_path / "logs")], reader, tiny)
+    mapper(actor__user__name="bob")
+    assert once_more(reader, dry_run=True).rows == 4

@@ -27,8 +27,8 @@ _PREFIXED = (
 )
 _NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
 _ENDINGS = (
-    r"(?i:password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key"
-    r"|api[_-]?key|(?:session|access|refresh|auth|api|security)[_-]?token)",
+    r"(?i:password|passwd|passphrase|client[ _-]?secret|secret[ _-]?key|secret[ _]?access[ _]?key|private[ _-]?key"
+    r"|api[ _-]?key|(?:session|access|refresh|auth|api|security)[ _-]?token)",
     "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
 )  # fmt: skip
 CREDENTIAL_NAME = (
@@ -37,11 +37,11 @@ CREDENTIAL_NAME = (
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `GITHUB_TOKEN`, `bindPassword`, `prod/db/password`; not `nextToken`, `secretId`."""
 CREDENTIAL_END = (
-    "(?:(?i:passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|(?:private|api)[_-]?key"
-    "|(?:session|access|refresh|auth|api|security)[_-]?token)|_(?:TOKEN|SECRET|PWD|PASS))"
+    "(?:(?i:passw(?:or)?d|passphrase|client[ _-]?secret|secret[ _-]?key|secret[ _]?access[ _]?key"
+    "|(?:private|api)[ _-]?key|(?:session|access|refresh|auth|api|security)[ _-]?token)|_(?:TOKEN|SECRET|PWD|PASS))"
 )
 """Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
-_PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[_-]?key|x-amz-security-token))"
+_PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[ _-]?key|x-amz-security-token))"
 _ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
 """How a text of JSON goes on behind its first letters, however deep in others: no quote that a comma, a colon or a
 bracket follows. Backslashes in a row are taken at once."""

@@ -65,6 +65,7 @@ class Rule(BaseModel):
 
 MEMBERS = (
     "secretAccessKey", "secret_access_key", "aws_secret_access_key", "rawSecretAccessKey", "secretKey", "secret_key",
+    "secret access key", "session token", "access token", "private key", "client secret",
     "sessionToken", "session_token", "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature",
     "password", "passwords", "passwd", "passphrase", "passwordData", "masterUserPassword", "masterPassword",
     "newPassword", "oldPassword", "currentPassword", "previousPassword", "proposedPassword", "temporaryPassword",

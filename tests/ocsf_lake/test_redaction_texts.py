@@ -125,6 +125,7 @@ SECRETS = [
     json.dumps({"inner": json.dumps({"DB_PASSWORD": "SECRET"})}),
     '{"prod/db/password":"SECRET","Master Password":"SECRET","$db:api-key":"SECRET","ci/GITHUB_TOKEN":"SECRET"}',
     '{"env":[{"name":"/prod/db/password","value":"SECRET"}]}',
+    '{"My API Key":"SECRET","AWS Secret Access Key":"SECRET","Secret access key":"SECRET","x Session Token":"SECRET"}',
     r'{"prod\/db\/password":"SECRET","C:\\db\\password":"SECRET","db|password":"SECRET","a@GITHUB_TOKEN":"SECRET"}',
     '{"env":[{"name":"\\/prod\\/db\\/password","value":"SECRET"},{"value":"SECRET","name":"Master\u00a0password"}]}',
     json.dumps({"spec": r'{"name":"DB_PASSWORD","description":"two\nlines","min-size":-1.5,"value":"SECRET"}'}),

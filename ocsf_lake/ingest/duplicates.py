@@ -144,6 +144,7 @@ class Search:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         return Repeats([rows[place] for place in order], [listed[place] for place in order], variants)
 
+    @duck.stoppable()
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
-_DASHED_DAY = re.compile(r"'\d{4}-\d\d-\d\d")
+_OF_TIMES = re.compile(r"\beventday\b|\btime\b", re.IGNORECASE)
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
 
@@ -152,7 +152,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
-    elif "eventday" in sql.lower() and _DASHED_DAY.search(sql):  # there are rows, and of other days than was meant
+    elif _OF_TIMES.search(sql):  # there are rows, maybe of other days than was meant
         _say_why_empty(sql, "duckdb", is_empty=False)
 
 
@@ -199,7 +199,7 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
     Args:
         sql: The query.
         dialect: Its dialect.
-        is_empty: Whether there are no rows; else only bounds of days are said that let in others.
+        is_empty: Whether there are no rows; else only bounds of days and times are said that let in others.
     """
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
@@ -208,7 +208,7 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
-    told = (lake_lint.NO_SUCH_VALUE, lake_lint.OTHER_DAYS) if is_empty else (lake_lint.OTHER_DAYS,)
+    told = {lake_lint.OTHER_DAYS, lake_lint.OTHER_TIMES} | ({lake_lint.NO_SUCH_VALUE} if is_empty else set())
     findings = [finding for finding in report.findings if finding.rule in told]
     for finding in findings:
         terminal.say(*_lines(finding))

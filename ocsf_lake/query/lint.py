@@ -27,6 +27,9 @@ NO_SUCH_VALUE = "no-such-value"
 OTHER_DAYS = "other-days"
 """Rule of bounds of event days that bound other days than was meant: a query with one may return the wrong rows."""
 
+OTHER_TIMES = "other-times"
+"""Rule of `time` held against another unit than its milliseconds: a query may return the wrong rows, or fail."""
+
 RAW_WORDS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
     "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
@@ -48,6 +51,8 @@ _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
 )  # fmt: skip
 _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
+_SECONDS = range(10**8, 10**11)
+"""Numbers that are a time of some year after 1973 in seconds, and none of these years in milliseconds."""
 _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 
 
@@ -101,6 +106,7 @@ def lint(sql: str, dialect: str = "trino") -> Report:
         findings += _words(comparison, dialect)
     for bounded in list(tree.find_all(*_RANGES)):
         findings += _days(bounded, dialect)
+        findings += _times(bounded, dialect)
     return Report(findings, tree.sql(dialect=dialect) if findings else sql)
 
 
@@ -202,6 +208,29 @@ def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
         literal.replace(exp.Literal.string(corrected))
     for _, (reason, _) in mistakes[:1]:
         yield Hint(OTHER_DAYS, f"eventday: {reason}", comparison.sql(dialect=dialect))
+
+
+def _times(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
+    """Seconds, and times written as text, as bounds of `time`, which is in milliseconds."""
+    select = comparison.find_ancestor(exp.Select)
+    tables = list(_own_tables(select)) if select is not None else []
+    if not tables or not all(security_lake.table_of(table.name) for table in tables):
+        return
+    parts = [part for part in map(comparison.args.get, ("this", "expression", "low", "high")) if part is not None]
+    columns = [part for part in parts if isinstance(part, exp.Column) and _path(part) == "time"]
+    literals = [part for part in parts if isinstance(part, exp.Literal)]
+    seconds = [part for part in literals if part.name.isdecimal() and int(part.name) in _SECONDS]
+    written = [part for part in literals if part.is_string and not part.name.isdecimal()]
+    if not columns or not (seconds or written):
+        return
+    for part in seconds:
+        part.replace(exp.Literal.number(f"{part.name}000"))
+    for part in written:
+        part.replace(exp.cast(part.copy(), exp.DataType.Type.TIMESTAMP))
+    for column in columns if written else ():
+        column.set("this", exp.to_identifier("time_dt"))
+    reason = "time is in milliseconds since 1970; time_dt is the same as a timestamp"
+    yield Hint(OTHER_TIMES, reason, comparison.sql(dialect=dialect))
 
 
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

@@ -263,6 +263,11 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
     ("condition", "says"),
     [
         ("api.operation = 'consolelogin'", "there is 'ConsoleLogin'"),
+        ("api.service.name = 'signin'", "no row has api.service.name = 'signin'; there is 'signin.amazonaws.com'"),
+        ("actor.user.type = 'iam user'", "there is 'IAMUser'"),
+        ("class_uid = 3002 AND actor.user.name = 'nobody'", "no row has actor.user.name = 'nobody'\n"),
+        ("class_uid = 3002 AND api.operation LIKE 'Console%s'", "no row has api.operation LIKE 'Console%s'\n"),
+        ("status_id = 1 AND status = 'Failure'", "no row meets all of the conditions\n"),
         ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "cloud_trail_mgmt has no events of that region"),
         ("severity_id > 90", "no row has severity_id > 90: severity_id goes from 1 to"),
         ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
@@ -285,6 +290,22 @@ def test_days_with_dashes_are_told_where_they_bound_other_days(ocsf_lake: RunCom
     run = ocsf_lake("query", sql.format("1999-12-31"), "--lake", str(ready_lake))
     assert (run.code, "eventday > '19991231'" in run.err) == (0, True)
     assert ocsf_lake("query", sql.format("19991231"), "--lake", str(ready_lake)).err == ""
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "meant"),
+    [
+        ("time > 946684800", 0, "time > 946684800000"),
+        ("time BETWEEN '2000-01-01' AND '2030-01-01'", 1, "time_dt BETWEEN"),
+        ("time >= 946684800000", 0, None),
+    ],
+)
+def test_times_in_another_unit_are_told(
+    ocsf_lake: RunCommand, ready_lake: Path, condition: str, code: int, meant: str | None
+) -> None:
+    run = ocsf_lake("query", f"SELECT count(*) FROM cloud_trail_mgmt WHERE {condition}", "--lake", str(ready_lake))
+    assert run.code == code
+    assert (run.err == "") if meant is None else (meant in run.err)
 
 
 def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:

@@ -70,6 +70,29 @@ def test_bounds_of_event_days_that_bound_other_days_are_told(written: str, meant
     assert lint.lint(report.corrected).findings == []
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("time > 1688990400", "time > 1688990400000"),
+        ("vpc_flow_2_0.time BETWEEN 1688990400 AND '1688990401'",
+         "vpc_flow_2_0.time BETWEEN 1688990400000 AND 1688990401000"),
+        ("time >= '2023-07-10'", "time_dt >= CAST('2023-07-10' AS TIMESTAMP)"),
+    ],
+)  # fmt: skip
+def test_times_in_another_unit_than_milliseconds_are_told(written: str, meant: str) -> None:
+    report = lint.lint(where(written))
+    assert [(finding.rule, finding.instead) for finding in report.findings] == [("other-times", meant)]
+    assert report.corrected.endswith(meant)
+    assert lint.lint(report.corrected).findings == []
+
+
+@pytest.mark.parametrize(
+    "sql", [where("time > 1688990400000"), where("time > 0"), "SELECT * FROM own WHERE time > 1688990400"]
+)
+def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None:
+    assert lint.lint(sql).findings == []
+
+
 def test_a_value_that_stands_for_nothing_lists_what_there_is() -> None:
     (finding,) = lint.lint(where(f"{LATELY} AND status = 'whatever'")).findings
     assert "Failure" in finding.says

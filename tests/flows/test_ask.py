@@ -267,7 +267,7 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
         ("actor.user.type = 'iam user'", "there is 'IAMUser'"),
         ("class_uid = 3002 AND actor.user.name = 'nobody'", "no row has actor.user.name = 'nobody'\n"),
         ("class_uid = 3002 AND api.operation LIKE 'Console%s'", "no row has api.operation LIKE 'Console%s'\n"),
-        ("status_id = 1 AND status = 'Failure'", "no row meets all of the conditions\n"),
+        ("class_uid = 3002 AND upper(status) = 'x'", "no row meets all of the conditions\n"),
         ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "cloud_trail_mgmt has no events of that region"),
         ("severity_id > 90", "no row has severity_id > 90: severity_id goes from 1 to"),
         ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
@@ -313,6 +313,26 @@ def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunComma
     run = ocsf_lake("query", sql, "--lake", str(ready_lake))
     assert run.code == 1
     assert "accountid = '012345678901'" in run.err
+
+
+# -- names that no table has ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cloudtrail", "there is cloud_trail_mgmt, s3_data"),
+        ("flow_logs", "there is vpc_flow\n"),
+        ("dns", "there is route53\n"),
+        ("guardduty", "there is guardduty_findings\n"),
+        ("orders", "tables: `ocsf-lake query"),
+    ],
+)
+def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
+    ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT * FROM {name}", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert says in run.err
+    assert "duckdb_" not in run.err
 
 
 # -- completion and the prompt ----------------------------------------------------------------------------------------

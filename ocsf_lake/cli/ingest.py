@@ -166,6 +166,8 @@ def _tell_copies(found: Copies) -> None:
     if found.objects:
         examples = [f"  {first} and {second}" for first, second in found.examples]
         terminal.say(found.text, *examples, f'`ocsf-lake query "{copies.ALL}"` lists all')
+    if found.replaced:
+        terminal.say(found.replaced_text, *(f"  {uri}" for uri in found.replaced_examples))
 
 
 def _tell_failures(summary: Summary) -> None:

@@ -70,6 +70,12 @@ class Hint:
     says: str
     instead: str = ""
 
+    @property
+    def counts_with_rows(self) -> bool:
+        """Whether an answer that has rows is wrong by it, too: other days or times, or a word of raw logs."""
+        column = self.says.partition(":")[0].rpartition(".")[2]
+        return self.rule in (OTHER_DAYS, OTHER_TIMES) or bool(self.instead and column in CLOSED)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -102,7 +108,7 @@ def lint(sql: str, dialect: str = "trino") -> Report:
     for select in list(tree.find_all(exp.Select)):
         if any(security_lake.table_of(table.name) for table in _own_tables(select)):
             findings += _unpruned(select, dialect)
-    for comparison in list(tree.find_all(exp.EQ, exp.In, exp.Like)):
+    for comparison in list(tree.find_all(exp.EQ, exp.NEQ, exp.In, exp.Like)):
         findings += _words(comparison, dialect)
     for bounded in list(tree.find_all(*_RANGES)):
         findings += _days(bounded, dialect)

@@ -308,6 +308,23 @@ def test_times_in_another_unit_are_told(
     assert (run.err == "") if meant is None else (meant in run.err)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM vpc_flow WHERE action <> 'REJECT'",
+        "SELECT count(*) FROM vpc_flow WHERE action NOT IN ('REJECT')",
+        "SELECT count(*), count(*) FILTER (action = 'REJECT') FROM vpc_flow",
+        "SELECT count(*), sum(CASE WHEN action = 'REJECT' THEN 1 ELSE 0 END) FROM vpc_flow",
+    ],
+)
+def test_a_word_that_no_row_has_is_told_where_there_are_rows_too(
+    ocsf_lake: RunCommand, ready_lake: Path, sql: str
+) -> None:
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
+    assert (run.code, "no-such-value: action: no row has 'REJECT'\n" in run.err) == (0, True)
+    assert ocsf_lake("query", sql.replace("REJECT", "Denied"), "--lake", str(ready_lake)).err == ""
+
+
 def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     sql = "SELECT time_dt FROM cloud_trail_mgmt WHERE accountid = 12345678901 OR accountid || 'x' = 1"
     run = ocsf_lake("query", sql, "--lake", str(ready_lake))

@@ -110,7 +110,8 @@ def show(summary: Summary) -> None:
         lines = [f"{terminal.plural(len(items), 'object')} {label}: {reason}"]
         if state != State.SET_ASIDE:
             lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
-            lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
+            if (more := len(items) - SHOWN_OBJECTS) > 0:
+                lines.append(f"  and {more:,} more; {listed(state)}")
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     if unlisted := summary.unread.numbers.total() - len(summary.not_read):
         sys.stdout.write(f"{unlisted:,} more objects were not read; ledger_objects has them all\n")
@@ -158,6 +159,11 @@ def tell(summary: Summary) -> None:
             "objects that failed are tried again by later runs, a few times; `ocsf-lake ingest --retry URI` tries all "
             "of them again"
         )
+
+
+def listed(state: str) -> str:
+    """What lists all objects that became the same."""
+    return f"`ocsf-lake query \"SELECT uri, reason FROM ledger_objects WHERE state = '{state}'\"` lists all"
 
 
 def _tell_copies(found: Copies) -> None:

@@ -9,7 +9,6 @@ import copy
 import gc
 import io
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -63,7 +62,6 @@ HINTS = {
 }
 """Error -> the next step, where the message does not name it."""
 TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
-_NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 FILES_HINT = "`ocsf-lake catalog check --deep` says whether a file of the lake is damaged"
 
 GARBAGE_AFTER = 50_000
@@ -199,12 +197,13 @@ def report(error: Exception) -> int | None:
     """Says on stderr what went wrong and what to do; gives the exit code, None for a defect of this program."""
     import duckdb
 
+    from ocsf_lake.cli import meant
     from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
     if isinstance(error, duckdb.Error):
         # Several lines: the message, and where in the query it is.
         lines = f"error: {error}".rstrip().split("\n")
-        lines = _with_tables_meant(lines)
+        lines = meant.with_hints(lines)
         unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
         # What a reader of Parquet stumbles over has no class of its own.
         unread = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
@@ -215,16 +214,6 @@ def report(error: Exception) -> int | None:
     hint = next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), None)
     say(f"error: {error}", *getattr(error, "__notes__", ()), *([hint] if hint else []))
     return 2 if isinstance(error, ConfigError) else 1
-
-
-def _with_tables_meant(lines: list[str]) -> list[str]:
-    """DuckDB's message that a table does not exist, with those that may be meant instead of the one spelled nearest."""
-    if not (missing := _NO_TABLE.search(lines[0])):
-        return lines
-    from ocsf_lake.query import guesses
-
-    meant = guesses.tables_meant(missing[1])
-    return [lines[0], f"there is {', '.join(meant)}"] if meant else lines
 
 
 if __name__ == "__main__":

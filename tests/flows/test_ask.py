@@ -352,6 +352,23 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
     assert "duckdb_" not in run.err
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("eventName", "eventName of aws_cloudtrail is in api.operation; `ocsf-lake explain aws_cloudtrail` says"),
+        ("dstaddr", "dstaddr of aws_vpc_flow is in dst_endpoint.ip; "),
+        ("userIdentity.arn", "userIdentity of aws_cloudtrail: `ocsf-lake explain aws_cloudtrail` says"),
+        ("nothing_like_it", "Candidate bindings"),
+    ],
+)
+def test_a_member_of_a_log_is_answered_with_where_events_have_it(
+    ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT {name} FROM cloud_trail_mgmt", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert says in run.err
+
+
 # -- completion and the prompt ----------------------------------------------------------------------------------------
 @pytest.fixture
 def completer() -> completion.LakeCompleter:

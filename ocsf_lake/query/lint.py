@@ -49,7 +49,10 @@ CLOSED = frozenset(_CAPTIONS)
 
 _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
+    "http_activity", "datastore_activity", "compliance_finding", "vulnerability_finding", "entity_management",
+    "group_management",
 )  # fmt: skip
+"""Those of our sources; looking for them would load every source."""
 _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _SECONDS = range(10**8, 10**11)
 """Numbers that are a time of some year after 1973 in seconds, and none of these years in milliseconds."""

@@ -4,6 +4,7 @@ import pytest
 
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.query import lint
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
 
 LATELY = "time_dt BETWEEN TIMESTAMP '2026-03-16 00:00:00' AND TIMESTAMP '2026-03-20 00:00:00'"
@@ -91,6 +92,18 @@ def test_times_in_another_unit_than_milliseconds_are_told(written: str, meant: s
 )
 def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None:
     assert lint.lint(sql).findings == []
+
+
+@pytest.mark.parametrize(("table", "activity"), [("waf", "Get"), ("rds", "Query"), ("vpc_flow", "Refuse")])
+def test_captions_of_every_class_of_our_sources_are_values(table: str, activity: str) -> None:
+    assert lint.lint(where(f"{LATELY} AND activity_name = '{activity}'", table)).findings == []
+    (finding,) = lint.lint(where(f"{LATELY} AND activity_name = '{activity.upper()}'", table)).findings
+    assert finding.instead == f"activity_name = '{activity}'"
+
+
+def test_the_captions_are_those_of_the_classes_of_our_sources() -> None:
+    ours = [registry.source(name) for name in registry.names()]
+    assert {events.event_class for source in ours for events in source.mapper.events} == set(lint._CLASSES)
 
 
 def test_a_value_that_stands_for_nothing_lists_what_there_is() -> None:

@@ -23,6 +23,7 @@ def where(condition: str, table: str = "vpc_flow_2_0") -> str:
         where(f"{LATELY} AND (src_endpoint.ip = '1' OR dst_endpoint.ip = '1')"),
         where(f"({LATELY} AND src_endpoint.ip = '1') OR (eventday = '20250311' AND dst_endpoint.ip = '1')"),
         where(f"{LATELY} AND query.hostname LIKE '%.example.net.'", "route53"),
+        where(f"{LATELY} AND activity_name = 'DeleteAccessKey'", "cloud_trail_mgmt"),
         where(f"{LATELY} AND api.operation = 'anything' AND status = 'Failure'", "cloud_trail_mgmt"),
         "SELECT count(*) FROM other_table",
         f"WITH own AS ({where(LATELY)}) SELECT * FROM own",

@@ -8,6 +8,10 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'Referenced (?:column|table) "([^"]+)" not found')
 
 
+_MOST = 3
+"""A name that more sources have, such as `time`, says nothing of which is meant."""
+
+
 def with_hints(lines: list[str]) -> list[str]:
     """DuckDB's message, with what is meant instead of the names that are spelled nearest.
 
@@ -35,4 +39,4 @@ def _members(name: str) -> list[str]:
         if (paths := inverse.paths_of(item.mapper, name)) is not None:
             at = f" is in {' or '.join(paths)};" if paths else ":"
             hints.append(f"{name} of {source}{at} `ocsf-lake explain {source}` says where each member goes")
-    return hints
+    return hints if len(hints) <= _MOST else []

@@ -150,7 +150,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
-    else:  # there are rows, maybe others than were meant
+    elif not own:  # there are rows, maybe others than were meant
         _say_why_empty(sql, "duckdb", is_empty=False)
 
 

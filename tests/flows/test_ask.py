@@ -325,6 +325,13 @@ def test_a_word_that_no_row_has_is_told_where_there_are_rows_too(
     assert ocsf_lake("query", sql.replace("REJECT", "Denied"), "--lake", str(ready_lake)).err == ""
 
 
+def test_words_of_somebody_s_own_table_are_left_alone(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "seen.csv").write_text("action\nREJECT\n")
+    sql = "SELECT count(*) FROM seen, (SELECT 1 FROM vpc_flow LIMIT 1) WHERE action = 'REJECT'"
+    run = ocsf_lake("query", sql, "--with", "seen=seen.csv", "--lake", str(ready_lake))
+    assert (run.code, run.err) == (0, "")
+
+
 def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     sql = "SELECT time_dt FROM cloud_trail_mgmt WHERE accountid = 12345678901 OR accountid || 'x' = 1"
     run = ocsf_lake("query", sql, "--lake", str(ready_lake))
@@ -359,6 +366,7 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
         ("dstaddr", "dstaddr of aws_vpc_flow is in dst_endpoint.ip; "),
         ("userIdentity.arn", "userIdentity of aws_cloudtrail: `ocsf-lake explain aws_cloudtrail` says"),
         ("nothing_like_it", "Candidate bindings"),
+        ("host", "Candidate bindings"),  # five logs have one
     ],
 )
 def test_a_member_of_a_log_is_answered_with_where_events_have_it(

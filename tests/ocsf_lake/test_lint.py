@@ -26,6 +26,7 @@ def where(condition: str, table: str = "vpc_flow_2_0") -> str:
         where(f"{LATELY} AND activity_name = 'DeleteAccessKey'", "cloud_trail_mgmt"),
         where(f"{LATELY} AND api.operation = 'anything' AND status = 'Failure'", "cloud_trail_mgmt"),
         "SELECT count(*) FROM other_table",
+        "SELECT count(*) FROM other_table WHERE status = 'ok'",
         f"WITH own AS ({where(LATELY)}) SELECT * FROM own",
     ],
 )

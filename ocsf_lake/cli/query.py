@@ -131,6 +131,7 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
     import duckdb
 
+    from ocsf_lake.query import lint as lake_lint
     from ocsf_lake.query import query as lake_query
 
     to_form = None if to is None else answers.form_of(to, form)
@@ -150,7 +151,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
-    elif not own:  # there are rows, maybe others than were meant
+    elif not own and lake_lint.concerns(sql):  # there are rows, maybe others than were meant
         _say_why_empty(sql, "duckdb", is_empty=False)
 
 

@@ -47,6 +47,8 @@ _CAPTIONS = {
 CLOSED = frozenset(_CAPTIONS)
 """Columns that have captions alone."""
 
+_CONCERNED = re.compile(rf"\b({'|'.join(sorted(CLOSED))}|eventday|time)\b", re.IGNORECASE)
+
 _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
     "http_activity", "datastore_activity", "compliance_finding", "vulnerability_finding", "entity_management",
@@ -91,6 +93,11 @@ class Report:
 
     findings: Sequence[Hint]
     corrected: str
+
+
+def concerns(sql: str) -> bool:
+    """Whether a query may name a column by which rows can be wrong, see `Hint.counts_with_rows`; at once."""
+    return _CONCERNED.search(sql) is not None
 
 
 def lint(sql: str, dialect: str = "trino") -> Report:

@@ -109,6 +109,8 @@ class Report:
             parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
         if objects := self.summary.copies.objects:
             parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
+        if objects := self.summary.copies.replaced:
+            parts.append(f"{texts.plural(objects, 'object')} read again with another content")
         if self.summary.busy:
             parts.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(parts)
@@ -153,6 +155,9 @@ class Report:
         if (found := self.summary.copies).objects:
             lines.append(_step(f"{found.text}.", "query", copies.ALL, "--lake", settings.lake))
             lines += [f"  - {code(first)} and {code(second)}" for first, second in found.examples]
+        if found.replaced:
+            lines.append(f"- {found.replaced_text}.")
+            lines += [f"  - {code(uri)}" for uri in found.replaced_examples]
         coverage = self.summary.coverage
         for unread in (coverage.older, coverage.newer) if coverage is not None else ():
             if unread is not None and coverage is not None:

@@ -30,6 +30,8 @@ from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 if TYPE_CHECKING:
     from ocsf_mappers.readers.streams import Limits
 
+_UNKNOWN = "Extra inputs are not permitted"
+"""What pydantic says of a name that is no setting."""
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
 NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES", "OCSF_LAKE_REDACTION_KEY"])
@@ -252,7 +254,7 @@ class Settings(BaseSettings):
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
     max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")
 
-    duplicates: dict[str, str] = Field(
+    duplicates: dict[str, Literal["keep", "mark", "drop"]] = Field(
         default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
     )
 
@@ -435,5 +437,8 @@ def _unknown_variables() -> list[str]:
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
-    hint = "" if place and place[0] in Settings.model_fields else nearest(name, Settings.model_fields)
+    known = bool(place) and place[0] in Settings.model_fields
+    hint = "" if known else nearest(name, Settings.model_fields)
+    if known and len(place) > 1 and place[-1] in Settings.model_fields and message == _UNKNOWN:
+        hint = f"; {place[-1]} is a setting by itself: put it above the first table of {FILE}"
     return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

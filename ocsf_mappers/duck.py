@@ -33,6 +33,23 @@ def interruptible() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Has ^C in a query over values of logs be ^C, which would else be an error that some record is blamed for.
+
+    DuckDB says of a value what it is in errors of kinds of its own, so no text of a log is taken for ^C.
+
+    Raises:
+        KeyboardInterrupt: Instead of the error that DuckDB makes of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
 @interruptible()
 def connect(**config: str | bool | int | float | list[str]) -> duckdb.DuckDBPyConnection:
     """An empty database in memory.

@@ -72,7 +72,8 @@ def views(database: str, region_names: Iterable[str]) -> Iterator[str]:
 def table_of(name: str) -> str | None:
     """Our table behind a name in a query, ours or Security Lake's; None where there is none."""
     word = name.lower()
-    return word if word in registry.tables() else shared_table_of(word)
+    # Security Lake's names first: looking for others loads every source.
+    return shared_table_of(word) or (word if word in registry.tables() else None)
 
 
 def shared_table_of(word: str) -> str | None:

@@ -110,7 +110,8 @@ def show(summary: Summary) -> None:
         lines = [f"{terminal.plural(len(items), 'object')} {label}: {reason}"]
         if state != State.SET_ASIDE:
             lines += [f"  {item.uri}" for item in items[:SHOWN_OBJECTS]]
-            lines += [f"  and {len(items) - SHOWN_OBJECTS:,} more"] if len(items) > SHOWN_OBJECTS else []
+            if (more := len(items) - SHOWN_OBJECTS) > 0:
+                lines.append(f"  and {more:,} more; {listed(state)}")
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     if unlisted := summary.unread.numbers.total() - len(summary.not_read):
         sys.stdout.write(f"{unlisted:,} more objects were not read; ledger_objects has them all\n")
@@ -160,12 +161,19 @@ def tell(summary: Summary) -> None:
         )
 
 
+def listed(state: str) -> str:
+    """What lists all objects that became the same."""
+    return f"`ocsf-lake query \"SELECT uri, reason FROM ledger_objects WHERE state = '{state}'\"` lists all"
+
+
 def _tell_copies(found: Copies) -> None:
     from ocsf_lake.ledger import copies
 
     if found.objects:
         examples = [f"  {first} and {second}" for first, second in found.examples]
         terminal.say(found.text, *examples, f'`ocsf-lake query "{copies.ALL}"` lists all')
+    if found.replaced:
+        terminal.say(found.replaced_text, *(f"  {uri}" for uri in found.replaced_examples))
 
 
 def _tell_failures(summary: Summary) -> None:

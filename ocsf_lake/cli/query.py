@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
-_DASHED_DAY = re.compile(r"'\d{4}-\d\d-\d\d")
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
 
 
@@ -133,6 +131,7 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
     import duckdb
 
+    from ocsf_lake.query import lint as lake_lint
     from ocsf_lake.query import query as lake_query
 
     to_form = None if to is None else answers.form_of(to, form)
@@ -152,7 +151,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
-    elif "eventday" in sql.lower() and _DASHED_DAY.search(sql):  # there are rows, and of other days than was meant
+    elif not own and lake_lint.concerns(sql):  # there are rows, maybe others than were meant
         _say_why_empty(sql, "duckdb", is_empty=False)
 
 
@@ -199,7 +198,7 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
     Args:
         sql: The query.
         dialect: Its dialect.
-        is_empty: Whether there are no rows; else only bounds of days are said that let in others.
+        is_empty: Whether there are no rows; else only what makes rows wrong is said.
     """
     from ocsf_lake.query import lint as lake_lint
     from ocsf_mappers.errors import ConfigError
@@ -208,8 +207,11 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
-    told = (lake_lint.NO_SUCH_VALUE, lake_lint.OTHER_DAYS) if is_empty else (lake_lint.OTHER_DAYS,)
-    findings = [finding for finding in report.findings if finding.rule in told]
+    findings = [
+        finding
+        for finding in report.findings
+        if finding.counts_with_rows or (is_empty and finding.rule == lake_lint.NO_SUCH_VALUE)
+    ]
     for finding in findings:
         terminal.say(*_lines(finding))
     return bool(findings)

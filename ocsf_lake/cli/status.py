@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli import ingest, output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
 from ocsf_lake.text import iso8601
 
@@ -100,7 +100,8 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         if item["state"] == "failed":
             lines[0] += f" (tried up to {terminal.plural(item['attempts'], 'time')})"
             lines += [f"  {uri}" for uri in item["examples"]]
-            lines += ["  and more; ledger_objects has them all"] if item["objects"] > len(item["examples"]) else []
+        if item["state"] == "skipped" or (item["state"] == "failed" and item["objects"] > len(item["examples"])):
+            lines.append(f"  {ingest.listed(item['state'])}")
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     for item in failing[:SHOWN_BATCHES]:
         tries = terminal.plural(item["failures"], "attempt")

@@ -75,15 +75,36 @@ def _paths(mapper: Mapper) -> list[str]:
     return list(dict.fromkeys(path for events in mapper.events for path in events.words))
 
 
-def _carried(word: Word) -> Iterator[str]:
-    """The members whose value is this word's, where it has one."""
+def paths_of(mapper: Mapper, member: str) -> list[str] | None:
+    """OCSF paths that carry a member's value, maybe among others'; None where records have no such member.
+
+    Args:
+        mapper: The source's.
+        member: Its name, in any case; one that has members stands for none of them.
+    """
+    asked = member.lower()
+    if not any(name.lower() == asked or name.lower().startswith(f"{asked}.") for name, _ in members(mapper)):
+        return None
+    words = [(path, word) for events in mapper.events for path, word in events.words.items()]
+    found = [path for path, word in words if asked in (name.lower() for name in _carried(word, later=True))]
+    return list(dict.fromkeys(found))
+
+
+def _carried(word: Word, *, later: bool = False) -> Iterator[str]:
+    """The members whose value is this word's, where it has one.
+
+    Args:
+        word: The word.
+        later: Of several the first of which counts, the later ones too.
+    """
     if isinstance(word, values.Column):
         if word.path[0] not in _NOT_OF_RECORDS:
             yield ".".join(word.path)
     elif isinstance(word, values.Case) and len(word.branches) == 1 and word.otherwise is None:
-        yield from _carried(word.branches[0][1])
+        yield from _carried(word.branches[0][1], later=later)
     elif isinstance(word, values.Coalesce):
         # Of several it is the first that is there; a later one may as well be another member's.
-        yield from _carried(word.items[0])
+        for item in word.items if later else word.items[:1]:
+            yield from _carried(item, later=later)
     elif isinstance(word, texts.Iso8601):
-        yield from _carried(word.inner)
+        yield from _carried(word.inner, later=later)

@@ -39,7 +39,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import Slice
 from ocsf_lake.storage.store import Store
 from ocsf_mappers import Mapper, duck, registry, sqltext
-from ocsf_mappers.errors import ConfigError, nearest
+from ocsf_mappers.errors import ConfigError
 
 WAIT_SECONDS = 0.2
 
@@ -61,18 +61,15 @@ def policy(settings: Settings, mapper: Mapper) -> Policy:
     """The policy in force for a source.
 
     Raises:
-        ConfigError: The policy is unknown, or the source's records have no key.
+        ConfigError: The source's records have no key.
     """
-    value = settings.duplicates.get(mapper.name, Policy.KEEP)
-    if value not in list(Policy):
-        hint = nearest(value, map(str, Policy))
-        raise ConfigError(f"setting duplicates: {value!r} is none of {', '.join(Policy)}{hint}")
-    if value != Policy.KEEP and not mapper.duplicate_key:
+    value = Policy(settings.duplicates.get(mapper.name, Policy.KEEP))
+    if value is not Policy.KEEP and not mapper.duplicate_key:
         raise ConfigError(
             f"setting duplicates: records of {mapper.name} have no key of their own, and two that look the same may "
             "both be true; leave it at keep"
         )
-    return Policy(value)
+    return value
 
 
 @contextmanager
@@ -144,6 +141,7 @@ class Search:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         return Repeats([rows[place] for place in order], [listed[place] for place in order], variants)
 
+    @duck.stoppable()
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:

@@ -1,4 +1,4 @@
-"""Objects that a lake has read under several names: copied, renamed, or delivered to two places."""
+"""Objects that a lake has read twice: under several names (copied, renamed), or with several contents under one."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ _BATCHES = 500
 
 @dataclass
 class Copies:
-    """Objects with the bytes of others.
+    """Objects with the bytes, or the name, of others that have events in the lake, too.
 
     Args:
-        objects: How many have the ETag and the size of an object with another URI, where both have events in the lake.
+        objects: How many have the ETag and the size of an object with another URI.
         examples: Some of them: two URIs each.
+        replaced: How many have the URI of an object with another ETag: their content was replaced, or grew.
+        replaced_examples: URIs of some of them.
     """
 
     objects: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
+    replaced: int = 0
+    replaced_examples: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -44,11 +48,20 @@ class Copies:
             "size: the events are there twice"
         )
 
+    @property
+    def replaced_text(self) -> str:
+        """What was replaced, in one line."""
+        return (
+            f"{plural(self.replaced, 'object')} read again with another content under the same name: the lake has the "
+            "events of both; what stands in both is there twice, unless the setting duplicates says otherwise"
+        )
+
 
 def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
-    """What some batches have read that the lake has under another name, too.
+    """What some batches have read that the lake has under another name, or under the same with another content, too.
 
-    There is no index by ETag: all objects are looked at, which takes half a second of the processor for a million.
+    Of copies there is no index by ETag: all objects are looked at, which takes half a second of the processor for a
+    million.
 
     Args:
         engine: The ledger's database.
@@ -58,9 +71,11 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
     row, read = OBJECT_ROWS.c, OBJECT_ROWS.alias("read").c
     contents: list[tuple[bytes, int]] = []
     with engine.connect().execution_options(**{READS: True}) as connection:
+        numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]
+        for start in range(0, len(numbers), _BATCHES):
+            _add_replaced(connection, numbers[start : start + _BATCHES], found)
         if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
             return found
-        numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]
         for start in range(0, len(numbers), _BATCHES):
             some = numbers[start : start + _BATCHES]
             new = sa.func.sum(sa.case((row.batch.in_(some), 1), else_=0))
@@ -84,3 +99,21 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
             if len(uris) > 1:  # as long as nobody took one back meanwhile
                 found.examples.append((uris[0], uris[1]))
     return found
+
+
+def _add_replaced(connection: sa.Connection, batches: Sequence[int], found: Copies) -> None:
+    """Adds what some batches have read of names of which the lake has another content; by keys, in any lake."""
+    read, other = OBJECT_ROWS.alias("read").c, OBJECT_ROWS.alias("other")
+    is_other = (other.c.beginning == read.beginning) & (other.c.rest == read.rest) & (other.c.etag != read.etag)
+    in_lake = (other.c.state == State.DONE) & (other.c.events > 0)
+    uris = (
+        sa.select(NAMES.c.name + read.rest)
+        .join(NAMES, NAMES.c.id == read.beginning)
+        .where(read.batch.in_(batches), read.state == State.DONE, read.events > 0)
+        .where(sa.exists().where(is_other, in_lake))
+        .order_by(read.beginning, read.rest)
+    )
+    for uri in connection.scalars(uris):
+        found.replaced += 1
+        if len(found.replaced_examples) < EXAMPLES:
+            found.replaced_examples.append(uri)

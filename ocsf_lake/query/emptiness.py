@@ -26,6 +26,9 @@ _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 _IN_WHAT = ("expressions", "query", "unnest", "field")
 _PARTITIONS = frozenset(["region", "accountid", "eventday"])
 _SHOWN_KEYS = 8
+_SHOWN_VALUES = 3
+_SHOWN_LETTERS = 80
+"""Longer texts, such as requests in JSON, are not told."""
 
 
 def reasons(settings: Settings, sql: str) -> list[str]:
@@ -81,12 +84,16 @@ def _asked(settings: Settings, rows: str, conditions: list[exp.Expr]) -> list[st
     found: list[str] = []
     with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, f"SELECT * {rows}") as connection:
         for condition in conditions:
-            found += _of(connection, rows, condition)
+            found += _of(connection, rows, condition, alone=len(conditions) == 1)
+        if not found and len(conditions) > 1:
+            every = exp.and_(*(condition.copy() for condition in conditions)).sql("duckdb")
+            if _one(connection, f"SELECT count_if({every}) {rows}") == (0,):
+                found.append("no row meets all of the conditions")
     return found
 
 
-def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr) -> Iterator[str]:
-    """What one condition says, asked of the rows."""
+def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *, alone: bool) -> Iterator[str]:
+    """What one condition says, asked of the rows; of one that stands alone, not that no row meets it."""
     column = condition.this
     for bracket in condition.find_all(exp.Bracket):
         yield from _keys(connection, rows, bracket)
@@ -94,17 +101,37 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr) -
     if not isinstance(column, exp.Column | exp.Dot):
         return
     at = column.sql("duckdb")
-    if isinstance(condition, exp.EQ) and isinstance(condition.expression, exp.Literal):
-        value = condition.expression
-        if value.is_string:
-            text = sqltext.text(value.name)
-            other = f"lower({at}::VARCHAR) = lower({text}) AND {at}::VARCHAR <> {text}"
-            if (spelled := _one(connection, f"SELECT any_value({at}) FILTER ({other}), 0 {rows}")[0]) is not None:
-                yield f"{at}: no row has {value.name!r}, in this case; there is {spelled!r}"
+    sql, written = condition.sql("duckdb"), condition.sql()  # names without DuckDB's quotes, to be read
+    value = condition.args.get("expression")
+    if isinstance(condition, exp.EQ) and isinstance(value, exp.Literal) and value.is_string:
+        alike = _spelled(connection, rows, at, value.name)
+        if alike or (alike is not None and not alone):
+            yield f"no row has {written}" + (f"; there is {', '.join(alike)}" if alike else "")
     elif isinstance(condition, _RANGES):
-        low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({condition.sql('duckdb')}) {rows}")
+        low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({sql}) {rows}")
         if low is not None and not met:
-            yield f"no row has {condition.sql('duckdb')}: {at} goes from {_shown(low)} to {_shown(high)}"
+            yield f"no row has {written}: {column.sql()} goes from {_shown(low)} to {_shown(high)}"
+    elif not alone and _one(connection, f"SELECT count_if({sql}) {rows}") == (0,):
+        yield f"no row has {written}"
+
+
+def _spelled(connection: duckdb.DuckDBPyConnection, rows: str, at: str, word: str) -> list[str] | None:
+    """The most frequent texts that are spelled like one, else those that it is within; None where rows have it."""
+    value, text = f"{at}::VARCHAR", sqltext.text(word)
+    counted = f"SELECT {value} AS v, count(*) AS n {rows} GROUP BY v"
+    like = f"{_letters('v')} = {_letters(text)}"
+    near = f"v, {like} AS alike FROM ({counted}) WHERE {like} OR contains(lower(v), lower({text}))"
+    query = f"SELECT {near} ORDER BY v = {text} DESC, alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"
+    found = list(lake_query.fetched(connection, query))
+    if any(v == word for v, _ in found):
+        return None
+    alike = [v for v, is_alike in found if is_alike] or [v for v, _ in found if len(v) <= _SHOWN_LETTERS]
+    return [repr(v) for v in alike if word]
+
+
+def _letters(sql: str) -> str:
+    """SQL of a text's letters and digits alone, in lower case."""
+    return f"regexp_replace(lower({sql}), '[^[:alnum:]]', '', 'g')"
 
 
 def _keys(connection: duckdb.DuckDBPyConnection, rows: str, bracket: exp.Bracket) -> Iterator[str]:

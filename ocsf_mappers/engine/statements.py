@@ -65,6 +65,7 @@ class Statements:
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 
+    @duck.stoppable()
     def run(self, query: str, records: pa.Table) -> pa.Table:
         """A query's rows.
 

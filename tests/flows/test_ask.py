@@ -263,6 +263,11 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
     ("condition", "says"),
     [
         ("api.operation = 'consolelogin'", "there is 'ConsoleLogin'"),
+        ("api.service.name = 'signin'", "no row has api.service.name = 'signin'; there is 'signin.amazonaws.com'"),
+        ("actor.user.type = 'iam user'", "there is 'IAMUser'"),
+        ("class_uid = 3002 AND actor.user.name = 'nobody'", "no row has actor.user.name = 'nobody'\n"),
+        ("class_uid = 3002 AND api.operation LIKE 'Console%s'", "no row has api.operation LIKE 'Console%s'\n"),
+        ("class_uid = 3002 AND upper(status) = 'x'", "no row meets all of the conditions\n"),
         ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "cloud_trail_mgmt has no events of that region"),
         ("severity_id > 90", "no row has severity_id > 90: severity_id goes from 1 to"),
         ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
@@ -287,11 +292,89 @@ def test_days_with_dashes_are_told_where_they_bound_other_days(ocsf_lake: RunCom
     assert ocsf_lake("query", sql.format("19991231"), "--lake", str(ready_lake)).err == ""
 
 
+@pytest.mark.parametrize(
+    ("condition", "code", "meant"),
+    [
+        ("time > 946684800", 0, "time > 946684800000"),
+        ("time BETWEEN '2000-01-01' AND '2030-01-01'", 1, "time_dt BETWEEN"),
+        ("time >= 946684800000", 0, None),
+    ],
+)
+def test_times_in_another_unit_are_told(
+    ocsf_lake: RunCommand, ready_lake: Path, condition: str, code: int, meant: str | None
+) -> None:
+    run = ocsf_lake("query", f"SELECT count(*) FROM cloud_trail_mgmt WHERE {condition}", "--lake", str(ready_lake))
+    assert run.code == code
+    assert (run.err == "") if meant is None else (meant in run.err)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM vpc_flow WHERE action <> 'REJECT'",
+        "SELECT count(*) FROM vpc_flow WHERE action NOT IN ('REJECT')",
+        "SELECT count(*), count(*) FILTER (action = 'REJECT') FROM vpc_flow",
+        "SELECT count(*), sum(CASE WHEN action = 'REJECT' THEN 1 ELSE 0 END) FROM vpc_flow",
+    ],
+)
+def test_a_word_that_no_row_has_is_told_where_there_are_rows_too(
+    ocsf_lake: RunCommand, ready_lake: Path, sql: str
+) -> None:
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
+    assert (run.code, "no-such-value: action: no row has 'REJECT'\n" in run.err) == (0, True)
+    assert ocsf_lake("query", sql.replace("REJECT", "Denied"), "--lake", str(ready_lake)).err == ""
+
+
+def test_words_of_somebody_s_own_table_are_left_alone(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "seen.csv").write_text("action\nREJECT\n")
+    sql = "SELECT count(*) FROM seen, (SELECT 1 FROM vpc_flow LIMIT 1) WHERE action = 'REJECT'"
+    run = ocsf_lake("query", sql, "--with", "seen=seen.csv", "--lake", str(ready_lake))
+    assert (run.code, run.err) == (0, "")
+
+
 def test_an_account_written_as_a_number_is_said_how_to_write(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     sql = "SELECT time_dt FROM cloud_trail_mgmt WHERE accountid = 12345678901 OR accountid || 'x' = 1"
     run = ocsf_lake("query", sql, "--lake", str(ready_lake))
     assert run.code == 1
     assert "accountid = '012345678901'" in run.err
+
+
+# -- names that no table has ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cloudtrail", "there is cloud_trail_mgmt, s3_data"),
+        ("flow_logs", "there is vpc_flow\n"),
+        ("dns", "there is route53\n"),
+        ("guardduty", "there is guardduty_findings\n"),
+        ("orders", "tables: `ocsf-lake query"),
+    ],
+)
+def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
+    ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT * FROM {name}", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert says in run.err
+    assert "duckdb_" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("eventName", "eventName of aws_cloudtrail is in api.operation; `ocsf-lake explain aws_cloudtrail` says"),
+        ("dstaddr", "dstaddr of aws_vpc_flow is in dst_endpoint.ip; "),
+        ("userIdentity.arn", "userIdentity of aws_cloudtrail: `ocsf-lake explain aws_cloudtrail` says"),
+        ("nothing_like_it", "Candidate bindings"),
+        ("host", "Candidate bindings"),  # five logs have one
+    ],
+)
+def test_a_member_of_a_log_is_answered_with_where_events_have_it(
+    ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
+) -> None:
+    run = ocsf_lake("query", f"SELECT {name} FROM cloud_trail_mgmt", "--lake", str(ready_lake))
+    assert run.code == 1
+    assert says in run.err
 
 
 # -- completion and the prompt ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -176,6 +177,16 @@ def test_ingest_of_nothing_known_fails_and_says_what_it_skipped(ocsf_lake: RunCo
     assert run.code == 1
     assert "1 object skipped: neither the name nor the content is of a known source" in run.out
     assert "notes.txt" in run.out
+
+
+def test_the_query_that_lists_what_was_skipped_is_named_and_lists_it(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / "logs" / f"{number}.txt").parent.mkdir(exist_ok=True)
+        (tmp_path / "logs" / f"{number}.txt").write_text(f"no log {number}\n")
+    lake = "--lake", str(tmp_path / "lake")
+    for run in (ocsf_lake("ingest", "logs", *lake), ocsf_lake("status", *lake)):
+        (named,) = re.findall(r'`ocsf-lake query "(.+)"` lists all', run.out)
+        assert ocsf_lake("query", named, *lake).out.count(".txt") == 5
 
 
 def test_a_run_whose_objects_another_one_planned_meanwhile_did_not_fail(

@@ -145,6 +145,15 @@ def test_the_page_of_a_run_says_what_to_do() -> None:
     assert tags(page) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_objects_that_were_read_again_are_told_with_their_names_as_text(text: str) -> None:
+    found = a_report("plain")
+    found.summary.copies.replaced, found.summary.copies.replaced_examples = 1, [text]
+    page = found.markdown(settings())
+    assert "1 object read again with another content" in page
+    assert texts.escaped(text) in shown(page)
+
+
 def test_a_sparkline_shows_the_most_as_the_highest() -> None:
     assert watch.sparkline([0, 1, 50, 100]) == "·▁▄█"
     assert watch.sparkline([]) == ""

@@ -30,6 +30,18 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert word in str(raised.value)
 
 
+def test_what_is_to_become_of_duplicates_is_checked_when_settings_are_read() -> None:
+    Path("ocsf-lake.toml").write_text('[duplicates]\naws_cloudtrail = "dorp"\n')
+    with pytest.raises(ConfigError, match=r"duplicates\.aws_cloudtrail: Input should be 'keep', 'mark' or 'drop'"):
+        config.load()
+
+
+def test_a_setting_below_a_table_is_told_where_it_belongs() -> None:
+    Path("ocsf-lake.toml").write_text('lake = "x"\n[alerts]\nseverity = "high"\nrules = ["pack"]\n')
+    with pytest.raises(ConfigError, match=r"alerts\.rules: .*; rules is a setting by itself: put it above"):
+        config.load()
+
+
 @pytest.mark.parametrize(("processors", "workers"), [({0}, 1), ({0, 1}, 2), (set(range(64)), 2)])
 def test_a_second_worker_needs_a_second_processor(
     monkeypatch: pytest.MonkeyPatch, processors: set[int], workers: int

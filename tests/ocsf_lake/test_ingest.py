@@ -64,13 +64,17 @@ def test_ingesting_again_adds_nothing(logs: Path, settings: Make, tmp_path: Path
     assert contents(tmp_path / "lake") == before
 
 
-@pytest.mark.slow
-def test_an_object_written_anew_is_another_object(settings: Make, tmp_path: Path) -> None:
+@ON_BOTH
+def test_an_object_written_anew_is_another_object_and_is_told(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "own.json", json.dumps(call(3)))
-    ingest.ingest([str(path)], settings())
+    assert ingest.ingest([str(path)], settings()).copies.replaced == 0
     write(path, json.dumps(call(4)))
-    assert ingest.ingest([str(path)], settings()).counts.events == 1
-    assert rows(settings(), "SELECT count(*), count(DISTINCT source_etag) FROM cloud_trail_mgmt") == [(2, 2)]
+    write(tmp_path / "other.json", json.dumps(call(5)))
+    summary = ingest.ingest([str(tmp_path)], settings())
+    assert summary.counts.events == 2
+    assert (summary.copies.replaced, summary.copies.replaced_examples) == (1, [path.as_uri()])
+    assert ingest.ingest([str(tmp_path)], settings()).copies.replaced == 0
+    assert rows(settings(), "SELECT count(*), count(DISTINCT source_etag) FROM cloud_trail_mgmt") == [(3, 3)]
 
 
 @ON_BOTH

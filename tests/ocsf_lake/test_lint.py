@@ -4,6 +4,7 @@ import pytest
 
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.query import lint
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError
 
 LATELY = "time_dt BETWEEN TIMESTAMP '2026-03-16 00:00:00' AND TIMESTAMP '2026-03-20 00:00:00'"
@@ -22,8 +23,10 @@ def where(condition: str, table: str = "vpc_flow_2_0") -> str:
         where(f"{LATELY} AND (src_endpoint.ip = '1' OR dst_endpoint.ip = '1')"),
         where(f"({LATELY} AND src_endpoint.ip = '1') OR (eventday = '20250311' AND dst_endpoint.ip = '1')"),
         where(f"{LATELY} AND query.hostname LIKE '%.example.net.'", "route53"),
+        where(f"{LATELY} AND activity_name = 'DeleteAccessKey'", "cloud_trail_mgmt"),
         where(f"{LATELY} AND api.operation = 'anything' AND status = 'Failure'", "cloud_trail_mgmt"),
         "SELECT count(*) FROM other_table",
+        "SELECT count(*) FROM other_table WHERE status = 'ok'",
         f"WITH own AS ({where(LATELY)}) SELECT * FROM own",
     ],
 )
@@ -68,6 +71,41 @@ def test_bounds_of_event_days_that_bound_other_days_are_told(written: str, meant
     assert [(finding.rule, finding.instead) for finding in report.findings] == [("other-days", meant)]
     assert report.corrected.endswith(meant)
     assert lint.lint(report.corrected).findings == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("time > 1688990400", "time > 1688990400000"),
+        ("vpc_flow_2_0.time BETWEEN 1688990400 AND '1688990401'",
+         "vpc_flow_2_0.time BETWEEN 1688990400000 AND 1688990401000"),
+        ("time >= '2023-07-10'", "time_dt >= CAST('2023-07-10' AS TIMESTAMP)"),
+    ],
+)  # fmt: skip
+def test_times_in_another_unit_than_milliseconds_are_told(written: str, meant: str) -> None:
+    report = lint.lint(where(written))
+    assert [(finding.rule, finding.instead) for finding in report.findings] == [("other-times", meant)]
+    assert report.corrected.endswith(meant)
+    assert lint.lint(report.corrected).findings == []
+
+
+@pytest.mark.parametrize(
+    "sql", [where("time > 1688990400000"), where("time > 0"), "SELECT * FROM own WHERE time > 1688990400"]
+)
+def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None:
+    assert lint.lint(sql).findings == []
+
+
+@pytest.mark.parametrize(("table", "activity"), [("waf", "Get"), ("rds", "Query"), ("vpc_flow", "Refuse")])
+def test_captions_of_every_class_of_our_sources_are_values(table: str, activity: str) -> None:
+    assert lint.lint(where(f"{LATELY} AND activity_name = '{activity}'", table)).findings == []
+    (finding,) = lint.lint(where(f"{LATELY} AND activity_name = '{activity.upper()}'", table)).findings
+    assert finding.instead == f"activity_name = '{activity}'"
+
+
+def test_the_captions_are_those_of_the_classes_of_our_sources() -> None:
+    ours = [registry.source(name) for name in registry.names()]
+    assert {events.event_class for source in ours for events in source.mapper.events} == set(lint._CLASSES)
 
 
 def test_a_value_that_stands_for_nothing_lists_what_there_is() -> None:

@@ -1,5 +1,8 @@
 """Queries planned once give the rows of whatever batch they are given."""
 
+import os
+import signal
+import threading
 from typing import cast
 
 import duckdb
@@ -102,3 +105,22 @@ def test_columns_may_come_in_any_order_and_in_more_shapes_than_are_kept(monkeypa
                 values["srcaddr"] if "srcaddr" in names else None,
                 443 if "srcport" in names else None,
             )
+
+
+def test_an_interrupt_while_records_are_mapped_is_an_interrupt() -> None:
+    """Else some record would be looked for that is to blame, and the run would go on."""
+    prepared = Statements(COLUMNS, connection())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            prepared.run("SELECT count(*) FROM batch, range(100_000_000_000) r(i) WHERE text || i = 'b'", batch("a"))
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_a_log_says_is_not_taken_for_an_interrupt() -> None:
+    with pytest.raises(BadDataError):
+        Statements(COLUMNS, connection()).run("SELECT text::INT FROM batch", batch("Query interrupted"))

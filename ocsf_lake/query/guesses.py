@@ -1,0 +1,34 @@
+"""The tables that somebody means by a name that no table has: `cloudtrail`, `dns`, `flow_logs`."""
+
+from __future__ import annotations
+
+import re
+
+from ocsf_mappers import registry
+
+_ENDING = re.compile(r"_(logs?|events?|\d+_\d+)$")
+_SHORTEST = 3
+
+
+def tables_meant(name: str) -> list[str]:
+    """Tables of the sources whose name, product, classes or tables are called so, or about so; none where none are.
+
+    Args:
+        name: What was asked for.
+    """
+    asked = _letters(_ENDING.sub("", name.lower()))
+    if len(asked) < _SHORTEST:
+        return []
+    found: set[str] = set()
+    for source in registry.sources().values():
+        mapper = source.mapper
+        called = {mapper.name, mapper.name.partition("_")[2], mapper.product.name, mapper.product.feature or ""}
+        called |= {event.event_class for event in mapper.events} | set(mapper.tables)
+        words = [_letters(word) for word in called]
+        if any(asked in word or (len(word) > _SHORTEST and word in asked) for word in words):
+            found |= set(mapper.tables)
+    return [table for table in registry.tables() if table in found]
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())

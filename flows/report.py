@@ -107,6 +107,8 @@ class Report:
             parts.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
             parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
+        if objects := len(self.summary.empty):
+            parts.append(f"{texts.plural(objects, 'object')} without a byte")
         if objects := self.summary.copies.objects:
             parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
         if objects := self.summary.copies.replaced:

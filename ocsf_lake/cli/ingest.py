@@ -145,6 +145,12 @@ def tell(summary: Summary) -> None:
         for error, number in sorted(source.fallbacks.items()):
             records = terminal.plural(number, "record")
             terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
+    if empty := sorted(summary.empty):
+        objects = terminal.plural(len(empty), "object")
+        terminal.say(
+            f"{objects} without a byte: a delivery that is cut off may leave one, and its logs are not in the lake",
+            *(f"  {uri}" for uri in empty[:SHOWN_OBJECTS]),
+        )
     _tell_copies(summary.copies)
     _tell_failures(summary)
     if summary.counts.quarantined:

@@ -159,6 +159,7 @@ class Summary:
         coverage: What was looked at, and what was not; None where nothing was listed.
         batch_ids: The batches that it has done.
         copies: What they have read that the lake has under another name, too; see `ledger.copies`.
+        empty: Objects without a byte; AWS delivers none, but what cuts a delivery off may leave one.
     """
 
     listed: int = 0
@@ -174,6 +175,7 @@ class Summary:
     coverage: Coverage | None = None
     batch_ids: list[str] = field(default_factory=list)
     copies: Copies = field(default_factory=Copies)
+    empty: list[str] = field(default_factory=list)
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -198,6 +200,8 @@ class Summary:
         for ref, outcome in result.outcomes.items():
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
+            elif not ref.size:
+                self.empty.append(ref.uri)
 
     def merge(self, other: Summary) -> None:
         """Counts what another run did as well."""
@@ -209,6 +213,7 @@ class Summary:
         self.unread.extend(other.unread)
         self.failures += other.failures
         self.batch_ids += other.batch_ids
+        self.empty += other.empty
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
         self.broken |= other.broken
         for name, summary in other.sources.items():

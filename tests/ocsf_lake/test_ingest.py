@@ -64,6 +64,15 @@ def test_ingesting_again_adds_nothing(logs: Path, settings: Make, tmp_path: Path
     assert contents(tmp_path / "lake") == before
 
 
+def test_an_object_without_a_byte_is_told_once(settings: Make, tmp_path: Path) -> None:
+    name = "111122223333_CloudTrail_us-east-1_20250310T0000Z_abcdefghijklmnop.json.gz"
+    write(tmp_path / "AWSLogs" / "own.json", json.dumps(call(3)))
+    (empty := tmp_path / "AWSLogs" / name).touch()
+    summary = ingest.ingest([str(tmp_path / "AWSLogs")], settings(), source="aws_cloudtrail")
+    assert (summary.counts.events, summary.empty) == (1, [empty.as_uri()])
+    assert ingest.ingest([str(tmp_path / "AWSLogs")], settings(), source="aws_cloudtrail").empty == []
+
+
 @ON_BOTH
 def test_an_object_written_anew_is_another_object_and_is_told(settings: Make, tmp_path: Path) -> None:
     path = write(tmp_path / "own.json", json.dumps(call(3)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ocsf_lake.face.events import Events, Problem, Reject, map, validate
     from ocsf_lake.face.lake import Lake, Result, create, open
-    from ocsf_lake.face.rows import Rows
+    from ocsf_lake.face.rows import QueryWarning, Rows
     from ocsf_mappers.errors import ConfigError, QueryError, ReadError, RetriableError, WriteError
     from ocsf_mappers.errors import OcsfMappersError as Error
 
@@ -25,6 +25,7 @@ __all__ = [
     "Lake",
     "Problem",
     "QueryError",
+    "QueryWarning",
     "ReadError",
     "Reject",
     "Result",
@@ -42,7 +43,7 @@ if not TYPE_CHECKING:
     _HOMES = {
         "ocsf_lake.face.events": ("Events", "Problem", "Reject", "map", "validate"),
         "ocsf_lake.face.lake": ("Lake", "Result", "create", "open"),
-        "ocsf_lake.face.rows": ("Rows",),
+        "ocsf_lake.face.rows": ("QueryWarning", "Rows"),
         "ocsf_mappers.errors": ("ConfigError", "QueryError", "ReadError", "RetriableError", "WriteError"),
     }
 

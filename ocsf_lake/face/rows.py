@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import os
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -25,6 +28,10 @@ SHOWN_ROWS = 20
 """Rows that a notebook shows."""
 SHOWN_CHARACTERS = 300
 """Of a value that a notebook shows."""
+
+
+class QueryWarning(UserWarning):
+    """An answer without rows, or with others than were meant, because of how a condition is written."""
 
 
 class Columns(Mapping[str, str]):
@@ -82,6 +89,8 @@ class Rows:
 
     Methods raise `QueryError` for a query that cannot run, `ReadError` where a file of the lake is gone or damaged: an
     answer that would lack its rows is never given. While rows are streamed, the error comes when they reach the file.
+    Once all rows were read, they warn (`QueryWarning`) of a condition that no row meets, such as `action = 'REJECT'`,
+    where that is why there are none or too many.
 
     Made by `Lake.sql`.
     """
@@ -192,11 +201,26 @@ class Rows:
         )
         with _query_errors(), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
+        return Explanation(cost, self._findings())
+
+    def _findings(self) -> Sequence[lint.Hint]:
         try:
-            findings = lint.lint(self._bound(), "duckdb").findings
+            return tuple(lint.lint(self._bound(), "duckdb").findings)
         except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
-            findings = []
-        return Explanation(cost, tuple(findings))
+            return ()
+
+    def _told(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches; after the last one a warning, if they are none or wrong because of a condition."""
+        number = 0
+        for batch in batches:
+            number += len(batch)
+            yield batch
+        if self._tables or (number and not lint.concerns(self._sql)):
+            return
+        for finding in self._findings():
+            if finding.counts_with_rows or (not number and finding.rule == lint.NO_SUCH_VALUE):
+                instead = f"; what is meant may be: {finding.instead}" if finding.instead else ""
+                warnings.warn(text.escaped(f"{finding.says}{instead}"), QueryWarning, stacklevel=_depth())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {text.escaped(' '.join(self._sql.split()))}>"
@@ -220,7 +244,8 @@ class Rows:
             )  # fmt: skip
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
-            return schema, _closing(stack.pop_all(), batches)
+            closing = _closing(stack.pop_all(), batches)
+            return schema, self._told(closing) if sql is None else closing
         raise AssertionError  # neither of the two swallows an error; mypy does not know
 
     def _extra_tables(self) -> Mapping[str, Any]:
@@ -246,6 +271,14 @@ class Rows:
 
 def _dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     return (dict(zip(batch.schema.names, row, strict=True)) for row in text.rows(batch))
+
+
+def _depth() -> int:
+    """How far above its caller the first frame is that is not of this package: where a warning is shown."""
+    depth, frame, here = 1, sys._getframe(1), str(Path(__file__).parents[1])
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _closing(stack: ExitStack, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

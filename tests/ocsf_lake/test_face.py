@@ -73,7 +73,7 @@ def test_all_is_what_is_offered() -> None:
         **{name: getattr(errors, name) for name in ocsf_lake.__all__ if hasattr(errors, name)},
         **{name: getattr(face_events, name) for name in ("Events", "Problem", "Reject", "map", "validate")},
         **{name: getattr(face_lake, name) for name in ("Lake", "Result", "create", "open")},
-        "Rows": face_rows.Rows,
+        **{name: getattr(face_rows, name) for name in ("QueryWarning", "Rows")},
     }
     assert {name: getattr(ocsf_lake, name) for name in ocsf_lake.__all__} == homes
     assert set(ocsf_lake.__all__) <= set(dir(ocsf_lake))
@@ -514,6 +514,27 @@ def test_a_notebook_shows_twenty_rows_and_no_markup_of_a_log(lake: ocsf_lake.Lak
 def test_repr_runs_nothing(lake: ocsf_lake.Lake) -> None:
     assert repr(lake.sql("SELECT error('boom')\n  FROM vpc_flow")) == "<Rows SELECT error('boom') FROM vpc_flow>"
     assert repr(lake) == f"<Lake {lake.uri}, read-only>"
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("FROM vpc_flow WHERE action = 'REJECT'", {}),
+        ("SELECT count(*) FROM vpc_flow WHERE action <> 'REJECT'", {}),
+        ("FROM vpc_flow WHERE action = $a", {"a": "reject"}),
+    ],
+)
+def test_a_condition_that_no_row_meets_is_a_warning_at_the_caller(
+    lake: ocsf_lake.Lake, sql: str, parameters: dict[str, str]
+) -> None:
+    with pytest.warns(ocsf_lake.QueryWarning, match=r"no row has '(?i:reject)'.*'Denied'") as told:
+        lake.sql(sql, **parameters).to_dicts()
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_a_right_query_warns_of_nothing(lake: ocsf_lake.Lake) -> None:
+    for sql in ("FROM vpc_flow WHERE action = 'Denied' AND time < 0", "FROM vpc_flow WHERE action <> 'Denied'"):
+        lake.sql(sql).to_arrow()  # a warning is an error here
 
 
 def test_explain_says_what_was_read_and_what_is_doubtful(lake: ocsf_lake.Lake) -> None:

@@ -27,6 +27,10 @@ _IN_WHAT = ("expressions", "query", "unnest", "field")
 _PARTITIONS = frozenset(["region", "accountid", "eventday"])
 _SHOWN_KEYS = 8
 _SHOWN_VALUES = 3
+_SHORTEST = 3
+"""Shorter words are within too many texts to say anything."""
+_COMPARED = 10_000
+"""To look at the letters of more different texts takes seconds in a large lake."""
 _SHOWN_LETTERS = 80
 """Longer texts, such as requests in JSON, are not told."""
 
@@ -104,9 +108,13 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *
     sql, written = condition.sql("duckdb"), condition.sql()  # names without DuckDB's quotes, to be read
     value = condition.args.get("expression")
     if isinstance(condition, exp.EQ) and isinstance(value, exp.Literal) and value.is_string:
-        alike = _spelled(connection, rows, at, value.name)
-        if alike or (alike is not None and not alone):
-            yield f"no row has {written}" + (f"; there is {', '.join(alike)}" if alike else "")
+        asked = f"SELECT count_if({sql}), any_value(typeof({at})), approx_count_distinct({at}) {rows}"
+        met, kind, different = _one(connection, asked)
+        if not met:
+            assert isinstance(different, int)
+            alike = _spelled(connection, rows, at, value.name, different) if kind == "VARCHAR" else []
+            if alike or not alone:
+                yield f"no row has {written}" + (f"; there is {', '.join(alike)}" if alike else "")
     elif isinstance(condition, _RANGES):
         low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({sql}) {rows}")
         if low is not None and not met:
@@ -115,16 +123,27 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *
         yield f"no row has {written}"
 
 
-def _spelled(connection: duckdb.DuckDBPyConnection, rows: str, at: str, word: str) -> list[str] | None:
-    """The most frequent texts that are spelled like one, else those that it is within; None where rows have it."""
-    value, text = f"{at}::VARCHAR", sqltext.text(word)
-    counted = f"SELECT {value} AS v, count(*) AS n {rows} GROUP BY v"
+def _spelled(
+    connection: duckdb.DuckDBPyConnection, rows: str, at: str, word: str, different: int
+) -> list[str]:
+    """The most frequent texts that are spelled like a word, else those that it is within.
+
+    Args:
+        connection: The lake.
+        rows: What follows SELECT.
+        at: The column, of texts.
+        word: The word.
+        different: How many different texts there are, about; of very many only those in other letters are looked for.
+    """
+    text = sqltext.text(word)
+    if different > _COMPARED:
+        query = f"SELECT any_value({at}) FILTER (lower({at}) = lower({text})) {rows}"
+        return [repr(v) for (v,) in lake_query.fetched(connection, query) if v is not None]
     like = f"{_letters('v')} = {_letters(text)}"
-    near = f"v, {like} AS alike FROM ({counted}) WHERE {like} OR contains(lower(v), lower({text}))"
-    query = f"SELECT {near} ORDER BY v = {text} DESC, alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"
-    found = list(lake_query.fetched(connection, query))
-    if any(v == word for v, _ in found):
-        return None
+    within = f" OR contains(lower(v), lower({text}))" if len(word) >= _SHORTEST else ""
+    counted = f"SELECT {at} AS v, count(*) AS n {rows} GROUP BY v"
+    near = f"SELECT v, {like} AS alike FROM ({counted}) WHERE {like}{within}"
+    found = list(lake_query.fetched(connection, f"{near} ORDER BY alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"))
     alike = [v for v, is_alike in found if is_alike] or [v for v, _ in found if len(v) <= _SHOWN_LETTERS]
     return [repr(v) for v in alike if word]
 

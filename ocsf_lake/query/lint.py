@@ -69,17 +69,14 @@ class Hint:
         rule: A word for it.
         says: What it means.
         instead: The condition as it should be; "" where that is for the author to say.
+        counts_with_rows: Whether an answer that has rows is wrong by it, too: other days or times, or a word of raw
+            logs in a column of the lake.
     """
 
     rule: str
     says: str
     instead: str = ""
-
-    @property
-    def counts_with_rows(self) -> bool:
-        """Whether an answer that has rows is wrong by it, too: other days or times, or a word of raw logs."""
-        column = self.says.partition(":")[0].rpartition(".")[2]
-        return self.rule in (OTHER_DAYS, OTHER_TIMES) or bool(self.instead and column in CLOSED)
+    counts_with_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +130,26 @@ def _own_tables(select: exp.Select) -> Iterator[exp.Table]:
     for source in sources:
         if source is not None and isinstance(source.this, exp.Table):
             yield source.this
+
+
+def _of_lake(condition: exp.Expr) -> list[str] | None:
+    """The names by which a condition's own SELECT calls the lake's tables; None where it reads anything else.
+
+    What stands behind GROUP BY may be of other columns with the names of the lake's.
+    """
+    select = condition.find_ancestor(exp.Select)
+    behind = condition.find_ancestor(exp.Select, exp.Having, exp.Qualify, exp.Order)
+    if select is None or behind is not select or select.args.get("laterals"):
+        return None
+    named = {cte.alias.lower() for cte in select.root().find_all(exp.CTE)}
+    sources = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or [])]
+    tables = [source.this for source in sources if source is not None]
+    if not tables or not all(
+        isinstance(table, exp.Table) and table.name.lower() not in named and security_lake.table_of(table.name)
+        for table in tables
+    ):
+        return None
+    return [name.lower() for table in tables for name in (table.name, table.alias) if name]
 
 
 # -- times and partitions ---------------------------------------------------------------------------------------------
@@ -212,7 +229,17 @@ def _words(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
             if corrected is not None:
                 literal.replace(exp.Literal.string(corrected))
             suggestion = comparison.sql(dialect=dialect) if corrected is not None else ""
-            yield Hint(NO_SUCH_VALUE, f"{path}: {reason}", suggestion)
+            yield Hint(NO_SUCH_VALUE, f"{path}: {reason}", suggestion, corrected is not None and _is_closed(comparison))
+
+
+def _is_closed(comparison: exp.Expr) -> bool:
+    """Whether a comparison is of a column of events that has captions alone; objects may have members of its name."""
+    column, tables = comparison.this, _of_lake(comparison)
+    if tables is None or not isinstance(column, exp.Column):
+        return False
+    parts = [part.name.lower() for part in column.parts]
+    path = ".".join(parts[1:] if len(parts) > 1 and parts[0] in tables else parts)
+    return path in CLOSED or path == "connection_info.direction"
 
 
 def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
@@ -224,21 +251,21 @@ def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     for literal, (_, corrected) in mistakes:
         literal.replace(exp.Literal.string(corrected))
     for _, (reason, _) in mistakes[:1]:
-        yield Hint(OTHER_DAYS, f"eventday: {reason}", comparison.sql(dialect=dialect))
+        yield Hint(OTHER_DAYS, f"eventday: {reason}", comparison.sql(dialect=dialect), True)
 
 
 def _times(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     """Seconds, and times written as text, as bounds of `time`, which is in milliseconds."""
-    select = comparison.find_ancestor(exp.Select)
-    tables = list(_own_tables(select)) if select is not None else []
-    if not tables or not all(security_lake.table_of(table.name) for table in tables):
-        return
     parts = [part for part in map(comparison.args.get, ("this", "expression", "low", "high")) if part is not None]
     columns = [part for part in parts if isinstance(part, exp.Column) and _path(part) == "time"]
     literals = [part for part in parts if isinstance(part, exp.Literal)]
     seconds = [part for part in literals if part.name.isdecimal() and int(part.name) in _SECONDS]
-    written = [part for part in literals if part.is_string and not part.name.isdecimal()]
-    if not columns or not (seconds or written):
+    written = [part for part in literals if part.is_string and _DASHED_DAY.match(part.name)]
+    if not columns or not (seconds or written) or _of_lake(comparison) is None:
+        return
+    reason = "time is in milliseconds since 1970; time_dt is the same as a timestamp"
+    if seconds and written:
+        yield Hint(OTHER_TIMES, reason, "", True)
         return
     for part in seconds:
         part.replace(exp.Literal.number(f"{part.name}000"))
@@ -246,8 +273,7 @@ def _times(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
         part.replace(exp.cast(part.copy(), exp.DataType.Type.TIMESTAMP))
     for column in columns if written else ():
         column.set("this", exp.to_identifier("time_dt"))
-    reason = "time is in milliseconds since 1970; time_dt is the same as a timestamp"
-    yield Hint(OTHER_TIMES, reason, comparison.sql(dialect=dialect))
+    yield Hint(OTHER_TIMES, reason, comparison.sql(dialect=dialect), True)
 
 
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

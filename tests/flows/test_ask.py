@@ -325,6 +325,19 @@ def test_a_word_that_no_row_has_is_told_where_there_are_rows_too(
     assert ocsf_lake("query", sql.replace("REJECT", "Denied"), "--lake", str(ready_lake)).err == ""
 
 
+@pytest.mark.parametrize("met", ["traffic.bytes = '0{0}'", "time_dt = '{1}'"])
+def test_a_condition_that_rows_meet_after_a_cast_is_not_why_there_are_none(
+    ocsf_lake: RunCommand, ready_lake: Path, met: str
+) -> None:
+    there = ("query", "--lake", str(ready_lake), "--format", "json")
+    row = json.loads(ocsf_lake(*there, "SELECT traffic.bytes AS b, time_dt AS t FROM vpc_flow LIMIT 1").out)[0]
+    condition = met.format(row["b"], row["t"])
+    assert json.loads(ocsf_lake(*there, f"SELECT count(*) AS n FROM vpc_flow WHERE {condition}").out)[0]["n"] > 0
+    run = ocsf_lake(*there, f"FROM vpc_flow WHERE {condition} AND src_endpoint.port = -1")
+    assert "no row has src_endpoint.port = -1" in run.err
+    assert met.partition(" ")[0] not in run.err
+
+
 def test_words_of_somebody_s_own_table_are_left_alone(ocsf_lake: RunCommand, ready_lake: Path, tmp_path: Path) -> None:
     (tmp_path / "seen.csv").write_text("action\nREJECT\n")
     sql = "SELECT count(*) FROM seen, (SELECT 1 FROM vpc_flow LIMIT 1) WHERE action = 'REJECT'"

@@ -96,6 +96,37 @@ def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None
     assert lint.lint(sql).findings == []
 
 
+def test_bounds_in_two_units_are_told_and_not_corrected() -> None:
+    sql = where("time BETWEEN 1688990400 AND '2023-07-10'")
+    assert [(finding.rule, finding.instead) for finding in lint.lint(sql).findings] == [("other-times", "")]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM security_hub WHERE vulnerabilities[1].severity = 'HIGH'",
+        "SELECT v.severity FROM (SELECT unnest(vulnerabilities) v FROM security_hub) WHERE v.severity IN ('HIGH')",
+        "WITH f AS (SELECT lower(action) AS action FROM vpc_flow) SELECT count(*) FROM f WHERE action = 'denied'",
+        "FROM (SELECT CASE WHEN true THEN 'REJECT' END AS action FROM vpc_flow) WHERE action = 'REJECT'",
+        "SELECT count(*) FROM vpc_flow JOIN (VALUES ('ok', 1)) o(status, x) ON true WHERE o.status = 'ok'",
+        "SELECT lower(action) AS action FROM vpc_flow GROUP BY ALL HAVING action = 'denied'",
+        "SELECT * FROM vpc_flow v JOIN (SELECT time // 1000 AS time FROM vpc_flow) s ON true WHERE s.time > 1688990400",
+        "SELECT time // 1000 AS time, count(*) FROM vpc_flow GROUP BY 1 HAVING time > 1688990400",
+        "WITH vpc_flow AS (SELECT 1 AS time) SELECT * FROM vpc_flow WHERE time > 1688990400",
+        "SELECT * FROM vpc_flow, unnest([1]) AS s(time) WHERE s.time > 1688990400",
+    ],
+)
+def test_columns_of_other_values_make_no_row_wrong(sql: str) -> None:
+    assert [finding for finding in lint.lint(sql, "duckdb").findings if finding.counts_with_rows] == []
+
+
+@pytest.mark.parametrize("name", ["action", "vpc_flow.action", "v.action"])
+def test_a_word_of_the_raw_log_makes_rows_wrong(name: str) -> None:
+    table = "vpc_flow AS v" if name.startswith("v.") else "vpc_flow"
+    (finding,) = lint.lint(f"SELECT count(*) FROM {table} WHERE {name} <> 'REJECT' AND eventday > '20250311'").findings
+    assert (finding.counts_with_rows, finding.instead) == (True, f"{name} <> 'Denied'")
+
+
 @pytest.mark.parametrize(("table", "activity"), [("waf", "Get"), ("rds", "Query"), ("vpc_flow", "Refuse")])
 def test_captions_of_every_class_of_our_sources_are_values(table: str, activity: str) -> None:
     assert lint.lint(where(f"{LATELY} AND activity_name = '{activity}'", table)).findings == []

@@ -112,7 +112,7 @@ class Report:
         if objects := self.summary.copies.objects:
             parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
         if objects := self.summary.copies.replaced:
-            parts.append(f"{texts.plural(objects, 'object')} read again with another content")
+            parts.append(f"{texts.plural(objects, 'object')} read again with another ETag")
         if self.summary.busy:
             parts.append(f"{texts.plural(self.summary.busy, 'batch', 'batches')} left to another run")
         return "; ".join(parts)

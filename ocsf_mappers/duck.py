@@ -14,6 +14,10 @@ from multiprocessing.util import Finalize
 import duckdb
 
 _INTERRUPTED = re.compile(r"^Query interrupted$|KeyboardInterrupt(: )?\s*$", re.MULTILINE)
+_INTERRUPTED_ALONE = re.compile(
+    r"Query interrupted|Invalid Input Error: exporting a stream from the object registered as '\w+' failed: "
+    r"KeyboardInterrupt: ?"
+)
 
 
 @contextmanager
@@ -37,15 +41,15 @@ def interruptible() -> Iterator[None]:
 def stoppable() -> Iterator[None]:
     """Has ^C in a query over values of logs be ^C, which would else be an error that some record is blamed for.
 
-    DuckDB says of a value what it is in errors of kinds of its own, so no text of a log is taken for ^C.
+    Only whole messages count, which DuckDB makes of nothing that a log says.
 
     Raises:
         KeyboardInterrupt: Instead of the error that DuckDB makes of it.
     """
     try:
         yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
+    except (duckdb.InvalidInputException, RuntimeError) as error:
+        if _INTERRUPTED_ALONE.fullmatch(str(error)):
             raise KeyboardInterrupt from error
         raise
 

@@ -275,7 +275,7 @@ def _dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 def _depth() -> int:
     """How far above its caller the first frame is that is not of this package: where a warning is shown."""
-    depth, frame, here = 1, sys._getframe(1), str(Path(__file__).parents[1])
+    depth, frame, here = 1, sys._getframe(1), f"{Path(__file__).parents[1]}{os.sep}"
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         depth, frame = depth + 1, frame.f_back
     return depth

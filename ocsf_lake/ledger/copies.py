@@ -52,13 +52,14 @@ class Copies:
     def replaced_text(self) -> str:
         """What was replaced, in one line."""
         return (
-            f"{plural(self.replaced, 'object')} read again with another content under the same name: the lake has the "
-            "events of both; what stands in both is there twice, unless the setting duplicates says otherwise"
+            f"{plural(self.replaced, 'object')} read again with another ETag under the same name, as of a file that "
+            "grew: the lake has the events of both; what stands in both is there twice, unless the setting duplicates "
+            "says otherwise"
         )
 
 
 def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
-    """What some batches have read that the lake has under another name, or under the same with another content, too.
+    """What some batches have read that the lake has under another name, or under the same with another ETag, too.
 
     Of copies there is no index by ETag: all objects are looked at, which takes half a second of the processor for a
     million.
@@ -102,7 +103,7 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
 
 
 def _add_replaced(connection: sa.Connection, batches: Sequence[int], found: Copies) -> None:
-    """Adds what some batches have read of names of which the lake has another content; by keys, in any lake."""
+    """Adds what some batches have read of names that the lake has with another ETag; by indexes, in any lake."""
     read, other = OBJECT_ROWS.alias("read").c, OBJECT_ROWS.alias("other")
     is_other = (other.c.beginning == read.beginning) & (other.c.rest == read.rest) & (other.c.etag != read.etag)
     in_lake = (other.c.state == State.DONE) & (other.c.events > 0)

@@ -65,7 +65,6 @@ class Statements:
         self._connection.register("batch", self._current)
         self._names: dict[str, str] = {}
 
-    @duck.stoppable()
     def run(self, query: str, records: pa.Table) -> pa.Table:
         """A query's rows.
 
@@ -82,7 +81,8 @@ class Statements:
             raise TypeError(f"prepared for {self._columns.names}, given {records.schema.names}")
         self._current.records = records
         try:
-            return self._connection.sql(f"EXECUTE {name}").to_arrow_table()
+            with duck.stoppable():
+                return self._connection.sql(f"EXECUTE {name}").to_arrow_table()
         except (duckdb.InvalidInputException, duckdb.DataError) as error:
             raise BadDataError(str(error).splitlines()[0]) from error
         except (duckdb.OutOfMemoryException, MemoryError) as error:
@@ -90,6 +90,7 @@ class Statements:
         finally:
             self._current.records = self._columns.empty_table()
 
+    @duck.stoppable()
     def _planned(self, query: str) -> str:
         """The name of the prepared query."""
         if query not in self._names:

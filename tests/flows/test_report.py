@@ -150,7 +150,7 @@ def test_objects_that_were_read_again_are_told_with_their_names_as_text(text: st
     found = a_report("plain")
     found.summary.copies.replaced, found.summary.copies.replaced_examples = 1, [text]
     page = found.markdown(settings())
-    assert "1 object read again with another content" in page
+    assert "1 object read again with another ETag" in page
     assert texts.escaped(text) in shown(page)
 
 

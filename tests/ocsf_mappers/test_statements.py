@@ -121,6 +121,25 @@ def test_an_interrupt_while_records_are_mapped_is_an_interrupt() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_what_a_log_says_is_not_taken_for_an_interrupt() -> None:
+def test_an_interrupt_while_duckdb_asks_for_records_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = Statements(COLUMNS, connection())
+    prepared.run("SELECT text FROM batch", batch("a"))
+
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(prepared._current), "__arrow_c_stream__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.run("SELECT text FROM batch", batch("a"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Query interrupted",
+        "Invalid Input Error: exporting a stream from the object registered as 'batch' failed: KeyboardInterrupt: ",
+    ],
+)
+def test_what_a_log_says_is_not_taken_for_an_interrupt(text: str) -> None:
     with pytest.raises(BadDataError):
-        Statements(COLUMNS, connection()).run("SELECT text::INT FROM batch", batch("Query interrupted"))
+        Statements(COLUMNS, connection()).run("SELECT text::INT FROM batch", batch(text))

@@ -30,8 +30,6 @@ from ocsf_mappers.ocsf.schema import DEFAULT_VERSION
 if TYPE_CHECKING:
     from ocsf_mappers.readers.streams import Limits
 
-_UNKNOWN = "Extra inputs are not permitted"
-"""What pydantic says of a name that is no setting."""
 FILE = "ocsf-lake.toml"
 PREFIX = "OCSF_LAKE_"
 NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES", "OCSF_LAKE_REDACTION_KEY"])
@@ -329,6 +327,14 @@ class Settings(BaseSettings):
             )
         return version
 
+    @field_validator("iceberg_properties")
+    @classmethod
+    def _no_settings(cls, properties: dict[str, str]) -> dict[str, str]:
+        for name in properties:
+            if name in cls.model_fields:
+                raise ValueError(_by_itself(name))
+        return properties
+
     @field_validator("s3_endpoint", "glue_endpoint")
     @classmethod
     def _no_password(cls, url: str | None) -> str | None:
@@ -435,10 +441,16 @@ def _unknown_variables() -> list[str]:
     return [f"variable {name}: no such setting{nearest(name, valid)}" for name in unknown if name not in NOT_SETTINGS]
 
 
+def _by_itself(name: str) -> str:
+    return f"{name} is a setting by itself: put it above the first table of {FILE}"
+
+
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
     known = bool(place) and place[0] in Settings.model_fields
     hint = "" if known else nearest(name, Settings.model_fields)
-    if known and len(place) > 1 and place[-1] in Settings.model_fields and message == _UNKNOWN:
-        hint = f"; {place[-1]} is a setting by itself: put it above the first table of {FILE}"
+    if known and len(place) == 2:
+        members = getattr(Settings.model_fields[str(place[0])].annotation, "model_fields", {})
+        if place[1] in Settings.model_fields and place[1] not in members:
+            hint = f"; {_by_itself(str(place[1]))}"
     return f"setting {name}: {message.removeprefix('Value error, ')}{hint}"

@@ -30,15 +30,25 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert word in str(raised.value)
 
 
+def test_a_member_that_is_called_like_a_setting_is_no_setting() -> None:
+    Path("ocsf-lake.toml").write_text("[alerts]\nattempts = 0\n")
+    with pytest.raises(ConfigError, match=r"alerts\.attempts: ") as raised:
+        config.load()
+    assert "by itself" not in str(raised.value)
+
+
 def test_what_is_to_become_of_duplicates_is_checked_when_settings_are_read() -> None:
     Path("ocsf-lake.toml").write_text('[duplicates]\naws_cloudtrail = "dorp"\n')
     with pytest.raises(ConfigError, match=r"duplicates\.aws_cloudtrail: Input should be 'keep', 'mark' or 'drop'"):
         config.load()
 
 
-def test_a_setting_below_a_table_is_told_where_it_belongs() -> None:
-    Path("ocsf-lake.toml").write_text('lake = "x"\n[alerts]\nseverity = "high"\nrules = ["pack"]\n')
-    with pytest.raises(ConfigError, match=r"alerts\.rules: .*; rules is a setting by itself: put it above"):
+@pytest.mark.parametrize(
+    "written", ['[alerts]\nrules = ["pack"]', "[duplicates]\nrules = 4", '[iceberg_properties]\nrules = "pack"']
+)
+def test_a_setting_below_a_table_is_told_where_it_belongs(written: str) -> None:
+    Path("ocsf-lake.toml").write_text(written)
+    with pytest.raises(ConfigError, match=r"rules is a setting by itself: put it above"):
         config.load()
 
 

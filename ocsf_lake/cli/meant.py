@@ -6,14 +6,16 @@ import re
 
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'Referenced (?:column|table) "([^"]+)" not found')
-
-
 _MOST = 3
 """A name that more sources have, such as `time`, says nothing of which is meant."""
+_SHORTEST = 2
+"""No longer names, such as `id`, are members of anything."""
+_MOST_TABLES = 8
+"""A name that more tables are called by, such as `aws`, says nothing either."""
 
 
 def with_hints(lines: list[str]) -> list[str]:
-    """DuckDB's message, with what is meant instead of the names that are spelled nearest.
+    """DuckDB's message, with what is meant before the names that are spelled nearest.
 
     Args:
         lines: The message.
@@ -22,10 +24,9 @@ def with_hints(lines: list[str]) -> list[str]:
         from ocsf_lake.query import guesses
 
         tables = guesses.tables_meant(missing[1])
-        return [lines[0], f"there is {', '.join(tables)}"] if tables else lines
+        return [lines[0], f"there is {', '.join(tables)}"] if 0 < len(tables) <= _MOST_TABLES else lines
     if missing := _NO_COLUMN.search(lines[0]):
-        hints = _members(missing[1])
-        return [lines[0], *hints, *lines[2:]] if hints else lines
+        return [lines[0], *_members(missing[1]), *lines[1:]]
     return lines
 
 
@@ -39,4 +40,4 @@ def _members(name: str) -> list[str]:
         if (paths := inverse.paths_of(item.mapper, name)) is not None:
             at = f" is in {' or '.join(paths)};" if paths else ":"
             hints.append(f"{name} of {source}{at} `ocsf-lake explain {source}` says where each member goes")
-    return hints if len(hints) <= _MOST else []
+    return hints if len(hints) <= _MOST and len(name) > _SHORTEST else []

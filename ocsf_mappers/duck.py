@@ -21,10 +21,14 @@ _INTERRUPTED_ALONE = re.compile(
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Has ^C in a call of DuckDB be what it is anywhere else, for calls that read no values of logs.
+def interruptible(*, over_logs: bool = False) -> Iterator[None]:
+    """Has ^C in a call of DuckDB be what it is anywhere else.
 
     DuckDB asks Python for signals, columns and files, and makes an error of its own of what is raised meanwhile.
+
+    Args:
+        over_logs: Values of logs are computed with, and errors may quote them: only whole messages count, which DuckDB
+            makes of nothing that a log says.
 
     Raises:
         KeyboardInterrupt: Instead of such an error.
@@ -32,24 +36,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, RuntimeError) as error:
-        if _INTERRUPTED.search(str(error)):
-            raise KeyboardInterrupt from error
-        raise
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Has ^C in a query over values of logs be ^C, which would else be an error that some record is blamed for.
-
-    Only whole messages count, which DuckDB makes of nothing that a log says.
-
-    Raises:
-        KeyboardInterrupt: Instead of the error that DuckDB makes of it.
-    """
-    try:
-        yield
-    except (duckdb.InvalidInputException, RuntimeError) as error:
-        if _INTERRUPTED_ALONE.fullmatch(str(error)):
+        if _INTERRUPTED_ALONE.fullmatch(str(error)) if over_logs else _INTERRUPTED.search(str(error)):
             raise KeyboardInterrupt from error
         raise
 

@@ -141,7 +141,7 @@ class Search:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         return Repeats([rows[place] for place in order], [listed[place] for place in order], variants)
 
-    @duck.stoppable()
+    @duck.interruptible(over_logs=True)
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:

@@ -81,7 +81,7 @@ class Statements:
             raise TypeError(f"prepared for {self._columns.names}, given {records.schema.names}")
         self._current.records = records
         try:
-            with duck.stoppable():
+            with duck.interruptible(over_logs=True):
                 return self._connection.sql(f"EXECUTE {name}").to_arrow_table()
         except (duckdb.InvalidInputException, duckdb.DataError) as error:
             raise BadDataError(str(error).splitlines()[0]) from error
@@ -90,7 +90,7 @@ class Statements:
         finally:
             self._current.records = self._columns.empty_table()
 
-    @duck.stoppable()
+    @duck.interruptible(over_logs=True)
     def _planned(self, query: str) -> str:
         """The name of the prepared query."""
         if query not in self._names:

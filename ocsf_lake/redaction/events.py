@@ -20,6 +20,7 @@ from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.places import Path
 from ocsf_lake.redaction.texts import Changed, Detection, NamedMembers, Texts, found_in
 from ocsf_mappers.engine.assemble import numbered_names
+from ocsf_mappers.readers.column import whole
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -108,17 +109,12 @@ class Columns:
         """
         walk = _Walk(self, compact)
         names = [name for name in events.column_names if (name,) not in self.kept and not name.startswith("_")]
-        columns = {name: _whole(events[name]) for name in names}
+        columns = {name: whole(events[name]) for name in names}
         walk.look(columns)
         for name, column in columns.items():
             if (after := walk.array(column, (name,))) is not column:
                 events = events.set_column(events.column_names.index(name), name, after)
         return events, walk.counts
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return array.take(pa.array(np.arange(len(array)))) if array.offset else array
 
 
 @dataclass

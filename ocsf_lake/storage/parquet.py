@@ -229,6 +229,7 @@ def _rows(events: pa.Table, partition: Partition) -> pa.Table:
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """One array of all chunks; a single one is not copied, be it a slice."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 

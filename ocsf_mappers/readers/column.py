@@ -97,7 +97,7 @@ def plain(values: pa.Array | pa.ChunkedArray) -> Column:
 
 
 def whole(chunks: pa.ChunkedArray) -> pa.Array:
-    """One array of all chunks; a single one is not copied, as `combine_chunks` would."""
+    """One array of all chunks, which begins where its buffers do; a single one that does so is not copied."""
     if chunks.num_chunks == 1 and not chunks.chunk(0).offset:
         return chunks.chunk(0)
     return chunks.combine_chunks()

@@ -151,7 +151,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         raise
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
-    elif not own and lake_lint.concerns(sql):  # there are rows, maybe others than were meant
+    elif lake_lint.concerns(sql):  # there are rows, maybe others than were meant
         _say_why_empty(sql, "duckdb", is_empty=False)
 
 
@@ -207,11 +207,7 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         report = lake_lint.lint(sql, dialect)
     except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
         return False
-    findings = [
-        finding
-        for finding in report.findings
-        if finding.counts_with_rows or (is_empty and finding.rule == lake_lint.NO_SUCH_VALUE)
-    ]
+    findings = [finding for finding in report.findings if finding.explains(is_empty=is_empty)]
     for finding in findings:
         terminal.say(*_lines(finding))
     return bool(findings)

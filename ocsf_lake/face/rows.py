@@ -215,10 +215,10 @@ class Rows:
         for batch in batches:
             number += len(batch)
             yield batch
-        if self._tables or (number and not lint.concerns(self._sql)):
+        if number and not lint.concerns(self._sql):
             return
         for finding in self._findings():
-            if finding.counts_with_rows or (not number and finding.rule == lint.NO_SUCH_VALUE):
+            if finding.explains(is_empty=not number):
                 instead = f"; what is meant may be: {finding.instead}" if finding.instead else ""
                 warnings.warn(text.escaped(f"{finding.says}{instead}"), QueryWarning, stacklevel=_depth())
 

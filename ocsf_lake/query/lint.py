@@ -78,6 +78,10 @@ class Hint:
     instead: str = ""
     counts_with_rows: bool = False
 
+    def explains(self, *, is_empty: bool) -> bool:
+        """Whether it may be why an answer has no rows, or the wrong ones."""
+        return self.counts_with_rows or (is_empty and self.rule == NO_SUCH_VALUE)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -126,10 +130,13 @@ def lint(sql: str, dialect: str = "trino") -> Report:
 
 def _own_tables(select: exp.Select) -> Iterator[exp.Table]:
     """The tables of a SELECT itself, not those of queries within it."""
-    sources = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or [])]
-    for source in sources:
-        if source is not None and isinstance(source.this, exp.Table):
-            yield source.this
+    yield from (source for source in _sources(select) if isinstance(source, exp.Table))
+
+
+def _sources(select: exp.Select) -> list[exp.Expr]:
+    """What a SELECT reads: tables, queries, functions, values."""
+    clauses = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or [])]
+    return [clause.this for clause in clauses if clause is not None]
 
 
 def _of_lake(condition: exp.Expr) -> list[str] | None:
@@ -142,12 +149,9 @@ def _of_lake(condition: exp.Expr) -> list[str] | None:
     if select is None or behind is not select or select.args.get("laterals"):
         return None
     named = {cte.alias.lower() for cte in select.root().find_all(exp.CTE)}
-    sources = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or [])]
-    tables = [source.this for source in sources if source is not None]
-    if not tables or not all(
-        isinstance(table, exp.Table) and table.name.lower() not in named and security_lake.table_of(table.name)
-        for table in tables
-    ):
+    tables = list(_own_tables(select))
+    of_lake = [table.name.lower() not in named and bool(security_lake.table_of(table.name)) for table in tables]
+    if not tables or len(tables) < len(_sources(select)) or not all(of_lake):
         return None
     return [name.lower() for table in tables for name in (table.name, table.alias) if name]
 
